@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.target import Refusal, Remark
+from tcc.compiler.lower.computed_tables import computed_form
 from tcc.compiler.ops import INTERNAL, OPS, Op
 from tcc.compiler.ops.integer import INTEGERS, Table
-from tcc.compiler.ops.integer.float_forms import ERRORS
 
 Rule = Callable[[Graph, Node], str | None]
 
@@ -35,9 +35,9 @@ def remarks(graph: Graph) -> Iterator[Remark]:
     for node in graph.nodes:
         match node.op:
             # One number a channel, as in gates, takes no time.
-            case Table(function=function) if (
-                node.type.elements > node.type.shape[0] and type(function) not in ERRORS
-            ):
-                why = f"`{function.word}` of 8-bit levels is a table, whose entries are gathered"
+            case Table() as op if node.type.elements > node.type.shape[0]:
+                if computed_form(op, *graph.input_types(node)):
+                    continue
+                why = f"`{op.function.word}` of 8-bit levels is a table, whose entries are gathered"
                 help = "at fp32 the network may be faster: `tcc bench INT8 FP32` measures both"
                 yield Remark(node, why, help, "docs/measuring.md, int8 on x86", slow=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from tcc.compiler.ir.graph import Model, Node, verify
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops.integer import ComputedTable, Table
 from tcc.compiler.ops.integer.float_forms import ERRORS, function_scales
 
@@ -25,17 +26,26 @@ def computed(model: Model) -> Model:
 
 def _computed(model: Model, node: Node) -> Node | None:
     """Return the node without a table, if there is a form of it."""
-    op, y = node.op, node.type
-    if not isinstance(op, Table) or type(op.function) not in ERRORS:
+    if not isinstance(node.op, Table):
         return None
     (x,) = model.graph.input_types(node)
-    entries = np.asarray(model.weights[node.params[0]])
     # A program that was read from a file may have other entries than its function.
-    if (op.low, op.high) != y.limits or not np.array_equal(entries, op.entries(x)):
+    if not np.array_equal(model.weights[node.params[0]], node.op.entries(x)):
         return None
-    levels = tuple(int(entry) + y.limits[0] for entry in entries)
+    form = computed_form(node.op, x)
+    return replace(node, op=form, params=()) if form else None
+
+
+def computed_form(op: Table, x: TensorType) -> ComputedTable | None:
+    """Return what computes a table in floats; None where that may give another level.
+
+    Args:
+        op: The table, whose entries are its function's.
+        x: The type of its input.
+    """
+    y = op.infer(x)
+    if type(op.function) not in ERRORS or (op.low, op.high) != y.limits:
+        return None
+    levels = tuple(int(entry) + y.limits[0] for entry in op.entries(x))
     found = function_scales(op.function, x.like((1,)), y.like((1,)), levels)
-    if not found:
-        return None
-    form = ComputedTable(op.scale, op.signed, op.low, op.high, op.function, *found)
-    return replace(node, op=form, params=())
+    return found and ComputedTable(op.scale, op.signed, op.low, op.high, op.function, *found)

@@ -10,6 +10,7 @@ from tcc.compiler.ir.graph import Graph, Model, Node
 from tcc.compiler.ir.op import Const
 from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.lower.onnx_inspection import WIDE
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.version import __version__
 
@@ -115,6 +116,23 @@ def _check(graph: Graph, opset: int) -> None:
         message = f"{graph.name} is too large for an ONNX file"
         label = f"its weights take {size / 1e9:.2f} GB; a file holds {LARGEST / 1e9:.2f} GB"
         raise fail("E0450", message, whole_file(graph.name), label=label)
+
+
+def declare_narrow(lowered: onnx.ModelProto, graph: Graph) -> None:
+    """Have a model declare the values of a program that it has only with zeros beside them.
+
+    Without operators that compute them, which would run for nothing; `onnx_inspection` adds these.
+
+    Args:
+        lowered: The model of the program with wide channels.
+        graph: The program without.
+    """
+    known = {one.name for one in lowered.graph.value_info}
+    lowered.graph.value_info.extend(
+        value_info(node.name, node.type)
+        for node in graph.nodes
+        if node.name not in known and f"{node.name}{WIDE}" in known
+    )
 
 
 def value_names(graph: Graph) -> Mapping[str, str]:

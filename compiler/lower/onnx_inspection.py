@@ -6,10 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.number_types import FloatTrace, Numbers, OperatorRole
-from tcc.compiler.lower.onnx import value_info
-from tcc.compiler.lower.wide_channels import WIDE
 
 PRODUCTS = frozenset({"QLinearConv", "ConvInteger"})
 LEVELS = PRODUCTS | {"QuantizeLinear", "DequantizeLinear", "QLinearMatMul"}
@@ -19,6 +16,8 @@ PASSED = frozenset({"Flatten", "Identity", "Reshape", "Transpose"})
 _FLOAT = onnx.TensorProto.FLOAT
 INTEGERS, FLOATS = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8), (_FLOAT,)
 """What of a model is looked into: values of 8-bit integers, or of float32."""
+WIDE = ":wide"
+"""Ends the name of a value with zeros beside the channels of the value that is called the rest."""
 Kinds = tuple[int, ...]
 
 
@@ -59,23 +58,6 @@ def with_inner_values(data: bytes, kinds: Kinds) -> tuple[bytes, tuple[str, ...]
     # another way to run it (docs/decisions/0029-saturation.md). Repeated fields go on where
     # a message is followed by another of its kind.
     return data + inner_outputs(data, kinds), tuple(one.name for one in _inner(graph, kinds))
-
-
-def declare_narrow(lowered: onnx.ModelProto, graph: Graph) -> None:
-    """Have a model declare the values of a program that it has only with zeros beside them.
-
-    Without operators that compute them, which would run for nothing; `inner_outputs` gives these.
-
-    Args:
-        lowered: The model of the program with wide channels.
-        graph: The program without.
-    """
-    known = {one.name for one in lowered.graph.value_info}
-    lowered.graph.value_info.extend(
-        value_info(node.name, node.type)
-        for node in graph.nodes
-        if node.name not in known and f"{node.name}{WIDE}" in known
-    )
 
 
 def inner_outputs(data: bytes, kinds: Kinds = INTEGERS) -> bytes:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Graph, Model, Node, verify
 from tcc.compiler.ir.types import TensorType
+from tcc.compiler.lower.onnx_inspection import WIDE
 from tcc.compiler.ops import Concat, Slice
 from tcc.compiler.ops.integer import QConv, WideQConv
 from tcc.compiler.ops.integer.conv import WORD
@@ -19,8 +20,6 @@ them (`MlasConvSymPackWSize`). It multiplies 16 channels, each by its own filter
 MOST = 64
 """Channels of branches that are joined with zeros between them: more would cost their reader more
 than their own convolutions save."""
-WIDE = ":wide"
-"""Ends the name of a value with zeros beside the channels of the value that is called the rest."""
 
 
 def wide(model: Model) -> Model:

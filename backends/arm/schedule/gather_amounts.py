@@ -64,9 +64,8 @@ SIXTEEN = 16
 
 def _runs_of_levels(window: MicroWindow, pixels: int) -> Iterator[GatherRun]:
     """Yield the runs of tiles that are gathered: whole ones of 1x1 windows lie in rows already."""
-    outputs = prod(window.out)
-    flat = window.kernel == window.stride == (1, 1) and window.size == window.out == (1, outputs)
-    return gather_runs(window, outputs // pixels * pixels if flat else 0, pixels)
+    whole = prod(window.out) // pixels * pixels
+    return gather_runs(window, whole if window.flat else 0, pixels)
 
 
 def of_floats(window: MicroWindow, first: int, pixels: int, times: int) -> dict[str, float]:
