@@ -137,11 +137,7 @@ typedef void (*plane_kind)(const plane_form *, const uint8_t *, uint8_t *, uint8
 /* NULL: windows that have no code here. */
 static plane_kind plane_of(const micro_window *w)
 {
-    int size = w->kernel_height, stride = w->stride_y;
-    int square = w->kernel_width == size && w->stride_x == stride;
-    if (!square || w->dilation_x != 1 || w->dilation_y != 1 || stride > 2 || w->band == 1)
-        return NULL;
-    switch (10 * size + stride) {
+    switch (square_kind(w)) {
     case 22:
         return plane_2x2_s2;
     case 31:

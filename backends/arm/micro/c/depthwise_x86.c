@@ -247,13 +247,19 @@ static void strip_any(const channel *c, const int16_t *band, uint8_t *first, uin
 
 typedef void (*strip_kind)(const channel *, const int16_t *, uint8_t *, uint8_t *);
 
-static strip_kind strip_of(const micro_window *w)
+/* Ten times the side of a square window, and its stride; 0 for those that have no code of their own. */
+static inline int square_kind(const micro_window *w)
 {
     int size = w->kernel_height, stride = w->stride_y;
     int square = w->kernel_width == size && w->stride_x == stride;
     if (!square || w->dilation_x != 1 || w->dilation_y != 1 || stride > 2 || w->band == 1)
-        return strip_any;
-    switch (10 * size + stride) {
+        return 0;
+    return 10 * size + stride;
+}
+
+static strip_kind strip_of(const micro_window *w)
+{
+    switch (square_kind(w)) {
     case 22:
         return strip_2x2_s2;
     case 31:
