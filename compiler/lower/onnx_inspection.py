@@ -83,7 +83,8 @@ def _inner(graph: onnx.GraphProto, kinds: Kinds) -> list[onnx.ValueInfoProto]:
     known = (
         one
         for one in (*graph.value_info, *graph.output)
-        if one.name in made or f"{one.name}{WIDE}" in made
+        if one.name in made
+        or (f"{one.name}{WIDE}" in made and len(one.type.tensor_type.shape.dim) > 1)
     )
     return [one for one in known if one.type.tensor_type.elem_type in kinds]
 

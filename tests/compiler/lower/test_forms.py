@@ -270,6 +270,16 @@ def test_a_file_shows_every_layer_of_its_program(graph: Graph) -> None:
     assert all(layer.values and not layer.differing for layer in layers)
 
 
+def test_a_strangers_value_without_channels_is_not_shown() -> None:
+    kind = onnx.helper.make_tensor_value_info("x:wide", onnx.TensorProto.UINT8, [1, 16])
+    bare = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, [])
+    source = onnx.helper.make_tensor_value_info("in", onnx.TensorProto.UINT8, [1, 16])
+    node = onnx.helper.make_node("Identity", ["in"], ["x:wide"])
+    graph = onnx.helper.make_graph([node], "odd", [source], [kind], value_info=[bare])
+    data = onnx.helper.make_model(graph).SerializeToString()
+    assert with_inner_values(data, INTEGERS)[1] == ("x:wide",)
+
+
 def steps_apart(program: Model, x: np.ndarray, level: str) -> float:
     """Return how far the float form's outputs are from the integer program's, in levels."""
     got = outputs(simulated(program), x, level)
