@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import bench_tables, failures, trusted_bundle
+from tcc.compiler.cli import bench_tables, failures, option_needs, trusted_bundle
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.option_facts import BOARD_RUNNER, TIMED_BUNDLE
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.trusted_bundle import Isa, Trust
 from tcc.compiler.support.diagnostics import fail
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.benchmark import CostComparison
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.bundle.replay import Replayed
+    from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.measurement import Measurement
     from tcc.compiler.support.board import BoardLink
 
@@ -63,8 +65,6 @@ class BenchOptions:
     threads: int
     way: "BoardLink | None"
     benchmark_model: Path | None
-    isa: str | None
-    trust: bool
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,11 @@ def bench(
     from tcc.compiler.support import board
 
     way = board.link(ssh, adb)
-    if way and isa:
-        raise fail("E0601", "instructions of a board are its own choice", typed("--isa"))
     with report.stages() as stages:
-        options = BenchOptions(runs, threads, way, benchmark_model, isa, trust)
-        found = [_benched(folder, options, stages) for folder in bundles]
+        options = BenchOptions(runs, threads, way, benchmark_model)
+        loaded = [trusted_bundle.load(folder, trust=trust, isa=isa) for folder in bundles]
+        _require_uses([device for _, device in loaded], options)
+        found = [_benched(bundle, device, options, stages) for bundle, device in loaded]
         stages.end()
     for each in found:
         bench_tables.show(report, str(each.bundle.folder), each.measured)
@@ -141,6 +141,14 @@ def bench(
         raise typer.Exit(code)
 
 
+def _require_uses(devices: "Sequence[Device]", options: BenchOptions) -> None:
+    """Refuse typed options that measuring these bundles has no use for (E0601)."""
+    times = options.way is not None or any(not device.counts for device in devices)
+    option_needs.require(
+        {TIMED_BUNDLE: times, BOARD_RUNNER: any(device.board_runner for device in devices)}
+    )
+
+
 def _slower_in_integers(found: "Sequence[BenchedBundle]", compared: "CostComparison") -> bool:
     """Whether one of two bundles of a network for a target is in integers, and takes longer."""
     first, second = found
@@ -151,12 +159,13 @@ def _slower_in_integers(found: "Sequence[BenchedBundle]", compared: "CostCompari
     return same and decided and slower.calibrated
 
 
-def _benched(folder: Path, options: "BenchOptions", stages: Stages) -> BenchedBundle:
+def _benched(
+    bundle: "Bundle", device: "Device", options: BenchOptions, stages: Stages
+) -> BenchedBundle:
     from tcc.compiler.bundle import benchmark
     from tcc.compiler.ir.measurement import BoardTask
     from tcc.compiler.support import board
 
-    bundle, device = trusted_bundle.load(folder, trust=options.trust, isa=options.isa)
     built = device.target.precision(bundle.manifest.precision)
     calibrated = built is not None and built.calibrated
     given = benchmark.workloads(bundle, options.runs, options.threads)

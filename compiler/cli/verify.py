@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import failures, tool_report, trusted_bundle, verified_bundles
+from tcc.compiler.cli import failures, option_needs, tool_report, trusted_bundle, verified_bundles
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.option_facts import LAYERED_BUNDLE
 from tcc.compiler.cli.report import Report, Stages, complain
 from tcc.compiler.cli.trusted_bundle import Isa, Trust
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
@@ -110,6 +111,8 @@ def verify(
     with report.stages() as stages:
         stages("bundles", 0, 1)
         read = _read(bundles, key, isa, trust=trust)
+        layered = logs is None and any(not device.packager for _, device in read)
+        option_needs.require({LAYERED_BUNDLE: layered})
         found = [
             undisturbed(bundle, partial(_verified, device, wanted, stages))
             for bundle, device in read
