@@ -12,7 +12,8 @@ from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Tolerance
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.ir.image_inputs import no_image
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,9 +94,9 @@ def check(bundle: Bundle, device: Device) -> None:
 
 def check_images(bundle: Bundle) -> None:
     """Refuse a network that does not take images (E0625)."""
-    if bundle.manifest.input.preprocess is None:
-        where = whole_file(str(bundle.folder))
-        raise fail("E0625", "this network does not take an image", where)
+    source = bundle.manifest.input
+    if source.preprocess is None:
+        raise no_image(source.name, source.shape, whole_file(str(bundle.folder)))
 
 
 def infer(

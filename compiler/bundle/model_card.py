@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tcc.compiler.bundle.manifest import Manifest, Measured, OutputContract
+from tcc.compiler.data.training_record import TrainingRecord
+from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import json_records
 
@@ -17,21 +19,26 @@ UNKNOWN = "not known to the compiler: whoever trained it has to say"
 _SPECIAL = re.compile(r"([\\`*_\[\]|#])")
 
 
-def encode(about: Manifest) -> bytes:
-    """Return the card of a bundle, by its manifest alone."""
-    return ("\n".join(_lines(about)) + "\n").encode()
+def encode(about: Manifest, training: TrainingRecord | None = None) -> bytes:
+    """Return the card of a bundle.
+
+    Args:
+        about: Its manifest.
+        training: What is known of the training of its weights.
+    """
+    return ("\n".join(_lines(about, training)) + "\n").encode()
 
 
-def _lines(about: Manifest) -> Iterator[str]:
+def _lines(about: Manifest, training: TrainingRecord | None) -> Iterator[str]:
     yield f"# {_plain(about.model.name)} for {about.target} at {about.precision}"
     yield from _section("Model details", _details(about))
     yield from _section("Intended use", _use(about))
     yield from _section("Input", _input(about))
     yield from _section("Outputs", [_output(each) for each in about.outputs])
-    yield from _section("Training data", [UNKNOWN])
-    yield from _section("Evaluation", _evaluation(about))
+    yield from _section("Training data", _training(training))
+    yield from _section("Evaluation", [*_accuracy(about, training), *_integers(about)])
     yield from _section("Proof", _proof(about))
-    yield from _section("Caveats", _caveats(about))
+    yield from _section("Caveats", _caveats(about, training))
 
 
 def _section(title: str, items: Sequence[str]) -> Iterator[str]:
@@ -81,7 +88,33 @@ def _input(about: Manifest) -> list[str]:
 
 def _contract(found: Preprocess) -> str:
     said = json_records.encode(found)
-    return "; ".join(f"{name} `{value}`" for name, value in said.items() if value is not None)
+    return "; ".join(f"{name} {_spell(value)}" for name, value in said.items() if value is not None)
+
+
+def _spell(value: object) -> str:
+    """Return a value of a contract in words and numbers, as a spec has it."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{name} {_spell(each)}" for name, each in value.items())
+        case [single]:
+            return _spell(single)
+        case list() | tuple():
+            return f"({', '.join(map(_spell, value))})"
+        case float():
+            return f"{value:.9g}"
+        case _:
+            return _plain(str(value))
+
+
+def _training(training: TrainingRecord | None) -> list[str]:
+    if training is None:
+        return [UNKNOWN]
+    return [
+        f"by {_plain(training.source)}, of weights of this digest",
+        *map(_plain, training.images),
+    ]
 
 
 def _output(output: OutputContract) -> str:
@@ -90,12 +123,34 @@ def _output(output: OutputContract) -> str:
     return f"`{output.name}`: {shape}, {output.kind}, activation {output.activation}{labels}"
 
 
-def _evaluation(about: Manifest) -> list[str]:
+def _accuracy(about: Manifest, training: TrainingRecord | None) -> list[str]:
+    """Return how good the network is, as far as its training says so of this very spec."""
+    if training is None:
+        return [f"accuracy: {UNKNOWN}, by `tcc eval`"]
+    if training.spec != about.model.spec:
+        unlike = "the training's figures are of another spec or other parameters"
+        return [f"accuracy: not known: {unlike}; `tcc eval` measures it"]
+    found = [f"accuracy: {_plain(each)}" for each in training.accuracy]
+    if about.precision != FP32.name:
+        found.append(f"accuracy at {about.precision}: {_int8_accuracy(about, training)}")
+    return found
+
+
+def _int8_accuracy(about: Manifest, training: TrainingRecord) -> str:
+    made = about.calibration
+    # Other scales, or layers in float, make another int8 model than the one that was measured.
+    same = made and made.digest == training.calibration and not made.in_float
+    if same and about.precision == "int8" and about.target in training.int8_accuracy:
+        return _plain(training.int8_accuracy[about.target])
+    return "not measured; `tcc eval` measures it"
+
+
+def _integers(about: Manifest) -> list[str]:
     found = about.calibration
     if found is None:
-        return [f"accuracy: {UNKNOWN}, by `tcc eval`"]
+        return []
     said = f"scales: {found.method}, {found.images} images, digest `{found.data}`"
-    return [f"accuracy: {UNKNOWN}, by `tcc eval`", said, *_measured(found.measured)]
+    return [said, *_measured(found.measured)]
 
 
 def _measured(found: Measured | None) -> list[str]:
@@ -129,14 +184,15 @@ def _proof(about: Manifest) -> list[str]:
     ]
 
 
-def _caveats(about: Manifest) -> list[str]:
+def _caveats(about: Manifest, training: TrainingRecord | None) -> list[str]:
     found = [_plain(about.weights.notice)] if about.weights.notice else []
     if about.calibration and about.calibration.in_float:
         found.append(f"in float: {', '.join(map(_plain, about.calibration.in_float))}")
     found += [f"{w.code}: {_plain(w.message)}: {_plain(w.found)}" for w in about.warnings]
+    found += map(_plain, training.limits) if training else ()
     return [
         *found,
-        "images unlike those of training and calibration may be told wrongly, and surely",
+        "accuracy on images unlike those of training and calibration is not known",
     ]
 
 

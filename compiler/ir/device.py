@@ -24,6 +24,7 @@ from tcc.compiler.ir.backend import (
     ToolUser,
 )
 from tcc.compiler.ir.fetcher import Fetcher
+from tcc.compiler.ir.image_inputs import no_image
 from tcc.compiler.ir.isa_chooser import IsaChooser
 from tcc.compiler.ir.level_reader import LevelReader, ValueReader
 from tcc.compiler.ir.precision import Precision
@@ -215,7 +216,7 @@ class Device:
 
         runner = self._runner(folder)
         if source.preprocess is None:
-            raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
+            raise no_image(source.name, source.type.shape, whole_file(str(folder)))
         # A program that preprocesses by itself is judged with its preprocessing; a runtime is given
         # what the one definition of it gives.
         if isinstance(runner, ImageRunner):

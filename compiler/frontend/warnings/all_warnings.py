@@ -44,6 +44,7 @@ def warnings(library: Library, made: ExpandedSpec, graph: Graph) -> tuple[Diagno
     found += graph_warnings.repeated(graph)
     found += graph_warnings.outputs(graph, root.get("output"))
     found += graph_warnings.shape(graph.inputs[0], root.get("input"))
+    found += graph_warnings.preprocess(graph.inputs[0], root.get("input"))
     found += graph_warnings.pixels(graph.inputs[0], root.get("input"))
     return heard(found, root)
 

@@ -1,0 +1,55 @@
+"""What the cards of trained networks say of weights, which are told by their digest."""
+
+import hashlib
+import re
+
+from tcc.compiler.data.training_record import TrainingRecord, describe_sides
+from tcc.compiler.zoo import trained
+from tcc.compiler.zoo.trained import TrainedNetwork
+
+_DIGEST = re.compile(r"digest of the weights is `([0-9a-f]{64})`")
+_FLOAT, _INT8 = "float", "int8, "
+"""How the rows of a table of accuracy begin."""
+
+
+def find_record(digest: str) -> TrainingRecord | None:
+    """Return what the zoo's card of weights says; None of weights that are not the zoo's.
+
+    Args:
+        digest: That of the weights' tensors.
+    """
+    for network in trained.networks().values():
+        text = network.card.read_text()
+        stated = _DIGEST.search(text)
+        if stated and stated[1] == digest:
+            return _read(network, text)
+    return None
+
+
+def _read(network: TrainedNetwork, text: str) -> TrainingRecord:
+    about = network.about
+    (_, *classes, _), *sides = _table(text, "Data")
+    _, *rows = _table(text, "Accuracy on the test images")
+    forms = {name: _describe(*cells) for name, *cells in rows}
+    counts = {side: tuple(map(int, row[:-1])) for side, *row in sides}
+    return TrainingRecord(
+        f"the card of {network.name} in the zoo",
+        network.load().digest,
+        (about.data.strip(), *describe_sides(classes, counts)),
+        (f"{forms[_FLOAT]}, in float32",),
+        (about.limits.strip(),),
+        hashlib.sha256(network.calibration.read_bytes()).hexdigest(),
+        {name.removeprefix(_INT8): each for name, each in forms.items() if name != _FLOAT},
+    )
+
+
+def _describe(right: str, accuracy: str, interval: str, *_: str) -> str:
+    return f"{right} test images right, {accuracy} (95% interval {interval})"
+
+
+def _table(text: str, section: str) -> list[list[str]]:
+    """Return the cells of the first table of a section, its heads first."""
+    body = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    table = body[body.index("| ") :].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()]
+    return [row for row in rows if row and set(row[0]) != {"-"}]
