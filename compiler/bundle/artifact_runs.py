@@ -184,11 +184,15 @@ def _problems(bundle: Bundle, outputs: "Outputs") -> "list[str]":
         gives = ", ".join(sorted(outputs))[:80] or "none"
         return [f"its outputs are {gives}, not {', '.join(sorted(wanted))[:80]}"]
     return [
-        f"output `{name}` is {value.dtype} {value.shape}, "
-        f"not {wanted[name].dtype} {wanted[name].shape}"
+        f"output `{name}` is {value.dtype} {_spell(value.shape)}, "
+        f"not {wanted[name].dtype} {_spell(wanted[name].shape)}"
         for name, value in outputs.items()
         if value.shape != wanted[name].shape or value.dtype != wanted[name].dtype
     ]
+
+
+def _spell(shape: "tuple[int, ...]") -> str:
+    return "x".join(map(str, shape)) or "single numbers"
 
 
 def _misfit(bundle: Bundle, label: str) -> Misfit:

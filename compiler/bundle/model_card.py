@@ -73,7 +73,7 @@ def _own(path: str) -> bool:
 
 def _use(about: Manifest) -> list[str]:
     said = _plain(about.model.doc) if about.model.doc else UNKNOWN
-    medical = "a compiler's output is no cleared medical device; its user answers for its use"
+    medical = "not a medical device: no diagnosis may rest on what it says"
     return [f"what the spec says of itself: {said}", medical]
 
 

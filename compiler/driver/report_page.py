@@ -24,6 +24,7 @@ from tcc.compiler.quant import calibration_document
 NAME = "report.html"
 MAX_BYTES = 1_000_000
 """Largest page; the picture, and then the table of layers, is left out of one that were larger."""
+NO_DEVICE = "<strong>Not a medical device.</strong> No diagnosis may rest on what is shown here."
 LOUDEST = 60.0
 """Signal to noise, in dB, that fills a bar."""
 
@@ -72,7 +73,7 @@ def _document(
 
 
 def _head(about: Manifest, title: str) -> str:
-    said = [f"<h1>{plain(title)}</h1>\n"]
+    said = [f"<h1>{plain(title)}</h1>\n", f"<p>{NO_DEVICE}</p>\n"]
     if about.model.doc:
         said.append(f"<p>{plain(about.model.doc)}</p>\n")
     if about.weights.notice:
