@@ -10,10 +10,13 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from tcc.compiler.ir.backend import Backend, Builder, Packager, Runner
 from tcc.compiler.ir.target import Target
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "tcc.targets"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -62,6 +65,8 @@ def load_installed(
     one target's name the same is always refused. `taken` are the names and aliases that none may
     have.
     """
+    from importlib.metadata import entry_points
+
     usable: list[InstalledBackend] = []
     unusable: list[UnusableBackend] = []
     names = set(taken)
@@ -77,13 +82,13 @@ def load_installed(
     return tuple(usable), tuple(unusable)
 
 
-def _distribution(point: EntryPoint) -> Distribution:
+def _distribution(point: "EntryPoint") -> Distribution:
     if point.dist is None:
         return Distribution(point.module, "unknown")
     return Distribution(point.dist.name, point.dist.version)
 
 
-def _load(point: EntryPoint) -> Backend:
+def _load(point: "EntryPoint") -> Backend:
     try:
         backend: Backend = point.load()
     except Exception as error:  # code of others may raise anything
