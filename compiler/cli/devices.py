@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def every() -> tuple[Device, ...]:
     """Return every target there is: those of tcc, then those of other distributions."""
     installed, _ = _load_installed()
-    return _shipped() + tuple(
+    return shipped() + tuple(
         Device(each.backend, target, (each.distribution.name, each.distribution.version))
         for each in installed
         for target in each.backend.targets
@@ -37,12 +37,13 @@ def unusable() -> tuple[UnusableBackend, ...]:
     return _load_installed()[1]
 
 
-def _shipped() -> tuple[Device, ...]:
+def shipped() -> tuple[Device, ...]:
+    """Return the targets of tcc."""
     return tuple(Device(backend, target) for backend in BACKENDS for target in backend.targets)
 
 
 def _load_installed() -> "tuple[tuple[InstalledBackend, ...], tuple[UnusableBackend, ...]]":
-    return load_installed(frozenset(_by_name(_shipped())))
+    return load_installed(frozenset(_by_name(shipped())))
 
 
 def _by_name(devices: Sequence[Device]) -> dict[str, Device]:
@@ -56,7 +57,7 @@ def find(name: str, at: Span) -> Device:
         UserError: There is none (E0605); the nearest is named.
     """
     # Code of other distributions is loaded only where no target of tcc has the name.
-    if device := _by_name(_shipped()).get(name):
+    if device := _by_name(shipped()).get(name):
         return device
     devices = every()
     by_name = _by_name(devices)
@@ -76,8 +77,8 @@ def precision(target: str, name: str) -> Precision | None:
     Where the target has none of this name, any other target's stands in, so that a bundle of
     theirs is read far enough to say what is wrong; None where nothing is built at it.
     """
-    shipped = _by_name(_shipped()).get(target)
-    if shipped and (precision := shipped.target.precision(name)):
+    device = _by_name(shipped()).get(target)
+    if device and (precision := device.target.precision(name)):
         return precision
     targets = [device.target for device in every()]
     targets.sort(key=lambda each: target not in (each.name, *each.aliases))  # its own first
