@@ -44,11 +44,11 @@ class InstalledBackend:
 
 @dataclass(frozen=True, slots=True)
 class UnusableBackend:
-    """An entry point that gives no backend, and why."""
+    """An entry point that gives no backend, and reason."""
 
     name: str
     distribution: Distribution
-    why: str
+    reason: str
 
 
 class _UnusableError(Exception):
@@ -57,19 +57,19 @@ class _UnusableError(Exception):
 
 @cache
 def load_installed(
-    taken: frozenset[str],
+    reserved: frozenset[str],
 ) -> tuple[tuple[InstalledBackend, ...], tuple[UnusableBackend, ...]]:
     """Return the backends that entry points name, and those that cannot be used.
 
     The order is that of the distributions' and entry points' names, so that of two backends with
-    one target's name the same is always refused. `taken` are the names and aliases that none may
+    one target's name the same is always refused. `reserved` are the names and aliases that none may
     have.
     """
     from importlib.metadata import entry_points
 
     usable: list[InstalledBackend] = []
     unusable: list[UnusableBackend] = []
-    names = set(taken)
+    names = set(reserved)
     points = [(_distribution(point), point) for point in entry_points(group=GROUP)]
     for distribution, point in sorted(points, key=lambda pair: (pair[0].name, pair[1].name)):
         try:
@@ -94,12 +94,12 @@ def _load(point: "EntryPoint") -> Backend:
     except Exception as error:  # code of others may raise anything
         raise _UnusableError(f"{point.value} cannot be loaded: {error!r}"[:300]) from error
     targets = getattr(backend, "targets", None)
-    if not isinstance(targets, tuple) or not all(isinstance(each, Target) for each in targets):
+    if not isinstance(targets, tuple) or not all(isinstance(each, Target) for target in targets):
         raise _UnusableError(f"{point.value} has no tuple of Target objects called `targets`")
     return backend
 
 
-def _check_targets(backend: Backend, taken: Collection[str]) -> set[str]:
+def _check_targets(backend: Backend, reserved: Collection[str]) -> set[str]:
     """Return the names and aliases of a backend's targets, which must be new and keep their word.
 
     Raises:
@@ -110,7 +110,7 @@ def _check_targets(backend: Backend, taken: Collection[str]) -> set[str]:
         for name in (target.name, *target.aliases):
             if not _NAME.fullmatch(name):
                 raise _UnusableError(f"`{name[:40]}` is no name of a target: use a-z, 0-9, _ and -")
-            if name in taken or name in names:
+            if name in reserved or name in names:
                 raise _UnusableError(f"the name `{name}` belongs to another target")
             names.add(name)
         if bool(target.precisions) != isinstance(backend, Builder | Packager):

@@ -26,9 +26,9 @@ def every() -> tuple[Device, ...]:
     """Return every target there is: those of tcc, then those of other distributions."""
     installed, _ = _load_installed()
     return shipped() + tuple(
-        Device(each.backend, target, (each.distribution.name, each.distribution.version))
-        for each in installed
-        for target in each.backend.targets
+        Device(other.backend, target, (other.distribution.name, other.distribution.version))
+        for other in installed
+        for target in other.backend.targets
     )
 
 
@@ -47,7 +47,7 @@ def _load_installed() -> "tuple[tuple[InstalledBackend, ...], tuple[UnusableBack
 
 
 def _by_name(devices: Sequence[Device]) -> dict[str, Device]:
-    return {word: device for device in devices for word in (device.name, *device.target.aliases)}
+    return {name: device for device in devices for name in (device.name, *device.target.aliases)}
 
 
 def find(name: str, at: Span) -> Device:
@@ -66,7 +66,7 @@ def find(name: str, at: Span) -> Device:
     close = nearest(name, set(by_name))
     known = f"known targets: {', '.join(d.name for d in devices)}"
     help = f"did you mean `{close}`? {known}" if close else known
-    if name in {each.name for each in unusable()}:
+    if name in {backend.name for backend in unusable()}:
         help = f"a distribution offers it, and it cannot be used: `tcc targets` says why; {help}"
     raise fail("E0605", f"there is no target `{name[:80]}`", at, help=help)
 

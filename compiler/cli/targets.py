@@ -19,8 +19,10 @@ def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) 
     from tcc.compiler.cli import devices
 
     listed = [_document(device) for device in devices.every()]
-    for each in devices.unusable():
-        report.notice(f"target `{each.name}` of {each.distribution} cannot be used: {each.why}")
+    for backend in devices.unusable():
+        report.notice(
+            f"target `{backend.name}` of {backend.distribution} cannot be used: {backend.reason}"
+        )
     if quiet:
         report.text("\n".join(each["name"] for each in listed))
     else:

@@ -89,8 +89,8 @@ class Device:
         # integers from numpy (docs/decisions/0011-reference-executors.md).
         common = {name: version(name) or "" for name in ("numpy", "onnx", "onnxruntime")}
         own = {t.name: t.version for t in self.tools if t.builds and t.version}
-        theirs = (self.distribution,) if self.distribution else ()
-        return {"tcc": __version__, **common, **own, **dict(theirs)}
+        distribution = dict([self.distribution]) if self.distribution else {}
+        return {"tcc": __version__, **common, **own, **distribution}
 
     def precision(self, name: str, at: Span | None = None) -> Precision:
         """Return the precision of a name, which stands at a place.
