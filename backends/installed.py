@@ -94,7 +94,7 @@ def _load(point: "EntryPoint") -> Backend:
     except Exception as error:  # code of others may raise anything
         raise _UnusableError(f"{point.value} cannot be loaded: {error!r}"[:300]) from error
     targets = getattr(backend, "targets", None)
-    if not isinstance(targets, tuple) or not all(isinstance(each, Target) for target in targets):
+    if not isinstance(targets, tuple) or not all(isinstance(target, Target) for target in targets):
         raise _UnusableError(f"{point.value} has no tuple of Target objects called `targets`")
     return backend
 
