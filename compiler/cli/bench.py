@@ -143,10 +143,11 @@ def bench(
 
 def _require_uses(devices: "Sequence[Device]", options: BenchOptions) -> None:
     """Refuse typed options that measuring these bundles has no use for (E0601)."""
-    times = options.way is not None or any(not device.counts for device in devices)
-    option_needs.require(
-        {TIMED_BUNDLE: times, BOARD_RUNNER: any(device.board_runner for device in devices)}
-    )
+    from tcc.compiler.ir.bench_traits import is_counted, needs_board_runner
+
+    timed = options.way is not None or not all(map(is_counted, devices))
+    brought = any(map(needs_board_runner, devices))
+    option_needs.require({TIMED_BUNDLE: timed, BOARD_RUNNER: brought})
 
 
 def _slower_in_integers(found: "Sequence[BenchedBundle]", compared: "CostComparison") -> bool:

@@ -54,7 +54,7 @@ def read_run(folder: Path, digest: str) -> TrainingRecord | None:
     try:
         with regular_files.opened(folder / REPORT) as file:
             text = file.read(MAX_BYTES + 1)
-        report = json.loads(text) if len(text) <= MAX_BYTES else None
+        report: Any = json.loads(text) if len(text) <= MAX_BYTES else None
         if (report["tcc_training"], report["weights"]) != (VERSION, digest):
             return None
         data, test = report["data"], report["test"]

@@ -16,7 +16,7 @@ from tcc.compiler.bundle import (
     program_trust,
 )
 from tcc.compiler.bundle.bundle_folder import BundleContents
-from tcc.compiler.data import training_record, weights
+from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.data.training_record import TrainingRecord
 from tcc.compiler.driver import build_plan, fast_methods, remarks
@@ -49,11 +49,7 @@ class WeightSource:
     @cached_property
     def training(self) -> TrainingRecord | None:
         """What their training's folder, or the zoo, says of weights of their digest."""
-        if self.origin.origin == "random":
-            return None
-        digest = self.origin.digest
-        run = training_record.read_run(self.folder, digest) if self.folder else None
-        return run or cards.find_record(digest)
+        return cards.find_training(self.folder, self.origin.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +284,8 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
     )
     code = tuple(file.path for file in program_trust.code(device, about.files))
     beside = {end: artifact.files[end] for end in ends}
-    papers = {
-        model_card.NAME: model_card.encode(about, job.given.training),
-        bill_of_materials.NAME: bill_of_materials.encode(about),
-    }
+    card, bill = model_card.encode(about, job.given.training), bill_of_materials.encode(about)
+    papers = {model_card.NAME: card, bill_of_materials.NAME: bill}
     files |= papers
     whole = manifest.sealed(replace(about, files=bundle_folder.listed(files, executable)))
     return BundleContents(whole, files, artifact.layers, artifact.uncompiled, code, beside)

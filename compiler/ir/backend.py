@@ -266,25 +266,6 @@ class Measurer(Protocol):
 
 
 @runtime_checkable
-class InstructionCounter(Protocol):
-    """A measurer that counts instructions of targets that do not run here by themselves."""
-
-    def counts(self, target: Target) -> bool:
-        """Return whether it counts one run of a target's artifacts instead of timing many."""
-        ...
-
-
-@runtime_checkable
-class BoardRunnerUser(Protocol):
-    """A board measurer whose artifacts are run by a program that the user brings."""
-
-    @property
-    def board_runner(self) -> str:
-        """The name of that program."""
-        ...
-
-
-@runtime_checkable
 class BoardMeasurer(Protocol):
     """A backend that can say what its artifacts cost on a board."""
 

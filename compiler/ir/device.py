@@ -10,12 +10,10 @@ from tcc.compiler.ir.backend import (
     Adviser,
     Backend,
     BoardMeasurer,
-    BoardRunnerUser,
     Builder,
     CodeRunner,
     GraphReader,
     ImageRunner,
-    InstructionCounter,
     Measurer,
     NumbersReader,
     OperatingPointReader,
@@ -246,17 +244,6 @@ class Device:
             return self.backend.measure(self.target, folder, source, workload, progress)
         message = f"nothing here measures what is built for {self.name}"
         raise fail("E0657", message, whole_file(str(folder)))
-
-    @property
-    def counts(self) -> bool:
-        """Whether measuring here counts the instructions of one run instead of timing many."""
-        counter = self.backend if isinstance(self.backend, InstructionCounter) else None
-        return counter is not None and counter.counts(self.target)
-
-    @property
-    def board_runner(self) -> str | None:
-        """The name of the program that runs artifacts on a board; None where they run alone."""
-        return self.backend.board_runner if isinstance(self.backend, BoardRunnerUser) else None
 
     def measure_on_board(
         self, folder: Path, source: "Input", task: "BoardTask", progress: "Progress"

@@ -2,8 +2,9 @@
 
 import hashlib
 import re
+from pathlib import Path
 
-from tcc.compiler.data.training_record import TrainingRecord, describe_sides
+from tcc.compiler.data.training_record import TrainingRecord, describe_sides, read_run
 from tcc.compiler.zoo import trained
 from tcc.compiler.zoo.trained import TrainedNetwork
 
@@ -24,6 +25,17 @@ def find_record(digest: str) -> TrainingRecord | None:
         if stated and stated[1] == digest:
             return _read(network, text)
     return None
+
+
+def find_training(folder: Path | None, digest: str) -> TrainingRecord | None:
+    """Return what a training's folder says of weights, or else the zoo; None where neither does.
+
+    Args:
+        folder: That of the weights' file, if they are of one.
+        digest: That of the weights' tensors.
+    """
+    run = read_run(folder, digest) if folder else None
+    return run or find_record(digest)
 
 
 def _read(network: TrainedNetwork, text: str) -> TrainingRecord:

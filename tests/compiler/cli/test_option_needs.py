@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import platform
 
 import pytest
 import typer
@@ -11,6 +12,7 @@ from tcc import arguments
 from tcc.compiler.cli import option_table
 from tcc.compiler.cli.devices import every
 from tcc.compiler.cli.parameters import find_command_name, find_long_name
+from tcc.compiler.ir.bench_traits import is_counted, needs_board_runner
 
 APP = importlib.import_module("tcc.compiler.cli.app").app
 
@@ -147,10 +149,25 @@ def test_what_a_project_file_says_is_a_default(tcc, home, images):
 
 def test_what_counts_or_brings_a_runner_says_so():
     devices = {device.name: device for device in every()}
-    assert not devices["onnxruntime"].counts
-    assert not devices["host"].counts
-    assert devices["tflite"].board_runner == "benchmark_model"
-    assert devices["host"].board_runner is None
+    assert not is_counted(devices["onnxruntime"])
+    assert not is_counted(devices["host"])
+    assert needs_board_runner(devices["tflite"])
+    assert not needs_board_runner(devices["host"])
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="arm-a7 runs by itself on other machines"
+)
+def test_runs_of_what_is_counted_are_refused(tcc, built, monkeypatch):
+    from tcc.compiler.cli import trusted_bundle
+
+    bundle, _ = trusted_bundle.load(built, trust=False)
+    device = next(device for device in every() if device.name == "arm-a7")
+    assert is_counted(device)
+    monkeypatch.setattr(trusted_bundle, "load", lambda *_, **__: (bundle, device))
+    done = tcc("bench", built, "--runs", "100")
+    assert done.code == 2
+    assert "`--runs` has no effect: these bundles run in an emulator" in done.err
 
 
 FUNCTIONS = [
