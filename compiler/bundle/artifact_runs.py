@@ -12,7 +12,7 @@ from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Tolerance
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.ir.image_inputs import no_image
+from tcc.compiler.ir.image_inputs import build_image_error
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def check_images(bundle: Bundle) -> None:
     """Refuse a network that does not take images (E0625)."""
     source = bundle.manifest.input
     if source.preprocess is None:
-        raise no_image(source.name, source.shape, whole_file(str(bundle.folder)))
+        raise build_image_error(source.name, source.shape, whole_file(str(bundle.folder)))
 
 
 def infer(

@@ -19,26 +19,28 @@ UNKNOWN = "not known to the compiler: whoever trained it has to say"
 _SPECIAL = re.compile(r"([\\`*_\[\]|#])")
 
 
-def encode(about: Manifest, training: TrainingRecord | None = None) -> bytes:
+def encode(manifest: Manifest, training: TrainingRecord | None = None) -> bytes:
     """Return the card of a bundle.
 
     Args:
-        about: Its manifest.
+        manifest: Its manifest.
         training: What is known of the training of its weights.
     """
-    return ("\n".join(_lines(about, training)) + "\n").encode()
+    return ("\n".join(_lines(manifest, training)) + "\n").encode()
 
 
-def _lines(about: Manifest, training: TrainingRecord | None) -> Iterator[str]:
-    yield f"# {_plain(about.model.name)} for {about.target} at {about.precision}"
-    yield from _section("Model details", _details(about))
-    yield from _section("Intended use", _use(about))
-    yield from _section("Input", _input(about))
-    yield from _section("Outputs", [_output(each) for each in about.outputs])
-    yield from _section("Training data", _training(training))
-    yield from _section("Evaluation", [*_accuracy(about, training), *_integers(about)])
-    yield from _section("Proof", _proof(about))
-    yield from _section("Caveats", _caveats(about, training))
+def _lines(manifest: Manifest, training: TrainingRecord | None) -> Iterator[str]:
+    yield f"# {_plain(manifest.model.name)} for {manifest.target} at {manifest.precision}"
+    yield from _section("Model details", _details(manifest))
+    yield from _section("Intended use", _use(manifest))
+    yield from _section("Input", _input(manifest))
+    yield from _section("Outputs", [_output(output) for output in manifest.outputs])
+    yield from _section("Training data", _describe_training(training))
+    yield from _section(
+        "Evaluation", [*_describe_accuracy(manifest, training), *_describe_calibration(manifest)]
+    )
+    yield from _section("Proof", _proof(manifest))
+    yield from _section("Caveats", _caveats(manifest, training))
 
 
 def _section(title: str, items: Sequence[str]) -> Iterator[str]:
@@ -46,22 +48,22 @@ def _section(title: str, items: Sequence[str]) -> Iterator[str]:
     yield from (f"- {item}" for item in items)
 
 
-def _details(about: Manifest) -> list[str]:
-    weights = about.weights
-    params = ", ".join(f"{_plain(k)} = {_plain(v)}" for k, v in about.model.params.items())
+def _details(manifest: Manifest) -> list[str]:
+    weights = manifest.weights
+    params = ", ".join(f"{_plain(k)} = {_plain(v)}" for k, v in manifest.model.params.items())
     named = {
         "file": f"the file {_plain(weights.file or '')}",
         "zoo": f"the trained network {_plain(weights.file or '')} of the zoo",
         "random": f"random, of seed {weights.seed}",
     }[weights.origin]
     return [
-        f"network: {_plain(about.model.name)}, spec `{about.model.spec}`",
+        f"network: {_plain(manifest.model.name)}, spec `{manifest.model.spec}`",
         *([f"parameters: {params}"] if params else []),
         f"weights: {named}, digest `{weights.digest}`",
-        f"made with {', '.join(f'{k} {v}' for k, v in about.made_with.items())}",
+        f"made with {', '.join(f'{k} {v}' for k, v in manifest.made_with.items())}",
         *(
             f"files of the target: `{f.path}`, {f.bytes:,} bytes"
-            for f in about.files
+            for f in manifest.files
             if _own(f.path)
         ),
     ]
@@ -71,14 +73,14 @@ def _own(path: str) -> bool:
     return path.startswith("model/")
 
 
-def _use(about: Manifest) -> list[str]:
-    said = _plain(about.model.doc) if about.model.doc else UNKNOWN
+def _use(manifest: Manifest) -> list[str]:
+    intent = _plain(manifest.model.doc) if manifest.model.doc else UNKNOWN
     medical = "not a medical device: no diagnosis may rest on what it says"
-    return [f"what the spec says of itself: {said}", medical]
+    return [f"what the spec says of itself: {intent}", medical]
 
 
-def _input(about: Manifest) -> list[str]:
-    source = about.input
+def _input(manifest: Manifest) -> list[str]:
+    source = manifest.input
     shape = " x ".join(map(str, source.shape))
     made = (
         "none: tensors as they are" if source.preprocess is None else _contract(source.preprocess)
@@ -97,7 +99,7 @@ def _spell(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case dict():
-            return ", ".join(f"{name} {_spell(each)}" for name, each in value.items())
+            return ", ".join(f"{name} {_spell(inner)}" for name, inner in value.items())
         case [single]:
             return _spell(single)
         case list() | tuple():
@@ -108,7 +110,7 @@ def _spell(value: object) -> str:
             return _plain(str(value))
 
 
-def _training(training: TrainingRecord | None) -> list[str]:
+def _describe_training(training: TrainingRecord | None) -> list[str]:
     if training is None:
         return [UNKNOWN]
     return [
@@ -123,34 +125,40 @@ def _output(output: OutputContract) -> str:
     return f"`{output.name}`: {shape}, {output.kind}, activation {output.activation}{labels}"
 
 
-def _accuracy(about: Manifest, training: TrainingRecord | None) -> list[str]:
+def _describe_accuracy(manifest: Manifest, training: TrainingRecord | None) -> list[str]:
     """Return how good the network is, as far as its training says so of this very spec."""
     if training is None:
         return [f"accuracy: {UNKNOWN}, by `tcc eval`"]
-    if training.spec != about.model.spec:
+    if training.spec != manifest.model.spec:
         unlike = "the training's figures are of another spec or other parameters"
         return [f"accuracy: not known: {unlike}; `tcc eval` measures it"]
-    found = [f"accuracy: {_plain(each)}" for each in training.accuracy]
-    if about.precision != FP32.name:
-        found.append(f"accuracy at {about.precision}: {_int8_accuracy(about, training)}")
-    return found
+    lines = [f"accuracy: {_plain(sentence)}" for sentence in training.accuracy]
+    if manifest.precision != FP32.name:
+        lines.append(
+            f"accuracy at {manifest.precision}: {_describe_int8_accuracy(manifest, training)}"
+        )
+    return lines
 
 
-def _int8_accuracy(about: Manifest, training: TrainingRecord) -> str:
-    made = about.calibration
+def _describe_int8_accuracy(manifest: Manifest, training: TrainingRecord) -> str:
+    calibration = manifest.calibration
     # Other scales, or layers in float, make another int8 model than the one that was measured.
-    same = made and made.digest == training.calibration and not made.in_float
-    if same and about.precision == "int8" and about.target in training.int8_accuracy:
-        return _plain(training.int8_accuracy[about.target])
+    is_measured = (
+        calibration and calibration.digest == training.calibration and not calibration.in_float
+    )
+    if is_measured and manifest.precision == "int8" and manifest.target in training.int8_accuracy:
+        return _plain(training.int8_accuracy[manifest.target])
     return "not measured; `tcc eval` measures it"
 
 
-def _integers(about: Manifest) -> list[str]:
-    found = about.calibration
-    if found is None:
+def _describe_calibration(manifest: Manifest) -> list[str]:
+    calibration = manifest.calibration
+    if calibration is None:
         return []
-    said = f"scales: {found.method}, {found.images} images, digest `{found.data}`"
-    return [said, *_measured(found.measured)]
+    scales = (
+        f"scales: {calibration.method}, {calibration.images} images, digest `{calibration.data}`"
+    )
+    return [scales, *_measured(calibration.measured)]
 
 
 def _measured(found: Measured | None) -> list[str]:
@@ -174,8 +182,8 @@ def _measured(found: Measured | None) -> list[str]:
     return lines
 
 
-def _proof(about: Manifest) -> list[str]:
-    goldens = about.goldens
+def _proof(manifest: Manifest) -> list[str]:
+    goldens = manifest.goldens
     near = goldens.tolerance
     allowed = f"within {near.relative:.0e} of the largest" if near.relative else "to the bit"
     return [
@@ -184,14 +192,14 @@ def _proof(about: Manifest) -> list[str]:
     ]
 
 
-def _caveats(about: Manifest, training: TrainingRecord | None) -> list[str]:
-    found = [_plain(about.weights.notice)] if about.weights.notice else []
-    if about.calibration and about.calibration.in_float:
-        found.append(f"in float: {', '.join(map(_plain, about.calibration.in_float))}")
-    found += [f"{w.code}: {_plain(w.message)}: {_plain(w.found)}" for w in about.warnings]
-    found += map(_plain, training.limits) if training else ()
+def _caveats(manifest: Manifest, training: TrainingRecord | None) -> list[str]:
+    caveats = [_plain(manifest.weights.notice)] if manifest.weights.notice else []
+    if manifest.calibration and manifest.calibration.in_float:
+        caveats.append(f"in float: {', '.join(map(_plain, manifest.calibration.in_float))}")
+    caveats += [f"{w.code}: {_plain(w.message)}: {_plain(w.found)}" for w in manifest.warnings]
+    caveats += map(_plain, training.limits) if training else ()
     return [
-        *found,
+        *caveats,
         "accuracy on images unlike those of training and calibration is not known",
     ]
 

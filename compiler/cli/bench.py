@@ -116,22 +116,22 @@ def bench(
         options = BenchOptions(runs, threads, way, benchmark_model)
         loaded = [trusted_bundle.load(folder, trust=trust, isa=isa) for folder in bundles]
         _require_uses([device for _, device in loaded], options)
-        found = [_benched(bundle, device, options, stages) for bundle, device in loaded]
+        benched = [_benched(bundle, device, options, stages) for bundle, device in loaded]
         stages.end()
-    for each in found:
-        bench_tables.show(report, str(each.bundle.folder), each.measured)
-        if each.replayed:
-            bench_tables.show_goldens(report, each.replayed.agreement)
+    for bundle in benched:
+        bench_tables.show(report, str(bundle.bundle.folder), bundle.measured)
+        if bundle.replayed:
+            bench_tables.show_goldens(report, bundle.replayed.agreement)
     compared = None
-    if len(found) == 2:
-        compared = benchmark.compared(found[0].measured.network, found[1].measured.network)
+    if len(benched) == 2:
+        compared = benchmark.compared(benched[0].measured.network, benched[1].measured.network)
         bench_tables.show_comparison(report, [str(folder) for folder in bundles], compared)
-        if compared and _slower_in_integers(found, compared):
+        if compared and _slower_in_integers(benched, compared):
             report.notice("integers take longer than floats here: for speed alone, build at fp32")
-    code = 0 if all(each.holds for each in found) else failures.BELOW
+    code = 0 if all(bundle.holds for bundle in benched) else failures.BELOW
     report.document(
         {
-            "bundles": [_document(each) for each in found],
+            "bundles": [_document(bundle) for bundle in benched],
             "comparison": asdict(compared) if compared else None,
             "seconds": stages.seconds,
             "exit": code,
@@ -146,8 +146,8 @@ def _require_uses(devices: "Sequence[Device]", options: BenchOptions) -> None:
     from tcc.compiler.ir.bench_traits import is_counted, needs_board_runner
 
     timed = options.way is not None or not all(map(is_counted, devices))
-    brought = any(map(needs_board_runner, devices))
-    option_needs.require({TIMED_BUNDLE: timed, BOARD_RUNNER: brought})
+    has_runner = any(map(needs_board_runner, devices))
+    option_needs.require({TIMED_BUNDLE: timed, BOARD_RUNNER: has_runner})
 
 
 def _slower_in_integers(found: "Sequence[BenchedBundle]", compared: "CostComparison") -> bool:

@@ -141,12 +141,11 @@ def build(
         told = _told_of_makers(chosen, plans, passing)
         scratch_folders.sweep()
         given = take(report, chosen, weights, seed)
-        kinds = [plan.precision for plan in plans]
         stored = _stored(chosen, given, passing, report, usable=cached)
         lies = weights_file(chosen, weights, seed)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
-        built_integers.require_images(work, kinds)
-        ends = {kind.real_ends for kind in kinds if kind.calibrated}
+        built_integers.require_images(work, plans)
+        ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
         whole = built_integers.integers(work, ends) if ends else None
         targets = target_bundles.planned(work, plans, whole)
         check = _check(work, whole, targets, replaying=replay, page=report_page)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.build_plan import Int8Program
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.stored_stages import Said
+    from tcc.compiler.ir.device import Plan
     from tcc.compiler.ir.graph import Model
-    from tcc.compiler.ir.precision import Precision
     from tcc.compiler.quant.program.measured_program import MeasuredProgram
     from tcc.compiler.zoo.trained import TrainedNetwork
 
@@ -153,17 +153,17 @@ def integers(work: Int8Build, ends: Collection[bool]) -> BuiltIntegers:
     return BuiltIntegers(programs, keys, stored)
 
 
-def require_images(work: Int8Build, precisions: "Iterable[Precision]") -> None:
+def require_images(work: Int8Build, plans: "Iterable[Plan]") -> None:
     """Refuse typed options that need images where this build reads none (E0601)."""
-    integers = any(each.calibrated for each in precisions)
+    integers = any(plan.precision.calibrated for plan in plans)
     calibrates = work.asked.calibration is None
     shipped = calibrates and _shipped(work) is not None
-    known = work.asked.data is not None or work.chosen.project.data is not None
-    reads = integers and (known if not calibrates else not shipped)
+    has_images = work.asked.data is not None or work.chosen.project.data is not None
+    reads = integers and (has_images if not calibrates else not shipped)
     option_needs.require(
         {
             FRESH_CALIBRATION: calibrates and not shipped,
-            JUDGED_BUILD: calibrates or known,
+            JUDGED_BUILD: calibrates or has_images,
             READ_IMAGES: bool(work.asked.agree) or reads,
         }
     )

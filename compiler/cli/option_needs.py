@@ -28,15 +28,15 @@ class GivenOptions:
 
     Attributes:
         values: Every option by its name, with its value or default.
-        given: The options that were typed, with their values; their names are keys of the needs.
+        typed: The options that were typed, with their values; their names are keys of the needs.
         needs: What each option needs, by its name.
         spell: Returns an option and its value as the user wrote them.
-        locate: Returns the place of such words.
+        locate: Returns the place of such text.
         facts: What is known so far of the work.
     """
 
     values: Mapping[str, object]
-    given: Mapping[str, object]
+    typed: Mapping[str, object]
     needs: "Mapping[str, Needs]"
     spell: Callable[[str, object], str]
     locate: Callable[[str], Span]
@@ -47,17 +47,17 @@ class GivenOptions:
         return self.values.get(name) not in (None, False, 0, (), [])
 
     def check(self) -> None:
-        """Refuse the first given option that has no effect, as far as facts are known.
+        """Refuse the first typed option that has no effect, as far as facts are known.
 
         Raises:
             UserError: There is one (E0601).
         """
-        for name, value in self.given.items():
+        for name, value in self.typed.items():
             for need in self.needs[name]:
                 if obstacle := need.find_obstacle(self):
-                    words = self.spell(name, value)
-                    message = f"`{words.split()[0]}` has no effect: {obstacle.reason}"
-                    raise fail("E0601", message, self.locate(words), help=obstacle.remedy)
+                    text = self.spell(name, value)
+                    message = f"`{text.split()[0]}` has no effect: {obstacle.reason}"
+                    raise fail("E0601", message, self.locate(text), help=obstacle.remedy)
 
 
 class Need(Protocol):
@@ -83,8 +83,8 @@ class With:
         """Return an obstacle where none of them is set."""
         if any(map(options.is_set, self.names)):
             return None
-        listed = " or ".join(f"`{name}`" for name in self.names)
-        return Obstacle(f"it needs {listed}", f"add {listed}, or remove this option")
+        alternatives = " or ".join(f"`{name}`" for name in self.names)
+        return Obstacle(f"it needs {alternatives}", f"add {alternatives}, or remove this option")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,8 @@ class Without:
         """Return an obstacle where all of them are set."""
         if not all(map(options.is_set, self.names)):
             return None
-        listed = " or ".join(f"`{name}`" for name in self.names)
-        return Obstacle(self.reason, f"remove this option, or remove {listed}")
+        alternatives = " or ".join(f"`{name}`" for name in self.names)
+        return Obstacle(self.reason, f"remove this option, or remove {alternatives}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ class Choice:
         """Return an obstacle where it has another value."""
         if str(options.values.get(self.name)) in self.choices:
             return None
-        listed = " or ".join(f"`{self.name} {choice}`" for choice in self.choices)
-        return Obstacle(self.reason, f"say {listed}, or remove this option")
+        alternatives = " or ".join(f"`{self.name} {choice}`" for choice in self.choices)
+        return Obstacle(self.reason, f"say {alternatives}, or remove this option")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +170,6 @@ def require(facts: Mapping[Fact, bool]) -> None:
     options = _OPTIONS.get()
     if options is None:
         return
-    known = replace(options, facts={**options.facts, **facts})
-    _OPTIONS.set(known)
-    known.check()
+    updated = replace(options, facts={**options.facts, **facts})
+    _OPTIONS.set(updated)
+    updated.check()

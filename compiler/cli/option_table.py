@@ -1,6 +1,6 @@
 """What every option of every command needs to have an effect.
 
-A new option is a new line here: a test compares this table with the commands. `always` lists
+A new option is a new line here: a test compares this table with the commands. `_allow` names
 options that have an effect whatever else holds. Some of them allow something (`--trust`,
 `--normal`, `--split none`) or state something that is checked (`--entry`, `--shape`): they are no
 mistake where nothing would have been refused without them.
@@ -34,11 +34,11 @@ from tcc.compiler.cli.option_needs import ALWAYS, AnyOf, Choice, Needs, With, Wi
 OptionNeeds = Mapping[str, Needs]
 
 
-def _always(*names: str) -> OptionNeeds:
+def _allow(*names: str) -> OptionNeeds:
     return dict.fromkeys(names, ALWAYS)
 
 
-COMMON = _always("--json", "--quiet", "--verbose")
+COMMON = _allow("--json", "--quiet", "--verbose")
 """The options of every command."""
 
 _FILE_CALIBRATES = Without(("--calibration",), "the file of `--calibration` holds the scales")
@@ -69,21 +69,21 @@ _IMAGE_READ = Without(
     ("--calibration", "--image"), "with `--calibration` and `--image` no other images are read"
 )
 _TISSUE = ("--rule", "--least-region", "--fill-holes", "--grow")
-_SPEC_WEIGHTS = _always("--weights", "--seed", "--set")
+_SPEC_WEIGHTS = _allow("--weights", "--seed", "--set")
 _INTEGER_PLOT: OptionNeeds = {
     "--data": (_CALIBRATION_READ,),
     "--split": (_CALIBRATION_READ,),
     **_SPEC_WEIGHTS,
-    **_always("--calibration", "--output"),
+    **_allow("--calibration", "--output"),
 }
 
 OPTIONS: Mapping[str, OptionNeeds] = {
-    "init": _always("--labels", "--size"),
+    "init": _allow("--labels", "--size"),
     "check": {
         "--depth": (Without(("--layers",), "`--layers` opens every block"), *_TABLE_ONLY),
         "--layers": _TABLE_ONLY,
         "--precision": (With(("--target",)),),
-        **_always("--set", "--target", "--strict"),
+        **_allow("--set", "--target", "--strict"),
     },
     "show": {
         "--level": (_PICTURE,),
@@ -104,7 +104,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
                 )
             ),
         ),
-        **_always("--stage", "--format", "--output"),
+        **_allow("--stage", "--format", "--output"),
     },
     "train": {
         "--split": (SHARES_USED,),
@@ -118,12 +118,12 @@ OPTIONS: Mapping[str, OptionNeeds] = {
             _SWEEP,
             Choice("--dask", ("local",), "it counts the processes of a Dask cluster here"),
         ),
-        **_always(
+        **_allow(
             "--data", "--recipe", "--output", "--max-time", "--weights", "--threads", "--device",
             "--corrupt", "--tensorboard", "--sweep", "--set", "--strict",
         ),
     },
-    "calibrate": _always(
+    "calibrate": _allow(
         "--weights", "--seed", "--data", "--split", "--target", "--method", "--guard", "--images",
         "--min-images", "--set", "--strict", "--output", "--threads", "--batch",
     ),
@@ -143,17 +143,17 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--tool": (PACKAGE_TARGET,),
         "--include-images": (INT8_TARGET, PACKAGE_TARGET),
         "--cache": (Without(("--verify-passes",), "passes that are verified have to run"),),
-        **_always(
+        **_allow(
             "--target", "--weights", "--seed", "--precision", "--set", "--strict", "--output",
             "--name", "--agree", "--report", "--passes", "--verify-passes",
         ),
     },
     "run": {
         "--top": (Without(("--json",), "`--json` prints every class"),),
-        **_always("--isa", "--trust"),
+        **_allow("--isa", "--trust"),
     },
-    "serve": _always("--host", "--port"),
-    "sign": _always("--key"),
+    "serve": _allow("--host", "--port"),
+    "sign": _allow("--key"),
     "eval": {
         "--weights": (SPECS, ONE_NETWORK),
         "--seed": (SPECS,),
@@ -167,68 +167,68 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--saturation": (ONE_NETWORK,),
         "--calibration": (With(("--saturation",)), SPECS),
         "--trust": (SOME_BUNDLE,),
-        **_always("--data", "--split", "--bootstrap", "--bootstrap-seed"),
+        **_allow("--data", "--split", "--bootstrap", "--bootstrap-seed"),
     },
     "verify": {
         "--spec": (LAYERED_BUNDLE,),
         "--weights": (With(("--spec",)), LAYERED_BUNDLE),
         "--bisect": (LAYERED_BUNDLE,),
         "--output": (With(("--bisect",)),),
-        **_always("--logs", "--key", "--isa", "--trust"),
+        **_allow("--logs", "--key", "--isa", "--trust"),
     },
     "bench": {
         "--runs": (TIMED_BUNDLE,),
         "--ssh": (Without(("--adb",), "`--adb` names the board"),),
         "--benchmark-model": (With(("--ssh", "--adb")), BOARD_RUNNER),
         "--isa": _NO_BOARD,
-        **_always("--threads", "--adb", "--trust"),
+        **_allow("--threads", "--adb", "--trust"),
     },
-    "import": _always(
+    "import": _allow(
         "--output", "--weights", "--name", "--labels", "--shape", "--until", "--color", "--resize",
         "--scale", "--mean", "--std", "--flat",
     ),
-    "import-weights": _always("--rules", "--entry", "--output", "--set"),
+    "import-weights": _allow("--rules", "--entry", "--output", "--set"),
     "targets": {},
     "passes": {},
     "doctor": {},
-    "fmt": {"--json": (FORMATTED_FILES,), **_always("--check")},
+    "fmt": {"--json": (FORMATTED_FILES,), **_allow("--check")},
     "help": {},
-    "plot curves": _always("--output"),
+    "plot curves": _allow("--output"),
     "plot confusion": {
         **dict.fromkeys(("--weights", "--seed", "--set"), (SPECS,)),
         "--trust": (SOME_BUNDLE,),
-        **_always("--data", "--split", "--output"),
+        **_allow("--data", "--split", "--output"),
     },
     "plot tsne": {
         **dict.fromkeys(("--weights", "--seed", "--set"), (SPECS,)),
         "--trust": (SOME_BUNDLE,),
-        **_always("--data", "--layer", "--images", "--tsne-seed", "--split", "--output"),
+        **_allow("--data", "--layer", "--images", "--tsne-seed", "--split", "--output"),
     },
-    "plot gradcam": {**_SPEC_WEIGHTS, **_always("--layer", "--class", "--output")},
-    "plot cam": {**_SPEC_WEIGHTS, **_always("--class", "--output")},
+    "plot gradcam": {**_SPEC_WEIGHTS, **_allow("--layer", "--class", "--output")},
+    "plot cam": {**_SPEC_WEIGHTS, **_allow("--class", "--output")},
     "plot features": {
         "--data": (_IMAGE_READ,),
         "--split": (_IMAGE_READ,),
         **_SPEC_WEIGHTS,
-        **_always("--calibration", "--image", "--layer", "--output"),
+        **_allow("--calibration", "--image", "--layer", "--output"),
     },
     "plot filters": _INTEGER_PLOT,
     "plot weights": _INTEGER_PLOT,
     "plot scatter": {
         **_SPEC_WEIGHTS,
-        **_always("--data", "--images", "--split", "--output", "--trust"),
+        **_allow("--data", "--images", "--split", "--output", "--trust"),
     },
     "plot errors": {
         **_SPEC_WEIGHTS,
-        **_always("--data", "--calibration", "--split", "--output"),
+        **_allow("--data", "--calibration", "--split", "--output"),
     },
-    "plot cosines": _always("--output"),
+    "plot cosines": _allow("--output"),
     "slide run": {
         "--mask": (ONE_SLIDE,),
         "--steps": (_MASK_FILE, ONE_SLIDE),
         "--slurm": (Without(("--dask",), "`--dask` says where slides run"),),
         **dict.fromkeys(_TISSUE, (_MASK_FILE,)),
-        **_always(
+        **_allow(
             "--at", "--patch", "--stride", "--mpp", "--mask-mpp", "--least-tissue", "--tumour",
             "--threshold", "--skip-damaged", "--workers", "--dask", "--output", "--trust",
         ),
@@ -237,15 +237,15 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--at": (With(("--steps",)), With(("--patch",))),
         "--patch": (With(("--steps",)), With(("--at",))),
         "--least-tissue": (With(("--patch",)),),
-        **_always("--output", "--mpp", "--mask-mpp", "--steps", *_TISSUE),
+        **_allow("--output", "--mpp", "--mask-mpp", "--steps", *_TISSUE),
     },
-    "slide view": _always("--at", "--skip-damaged", "--output"),
+    "slide view": _allow("--at", "--skip-damaged", "--output"),
     "slide eval": {
         "--tumour": (ANNOTATED_TRUTH,),
         "--other": (ANNOTATED_TRUTH,),
-        **_always("--truth", "--normal", "--subset", "--least", "--apart", "--join", "--shortest"),
+        **_allow("--truth", "--normal", "--subset", "--least", "--apart", "--join", "--shortest"),
     },
-    "slide patches": _always(
+    "slide patches": _allow(
         "--at", "--patch", "--stride", "--annotations", "--tumour", "--other", "--normal", "--most",
         "--seed", "--mpp", "--mask-mpp", "--least-tissue", "--output", *_TISSUE,
     ),

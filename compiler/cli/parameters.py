@@ -55,7 +55,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, unless one of its options has no effect."""
-        with option_needs.checked(given_options(ctx)):
+        with option_needs.checked(collect_options(ctx)):
             return super().invoke(ctx)
 
 
@@ -74,11 +74,11 @@ class CommandGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-def given_options(context: typer.Context) -> GivenOptions:
+def collect_options(context: typer.Context) -> GivenOptions:
     """Return the options of a command line, and which of them were typed."""
     options = {find_long_name(p): p for p in context.command.params if _is_option(p)}
     values = {name: context.params.get(option.name or "") for name, option in options.items()}
-    given = {
+    typed_values = {
         name: values[name]
         for name, option in options.items()
         if getattr(context.get_parameter_source(option.name or ""), "name", "") == "COMMANDLINE"
@@ -88,14 +88,14 @@ def given_options(context: typer.Context) -> GivenOptions:
     def spell(name: str, value: object) -> str:
         if isinstance(value, bool):
             return name if value else negated[name][0]
-        first = value[0] if isinstance(value, list | tuple) and value else value
-        return f"{name} {first}"
+        text = value[0] if isinstance(value, list | tuple) and value else value
+        return f"{name} {text}"
 
     needs = option_table.find_needs(find_command_name(context))
-    return GivenOptions(values, given, needs, spell, typed)
+    return GivenOptions(values, typed_values, needs, spell, typed)
 
 
-def find_command_name(context: typer.Context) -> str:
+def find_command_name(context: Any) -> str:
     """Return the words that name a command, without `tcc`."""
     names: list[str] = []
     while context.parent is not None:
@@ -106,7 +106,7 @@ def find_command_name(context: typer.Context) -> str:
 
 def find_long_name(option: Any) -> str:
     """Return the first name of an option that begins with two dashes."""
-    return next(name for name in option.opts if name.startswith("--"))
+    return next(str(name) for name in option.opts if name.startswith("--"))
 
 
 def _is_option(param: Any) -> bool:

@@ -72,23 +72,25 @@ def split(
     run = run_splits.of_weights(None, options.weights)
     before = run.sides if run else {}
     learned, labels = targets.of_outputs(spec.graph, judged, at), judged[0].labels
-    wanted = SplitOptions(options.seed, Shares(), labels, learned, settable, before)
+    split_options = SplitOptions(options.seed, Shares(), labels, learned, settable, before)
     if options.shares is not None:
         typed_at = typed(f"--split {options.shares}")
-        wanted = replace(wanted, shares=seeded_split.shares(options.shares, typed_at), anew=True)
-    found = image_split.read(where, wanted)
-    option_needs.require({SHARES_USED: not found.sided})
-    report.warnings(found.warnings)
+        split_options = replace(
+            split_options, shares=seeded_split.shares(options.shares, typed_at), anew=True
+        )
+    image_sets = image_split.read(where, split_options)
+    option_needs.require({SHARES_USED: not image_sets.sided})
+    report.warnings(image_sets.warnings)
     if run and all(
-        before.get(i.digest) == side for side, d in found.sides.items() for i in d.items
+        before.get(i.digest) == side for side, d in image_sets.sides.items() for i in d.items
     ):
         report.note(f"the split is that of {run.path.parent}")
     if learned or labels or not settable or LABELS in given:
-        return chosen, found
-    text = json.dumps(found.classes, ensure_ascii=False)
+        return chosen, image_sets
+    text = json.dumps(image_sets.classes, ensure_ascii=False)
     setting = shlex.quote(f"{LABELS}={text}")
     report.notice(f"the spec names no classes, and learns the folders': build with --set {setting}")
-    return replace(chosen, spec=spec.again({**given, LABELS: text}), changed=True), found
+    return replace(chosen, spec=spec.again({**given, LABELS: text}), changed=True), image_sets
 
 
 def stores(

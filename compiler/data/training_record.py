@@ -78,10 +78,12 @@ def describe_sides(classes: Sequence[str], sides: Mapping[str, Sequence[int]]) -
         ValueError: A side has another number of classes.
     """
     for side, counts in sides.items():
-        each = zip(classes, counts, strict=True)
-        named = ", ".join(f"{name} {count:,}" for name, count in each)
+        pairs = zip(classes, counts, strict=True)
+        counted = ", ".join(f"{name} {count:,}" for name, count in pairs)
         total = sum(counts)
-        yield f"{side}: {total:,} image{'s' * (total != 1)} ({named})" if total else f"{side}: none"
+        yield (
+            f"{side}: {total:,} image{'s' * (total != 1)} ({counted})" if total else f"{side}: none"
+        )
 
 
 def describe_test(test: Mapping[str, Any]) -> str:

@@ -62,8 +62,8 @@ class StoredStages:
     def bundle_key(self, plan: Plan, integers: str | None, *, images: bool) -> str:
         """Return the key of what is built for a target from the integers of a key."""
         training = self.training and asdict(self.training)
-        words = {"integers": integers, "images": images, "training": training}
-        return self.key("bundle", **words, **_target(plan))
+        inputs = {"integers": integers, "images": images, "training": training}
+        return self.key("bundle", **inputs, **_target(plan))
 
     def calibration(self, key: str) -> "tuple[CalibrationDocument, tuple[Said, ...]] | None":
         """Return the calibration of a key, and what was said of it."""

@@ -28,17 +28,17 @@ def advise_preprocess(name: str, shape: tuple[int, ...]) -> str | None:
     return f"add `{line}` under `{name}` in the spec, with the `mean` and `std` of the training"
 
 
-def no_image(name: str, shape: tuple[int, ...], where: Span) -> UserError:
+def build_image_error(name: str, shape: tuple[int, ...], at: Span) -> UserError:
     """Return the error of a network that is given images and takes none (E0625).
 
     Args:
         name: Its input's name.
         shape: Its input's shape.
-        where: The place of the network, or of the images.
+        at: The place of the network, or of the images.
     """
     dims = "x".join(map(str, shape))
     tensors = f"give tensors of {dims} in an .npz file"
     advice = advise_preprocess(name, shape)
     help = f"{advice}, and build again; or {tensors}" if advice else tensors
     label = f"nothing says how an image becomes its input `{name}`, {dims}"
-    return fail("E0625", "this network does not take an image", where, label=label, help=help)
+    return fail("E0625", "this network does not take an image", at, label=label, help=help)

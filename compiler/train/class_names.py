@@ -63,11 +63,11 @@ def matched(
         raise fail("E1207", message, where, help="put their images into one folder")
     if not labels:
         # Folders 0 to 10: by name, 10 would come before 2 and stand for another class.
-        return _ordered(counts), {name: name for name in counts}
+        return _sort_classes(counts), {name: name for name in counts}
     given = (item.label or "" for item in found.data.items)
     places = dict(zip(given, indices(found.data, labels), strict=True))
     known = {name: labels[at] for name, at in places.items() if at is not None and at < len(labels)}
-    if problem := _mismatch(counts, known, labels, settable=settable):
+    if problem := _find_mismatch(counts, known, labels, settable=settable):
         raise UserError((replace(problem, at=where),))
     return tuple(labels), known
 
@@ -88,17 +88,17 @@ def check_count(counts: Counter[str], path: Path) -> None:
         raise fail("E1207", message, where, label=label, help=help)
 
 
-def _ordered(names: Collection[str]) -> tuple[str, ...]:
+def _sort_classes(names: Collection[str]) -> tuple[str, ...]:
     numbers = all(name.isascii() and name.isdecimal() for name in names)
     return tuple(sorted(names, key=int) if numbers else sorted(names))
 
 
-def _mismatch(
-    counts: Counter[str], known: Mapping[str, str], labels: Sequence[str], *, settable: bool
+def _find_mismatch(
+    counts: Counter[str], classes: Mapping[str, str], labels: Sequence[str], *, settable: bool
 ) -> Diagnostic | None:
     """Return how the images' classes differ from the network's (E1207); None if they do not."""
-    extra = sorted(set(counts) - set(known))
-    missing = [label for label in labels if label not in known.values()]
+    extra = sorted(set(counts) - set(classes))
+    missing = [label for label in labels if label not in classes.values()]
     parts = []
     if extra:
         parts.append(f"the network has no class {listed([f'`{name[:80]}`' for name in extra])}")
@@ -106,13 +106,13 @@ def _mismatch(
         parts.append(f"there is no image of the network's classes {listed(missing)}")
     if not parts:
         return None
-    meant = nearest(extra[0], labels) if extra else None
+    suggestion = nearest(extra[0], labels) if extra else None
     help = f"its classes are {listed(list(labels))}: name the folders so"
     if settable:
         # A YAML list in JSON's form, quoted for a shell: the setting can be copied as it is.
-        setting = f"labels={json.dumps(_ordered(counts), ensure_ascii=False)}"
+        setting = f"labels={json.dumps(_sort_classes(counts), ensure_ascii=False)}"
         help += f", or train and build with `--set {shlex.quote(setting)}`"
     else:
         help += ", or write the images' classes into the spec's labels"
-    label = f"did you mean `{meant}`?" if meant else ""
+    label = f"did you mean `{suggestion}`?" if suggestion else ""
     return Diagnostic("E1207", ", and ".join(parts), whole_file(""), label, help=help)

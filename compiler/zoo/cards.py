@@ -23,7 +23,7 @@ def find_record(digest: str) -> TrainingRecord | None:
         text = network.card.read_text()
         stated = _DIGEST.search(text)
         if stated and stated[1] == digest:
-            return _read(network, text)
+            return _build_record(network, text)
     return None
 
 
@@ -38,28 +38,28 @@ def find_training(folder: Path | None, digest: str) -> TrainingRecord | None:
     return run or find_record(digest)
 
 
-def _read(network: TrainedNetwork, text: str) -> TrainingRecord:
-    about = network.about
-    (_, *classes, _), *sides = _table(text, "Data")
-    _, *rows = _table(text, "Accuracy on the test images")
+def _build_record(network: TrainedNetwork, text: str) -> TrainingRecord:
+    training = network.about
+    (_, *classes, _), *sides = _read_table(text, "Data")
+    _, *rows = _read_table(text, "Accuracy on the test images")
     forms = {name: _describe(*cells) for name, *cells in rows}
     counts = {side: tuple(map(int, row[:-1])) for side, *row in sides}
     return TrainingRecord(
         f"the card of {network.name} in the zoo",
         network.load().digest,
-        (about.data.strip(), *describe_sides(classes, counts)),
+        (training.data.strip(), *describe_sides(classes, counts)),
         (f"{forms[_FLOAT]}, in float32",),
-        (about.limits.strip(),),
+        (training.limits.strip(),),
         hashlib.sha256(network.calibration.read_bytes()).hexdigest(),
-        {name.removeprefix(_INT8): each for name, each in forms.items() if name != _FLOAT},
+        {name.removeprefix(_INT8): sentence for name, sentence in forms.items() if name != _FLOAT},
     )
 
 
-def _describe(right: str, accuracy: str, interval: str, *_: str) -> str:
-    return f"{right} test images right, {accuracy} (95% interval {interval})"
+def _describe(correct: str, accuracy: str, interval: str, *_: str) -> str:
+    return f"{correct} test images right, {accuracy} (95% interval {interval})"
 
 
-def _table(text: str, section: str) -> list[list[str]]:
+def _read_table(text: str, section: str) -> list[list[str]]:
     """Return the cells of the first table of a section, its heads first."""
     body = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     table = body[body.index("| ") :].partition("\n\n")[0]

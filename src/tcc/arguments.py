@@ -20,7 +20,7 @@ from tcc.compiler.support.diagnostics import whole_file
 ArgumentNeeds = Mapping[str, Needs]
 
 
-def _always(*names: str) -> ArgumentNeeds:
+def _allow(*names: str) -> ArgumentNeeds:
     return dict.fromkeys(names, ALWAYS)
 
 
@@ -41,23 +41,23 @@ ARGUMENTS: Mapping[str, ArgumentNeeds] = {
         **dict.fromkeys(("min_cosine", "max_drop", "min_correlation", "max_error"), (INT8_TARGET,)),
         "mixed": (INT8_TARGET, JUDGED_BUILD),
         "seed": (_RANDOM,),
-        **_always("weights", "out", "precision"),
+        **_allow("weights", "out", "precision"),
     },
     "calibrate": {
         "seed": (_RANDOM,),
-        **_always("target", "weights", "out", "method", "min_images"),
+        **_allow("target", "weights", "out", "method", "min_images"),
     },
-    "check": {"precision": (With(("targets",)),), **_always("targets")},
+    "check": {"precision": (With(("targets",)),), **_allow("targets")},
     "evaluate": {
         "weights": (SPECS,),
         "seed": (SPECS, _RANDOM),
         "trust": (SOME_BUNDLE,),
     },
-    "lower": {**_INTEGERS, "seed": (_RANDOM,), **_always("weights", "precision")},
-    "run": _always("trust"),
-    "torch": {"seed": (_RANDOM,), **_always("weights")},
-    "train": _always("recipe", "epochs", "seed", "weights", "threads", "resume"),
-    "verify": {"weights": (With(("spec",)),), **_always("spec", "trust")},
+    "lower": {**_INTEGERS, "seed": (_RANDOM,), **_allow("weights", "precision")},
+    "run": _allow("trust"),
+    "torch": {"seed": (_RANDOM,), **_allow("weights")},
+    "train": _allow("recipe", "epochs", "seed", "weights", "threads", "resume"),
+    "verify": {"weights": (With(("spec",)),), **_allow("spec", "trust")},
 }
 """The needs of each argument by function."""
 
@@ -78,7 +78,7 @@ def check(
         UserError: There is one (E0601).
     """
     needs = ARGUMENTS[function.__name__]
-    usual = {name: each.default for name, each in signature(function).parameters.items()}
-    given = {name: arguments[name] for name in needs if arguments[name] != usual[name]}
-    place = whole_file(f"tcc.{function.__name__}")
-    GivenOptions(given, given, needs, lambda name, _: name, lambda _: place, facts or {}).check()
+    usual = {name: parameter.default for name, parameter in signature(function).parameters.items()}
+    passed = {name: arguments[name] for name in needs if arguments[name] != usual[name]}
+    span = whole_file(f"tcc.{function.__name__}")
+    GivenOptions(passed, passed, needs, lambda name, _: name, lambda _: span, facts or {}).check()

@@ -118,7 +118,7 @@ def build(
     chosen = loaded(spec)
     plans = programs.plans([target] if isinstance(target, str) else target, precision, "tcc.build")
     given = pipeline.weights_of(chosen, weights, seed)
-    arguments.check(build, called, programs.facts(chosen, given, plans, called))
+    arguments.check(build, called, programs.find_facts(chosen, given, plans, called))
     bounds = (min_cosine, max_drop, min_correlation, max_error)
     # 1 is not 1.0 in a report, whose bytes are the command's.
     least = Accuracy(*(None if each is None else float(each) for each in bounds))

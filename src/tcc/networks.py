@@ -130,7 +130,7 @@ def lower(
     chosen = loaded(spec)
     plans = programs.plans([target], precision, "tcc.lower")
     given = pipeline.weights_of(chosen, weights, seed)
-    arguments.check(lower, called, programs.facts(chosen, given, plans, called))
+    arguments.check(lower, called, programs.find_facts(chosen, given, plans, called))
     wanted = programs.WantedIntegers("tcc.lower", calibration, data, method, Accuracy())
     source = programs.source(chosen, given, plans, wanted)
     whole = programs.integers(chosen, given, plans, wanted, source)

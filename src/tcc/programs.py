@@ -60,14 +60,14 @@ def plans(targets: Sequence[str], precision: str | None, by: str) -> "tuple[Plan
     return devices.find_all([(each, here) for each in targets], level, asked=precision is not None)
 
 
-def facts(
-    spec: "Spec", given: "WeightSource", targets: "Sequence[Plan]", called: Mapping[str, object]
+def find_facts(
+    spec: "Spec", weights: "WeightSource", targets: "Sequence[Plan]", called: Mapping[str, object]
 ) -> "Mapping[Fact, bool]":
     """Return the facts that arguments about integers need.
 
     Args:
         spec: The network.
-        given: Its weights.
+        weights: Its weights.
         targets: What is built, and at which precision.
         called: The arguments by name.
     """
@@ -75,9 +75,9 @@ def facts(
     from tcc.compiler.zoo import trained
 
     has_images, has_file = (called[name] is not None for name in ("data", "calibration"))
-    shipped = given.origin.origin == "zoo" and trained.of(spec) is not None
+    shipped = weights.origin.origin == "zoo" and trained.of(spec) is not None
     return {
-        INT8_TARGET: any(each.precision.calibrated for each in targets),
+        INT8_TARGET: any(target.precision.calibrated for target in targets),
         FRESH_CALIBRATION: has_images or not shipped,
         JUDGED_BUILD: has_images or not has_file,
     }

@@ -192,7 +192,7 @@ def shape(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
         yield warning("channels-last", message, given.span, help=help)
 
 
-def preprocess(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
+def find_missing_preprocess(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
     """Yield an input of an image's shape without `preprocess`, so that no image becomes it."""
     advice = advise_preprocess(source.name, source.type.shape)
     key = tree.items[0][0] if isinstance(tree, MappingTree) else None

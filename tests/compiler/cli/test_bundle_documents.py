@@ -86,7 +86,7 @@ def test_a_changed_one_is_found(home, name):
         tcc.verify(bundle)
 
 
-def card_of(bundle):
+def read_card(bundle):
     """The items of a card by their heading."""
     parts = (bundle.folder / CARD).read_text().split("\n## ")[1:]
     return {part.splitlines()[0]: part.splitlines()[2:] for part in parts}
@@ -115,7 +115,7 @@ def run(home):
 
 
 def test_the_card_has_what_the_runs_folder_says_of_these_weights(home, run):
-    card = card_of(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
+    card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert card["Training data"] == [
         "- by the report of the training's folder, of weights of this digest",
         "- train: 12 images (cat 3, dog 4, owl 5)",
@@ -128,7 +128,7 @@ def test_the_card_has_what_the_runs_folder_says_of_these_weights(home, run):
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 def test_accuracy_in_float_is_not_that_of_integers(home, run, images):
     options = {"precision": "int8", "data": images, "method": "minmax"}
-    card = card_of(tcc.build("tiny.yaml", "ort", run / "weights.safetensors", **options))
+    card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors", **options))
     assert card["Evaluation"][:2] == [
         ACCURACY, "- accuracy at int8: not measured; `tcc eval` measures it",
     ]  # fmt: skip
@@ -148,7 +148,7 @@ def test_accuracy_in_float_is_not_that_of_integers(home, run, images):
 def test_a_report_of_other_weights_or_damaged_says_nothing(home, run, spoil):
     report = json.loads((run / "report.json").read_text())
     (run / "report.json").write_text(json.dumps(spoil(report)))
-    card = card_of(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
+    card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert card["Training data"] == ["- not known to the compiler: whoever trained it has to say"]
 
 
@@ -156,7 +156,7 @@ def test_the_figures_of_another_spec_are_not_this_ones(home, run):
     report = json.loads((run / "report.json").read_text())
     report["network"]["spec"] = "0" * 64
     (run / "report.json").write_text(json.dumps(report))
-    card = card_of(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
+    card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
     assert "- train: 12 images (cat 3, dog 4, owl 5)" in card["Training data"]
     assert card["Evaluation"] == [
         "- accuracy: not known: the training's figures are of another spec or other parameters;"
@@ -198,13 +198,13 @@ def test_each_card_of_the_zoo_is_told_by_the_digest_of_its_weights(name):
 def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_its(home):
     shutil.copy(trained.networks()["ddsnet-blood"].weights, home / "mine.safetensors")
     spec = tcc.load("ddsnet", labels=["Platelets", "RBC", "WBC"], size=128)
-    card = card_of(tcc.build(spec, "ort", "mine.safetensors"))
+    card = read_card(tcc.build(spec, "ort", "mine.safetensors"))
     assert "- train: 474 images (Platelets 81, RBC 195, WBC 198)" in card["Training data"]
     (accuracy,) = card["Evaluation"]
     assert accuracy.startswith("- accuracy: 159 of 160 test images right, 99.38%")
-    other = card_of(tcc.build("ddsnet-blood", "ort", seed=1))
+    other = read_card(tcc.build("ddsnet-blood", "ort", seed=1))
     assert "159" not in "".join(other["Evaluation"])
-    integers = card_of(tcc.build("ddsnet-blood", "tflite", precision="int8"))
+    integers = read_card(tcc.build("ddsnet-blood", "tflite", precision="int8"))
     assert integers["Evaluation"][1].startswith("- accuracy at int8: 159 of 160 test images right")
 
 

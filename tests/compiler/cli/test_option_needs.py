@@ -26,7 +26,7 @@ def walk(command, parent=None):
         yield from walk(child, context)
 
 
-def options(context):
+def list_options(context):
     """Return the first long name of each option of a command."""
     return [find_long_name(p) for p in context.command.params if p.param_type_name == "option"]
 
@@ -34,7 +34,7 @@ def options(context):
 CONTEXTS = {
     find_command_name(context): context
     for context in walk(typer.main.get_command(APP))
-    if options(context)
+    if list_options(context)
 }
 
 
@@ -45,15 +45,15 @@ def test_every_command_is_there():
 @pytest.mark.parametrize("command", CONTEXTS)
 def test_every_option_is_in_the_table(command):
     needs = option_table.find_needs(command)
-    missing = set(options(CONTEXTS[command])) - set(needs)
+    missing = set(list_options(CONTEXTS[command])) - set(needs)
     assert not missing, f"say in option_table.py what {missing} of `tcc {command}` need"
-    gone = set(option_table.OPTIONS[command]) - set(options(CONTEXTS[command]))
+    gone = set(option_table.OPTIONS[command]) - set(list_options(CONTEXTS[command]))
     assert not gone, f"`tcc {command}` has no options {gone}"
 
 
 @pytest.mark.parametrize("command", CONTEXTS)
 def test_needs_name_options_of_the_same_command(command):
-    known = set(options(CONTEXTS[command]))
+    known = set(list_options(CONTEXTS[command]))
 
     def names(need):
         yield from getattr(need, "names", ())
