@@ -50,7 +50,9 @@ def _sizes(each: "WrittenBundle") -> str:
     artifact, listed = each.artifact, each.manifest.files
     total = sum(file.bytes for file in artifact)
     what = PurePosixPath(artifact[0].path).name if len(artifact) == 1 else f"{len(artifact)} files"
-    beside = "" if each.full is None else f", {total / each.full:.1%} of {size(each.full)} at fp32"
+    beside = f", {total / each.full:.1%} of {size(each.full)} at fp32" if each.full else ""
+    if each.compares_size and not each.full:
+        beside = ", its size at fp32 is unknown: the target cannot build it so"
     whole = sum(file.bytes for file in listed)
     return f"{what}: {size(total)}{beside}; with goldens and all, {size(whole)}"
 

@@ -27,7 +27,8 @@ class WrittenBundle:
     """The folder that a bundle was written to, and what it says of itself.
 
     `agreement` is empty where the artifact was not run; `unchecked` says why. `full` is the bytes
-    of the target's files at fp32, where others were built and those were measured too.
+    of the target's files at fp32, where another precision was built: None where the target cannot
+    build the network so, and `compares_size` is whether that was asked.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class WrittenBundle:
     agreement: tuple[Agreement, ...]
     unchecked: str
     full: int | None = None
+    compares_size: bool = False
     archive: Path | None = None
     """The file of images that a package for a maker's tool takes; None for all else."""
     layers: Mapping[str, str] = field(default_factory=dict)
