@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.tool_check import ToolCheck
     from tcc.compiler.cli.report import Stages
     from tcc.compiler.driver.build_comparison import BuildComparison
+    from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.stored_stages import StoredStages
     from tcc.compiler.driver.target_agreement import ComparedTarget
     from tcc.compiler.ir.device import Device, Plan
-    from tcc.compiler.ir.graph import Graph
+    from tcc.compiler.ir.graph import Graph, Model
 
 GOLDENS = 1
 """Goldens that are replayed after a build; under an emulator each takes its time."""
@@ -75,14 +76,16 @@ class BundleCheck:
     """What is looked at before a bundle is written: one golden, or all that is in `comparison`.
 
     Without `replaying`, nothing is run; nor is what `stored` knows, by the `keys` of what is built
-    for each target. `drawn` is the network of the page that goes into a bundle, where one is
-    wanted.
+    for each target. `model` and `integers` are what a wrong layer is looked for with. `drawn` is
+    the network of the page that goes into a bundle, where one is wanted.
     """
 
     stages: "Stages"
     replaying: bool
     stored: "StoredStages"
     keys: Mapping[str, str]
+    model: "Model"
+    integers: "Int8Programs | None" = None
     comparison: "BuildComparison | None" = None
     drawn: "Graph | None" = None
 
@@ -117,10 +120,16 @@ class BundleCheck:
         except Misfit as error:
             raise Disagreement(device.name, (), error.diagnostics[0].label) from None
         if not found.holds:
-            layer = found.wrong_layer
-            why = f"the first layer that differs is `{layer.name}`" if layer else ""
-            raise Disagreement(device.name, found.outputs, why)
+            raise Disagreement(device.name, found.outputs, self._locate(fresh, plan, found))
         return found
+
+    def _locate(self, fresh: "Bundle", plan: "Plan", found: "ComparedTarget") -> str:
+        """Return which layer of a bundle is wrong, as far as its target shows its layers."""
+        from tcc.compiler.driver import layer_fault
+
+        if layer := found.wrong_layer:
+            return f"the first layer that differs is `{layer.name}`"
+        return layer_fault.describe(fresh, plan, self.model, self.integers)
 
 
 def write(contents: "BundleContents", plan: "Plan", out: Path, check: BundleCheck) -> WrittenBundle:
