@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, assert_never
 
 from tcc.backends.pulsar.chips import CHIPS, Toolchain, chip
 from tcc.backends.pulsar.precisions import PRECISIONS
+from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Pass
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, PackageSources, Refusal, Remark, Target, ToolResults
+from tcc.compiler.support import regular_files
 from tcc.compiler.support.external_tools import Tool
 from tcc.compiler.support.packages import version
 from tcc.compiler.support.progress import Progress, silent
@@ -102,6 +104,22 @@ class Pulsar:
         progress(target.name, 1, 1)
         return Artifact(files, frozenset({"build.sh"}), report, uncompiled=found.absent)
 
+    def check_constants(
+        self, target: Target, folder: Path, sources: ConstantSources
+    ) -> Iterator[ConstantCheck]:
+        """Compare the networks that the tool is given; what it compiled is its own."""
+        from tcc.compiler.lower import onnx_comparison
+
+        for file, expected in self._networks(target, sources).items():
+            if expected is None:
+                yield ConstantCheck(file, uncompared=UNKNOWN)
+                continue
+            with regular_files.opened(folder / file) as opened:
+                stored = opened.read()
+            yield onnx_comparison.compare(file, expected, stored, same_tools=sources.same_tools)
+        if (folder / COMPILED).is_dir():
+            yield ConstantCheck(COMPILED, uncompared="it is the NPU tool's work")
+
     def calibration_data(
         self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
     ) -> tuple[bytes, int]:
@@ -125,6 +143,25 @@ class Pulsar:
 
         report = logs.report(self.toolchain, logs.read(log), outputs, str(log))
         return ToolResults(report, simulated_outputs.read(self.toolchain, log.parent, outputs))
+
+    def _networks(self, target: Target, sources: ConstantSources) -> dict[str, bytes | None]:
+        """Return the ONNX files of a package, as far as what they are written from is known."""
+        from tcc.backends.pulsar.onnx_model import npu_onnx
+        from tcc.backends.pulsar.precisions import ROUNDED
+        from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
+        from tcc.backends.pulsar.v1.rounded_weights import rounded_weights
+
+        own, floats, program = chip(target.name), sources.floats, sources.program
+        if floats and sources.precision == ROUNDED:
+            floats = rounded_weights(floats)
+        model = floats and npu_onnx(floats, own).SerializeToString(deterministic=True)
+        match self.toolchain:
+            case Toolchain.PULSAR:
+                return {"model.onnx": model}
+            case Toolchain.PULSAR2:
+                return {"model.onnx": model, "model_qdq.onnx": program and qdq_onnx(program, own)}
+            case _:
+                assert_never(self.toolchain)
 
     def _files(
         self, target: Target, sources: PackageSources, precision: Precision

@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import tool_report, verified_layers
+from tcc.compiler.cli import (
+    tool_report,
+    verified_constants,
+    verified_layers,
+    verified_libraries,
+)
 from tcc.compiler.cli.report import Report, complain
 
 if TYPE_CHECKING:
@@ -37,6 +42,8 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
         columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
         report.table(columns, [_row(pair) for pair in pairs])
     for each in found:
+        verified_constants.say(report, each)
+        verified_libraries.say(report, str(each.bundle.folder), each.libraries)
         verified_layers.say_known(report, each)
         if each.tool:
             folder, by = each.bundle.folder, tool_report.named(each.tool.report)
@@ -89,6 +96,8 @@ def document(
                 "tool": each.tool and json_records.encode(each.tool),
                 "program": each.program and verified_layers.document(each.program),
                 "network": each.network and verified_layers.floats(each.network),
+                "constants": verified_constants.document(each.constants),
+                "libraries": [verified_libraries.document(one) for one in each.libraries],
                 "reproducer": verified_layers.document_of(each.reproducer),
                 "holds": each.holds if each.replayed or each.tool else None,
                 "missing": asdict(each.missing) if each.missing else None,

@@ -4,15 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from tcc.compiler.bundle import bundle_comparison, float_check, program_check, tool_check
+from tcc.compiler.bundle import (
+    bundle_comparison,
+    constant_check,
+    float_check,
+    library_check,
+    program_check,
+    tool_check,
+)
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_comparison import OutputPair
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.float_check import FloatCheck
+from tcc.compiler.bundle.library_check import LibraryCheck
 from tcc.compiler.bundle.program_check import ProgramCheck
 from tcc.compiler.bundle.replay import Replayed, replay
 from tcc.compiler.bundle.tool_check import ToolCheck
 from tcc.compiler.driver.reproducer import Reproducer
+from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantSources
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.support.external_tools import Tool
@@ -32,6 +41,10 @@ class VerifiedBundle:
     network: FloatCheck | None = None
     """How its layers agree with its network's, where it is of float32 and that is known."""
     reproducer: Reproducer | None = None
+    constants: tuple[ConstantCheck, ...] | None = None
+    """How the weights and scales of its files compare; None where they were not compared."""
+    libraries: tuple[LibraryCheck, ...] = ()
+    """What is known of the libraries that others build with."""
 
     @property
     def agreement(self) -> tuple[Agreement, ...]:
@@ -42,13 +55,16 @@ class VerifiedBundle:
     def holds(self) -> bool:
         """Whether no golden and no layer disagrees."""
         agrees = all(each.holds for each in self.agreement)
-        return agrees and all(
-            each.holds for each in (self.tool, self.program, self.network) if each
-        )
+        known = (self.tool, self.program, self.network, *(self.constants or ()), *self.libraries)
+        return agrees and all(each.holds for each in known if each)
 
 
 def verified(
-    bundle: Bundle, device: Device, program: Model | None, network: Model | None = None
+    bundle: Bundle,
+    device: Device,
+    program: Model | None,
+    network: Model | None = None,
+    sources: ConstantSources | None = None,
 ) -> VerifiedBundle:
     """Return what a bundle's artifact gives for its goldens, and for each layer that is known.
 
@@ -59,6 +75,7 @@ def verified(
         device: Its target.
         program: Its integer program, where it is known.
         network: Its network in floats, where it is of float32 and that is known.
+        sources: What its files were written from, where that is known.
 
     Raises:
         MissingTool: What runs it is not here.
@@ -69,7 +86,11 @@ def verified(
     replayed = replay(bundle, device)
     checked = program_check.check(bundle, device, program) if program else None
     layers = float_check.check(bundle, device, network) if network else None
-    return VerifiedBundle(bundle, replayed, program=checked, network=layers)
+    constants = constant_check.check(bundle, device, sources)
+    libraries = library_check.check(bundle, device)
+    return VerifiedBundle(
+        bundle, replayed, program=checked, network=layers, constants=constants, libraries=libraries
+    )
 
 
 def pairs(
