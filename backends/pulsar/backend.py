@@ -1,12 +1,13 @@
 """The targets `ax620`, `ax620e` and `ax650`."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from tcc.backends.pulsar.chips import CHIPS, Toolchain, chip
 from tcc.backends.pulsar.precisions import PRECISIONS
+from tcc.backends.pulsar.simulated_package import SimulatedPackage
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Pass
 from tcc.compiler.ir.precision import Precision
@@ -19,6 +20,8 @@ from tcc.compiler.support.progress import Progress, silent
 if TYPE_CHECKING:
     import numpy as np
 
+QDQ = "model_qdq.onnx"
+"""The integer program in a package for Pulsar2."""
 COMPILED = "compiled"
 """The folder of what the tool made, where it was here."""
 
@@ -104,6 +107,17 @@ class Pulsar:
         progress(target.name, 1, 1)
         return Artifact(files, frozenset({"build.sh"}), report, uncompiled=found.absent)
 
+    def simulator(self, target: Target) -> tuple[SimulatedPackage, str] | None:
+        """Return what runs the integer program that Pulsar2 reads; Pulsar is given floats alone."""
+        match self.toolchain:
+            case Toolchain.PULSAR:
+                return None
+            case Toolchain.PULSAR2:
+                here = (replace(target, runs=True),)
+                return SimulatedPackage(here, QDQ), QDQ
+            case _:
+                assert_never(self.toolchain)
+
     def check_constants(
         self, target: Target, folder: Path, sources: ConstantSources
     ) -> Iterator[ConstantCheck]:
@@ -159,7 +173,7 @@ class Pulsar:
             case Toolchain.PULSAR:
                 return {"model.onnx": model}
             case Toolchain.PULSAR2:
-                return {"model.onnx": model, "model_qdq.onnx": program and qdq_onnx(program, own)}
+                return {"model.onnx": model, QDQ: program and qdq_onnx(program, own)}
             case _:
                 assert_never(self.toolchain)
 

@@ -80,6 +80,7 @@ def document(
                 "files": [json_records.encode(file) for file in about.files],
                 "agreement": [found.as_json() for found in each.agreement],
                 "unchecked": each.unchecked or None,
+                "simulated": each.simulated_file or None,
                 "cached": list(each.cached),
                 "compiled": about.compiled and json_records.encode(about.compiled),
                 "uncompiled": each.uncompiled or None,

@@ -22,7 +22,7 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
     """Print how each golden agrees, each pair of bundles, and each layer that is known."""
     rows = [
         (
-            str(each.bundle.folder),
+            _subject(each),
             one.golden,
             one.output,
             f"{one.differing:,} of {one.values:,}",
@@ -45,6 +45,8 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
         verified_constants.say(report, each)
         verified_libraries.say(report, str(each.bundle.folder), each.libraries)
         verified_layers.say_known(report, each)
+        if not (each.tool or each.missing) and (each.simulated_file or not each.replayed):
+            report.notice(_unrun(each))
         if each.tool:
             folder, by = each.bundle.folder, tool_report.named(each.tool.report)
             report.text(f"{folder}: {by}, by {each.tool.log}")
@@ -55,6 +57,20 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
                 f"error: {tool.name} is needed to {tool.needed_for}, and is not here\n"
                 f"  --> {each.bundle.folder}\n   = help: install it: {tool.install}"
             )
+
+
+def _subject(each: "VerifiedBundle") -> str:
+    """Return what ran: the bundle's artifact, or a file of a package."""
+    folder = str(each.bundle.folder)
+    return f"{folder}: {each.simulated_file}" if each.simulated_file else folder
+
+
+def _unrun(each: "VerifiedBundle") -> str:
+    folder = each.bundle.folder
+    how = f"run `sh {each.bundle.model}/build.sh` where docker is, and give its log with --logs"
+    file = each.simulated_file
+    ran = f"{file} ran in ONNX Runtime" if file else "nothing here runs it"
+    return f"{folder}: {ran}; what the NPU gives is not verified: {how}"
 
 
 def _row(pair: "OutputPair") -> tuple[str, ...]:
@@ -93,13 +109,14 @@ def document(
                 "executor": about.goldens.executor,
                 "tolerance": json_records.encode(about.goldens.tolerance),
                 "agreement": [one.as_json() for one in each.agreement],
+                "simulated": each.simulated_file or None,
                 "tool": each.tool and json_records.encode(each.tool),
                 "program": each.program and verified_layers.document(each.program),
                 "network": each.network and verified_layers.floats(each.network),
                 "constants": verified_constants.document(each.constants),
                 "libraries": [verified_libraries.document(one) for one in each.libraries],
                 "reproducer": verified_layers.document_of(each.reproducer),
-                "holds": each.holds if each.replayed or each.tool else None,
+                "holds": each.holds if each.replayed or each.tool or each.constants else None,
                 "missing": asdict(each.missing) if each.missing else None,
             }
         )

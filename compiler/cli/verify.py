@@ -168,13 +168,15 @@ def _verified(
     from tcc.compiler.driver.verification import VerifiedBundle
 
     stages(f"{bundle.folder}", 0, 1)
-    if wanted.log or device.packager:
-        return VerifiedBundle(bundle, tool=tool_check.check(bundle, device, wanted.log))
+    if wanted.log and device.packager is None:
+        tool_check.check(bundle, device, wanted.log)  # which refuses it
     spec = _spec(wanted.spec, bundle) if wanted.spec else None
     program = rebuilt_program.program(bundle, device, spec, wanted.weights)
     network = rebuilt_program.network(bundle, device, spec, wanted.weights)
     sources = rebuilt_program.constant_sources(bundle, device, spec, wanted.weights, program)
-    if program is None and network is None and wanted.bisect:
+    if device.packager and not wanted.bisect:
+        return verification.verify_package(bundle, device, wanted.log, sources)
+    if ((program is None and network is None) or device.packager) and wanted.bisect:
         help = "name the network with --spec and --weights, or build integers with --probes"
         message = "there is no network to look for a layer in"
         raise fail("E0663", message, whole_file(str(bundle.folder)), help=help)

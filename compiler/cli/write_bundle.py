@@ -1,7 +1,7 @@
 """Writing what `tcc build` built, once its artifact has shown that it agrees with the reference."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,8 @@ class WrittenBundle:
     """What the tool that compiled a package gave for the goldens."""
     compared: "ComparedTarget | None" = None
     """How it agrees as one of several targets."""
+    simulated_file: str = ""
+    """The file of a package that ran in place of what the maker's tool makes of it."""
     advice: str = ""
     """What is worth knowing before it runs on this machine."""
     cached: tuple[str, ...] = ()
@@ -68,7 +70,11 @@ class WrittenBundle:
         found = f"agrees with the reference within {worst:.1e} of its largest value"
         if not any(each.allowed for each in self.agreement) and worst == 0:
             found = "gives the outputs of the reference to the bit"
-        return f"{found} (cached: so it did before)" if "replay" in self.cached else found
+        found = f"{found} (cached: so it did before)" if "replay" in self.cached else found
+        if self.simulated_file:
+            file = f"{self.simulated_file}, in ONNX Runtime"
+            return f"{file}, {found}; nothing here runs the NPU"
+        return found
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ class BundleCheck:
             Disagreement: It does not.
         """
         most = GOLDENS if self.comparison is None else None
+        plan = replace(plan, device=plan.device.simulator or plan.device)
         key = self.stored.replay_key(self.keys[plan.device.name], fresh, plan, most)
         # What the user's images give is kept nowhere.
         if self.comparison is None or self.comparison.images is None:
@@ -172,6 +179,7 @@ def write(contents: "BundleContents", plan: "Plan", out: Path, check: BundleChec
         uncompiled=contents.uncompiled,
         tool=_tool_check(bundle, device),
         compared=compared.at(bundle),
+        simulated_file=compared.device.simulated_file,
         cached=("replay",) if compared.stored else (),
     )
 
@@ -187,6 +195,7 @@ def _tool_check(bundle: "Bundle", device: "Device") -> "ToolCheck | None":
 
 def _unchecked(device: "Device") -> str:
     """Return why a device's artifacts are not run here; nothing where they are."""
+    device = device.simulator or device
     if not device.target.runs:
         return f"nothing here runs what is built for {device.name}"
     absent = device.absent()

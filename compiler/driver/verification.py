@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 from tcc.compiler.bundle import (
     bundle_comparison,
@@ -34,6 +35,8 @@ class VerifiedBundle:
     bundle: Bundle
     replayed: Replayed | None = None
     missing: Tool | None = None
+    simulated_file: str = ""
+    """The file of a package whose outputs `replayed` has: not what the maker's tool makes of it."""
     tool: ToolCheck | None = None
     """What a maker's tool said of a package, which does not run here."""
     program: ProgramCheck | None = None
@@ -68,8 +71,6 @@ def verified(
 ) -> VerifiedBundle:
     """Return what a bundle's artifact gives for its goldens, and for each layer that is known.
 
-    A package that does not run here is judged by its tool's log.
-
     Args:
         bundle: The bundle.
         device: Its target.
@@ -82,7 +83,7 @@ def verified(
         UserError: It cannot be run, or is not what its manifest says.
     """
     if device.packager:
-        return VerifiedBundle(bundle, tool=tool_check.check(bundle, device, None))
+        return verify_package(bundle, device, None, sources)
     replayed = replay(bundle, device)
     checked = program_check.check(bundle, device, program) if program else None
     layers = float_check.check(bundle, device, network) if network else None
@@ -90,6 +91,34 @@ def verified(
     libraries = library_check.check(bundle, device)
     return VerifiedBundle(
         bundle, replayed, program=checked, network=layers, constants=constants, libraries=libraries
+    )
+
+
+def verify_package(
+    bundle: Bundle, device: Device, log: Path | None, sources: ConstantSources | None
+) -> VerifiedBundle:
+    """Return what is known of a package here: by its tool's log, its network, and its weights.
+
+    Args:
+        bundle: The package.
+        device: Its target.
+        log: The tool's log; without it, that of the package's own compilation, if there is one.
+        sources: What its files were written from, where that is known.
+
+    Raises:
+        UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and `replay`.
+    """
+    simulator = device.simulator
+    constants = constant_check.check(bundle, device, sources)
+    tool = None
+    if log or tool_check.has_log(bundle) or (simulator is None and constants is None):
+        tool = tool_check.check(bundle, device, log)
+    return VerifiedBundle(
+        bundle,
+        replay(bundle, simulator) if simulator else None,
+        tool=tool,
+        constants=constants,
+        simulated_file=simulator.simulated_file if simulator else "",
     )
 
 
@@ -105,7 +134,7 @@ def pairs(
         bundle_comparison.check(one, other)
     made: list[OutputPair] = []
     unlike = []
-    ran = [each.replayed for each in found if each.replayed]
+    ran = [each.replayed for each in found if each.replayed and not each.simulated_file]
     # Each with each: equality within a tolerance is not handed on from one pair to the next.
     for a, b in combinations(ran, 2):
         if why := bundle_comparison.unlike(a.bundle, b.bundle):

@@ -26,6 +26,7 @@ from tcc.compiler.ir.fetcher import Fetcher
 from tcc.compiler.ir.isa_chooser import IsaChooser
 from tcc.compiler.ir.level_reader import LevelReader, ValueReader
 from tcc.compiler.ir.library_linker import LibraryLinker
+from tcc.compiler.ir.package_simulator import PackageSimulator
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.processor_adviser import ProcessorAdviser
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
@@ -50,6 +51,8 @@ class Device:
 
     backend: Backend
     target: Target
+    simulated_file: str = ""
+    """The file of a package that runs in place of what the maker's tool makes of it."""
 
     @property
     def name(self) -> str:
@@ -170,6 +173,14 @@ class Device:
     def level_reader(self) -> LevelReader | None:
         """The backend, if its integer artifacts can be looked into here."""
         return self.backend if isinstance(self.backend, LevelReader) else None
+
+    @property
+    def simulator(self) -> "Device | None":
+        """What runs a package's network here; the maker's tool and the board are elsewhere."""
+        if not isinstance(self.backend, PackageSimulator):
+            return None
+        found = self.backend.simulator(self.target)
+        return found and Device(found[0], found[0].targets[0], found[1])
 
     @property
     def constant_checker(self) -> ConstantChecker | None:

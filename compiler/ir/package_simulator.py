@@ -1,0 +1,19 @@
+"""Backends whose packages have a file that runs here: a protocol beside those of `backend`."""
+
+from typing import Protocol, runtime_checkable
+
+from tcc.compiler.ir.backend import Runner
+from tcc.compiler.ir.target import Target
+
+
+@runtime_checkable
+class PackageSimulator(Protocol):
+    """A backend whose packages hold a network that a runtime of this machine computes as well."""
+
+    def simulator(self, target: Target) -> "tuple[Runner, str] | None":
+        """Return what runs that network, and its file in the artifact; None where there is none.
+
+        The runner has one target of the same name, which runs here. What it gives is what the file
+        means: a maker's tool may make something else of it.
+        """
+        ...
