@@ -125,6 +125,9 @@ class Pulsar:
         from tcc.compiler.lower import onnx_comparison
 
         for file, expected in self._networks(target, sources).items():
+            if not (folder / file).is_file():
+                yield ConstantCheck(file, problem="it is not in the package")
+                continue
             if expected is None:
                 yield ConstantCheck(file, uncompared=UNKNOWN)
                 continue
@@ -165,15 +168,19 @@ class Pulsar:
         from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
         from tcc.backends.pulsar.v1.rounded_weights import rounded_weights
 
-        own, floats, program = chip(target.name), sources.floats, sources.program
+        own, floats = chip(target.name), sources.floats
         if floats and sources.precision == ROUNDED:
             floats = rounded_weights(floats)
-        model = floats and npu_onnx(floats, own).SerializeToString(deterministic=True)
+        model = program = None
+        if floats:
+            model = npu_onnx(floats, own).SerializeToString(deterministic=True)
+        if sources.program:
+            program = qdq_onnx(sources.program, own)
         match self.toolchain:
             case Toolchain.PULSAR:
                 return {"model.onnx": model}
             case Toolchain.PULSAR2:
-                return {"model.onnx": model, QDQ: program and qdq_onnx(program, own)}
+                return {"model.onnx": model, QDQ: program}
             case _:
                 assert_never(self.toolchain)
 

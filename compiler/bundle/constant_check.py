@@ -5,7 +5,12 @@ from collections.abc import Container
 from dataclasses import replace
 
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantDifference, ConstantSources
+from tcc.compiler.ir.constant_checker import (
+    ConstantCheck,
+    ConstantChecker,
+    ConstantDifference,
+    ConstantSources,
+)
 from tcc.compiler.ir.device import Device
 
 _END = re.compile(r"[:/]|_*\Z")
@@ -26,8 +31,9 @@ def check(
         MissingTool: What reads the artifact's files is not here.
         UserError: A file cannot be read.
     """
-    checker = device.constant_checker
-    if checker is None or sources is None or (sources.floats, sources.program) == (None, None):
+    checker = device.backend
+    unknown = sources is None or (sources.floats, sources.program) == (None, None)
+    if not isinstance(checker, ConstantChecker) or sources is None or unknown:
         return None
     models = [model for model in (sources.floats, sources.program) if model]
     layers = {node.name for model in models for node in model.graph.nodes}

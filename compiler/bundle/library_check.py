@@ -10,7 +10,7 @@ from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import fitting
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.library_linker import LinkedLibrary
+from tcc.compiler.ir.library_linker import LibraryLinker, LinkedLibrary
 from tcc.compiler.support import scratch_folders
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.external_tools import MissingTool
@@ -46,8 +46,8 @@ def check(bundle: Bundle, device: Device) -> tuple[LibraryCheck, ...]:
     Raises:
         Untrusted: It was not built here, and nobody lets it run (E1350).
     """
-    linker = device.library_linker
-    if linker is None:
+    linker = device.backend
+    if not isinstance(linker, LibraryLinker):
         return ()
     program_trust.check(bundle, device)
     same_tools = bundle.manifest.made_with == device.versions()

@@ -1,5 +1,7 @@
 """Where an artifact that does not give its goldens goes wrong: the first layer that differs."""
 
+from typing import assert_never
+
 from tcc.compiler.bundle import float_check, program_check
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.driver import build_plan
@@ -39,12 +41,17 @@ def describe(bundle: Bundle, plan: Plan, model: Model, integers: Int8Programs | 
 
 def _check(bundle: Bundle, plan: Plan, model: Model, integers: Int8Programs | None) -> Check | None:
     """Return how the layers compare; None where the precision has no values to compare them by."""
-    program = build_plan.program(plan, integers) if plan.precision.integer else None
-    if program:
-        return program_check.check(bundle, plan.device, program.program)
-    if plan.precision.arithmetic is not Arithmetic.FLOAT:
-        return None
-    network = Model(for_inference(model.graph), model.weights)
-    # Rounded weights move every layer: what the goldens may be off by, a layer may be too.
-    allowed = bundle.manifest.goldens.tolerance.relative
-    return float_check.check(bundle, plan.device, network, allowed)
+    match plan.precision.arithmetic:
+        case Arithmetic.INTEGER | Arithmetic.SIMULATED:
+            program = build_plan.program(plan, integers)
+            assert program
+            return program_check.check(bundle, plan.device, program.program)
+        case Arithmetic.FLOAT:
+            network = Model(for_inference(model.graph), model.weights)
+            # Rounded weights move every layer: what the goldens may be off by, a layer may be too.
+            allowed = bundle.manifest.goldens.tolerance.relative
+            return float_check.check(bundle, plan.device, network, allowed)
+        case Arithmetic.FOREIGN:
+            return None
+        case _:
+            assert_never(plan.precision.arithmetic)

@@ -21,11 +21,9 @@ from tcc.compiler.ir.backend import (
     Runner,
     ToolUser,
 )
-from tcc.compiler.ir.constant_checker import ConstantChecker
 from tcc.compiler.ir.fetcher import Fetcher
 from tcc.compiler.ir.isa_chooser import IsaChooser
 from tcc.compiler.ir.level_reader import LevelReader, ValueReader
-from tcc.compiler.ir.library_linker import LibraryLinker
 from tcc.compiler.ir.package_simulator import PackageSimulator
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.processor_adviser import ProcessorAdviser
@@ -181,16 +179,6 @@ class Device:
             return None
         found = self.backend.simulator(self.target)
         return found and Device(found[0], found[0].targets[0], found[1])
-
-    @property
-    def constant_checker(self) -> ConstantChecker | None:
-        """The backend, if the constants of its artifacts can be compared with a network's."""
-        return self.backend if isinstance(self.backend, ConstantChecker) else None
-
-    @property
-    def library_linker(self) -> LibraryLinker | None:
-        """The backend, if its artifacts have libraries that others build with."""
-        return self.backend if isinstance(self.backend, LibraryLinker) else None
 
     def with_isa(self, name: str) -> "Device":
         """Return the same, whose programs use an instruction set of this machine's family.

@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from tcc.compiler.ir.backend import Runner
+from tcc.compiler.ir.backend import Backend
 from tcc.compiler.ir.target import Target
 
 
@@ -10,10 +10,10 @@ from tcc.compiler.ir.target import Target
 class PackageSimulator(Protocol):
     """A backend whose packages hold a network that a runtime of this machine computes as well."""
 
-    def simulator(self, target: Target) -> "tuple[Runner, str] | None":
+    def simulator(self, target: Target) -> tuple[Backend, str] | None:
         """Return what runs that network, and its file in the artifact; None where there is none.
 
-        The runner has one target of the same name, which runs here. What it gives is what the file
-        means: a maker's tool may make something else of it.
+        The backend is a `Runner` of one target of the same name, which runs here. What it gives is
+        what the file means: a maker's tool may make something else of it.
         """
         ...

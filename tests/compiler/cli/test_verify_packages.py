@@ -104,6 +104,16 @@ def test_a_program_in_the_package_is_what_its_integers_are_compared_with(tcc, pa
     assert "model.onnx was not compared with the network" in ended.err
 
 
+@pytest.mark.parametrize("target", ["ax620", "ax650"])
+def test_a_package_without_its_network(tcc, package, target):
+    folder = package(target)
+    (folder / "model/model.onnx").unlink()
+    forged_bundles.forged(folder, target)
+    ended = tcc("verify", folder, "--spec", "odd.yaml")
+    assert ended.code == 4
+    assert "model.onnx is not what the network gives: it is not in the package" in ended.err
+
+
 def test_no_layer_is_looked_for_in_a_package(tcc, package):
     folder = package("ax650", "--probes")
     ended = tcc("verify", folder, "--bisect")
