@@ -136,9 +136,9 @@ class Arm:
         from tcc.backends.arm.execute import linked_libraries
 
         if version("ziglang") is None:
-            why = "ziglang links programs with it, and is not here: pip install 'tcc[arm]'"
+            reason = "ziglang links programs with it, and is not here: pip install 'tcc[arm]'"
             libraries = sorted(path.name for path in folder.glob("lib*.*"))
-            return iter([LinkedLibrary(name, unverified=why) for name in libraries])
+            return iter([LinkedLibrary(name, unverified=reason) for name in libraries])
         return linked_libraries.link_all(machine(target), folder, scratch, same_tools=same_tools)
 
     def infer(

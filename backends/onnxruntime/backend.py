@@ -116,8 +116,8 @@ class OnnxRuntime:
             yield ConstantCheck(FILE, uncompared=UNKNOWN)
             return
         expected = written(sources.start, sources.precision, self.opset)
-        stored = _readable(folder / FILE)
-        yield onnx_comparison.compare(FILE, expected, stored, same_tools=sources.same_tools)
+        actual = _readable(folder / FILE)
+        yield onnx_comparison.compare(FILE, expected, actual, same_tools=sources.same_tools)
 
     def numbers(self, target: Target, folder: Path) -> Numbers:
         """Return what the file computes with.

@@ -132,8 +132,8 @@ class Pulsar:
                 yield ConstantCheck(file, uncompared=UNKNOWN)
                 continue
             with regular_files.opened(folder / file) as opened:
-                stored = opened.read()
-            yield onnx_comparison.compare(file, expected, stored, same_tools=sources.same_tools)
+                actual = opened.read()
+            yield onnx_comparison.compare(file, expected, actual, same_tools=sources.same_tools)
         if (folder / COMPILED).is_dir():
             yield ConstantCheck(COMPILED, uncompared="it is the NPU tool's work")
 
@@ -168,14 +168,14 @@ class Pulsar:
         from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
         from tcc.backends.pulsar.v1.rounded_weights import rounded_weights
 
-        own, floats = chip(target.name), sources.floats
+        target_chip, floats = chip(target.name), sources.floats
         if floats and sources.precision == ROUNDED:
             floats = rounded_weights(floats)
         model = program = None
         if floats:
-            model = npu_onnx(floats, own).SerializeToString(deterministic=True)
+            model = npu_onnx(floats, target_chip).SerializeToString(deterministic=True)
         if sources.program:
-            program = qdq_onnx(sources.program, own)
+            program = qdq_onnx(sources.program, target_chip)
         match self.toolchain:
             case Toolchain.PULSAR:
                 return {"model.onnx": model}

@@ -99,8 +99,8 @@ class TfLite:
             return
         expected = _write(sources.start, sources.precision)
         with regular_files.opened(folder / FILE) as file:
-            stored = file.read()
-        yield file_comparison.compare(FILE, expected, stored, same_tools=sources.same_tools)
+            actual = file.read()
+        yield file_comparison.compare(FILE, expected, actual, same_tools=sources.same_tools)
 
     def numbers(self, target: Target, folder: Path) -> Numbers:
         """Return what the file computes with.

@@ -104,8 +104,8 @@ class Web:
             yield ConstantCheck(FILE, uncompared=UNKNOWN)
             return
         expected = model_file.written(sources.start, sources.precision)
-        stored = _data(folder / FILE)
-        yield onnx_comparison.compare(FILE, expected, stored, same_tools=sources.same_tools)
+        actual = _data(folder / FILE)
+        yield onnx_comparison.compare(FILE, expected, actual, same_tools=sources.same_tools)
 
     def numbers(self, target: Target, folder: Path) -> Numbers:
         """Return what the network's file computes with.

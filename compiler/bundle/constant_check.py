@@ -38,10 +38,12 @@ def check(
     models = [model for model in (sources.floats, sources.program) if model]
     layers = {node.name for model in models for node in model.graph.nodes}
     checks = checker.check_constants(device.target, bundle.model, sources)
-    return tuple(
-        replace(one, differences=tuple(_name(each, layers) for each in one.differences))
-        for one in checks
-    )
+    return tuple(_name_layers(check, layers) for check in checks)
+
+
+def _name_layers(check: ConstantCheck, layers: Container[str]) -> ConstantCheck:
+    differences = (_name(difference, layers) for difference in check.differences)
+    return replace(check, differences=tuple(differences))
 
 
 def _name(difference: ConstantDifference, layers: Container[str]) -> ConstantDifference:

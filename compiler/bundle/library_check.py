@@ -33,7 +33,7 @@ class LibraryCheck:
     @property
     def holds(self) -> bool:
         """Whether nothing is wrong with it; an unverified one says nothing."""
-        return not self.problem and all(each.holds for each in self.agreement)
+        return not self.problem and all(output.holds for output in self.agreement)
 
 
 def check(bundle: Bundle, device: Device) -> tuple[LibraryCheck, ...]:
@@ -53,22 +53,24 @@ def check(bundle: Bundle, device: Device) -> tuple[LibraryCheck, ...]:
     same_tools = bundle.manifest.made_with == device.versions()
     with scratch_folders.folder() as scratch:
         linked = linker.link_libraries(device.target, bundle.model, scratch, same_tools=same_tools)
-        return tuple(_checked(bundle, device, each) for each in linked)
+        return tuple(_check_library(bundle, device, linked_library) for linked_library in linked)
 
 
-def _checked(bundle: Bundle, device: Device, library: LinkedLibrary) -> LibraryCheck:
-    known = LibraryCheck(library.file, (), library.same_bytes, library.problem, library.unverified)
+def _check_library(bundle: Bundle, device: Device, library: LinkedLibrary) -> LibraryCheck:
+    library_check = LibraryCheck(
+        library.file, (), library.same_bytes, library.problem, library.unverified
+    )
     if library.program is None:
-        return known
+        return library_check
     try:
-        agreement = tuple(_replayed(bundle, device, library.program))
+        agreement = tuple(_replay(bundle, device, library.program))
     except (UserError, MissingTool) as error:
-        why = str(error).splitlines()[0].removeprefix("error").removeprefix(": ")
-        return replace(known, problem=f"a program that uses it fails: {why}")
-    return replace(known, agreement=agreement)
+        reason = str(error).splitlines()[0].removeprefix("error").removeprefix(": ")
+        return replace(library_check, problem=f"a program that uses it fails: {reason}")
+    return replace(library_check, agreement=agreement)
 
 
-def _replayed(bundle: Bundle, device: Device, program: Path) -> Iterator[Agreement]:
+def _replay(bundle: Bundle, device: Device, program: Path) -> Iterator[Agreement]:
     """Yield how the program in a folder agrees with the goldens, from their images on."""
     cases, source = bundle.manifest.goldens.cases, bundle.input
     if source.preprocess is None:
@@ -78,6 +80,6 @@ def _replayed(bundle: Bundle, device: Device, program: Path) -> Iterator[Agreeme
         paths = [bundle.folder / case.image for case in cases if case.image]
         pixels = [fitting(images.read(path), source, str(path)) for path in paths]
         outputs = device.run(program, source, pixels)
-    for each in outputs:
-        artifact_runs.check_outputs(bundle, each)
+    for case_outputs in outputs:
+        artifact_runs.check_outputs(bundle, case_outputs)
     yield from replay.judged(bundle, device, cases, outputs).agreement

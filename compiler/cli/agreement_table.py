@@ -59,13 +59,13 @@ def _row(each: "ComparedTarget") -> tuple[str, ...]:
         f"{differing:,}",
         _largest(each),
         # What disagrees was not written (`write_bundle`).
-        ("to the bit" if not differing else "agrees") + _simulation(each),
+        ("to the bit" if not differing else "agrees") + _describe_simulation(each),
     )
 
 
-def _simulation(each: "ComparedTarget") -> str:
+def _describe_simulation(compared: "ComparedTarget") -> str:
     """Return what ran in place of a package's own network on its board."""
-    file = each.device.simulated_file
+    file = compared.device.simulated_file
     return f": {file} in ONNX Runtime, not the NPU" if file else ""
 
 

@@ -42,8 +42,8 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
         columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
         report.table(columns, [_row(pair) for pair in pairs])
     for each in found:
-        verified_constants.say(report, each)
-        verified_libraries.say(report, str(each.bundle.folder), each.libraries)
+        verified_constants.report_constants(report, each)
+        verified_libraries.report_libraries(report, str(each.bundle.folder), each.libraries)
         verified_layers.say_known(report, each)
         if not (each.tool or each.missing) and (each.simulated_file or not each.replayed):
             report.notice(_unrun(each))
@@ -59,18 +59,20 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
             )
 
 
-def _subject(each: "VerifiedBundle") -> str:
+def _subject(verified: "VerifiedBundle") -> str:
     """Return what ran: the bundle's artifact, or a file of a package."""
-    folder = str(each.bundle.folder)
-    return f"{folder}: {each.simulated_file}" if each.simulated_file else folder
+    folder = str(verified.bundle.folder)
+    return f"{folder}: {verified.simulated_file}" if verified.simulated_file else folder
 
 
-def _unrun(each: "VerifiedBundle") -> str:
-    folder = each.bundle.folder
-    how = f"run `sh {each.bundle.model}/build.sh` where docker is, and give its log with --logs"
-    file = each.simulated_file
+def _unrun(verified: "VerifiedBundle") -> str:
+    folder = verified.bundle.folder
+    hint = (
+        f"run `sh {verified.bundle.model}/build.sh` where docker is, and give its log with --logs"
+    )
+    file = verified.simulated_file
     ran = f"{file} ran in ONNX Runtime" if file else "nothing here runs it"
-    return f"{folder}: {ran}; what the NPU gives is not verified: {how}"
+    return f"{folder}: {ran}; what the NPU gives is not verified: {hint}"
 
 
 def _row(pair: "OutputPair") -> tuple[str, ...]:
@@ -114,7 +116,7 @@ def document(
                 "program": each.program and verified_layers.document(each.program),
                 "network": each.network and verified_layers.floats(each.network),
                 "constants": verified_constants.document(each.constants),
-                "libraries": [verified_libraries.document(one) for one in each.libraries],
+                "libraries": [verified_libraries.document(library) for library in each.libraries],
                 "reproducer": verified_layers.document_of(each.reproducer),
                 "holds": each.holds if each.replayed or each.tool or each.constants else None,
                 "missing": asdict(each.missing) if each.missing else None,

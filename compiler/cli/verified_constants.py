@@ -10,28 +10,28 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.verification import VerifiedBundle
     from tcc.compiler.ir.constant_checker import ConstantCheck
 
-MOST = 10
+MAX_PRINTED = 10
 """Differences of one file that are printed."""
 
 
-def say(report: Report, each: "VerifiedBundle") -> None:
+def report_constants(report: Report, verified: "VerifiedBundle") -> None:
     """Print how the constants of each file compare, or that nothing was compared."""
-    folder = each.bundle.folder
-    if each.constants is None:
-        if each.replayed:
-            how = "--spec SPEC (and --weights FILE) compares them"
-            report.text(f"{folder}: its weights and scales were not compared: {how}")
+    folder = verified.bundle.folder
+    if verified.constants is None:
+        if verified.replayed:
+            hint = "--spec SPEC (and --weights FILE) compares them"
+            report.text(f"{folder}: its weights and scales were not compared: {hint}")
         return
-    for check in each.constants:
+    for check in verified.constants:
         if check.uncompared:
-            why = check.uncompared
-            report.notice(f"{folder}: {check.file} was not compared with the network: {why}")
+            reason = check.uncompared
+            report.notice(f"{folder}: {check.file} was not compared with the network: {reason}")
             continue
-        for difference in check.differences[:MOST]:
+        for difference in check.differences[:MAX_PRINTED]:
             report.text(f"{folder}: {check.file}: {difference}")
-        if len(check.differences) > MOST:
-            more = len(check.differences) - MOST
-            report.text(f"{folder}: {check.file}: {more:,} more tensors differ")
+        if len(check.differences) > MAX_PRINTED:
+            remaining = len(check.differences) - MAX_PRINTED
+            report.text(f"{folder}: {check.file}: {remaining:,} more tensors differ")
         if check.holds:
             amounts = f"{check.tensors:,} constant tensors, {check.values:,} values"
             report.text(f"{folder}: {check.file}: {amounts}: all are the network's")
@@ -41,8 +41,8 @@ def describe_fault(checks: "Iterable[ConstantCheck]") -> str:
     """Return what is wrong with the first file that is; nothing where none is."""
     for check in checks:
         if not check.holds:
-            why = str(check.differences[0]) if check.differences else check.problem
-            return f"{check.file} is not what the network gives: {why}"
+            reason = str(check.differences[0]) if check.differences else check.problem
+            return f"{check.file} is not what the network gives: {reason}"
     return ""
 
 

@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.library_check import LibraryCheck
 
 
-def say(report: Report, folder: str, libraries: "Iterable[LibraryCheck]") -> None:
+def report_libraries(report: Report, folder: str, libraries: "Iterable[LibraryCheck]") -> None:
     """Print a line for each library; a library that was not verified is a warning."""
     for library in libraries:
         if library.unverified:
             report.notice(f"{folder}: {library.file} was not verified: {library.unverified}")
         else:
-            report.text(f"{folder}: {library.file}: {_verdict(library)}")
+            report.text(f"{folder}: {library.file}: {_describe(library)}")
 
 
 def describe_fault(libraries: "Iterable[LibraryCheck]") -> str:
     """Return what is wrong with the first library that is; nothing where none is."""
     for library in libraries:
         if not library.holds:
-            return f"{library.file} is not what its goldens are of: {_verdict(library)}"
+            return f"{library.file} is not what its goldens are of: {_describe(library)}"
     return ""
 
 
@@ -32,21 +32,21 @@ def document(library: "LibraryCheck") -> dict[str, Any]:
     return {
         **{key: text or None for key, text in asdict(library).items() if key != "agreement"},
         "file": library.file,
-        "agreement": [each.as_json() for each in library.agreement],
+        "agreement": [agreement.as_json() for agreement in library.agreement],
         "holds": None if library.unverified else library.holds,
     }
 
 
-def _verdict(library: "LibraryCheck") -> str:
+def _describe(library: "LibraryCheck") -> str:
     if library.problem:
         return library.problem
     if library.same_bytes:
         return f"{library.same_bytes}, byte for byte"
-    wrong = [each for each in library.agreement if not each.holds]
-    if wrong:
-        one = wrong[0]
-        differing = f"{one.differing:,} of {one.values:,} values of output `{one.output}`"
-        return f"a program that uses it differs in {differing} of golden {one.golden}"
-    goldens = len({each.golden for each in library.agreement})
-    bits = "" if any(each.differing for each in library.agreement) else ", to the bit"
+    for agreement in library.agreement:
+        if not agreement.holds:
+            amounts = f"{agreement.differing:,} of {agreement.values:,} values"
+            output = f"output `{agreement.output}` of golden {agreement.golden}"
+            return f"a program that uses it differs in {amounts} of {output}"
+    goldens = len({agreement.golden for agreement in library.agreement})
+    bits = "" if any(agreement.differing for agreement in library.agreement) else ", to the bit"
     return f"a program that uses it gives the {goldens} goldens{bits}"

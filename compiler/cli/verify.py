@@ -173,7 +173,7 @@ def _verified(
     spec = _spec(wanted.spec, bundle) if wanted.spec else None
     program = rebuilt_program.program(bundle, device, spec, wanted.weights)
     network = rebuilt_program.network(bundle, device, spec, wanted.weights)
-    sources = rebuilt_program.constant_sources(bundle, device, spec, wanted.weights, program)
+    sources = rebuilt_program.find_constant_sources(bundle, device, spec, wanted.weights, program)
     if device.packager and not wanted.bisect:
         return verification.verify_package(bundle, device, wanted.log, sources)
     if ((program is None and network is None) or device.packager) and wanted.bisect:

@@ -130,11 +130,11 @@ class BundleCheck:
             raise Disagreement(device.name, found.outputs, self._locate(fresh, plan, found))
         return found
 
-    def _locate(self, fresh: "Bundle", plan: "Plan", found: "ComparedTarget") -> str:
+    def _locate(self, fresh: "Bundle", plan: "Plan", compared: "ComparedTarget") -> str:
         """Return which layer of a bundle is wrong, as far as its target shows its layers."""
         from tcc.compiler.driver import layer_fault
 
-        if layer := found.wrong_layer:
+        if layer := compared.wrong_layer:
             return f"the first layer that differs is `{layer.name}`"
         return layer_fault.describe(fresh, plan, self.model, self.integers)
 

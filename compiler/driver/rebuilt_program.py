@@ -84,7 +84,7 @@ def network(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
     return Model(for_inference(spec.graph), given.tensors)
 
 
-def constant_sources(
+def find_constant_sources(
     bundle: Bundle, device: Device, spec: Spec | None, file: Path | None, program: Model | None
 ) -> ConstantSources:
     """Return what a bundle's files were written from, as far as that is known.
@@ -104,8 +104,8 @@ def constant_sources(
     floats = None
     if spec and (device.packager or not precision.integer):
         _contract(bundle, spec)
-        given = _weights(bundle, spec, file)
-        model = passes.run(Model(spec.graph, given.tensors), device.passes(precision))
+        weight_source = _weights(bundle, spec, file)
+        model = passes.run(Model(spec.graph, weight_source.tensors), device.passes(precision))
         if _is_printed(bundle, model):
             floats = model
             precision = fast_methods.kept(spec, Plan(device, precision), model)[0].precision
@@ -114,10 +114,10 @@ def constant_sources(
 
 def _is_printed(bundle: Bundle, floats: Model) -> bool:
     """Whether the target's own passes gave what a bundle is built from, and no others did."""
-    listed = {each.path for each in bundle.manifest.files}
-    if FUSED in listed:
+    paths = {file.path for file in bundle.manifest.files}
+    if FUSED in paths:
         return printer.show(floats.graph).encode() == (bundle.folder / FUSED).read_bytes()
-    if CALIBRATION in listed:
+    if CALIBRATION in paths:
         document = calibration_document.read(bundle.folder / CALIBRATION)
         return document.passes == passes.spell(passes.INT8)
     return False

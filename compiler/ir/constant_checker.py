@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "the network that it was built from is not known"
 """Why a file was not compared."""
-MOST = 1000
+MAX_DIFFERENCES = 1000
 """Differences of one file that are kept: who reads more of them has the wrong network."""
 
 
@@ -22,22 +22,22 @@ MOST = 1000
 class ConstantDifference:
     """A constant tensor of a file that is not what the network gives.
 
-    `layer` is the first that reads the tensor. `index` is the first that differs, with the `stored`
+    `layer` is the first that reads the tensor. `index` is the first that differs, with the `actual`
     value and the `expected` one; `differing` is how many do.
     """
 
     layer: str
     tensor: str
     index: tuple[int, ...]
-    stored: str
+    actual: str
     expected: str
     differing: int
 
     def __str__(self) -> str:
         """Return where it is and what it holds."""
-        place = ", ".join(map(str, self.index))
-        more = f", and {self.differing - 1:,} more of it" if self.differing > 1 else ""
-        value = f"[{place}] is {self.stored}, not {self.expected}{more}"
+        position = ", ".join(map(str, self.index))
+        rest_of_tensor = f", and {self.differing - 1:,} more of it" if self.differing > 1 else ""
+        value = f"[{position}] is {self.actual}, not {self.expected}{rest_of_tensor}"
         return f"layer `{self.layer}`, tensor `{self.tensor}`{value}"
 
 
@@ -72,42 +72,44 @@ class ConstantComparison:
     problem: str = ""
 
     def compare(
-        self, layer: str, tensor: str, expected: "NDArray[Any]", stored: "NDArray[Any]"
+        self, layer: str, tensor: str, expected: "NDArray[Any]", actual: "NDArray[Any]"
     ) -> None:
         """Compare a tensor that a layer reads, bit by bit."""
         import numpy as np
 
         self.tensors += 1
         self.values += expected.size
-        if (expected.shape, expected.dtype) != (stored.shape, stored.dtype):
-            kinds = [f"{a.dtype} {a.shape}" for a in (stored, expected)]
+        if (expected.shape, expected.dtype) != (actual.shape, actual.dtype):
+            kinds = [f"{a.dtype} {a.shape}" for a in (actual, expected)]
             self.fail(f"tensor `{tensor}` of layer `{layer}` is {kinds[0]}, not {kinds[1]}")
             return
-        if expected.tobytes() == stored.tobytes():
+        if expected.tobytes() == actual.tobytes():
             return
         # By bytes: NaN is itself, and 0.0 and -0.0 differ.
         raw = (expected.nbytes // max(expected.size, 1),)
-        rows = [np.frombuffer(a.tobytes(), np.uint8).reshape(-1, *raw) for a in (expected, stored)]
-        places = np.flatnonzero((rows[0] != rows[1]).any(axis=1))
-        index = np.unravel_index(int(places[0]), expected.shape) if expected.shape else ()
-        if len(self.differences) < MOST:
-            values = (str(stored[index]), str(expected[index]))
-            place = tuple(map(int, index))
-            self.differences.append(ConstantDifference(layer, tensor, place, *values, len(places)))
+        rows = [np.frombuffer(a.tobytes(), np.uint8).reshape(-1, *raw) for a in (expected, actual)]
+        positions = np.flatnonzero((rows[0] != rows[1]).any(axis=1))
+        index = np.unravel_index(int(positions[0]), expected.shape) if expected.shape else ()
+        if len(self.differences) < MAX_DIFFERENCES:
+            values = (str(actual[index]), str(expected[index]))
+            position = tuple(map(int, index))
+            self.differences.append(
+                ConstantDifference(layer, tensor, position, *values, len(positions))
+            )
 
     def fail(self, problem: str) -> None:
         """Note the first thing that makes the file another one."""
         self.problem = self.problem or problem
 
-    def finish(self, expected: bytes, stored: bytes, *, same_tools: bool) -> ConstantCheck:
+    def finish(self, expected: bytes, actual: bytes, *, same_tools: bool) -> ConstantCheck:
         """Return what was found, and whether the files' other bytes differ.
 
         Args:
             expected: The file that the network gives.
-            stored: The artifact's file.
+            actual: The artifact's file.
             same_tools: Whether the same releases wrote both, so that they have the same bytes.
         """
-        if same_tools and not self.differences and expected != stored:
+        if same_tools and not self.differences and expected != actual:
             self.fail("its constants are the network's, and other bytes of the file are not")
         return ConstantCheck(
             self.file, self.tensors, self.values, tuple(self.differences), self.problem

@@ -177,8 +177,8 @@ class Device:
         """What runs a package's network here; the maker's tool and the board are elsewhere."""
         if not isinstance(self.backend, PackageSimulator):
             return None
-        found = self.backend.simulator(self.target)
-        return found and Device(found[0], found[0].targets[0], found[1])
+        simulation = self.backend.simulator(self.target)
+        return simulation and Device(simulation[0], simulation[0].targets[0], simulation[1])
 
     def with_isa(self, name: str) -> "Device":
         """Return the same, whose programs use an instruction set of this machine's family.

@@ -200,7 +200,7 @@ def verify(
     file = None if weights is None else Path(weights)
     program = rebuilt_program.program(found, device, own, file)
     network = rebuilt_program.network(found, device, own, file)
-    sources = rebuilt_program.constant_sources(found, device, own, file, program)
+    sources = rebuilt_program.find_constant_sources(found, device, own, file, program)
     return verification.verified(found, device, program, network, sources)
 
 

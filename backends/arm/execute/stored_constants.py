@@ -45,7 +45,7 @@ def check(machine: Machine, folder: Path, model: Model) -> Iterator[ConstantChec
         folder: Where its files are.
         model: What it was built from.
     """
-    constants, blob = _place(machine, model)
+    constants, blob = place_constants(machine, model)
     names = sorted(path.name for path in folder.iterdir())
     for name in names:
         if name.endswith((".a", ".so", PROGRAM)):
@@ -53,7 +53,7 @@ def check(machine: Machine, folder: Path, model: Model) -> Iterator[ConstantChec
                 yield _compare(name, file.read(), constants, blob)
 
 
-def _place(machine: Machine, model: Model) -> tuple[list[PlacedConstant], bytes]:
+def place_constants(machine: Machine, model: Model) -> tuple[list[PlacedConstant], bytes]:
     """Return a model's constants as code generation places them, and all their bytes."""
     model = drop_train_only(model)
     steps, blob = program(model.graph, model.weights, machine).steps, WeightsBlob()
@@ -61,22 +61,26 @@ def _place(machine: Machine, model: Model) -> tuple[list[PlacedConstant], bytes]
     constants: list[PlacedConstant] = []
     for step in steps:
         if isinstance(step, KernelCall):
-            tensors = [one.data for one in step.arguments if isinstance(one, KernelWeights)]
-            known = {name: model.weights[name] for name in params.get(step.result, ())}
+            tensors = [
+                constant.data for constant in step.arguments if isinstance(constant, KernelWeights)
+            ]
+            params_of_layer = {name: model.weights[name] for name in params.get(step.result, ())}
             for number, values in enumerate(tensors):
                 size = len(blob.data)
                 offset = blob.add(values)
                 if len(blob.data) > size:  # each different tensor is there once
-                    name = _name(values, known) or f"constant {number} of its kernel"
+                    name = (
+                        _find_param(values, params_of_layer) or f"constant {number} of its kernel"
+                    )
                     constants.append(PlacedConstant(step.result, name, values, offset))
     return constants, bytes(blob.data)
 
 
-def _name(values: Array, params: Mapping[str, Array]) -> str:
+def _find_param(values: Array, params: Mapping[str, Array]) -> str:
     """Return the parameter whose values a kernel reads, in an order of its own."""
-    ours = np.sort(values[values != 0], axis=None)
+    kernel_values = np.sort(values[values != 0], axis=None)
     for name, tensor in params.items():
-        if np.array_equal(ours, np.sort(tensor[tensor != 0], axis=None)):
+        if np.array_equal(kernel_values, np.sort(tensor[tensor != 0], axis=None)):
             return name
     return ""
 
@@ -88,9 +92,13 @@ def _compare(file: str, data: bytes, constants: list[PlacedConstant], blob: byte
         start = _locate(data, constants)
     if start < 0 or start + len(blob) > len(data):
         return ConstantCheck(file, problem="it does not hold the network's constants")
-    for one in constants:
-        stored = np.frombuffer(data, one.values.dtype, one.values.size, start + one.offset)
-        comparison.compare(one.layer, one.name, one.values, stored.reshape(one.values.shape))
+    for constant in constants:
+        actual = np.frombuffer(
+            data, constant.values.dtype, constant.values.size, start + constant.offset
+        )
+        comparison.compare(
+            constant.layer, constant.name, constant.values, actual.reshape(constant.values.shape)
+        )
     # Machine code is compiled again by no check: goldens and layers are what it is judged by.
     return comparison.finish(b"", b"", same_tools=False)
 
@@ -98,11 +106,11 @@ def _compare(file: str, data: bytes, constants: list[PlacedConstant], blob: byte
 def _locate(data: bytes, constants: list[PlacedConstant]) -> int:
     """Return where the constants begin in a file, by those of them that it has; or -1."""
     starts: Counter[int] = Counter()
-    for one in constants:
-        raw = one.values.tobytes()
+    for constant in constants:
+        raw = constant.values.tobytes()
         # Halves: a tensor of which one value differs has another half that does not.
         for shift, part in ((0, raw[: len(raw) // 2]), (len(raw) // 2, raw[len(raw) // 2 :])):
             if len(set(part)) >= LEAST_VALUES and (at := data.find(part)) >= 0:
-                starts[at - shift - one.offset] += len(part)
+                starts[at - shift - constant.offset] += len(part)
     likely = [start for start, _ in starts.most_common() if start >= 0]
     return likely[0] if likely else -1

@@ -31,10 +31,10 @@ def cost(kernel: Kernel, machine: Machine) -> float:
         MachineError: Its costs on this core are not known (E0604).
     """
     name, amounts = kernel_amounts.of(kernel)
-    each = machine.costs.kernels.get(name)
-    if each is None:
+    unit_costs = machine.costs.kernels.get(name)
+    if unit_costs is None:
         raise core_costs.missing(f"kernel {name!r} of core {machine.core!r}", machine.target.name)
-    return sum(each[what] * amount for what, amount in amounts.items())
+    return sum(unit_costs[unit] * amount for unit, amount in amounts.items())
 
 
 def cheapest(candidates: Iterable[KernelCandidate], machine: Machine) -> KernelCandidate:

@@ -210,10 +210,10 @@ def largest_constant(folder: Path, target: str, layer: str) -> bytes:
         load(Path("tiny.yaml")),
     )
     program = rebuilt_program.program(bundle, device, spec, None)
-    sources = rebuilt_program.constant_sources(bundle, device, spec, None, program)
+    sources = rebuilt_program.find_constant_sources(bundle, device, spec, None, program)
     assert sources.start
     machine = next(one for one in MACHINES if one.target.name == target)
-    constants, _ = stored_constants._place(machine, sources.start)
+    constants, _ = stored_constants.place_constants(machine, sources.start)
     ours = [one for one in constants if layer in (one.layer, *one.name.split(".")) or True]
     return max(ours, key=lambda one: one.values.nbytes).values.tobytes()
 
