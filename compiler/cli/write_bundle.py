@@ -102,7 +102,9 @@ class BundleCheck:
             Disagreement: It does not.
         """
         most = GOLDENS if self.comparison is None else None
-        plan = replace(plan, device=plan.device.simulator or plan.device)
+        from tcc.compiler.ir.package_simulator import find_simulator
+
+        plan = replace(plan, device=find_simulator(plan.device) or plan.device)
         key = self.stored.replay_key(self.keys[plan.device.name], fresh, plan, most)
         # What the user's images give is kept nowhere.
         if self.comparison is None or self.comparison.images is None:
@@ -195,7 +197,9 @@ def _tool_check(bundle: "Bundle", device: "Device") -> "ToolCheck | None":
 
 def _unchecked(device: "Device") -> str:
     """Return why a device's artifacts are not run here; nothing where they are."""
-    device = device.simulator or device
+    from tcc.compiler.ir.package_simulator import find_simulator
+
+    device = find_simulator(device) or device
     if not device.target.runs:
         return f"nothing here runs what is built for {device.name}"
     absent = device.absent()

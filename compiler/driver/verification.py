@@ -25,6 +25,7 @@ from tcc.compiler.driver.reproducer import Reproducer
 from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantSources
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.package_simulator import find_simulator
 from tcc.compiler.support.external_tools import Tool
 
 
@@ -108,7 +109,7 @@ def verify_package(
     Raises:
         UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and `replay`.
     """
-    simulator = device.simulator
+    simulator = find_simulator(device)
     constants = constant_check.check(bundle, device, sources)
     tool = None
     if log or tool_check.has_log(bundle) or (simulator is None and constants is None):

@@ -24,7 +24,6 @@ from tcc.compiler.ir.backend import (
 from tcc.compiler.ir.fetcher import Fetcher
 from tcc.compiler.ir.isa_chooser import IsaChooser
 from tcc.compiler.ir.level_reader import LevelReader, ValueReader
-from tcc.compiler.ir.package_simulator import PackageSimulator
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.processor_adviser import ProcessorAdviser
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
@@ -45,12 +44,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A target and its backend; what the backend cannot do, it refuses."""
+    """A target and its backend; what the backend cannot do, it refuses.
+
+    `distribution` is the name and version of the other distribution that brings the target;
+    `simulated_file` the file of a package that runs in place of what a maker's tool makes of it.
+    """
 
     backend: Backend
     target: Target
+    distribution: tuple[str, str] | None = None
     simulated_file: str = ""
-    """The file of a package that runs in place of what the maker's tool makes of it."""
 
     @property
     def name(self) -> str:
@@ -88,7 +91,8 @@ class Device:
         # integers from numpy (docs/decisions/0011-reference-executors.md).
         common = {name: version(name) or "" for name in ("numpy", "onnx", "onnxruntime")}
         own = {t.name: t.version for t in self.tools if t.builds and t.version}
-        return {"tcc": __version__, **common, **own}
+        distribution = dict([self.distribution]) if self.distribution else {}
+        return {"tcc": __version__, **common, **own, **distribution}
 
     def precision(self, name: str, at: Span | None = None) -> Precision:
         """Return the precision of a name, which stands at a place.
@@ -171,14 +175,6 @@ class Device:
     def level_reader(self) -> LevelReader | None:
         """The backend, if its integer artifacts can be looked into here."""
         return self.backend if isinstance(self.backend, LevelReader) else None
-
-    @property
-    def simulator(self) -> "Device | None":
-        """What runs a package's network here; the maker's tool and the board are elsewhere."""
-        if not isinstance(self.backend, PackageSimulator):
-            return None
-        simulation = self.backend.simulator(self.target)
-        return simulation and Device(simulation[0], simulation[0].targets[0], simulation[1])
 
     def with_isa(self, name: str) -> "Device":
         """Return the same, whose programs use an instruction set of this machine's family.

@@ -3,6 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 from tcc.compiler.ir.backend import Backend
+from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.target import Target
 
 
@@ -17,3 +18,13 @@ class PackageSimulator(Protocol):
         what the file means: a maker's tool may make something else of it.
         """
         ...
+
+
+def find_simulator(device: Device) -> Device | None:
+    """Return what runs a package's network here; the maker's tool and the board are elsewhere."""
+    if not isinstance(device.backend, PackageSimulator):
+        return None
+    simulation = device.backend.simulator(device.target)
+    return simulation and Device(
+        simulation[0], simulation[0].targets[0], simulated_file=simulation[1]
+    )
