@@ -101,9 +101,9 @@ class BundleCheck:
         Raises:
             Disagreement: It does not.
         """
-        most = GOLDENS if self.comparison is None else None
         from tcc.compiler.ir.package_simulator import find_simulator
 
+        most = GOLDENS if self.comparison is None else None
         plan = replace(plan, device=find_simulator(plan.device) or plan.device)
         key = self.stored.replay_key(self.keys[plan.device.name], fresh, plan, most)
         # What the user's images give is kept nowhere.
