@@ -12,9 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from tcc.compiler.bundle import bundle_files, manifest, manifest_checks
+from tcc.compiler.bundle import (
+    bundle_files,
+    manifest,
+    manifest_checks,
+    signature_check,
+    signed_files,
+)
 from tcc.compiler.bundle.manifest import BundleFile, Manifest
 from tcc.compiler.bundle.manifest_checks import Known
+from tcc.compiler.bundle.signature_check import SignaturePolicy, Signer
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.types import DType, TensorType
@@ -25,8 +32,6 @@ MODEL = "model"
 """The folder of the target's files."""
 GRAPH = "graph"
 """The folder of the graph's printed forms: `float.txt`, `fused.txt`."""
-SIGNATURE = "model.sig"
-"""Who made the bundle says so here; no manifest lists it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Bundle:
     """What tells it from a bundle that takes its place while it is in use."""
     trusted: bool = False
     """Whether its program may run though nobody knows it: it is just built, or vouched for."""
+    signer: Signer | None = None
+    """Who signed it by a key that is trusted, where somebody did."""
 
     @property
     def model(self) -> Path:
@@ -175,18 +182,22 @@ def replaceable(folder: Path) -> str | None:
         listed_files = _listed_files(folder)
     except UserError as error:
         return f"{error.diagnostics[0].message}: {error.diagnostics[0].label}"
-    known = {*listed_files, manifest.NAME, SIGNATURE}
+    known = {*listed_files, manifest.NAME, signed_files.NAME}
     extra = sorted(bundle_files.walk(folder) - known)
     return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
 
 
-def read(folder: Path, known: Known) -> Bundle:
-    """Return the bundle in a folder, after checking every file against its manifest.
+def read(folder: Path, known: Known, policy: SignaturePolicy | None) -> Bundle:
+    """Return the bundle in a folder, after checking its signature and every file.
 
-    `known` says what the precisions of targets are.
+    Args:
+        folder: The bundle.
+        known: Says what the precisions of targets are.
+        policy: Which signatures are taken; None for who built it just now, or signs it again.
 
     Raises:
-        UserError: There is no bundle (E0620), its manifest is damaged (E0621), or files are
+        MissingTool: What verifies its signature is not installed.
+        UserError: As for `signature_check.check`. There is no bundle (E0620), its manifest is damaged (E0621), or files are
             missing, changed, not listed (E0622) or outside the folder (E0623); all of these are
             listed. A manifest that does not hold together is damaged too (E0621).
     """
@@ -195,7 +206,7 @@ def read(folder: Path, known: Known) -> Bundle:
     while True:
         before = identity(folder)
         try:
-            return _read(folder, before, known)
+            return _read(folder, before, known, policy)
         except UserError:
             atomic_files.recover(folder)  # it waits for whoever replaces the folder
             if identity(folder) == before:
@@ -211,11 +222,15 @@ def identity(folder: Path) -> tuple[int, ...] | None:
     return None
 
 
-def _read(folder: Path, seen: tuple[int, ...] | None, known: Known) -> Bundle:
+def _read(
+    folder: Path, seen: tuple[int, ...] | None, known: Known, policy: SignaturePolicy | None
+) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
         help = "name the folder that `tcc build` wrote"
         raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
-    about = stated(folder)
+    # Read once: what is signed has to be what is understood.
+    data = _manifest_bytes(folder)
+    about = manifest.decode(data, str(folder / manifest.NAME))
     # First of all, before any file that it lists is touched: does a path lead elsewhere?
     if wrong := tuple(_outside(folder, about)):
         raise UserError(wrong)
@@ -223,7 +238,9 @@ def _read(folder: Path, seen: tuple[int, ...] | None, known: Known) -> Bundle:
     wrong = tuple(d for file in about.files if (d := problem(folder, file)))
     if wrong := (*wrong, *unlisted(folder, about)):
         raise UserError(wrong)
-    return Bundle(folder, about, seen)
+    digest = hashlib.sha256(data).hexdigest()
+    signer = signature_check.check(folder, about, digest, policy) if policy else None
+    return Bundle(folder, about, seen, signer=signer)
 
 
 def stated(folder: Path) -> Manifest:

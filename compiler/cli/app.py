@@ -35,6 +35,7 @@ from tcc.compiler.cli.sign import sign
 from tcc.compiler.cli.slide import slide
 from tcc.compiler.cli.targets import targets
 from tcc.compiler.cli.train import train
+from tcc.compiler.cli.trust import trust
 from tcc.compiler.cli.verify import verify
 from tcc.compiler.cli.zoo import zoo
 
@@ -60,7 +61,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "help": help_,
 }
 """The sub-commands, in the order in which help lists them. To add one: its file, and a line."""
-GROUPS = {"plot": plot, "slide": slide, "zoo": zoo, "cache": cache}
+GROUPS = {"plot": plot, "slide": slide, "zoo": zoo, "cache": cache, "trust": trust}
 """Those that have sub-commands of their own, which help lists last."""
 
 EPILOG = (
