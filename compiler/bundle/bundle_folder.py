@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from tcc.compiler.bundle import (
     bundle_files,
+    local_builds,
     manifest,
     manifest_checks,
     signature_check,
@@ -132,6 +133,7 @@ def write(
         atomic_files.write_file(beside(folder, end), data)
     atomic_files.write_tree(folder, all_files, executable, replaceable, check)
     known_programs.add(file.sha256 for file in about.files if file.path in contents.code)
+    local_builds.note(about.model.name, hashlib.sha256(all_files[manifest.NAME]).hexdigest())
     return folder
 
 
@@ -167,6 +169,7 @@ def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, 
     everything = {**files, **added, manifest.NAME: manifest.encode(fresh)}
     executable = frozenset(file.path for file in kept if file.executable)
     atomic_files.write_tree(found.folder, everything, executable, replaceable)
+    local_builds.note(about.model.name, hashlib.sha256(everything[manifest.NAME]).hexdigest())
     return Bundle(found.folder, fresh, identity(found.folder), found.trusted)
 
 
@@ -197,9 +200,10 @@ def read(folder: Path, known: Known, policy: SignaturePolicy | None) -> Bundle:
 
     Raises:
         MissingTool: What verifies its signature is not installed.
-        UserError: As for `signature_check.check`. There is no bundle (E0620), its manifest is damaged (E0621), or files are
-            missing, changed, not listed (E0622) or outside the folder (E0623); all of these are
-            listed. A manifest that does not hold together is damaged too (E0621).
+        UserError: As for `signature_check.check`. There is no bundle (E0620), its manifest is
+            damaged (E0621), or files are missing, changed, not listed (E0622) or outside the folder
+            (E0623); all of these are listed. A manifest that does not hold together is damaged too
+            (E0621).
     """
     # Whoever builds into this folder meanwhile replaces it whole: what is wrong then may be of two
     # bundles, and is looked at again in the one that is there now.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcc.compiler.bundle import bundle_files, seen_releases, signed_files, signing_key
+from tcc.compiler.bundle import bundle_files, local_builds, seen_releases, signed_files, signing_key
 from tcc.compiler.bundle.manifest import NAME as MANIFEST
 from tcc.compiler.bundle.manifest import Manifest
 from tcc.compiler.bundle.signed_files import Envelope, MalformedError, SignedFiles
@@ -68,9 +68,8 @@ def check(
     trusted = trust_list.read()
     path = folder / signed_files.NAME
     if not os.path.lexists(path):
-        wanted = policy.required_by or ("your trust list" if trusted.require else "")
-        if typed or wanted:
-            raise _unsigned(folder, wanted)
+        if typed or (wanted := _requirement(about, manifest_digest, policy, trusted)):
+            raise _unsigned(folder, "" if typed else wanted)
         return None
     signing_key.require_package()
     envelope = _read(path)
@@ -190,11 +189,22 @@ def _check_release(path: Path, key: TrustedKey, about: Manifest, release: int) -
         seen_releases.note(key.fingerprint, network, release)
 
 
+def _requirement(
+    about: Manifest, manifest_digest: str, policy: SignaturePolicy, trusted: TrustList
+) -> str:
+    """Return what wants a bundle to be signed; nothing where it need not be."""
+    if policy.required_by or trusted.require:
+        return f"{policy.required_by or trust_list.file()} wants a signature"
+    named = trusted.names(about.model.name) and not policy.any_key
+    if named and not local_builds.has(manifest_digest):
+        return f"you trust a key for `{about.model.name}`, and this was not built here since"
+    return ""
+
+
 def _unsigned(folder: Path, wanted: str) -> UserError:
-    label = f"{wanted} wants a signature" if wanted else ""
     help = "have its maker sign it: `tcc sign BUNDLE --key PRIVATE.pem`"
     at = whole_file(str(folder))
-    return fail("E1351", "this bundle is not signed", at, label=label, help=help)
+    return fail("E1351", "this bundle is not signed", at, label=wanted, help=help)
 
 
 def _untrusted(path: Path, envelope: Envelope) -> UserError:

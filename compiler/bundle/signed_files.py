@@ -115,17 +115,7 @@ def read(path: Path) -> Envelope:
     if len(content) > MAX_BYTES:
         raise MalformedError(f"it has more than {MAX_BYTES:,} bytes")
     try:
-        plain = json.loads(content.decode())
-        envelope = plain["dsseEnvelope"]
-        (signature,) = envelope["signatures"]
-        if envelope["payloadType"] != PAYLOAD_TYPE or not str(plain["mediaType"]).startswith(
-            "application/vnd.dev.sigstore.bundle"
-        ):
-            raise MalformedError("it is of another kind")
-        fingerprint = plain["verificationMaterial"]["publicKey"]["hint"]
-        statement = base64.b64decode(envelope["payload"], validate=True)
-        signed = base64.b64decode(signature["sig"], validate=True)
-        return Envelope(statement, signed, str(fingerprint))
+        return _envelope(json.loads(content.decode()))
     except MalformedError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -144,6 +134,18 @@ def decode(payload: bytes) -> SignedFiles:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedError(_said(error)) from None
+
+
+def _envelope(plain: Any) -> Envelope:
+    envelope = plain["dsseEnvelope"]
+    (signature,) = envelope["signatures"]
+    kinds = (str(plain["mediaType"]).partition(".v")[0], envelope["payloadType"])
+    if kinds != (MEDIA_TYPE.partition(".v")[0], PAYLOAD_TYPE):
+        raise MalformedError("it is of another kind")
+    fingerprint = plain["verificationMaterial"]["publicKey"]["hint"]
+    statement = base64.b64decode(envelope["payload"], validate=True)
+    signed = base64.b64decode(signature["sig"], validate=True)
+    return Envelope(statement, signed, str(fingerprint))
 
 
 def _decode(plain: Any) -> SignedFiles:

@@ -83,10 +83,13 @@ def sign(path: Path, message: bytes) -> tuple[bytes, PublicKey]:
 
     try:
         key = serialization.load_pem_private_key(content, None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ValueError("it is of another kind")
-        public = _public(_usable(key.public_key()))
     except Exception as error:  # what it raises of a curve or cipher that it lacks is no ValueError
+        raise _not_a_key(path, error, "private") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _not_a_key(path, ValueError("it is of another kind"), "private")
+    try:
+        public = _public(_usable(key.public_key()))
+    except ValueError as error:
         raise _not_a_key(path, error, "private") from error
     return key.sign(message, _algorithm(key.curve.name)), public
 
@@ -143,9 +146,7 @@ def _load_plain(content: bytes) -> "ec.EllipticCurvePublicKey | None":
 
 def _usable(key: "ec.EllipticCurvePublicKey") -> "ec.EllipticCurvePublicKey":
     if key.curve.name not in CURVES:
-        raise ValueError(
-            f"its curve is {key.curve.name}, and those that sign are {', '.join(CURVES)}"
-        )
+        raise ValueError(f"its curve is {key.curve.name}, and not one of {', '.join(CURVES)}")
     return key
 
 

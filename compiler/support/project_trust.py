@@ -55,9 +55,7 @@ def check_paths(
         if why and not _is_trusted(path.parent):
             message = f"others than you can change what `{key}` names"
             at = places.get(key, whole_file(str(path)))
-            help = (
-                f"remove the line and type {_OPTIONS[key]}, or copy it to where only you can write"
-            )
+            help = f"remove the line and type {_OPTIONS[key]}, or copy it to a folder of yours"
             problems.append(Diagnostic("E1363", message, at, label=why, help=help))
     if problems:
         raise UserError(tuple(problems))

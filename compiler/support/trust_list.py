@@ -61,6 +61,10 @@ class TrustList:
         """Return the key of a fingerprint."""
         return next((key for key in self.keys if key.fingerprint == fingerprint), None)
 
+    def names(self, network: str) -> bool:
+        """Whether a key is trusted for this network by its name."""
+        return any(network in key.networks for key in self.keys)
+
     def with_key(self, key: TrustedKey) -> "TrustList":
         """Return the list with a key, in place of the same one."""
         others = (each for each in self.keys if each.fingerprint != key.fingerprint)
@@ -96,6 +100,8 @@ def read() -> TrustList:
         return TrustList()
     except OSError as error:
         raise atomic_files.explain(error, path, "read whom you trust") from error
+    if len(content) > MAX_BYTES:
+        raise fail("E1360", "the list of whom you trust is too large", whole_file(str(path)))
     return _decode(content, path)
 
 
@@ -108,10 +114,8 @@ def write(trusted: TrustList) -> Path:
     """
     path = file()
     if path is None:
-        help = "set XDG_CONFIG_HOME to a folder of yours"
-        raise fail(
-            "E0603", "there is no home to note in whom you trust", whole_file("~"), help=help
-        )
+        message, help = "there is no home to note in whom you trust", "set XDG_CONFIG_HOME"
+        raise fail("E0603", message, whole_file("~"), help=help)
     try:
         user_folders.make(path.parent)
     except OSError as error:
@@ -149,8 +153,6 @@ def _unbelieved(path: Path, why: str) -> UserError:
 
 def _decode(content: bytes, path: Path) -> TrustList:
     try:
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
         plain = json.loads(content.decode())
         _check(plain)
         trusted: TrustList = json_records.decode(TrustList, plain)
