@@ -100,7 +100,7 @@ def encode(payload: bytes, signature: bytes, fingerprint: str) -> bytes:
         "verificationMaterial": material,
         "dsseEnvelope": envelope,
     }
-    return json.dumps(document).encode()
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def read(path: Path) -> Envelope:

@@ -43,6 +43,12 @@ def obstacle() -> str:
     return user_folders.obstacle(place) or f"the key of its seals cannot be kept in {place}"
 
 
+def key_file() -> Path | None:
+    """Return the file of the key, which may not be there yet; None where there is no home."""
+    place = _folder()
+    return place and place / NAME
+
+
 def _seal(key: bytes, name: str, content: bytes) -> bytes:
     digest = hmac.new(key, name.encode() + b"\0", "sha256")
     digest.update(content)

@@ -19,7 +19,9 @@ def check_file(path: Path) -> None:
         UserError: They can (E1361), and the user does not trust its folder.
     """
     folder = path.parent
-    why = user_folders.exposure(folder) or user_folders.exposure(path)
+    why = user_folders.exposure(folder)
+    if not why and os.path.isfile(path):  # what is no file is refused when it is read
+        why = user_folders.exposure(path)
     if why and not _is_trusted(folder):
         message = "this project file is not obeyed: others than you can change it"
         help = (

@@ -63,7 +63,10 @@ def obstacle(path: Path) -> str:
             reason = f"{path} belongs to {_user(about.st_uid)}"
         elif about.st_mode & _OTHERS_WRITE:
             reason = f"others can write to {path}"
-    return f"what {path} says is not believed: {reason}" if reason else ""
+    if not reason:
+        return ""
+    unsafe = "it is not a folder that only you write to"
+    return f"what {path} says is not believed: {unsafe}: {reason}"
 
 
 def exposure(path: Path) -> str:

@@ -75,10 +75,8 @@ def _object(folder: Path, word: str, machine: Machine, cpu: str, *options: str) 
     told = (*machine.zig("gnu"), f"-mcpu={cpu}", *OPTIONS, *options)
     texts = {file.name: file.read_text("utf-8") for file in sorted(folder.glob("*.h"))}
     asked = repr((version("ziglang"), told, (folder / f"{word}.c").read_text("utf-8"), texts))
-    kept = (
-        user_cache.folder(user_cache.KERNELS)
-        / f"{word}-{sha256(asked.encode()).hexdigest()[:32]}.o"
-    )
+    key = sha256(asked.encode()).hexdigest()[:32]
+    kept = user_cache.folder(user_cache.KERNELS) / f"{word}-{key}.sealed"
     if made := user_cache.read(kept):
         return made
     zig.run(folder, "cc", *told, "-c", f"{word}.c", "-o", f"{word}.o")

@@ -34,7 +34,7 @@ def write(machine: Machine, path: Path) -> None:
     # An old glibc's symbols alone, so that the plugin loads beside whichever qemu was built with.
     options = ("-target", f"{_processor()}-linux-gnu.2.28", f"-DAPI={api}", "-shared", "-s")
     key = sha256(repr((text, options, zig.COMPILE)).encode()).hexdigest()[:16]
-    entry = zig.cache() / f"count-{key}.so"
+    entry = zig.cache() / f"count-{key}.sealed"
     library = user_cache.read(entry)
     if library is None:
         library = _compile(text, options)
