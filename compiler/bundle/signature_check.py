@@ -178,7 +178,7 @@ def _check_network(path: Path, key: TrustedKey, about: Manifest) -> None:
 
 def _check_release(path: Path, key: TrustedKey, about: Manifest, release: int) -> None:
     network = about.model.name
-    seen = seen_releases.highest(key.fingerprint, network)
+    seen = _seen(key, network)
     if release < max(seen, key.min_release):
         message = f"this is release {release} of `{network}`, and an older one than is taken"
         label = f"release {seen} was seen here" if seen > release else ""
@@ -187,6 +187,16 @@ def _check_release(path: Path, key: TrustedKey, about: Manifest, release: int) -
         raise fail("E1358", message, whole_file(str(path)), label=label, help=help)
     if release > max(seen, key.min_release):
         seen_releases.note(key.fingerprint, network, release)
+
+
+def _seen(key: TrustedKey, network: str) -> int:
+    """Return the highest release that was seen; what the list says will do where none is known."""
+    try:
+        return seen_releases.highest(key.fingerprint, network)
+    except UserError:
+        if key.min_release:
+            return 0
+        raise
 
 
 def _requirement(

@@ -27,7 +27,9 @@ COMMANDS = {
         "plot", "scatter", "tiny.yaml", folder, "--data", "set", "--seed", "0"
     ),
     "plot cosines": lambda tcc, folder, _: tcc("plot", "cosines", folder),
-    "slide run": lambda tcc, folder, _: tcc("slide", "run", folder, "one.png", "-o", "out"),
+    "slide run": lambda tcc, folder, _: tcc(
+        "slide", "run", folder, "one.png", "--at", "1", "-o", "out"
+    ),
 }
 NETWORK = "tiny"
 
