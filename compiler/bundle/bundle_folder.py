@@ -7,9 +7,9 @@ the same bytes.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tcc.compiler.bundle import (
@@ -24,7 +24,6 @@ from tcc.compiler.bundle.manifest import BundleFile, Manifest
 from tcc.compiler.bundle.manifest_checks import Known
 from tcc.compiler.bundle.signature_check import SignaturePolicy, Signer
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.support import atomic_files, known_programs, regular_files
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
@@ -135,42 +134,6 @@ def write(
     known_programs.add(file.sha256 for file in about.files if file.path in contents.code)
     local_builds.note(about.model.name, hashlib.sha256(all_files[manifest.NAME]).hexdigest())
     return folder
-
-
-def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, bytes]) -> Bundle:
-    """Write a bundle anew with other operating points, whole; all else of it stays to the byte.
-
-    Args:
-        found: The bundle as it was read.
-        points: How its outputs are to be read.
-        beside: Files that tell the artifact's own program of them, by name.
-
-    Returns:
-        The bundle as it is now.
-
-    Raises:
-        UserError: The folder cannot be written, or another bundle took its place (E0622).
-    """
-    about, old = found.manifest, {f"{MODEL}/{name}" for name in beside}
-    kept = tuple(file for file in about.files if file.path not in old)
-    files = {file.path: bundle_files.content(found.folder / file.path) for file in kept}
-    added = {f"{MODEL}/{name}": data for name, data in beside.items()}
-    known = {file.path: file for file in (*kept, *listed(added, frozenset()))}
-    # A fresh seal must not be set on files that somebody changed since.
-    if changed := [d for file in kept if (d := problem(found.folder, file))]:
-        raise UserError(tuple(changed))
-    fresh = manifest.sealed(
-        replace(
-            about,
-            operating_points=tuple(points),
-            files=tuple(known[path] for path in sorted(known)),
-        )
-    )
-    everything = {**files, **added, manifest.NAME: manifest.encode(fresh)}
-    executable = frozenset(file.path for file in kept if file.executable)
-    atomic_files.write_tree(found.folder, everything, executable, replaceable)
-    local_builds.note(about.model.name, hashlib.sha256(everything[manifest.NAME]).hexdigest())
-    return Bundle(found.folder, fresh, identity(found.folder), found.trusted)
 
 
 def replaceable(folder: Path) -> str | None:
