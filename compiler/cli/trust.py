@@ -73,13 +73,20 @@ FolderArgument = Annotated[
     typer.Argument(metavar="DIR", help="The folder of a `tcc.toml`.", show_default=False),
 ]
 
-trust = typer.Typer(cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None)
+trust = typer.Typer(cls=CommandGroup, invoke_without_command=True, rich_markup_mode=None)
 """The command `tcc trust` with its sub-commands."""
 
 
 @trust.callback()
-def explain() -> None:
-    """Say whose signatures you trust, and whether bundles have to be signed."""
+def shown(
+    context: typer.Context, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Show whose signatures you trust, for which networks, and whether they are required."""
+    if not context.invoked_subcommand:
+        list_(json, quiet, verbose)
+    elif json or quiet or verbose:  # they would be read by this function alone, and lost
+        help = f"such as `tcc trust {context.invoked_subcommand} --json`"
+        raise fail("E0601", "options come after the sub-command", typed("trust"), help=help)
 
 
 @trust.command("add", cls=Command)

@@ -214,6 +214,13 @@ def test_a_key_is_revoked_by_its_fingerprint(tcc, trusting, picture):
     assert f"{key['fingerprint'][:16]}  revoked" in tcc("trust", "list").out
 
 
+def test_the_list_is_shown_by_itself(tcc, trusting):
+    assert tcc("trust").out == tcc("trust", "list").out
+    assert tcc("trust", "--json").document == tcc("trust", "list", "--json").document
+    assert "tiny\nbundles without a signature are taken\n" in tcc("trust").out
+    assert code(tcc("trust", "--json", "list")) == "2 E0601"
+
+
 def test_an_older_release_does_not_come_back(tcc, trusting, picture):
     run = ("run", trusting, picture)
     old = (trusting / "model.sig").read_bytes()
