@@ -20,7 +20,8 @@ from pathlib import Path
 from random import Random
 
 from case import Case, Outcome
-from signatures import SIGNATURES, Request, place
+from signatures import SIGNATURES, Request
+from signed_templates import place
 
 from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.cli import devices
