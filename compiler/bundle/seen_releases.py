@@ -18,15 +18,15 @@ def highest(fingerprint: str, network: str) -> int:
     Raises:
         UserError: Others can change what was noted (E1359).
     """
-    place = _place(fingerprint, network)
-    if place is None or not os.path.lexists(place):
+    folder = _locate(fingerprint, network)
+    if folder is None or not os.path.lexists(folder):
         return 0
-    if why := user_folders.obstacle(place.parent) or user_folders.obstacle(place):
-        raise _lost(place, why)
+    if reason := user_folders.obstacle(folder.parent) or user_folders.obstacle(folder):
+        raise _fail_to_note(folder, reason)
     try:
-        names = os.listdir(place)
+        names = os.listdir(folder)
     except OSError as error:
-        raise _lost(place, error.strerror or str(error)) from error
+        raise _fail_to_note(folder, error.strerror or str(error)) from error
     return max((int(name) for name in names if name.isascii() and name.isdecimal()), default=0)
 
 
@@ -36,30 +36,30 @@ def note(fingerprint: str, network: str, release: int) -> None:
     Raises:
         UserError: It cannot be noted (E1359): a lower one would be taken later.
     """
-    place = _place(fingerprint, network)
-    if place is None:
-        raise _lost(Path("~"), "there is no home")
+    folder = _locate(fingerprint, network)
+    if folder is None:
+        raise _fail_to_note(Path("~"), "there is no home")
     try:
-        user_folders.make(place)
-        if not (why := user_folders.obstacle(place)):
-            (place / str(release)).touch(0o600)
+        user_folders.make(folder)
+        if not (reason := user_folders.obstacle(folder)):
+            (folder / str(release)).touch(0o600)
             return
     except OSError as error:
-        why = error.strerror or str(error)
-    raise _lost(place, why)
+        reason = error.strerror or str(error)
+    raise _fail_to_note(folder, reason)
 
 
-def _place(fingerprint: str, network: str) -> Path | None:
-    place = user_folders.folder("XDG_STATE_HOME", "releases")
+def _locate(fingerprint: str, network: str) -> Path | None:
+    folder = user_folders.folder("XDG_STATE_HOME", "releases")
     # A network's name need not be one that a file can have.
     digest = hashlib.sha256(f"{fingerprint}\0{network}".encode()).hexdigest()
-    return place and place / digest[:40]
+    return folder and folder / digest[:40]
 
 
-def _lost(place: Path, why: str) -> UserError:
+def _fail_to_note(folder: Path, reason: str) -> UserError:
     message = "which releases were seen cannot be noted: an older one could come back unnoticed"
     help = (
         "set XDG_STATE_HOME to a folder that only you can write to, or say the least release "
         "that is taken: `tcc trust add KEY.pem --min-release N`"
     )
-    return fail("E1359", message, whole_file(str(place)), label=why, help=help)
+    return fail("E1359", message, whole_file(str(folder)), label=reason, help=help)

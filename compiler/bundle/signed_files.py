@@ -119,7 +119,7 @@ def read(path: Path) -> Envelope:
     except MalformedError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise MalformedError(_said(error)) from None
+        raise MalformedError(_describe(error)) from None
 
 
 def decode(payload: bytes) -> SignedFiles:
@@ -133,26 +133,31 @@ def decode(payload: bytes) -> SignedFiles:
     except MalformedError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise MalformedError(_said(error)) from None
+        raise MalformedError(_describe(error)) from None
 
 
-def _envelope(plain: Any) -> Envelope:
-    envelope = plain["dsseEnvelope"]
+def _envelope(document: Any) -> Envelope:
+    envelope = document["dsseEnvelope"]
     (signature,) = envelope["signatures"]
-    kinds = (str(plain["mediaType"]).partition(".v")[0], envelope["payloadType"])
-    if kinds != (MEDIA_TYPE.partition(".v")[0], PAYLOAD_TYPE):
+    types = (str(document["mediaType"]).partition(".v")[0], envelope["payloadType"])
+    if types != (MEDIA_TYPE.partition(".v")[0], PAYLOAD_TYPE):
         raise MalformedError("it is of another kind")
-    fingerprint = plain["verificationMaterial"]["publicKey"]["hint"]
+    fingerprint = document["verificationMaterial"]["publicKey"]["hint"]
     statement = base64.b64decode(envelope["payload"], validate=True)
     signed = base64.b64decode(signature["sig"], validate=True)
     return Envelope(statement, signed, str(fingerprint))
 
 
-def _decode(plain: Any) -> SignedFiles:
-    predicate, (subject,) = plain["predicate"], plain["subject"]
-    how = predicate["serialization"]
-    kinds = (plain["_type"], plain["predicateType"], how["method"], how["hash_type"])
-    if kinds != (STATEMENT_TYPE, PREDICATE_TYPE, "files", "sha256"):
+def _decode(document: Any) -> SignedFiles:
+    predicate, (subject,) = document["predicate"], document["subject"]
+    serialization = predicate["serialization"]
+    types = (
+        document["_type"],
+        document["predicateType"],
+        serialization["method"],
+        serialization["hash_type"],
+    )
+    if types != (STATEMENT_TYPE, PREDICATE_TYPE, "files", "sha256"):
         raise MalformedError("its statement is of another kind")
     resources = predicate["resources"]
     if any(each["algorithm"] != "sha256" for each in resources):
@@ -174,5 +179,5 @@ def _root(resources: Any) -> str:
     return hashlib.sha256(b"".join(bytes.fromhex(each["digest"]) for each in resources)).hexdigest()
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120] or type(error).__name__

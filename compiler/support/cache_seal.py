@@ -20,55 +20,55 @@ _PRIVATE = 0o600
 
 def sealed(name: str, content: bytes) -> bytes | None:
     """Return an entry's bytes behind their seal; None where no key can be kept."""
-    key = _key()
-    return None if key is None else _seal(key, name, content) + content
+    key = _load_key()
+    return None if key is None else _compute_seal(key, name, content) + content
 
 
 def opened(name: str, entry: bytes) -> bytes | None:
     """Return what `sealed` was given for this name; None where the seal is not of it."""
-    key = _key()
+    key = _load_key()
     if key is None:
         return None
     seal, content = entry[:BYTES], entry[BYTES:]
-    return content if hmac.compare_digest(seal, _seal(key, name, content)) else None
+    return content if hmac.compare_digest(seal, _compute_seal(key, name, content)) else None
 
 
 def obstacle() -> str:
     """Return why no key can be kept, and so no entry; nothing where one can."""
-    if _key() is not None:
+    if _load_key() is not None:
         return ""
-    place = _folder()
-    if place is None:
+    folder = _find_folder()
+    if folder is None:
         return "there is no home for the key of its seals: set XDG_STATE_HOME"
-    return user_folders.obstacle(place) or f"the key of its seals cannot be kept in {place}"
+    return user_folders.obstacle(folder) or f"the key of its seals cannot be kept in {folder}"
 
 
 def key_file() -> Path | None:
     """Return the file of the key, which may not be there yet; None where there is no home."""
-    place = _folder()
-    return place and place / NAME
+    folder = _find_folder()
+    return folder and folder / NAME
 
 
-def _seal(key: bytes, name: str, content: bytes) -> bytes:
+def _compute_seal(key: bytes, name: str, content: bytes) -> bytes:
     digest = hmac.new(key, name.encode() + b"\0", "sha256")
     digest.update(content)
     return digest.digest()
 
 
-def _folder() -> Path | None:
+def _find_folder() -> Path | None:
     return user_folders.folder("XDG_STATE_HOME", "seal")
 
 
-def _key() -> bytes | None:
+def _load_key() -> bytes | None:
     """Return the key, which is made where there is none; None where it cannot be kept."""
-    place = _folder()
-    if place is None:
+    folder = _find_folder()
+    if folder is None:
         return None
     with suppress(OSError):
-        user_folders.make(place)
-        if user_folders.obstacle(place):
+        user_folders.make(folder)
+        if user_folders.obstacle(folder):
             return None
-        return _read(place / NAME) or _make(place / NAME)
+        return _read(folder / NAME) or _make(folder / NAME)
     return None
 
 
@@ -79,9 +79,9 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(descriptor)
-        secret = about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) == _PRIVATE
-        if stat.S_ISREG(about.st_mode) and secret and len(key := file.read(BYTES + 1)) == BYTES:
+        status = os.fstat(descriptor)
+        secret = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == _PRIVATE
+        if stat.S_ISREG(status.st_mode) and secret and len(key := file.read(BYTES + 1)) == BYTES:
             return key
     path.unlink()  # a key that others know seals nothing
     return None

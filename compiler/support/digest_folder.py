@@ -26,28 +26,30 @@ class DigestFolder:
 
     def has(self, digest: str) -> bool:
         """Whether a SHA-256, in hex, was noted."""
-        place = self.path
-        return place is not None and not user_folders.obstacle(place) and (place / digest).is_file()
+        folder = self.path
+        return (
+            folder is not None and not user_folders.obstacle(folder) and (folder / digest).is_file()
+        )
 
     def add(self, digests: Iterable[str]) -> None:
         """Note SHA-256s; where that cannot be done, `obstacle` says why."""
-        place, names = self.path, tuple(digests)
-        if place is None or not names:
+        folder, names = self.path, tuple(digests)
+        if folder is None or not names:
             return
         try:
-            user_folders.make(place)
-            if not user_folders.obstacle(place):
+            user_folders.make(folder)
+            if not user_folders.obstacle(folder):
                 for name in names:
                     # Nothing in it could be half-written: the name is all that counts.
-                    atomic_files.write_file(place / name, b"")
+                    atomic_files.write_file(folder / name, b"")
         except (OSError, UserError, MachineError):
             return  # a build is not to fail for it: it has done what was asked
 
     def obstacle(self) -> str:
         """Return why the folder is not believed, or cannot be written to; nothing if it is fine."""
-        place = self.path
-        if place is None:
+        folder = self.path
+        if folder is None:
             return "there is no home to note in what was built here: set XDG_STATE_HOME"
-        if place.exists() and not os.access(place, os.W_OK):
-            return f"nothing can be noted in {place}"
-        return user_folders.obstacle(place)
+        if folder.exists() and not os.access(folder, os.W_OK):
+            return f"nothing can be noted in {folder}"
+        return user_folders.obstacle(folder)

@@ -19,16 +19,16 @@ def check_file(path: Path) -> None:
         UserError: They can (E1361), and the user does not trust its folder.
     """
     folder = path.parent
-    why = user_folders.exposure(folder)
-    if not why and os.path.isfile(path):  # what is no file is refused when it is read
-        why = user_folders.exposure(path)
-    if why and not _is_trusted(folder):
+    reason = user_folders.exposure(folder)
+    if not reason and os.path.isfile(path):  # what is no file is refused when it is read
+        reason = user_folders.exposure(path)
+    if reason and not _is_trusted(folder):
         message = "this project file is not obeyed: others than you can change it"
         help = (
             f"work in another folder, or begin a project of your own with `tcc init`; if you trust "
             f"whoever writes here: `tcc trust folder {folder.absolute()}`"
         )
-        raise fail("E1361", message, whole_file(str(path)), label=why, help=help)
+        raise fail("E1361", message, whole_file(str(path)), label=reason, help=help)
 
 
 def check_paths(
@@ -53,12 +53,12 @@ def check_paths(
         help = "choose a folder inside; a folder elsewhere is typed: --output DIR"
         problems.append(Diagnostic("E1362", message, at, label=label, help=help))
     for key, target in named.items():
-        why = user_folders.exposure(target)
-        if why and not _is_trusted(path.parent):
+        reason = user_folders.exposure(target)
+        if reason and not _is_trusted(path.parent):
             message = f"others than you can change what `{key}` names"
             at = places.get(key, whole_file(str(path)))
             help = f"remove the line and type {_OPTIONS[key]}, or copy it to a folder of yours"
-            problems.append(Diagnostic("E1363", message, at, label=why, help=help))
+            problems.append(Diagnostic("E1363", message, at, label=reason, help=help))
     if problems:
         raise UserError(tuple(problems))
 

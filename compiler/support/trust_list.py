@@ -91,8 +91,8 @@ def read() -> TrustList:
     path = file()
     if path is None or not path.parent.is_dir():
         return TrustList()
-    if why := user_folders.obstacle(path.parent) or user_folders.exposure(path):
-        raise _unbelieved(path, why)
+    if reason := user_folders.obstacle(path.parent) or user_folders.exposure(path):
+        raise _fail_unbelieved(path, reason)
     try:
         with regular_files.opened(path) as stream:
             content = stream.read(MAX_BYTES + 1)
@@ -120,8 +120,8 @@ def write(trusted: TrustList) -> Path:
         user_folders.make(path.parent)
     except OSError as error:
         raise atomic_files.explain(error, path, "write this") from error
-    if why := user_folders.obstacle(path.parent):
-        raise _unbelieved(path, why)
+    if reason := user_folders.obstacle(path.parent):
+        raise _fail_unbelieved(path, reason)
     text = json.dumps(json_records.encode(trusted), indent=2, ensure_ascii=False)
     atomic_files.write_file(path, f"{text}\n".encode())
     return path
@@ -136,26 +136,26 @@ def key_files() -> tuple[Path, ...]:
     folder = user_folders.folder("XDG_CONFIG_HOME", "keys")
     if folder is None or not folder.is_dir():
         return ()
-    if why := user_folders.obstacle(folder):
-        raise _unbelieved(folder, why)
+    if reason := user_folders.obstacle(folder):
+        raise _fail_unbelieved(folder, reason)
     paths = tuple(sorted(folder.glob("*.pem")))
     for path in paths:
-        if why := user_folders.exposure(path):
-            raise _unbelieved(path, why)
+        if reason := user_folders.exposure(path):
+            raise _fail_unbelieved(path, reason)
     return paths
 
 
-def _unbelieved(path: Path, why: str) -> UserError:
+def _fail_unbelieved(path: Path, reason: str) -> UserError:
     message = "whom you trust is not believed, since others could have written it"
     help = f"make it writable by you alone: chmod go-w; then look through it: {HELP}"
-    return fail("E1360", message, whole_file(str(path)), label=why, help=help)
+    return fail("E1360", message, whole_file(str(path)), label=reason, help=help)
 
 
 def _decode(content: bytes, path: Path) -> TrustList:
     try:
-        plain = json.loads(content.decode())
-        _check(plain)
-        trusted: TrustList = json_records.decode(TrustList, plain)
+        document = json.loads(content.decode())
+        _check(document)
+        trusted: TrustList = json_records.decode(TrustList, document)
     except (ValueError, RecursionError, LookupError, TypeError) as error:
         message = "the list of whom you trust is damaged"
         help = "mend it, or remove it and trust each key again: `tcc trust add KEY.pem`"
@@ -173,33 +173,35 @@ _KEY_KINDS: Mapping[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 
-def _check(plain: Any) -> None:
+def _check(document: Any) -> None:
     """Refuse what is no trust list: by hand, since what reads schemas takes long to load.
 
     Raises:
         ValueError: It is none.
     """
-    _check_fields(plain, _KINDS, "it")
-    if plain["tcc_trust"] != VERSION:
-        raise ValueError(f"`tcc_trust` is {plain['tcc_trust']}, this tcc reads {VERSION}")
+    _check_fields(document, _KINDS, "it")
+    if document["tcc_trust"] != VERSION:
+        raise ValueError(f"`tcc_trust` is {document['tcc_trust']}, this tcc reads {VERSION}")
     for name in ("revoked", "folders"):
-        _check_texts(plain[name], name)
-    for key in plain["keys"]:
+        _check_texts(document[name], name)
+    for key in document["keys"]:
         _check_fields(key, _KEY_KINDS, "a key")
         _check_texts(key["networks"], "networks")
         if key["expires"] is not None:
             date.fromisoformat(key["expires"])
 
 
-def _check_fields(plain: Any, kinds: Mapping[str, type | tuple[type, ...]], what: str) -> None:
-    if not isinstance(plain, dict) or plain.keys() != kinds.keys():
-        raise ValueError(f"{what} has not the fields {', '.join(kinds)}")
-    for name, kind in kinds.items():
+def _check_fields(document: Any, types: Mapping[str, type | tuple[type, ...]], what: str) -> None:
+    if not isinstance(document, dict) or document.keys() != types.keys():
+        raise ValueError(f"{what} has not the fields {', '.join(types)}")
+    for name, kind in types.items():
         # To Python a truth is a number too.
-        if not isinstance(plain[name], kind) or (kind is int and isinstance(plain[name], bool)):
-            raise ValueError(f"`{name}` is {str(plain[name])[:40]!r}")
+        if not isinstance(document[name], kind) or (
+            kind is int and isinstance(document[name], bool)
+        ):
+            raise ValueError(f"`{name}` is {str(document[name])[:40]!r}")
 
 
-def _check_texts(words: Any, name: str) -> None:
-    if not all(isinstance(word, str) for word in words):
+def _check_texts(texts: Any, name: str) -> None:
+    if not all(isinstance(word, str) for word in texts):
         raise ValueError(f"`{name}` is no list of text")

@@ -56,12 +56,12 @@ def obstacle(path: Path) -> str:
     """Return why a folder of tcc's is not believed; nothing where it is fine, or not there."""
     reason = exposure(path)
     if not reason and os.path.lexists(path):
-        about = path.lstat()
-        if not stat.S_ISDIR(about.st_mode):
+        status = path.lstat()
+        if not stat.S_ISDIR(status.st_mode):
             reason = f"{path} is not a folder"
-        elif about.st_uid != os.geteuid():
-            reason = f"{path} belongs to {_user(about.st_uid)}"
-        elif about.st_mode & _OTHERS_WRITE:
+        elif status.st_uid != os.geteuid():
+            reason = f"{path} belongs to {_describe_user(status.st_uid)}"
+        elif status.st_mode & _OTHERS_WRITE:
             reason = f"others can write to {path}"
     if not reason:
         return ""
@@ -76,9 +76,9 @@ def exposure(path: Path) -> str:
     fine above the path, and not at its end.
     """
     try:
-        parts = list(_parts(path))
+        parts = list(_walk_parts(path))
         for number, part in enumerate(parts, 1):
-            if reason := _weakness(part, last=number == len(parts)):
+            if reason := _describe_weakness(part, last=number == len(parts)):
                 return reason
     except (FileNotFoundError, NotADirectoryError):
         return ""  # what is not there says nothing
@@ -102,7 +102,7 @@ def _names_root(variable: str) -> bool:
     return os.path.isabs(os.environ.get(variable, ""))
 
 
-def _parts(path: Path) -> Iterator[Path]:
+def _walk_parts(path: Path) -> Iterator[Path]:
     """Yield the folders and links that lead to a path, the root first, and what is at its end.
 
     Raises:
@@ -130,25 +130,25 @@ def _parts(path: Path) -> Iterator[Path]:
         yield part
 
 
-def _weakness(part: Path, *, last: bool) -> str:
+def _describe_weakness(part: Path, *, last: bool) -> str:
     """Return how others can change what lies in a folder, or a file; nothing where they cannot."""
-    about = part.lstat()
+    status = part.lstat()
     # In a namespace of users root's own folders belong to somebody else, as the root folder does.
     owners = {os.geteuid(), 0} if last else {os.geteuid(), 0, os.stat("/").st_uid}
-    if about.st_uid not in owners:
-        return f"{part} belongs to {_user(about.st_uid)}"
-    if stat.S_ISLNK(about.st_mode):
+    if status.st_uid not in owners:
+        return f"{part} belongs to {_describe_user(status.st_uid)}"
+    if stat.S_ISLNK(status.st_mode):
         return ""  # its own mode means nothing; the folder that it lies in was looked at
-    sticky = stat.S_ISDIR(about.st_mode) and about.st_mode & stat.S_ISVTX
-    if _others_write(about) and not (sticky and not last):
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if _others_write(status) and not (sticky and not last):
         return f"others can write to {part}"
     return ""
 
 
-def _others_write(about: os.stat_result) -> bool:
-    if about.st_mode & stat.S_IWOTH:
+def _others_write(status: os.stat_result) -> bool:
+    if status.st_mode & stat.S_IWOTH:
         return True
-    return bool(about.st_mode & stat.S_IWGRP) and not _is_private_group(about.st_gid)
+    return bool(status.st_mode & stat.S_IWGRP) and not _is_private_group(status.st_gid)
 
 
 def _is_private_group(number: int) -> bool:
@@ -163,7 +163,7 @@ def _is_private_group(number: int) -> bool:
     return alone and user != 0
 
 
-def _user(number: int) -> str:
+def _describe_user(number: int) -> str:
     try:
         return f"user {pwd.getpwuid(number).pw_name}"
     except KeyError:

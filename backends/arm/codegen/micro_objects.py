@@ -76,12 +76,12 @@ def _object(folder: Path, word: str, machine: Machine, cpu: str, *options: str) 
     texts = {file.name: file.read_text("utf-8") for file in sorted(folder.glob("*.h"))}
     asked = repr((version("ziglang"), told, (folder / f"{word}.c").read_text("utf-8"), texts))
     key = sha256(asked.encode()).hexdigest()[:32]
-    kept = user_cache.folder(user_cache.KERNELS) / f"{word}-{key}.sealed"
-    if made := user_cache.read(kept):
+    cache_path = user_cache.folder(user_cache.KERNELS) / f"{word}-{key}.sealed"
+    if made := user_cache.read(cache_path):
         return made
     zig.run(folder, "cc", *told, "-c", f"{word}.c", "-o", f"{word}.o")
     made = (folder / f"{word}.o").read_bytes()
-    user_cache.write(kept, made)
+    user_cache.write(cache_path, made)
     user_cache.trim(user_cache.KERNELS, stage_cache.bytes_of_limit() or stage_cache.USUAL_LIMIT)
     return made
 
