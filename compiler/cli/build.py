@@ -59,6 +59,7 @@ from tcc.compiler.cli.weights_and_images import (
     DataOption,
     SeedOption,
     WeightsOption,
+    choose_folder,
     take,
     weights_file,
 )
@@ -130,7 +131,7 @@ def build(
         stages("spec", 0, 1)
         chosen = choose(spec, settings, strict)
         chosen = dataclasses.replace(chosen, spec=renamed(chosen.spec, name))
-        folder = output or chosen.project.out or Path("build")
+        folder = choose_folder(report, chosen, output)
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)

@@ -160,7 +160,8 @@ def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> Evaluat
         report.notice(about.weights.notice)
     points = about.operating_points
     if wanted.carry:
-        points = fitting.carried(found, devices.load(wanted.carry)[0])
+        policy = devices.signature_policy(any_key=wanted.trust)
+        points = fitting.carried(found, devices.load(wanted.carry, policy)[0])
     wish = _wish(wanted, about)
     given, learn = evaluation_images.labelled(report, stages, wish, about.outputs)
     learned = None

@@ -185,6 +185,6 @@ def written(
     ):
         compared = write(contents, plan, out, check).compared
         assert compared
-        again = bundle_folder.read(compared.bundle.folder, devices.precision)
+        again = bundle_folder.read(compared.bundle.folder, devices.precision, None)
         found.append(compared.at(again))
     return target_agreement.agreement(found)
