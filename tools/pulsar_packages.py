@@ -163,7 +163,7 @@ def packages(spec: Spec, data: DataSet) -> tuple[Int8Programs, Iterator[BundleCo
     given = weights(spec)
     wanted = CalibrationRequest(int8_program.ANY, MINMAX, RunOptions())
     source = int8_program.from_images(spec, given, data, wanted)
-    none = required_accuracy.floor(spec, Accuracy(0.0, 1.0, 0.0, 1e9))
+    none = required_accuracy.floor(spec, Accuracy(0.0, 1.0, 0.0, 1e9), allow_few=True)
     ends = {plan.precision.real_ends for plan in plans}
     programs = int8_program.integers(pipeline.ready(spec, given), source, none, ends)
     return programs, pipeline.build(spec, given, plans, silent, programs)

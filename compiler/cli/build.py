@@ -39,6 +39,7 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.int8_build import (
+    AllowFew,
     CalibrationOption,
     Int8Build,
     Int8Options,
@@ -91,6 +92,7 @@ def build(
     min_correlation: MinCorrelation = None,
     max_error: MaxError = None,
     mixed: Mixed = False,
+    allow_few: AllowFew = False,
     settings: Settings = None,
     strict: Strict = False,
     output: Out = None,
@@ -120,7 +122,7 @@ def build(
     report = Report(json, quiet, verbose)
     asked = Int8Options(
         calibration, data, method, guard, (min_cosine, max_drop, min_correlation, max_error),
-        mixed, split, min_images, agree, probes, include_images,
+        mixed, split, min_images, agree, probes, include_images, allow_few,
     )  # fmt: skip
     with report.stages() as stages:
         stages("spec", 0, 1)

@@ -15,7 +15,7 @@ from tcc.compiler.reference.accuracy_floor import loss
 from tcc.compiler.support import regular_files
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle.manifest import Calibrated
+    from tcc.compiler.bundle.manifest import Calibrated, Measured
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.build_plan import Int8Program
     from tcc.compiler.driver.int8_program import CalibrationSource
@@ -90,11 +90,13 @@ class _Making:
         from tcc.compiler.frontend.accuracy_bounds import Accuracy
 
         asked = self.work.asked
-        least = required_accuracy.floor(self.work.chosen.spec, Accuracy(*asked.bounds))
+        least = required_accuracy.floor(
+            self.work.chosen.spec, Accuracy(*asked.bounds), allow_few=asked.allow_few
+        )
         own: list[Said] = []
 
-        def tell(made: "MeasuredProgram", where: str) -> None:
-            own.extend(_told(made, where, least.cosine))
+        def tell(made: "MeasuredProgram", measured: "Measured") -> None:
+            own.extend(_told(made, measured, least.cosine))
             self.say(own)
 
         ready = self.ready  # before the calibration, whose stages come after the passes
@@ -160,6 +162,7 @@ def _given(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
         "shipped": network and network.name,
         "bounds": asked.bounds,
         "mixed": asked.mixed,
+        "few": asked.allow_few,
         "probes": asked.probes,
     }
 
@@ -244,10 +247,10 @@ def _shipped(work: Int8Build) -> "TrainedNetwork | None":
     return chosen.trained if as_shipped and not other else None
 
 
-def _told(made: "MeasuredProgram", where: str, least: float | None) -> "Iterator[Said]":
+def _told(made: "MeasuredProgram", measured: "Measured", least: float | None) -> "Iterator[Said]":
     """Yield what there is to say of how integers compare with floats, and where they lose most."""
     comparison, found = made.comparison, made.comparison.quality
-    yield "note", f"integers against floats over {quality_table.over(found, where)}"
+    yield "note", f"integers against floats over {quality_table.over(found, measured.where)}"
     for step in made.steps:
         yield (
             "note",
@@ -257,6 +260,8 @@ def _told(made: "MeasuredProgram", where: str, least: float | None) -> "Iterator
     for line in quality_table.unknown(found):
         yield "warning", line
     for line in quality_table.lines(found):
+        yield "short", f"  {line}"
+    for line in quality_table.bounds(measured.bounds):
         yield "short", f"  {line}"
     for line in quality_table.margins(quality_table.changed(found)):
         yield "short", f"  {line}"

@@ -10,7 +10,7 @@ import typer
 
 from tcc.compiler.bundle.agreement import Disagreement, Mislabelled
 from tcc.compiler.cli import report as reports
-from tcc.compiler.reference.accuracy_floor import BelowFloor
+from tcc.compiler.reference.accuracy_floor import BelowFloor, TooFewImages
 from tcc.compiler.support.atomic_files import MachineError, explain
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, UserError
 from tcc.compiler.support.external_tools import MissingTool
@@ -74,7 +74,7 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
             told = _told(error)
             found = error if isinstance(error, Rejected) else None
             more = {**(found.document if found else {}), "more": told.more}
-            code = BELOW if isinstance(error, Mislabelled) else INPUT
+            code = BELOW if isinstance(error, Mislabelled | TooFewImages) else INPUT
             code = OURS if found and found.ours else code
             return Failure(code, _numbered(told), _summary(told), told.diagnostics, more)
         case MissingTool(tool=tool, why=why):
@@ -117,10 +117,11 @@ def _below(error: BelowFloor) -> Failure:
     """Return what to say of integers that lose too much: the bounds, the layers, what helps."""
     summary = f"with integers, {error}; nothing is written"
     layers = [f"   = {c.name}, {c.at}: {c.loss}" for c in error.culprits]
+    mixed = "" if error.mixed else "`--mixed` keeps the layers that need it in float; "
     help = (
-        "   = help: `--mixed` keeps the layers that need it in float; more or other images for the"
-        " calibration, or --min-cosine, --max-drop, --min-correlation and --max-error, are the"
-        " other ways"
+        f"   = help: {mixed}calibrate with more images, by which the bounds for unseen ones are"
+        " narrower, or with other ones; or lower the floor with --min-cosine, --max-drop,"
+        " --min-correlation and --max-error"
     )
     text = "\n".join([f"error: {summary}", "   = the layers that lose the most:", *layers, help])
     culprits = [{"layer": c.name, "at": str(c.at), "loss": c.loss} for c in error.culprits]

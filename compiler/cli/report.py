@@ -60,9 +60,9 @@ class Report:
         if not self.json:
             echo("\n".join(lines))
 
-    def notice(self, text: str) -> None:
+    def notice(self, text: str, code: str = "") -> None:
         """Say on standard error what must not be missed, even if quiet."""
-        self._once(f"warning: {text}", complain)
+        self._once(f"warning{f'[{code}]' if code else ''}: {text}", complain)
 
     def warn(self, diagnostic: Diagnostic) -> None:
         """Say on standard error what is worth knowing but no error."""

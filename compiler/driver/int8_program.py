@@ -10,12 +10,11 @@ from tcc.compiler.bundle import program_file
 from tcc.compiler.bundle.manifest import Calibrated, Measured
 from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.driver import pipeline, saturation
+from tcc.compiler.driver import floor_evidence, pipeline, saturation, stated_accuracy
 from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program, Int8Programs
 from tcc.compiler.driver.pipeline import CalibrationRequest, WeightSource
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.passes.validate import sample
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.calibration_document import CalibrationDocument
@@ -23,23 +22,19 @@ from tcc.compiler.quant.program import measured_program
 from tcc.compiler.quant.program.float_comparison import FloatComparison
 from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import float_program, output_comparison, output_quality
-from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Bounds
 from tcc.compiler.reference.integer_program import inexact
-from tcc.compiler.reference.output_comparison import comparison_images
+from tcc.compiler.reference.output_comparison import comparison_images, judged_outputs
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.zoo.trained import TrainedNetwork
 
 REPORT = "report/int8.json"
 """The place of what each layer and the outputs lose."""
-CHOSE = ", which said how many layers stay in float"
-"""What is added to the images that judge where they have been looked at before: the figures of a
-program made to pass on them are rather too good."""
+CHOSE = "; other images chose the layers that stay in float"
+"""What is added to the images that judge a program with layers in float."""
 DRAWN = "that a program drew"
 """The images that judge a trained network of the zoo, whose own are not here."""
-TRIED = 4
-"""Inputs that a program is tried on where there are no images."""
 ANY = "any"
 """The target of a calibration that is made while building, for all targets at once."""
 
@@ -48,7 +43,8 @@ ANY = "any"
 class CalibrationSource:
     """The document of a calibration, its file's name, and images to judge by, if there are any.
 
-    `learn` are those that a search for layers may look at; `where` says which `judge` are.
+    `learn` are those that a search for layers may look at; `where` says which `judge` are; `others`
+    says that they are not the calibration's.
     """
 
     document: CalibrationDocument
@@ -56,6 +52,7 @@ class CalibrationSource:
     learn: DataSet | None = None
     judge: DataSet | None = None
     where: str = ""
+    others: bool = False
 
 
 def from_file(
@@ -79,7 +76,8 @@ def from_file(
         return CalibrationSource(found, str(path))
     # Other images judge as a whole: none of them can have been learned from.
     if not found.data.are_of(images):
-        return CalibrationSource(found, str(path), images, images, "not those of the calibration")
+        where = "not those of the calibration"
+        return CalibrationSource(found, str(path), images, images, where, others=True)
     return replace(judged(found, images), name=str(path))
 
 
@@ -149,7 +147,7 @@ def integers(
     *,
     mixed: bool = False,
     progress: Progress = silent,
-    tell: Callable[[MeasuredProgram, str], None] | None = None,
+    tell: Callable[[MeasuredProgram, Measured], None] | None = None,
 ) -> Int8Programs:
     """Return the integer programs of a ready model with the ends asked for, above their floor.
 
@@ -166,9 +164,13 @@ def integers(
 
     Raises:
         UserError: The calibration is another graph's, or nothing says whether the floor is kept.
+        TooFewImages: Too few different images say so (E0722).
         BelowFloor: It is not.
     """
     calibration = calibration_file.calibration(source.document, ready, source.name)
+    if source.others and source.judge is not None:
+        different = floor_evidence.different_images(ready, source.judge)
+        source = replace(source, learn=different, judge=different)
     run = _Run(ready, source, least, mixed, progress, tell)
     return {real: run.made(replace(calibration, real_ends=real)) for real in sorted(set(ends))}
 
@@ -190,70 +192,63 @@ class _Run:
     least: AccuracyFloor
     mixed: bool
     progress: Progress
-    tell: Callable[[MeasuredProgram, str], None] | None
+    tell: Callable[[MeasuredProgram, Measured], None] | None
 
     def made(self, calibration: Calibration) -> Int8Program:
         """Return the program of a calibration."""
-        source, least, progress = self.source, self.least, self.progress
+        source, least = self.source, self.least
         if source.judge is None or source.learn is None:
-            measured = _said(source, least, calibration)
-            blind = quantize(self.ready, calibration)
-            # A file's word for a program is of one made elsewhere. A network that gives one answer
-            # for everything is seen without images, and is the worst that integers do.
-            if least.correlation > 0 and calibration.real_ends:
-                _tried(self.ready, blind)
-            return _packed(blind, source, calibration, measured, {})
-        images = comparison_images(source.judge, source.learn)
-        made = measured_program.measured(self.ready, calibration, images, progress)
-        if self.mixed:
+            return self._unseen(calibration)
+        images = floor_evidence.judging_images(source.learn, source.judge, mixed=self.mixed)
+        self._require(images.different, str(source.judge.items[0].path.parent))
+        made = measured_program.measured(self.ready, calibration, images.judge, self.progress)
+        # Floats cost time on every device: none where the floor is kept without.
+        if self.mixed and not least.holds(made.comparison.quality, self._bounds(made)):
             made = measured_program.with_float_layers(
-                self.ready, made, least, source.learn, images, progress
+                self.ready, made, least, images.choose, images.judge, self.progress
             )
-        where = f"{source.where}{CHOSE}" if made.steps else source.where
+        learned = f", and {images.learned} that it learnt from" if images.learned else ""
+        where = f"{source.where}{learned}{CHOSE if made.steps else ''}"
+        bounds = self._bounds(made)
+        measured = Measured(where, made.comparison.quality, bounds, images.different)
         if self.tell:
-            self.tell(made, where)
-        measured_program.require_floor(made, least)
-        measured = Measured(where, made.comparison.quality)
+            self.tell(made, measured)
+        measured_program.require_floor(made, least, bounds, mixed=self.mixed)
         text = json.dumps(_report(made, where, least), indent=2) + "\n"
         return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
 
+    def _bounds(self, made: MeasuredProgram) -> Bounds:
+        source = self.source
+        return floor_evidence.program_bounds(
+            source.document, self.ready, made, others=source.others
+        )
 
-def _said(
-    source: CalibrationSource, least: AccuracyFloor, calibration: Calibration
-) -> Measured | None:
-    """Return how good a calibration file says that it is, where there are no images.
+    def _require(self, different: int, name: str) -> None:
+        """Refuse too few images, unless nothing is asked of them."""
+        kinds = [output.meaning for output in judged_outputs(self.ready)]
+        if self.mixed or self.least.asks(kinds):
+            least = self.least.images
+            floor_evidence.require_images(different, least, name, mixed=self.mixed)
 
-    What it says is of real ends: it knows nothing of a program that ends in integers.
-    """
-    quality = source.document.judged.get(source.document.used)
-    if quality is not None and calibration.real_ends:
-        if broken := least.broken(quality):
-            raise BelowFloor(broken, quality, ())
-        return Measured("as the calibration says", quality)
-    # A floor that nobody can look at is not kept in silence: it must be given up in so many words.
-    if least.cosine != 0 or least.drop not in (None, 1):
-        help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
-        raise fail("E0618", "the accuracy floor needs images", whole_file(source.name), help=help)
-    return None
-
-
-def _tried(ready: Model, made: Model) -> None:
-    """Refuse a program that gives one answer for pixels dark and bright, whatever was said of it.
-
-    Raises:
-        BelowFloor: Floats tell these well apart.
-    """
-    (source,) = ready.graph.inputs
-    # From dark to bright, since a collapsed network keeps a constant answer over noise as well.
-    tensors = [sample(source, seed, (seed + 1) / TRIED) for seed in range(TRIED)]
-    expected, found = (
-        output_comparison.stacked_outputs(ready, float_program.run(one, tensors))
-        for one in (ready, made)
-    )
-    same = [name for name in expected if output_quality.frozen(expected[name], found[name])]
-    if same:
-        said = (f"`{name}` is the same for {TRIED} inputs that floats tell apart" for name in same)
-        raise BelowFloor(tuple(said), output_comparison.qualities(ready, expected, found), ())
+    def _unseen(self, calibration: Calibration) -> Int8Program:
+        """Return the program of a calibration file without images, by what the file states."""
+        source, least = self.source, self.least
+        if self.mixed:
+            help = "give them with --data, or build without --mixed"
+            message = "`--mixed` needs images to choose layers by"
+            raise fail("E0618", message, whole_file(source.name), help=help)
+        losses = floor_evidence.stated_losses(source.document, self.ready)
+        if losses and calibration.real_ends:
+            self._require(min(one.images for one in losses.values()), source.name)
+        measured = stated_accuracy.check_stated(
+            source.name, least, losses if calibration.real_ends else {}
+        )
+        blind = quantize(self.ready, calibration)
+        # A file's word for a program is of one made elsewhere. A network that gives one answer
+        # for everything is seen without images, and is the worst that integers do.
+        if least.correlation > 0 and calibration.real_ends:
+            stated_accuracy.refuse_collapsed(self.ready, blind)
+        return _packed(blind, source, calibration, measured, {})
 
 
 def _packed(

@@ -1,12 +1,13 @@
 """What a build asks of integers, by its options, the spec or default, and what it would refuse."""
 
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.driver import int8_program
+from tcc.compiler.driver import floor_evidence, int8_program, pipeline
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.quant.calibration_document import CalibrationDocument
-from tcc.compiler.reference.accuracy_floor import CORRELATION, AccuracyFloor
+from tcc.compiler.reference import expected_loss
+from tcc.compiler.reference.accuracy_floor import CORRELATION, ENOUGH, AccuracyFloor
 
 
 def refused(
@@ -22,16 +23,31 @@ def refused(
         document: The calibration.
         images: Those that it was made with.
     """
-    judged = {name: one.quality for name, one in document.expected.items() if one.quality}
-    least = floor(spec, Accuracy())
-    if all(o.name in judged for o in spec.graph.outputs if not o.train_only):
-        return least.broken(judged)
-    # Of few images, and of outputs that are no numbers, nothing is expected.
-    return least.broken(int8_program.compared(spec, given, document, images).quality)
+    least, (learn, judge) = floor(spec, Accuracy()), document.data.parts(images)
+    different = floor_evidence.judging_images(learn, judge, mixed=False).different
+    few = (
+        (f"{different} different images judge them, and it takes {ENOUGH} or `--allow-few`",)
+        if different < ENOUGH and least.asks(o.meaning for o in spec.graph.outputs)
+        else ()
+    )
+    ready = pipeline.ready(spec, given)
+    losses = floor_evidence.stated_losses(document, ready)
+    if bounds := floor_evidence.stated_bounds(document, ready):
+        quality = {name: one.quality for name, one in losses.items() if one.quality}
+        return (*few, *least.broken(quality, bounds))
+    # Few images state nothing, nor do outputs that are no numbers.
+    found = int8_program.compared(spec, given, document, images)
+    return (*few, *least.broken(found.quality, expected_loss.bounds(found.expected)))
 
 
-def floor(spec: Spec, asked: Accuracy) -> AccuracyFloor:
-    """Return the floor: what is asked for, or else the spec's, or else the default."""
+def floor(spec: Spec, asked: Accuracy, *, allow_few: bool = False) -> AccuracyFloor:
+    """Return the floor: what is asked for, or else the spec's, or else the default.
+
+    Args:
+        spec: The network, with what it asks of integers.
+        asked: What the user asks.
+        allow_few: Judge by however few images there are.
+    """
     own = spec.accuracy
     correlation = _first(asked.min_correlation, own.min_correlation)
     return AccuracyFloor(
@@ -39,6 +55,7 @@ def floor(spec: Spec, asked: Accuracy) -> AccuracyFloor:
         _first(asked.max_drop, own.max_drop),
         CORRELATION if correlation is None else correlation,
         _first(asked.max_error, own.max_error),
+        0 if allow_few else ENOUGH,
     )
 
 

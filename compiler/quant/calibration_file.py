@@ -170,7 +170,8 @@ def _origin(weights: WeightsOrigin) -> str:
     named = weights.file or (
         f"random ones of seed {weights.seed}" if weights.seed is not None else ""
     )
-    return f"{named or 'others'} ({weights.digest[:12]})"
+    digest = weights.digest[:12]
+    return f"{named} ({digest})" if named else f"weights of digest {digest}"
 
 
 def _misfits(found: CalibrationDocument, ready: Model, name: str) -> Iterator[Diagnostic]:

@@ -1,11 +1,11 @@
 """The accuracy below which nothing is built: what is measured of each output, and its bounds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tcc.compiler.ir.types import OutputKind
-from tcc.compiler.support.diagnostics import Span
+from tcc.compiler.support.diagnostics import Span, UserError
 
 COSINE = 0.98
 """The least mean cosine of the raw values of classes unless told otherwise, as in the DDSNet
@@ -51,6 +51,41 @@ class Quality:
     loss: float
 
 
+ENOUGH = 16
+"""Fewest different images that a floor is judged by."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityBounds:
+    """What one output keeps on unseen images at 95 %, estimated from `images` images.
+
+    `cosine` and `correlation` are lower bounds, `error` is an upper one, in the units of `Quality`.
+    Each is None where `Quality` has none.
+    """
+
+    images: int
+    cosine: float | None
+    correlation: float | None
+    error: float | None
+
+
+Bounds = Mapping[str, QualityBounds]
+"""The bounds of each output by name."""
+
+
+def worst_bounds(*every: Bounds) -> Bounds:
+    """Return the worst bound of each output among several estimates."""
+    names = dict.fromkeys(name for bounds in every for name in bounds)
+    return {name: _worst([bounds[name] for bounds in every if name in bounds]) for name in names}
+
+
+def _worst(bounds: Sequence[QualityBounds]) -> QualityBounds:
+    least = [[b.cosine for b in bounds], [b.correlation for b in bounds]]
+    cosine, correlation = (min((x for x in each if x is not None), default=None) for each in least)
+    error = max((b.error for b in bounds if b.error is not None), default=None)
+    return QualityBounds(min(b.images for b in bounds), cosine, correlation, error)
+
+
 _DECIDED: Mapping[OutputKind, str] = {"classes": "class", "decisions": "decision"}
 
 Qualities = Mapping[str, Quality]
@@ -81,20 +116,43 @@ class AccuracyFloor:
     elsewhere. `drop`: the largest share of images whose class or decision changes; None is any.
     `correlation`: the least one; 0 is any. `error`: the largest one; None stands for `ERROR`
     unless an output is of classes, and any there.
+
+    Cosine, correlation and error are judged by what images gave and by the bounds for unseen images
+    beside it; `drop` is judged by what images gave. `images` is the fewest different images that
+    judge all this.
     """
 
     cosine: float | None = None
     drop: float | None = None
     correlation: float = CORRELATION
     error: float | None = None
+    images: int = ENOUGH
 
-    def holds(self, found: Qualities) -> bool:
+    def asks(self, kinds: Iterable[OutputKind]) -> bool:
+        """Whether outputs of these kinds are held to anything that images have to show."""
+        every = [self.of(kind) for kind in kinds]
+        return self.correlation > 0 or any(
+            (floor.cosine or 0) > 0
+            or (floor.drop is not None and floor.drop < 1)
+            or floor.error is not None
+            for floor in every
+        )
+
+    def holds(self, found: Qualities, bounds: Bounds | None = None) -> bool:
         """Whether every output is at or above the floor; NaN never is."""
-        return not self.broken(found)
+        return not self.broken(found, bounds)
 
-    def broken(self, found: Qualities) -> tuple[str, ...]:
-        """Return which bounds which outputs do not keep, in words."""
-        return tuple(said for name, one in found.items() for said in self._broken(name, one))
+    def broken(self, found: Qualities, bounds: Bounds | None = None) -> tuple[str, ...]:
+        """Return which parts of the floor which outputs do not keep, in words.
+
+        Args:
+            found: What images gave, by output.
+            bounds: What unseen images keep, by output; what images gave counts alone without.
+        """
+        limits = bounds or {}
+        return tuple(
+            text for name, one in found.items() for text in self._broken(name, one, limits)
+        )
 
     def of(self, kind: OutputKind) -> "AccuracyFloor":
         """Return what an output of a kind is held to, None being any."""
@@ -106,7 +164,35 @@ class AccuracyFloor:
             case _:
                 assert_never(kind)
 
-    def _broken(self, name: str, found: Quality) -> Iterator[str]:
+    def _broken(self, name: str, found: Quality, bounds: Bounds) -> Iterator[str]:
+        measured = tuple(self._measured(name, found))
+        yield from measured
+        # What images broke already needs no estimate.
+        if not measured and name in bounds:
+            yield from self._estimated(name, found, bounds[name])
+
+    def _estimated(self, name: str, found: Quality, bound: QualityBounds) -> Iterator[str]:
+        """Yield what unseen images may not keep, though those that judged do."""
+        own = self.of(found.kind)
+        by = f"on unseen images, estimated from {bound.images} at 95 %"
+        if own.cosine is not None and bound.cosine is not None and not bound.cosine >= own.cosine:
+            yield (
+                f"the mean cosine of `{name}` may be as low as {bound.cosine:.6f} {by}, which is"
+                f" below {own.cosine:.9g}"
+            )
+        low = bound.correlation
+        if low is not None and _below(low, self.correlation):
+            yield (
+                f"the correlation of `{name}` with the floats may be as low as {low:.3f} {by},"
+                f" which is below {self.correlation:.9g}"
+            )
+        if own.error is not None and bound.error is not None and not bound.error <= own.error:
+            yield (
+                f"the error of `{name}` may be as large as {bound.error:.3g} of its spread {by},"
+                f" which is above {own.error:.9g}"
+            )
+
+    def _measured(self, name: str, found: Quality) -> Iterator[str]:
         own = self.of(found.kind)
         least, most = own.cosine, own.error
         # Bounds are asked with `not ... >=`, so that NaN, which compares as false, breaks each.
@@ -142,11 +228,24 @@ class LossyLayer:
     at: Span
 
 
+class TooFewImages(UserError):  # noqa: N818 - what is wrong
+    """A floor has fewer different images to be judged by than it needs; the exit code is 4."""
+
+
 class BelowFloor(Exception):  # noqa: N818 - it is what was found
-    """An integer program loses too much; the command line exits with 4."""
+    """An integer program loses too much; the command line exits with 4.
+
+    `mixed` says that no layer is left to keep in float instead.
+    """
 
     def __init__(
-        self, broken: Sequence[str], found: Qualities, culprits: Sequence[LossyLayer]
+        self,
+        broken: Sequence[str],
+        found: Qualities,
+        culprits: Sequence[LossyLayer],
+        *,
+        mixed: bool = False,
     ) -> None:
         super().__init__("; ".join(broken))
         self.broken, self.found, self.culprits = tuple(broken), found, tuple(culprits)
+        self.mixed = mixed

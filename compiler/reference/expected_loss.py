@@ -8,9 +8,14 @@ import numpy as np
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import OutputKind
-from tcc.compiler.reference.accuracy_floor import Quality
+from tcc.compiler.reference.accuracy_floor import Bounds, Quality, QualityBounds
 from tcc.compiler.reference.image_errors import Float64, losses
-from tcc.compiler.reference.output_comparison import StackedOutputs, judged_outputs, qualities
+from tcc.compiler.reference.output_comparison import (
+    ComparisonImages,
+    StackedOutputs,
+    judged_outputs,
+    qualities,
+)
 
 FEWEST = 4
 """Fewest images that say anything."""
@@ -31,8 +36,9 @@ LOW, HIGH = 2.2, 2.5
 """Standard deviations from the mean to the ends of the interval, so that 95 % of drawn sets lie
 within where logarithms scatter by two; means of few images are too small more often than too large.
 """
-RARE = 2.326
-"""Standard deviations from the middle of a normal distribution to its last hundredth."""
+RARE, SURE = 2.326, 1.645
+"""Standard deviations from the middle of a normal distribution to its last hundredth, and to its
+last twentieth."""
 NONE = 1e-12
 """A smaller loss is none."""
 
@@ -42,10 +48,10 @@ class ExpectedLoss:
     """The loss of one output on images that nobody has seen, by `images` that judged.
 
     `loss` is the mean: 1 - cosine of classes, of decisions and quantities the mean square error as
-    a share of the spread's square. It lies within `low` and `high` at 95 %. One image in a hundred
-    is expected to lose more than `worst`. `quality` is the same images by the measures of a build:
-    a loss may be small where outputs hardly vary, though integers do not tell images apart. Older
-    files have none.
+    a share of the spread's square. It lies within `low` and `high` at 95 %. At most one image in a
+    hundred loses more than `worst`, at 95 % as well; before `worst` was such a limit, up to 5 did.
+    `quality` is the same images by the measures of a build: a loss may be small where outputs
+    hardly vary, though integers do not tell images apart. Older files have none.
     """
 
     kind: OutputKind
@@ -81,22 +87,64 @@ def expected_losses(
     }
 
 
+def estimated_losses(
+    model: Model, expected: StackedOutputs, found: StackedOutputs, images: ComparisonImages
+) -> Mapping[str, ExpectedLoss]:
+    """Return what is expected of each output of a program, by images that it was compared over.
+
+    Args:
+        model: The float model.
+        expected: Its outputs by name, (images, *shape).
+        found: Those of the program.
+        images: The images, of which the first are held out.
+    """
+    first = slice(images.estimators)
+    floats, program = ({n: v[first] for n, v in one.items()} for one in (expected, found))
+    # Some images may have taught the scales: they are trusted as little as ranges that clip.
+    return expected_losses(model, floats, program, clipped=True)
+
+
 def _expected(kind: OutputKind, found: Float64, quality: Quality, before: float) -> ExpectedLoss:
     mean, count = float(found.mean()), len(found)
+    if mean <= NONE:  # the rounding of floats, which has no distribution to speak of
+        return ExpectedLoss(kind, count, mean, 0.0, mean, 0.0, quality)
     logs = np.log(np.maximum(found, max(float(np.median(found)) * LITTLE, NONE)))
     middle, scatter = float(logs.mean()), float(logs.std(ddof=1))
     low, high = _interval(mean, middle, min(scatter, MOST), count, before)
-    rare = exp(middle + RARE * scatter)
-    return ExpectedLoss(
-        kind,
-        count,
-        mean,
-        low,
-        high,
-        # What was seen counts where it is worse than the normal distribution of the logarithms
-        # says.
-        max(rare, float(np.quantile(found, 0.99))) if mean > NONE else 0.0,
-        quality,
+    # What was seen counts where it is worse than the normal distribution of the logarithms says.
+    worst = max(_rare(middle, min(scatter, MOST), count), float(np.quantile(found, 0.99)))
+    return ExpectedLoss(kind, count, mean, low, high, worst, quality)
+
+
+def _rare(middle: float, scatter: float, count: int) -> float:
+    """Return the loss that at most one image in a hundred exceeds, at 95 %.
+
+    The upper tolerance limit of a normal distribution, here of the logarithms (Natrella,
+    Experimental Statistics, 1963, section 2-2), and what a calibration of other images would lose.
+    """
+    a = 1 - SURE**2 / (2 * (count - 1))
+    b = RARE**2 - SURE**2 / count
+    steps = (RARE + sqrt(RARE**2 - a * b)) / a
+    return exp(middle + steps * scatter + SURE * UNLIKE)
+
+
+def bounds(expected: Mapping[str, ExpectedLoss]) -> Bounds:
+    """Return what unseen images keep, by output, where there are measures to bound.
+
+    The loss is 1 - cosine, or the mean square error as a share of the spread's square. The square
+    of any error, and what a correlation lacks to 1, are taken to grow as the loss does.
+    """
+    return {name: _bounded(one, one.quality) for name, one in expected.items() if one.quality}
+
+
+def _bounded(expected: ExpectedLoss, quality: Quality) -> QualityBounds:
+    growth = expected.high / expected.loss if expected.loss > 0 else 1.0
+    cosine, correlation, error = quality.cosine, quality.correlation, quality.error
+    return QualityBounds(
+        expected.images,
+        None if cosine is None else max(1 - (1 - cosine) * growth, -1.0),
+        None if correlation is None else max(1 - (1 - correlation) * growth, -1.0),
+        None if error is None else error * sqrt(growth),
     )
 
 

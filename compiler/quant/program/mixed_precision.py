@@ -1,6 +1,6 @@
 """Which layers to keep in float where integers alone lose too much."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from tcc.compiler.data.dataset import DataSet
@@ -10,21 +10,23 @@ from tcc.compiler.quant.program.float_comparison import FloatComparison
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import fused_clamps, kept_values
 from tcc.compiler.reference import output_comparison
-from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Qualities, loss
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Bounds, Qualities, loss
+from tcc.compiler.reference.expected_loss import bounds, estimated_losses
 from tcc.compiler.reference.output_comparison import ComparisonImages, StackedOutputs
 from tcc.compiler.support.progress import Progress
 
 CANDIDATES = 48
 """Layers that are tried one by one, those that add the most noise first."""
 IMAGES = 16
-"""Most images that the search judges by."""
+"""Most images that choose layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class FloatLayer:
     """One more layer in float with what reads it: the quality then, and what floats cost so far.
 
-    `macs` is the share of the network's multiply-accumulates that are floats'.
+    The quality is over the images that choose layers. `macs` is the share of the network's
+    multiply-accumulates that are floats'.
     """
 
     name: str
@@ -45,37 +47,51 @@ def search(
     Each of the layers that add the most noise is put into float by itself, with what reads it, so
     that its result is not rounded either, and judged by the model's own outputs over the first of
     two sets of images; then they go into float together, the most useful first, until the floor is
-    met over the second. Where none are left, the last calibration is returned. It takes a program
-    for each candidate and one for each step, where all subsets would take 2^candidates.
+    met over the first set and over the second, which chooses no layer. The layers that were not
+    tried follow in groups that double. Where none are left, the last calibration is returned. It
+    takes a program for each candidate and step, where all subsets would take 2^candidates.
 
     Args:
         ready: The ready float model.
         calibration: That of the program that loses too much.
         comparison: What its layers lose.
-        images: Those to learn from, and those that judge.
+        images: Those that choose layers, and those that judge.
         floor: What must hold.
         progress: Told how many programs are done.
     """
-    learn, held_out = (
+    chooser, judge = (
         _Trial(ready, calibration, output_comparison.all_outputs(ready, few.data), few)
         for few in (output_comparison.comparison_images(images[0].first(IMAGES)), images[1])
     )
-    names = candidates(ready, comparison)[:CANDIDATES]
-    gains: list[tuple[float, int]] = []
-    for index, name in enumerate(names):
-        progress("search", index, 2 * len(names))
-        gains.append((loss(learn.qualities(layer_and_readers(ready.graph, name))), index))
+    names = candidates(ready, comparison)
+    tried, untried = names[:CANDIDATES], names[CANDIDATES:]
+    losses: list[tuple[float, int]] = []
+    for index, name in enumerate(tried):
+        progress("search", index, 2 * len(tried))
+        quality, _ = chooser.measure(layer_and_readers(ready.graph, name))
+        losses.append((loss(quality), index))
+    ordered = [[tried[index]] for _, index in sorted(losses)]
     chosen: set[str] = set()
     steps: list[FloatLayer] = []
-    for count, (_, index) in enumerate(sorted(gains)):
-        progress("search", len(names) + count, 2 * len(names))
-        chosen |= layer_and_readers(ready.graph, names[index])
-        found = held_out.qualities(chosen)
-        steps.append(FloatLayer(names[index], found, macs_share(ready, chosen)))
-        if floor.holds(found):
+    for count, group in enumerate([*ordered, *_doubling_groups(untried)]):
+        progress("search", len(tried) + min(count, len(tried)), 2 * len(tried))
+        chosen = chosen.union(*(layer_and_readers(ready.graph, name) for name in group))
+        quality, bounds = chooser.measure(chosen)
+        macs = macs_share(ready, chosen)
+        steps += [FloatLayer(name, quality, macs) for name in group]
+        # Judged only once the images that choose are content: the fewer looks, the truer the bound.
+        if floor.holds(quality, bounds) and floor.holds(*judge.measure(chosen)):
             break
     in_float = calibration.in_float | chosen
     return replace(calibration, in_float=in_float), tuple(steps)
+
+
+def _doubling_groups(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the names in order: one, then two, four and so on."""
+    start, size = 0, 1
+    while start < len(names):
+        yield names[start : start + size]
+        start, size = start + size, 2 * size
 
 
 @dataclass(frozen=True)
@@ -85,12 +101,15 @@ class _Trial:
     expected: StackedOutputs
     images: ComparisonImages
 
-    def qualities(self, names: Set[str]) -> Qualities:
-        """Return the qualities with some more layers in float."""
+    def measure(self, names: Set[str]) -> tuple[Qualities, Bounds]:
+        """Return the qualities with some more layers in float, and what unseen images keep."""
         in_float = self.calibration.in_float | names
         program = quantize(self.ready, replace(self.calibration, in_float=in_float))
         found = output_comparison.all_outputs(program, self.images.data)
-        return output_comparison.qualities(self.ready, self.expected, found, self.images.judges)
+        expected = estimated_losses(self.ready, self.expected, found, self.images)
+        judges = self.images.judges
+        quality = output_comparison.qualities(self.ready, self.expected, found, judges)
+        return quality, bounds(expected)
 
 
 def layer_and_readers(graph: Graph, name: str) -> frozenset[str]:

@@ -1,0 +1,66 @@
+"""The floor of an integer program without images: what its calibration states, and a few inputs."""
+
+from collections.abc import Mapping
+
+from tcc.compiler.bundle.manifest import Measured
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.passes.validate import sample
+from tcc.compiler.reference import (
+    expected_loss,
+    float_program,
+    output_comparison,
+    output_quality,
+)
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor
+from tcc.compiler.reference.expected_loss import ExpectedLoss
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+TRIED = 4
+"""Inputs that a program is tried on where there are no images."""
+
+
+def check_stated(
+    name: str, least: AccuracyFloor, losses: Mapping[str, ExpectedLoss]
+) -> Measured | None:
+    """Return how good a calibration file states that its program is; None where it does not say.
+
+    Args:
+        name: The file's name, for errors.
+        least: The floor of each output.
+        losses: What the file states of the program; it knows nothing of one that ends in integers.
+
+    Raises:
+        BelowFloor: It is below the floor.
+        UserError: It states nothing, and the floor was not given up (E0618).
+    """
+    if losses:
+        quality = {name: one.quality for name, one in losses.items() if one.quality}
+        bounds = expected_loss.bounds(losses)
+        if broken := least.broken(quality, bounds):
+            raise BelowFloor(broken, quality, ())
+        images = min(one.images for one in losses.values())
+        return Measured("as the calibration says", quality, bounds, images)
+    # A floor that nobody can look at is not kept in silence: it must be given up in so many words.
+    if least.cosine != 0 or least.drop not in (None, 1):
+        help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
+        raise fail("E0618", "the accuracy floor needs images", whole_file(name), help=help)
+    return None
+
+
+def refuse_collapsed(ready: Model, made: Model) -> None:
+    """Refuse a program that gives one answer for pixels dark and bright, whatever was said of it.
+
+    Raises:
+        BelowFloor: Floats tell these well apart.
+    """
+    (source,) = ready.graph.inputs
+    # From dark to bright, since a collapsed network keeps a constant answer over noise as well.
+    tensors = [sample(source, seed, (seed + 1) / TRIED) for seed in range(TRIED)]
+    expected, found = (
+        output_comparison.stacked_outputs(ready, float_program.run(one, tensors))
+        for one in (ready, made)
+    )
+    same = [name for name in expected if output_quality.frozen(expected[name], found[name])]
+    if same:
+        said = (f"`{name}` is the same for {TRIED} inputs that floats tell apart" for name in same)
+        raise BelowFloor(tuple(said), output_comparison.qualities(ready, expected, found), ())
