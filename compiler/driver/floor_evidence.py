@@ -14,13 +14,19 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.image_variety import variety
 from tcc.compiler.quant.program.measured_program import MeasuredProgram
-from tcc.compiler.reference import expected_loss
+from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference.accuracy_floor import ENOUGH, Bounds, TooFewImages, worst_bounds
 from tcc.compiler.reference.expected_loss import ExpectedLoss
 from tcc.compiler.reference.output_comparison import (
     ComparisonImages,
+    all_outputs,
     comparison_images,
     judged_outputs,
+)
+from tcc.compiler.reference.quality_bounds import (
+    estimated_bounds,
+    rounded_bounds,
+    stated_bounds,
 )
 from tcc.compiler.support.diagnostics import Diagnostic, whole_file
 
@@ -106,15 +112,20 @@ def stated_losses(document: CalibrationDocument, ready: Model) -> Mapping[str, E
     return stated if all(o.name in stated for o in judged_outputs(ready)) else {}
 
 
-def stated_bounds(document: CalibrationDocument, ready: Model) -> Bounds:
+def calibration_bounds(document: CalibrationDocument, ready: Model) -> Bounds:
     """Return the bounds that a calibration states, if enough images judged every output."""
     stated = stated_losses(document, ready)
     enough = all(one.images >= ENOUGH for one in stated.values())
-    return expected_loss.bounds(stated) if enough else {}
+    return stated_bounds(stated) if enough else {}
 
 
 def program_bounds(
-    document: CalibrationDocument, ready: Model, made: MeasuredProgram, *, others: bool
+    document: CalibrationDocument,
+    ready: Model,
+    made: MeasuredProgram,
+    images: ComparisonImages,
+    *,
+    others: bool,
 ) -> Bounds:
     """Return what a program keeps on unseen images, by output.
 
@@ -125,9 +136,15 @@ def program_bounds(
         document: The calibration.
         ready: The float model.
         made: Its program, compared with floats.
-        others: Whether the images of the comparison are not the calibration's: then both count.
+        images: Those that it was compared over.
+        others: Whether these are not the calibration's: then both count.
     """
-    measured = expected_loss.bounds(made.comparison.expected)
-    changed = made.steps or not made.calibration.real_ends
-    stated = {} if changed else stated_bounds(document, ready)
-    return worst_bounds(stated, measured) if others or not stated else stated
+    stated = {} if made.steps else calibration_bounds(document, ready)
+    if made.calibration.real_ends:
+        measured = made.comparison.bounds
+        return worst_bounds(stated, measured) if others or not stated else stated
+    program = quantize(ready, replace(made.calibration, real_ends=True))
+    floats, real, rounded = (all_outputs(m, images.data) for m in (ready, program, made.program))
+    if others or not stated:
+        stated = worst_bounds(stated, estimated_bounds(ready, floats, real, images))
+    return rounded_bounds(ready, stated, (floats, real, rounded))

@@ -24,7 +24,11 @@ from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Bounds
 from tcc.compiler.reference.integer_program import inexact
-from tcc.compiler.reference.output_comparison import comparison_images, judged_outputs
+from tcc.compiler.reference.output_comparison import (
+    ComparisonImages,
+    comparison_images,
+    judged_outputs,
+)
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.zoo.trained import TrainedNetwork
@@ -203,13 +207,14 @@ class _Run:
         self._require(images.different, str(source.judge.items[0].path.parent))
         made = measured_program.measured(self.ready, calibration, images.judge, self.progress)
         # Floats cost time on every device: none where the floor is kept without.
-        if self.mixed and not least.holds(made.comparison.quality, self._bounds(made)):
+        bounds = self._bounds(made, images.judge)
+        if self.mixed and not least.holds(made.comparison.quality, bounds):
             made = measured_program.with_float_layers(
                 self.ready, made, least, images.choose, images.judge, self.progress
             )
+            bounds = self._bounds(made, images.judge)
         learned = f", and {images.learned} that it learnt from" if images.learned else ""
         where = f"{source.where}{learned}{CHOSE if made.steps else ''}"
-        bounds = self._bounds(made)
         measured = Measured(where, made.comparison.quality, bounds, images.different)
         if self.tell:
             self.tell(made, measured)
@@ -217,11 +222,9 @@ class _Run:
         text = json.dumps(_report(made, where, least), indent=2) + "\n"
         return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
 
-    def _bounds(self, made: MeasuredProgram) -> Bounds:
-        source = self.source
-        return floor_evidence.program_bounds(
-            source.document, self.ready, made, others=source.others
-        )
+    def _bounds(self, made: MeasuredProgram, images: ComparisonImages) -> Bounds:
+        document, others = self.source.document, self.source.others
+        return floor_evidence.program_bounds(document, self.ready, made, images, others=others)
 
     def _require(self, different: int, name: str) -> None:
         """Refuse too few images, unless nothing is asked of them."""

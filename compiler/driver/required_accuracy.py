@@ -6,7 +6,6 @@ from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.quant.calibration_document import CalibrationDocument
-from tcc.compiler.reference import expected_loss
 from tcc.compiler.reference.accuracy_floor import CORRELATION, ENOUGH, AccuracyFloor
 
 
@@ -32,12 +31,12 @@ def refused(
     )
     ready = pipeline.ready(spec, given)
     losses = floor_evidence.stated_losses(document, ready)
-    if bounds := floor_evidence.stated_bounds(document, ready):
+    if bounds := floor_evidence.calibration_bounds(document, ready):
         quality = {name: one.quality for name, one in losses.items() if one.quality}
-        return (*few, *least.broken(quality, bounds))
+        return (*least.broken(quality, bounds), *few)
     # Few images state nothing, nor do outputs that are no numbers.
     found = int8_program.compared(spec, given, document, images)
-    return (*few, *least.broken(found.quality, expected_loss.bounds(found.expected)))
+    return (*least.broken(found.quality, found.bounds), *few)
 
 
 def floor(spec: Spec, asked: Accuracy, *, allow_few: bool = False) -> AccuracyFloor:

@@ -6,13 +6,13 @@ from tcc.compiler.bundle.manifest import Measured
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes.validate import sample
 from tcc.compiler.reference import (
-    expected_loss,
     float_program,
     output_comparison,
     output_quality,
 )
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor
 from tcc.compiler.reference.expected_loss import ExpectedLoss
+from tcc.compiler.reference.quality_bounds import stated_bounds
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 TRIED = 4
@@ -35,7 +35,7 @@ def check_stated(
     """
     if losses:
         quality = {name: one.quality for name, one in losses.items() if one.quality}
-        bounds = expected_loss.bounds(losses)
+        bounds = stated_bounds(losses)
         if broken := least.broken(quality, bounds):
             raise BelowFloor(broken, quality, ())
         images = min(one.images for one in losses.values())

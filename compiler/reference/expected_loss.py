@@ -8,14 +8,9 @@ import numpy as np
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import OutputKind
-from tcc.compiler.reference.accuracy_floor import Bounds, Quality, QualityBounds
+from tcc.compiler.reference.accuracy_floor import Quality
 from tcc.compiler.reference.image_errors import Float64, losses
-from tcc.compiler.reference.output_comparison import (
-    ComparisonImages,
-    StackedOutputs,
-    judged_outputs,
-    qualities,
-)
+from tcc.compiler.reference.output_comparison import StackedOutputs, judged_outputs, qualities
 
 FEWEST = 4
 """Fewest images that say anything."""
@@ -36,9 +31,9 @@ LOW, HIGH = 2.2, 2.5
 """Standard deviations from the mean to the ends of the interval, so that 95 % of drawn sets lie
 within where logarithms scatter by two; means of few images are too small more often than too large.
 """
-RARE, SURE = 2.326, 1.645
-"""Standard deviations from the middle of a normal distribution to its last hundredth, and to its
-last twentieth."""
+RARE, SURE = 2.326, 1.96
+"""Standard deviations from the middle of a normal distribution to its last hundredth, and to the
+ends of its inner 95 %."""
 NONE = 1e-12
 """A smaller loss is none."""
 
@@ -87,23 +82,6 @@ def expected_losses(
     }
 
 
-def estimated_losses(
-    model: Model, expected: StackedOutputs, found: StackedOutputs, images: ComparisonImages
-) -> Mapping[str, ExpectedLoss]:
-    """Return what is expected of each output of a program, by images that it was compared over.
-
-    Args:
-        model: The float model.
-        expected: Its outputs by name, (images, *shape).
-        found: Those of the program.
-        images: The images, of which the first are held out.
-    """
-    first = slice(images.estimators)
-    floats, program = ({n: v[first] for n, v in one.items()} for one in (expected, found))
-    # Some images may have taught the scales: they are trusted as little as ranges that clip.
-    return expected_losses(model, floats, program, clipped=True)
-
-
 def _expected(kind: OutputKind, found: Float64, quality: Quality, before: float) -> ExpectedLoss:
     mean, count = float(found.mean()), len(found)
     if mean <= NONE:  # the rounding of floats, which has no distribution to speak of
@@ -126,26 +104,6 @@ def _rare(middle: float, scatter: float, count: int) -> float:
     b = RARE**2 - SURE**2 / count
     steps = (RARE + sqrt(RARE**2 - a * b)) / a
     return exp(middle + steps * scatter + SURE * UNLIKE)
-
-
-def bounds(expected: Mapping[str, ExpectedLoss]) -> Bounds:
-    """Return what unseen images keep, by output, where there are measures to bound.
-
-    The loss is 1 - cosine, or the mean square error as a share of the spread's square. The square
-    of any error, and what a correlation lacks to 1, are taken to grow as the loss does.
-    """
-    return {name: _bounded(one, one.quality) for name, one in expected.items() if one.quality}
-
-
-def _bounded(expected: ExpectedLoss, quality: Quality) -> QualityBounds:
-    growth = expected.high / expected.loss if expected.loss > 0 else 1.0
-    cosine, correlation, error = quality.cosine, quality.correlation, quality.error
-    return QualityBounds(
-        expected.images,
-        None if cosine is None else max(1 - (1 - cosine) * growth, -1.0),
-        None if correlation is None else max(1 - (1 - correlation) * growth, -1.0),
-        None if error is None else error * sqrt(growth),
-    )
 
 
 def _interval(

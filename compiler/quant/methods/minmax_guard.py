@@ -36,9 +36,13 @@ SAFE = "minmax"
 
 @dataclass(frozen=True, slots=True)
 class GuardDecision:
-    """Which candidate won, what each found, and how each did on the images held out."""
+    """Which candidate won, what each found, and how each did on the images held out.
+
+    `reason` says why the scales as the search found them are not used; it is empty where they are.
+    """
 
     winner: str
+    reason: str
     found: Mapping[str, FoundRanges]
     judged: Mapping[str, Qualities]
 
@@ -111,7 +115,7 @@ def decided(
     judged = {
         each: judge.qualities(Calibration(one.ranges, one.rounded)) for each, one in found.items()
     }
-    return GuardDecision(_winner(judged, name), found, judged)
+    return GuardDecision(*_winner(judged, name), found, judged)
 
 
 def raised_name(name: str) -> str:
@@ -138,14 +142,48 @@ def raised(ready: Model, found: FoundRanges, safe: FoundRanges) -> FoundRanges:
     return FoundRanges(ranges, traces, dict(rounded_at(ready, ranges, weights)))
 
 
-def _winner(judged: Mapping[str, Qualities], name: str) -> str:
+def _winner(judged: Mapping[str, Qualities], name: str) -> tuple[str, str]:
+    """Return the candidate that is used, and why the scales as found are not; empty if they are."""
     safe = judged[SAFE]
     # Equal losses leave the scales as found, which stand first.
     best = min((name, raised_name(name)), key=lambda each: loss(judged[each]))
     found = judged[best]
-    better = loss(found) < MARGIN * loss(safe)
     # Both must hold: a smaller loss that changes more classes is no gain to a user.
-    return best if better and agreement(found) >= agreement(safe) else SAFE
+    if not loss(found) < MARGIN * loss(safe):
+        return SAFE, _loss_reason(name, loss(judged[name]), loss(safe))
+    if agreement(found) < agreement(safe):
+        return SAFE, _agreement_reason(best, agreement(found), agreement(safe))
+    if best == name:
+        return name, ""
+    own, raised_loss = _distinct(loss(judged[name]), loss(found))
+    return best, f"`{name}` loses more than `{best}`: {own}, not {raised_loss}"
+
+
+def _loss_reason(name: str, own: float, safe: float) -> str:
+    """Return how the loss of the scales as found keeps them from being used."""
+    first, second = _distinct(own, safe)
+    if own > safe:
+        return f"`{name}` loses more than `{SAFE}`: {first}, not {second}"
+    if own == safe:
+        return f"`{name}` loses as much as `{SAFE}`: {first}"
+    return (
+        f"`{name}` loses less than `{SAFE}` ({first}, not {second}), but not less than"
+        f" {MARGIN:.0%} of it, so that the difference may be chance"
+    )
+
+
+def _agreement_reason(name: str, own: float, safe: float) -> str:
+    """Return how the decisions of the best candidate keep it from being used."""
+    return (
+        f"`{name}` loses the least, but changes more decisions than `{SAFE}`: {1 - own:.1%} of the"
+        f" images, not {1 - safe:.1%}"
+    )
+
+
+def _distinct(one: float, other: float) -> tuple[str, str]:
+    """Return two numbers with as few digits as tell them apart, if they differ."""
+    texts = ((f"{one:.{digits}e}", f"{other:.{digits}e}") for digits in range(1, 17))
+    return next(pair for pair in texts if one == other or pair[0] != pair[1])
 
 
 def _wider(a: Limits, b: Limits) -> Limits:
@@ -164,8 +202,7 @@ def _learnt_more(
 
 
 def _notice(decision: GuardDecision, name: str) -> str:
-    lost, won = (loss(decision.judged[each]) for each in (name, decision.winner))
     return (
-        f"`{name}` as published loses more on images held out than `{decision.winner}`"
-        f" ({lost:.1e}, not {won:.1e}): the latter is used"
+        f"`{decision.winner}` is used in place of `{name}` as published; on images held out"
+        f" {decision.reason}"
     )

@@ -1,6 +1,5 @@
 """Integers beside floats, value by value: what each layer loses, and what the outputs lose."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import log10, sqrt
 from typing import Any
@@ -16,10 +15,10 @@ from tcc.compiler.quant.program.level_ends import at_end
 from tcc.compiler.quant.program.tapped_values import tapped
 from tcc.compiler.quant.scale_groups import kept_values
 from tcc.compiler.reference import output_comparison
-from tcc.compiler.reference.accuracy_floor import Qualities
-from tcc.compiler.reference.expected_loss import ExpectedLoss, estimated_losses
+from tcc.compiler.reference.accuracy_floor import Bounds, Qualities
 from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.output_comparison import ComparisonImages
+from tcc.compiler.reference.quality_bounds import estimated_bounds
 from tcc.compiler.support.progress import Progress
 
 BEST = 200.0
@@ -50,15 +49,15 @@ class LayerLoss:
 class FloatComparison:
     """All layers, the worst of them, and each of the model's own outputs.
 
-    `expected` is what each output loses on unseen images: estimated from those held out, or from
-    all that were compared where too few are held out.
+    `bounds` is what each output keeps on unseen images: estimated from those held out, or from all
+    that were compared where too few are held out.
     """
 
     quality: Qualities
     layers: tuple[LayerLoss, ...]
     in_float: tuple[str, ...]
     inexact: tuple[str, ...]
-    expected: Mapping[str, ExpectedLoss] = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=dict)
 
     def worst(self, count: int = 5) -> tuple[LayerLoss, ...]:
         """Return the layers with the most noise, the worst first."""
@@ -111,7 +110,7 @@ def compare(
         tuple(s.layer(n, words.get(n, "input"), program.graph.types[n]) for n, s in sums.items()),
         tuple(sorted(calibration.in_float)),
         tuple(name.removesuffix(":float") for name in inexact(program.graph)),
-        estimated_losses(ready, expected, found, images),
+        estimated_bounds(ready, expected, found, images),
     )
 
 

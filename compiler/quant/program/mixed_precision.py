@@ -10,9 +10,9 @@ from tcc.compiler.quant.program.float_comparison import FloatComparison
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import fused_clamps, kept_values
 from tcc.compiler.reference import output_comparison
-from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Bounds, Qualities, loss
-from tcc.compiler.reference.expected_loss import bounds, estimated_losses
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Qualities, loss
 from tcc.compiler.reference.output_comparison import ComparisonImages, StackedOutputs
+from tcc.compiler.reference.quality_bounds import estimated_bounds, rounded_bounds
 from tcc.compiler.support.progress import Progress
 
 CANDIDATES = 48
@@ -46,10 +46,11 @@ def search(
 
     Each of the layers that add the most noise is put into float by itself, with what reads it, so
     that its result is not rounded either, and judged by the model's own outputs over the first of
-    two sets of images; then they go into float together, the most useful first, until the floor is
-    met over the first set and over the second, which chooses no layer. The layers that were not
-    tried follow in groups that double. Where none are left, the last calibration is returned. It
-    takes a program for each candidate and step, where all subsets would take 2^candidates.
+    two sets of images; then they go into float together, the most useful first, until the first set
+    meets the floor and the second meets it by its bounds for unseen images. The second set chooses
+    no layer. The layers that were not tried follow in groups that double. Where none are left, the
+    last calibration is returned. It takes a program for each candidate and step, where all subsets
+    would take 2^candidates.
 
     Args:
         ready: The ready float model.
@@ -68,7 +69,7 @@ def search(
     losses: list[tuple[float, int]] = []
     for index, name in enumerate(tried):
         progress("search", index, 2 * len(tried))
-        quality, _ = chooser.measure(layer_and_readers(ready.graph, name))
+        quality = chooser.qualities(chooser.outputs(layer_and_readers(ready.graph, name)))
         losses.append((loss(quality), index))
     ordered = [[tried[index]] for _, index in sorted(losses)]
     chosen: set[str] = set()
@@ -76,11 +77,11 @@ def search(
     for count, group in enumerate([*ordered, *_doubling_groups(untried)]):
         progress("search", len(tried) + min(count, len(tried)), 2 * len(tried))
         chosen = chosen.union(*(layer_and_readers(ready.graph, name) for name in group))
-        quality, bounds = chooser.measure(chosen)
+        quality = chooser.qualities(chooser.outputs(chosen))
         macs = macs_share(ready, chosen)
         steps += [FloatLayer(name, quality, macs) for name in group]
         # Judged only once the images that choose are content: the fewer looks, the truer the bound.
-        if floor.holds(quality, bounds) and floor.holds(*judge.measure(chosen)):
+        if floor.holds(quality) and judge.holds(chosen, floor):
             break
     in_float = calibration.in_float | chosen
     return replace(calibration, in_float=in_float), tuple(steps)
@@ -101,15 +102,31 @@ class _Trial:
     expected: StackedOutputs
     images: ComparisonImages
 
-    def measure(self, names: Set[str]) -> tuple[Qualities, Bounds]:
-        """Return the qualities with some more layers in float, and what unseen images keep."""
+    def outputs(self, names: Set[str], **ends: bool) -> StackedOutputs:
+        """Return the outputs with some more layers in float."""
         in_float = self.calibration.in_float | names
-        program = quantize(self.ready, replace(self.calibration, in_float=in_float))
-        found = output_comparison.all_outputs(program, self.images.data)
-        expected = estimated_losses(self.ready, self.expected, found, self.images)
+        calibration = replace(self.calibration, in_float=in_float, **ends)
+        return output_comparison.all_outputs(quantize(self.ready, calibration), self.images.data)
+
+    def qualities(self, found: StackedOutputs) -> Qualities:
+        """Return how near outputs come to the floats."""
         judges = self.images.judges
-        quality = output_comparison.qualities(self.ready, self.expected, found, judges)
-        return quality, bounds(expected)
+        return output_comparison.qualities(self.ready, self.expected, found, judges)
+
+    def holds(self, names: Set[str], floor: AccuracyFloor) -> bool:
+        """Whether the floor holds with some more layers in float, by the bounds for unseen images.
+
+        Where the program ends in integers, the bounds are those of the one that ends in real
+        numbers, and what rounding its outputs adds.
+        """
+        found = self.outputs(names)
+        if self.calibration.real_ends:
+            bounds = estimated_bounds(self.ready, self.expected, found, self.images)
+        else:
+            real = self.outputs(names, real_ends=True)
+            bounds = estimated_bounds(self.ready, self.expected, real, self.images)
+            bounds = rounded_bounds(self.ready, bounds, (self.expected, real, found))
+        return floor.holds(self.qualities(found), bounds)
 
 
 def layer_and_readers(graph: Graph, name: str) -> frozenset[str]:
