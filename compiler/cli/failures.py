@@ -123,7 +123,9 @@ def _below(error: BelowFloor) -> Failure:
         " narrower, or with other ones; or lower the floor with --min-cosine, --max-drop,"
         " --min-correlation and --max-error"
     )
-    text = "\n".join([f"error: {summary}", "   = the layers that lose the most:", *layers, help])
+    # Without images nothing is known of layers.
+    heading = ["   = the layers that lose the most:"] if layers else []
+    text = "\n".join([f"error: {summary}", *heading, *layers, help])
     culprits = [{"layer": c.name, "at": str(c.at), "loss": c.loss} for c in error.culprits]
     found = {name: _numbers(asdict(one)) for name, one in error.found.items()}
     more = {"quality": found, "culprits": culprits}

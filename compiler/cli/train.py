@@ -265,7 +265,8 @@ def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "Tra
     request.world.wait()
     if request.recipe.precision == "bf16" and arithmetic.slow_bf16(request.world.device):
         report.notice(
-            "this processor has no instructions for bfloat16: `precision: auto` is quicker here"
+            f"this {'GPU' if request.world.device.type == 'cuda' else 'processor'} has no"
+            " instructions for bfloat16: `precision: auto` does without"
         )
     try:
         return session.train(request, Observing(report, stages), stages)

@@ -114,8 +114,11 @@ def from_images(
 
 def judged(found: CalibrationDocument, images: DataSet) -> CalibrationSource:
     """Return a calibration with the images that it was made with, some of which judge it."""
-    where = "held out of the calibration" if found.data.held_out else "of the calibration itself"
-    return CalibrationSource(found, CALIBRATION, *found.data.parts(images), where)
+    learn, judge = found.data.parts(images)
+    # Of fewer different images than can be parted, all are both.
+    apart = found.data.held_out and set(learn.digests).isdisjoint(judge.digests)
+    where = "held out of the calibration" if apart else "of the calibration itself"
+    return CalibrationSource(found, CALIBRATION, learn, judge, where)
 
 
 def compared(

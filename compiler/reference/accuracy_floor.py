@@ -205,10 +205,13 @@ class AccuracyFloor:
                 what = f"{_DECIDED[found.kind]} of `{name}`"
                 yield f"{drop:.1%} of the images change their {what}, not {self.drop:.1%}"
         if found.correlation is not None and _below(found.correlation, self.correlation):
-            told = "hardly tells" if found.correlation else "does not tell"
+            # 0 is of a program that gives one answer for all images; others follow the floats less
+            # closely than is asked.
+            told = "" if found.correlation else f"`{name}` does not tell the images apart: "
+            whose = "its correlation" if told else f"the correlation of `{name}`"
             yield (
-                f"`{name}` {told} the images apart: its correlation with the floats is"
-                f" {found.correlation:.3f}, not {self.correlation:.9g}"
+                f"{told}{whose} with the floats is {found.correlation:.3f}, not"
+                f" {self.correlation:.9g}"
             )
         if most is not None and found.error is not None and not found.error <= most:
             yield f"the error of `{name}` is {found.error:.3g} of its spread, not {most:.9g}"

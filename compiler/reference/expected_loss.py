@@ -34,8 +34,8 @@ within where logarithms scatter by two; means of few images are too small more o
 RARE, SURE = 2.326, 1.96
 """Standard deviations from the middle of a normal distribution to its last hundredth, and to the
 ends of its inner 95 %."""
-NONE = 1e-12
-"""A smaller loss is none."""
+NONE, FLOATS = 1e-12, 4.0
+"""A smaller loss is none but the rounding of floats, whose mean is this factor larger at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def expected_losses(
 def _expected(kind: OutputKind, found: Float64, quality: Quality, before: float) -> ExpectedLoss:
     mean, count = float(found.mean()), len(found)
     if mean <= NONE:  # the rounding of floats, which has no distribution to speak of
-        return ExpectedLoss(kind, count, mean, 0.0, mean, 0.0, quality)
+        return ExpectedLoss(kind, count, mean, 0.0, FLOATS * mean, 0.0, quality)
     logs = np.log(np.maximum(found, max(float(np.median(found)) * LITTLE, NONE)))
     middle, scatter = float(logs.mean()), float(logs.std(ddof=1))
     low, high = _interval(mean, middle, min(scatter, MOST), count, before)
