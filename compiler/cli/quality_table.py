@@ -58,7 +58,8 @@ def bounds(found: "Bounds") -> Iterator[str]:
         )
         shown = ", ".join(f"{what} {figure}" for what, figure in parts if figure != "-")
         if shown:
-            yield f"{name} on unseen images, at 95 % by {one.images} images: {shown}"
+            kind = f"on unseen images of the calibration's kind, at 95 % by {one.images}"
+            yield f"{name} {kind}: {shown}"
 
 
 def over(found: "Qualities", where: str) -> str:

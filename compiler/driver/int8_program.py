@@ -48,7 +48,7 @@ class CalibrationSource:
     """The document of a calibration, its file's name, and images to judge by, if there are any.
 
     `learn` are those that a search for layers may look at; `where` says which `judge` are; `others`
-    says that they are not the calibration's.
+    says that they are the user's and not the calibration's, and judge beside it.
     """
 
     document: CalibrationDocument
@@ -92,7 +92,8 @@ def from_trained(network: TrainedNetwork, spec: Spec, given: WeightSource) -> Ca
         UserError: It is that of another spec.
     """
     found = from_file(network.calibration, spec, given, dataset.read(network.samples))
-    return replace(found, where=DRAWN)
+    # Drawings are no images of its kind: what the calibration states of those holds the floor.
+    return replace(found, where=DRAWN, others=False)
 
 
 def from_images(
