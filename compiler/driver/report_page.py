@@ -167,7 +167,7 @@ def _expected(contents: BundleContents) -> str:
     ]
     if not rows:
         return "<p>The calibration had too few images to say what others lose.</p>\n"
-    head = ("output", "mean loss", "95 % interval", "one in a hundred loses more than", "images")
+    head = ("output", "mean loss", "95 % interval", "at most one in a hundred loses more than", "images")
     return table(head, rows, "expected on images that nobody has seen", numbers=range(1, 5))
 
 
