@@ -90,19 +90,19 @@ class _Making:
         from tcc.compiler.frontend.accuracy_bounds import Accuracy
 
         asked = self.work.asked
-        least = required_accuracy.floor(
+        floor = required_accuracy.floor(
             self.work.chosen.spec, Accuracy(*asked.bounds), allow_few=asked.allow_few
         )
         own: list[Said] = []
 
-        def tell(made: "MeasuredProgram", measured: "Measured") -> None:
-            own.extend(_told(made, measured, least.cosine))
+        def report_program(program: "MeasuredProgram", measured: "Measured") -> None:
+            own.extend(_describe_comparison(program, measured, floor.cosine))
             self.say(own)
 
         ready = self.ready  # before the calibration, whose stages come after the passes
         found = int8_program.integers(
-            ready, self.source, least, {real},
-            mixed=asked.mixed, progress=self.work.stages, tell=tell,
+            ready, self.source, floor, {real},
+            mixed=asked.mixed, progress=self.work.stages, report=report_program,
         )  # fmt: skip
         if found[real].calibrated.measured is None:
             text = "nothing is known of how near these integers are to the floats"
@@ -247,27 +247,29 @@ def _shipped(work: Int8Build) -> "TrainedNetwork | None":
     return chosen.trained if as_shipped and not other else None
 
 
-def _told(made: "MeasuredProgram", measured: "Measured", least: float | None) -> "Iterator[Said]":
+def _describe_comparison(
+    program: "MeasuredProgram", measured: "Measured", least_cosine: float | None
+) -> "Iterator[Said]":
     """Yield what there is to say of how integers compare with floats, and where they lose most."""
-    comparison, found = made.comparison, made.comparison.quality
-    yield "note", f"integers against floats over {quality_table.over(found, measured.where)}"
-    for step in made.steps:
+    comparison, quality = program.comparison, program.comparison.quality
+    yield "note", f"integers against floats over {quality_table.over(quality, measured.where)}"
+    for step in program.steps:
         yield (
             "note",
             f"in float: {step.name} and what reads it: loss {loss(step.quality):.1e},"
             f" {step.macs:.1%} of the products",
         )
-    for line in quality_table.unknown(found):
+    for line in quality_table.unknown(quality):
         yield "warning", line
-    for line in quality_table.lines(found):
+    for line in quality_table.lines(quality):
         yield "short", f"  {line}"
-    for line in quality_table.bounds(measured.bounds):
+    for line in quality_table.format_bounds(measured.bounds):
         yield "short", f"  {line}"
-    for line in quality_table.margins(quality_table.changed(found)):
+    for line in quality_table.margins(quality_table.changed(quality)):
         yield "short", f"  {line}"
-    outputs = [(name, one.kind, *quality_table.cells(one)) for name, one in found.items()]
+    outputs = [(name, each.kind, *quality_table.cells(each)) for name, each in quality.items()]
     yield "full", "\n".join(table(("output", "kind", *quality_table.COLUMNS), outputs))
-    for line in quality_table.margins(found):
+    for line in quality_table.margins(quality):
         yield "full", line
     rows = [
         (layer.name, layer.op, f"{layer.cosine:.6f}", f"{layer.snr:.1f}", f"{layer.error:.1f}",
@@ -276,6 +278,6 @@ def _told(made: "MeasuredProgram", measured: "Measured", least: float | None) ->
     ]  # fmt: skip
     columns = ("layer", "op", "cosine", "SNR dB", "steps off", "saturated")
     yield "full", "\n".join(table(columns, rows))
-    if quality_table.idle(found, least):
+    if quality_table.idle(quality, least_cosine):
         text = "a least cosine says nothing of an output of one value: bound its correlation"
         yield "warning", text

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class PythonReport(Report):
     """Says by Python's warnings what a command says on standard error."""
 
-    def notice(self, text: str) -> None:
+    def notice(self, text: str, code: str = "") -> None:
         """Warn."""
         warnings.warn(text, stacklevel=2)
 

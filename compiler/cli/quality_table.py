@@ -48,18 +48,18 @@ def expected(found: "Mapping[str, ExpectedLoss]") -> Iterator[str]:
         )
 
 
-def bounds(found: "Bounds") -> Iterator[str]:
+def format_bounds(bounds: "Bounds") -> Iterator[str]:
     """Yield a line an output: what unseen images keep, which its floor is judged by."""
-    for name, one in found.items():
+    for name, bound in bounds.items():
         parts = (
-            ("mean cosine at least", _said(one.cosine, ".6f")),
-            ("correlation at least", _said(one.correlation, ".4f")),
-            ("error at most", _said(one.error, ".3g")),
+            ("mean cosine at least", _said(bound.cosine, ".6f")),
+            ("correlation at least", _said(bound.correlation, ".4f")),
+            ("error at most", _said(bound.error, ".3g")),
         )
-        shown = ", ".join(f"{what} {figure}" for what, figure in parts if figure != "-")
-        if shown:
-            kind = f"on unseen images of the calibration's kind, at 95 % by {one.images}"
-            yield f"{name} {kind}: {shown}"
+        text = ", ".join(f"{label} {figure}" for label, figure in parts if figure != "-")
+        if text:
+            kind = f"on unseen images of the calibration's kind, at 95 % by {bound.images}"
+            yield f"{name} {kind}: {text}"
 
 
 def over(found: "Qualities", where: str) -> str:

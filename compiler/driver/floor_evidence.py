@@ -15,7 +15,7 @@ from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.image_variety import variety
 from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference.accuracy_floor import ENOUGH, Bounds, TooFewImages, worst_bounds
+from tcc.compiler.reference.accuracy_floor import ENOUGH, Bounds, TooFewImages, merge_bounds
 from tcc.compiler.reference.expected_loss import ExpectedLoss
 from tcc.compiler.reference.output_comparison import (
     ComparisonImages,
@@ -24,9 +24,9 @@ from tcc.compiler.reference.output_comparison import (
     judged_outputs,
 )
 from tcc.compiler.reference.quality_bounds import (
-    estimated_bounds,
-    rounded_bounds,
-    stated_bounds,
+    add_rounding,
+    compute_bounds,
+    estimate_bounds,
 )
 from tcc.compiler.support.diagnostics import Diagnostic, whole_file
 
@@ -47,16 +47,16 @@ class JudgingImages:
     learned: int = 0
 
 
-def different_images(ready: Model, images: DataSet) -> DataSet:
+def filter_different(model: Model, images: DataSet) -> DataSet:
     """Return the images that differ by their pixels as the network sees them.
 
     Raises:
         UserError: An image is damaged.
     """
-    return pictures(images, variety(ready, images).repeats)
+    return pictures(images, variety(model, images).repeats)
 
 
-def judging_images(learn: DataSet, judge: DataSet, *, mixed: bool) -> JudgingImages:
+def split_images(learn: DataSet, judge: DataSet, *, mixed: bool) -> JudgingImages:
     """Return which images judge a program.
 
     Args:
@@ -67,37 +67,38 @@ def judging_images(learn: DataSet, judge: DataSet, *, mixed: bool) -> JudgingIma
     different = len({*learn.digests, *judge.digests})
     if not mixed:
         return JudgingImages(learn, comparison_images(judge, learn), different)
-    if set(learn.digests) == set(judge.digests):
+    if one_set := set(learn.digests) == set(judge.digests):
         learn, judge = judge.split()
-    known = set(judge.digests)
-    rest = [item for item in learn.items if item.digest not in known]
-    lacking = max(0, min(ENOUGH - len(judge), len(rest) - CHOOSERS))
-    kept = len(rest) - lacking
-    whole = replace(judge, items=(*judge.items, *rest[kept:]))
+    judge_digests = set(judge.digests)
+    remaining = [item for item in learn.items if item.digest not in judge_digests]
+    lacking = max(0, min(ENOUGH - len(judge), len(remaining) - CHOOSERS))
+    choosers = len(remaining) - lacking
+    judge = replace(judge, items=(*judge.items, *remaining[choosers:]))
     # Fewer images than choose and judge are allowed where the user says so: then they do both.
-    choose = replace(learn, items=tuple(rest[:kept])) if kept else learn
-    return JudgingImages(choose, comparison_images(whole, choose), different, lacking)
+    choose = replace(learn, items=tuple(remaining[:choosers])) if choosers else learn
+    learned = 0 if one_set else lacking
+    return JudgingImages(choose, comparison_images(judge, choose), different, learned)
 
 
-def require_images(different: int, least: int, name: str, *, mixed: bool) -> None:
+def require_images(different: int, fewest: int, name: str, *, mixed: bool) -> None:
     """Refuse to judge a floor by too few different images.
 
     Args:
         different: How many there are.
-        least: The fewest that judge; 0 is any.
+        fewest: The fewest that judge; 0 is any.
         name: The file or folder that is to blame, for the message.
         mixed: Whether some of them choose layers, which cannot judge.
 
     Raises:
         TooFewImages: There are fewer than it takes (E0722).
     """
-    needed = least + CHOOSERS if mixed else least
-    if different >= needed or not least:
+    needed = fewest + CHOOSERS if mixed else fewest
+    if different >= needed or not fewest:
         return
     verb = "is" if different == 1 else "are"
     label = f"{different} {verb} different"
     if mixed:
-        label += f"; `--mixed` chooses layers by {CHOOSERS} or more, and {least} others judge"
+        label += f"; `--mixed` chooses layers by {CHOOSERS} or more, and {fewest} others judge"
     message = f"fewer than {needed} different images to judge the accuracy floor by"
     help = (
         f"give {needed} or more with --data, or say --allow-few: the manifest then warns that"
@@ -106,26 +107,26 @@ def require_images(different: int, least: int, name: str, *, mixed: bool) -> Non
     raise TooFewImages((Diagnostic("E0722", message, whole_file(name), label, help=help),))
 
 
-def stated_losses(document: CalibrationDocument, ready: Model) -> Mapping[str, ExpectedLoss]:
+def read_stated_losses(document: CalibrationDocument, model: Model) -> Mapping[str, ExpectedLoss]:
     """Return what a calibration states of unseen images, if it does so for every output."""
-    stated = {name: one for name, one in document.expected.items() if one.quality}
-    return stated if all(o.name in stated for o in judged_outputs(ready)) else {}
+    stated = {name: loss for name, loss in document.expected.items() if loss.quality}
+    return stated if all(o.name in stated for o in judged_outputs(model)) else {}
 
 
-def calibration_bounds(document: CalibrationDocument, ready: Model) -> Bounds:
+def compute_calibration_bounds(document: CalibrationDocument, model: Model) -> Bounds:
     """Return the bounds that a calibration states, if enough images judged every output."""
-    stated = stated_losses(document, ready)
-    enough = all(one.images >= ENOUGH for one in stated.values())
-    return stated_bounds(stated) if enough else {}
+    stated = read_stated_losses(document, model)
+    enough = all(loss.images >= ENOUGH for loss in stated.values())
+    return compute_bounds(stated) if enough else {}
 
 
-def program_bounds(
+def estimate_program_bounds(
     document: CalibrationDocument,
-    ready: Model,
-    made: MeasuredProgram,
+    model: Model,
+    measured: MeasuredProgram,
     images: ComparisonImages,
     *,
-    others: bool,
+    user_images: bool,
 ) -> Bounds:
     """Return what a program keeps on unseen images, by output.
 
@@ -134,17 +135,18 @@ def program_bounds(
 
     Args:
         document: The calibration.
-        ready: The float model.
-        made: Its program, compared with floats.
+        model: The float model.
+        measured: Its program, compared with floats.
         images: Those that it was compared over.
-        others: Whether these are not the calibration's: then both count.
+        user_images: Whether these are not the calibration's: then both count.
     """
-    stated = {} if made.steps else calibration_bounds(document, ready)
-    if made.calibration.real_ends:
-        measured = made.comparison.bounds
-        return worst_bounds(stated, measured) if others or not stated else stated
-    program = quantize(ready, replace(made.calibration, real_ends=True))
-    floats, real, rounded = (all_outputs(m, images.data) for m in (ready, program, made.program))
-    if others or not stated:
-        stated = worst_bounds(stated, estimated_bounds(ready, floats, real, images))
-    return rounded_bounds(ready, stated, (floats, real, rounded))
+    stated = {} if measured.steps else compute_calibration_bounds(document, model)
+    if measured.calibration.real_ends:
+        bounds = measured.comparison.bounds
+        return merge_bounds(stated, bounds) if user_images or not stated else stated
+    program = quantize(model, replace(measured.calibration, real_ends=True))
+    models = (model, program, measured.program)
+    floats, real, rounded = (all_outputs(network, images.data) for network in models)
+    if user_images or not stated:
+        stated = merge_bounds(stated, estimate_bounds(model, floats, real, images))
+    return add_rounding(model, stated, (floats, real, rounded))

@@ -47,8 +47,8 @@ ANY = "any"
 class CalibrationSource:
     """The document of a calibration, its file's name, and images to judge by, if there are any.
 
-    `learn` are those that a search for layers may look at; `where` says which `judge` are; `others`
-    says that they are the user's and not the calibration's, and judge beside it.
+    `learn` are those that a search for layers may look at; `where` says which `judge` are. They may
+    be `user_images` and not the calibration's: then they judge beside it.
     """
 
     document: CalibrationDocument
@@ -56,7 +56,7 @@ class CalibrationSource:
     learn: DataSet | None = None
     judge: DataSet | None = None
     where: str = ""
-    others: bool = False
+    user_images: bool = False
 
 
 def from_file(
@@ -80,8 +80,8 @@ def from_file(
         return CalibrationSource(found, str(path))
     # Other images judge as a whole: none of them can have been learned from.
     if not found.data.are_of(images):
-        where = "not those of the calibration"
-        return CalibrationSource(found, str(path), images, images, where, others=True)
+        description = "not those of the calibration"
+        return CalibrationSource(found, str(path), images, images, description, user_images=True)
     return replace(judged(found, images), name=str(path))
 
 
@@ -93,7 +93,7 @@ def from_trained(network: TrainedNetwork, spec: Spec, given: WeightSource) -> Ca
     """
     found = from_file(network.calibration, spec, given, dataset.read(network.samples))
     # Drawings are no images of its kind: what the calibration states of those holds the floor.
-    return replace(found, where=DRAWN, others=False)
+    return replace(found, where=DRAWN, user_images=False)
 
 
 def from_images(
@@ -117,9 +117,9 @@ def judged(found: CalibrationDocument, images: DataSet) -> CalibrationSource:
     """Return a calibration with the images that it was made with, some of which judge it."""
     learn, judge = found.data.parts(images)
     # Of fewer different images than can be parted, all are both.
-    apart = found.data.held_out and set(learn.digests).isdisjoint(judge.digests)
-    where = "held out of the calibration" if apart else "of the calibration itself"
-    return CalibrationSource(found, CALIBRATION, learn, judge, where)
+    held_out = found.data.held_out and set(learn.digests).isdisjoint(judge.digests)
+    description = "held out of the calibration" if held_out else "of the calibration itself"
+    return CalibrationSource(found, CALIBRATION, learn, judge, description)
 
 
 def compared(
@@ -155,7 +155,7 @@ def integers(
     *,
     mixed: bool = False,
     progress: Progress = silent,
-    tell: Callable[[MeasuredProgram, Measured], None] | None = None,
+    report: Callable[[MeasuredProgram, Measured], None] | None = None,
 ) -> Int8Programs:
     """Return the integer programs of a ready model with the ends asked for, above their floor.
 
@@ -168,7 +168,7 @@ def integers(
         ends: Whether programs end in real numbers: one program for each value.
         mixed: Keep in float the layers that the floor needs.
         progress: Told of each stage.
-        tell: Hears how a program compares with the floats before it may be refused.
+        report: Told how a program compares with the floats before it may be refused.
 
     Raises:
         UserError: The calibration is another graph's, or nothing says whether the floor is kept.
@@ -176,10 +176,10 @@ def integers(
         BelowFloor: It is not.
     """
     calibration = calibration_file.calibration(source.document, ready, source.name)
-    if source.others and source.judge is not None:
-        different = floor_evidence.different_images(ready, source.judge)
+    if source.user_images and source.judge is not None:
+        different = floor_evidence.filter_different(ready, source.judge)
         source = replace(source, learn=different, judge=different)
-    run = _Run(ready, source, least, mixed, progress, tell)
+    run = _Run(ready, source, least, mixed, progress, report)
     return {real: run.made(replace(calibration, real_ends=real)) for real in sorted(set(ends))}
 
 
@@ -197,63 +197,67 @@ class _Run:
 
     ready: Model
     source: CalibrationSource
-    least: AccuracyFloor
+    floor: AccuracyFloor
     mixed: bool
     progress: Progress
-    tell: Callable[[MeasuredProgram, Measured], None] | None
+    report: Callable[[MeasuredProgram, Measured], None] | None
 
     def made(self, calibration: Calibration) -> Int8Program:
         """Return the program of a calibration."""
-        source, least = self.source, self.least
+        source, floor = self.source, self.floor
         if source.judge is None or source.learn is None:
-            return self._unseen(calibration)
-        images = floor_evidence.judging_images(source.learn, source.judge, mixed=self.mixed)
+            return self._build_unseen(calibration)
+        images = floor_evidence.split_images(source.learn, source.judge, mixed=self.mixed)
         self._require(images.different, str(source.judge.items[0].path.parent))
-        made = measured_program.measured(self.ready, calibration, images.judge, self.progress)
+        program = measured_program.measured(self.ready, calibration, images.judge, self.progress)
         # Floats cost time on every device: none where the floor is kept without.
-        bounds = self._bounds(made, images.judge)
-        if self.mixed and not least.holds(made.comparison.quality, bounds):
-            made = measured_program.with_float_layers(
-                self.ready, made, least, images.choose, images.judge, self.progress
+        bounds = self._estimate_bounds(program, images.judge)
+        if self.mixed and not floor.holds(program.comparison.quality, bounds):
+            program = measured_program.with_float_layers(
+                self.ready, program, floor, images.choose, images.judge, self.progress
             )
-            bounds = self._bounds(made, images.judge)
+            bounds = self._estimate_bounds(program, images.judge)
         learned = f", and {images.learned} that it learnt from" if images.learned else ""
-        where = f"{source.where}{learned}{CHOSE if made.steps else ''}"
-        measured = Measured(where, made.comparison.quality, bounds, images.different)
-        if self.tell:
-            self.tell(made, measured)
-        measured_program.require_floor(made, least, bounds, mixed=self.mixed)
-        text = json.dumps(_report(made, where, least), indent=2) + "\n"
-        return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
+        description = f"{source.where}{learned}{CHOSE if program.steps else ''}"
+        measured = Measured(description, program.comparison.quality, bounds, images.different)
+        if self.report:
+            self.report(program, measured)
+        measured_program.require_floor(program, floor, bounds, mixed=self.mixed)
+        text = json.dumps(_report(program, description, floor), indent=2) + "\n"
+        return _packed(
+            program.program, source, program.calibration, measured, {REPORT: text.encode()}
+        )
 
-    def _bounds(self, made: MeasuredProgram, images: ComparisonImages) -> Bounds:
-        document, others = self.source.document, self.source.others
-        return floor_evidence.program_bounds(document, self.ready, made, images, others=others)
+    def _estimate_bounds(self, program: MeasuredProgram, images: ComparisonImages) -> Bounds:
+        source = self.source
+        return floor_evidence.estimate_program_bounds(
+            source.document, self.ready, program, images, user_images=source.user_images
+        )
 
     def _require(self, different: int, name: str) -> None:
         """Refuse too few images, unless nothing is asked of them."""
         kinds = [output.meaning for output in judged_outputs(self.ready)]
-        if self.mixed or self.least.asks(kinds):
-            least = self.least.images
-            floor_evidence.require_images(different, least, name, mixed=self.mixed)
+        if self.mixed or self.floor.needs_images(kinds):
+            fewest = self.floor.images
+            floor_evidence.require_images(different, fewest, name, mixed=self.mixed)
 
-    def _unseen(self, calibration: Calibration) -> Int8Program:
+    def _build_unseen(self, calibration: Calibration) -> Int8Program:
         """Return the program of a calibration file without images, by what the file states."""
-        source, least = self.source, self.least
+        source, floor = self.source, self.floor
         if self.mixed:
             help = "give them with --data, or build without --mixed"
             message = "`--mixed` needs images to choose layers by"
             raise fail("E0618", message, whole_file(source.name), help=help)
-        losses = floor_evidence.stated_losses(source.document, self.ready)
+        losses = floor_evidence.read_stated_losses(source.document, self.ready)
         if losses and calibration.real_ends:
-            self._require(min(one.images for one in losses.values()), source.name)
+            self._require(min(loss.images for loss in losses.values()), source.name)
         measured = stated_accuracy.check_stated(
-            source.name, least, losses if calibration.real_ends else {}
+            source.name, floor, losses if calibration.real_ends else {}
         )
         blind = quantize(self.ready, calibration)
         # A file's word for a program is of one made elsewhere. A network that gives one answer
         # for everything is seen without images, and is the worst that integers do.
-        if least.correlation > 0 and calibration.real_ends:
+        if floor.correlation > 0 and calibration.real_ends:
             stated_accuracy.refuse_collapsed(self.ready, blind)
         return _packed(blind, source, calibration, measured, {})
 

@@ -155,10 +155,10 @@ def build(
         contract = lean if kind.integer else model.graph
         said = remarks.of_plan(plan, start.graph, own.program.graph if own else None)
         about = own.calibrated if own else None
-        said += remarks.few_images(about.measured if about else None)
+        few = remarks.warn_few_images(about.measured if about else None)
         built, slower = fast_methods.kept(spec, plan, start)
         said += slower
-        job = BundleJob(spec, given, kind, contract, about, golden, files, said, images)
+        job = BundleJob(spec, given, kind, contract, about, golden, files, (*few, *said), images)
         yield _packed(job, device, _made(built, start, own, spec.name, progress))
 
 

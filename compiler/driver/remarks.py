@@ -23,7 +23,7 @@ def recorded(device: Device, remarks: Iterable[Remark]) -> tuple[BuildWarning, .
     return tuple(_record(device, found) for found in _by_rule(remarks))
 
 
-def few_images(measured: Measured | None) -> tuple[BuildWarning, ...]:
+def warn_few_images(measured: Measured | None) -> tuple[BuildWarning, ...]:
     """Return what a manifest and the command line warn of where few images judged integers."""
     if measured is None or measured.images >= ENOUGH:
         return ()

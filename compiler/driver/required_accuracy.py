@@ -22,38 +22,38 @@ def refused(
         document: The calibration.
         images: Those that it was made with.
     """
-    least, (learn, judge) = floor(spec, Accuracy()), document.data.parts(images)
-    different = floor_evidence.judging_images(learn, judge, mixed=False).different
+    minimum, (learn, judge) = floor(spec, Accuracy()), document.data.parts(images)
+    different = floor_evidence.split_images(learn, judge, mixed=False).different
     few = (
         (f"{different} different images judge them, and it takes {ENOUGH} or `--allow-few`",)
-        if different < ENOUGH and least.asks(o.meaning for o in spec.graph.outputs)
+        if different < ENOUGH and minimum.needs_images(o.meaning for o in spec.graph.outputs)
         else ()
     )
-    ready = pipeline.ready(spec, given)
-    losses = floor_evidence.stated_losses(document, ready)
-    if bounds := floor_evidence.calibration_bounds(document, ready):
-        quality = {name: one.quality for name, one in losses.items() if one.quality}
-        return (*least.broken(quality, bounds), *few)
+    model = pipeline.ready(spec, given)
+    losses = floor_evidence.read_stated_losses(document, model)
+    if bounds := floor_evidence.compute_calibration_bounds(document, model):
+        quality = {name: loss.quality for name, loss in losses.items() if loss.quality}
+        return (*minimum.broken(quality, bounds), *few)
     # Few images state nothing, nor do outputs that are no numbers.
-    found = int8_program.compared(spec, given, document, images)
-    return (*least.broken(found.quality, found.bounds), *few)
+    comparison = int8_program.compared(spec, given, document, images)
+    return (*minimum.broken(comparison.quality, comparison.bounds), *few)
 
 
-def floor(spec: Spec, asked: Accuracy, *, allow_few: bool = False) -> AccuracyFloor:
+def floor(spec: Spec, requested: Accuracy, *, allow_few: bool = False) -> AccuracyFloor:
     """Return the floor: what is asked for, or else the spec's, or else the default.
 
     Args:
         spec: The network, with what it asks of integers.
-        asked: What the user asks.
+        requested: What the user asks.
         allow_few: Judge by however few images there are.
     """
     own = spec.accuracy
-    correlation = _first(asked.min_correlation, own.min_correlation)
+    correlation = _first(requested.min_correlation, own.min_correlation)
     return AccuracyFloor(
-        _first(asked.min_cosine, own.min_cosine),
-        _first(asked.max_drop, own.max_drop),
+        _first(requested.min_cosine, own.min_cosine),
+        _first(requested.max_drop, own.max_drop),
         CORRELATION if correlation is None else correlation,
-        _first(asked.max_error, own.max_error),
+        _first(requested.max_error, own.max_error),
         0 if allow_few else ENOUGH,
     )
 

@@ -12,7 +12,7 @@ from tcc.compiler.reference import (
 )
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor
 from tcc.compiler.reference.expected_loss import ExpectedLoss
-from tcc.compiler.reference.quality_bounds import stated_bounds
+from tcc.compiler.reference.quality_bounds import compute_bounds
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 TRIED = 4
@@ -20,13 +20,13 @@ TRIED = 4
 
 
 def check_stated(
-    name: str, least: AccuracyFloor, losses: Mapping[str, ExpectedLoss]
+    name: str, floor: AccuracyFloor, losses: Mapping[str, ExpectedLoss]
 ) -> Measured | None:
     """Return how good a calibration file states that its program is; None where it does not say.
 
     Args:
         name: The file's name, for errors.
-        least: The floor of each output.
+        floor: That of each output.
         losses: What the file states of the program; it knows nothing of one that ends in integers.
 
     Raises:
@@ -34,33 +34,35 @@ def check_stated(
         UserError: It states nothing, and the floor was not given up (E0618).
     """
     if losses:
-        quality = {name: one.quality for name, one in losses.items() if one.quality}
-        bounds = stated_bounds(losses)
-        if broken := least.broken(quality, bounds):
+        quality = {output: loss.quality for output, loss in losses.items() if loss.quality}
+        bounds = compute_bounds(losses)
+        if broken := floor.broken(quality, bounds):
             raise BelowFloor(broken, quality, ())
-        images = min(one.images for one in losses.values())
+        images = min(loss.images for loss in losses.values())
         return Measured("as the calibration says", quality, bounds, images)
     # A floor that nobody can look at is not kept in silence: it must be given up in so many words.
-    if least.cosine != 0 or least.drop not in (None, 1):
+    if floor.cosine != 0 or floor.drop not in (None, 1):
         help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
         raise fail("E0618", "the accuracy floor needs images", whole_file(name), help=help)
     return None
 
 
-def refuse_collapsed(ready: Model, made: Model) -> None:
+def refuse_collapsed(model: Model, program: Model) -> None:
     """Refuse a program that gives one answer for pixels dark and bright, whatever was said of it.
 
     Raises:
         BelowFloor: Floats tell these well apart.
     """
-    (source,) = ready.graph.inputs
+    (source,) = model.graph.inputs
     # From dark to bright, since a collapsed network keeps a constant answer over noise as well.
     tensors = [sample(source, seed, (seed + 1) / TRIED) for seed in range(TRIED)]
-    expected, found = (
-        output_comparison.stacked_outputs(ready, float_program.run(one, tensors))
-        for one in (ready, made)
+    floats, outputs = (
+        output_comparison.stacked_outputs(model, float_program.run(network, tensors))
+        for network in (model, program)
     )
-    same = [name for name in expected if output_quality.frozen(expected[name], found[name])]
-    if same:
-        said = (f"`{name}` is the same for {TRIED} inputs that floats tell apart" for name in same)
-        raise BelowFloor(tuple(said), output_comparison.qualities(ready, expected, found), ())
+    frozen = [name for name in floats if output_quality.frozen(floats[name], outputs[name])]
+    if frozen:
+        reasons = (
+            f"`{name}` is the same for {TRIED} inputs that floats tell apart" for name in frozen
+        )
+        raise BelowFloor(tuple(reasons), output_comparison.qualities(model, floats, outputs), ())

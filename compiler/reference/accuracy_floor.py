@@ -73,15 +73,17 @@ Bounds = Mapping[str, QualityBounds]
 """The bounds of each output by name."""
 
 
-def worst_bounds(*every: Bounds) -> Bounds:
+def merge_bounds(*every: Bounds) -> Bounds:
     """Return the worst bound of each output among several estimates."""
     names = dict.fromkeys(name for bounds in every for name in bounds)
-    return {name: _worst([bounds[name] for bounds in every if name in bounds]) for name in names}
+    return {name: _merge([bounds[name] for bounds in every if name in bounds]) for name in names}
 
 
-def _worst(bounds: Sequence[QualityBounds]) -> QualityBounds:
-    least = [[b.cosine for b in bounds], [b.correlation for b in bounds]]
-    cosine, correlation = (min((x for x in each if x is not None), default=None) for each in least)
+def _merge(bounds: Sequence[QualityBounds]) -> QualityBounds:
+    minima = [[b.cosine for b in bounds], [b.correlation for b in bounds]]
+    cosine, correlation = (
+        min((x for x in limits if x is not None), default=None) for limits in minima
+    )
     error = max((b.error for b in bounds if b.error is not None), default=None)
     return QualityBounds(min(b.images for b in bounds), cosine, correlation, error)
 
@@ -128,7 +130,7 @@ class AccuracyFloor:
     error: float | None = None
     images: int = ENOUGH
 
-    def asks(self, kinds: Iterable[OutputKind]) -> bool:
+    def needs_images(self, kinds: Iterable[OutputKind]) -> bool:
         """Whether outputs of these kinds are held to anything that images have to show."""
         every = [self.of(kind) for kind in kinds]
         return self.correlation > 0 or any(
@@ -138,20 +140,22 @@ class AccuracyFloor:
             for floor in every
         )
 
-    def holds(self, found: Qualities, bounds: Bounds | None = None) -> bool:
+    def holds(self, qualities: Qualities, bounds: Bounds | None = None) -> bool:
         """Whether every output is at or above the floor; NaN never is."""
-        return not self.broken(found, bounds)
+        return not self.broken(qualities, bounds)
 
-    def broken(self, found: Qualities, bounds: Bounds | None = None) -> tuple[str, ...]:
+    def broken(self, qualities: Qualities, bounds: Bounds | None = None) -> tuple[str, ...]:
         """Return which parts of the floor which outputs do not keep, in words.
 
         Args:
-            found: What images gave, by output.
+            qualities: What images gave, by output.
             bounds: What unseen images keep, by output; what images gave counts alone without.
         """
         limits = bounds or {}
         return tuple(
-            text for name, one in found.items() for text in self._broken(name, one, limits)
+            text
+            for name, quality in qualities.items()
+            for text in self._find_broken(name, quality, limits)
         )
 
     def of(self, kind: OutputKind) -> "AccuracyFloor":
@@ -164,57 +168,62 @@ class AccuracyFloor:
             case _:
                 assert_never(kind)
 
-    def _broken(self, name: str, found: Quality, bounds: Bounds) -> Iterator[str]:
-        measured = tuple(self._measured(name, found))
+    def _find_broken(self, name: str, quality: Quality, bounds: Bounds) -> Iterator[str]:
+        measured = tuple(self._check_measures(name, quality))
         yield from measured
         # What images broke already needs no estimate.
         if not measured and name in bounds:
-            yield from self._estimated(name, found, bounds[name])
+            yield from self._check_bounds(name, quality.kind, bounds[name])
 
-    def _estimated(self, name: str, found: Quality, bound: QualityBounds) -> Iterator[str]:
+    def _check_bounds(self, name: str, kind: OutputKind, bound: QualityBounds) -> Iterator[str]:
         """Yield what unseen images may not keep, though those that judged do."""
-        own = self.of(found.kind)
-        by = f"on unseen images, estimated from {bound.images} at 95 %"
-        if own.cosine is not None and bound.cosine is not None and not bound.cosine >= own.cosine:
-            yield (
-                f"the mean cosine of `{name}` may be as low as {bound.cosine:.6f} {by}, which is"
-                f" below {own.cosine:.9g}"
-            )
-        low = bound.correlation
-        if low is not None and _below(low, self.correlation):
-            yield (
-                f"the correlation of `{name}` with the floats may be as low as {low:.3f} {by},"
-                f" which is below {self.correlation:.9g}"
-            )
-        if own.error is not None and bound.error is not None and not bound.error <= own.error:
-            yield (
-                f"the error of `{name}` may be as large as {bound.error:.3g} of its spread {by},"
-                f" which is above {own.error:.9g}"
-            )
+        floor = self.of(kind)
+        by = f"on unseen images, estimated from {bound.images} at 95 %, which is"
+        cosine, correlation, error = bound.cosine, bound.correlation, bound.error
+        if floor.cosine is not None and cosine is not None and not cosine >= floor.cosine:
+            limit = f"{_format(cosine, floor.cosine, '.6f')} {by} below {floor.cosine:.9g}"
+            yield f"the mean cosine of `{name}` may be as low as {limit}"
+        if correlation is not None and _below(correlation, self.correlation):
+            figure = _format(correlation, self.correlation, ".3f")
+            limit = f"{figure} {by} below {self.correlation:.9g}"
+            yield f"the correlation of `{name}` with the floats may be as low as {limit}"
+        if floor.error is not None and error is not None and not error <= floor.error:
+            limit = f"{_format(error, floor.error, '.3g')} of its spread {by} above"
+            yield f"the error of `{name}` may be as large as {limit} {floor.error:.9g}"
 
-    def _measured(self, name: str, found: Quality) -> Iterator[str]:
-        own = self.of(found.kind)
-        least, most = own.cosine, own.error
+    def _check_measures(self, name: str, quality: Quality) -> Iterator[str]:
+        floor = self.of(quality.kind)
+        minimum, maximum = floor.cosine, floor.error
         # Bounds are asked with `not ... >=`, so that NaN, which compares as false, breaks each.
-        if least is not None and found.cosine is not None and not found.cosine >= least:
-            yield f"the mean cosine of `{name}` is {found.cosine:.6f}, not {least:.9g}"
+        if minimum is not None and quality.cosine is not None and not quality.cosine >= minimum:
+            cosine = _format(quality.cosine, minimum, ".6f")
+            yield f"the mean cosine of `{name}` is {cosine}, not {minimum:.9g}"
         # Regression decides nothing, and has no agreement to lose.
-        if found.agreement is not None and self.drop is not None:
-            drop = 1 - found.agreement
+        if quality.agreement is not None and self.drop is not None:
+            drop = 1 - quality.agreement
             if not drop <= self.drop:
-                what = f"{_DECIDED[found.kind]} of `{name}`"
-                yield f"{drop:.1%} of the images change their {what}, not {self.drop:.1%}"
-        if found.correlation is not None and _below(found.correlation, self.correlation):
+                decided = f"{_DECIDED[quality.kind]} of `{name}`"
+                share = _format(drop, self.drop, ".1%")
+                yield f"{share} of the images change their {decided}, not {self.drop * 100:.9g}%"
+        if quality.correlation is not None and _below(quality.correlation, self.correlation):
             # 0 is of a program that gives one answer for all images; others follow the floats less
             # closely than is asked.
-            told = "" if found.correlation else f"`{name}` does not tell the images apart: "
-            whose = "its correlation" if told else f"the correlation of `{name}`"
-            yield (
-                f"{told}{whose} with the floats is {found.correlation:.3f}, not"
-                f" {self.correlation:.9g}"
-            )
-        if most is not None and found.error is not None and not found.error <= most:
-            yield f"the error of `{name}` is {found.error:.3g} of its spread, not {most:.9g}"
+            prefix = "" if quality.correlation else f"`{name}` does not tell the images apart: "
+            subject = "its correlation" if prefix else f"the correlation of `{name}`"
+            correlation = _format(quality.correlation, self.correlation, ".3f")
+            yield f"{prefix}{subject} with the floats is {correlation}, not {self.correlation:.9g}"
+        if maximum is not None and quality.error is not None and not quality.error <= maximum:
+            error = _format(quality.error, maximum, ".3g")
+            yield f"the error of `{name}` is {error} of its spread, not {maximum:.9g}"
+
+
+def _format(number: float, limit: float, form: str) -> str:
+    """Return a number with as many digits as it takes not to look like a limit that it misses."""
+    # 0.9999499 of a floor of 0.99995 would be "0.999950, not 0.99995".
+    digits, kind = int(form[1:-1]), form[-1]
+    texts = [f"{number:.{count}{kind}}" for count in range(digits, 18)]
+    threshold = limit * 100 if kind == "%" else limit
+    return next((text for text in texts if float(text.rstrip("%")) != threshold), texts[-1])
 
 
 def _below(correlation: float, least: float) -> bool:

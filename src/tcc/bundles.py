@@ -135,7 +135,7 @@ def build(
         for doubt in programs.doubts(chosen, data, wanted.images, fresh):
             warnings.warn(CalibrationWarning(doubt), stacklevel=2)
     whole = programs.integers(chosen, given, plans, wanted, source)
-    for doubt in dict.fromkeys(programs.few_images(whole)):
+    for doubt in dict.fromkeys(programs.describe_few_images(whole)):
         warnings.warn(CalibrationWarning(doubt), stacklevel=2)
     found = programs.written(chosen, given, plans, whole, Path(out))
     return found.bundles[0] if isinstance(target, str) else found

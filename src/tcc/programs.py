@@ -128,12 +128,12 @@ def doubts(
     yield from made.notices if made else ()
 
 
-def few_images(whole: "Int8Programs | None") -> Iterator[str]:
+def describe_few_images(whole: "Int8Programs | None") -> Iterator[str]:
     """Yield what a build warns of where few images judged its integers."""
     from tcc.compiler.driver import remarks
 
     for program in (whole or {}).values():
-        for each in remarks.few_images(program.calibrated.measured):
+        for each in remarks.warn_few_images(program.calibrated.measured):
             yield f"{each.code}: {each.message}: {each.found}"
 
 

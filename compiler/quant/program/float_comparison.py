@@ -18,7 +18,7 @@ from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import Bounds, Qualities
 from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.output_comparison import ComparisonImages
-from tcc.compiler.reference.quality_bounds import estimated_bounds
+from tcc.compiler.reference.quality_bounds import estimate_bounds
 from tcc.compiler.support.progress import Progress
 
 BEST = 200.0
@@ -110,7 +110,7 @@ def compare(
         tuple(s.layer(n, words.get(n, "input"), program.graph.types[n]) for n, s in sums.items()),
         tuple(sorted(calibration.in_float)),
         tuple(name.removesuffix(":float") for name in inexact(program.graph)),
-        estimated_bounds(ready, expected, found, images),
+        estimate_bounds(ready, expected, found, images),
     )
 
 

@@ -66,12 +66,12 @@ def with_float_layers(
 
 
 def require_floor(
-    made: MeasuredProgram, floor: AccuracyFloor, bounds: Bounds, *, mixed: bool
+    program: MeasuredProgram, floor: AccuracyFloor, bounds: Bounds, *, mixed: bool
 ) -> MeasuredProgram:
     """Return the program, if it keeps the floor.
 
     Args:
-        made: The program as measured.
+        program: It as measured.
         floor: What it is to keep.
         bounds: What unseen images keep, by output.
         mixed: Whether layers were kept in float for the floor already.
@@ -79,10 +79,10 @@ def require_floor(
     Raises:
         BelowFloor: It does not; the layers that lose the most are named.
     """
-    comparison = made.comparison
+    comparison = program.comparison
     broken = floor.broken(comparison.quality, bounds)
     if broken:
-        places = {node.name: node.at for node in made.program.graph.nodes}
+        places = {node.name: node.at for node in program.program.graph.nodes}
         culprits = [
             LossyLayer(
                 # By the layer's own loss in signal to noise, worst first, which is where to look.
@@ -93,4 +93,4 @@ def require_floor(
             for o in comparison.worst()
         ]
         raise BelowFloor(broken, comparison.quality, culprits, mixed=mixed)
-    return made
+    return program

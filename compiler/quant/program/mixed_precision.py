@@ -12,11 +12,13 @@ from tcc.compiler.quant.scale_groups import fused_clamps, kept_values
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Qualities, loss
 from tcc.compiler.reference.output_comparison import ComparisonImages, StackedOutputs
-from tcc.compiler.reference.quality_bounds import estimated_bounds, rounded_bounds
+from tcc.compiler.reference.quality_bounds import add_rounding, estimate_bounds
 from tcc.compiler.support.progress import Progress
 
 CANDIDATES = 48
 """Layers that are tried one by one, those that add the most noise first."""
+GROUPS = 16
+"""Groups in which all other layers follow these."""
 IMAGES = 16
 """Most images that choose layers."""
 
@@ -48,8 +50,8 @@ def search(
     that its result is not rounded either, and judged by the model's own outputs over the first of
     two sets of images; then they go into float together, the most useful first, until the first set
     meets the floor and the second meets it by its bounds for unseen images. The second set chooses
-    no layer. The layers that were not tried follow in groups that double. Where none are left, the
-    last calibration is returned. It takes a program for each candidate and step, where all subsets
+    no layer. The layers that were not tried follow in groups. Where none are left, the last
+    calibration is returned. It takes a program for each candidate and step, where all subsets
     would take 2^candidates.
 
     Args:
@@ -69,30 +71,27 @@ def search(
     losses: list[tuple[float, int]] = []
     for index, name in enumerate(tried):
         progress("search", index, 2 * len(tried))
-        quality = chooser.qualities(chooser.outputs(layer_and_readers(ready.graph, name)))
+        quality = chooser.compute_qualities(chooser.run_with(layer_and_readers(ready.graph, name)))
         losses.append((loss(quality), index))
     ordered = [[tried[index]] for _, index in sorted(losses)]
-    chosen: set[str] = set()
+    in_float: frozenset[str] = frozenset()
     steps: list[FloatLayer] = []
-    for count, group in enumerate([*ordered, *_doubling_groups(untried)]):
+    for count, group in enumerate([*ordered, *_split_evenly(untried)]):
         progress("search", len(tried) + min(count, len(tried)), 2 * len(tried))
-        chosen = chosen.union(*(layer_and_readers(ready.graph, name) for name in group))
-        quality = chooser.qualities(chooser.outputs(chosen))
-        macs = macs_share(ready, chosen)
+        in_float = in_float.union(*(layer_and_readers(ready.graph, name) for name in group))
+        quality = chooser.compute_qualities(chooser.run_with(in_float))
+        macs = macs_share(ready, in_float)
         steps += [FloatLayer(name, quality, macs) for name in group]
         # Judged only once the images that choose are content: the fewer looks, the truer the bound.
-        if floor.holds(quality) and judge.holds(chosen, floor):
+        if floor.holds(quality) and judge.check_floor(in_float, floor):
             break
-    in_float = calibration.in_float | chosen
-    return replace(calibration, in_float=in_float), tuple(steps)
+    return replace(calibration, in_float=calibration.in_float | in_float), tuple(steps)
 
 
-def _doubling_groups(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield the names in order: one, then two, four and so on."""
-    start, size = 0, 1
-    while start < len(names):
-        yield names[start : start + size]
-        start, size = start + size, 2 * size
+def _split_evenly(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the names in order, in `GROUPS` groups or fewer."""
+    size = max(1, -(-len(names) // GROUPS))
+    return (names[start : start + size] for start in range(0, len(names), size))
 
 
 @dataclass(frozen=True)
@@ -102,31 +101,32 @@ class _Trial:
     expected: StackedOutputs
     images: ComparisonImages
 
-    def outputs(self, names: Set[str], **ends: bool) -> StackedOutputs:
-        """Return the outputs with some more layers in float."""
+    def run_with(self, names: Set[str], *, real_ends: bool | None = None) -> StackedOutputs:
+        """Return the outputs with some more layers in float, and with ends of another kind."""
         in_float = self.calibration.in_float | names
-        calibration = replace(self.calibration, in_float=in_float, **ends)
+        real = self.calibration.real_ends if real_ends is None else real_ends
+        calibration = replace(self.calibration, in_float=in_float, real_ends=real)
         return output_comparison.all_outputs(quantize(self.ready, calibration), self.images.data)
 
-    def qualities(self, found: StackedOutputs) -> Qualities:
+    def compute_qualities(self, outputs: StackedOutputs) -> Qualities:
         """Return how near outputs come to the floats."""
         judges = self.images.judges
-        return output_comparison.qualities(self.ready, self.expected, found, judges)
+        return output_comparison.qualities(self.ready, self.expected, outputs, judges)
 
-    def holds(self, names: Set[str], floor: AccuracyFloor) -> bool:
+    def check_floor(self, names: Set[str], floor: AccuracyFloor) -> bool:
         """Whether the floor holds with some more layers in float, by the bounds for unseen images.
 
         Where the program ends in integers, the bounds are those of the one that ends in real
         numbers, and what rounding its outputs adds.
         """
-        found = self.outputs(names)
+        outputs = self.run_with(names)
         if self.calibration.real_ends:
-            bounds = estimated_bounds(self.ready, self.expected, found, self.images)
+            bounds = estimate_bounds(self.ready, self.expected, outputs, self.images)
         else:
-            real = self.outputs(names, real_ends=True)
-            bounds = estimated_bounds(self.ready, self.expected, real, self.images)
-            bounds = rounded_bounds(self.ready, bounds, (self.expected, real, found))
-        return floor.holds(self.qualities(found), bounds)
+            real = self.run_with(names, real_ends=True)
+            bounds = estimate_bounds(self.ready, self.expected, real, self.images)
+            bounds = add_rounding(self.ready, bounds, (self.expected, real, outputs))
+        return floor.holds(self.compute_qualities(outputs), bounds)
 
 
 def layer_and_readers(graph: Graph, name: str) -> frozenset[str]:

@@ -67,7 +67,7 @@ def test_each_rule_says_its_own_sentence(paper, raised, safe, agreement, winner,
     judged = {
         SAFE: quality(safe), PAPER: quality(paper, agreement), RAISED: quality(raised, agreement)
     }  # fmt: skip
-    used, said = minmax_guard._winner(judged, PAPER)
+    used, said = minmax_guard._choose_winner(judged, PAPER)
     assert used == winner
     assert said.startswith(reason)
     assert bool(said) == bool(reason)
