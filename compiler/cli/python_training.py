@@ -24,7 +24,7 @@ class PythonReport(Report):
 
     def notice(self, text: str, code: str = "") -> None:
         """Warn."""
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(f"{code}: {text}" if code else text, stacklevel=2)
 
     def warn(self, diagnostic: Diagnostic) -> None:
         """Warn."""

@@ -10,7 +10,7 @@ from tcc.compiler.reference.expected_loss import ExpectedLoss, expected_losses
 from tcc.compiler.reference.output_comparison import ComparisonImages, StackedOutputs, qualities
 
 ROUNDING = 5e-14
-"""What the rounding of floats takes of a cosine on some images, though it took nothing on others."""
+"""What the rounding of floats takes of a cosine on some images, if it took nothing on others."""
 CONFIDENCE = 1.96
 """Standard deviations to the ends of the inner 95 % of a normal distribution."""
 
