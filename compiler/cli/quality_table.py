@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tcc.compiler.reference.accuracy_floor import Bounds, Qualities, Quality
+    from tcc.compiler.reference.accuracy_floor import FloorBounds, Qualities, Quality
     from tcc.compiler.reference.expected_loss import ExpectedLoss
 
 COLUMNS = ("mean cosine", "least", "correlation", "error", "same", "probabilities off by")
@@ -48,7 +48,7 @@ def expected(found: "Mapping[str, ExpectedLoss]") -> Iterator[str]:
         )
 
 
-def format_bounds(bounds: "Bounds") -> Iterator[str]:
+def format_bounds(bounds: "FloorBounds") -> Iterator[str]:
     """Yield a line an output: what unseen images keep, which its floor is judged by."""
     for name, bound in bounds.items():
         parts = (

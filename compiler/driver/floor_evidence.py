@@ -15,7 +15,7 @@ from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.image_variety import variety
 from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference.accuracy_floor import ENOUGH, Bounds, TooFewImages, merge_bounds
+from tcc.compiler.reference.accuracy_floor import ENOUGH, FloorBounds, TooFewImages, merge_bounds
 from tcc.compiler.reference.expected_loss import ExpectedLoss
 from tcc.compiler.reference.output_comparison import (
     ComparisonImages,
@@ -113,7 +113,7 @@ def read_stated_losses(document: CalibrationDocument, model: Model) -> Mapping[s
     return stated if all(o.name in stated for o in judged_outputs(model)) else {}
 
 
-def compute_calibration_bounds(document: CalibrationDocument, model: Model) -> Bounds:
+def compute_calibration_bounds(document: CalibrationDocument, model: Model) -> FloorBounds:
     """Return the bounds that a calibration states, if enough images judged every output."""
     stated = read_stated_losses(document, model)
     enough = all(loss.images >= ENOUGH for loss in stated.values())
@@ -127,7 +127,7 @@ def estimate_program_bounds(
     images: ComparisonImages,
     *,
     user_images: bool,
-) -> Bounds:
+) -> FloorBounds:
     """Return what a program keeps on unseen images, by output.
 
     The calibration speaks of the program of its own scales that ends in real numbers; of others

@@ -22,7 +22,7 @@ from tcc.compiler.quant.program import measured_program
 from tcc.compiler.quant.program.float_comparison import FloatComparison
 from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Bounds
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, FloorBounds
 from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.output_comparison import (
     ComparisonImages,
@@ -228,7 +228,7 @@ class _Run:
             program.program, source, program.calibration, measured, {REPORT: text.encode()}
         )
 
-    def _estimate_bounds(self, program: MeasuredProgram, images: ComparisonImages) -> Bounds:
+    def _estimate_bounds(self, program: MeasuredProgram, images: ComparisonImages) -> FloorBounds:
         source = self.source
         return floor_evidence.estimate_program_bounds(
             source.document, self.ready, program, images, user_images=source.user_images

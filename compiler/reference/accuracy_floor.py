@@ -69,11 +69,11 @@ class QualityBounds:
     error: float | None
 
 
-Bounds = Mapping[str, QualityBounds]
+FloorBounds = Mapping[str, QualityBounds]
 """The bounds of each output by name."""
 
 
-def merge_bounds(*every: Bounds) -> Bounds:
+def merge_bounds(*every: FloorBounds) -> FloorBounds:
     """Return the worst bound of each output among several estimates."""
     names = dict.fromkeys(name for bounds in every for name in bounds)
     return {name: _merge([bounds[name] for bounds in every if name in bounds]) for name in names}
@@ -140,11 +140,11 @@ class AccuracyFloor:
             for floor in every
         )
 
-    def holds(self, qualities: Qualities, bounds: Bounds | None = None) -> bool:
+    def holds(self, qualities: Qualities, bounds: FloorBounds | None = None) -> bool:
         """Whether every output is at or above the floor; NaN never is."""
         return not self.broken(qualities, bounds)
 
-    def broken(self, qualities: Qualities, bounds: Bounds | None = None) -> tuple[str, ...]:
+    def broken(self, qualities: Qualities, bounds: FloorBounds | None = None) -> tuple[str, ...]:
         """Return which parts of the floor which outputs do not keep, in words.
 
         Args:
@@ -168,7 +168,7 @@ class AccuracyFloor:
             case _:
                 assert_never(kind)
 
-    def _find_broken(self, name: str, quality: Quality, bounds: Bounds) -> Iterator[str]:
+    def _find_broken(self, name: str, quality: Quality, bounds: FloorBounds) -> Iterator[str]:
         measured = tuple(self._check_measures(name, quality))
         yield from measured
         # What images broke already needs no estimate.
@@ -204,7 +204,7 @@ class AccuracyFloor:
             if not drop <= self.drop:
                 decided = f"{_DECIDED[quality.kind]} of `{name}`"
                 share = _format(drop, self.drop, ".1%")
-                yield f"{share} of the images change their {decided}, not {self.drop * 100:.9g}%"
+                yield f"{share} of the images change their {decided}, not {_percent(self.drop)}"
         if quality.correlation is not None and _below(quality.correlation, self.correlation):
             # 0 is of a program that gives one answer for all images; others follow the floats less
             # closely than is asked.
@@ -215,6 +215,11 @@ class AccuracyFloor:
         if maximum is not None and quality.error is not None and not quality.error <= maximum:
             error = _format(quality.error, maximum, ".3g")
             yield f"the error of `{name}` is {error} of its spread, not {maximum:.9g}"
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, with as many digits as it has."""
+    return f"{share:.1%}" if round(share, 3) == share else f"{share * 100:.9g}%"
 
 
 def _format(number: float, limit: float, form: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import exp, sqrt
 
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.reference.accuracy_floor import Bounds, Quality, QualityBounds
+from tcc.compiler.reference.accuracy_floor import FloorBounds, Quality, QualityBounds
 from tcc.compiler.reference.expected_loss import ExpectedLoss, expected_losses
 from tcc.compiler.reference.output_comparison import ComparisonImages, StackedOutputs, qualities
 
@@ -15,7 +15,7 @@ CONFIDENCE = 1.96
 """Standard deviations to the ends of the inner 95 % of a normal distribution."""
 
 
-def compute_bounds(expected: Mapping[str, ExpectedLoss]) -> Bounds:
+def compute_bounds(expected: Mapping[str, ExpectedLoss]) -> FloorBounds:
     """Return what unseen images keep, by output, where there are measures to bound.
 
     The loss is 1 - cosine, or the mean square error as a share of the spread's square. The square
@@ -26,7 +26,7 @@ def compute_bounds(expected: Mapping[str, ExpectedLoss]) -> Bounds:
 
 def estimate_bounds(
     model: Model, expected: StackedOutputs, outputs: StackedOutputs, images: ComparisonImages
-) -> Bounds:
+) -> FloorBounds:
     """Return what unseen images keep of a program, by images that it was compared over.
 
     Args:
@@ -43,9 +43,9 @@ def estimate_bounds(
 
 def add_rounding(
     model: Model,
-    real: Bounds,
+    real: FloorBounds,
     outputs: tuple[StackedOutputs, StackedOutputs, StackedOutputs],
-) -> Bounds:
+) -> FloorBounds:
     """Return what unseen images keep where outputs are rounded to 8 bits besides.
 
     Rounding adds the same to every image, whatever the image shows: a mean square that images

@@ -15,7 +15,7 @@ from tcc.compiler.quant.program.level_ends import at_end
 from tcc.compiler.quant.program.tapped_values import tapped
 from tcc.compiler.quant.scale_groups import kept_values
 from tcc.compiler.reference import output_comparison
-from tcc.compiler.reference.accuracy_floor import Bounds, Qualities
+from tcc.compiler.reference.accuracy_floor import FloorBounds, Qualities
 from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.output_comparison import ComparisonImages
 from tcc.compiler.reference.quality_bounds import estimate_bounds
@@ -57,7 +57,7 @@ class FloatComparison:
     layers: tuple[LayerLoss, ...]
     in_float: tuple[str, ...]
     inexact: tuple[str, ...]
-    bounds: Bounds = field(default_factory=dict)
+    bounds: FloorBounds = field(default_factory=dict)
 
     def worst(self, count: int = 5) -> tuple[LayerLoss, ...]:
         """Return the layers with the most noise, the worst first."""

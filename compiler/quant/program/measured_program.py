@@ -8,7 +8,7 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.float_comparison import FloatComparison, compare
 from tcc.compiler.quant.program.mixed_precision import FloatLayer, search
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor, Bounds, LossyLayer
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor, FloorBounds, LossyLayer
 from tcc.compiler.reference.output_comparison import ComparisonImages
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.support.progress import Progress
@@ -66,7 +66,7 @@ def with_float_layers(
 
 
 def require_floor(
-    program: MeasuredProgram, floor: AccuracyFloor, bounds: Bounds, *, mixed: bool
+    program: MeasuredProgram, floor: AccuracyFloor, bounds: FloorBounds, *, mixed: bool
 ) -> MeasuredProgram:
     """Return the program, if it keeps the floor.
 

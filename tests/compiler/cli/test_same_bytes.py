@@ -125,9 +125,12 @@ def test_names_shape_no_calibration(tcc, home, images, monkeypatch):
         lay_out(home / place, home, images, names)
         monkeypatch.chdir(home / place)
         spec, weights, data, scales = names
-        words = ("calibrate", spec, "--weights", weights, "--data", data, "-o", scales, "-q")
-        assert tcc(*words).code == 0
-        found.append((home / place / scales).read_bytes())
+        # This target has more files: the images of the package, and a picture.
+        words = ("calibrate", spec, "--weights", weights, "--data", data, "--target", "ax620")
+        assert tcc(*words, "-o", scales, "-q").code == 0
+        ends = (".json", ".images.tar", ".cosine.png")
+        stem = scales.removesuffix(".json")
+        found.append([(home / place / f"{stem}{end}").read_bytes() for end in ends])
     assert found[0] == found[1]
 
 
