@@ -102,7 +102,7 @@ def test_numbers_that_are_no_image_come_as_numbers(tcc, home, no_docker):
         SPEC.format(input="x: {shape: [2, 4, 4]}", steps=STEPS, output="logits: {}")
     )
     rng = np.random.default_rng(3)
-    np.savez(home / "data.npz", tensors=rng.standard_normal((8, 2, 4, 4)).astype(np.float32))
+    np.savez(home / "data.npz", tensors=rng.standard_normal((24, 2, 4, 4)).astype(np.float32))
     for target, suffix in (("ax620", ".bin"), ("ax650", ".npy")):
         found = build(tcc, target, "data.npz")
         assert found.code == 0, found.err
