@@ -267,7 +267,9 @@ def _describe_comparison(
         yield "short", f"  {line}"
     for line in quality_table.margins(quality_table.changed(quality)):
         yield "short", f"  {line}"
-    outputs = [(name, each.kind, *quality_table.cells(each)) for name, each in quality.items()]
+    outputs = [
+        (name, output.kind, *quality_table.cells(output)) for name, output in quality.items()
+    ]
     yield "full", "\n".join(table(("output", "kind", *quality_table.COLUMNS), outputs))
     for line in quality_table.margins(quality):
         yield "full", line

@@ -21,7 +21,7 @@ def compute_bounds(expected: Mapping[str, ExpectedLoss]) -> FloorBounds:
     The loss is 1 - cosine, or the mean square error as a share of the spread's square. The square
     of any error, and what a correlation lacks to 1, are taken to grow as the loss does.
     """
-    return {name: _bound_quality(one, one.quality) for name, one in expected.items() if one.quality}
+    return {n: _bound_quality(loss, loss.quality) for n, loss in expected.items() if loss.quality}
 
 
 def estimate_bounds(
@@ -36,7 +36,9 @@ def estimate_bounds(
         images: The images, of which the first are held out.
     """
     estimators = slice(images.estimators)
-    floats, program = ({n: v[estimators] for n, v in one.items()} for one in (expected, outputs))
+    floats, program = (
+        {n: v[estimators] for n, v in stacked.items()} for stacked in (expected, outputs)
+    )
     # Some images may have taught the scales: they are trusted as little as ranges that clip.
     return compute_bounds(expected_losses(model, floats, program, clipped=True))
 
@@ -57,9 +59,9 @@ def add_rounding(
         outputs: The outputs of floats, of the program that ends in real numbers, and of the same
             program that ends in integers, over the same images.
     """
-    floats, ends, rounded = outputs
+    floats, unrounded, rounded = outputs
     real_quality, rounded_quality = (
-        qualities(model, floats, program) for program in (ends, rounded)
+        qualities(model, floats, program) for program in (unrounded, rounded)
     )
     return {
         name: _add_rounding_error(bound, real_quality[name], rounded_quality[name])

@@ -128,13 +128,13 @@ def doubts(
     yield from made.notices if made else ()
 
 
-def describe_few_images(whole: "Int8Programs | None") -> Iterator[str]:
+def describe_few_images(int8_programs: "Int8Programs | None") -> Iterator[str]:
     """Yield what a build warns of where few images judged its integers."""
     from tcc.compiler.driver import remarks
 
-    for program in (whole or {}).values():
-        for each in remarks.warn_few_images(program.calibrated.measured):
-            yield f"{each.code}: {each.message}: {each.found}"
+    for program in (int8_programs or {}).values():
+        for warning in remarks.warn_few_images(program.calibrated.measured):
+            yield f"{warning.code}: {warning.message}: {warning.found}"
 
 
 def written(

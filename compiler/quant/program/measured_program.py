@@ -82,13 +82,13 @@ def require_floor(
     comparison = program.comparison
     broken = floor.broken(comparison.quality, bounds)
     if broken:
-        places = {node.name: node.at for node in program.program.graph.nodes}
+        span_by_node = {node.name: node.at for node in program.program.graph.nodes}
         culprits = [
             LossyLayer(
                 # By the layer's own loss in signal to noise, worst first, which is where to look.
                 o.name,
                 f"{o.snr:.1f} dB, cosine {o.cosine:.4f}",
-                places.get(o.name, NOWHERE),
+                span_by_node.get(o.name, NOWHERE),
             )
             for o in comparison.worst()
         ]
