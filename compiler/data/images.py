@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
-from tcc.compiler.data import image_errors, pillow_resampling, webp
+from tcc.compiler.data import image_errors, pillow_resampling, png_file, webp
+from tcc.compiler.data.png_errors import AnimatedPngError, PngError
 from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import regular_files
@@ -138,7 +139,7 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
 
 
 def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
-    _check_file(data, name)
+    colors = _check_file(data, name)
     with _opened(data, name) as image:
         image_limits.check(image.height, image.width, name)
         image_limits.check(*_tile(image), name)
@@ -149,6 +150,8 @@ def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
         if (scaled := _scaled(image, data)) is not None:
             return scaled
         ImageOps.exif_transpose(image, in_place=True)
+        if colors and int(image.getextrema()[1]) >= colors:  # type: ignore[arg-type]
+            raise PngError("a color that its palette lacks")
         pixels = np.empty((image.height, image.width, 3), np.uint8)
         for rows, strip in _strips(image):
             pixels[rows] = np.asarray(strip.convert("RGB"))
@@ -161,24 +164,32 @@ def _opened(data: bytes, name: str = "") -> Image.Image:
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
-def _check_file(data: bytes, name: str) -> None:
+def _check_file(data: bytes, name: str) -> int:
     """Look at what Pillow does not, or only when it is late.
 
+    Returns:
+        How many colors the palette of a PNG file has; 0 where there is none.
+
     Raises:
-        UserError: A JPEG file goes over its pixels too often (E0704).
-        SyntaxError: The checksum of a part of a PNG file is wrong.
+        UserError: A JPEG file goes over its pixels too often (E0704), or a PNG file has parts of
+            an animation (E0707).
+        PngError: A PNG file is damaged.
     """
     match kind(data[:256]):
         case "PNG":
-            # Pillow compares the checksums of pixels in `verify` alone: `load` passes over them
-            # (PngImagePlugin.py).
+            # Its size first, so that no time goes into pixels that are not read.
             with _opened(data) as image:
-                image.verify()
+                image_limits.check(image.height, image.width, name)
+            try:
+                return png_file.check(data)
+            except AnimatedPngError:
+                raise image_errors.animated(name) from None
         case "JPEG" if data.count(b"\xff\xda") > MAX_SCANS:  # as data, 0xff is never before this
             message = f"this JPEG file has more than {MAX_SCANS} scans, each over all its pixels"
             raise fail("E0704", message, whole_file(name), help="save it anew")
         case _:
             pass
+    return 0
 
 
 def _several(image: Image.Image) -> bool:

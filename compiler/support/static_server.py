@@ -126,7 +126,7 @@ class StaticServer(ThreadingHTTPServer):
                 with suppress(OSError):  # it ended by itself meanwhile
                     connection.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: Request, client_address: object) -> None:
+    def handle_error(self, _request: Request, _client_address: object) -> None:
         """Pass over a client that went away; report what is a fault of the server."""
         if not isinstance(error := sys.exception(), OSError):
             print(f"internal error while a request was answered: {error!r}", file=sys.stderr)

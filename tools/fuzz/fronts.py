@@ -4,9 +4,10 @@ from bundles import BUNDLES
 from case import Front
 from checkpoints import CHECKPOINTS
 from foreign import ONNX
+from http_requests import HTTP
 from images import IMAGES
 from kills import KILLS
 from programs import PROGRAMS
 from specs import SPECS
 
-FRONTS: tuple[Front, ...] = (SPECS, PROGRAMS, ONNX, IMAGES, CHECKPOINTS, BUNDLES, KILLS)
+FRONTS: tuple[Front, ...] = (SPECS, PROGRAMS, ONNX, IMAGES, CHECKPOINTS, BUNDLES, HTTP, KILLS)

@@ -110,7 +110,8 @@ def test_animations_and_pages_are_refused(kind):
     data = encoded(PICTURE, kind, save_all=True, append_images=[other])
     text = refused(data, "E0707")
     assert text == (
-        "error[E0707]: this file holds several frames or pages, and which one is meant is not known\n"
+        "error[E0707]: this file is an animation or has several pages, and which picture "
+        "is meant is not known\n"
         "  --> tile.png\n"
         "   = help: save the one that is meant as a file of its own"
     )
