@@ -24,7 +24,7 @@ OURS, INPUT, TOOL, BELOW, INTERRUPTED = 1, 2, 3, 4, 130
 class Rejected(UserError):  # noqa: N818 - what it is, not what it does
     """The input is wrong, and this much was found out about it all the same.
 
-    `ours` says that some of what is wrong is the machine's fault, or our own.
+    `code` is the exit code: another than `INPUT` where something worse was found too.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class Rejected(UserError):  # noqa: N818 - what it is, not what it does
         diagnostics: tuple[Diagnostic, ...],
         document: Mapping[str, Any],
         *,
-        ours: bool = False,
+        code: int = INPUT,
     ) -> None:
         super().__init__(diagnostics)
         self.document = document
-        self.ours = ours
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
             told = _told(error)
             found = error if isinstance(error, Rejected) else None
             more = {**(found.document if found else {}), "more": told.more}
-            code = BELOW if isinstance(error, Mislabelled) else INPUT
-            code = OURS if found and found.ours else code
+            code = found.code if found else BELOW if isinstance(error, Mislabelled) else INPUT
             return Failure(code, _numbered(told), _summary(told), told.diagnostics, more)
         case MissingTool(tool=tool, why=why):
             text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
