@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from tcc.compiler.bundle import bundle_files, manifest, manifest_checks
+from tcc.compiler.bundle import bundle_files, manifest, manifest_checks, mistaken_paths
 from tcc.compiler.bundle.manifest import BundleFile, Manifest
 from tcc.compiler.bundle.manifest_checks import Known
 from tcc.compiler.ir.graph import Input
@@ -213,8 +213,7 @@ def identity(folder: Path) -> tuple[int, ...] | None:
 
 def _read(folder: Path, seen: tuple[int, ...] | None, known: Known) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
-        help = "name the folder that `tcc build` wrote"
-        raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
+        raise mistaken_paths.no_bundle(folder)
     about = stated(folder)
     # First of all, before any file that it lists is touched: does a path lead elsewhere?
     if wrong := tuple(_outside(folder, about)):

@@ -136,7 +136,11 @@ def verify(
         report.note(f"note: {note}")
     code = _code(found, pairs)
     signed = {"signed_by": str(key)} if key else {}
-    document = {**signed, **verified_bundles.document(found, pairs, unlike, code), "notes": unproven}
+    document = {
+        **signed,
+        **verified_bundles.document(found, pairs, unlike, code),
+        "notes": unproven,
+    }
     if refusals:
         report.text(f"not verified: {len(refusals)} of {len(bundles)} bundles, for these reasons:")
         raise _rejected(refusals, document, code)
