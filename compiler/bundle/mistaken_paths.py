@@ -76,8 +76,11 @@ def _describe_folder(folder: Path) -> tuple[str, str]:
     entries = list(_entries(folder))
     if not entries:
         return "the folder is empty", "`tcc init` begins a project, and `tcc build` writes bundles"
-    names = {entry.name for entry in entries}
-    if "tcc.toml" in names:
+    return _describe_contents(folder, entries)
+
+
+def _describe_contents(folder: Path, entries: list[Path]) -> tuple[str, str]:
+    if folder / "tcc.toml" in entries:
         return "it is a project without bundles", "`tcc build` in this folder writes them"
     if specs := sorted(entry for entry in entries if entry.suffix in (".yaml", ".yml")):
         return "it holds specs, and no bundle", f"build one first: `tcc build {specs[0]}`"

@@ -11,6 +11,7 @@ import typer
 from tcc.compiler.bundle.agreement import Disagreement, Mislabelled
 from tcc.compiler.cli import report as reports
 from tcc.compiler.reference.accuracy_floor import BelowFloor
+from tcc.compiler.support import diagnostic_groups
 from tcc.compiler.support.atomic_files import MachineError, explain
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, UserError
 from tcc.compiler.support.external_tools import MissingTool
@@ -72,10 +73,11 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
     match error:
         case UserError():
             told = _told(error)
+            text = _grouped(error)
             found = error if isinstance(error, Rejected) else None
             more = {**(found.document if found else {}), "more": told.more}
             code = found.code if found else BELOW if isinstance(error, Mislabelled) else INPUT
-            return Failure(code, _numbered(told), _summary(told), told.diagnostics, more)
+            return Failure(code, text, _summary(told), told.diagnostics, more)
         case MissingTool(tool=tool, why=why):
             text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
             text += f"\n   = note: {why}" if why else ""
@@ -134,8 +136,13 @@ def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {key: None if key in odd else one for key, one in plain.items()}
 
 
-def _numbered(error: UserError) -> str:
-    return f"{error}\n\n{error.counted}" if error.count > 1 else str(error)
+def _grouped(error: UserError) -> str:
+    """Return the text of an error: as many causes as are told, and how many mistakes there are."""
+    groups = diagnostic_groups.group(error.diagnostics)
+    left = sum(len(each.members) for each in groups[MAX_TOLD:]) + error.more
+    rest = [f"and {'at least ' if error.cut else ''}{left:,} more"] if left else []
+    total = [error.counted] if error.count > 1 else []
+    return "\n\n".join([*map(str, groups[:MAX_TOLD]), *rest, *total])
 
 
 def _told(error: UserError) -> UserError:

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
+from tcc.compiler.support import diagnostic_groups
 from tcc.compiler.support.diagnostics import Diagnostic
 
 if TYPE_CHECKING:
@@ -75,9 +76,10 @@ class Report:
             say(text)
 
     def warnings(self, found: Iterable[Diagnostic]) -> None:
-        """Say each warning."""
-        for diagnostic in found:
-            self.warn(diagnostic)
+        """Say warnings, those of one cause as one."""
+        for each in diagnostic_groups.group(found):
+            if not self.quiet:
+                self._once(str(each), complain)
 
     def note(self, text: str) -> None:
         """Say on standard error what goes on, unless quiet."""

@@ -37,6 +37,9 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
         columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
         report.table(columns, [_row(pair) for pair in pairs])
     for each in found:
+        for output in each.replayed.flat if each.replayed else ():
+            folder, same = each.bundle.folder, f"all goldens have the same `{output}`"
+            report.notice(f"{folder}: {same}: they do not show whether it depends on the image")
         verified_layers.say_known(report, each)
         if each.tool:
             folder, by = each.bundle.folder, tool_report.named(each.tool.report)

@@ -104,7 +104,6 @@ def verify(
     here runs only with --trust. Exit code 4: a golden or a layer disagrees. A bundle that cannot be
     verified is reported after the others, and then the exit code is never 0.
     """
-    from tcc.compiler.bundle.bundle_in_use import undisturbed
     from tcc.compiler.driver import verification
 
     report = Report(json, quiet, verbose)
@@ -112,23 +111,14 @@ def verify(
     with report.stages() as stages:
         stages("bundles", 0, 1)
         read, refusals = _read(bundles, key, isa, trust=trust)
-        found: list[VerifiedBundle] = []
-        for bundle, device in read:
-            try:
-                found.append(undisturbed(bundle, partial(_verified, device, wanted, stages)))
-            except UserError as error:
-                refusals.append(error)
+        found = _verify_each(read, wanted, stages, refusals)
         stages.end()
     if not found:
         raise _joined(refusals)
     pairs, unlike = verification.pairs(found)
     if key:
-        report.text(f"signed by {key}: {', '.join(map(str, bundles))}")
+        report.text(f"signed by {key}: {', '.join(str(each.bundle.folder) for each in found)}")
     verified_bundles.say(report, found, pairs)
-    for each in found:
-        for output in each.replayed.flat if each.replayed else ():
-            folder, same = each.bundle.folder, f"all goldens have the same `{output}`"
-            report.notice(f"{folder}: {same}: they do not show whether it depends on the image")
     for first, second, why in unlike:
         report.detail(f"{first} and {second} are not compared: {why}")
     unproven = _unproven([device for _, device in read])
@@ -161,6 +151,24 @@ def _read(
         except UserError as error:
             refusals.append(error)
     return read, refusals
+
+
+def _verify_each(
+    read: "Sequence[tuple[Bundle, Device]]",
+    wanted: VerifyRequest,
+    stages: Stages,
+    refusals: list[UserError],
+) -> "list[VerifiedBundle]":
+    """Return the bundles that can be verified; add why others cannot to `refusals`."""
+    from tcc.compiler.bundle.bundle_in_use import undisturbed
+
+    verified = []
+    for bundle, device in read:
+        try:
+            verified.append(undisturbed(bundle, partial(_verified, device, wanted, stages)))
+        except UserError as error:
+            refusals.append(error)
+    return verified
 
 
 def _joined(refusals: Sequence[UserError]) -> UserError:

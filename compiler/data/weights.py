@@ -34,6 +34,8 @@ SPEC_KEY = "tcc.spec"
 """The metadata of a weights file that says which spec it is for, and that it is ours."""
 LISTED = 50
 """Most tensors that a message names."""
+FEW = 3
+"""Fewest missing tensors that may be another network's, and most that its error names of a kind."""
 BLOCK = 1 << 20
 """Random numbers made at a time, which bounds the memory; no stream depends on it."""
 
@@ -166,7 +168,8 @@ def read(path: Path, graph: Graph, warn: Warn = quiet) -> Weights:
 
     Raises:
         UserError: The file cannot be read (E0501); tensors are missing (E0502), unknown (E0503),
-            of another shape (E0504) or type (E0505), not finite (E0506) or no variance (E0507).
+            of another shape (E0504) or type (E0505), not finite (E0506) or no variance (E0507), or
+            most do not fit (E1410).
     """
     file = safetensors_file.read(path)
     dtypes = {name: part.dtype for name, part in file.parts.items()}
@@ -203,6 +206,10 @@ def _misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Iterator[
     missing = {n: p for n, p in graph.params.items() if n not in shapes}
     unknown = {n: s for n, s in sorted(shapes.items()) if n not in graph.params}
     owners = _owners(graph)
+    reshaped = [n for n, p in graph.params.items() if shapes.get(n, p.shape) != p.shape]
+    if len(missing) >= FEW and 2 * (len(missing) + len(reshaped)) > len(graph.params):
+        yield _foreign(graph, where, (list(missing), reshaped, list(unknown)))
+        return
     if missing:
         yield Diagnostic(
             "E0502",
@@ -221,11 +228,33 @@ def _misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Iterator[
             notes=_listed([_guess(n, unknown[n], missing) for n in _few(unknown)], unknown),
             help="`tcc import-weights` takes in the names of other projects",
         )
-    for name, param in graph.params.items():
-        if name in shapes and shapes[name] != param.shape:
-            wrong = f"{name} has shape {size_of(shapes[name])}, not {size_of(param.shape)}"
-            help = "were the weights made with other parameters of the spec (`--set`)?"
-            yield Diagnostic("E0504", wrong, _place(owners[name], where), "this layer", help=help)
+    for name in reshaped:
+        wrong = f"{name} has shape {size_of(shapes[name])}, not {size_of(graph.params[name].shape)}"
+        help = "were the weights made with other parameters of the spec (`--set`)?"
+        yield Diagnostic("E0504", wrong, _place(owners[name], where), "this layer", help=help)
+
+
+def _foreign(
+    graph: Graph, where: Span, kinds: tuple[list[str], list[str], list[str]]
+) -> Diagnostic:
+    """Return the error of weights most of which are not the network's, with a few of each kind."""
+    missing, reshaped, _ = kinds
+    labels = ("missing", "of another shape", f"without a place in {graph.name}")
+    notes = [
+        f"{len(names)} {label}: {', '.join(names[:FEW])}{', ...' if len(names) > FEW else ''}"
+        for names, label in zip(kinds, labels, strict=True)
+        if names
+    ]
+    count = len(missing) + len(reshaped)
+    return Diagnostic(
+        "E1410",
+        f"these weights are of another network than {graph.name}, or have other names: "
+        f"{count} of its {len(graph.params)} tensors do not fit",
+        where,
+        notes=tuple(notes),
+        help="name the weights of this spec, with its parameters (`--set`); `tcc import-weights`"
+        " takes in the names of other projects",
+    )
 
 
 def _few(names: Mapping[str, object]) -> list[str]:

@@ -111,8 +111,9 @@ class StaticServer(ThreadingHTTPServer):
             self._finish(request[1] if isinstance(request, tuple) else request)
 
     def _finish(self, connection: socket.socket) -> None:
-        self.connections.pop(connection, None)
-        self._turns.release()
+        # Once: Ctrl-C may end this thread's wait for a thread that has begun, and has ended.
+        if self.connections.pop(connection, None) is not None:
+            self._turns.release()
 
     def allow(self, connection: socket.socket, size: int) -> None:
         """Let a connection last as long as an answer of `size` bytes may take."""

@@ -149,6 +149,29 @@ def test_requests_of_any_bytes_get_an_answer(listening, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_an_interrupt_ends_it_wherever_it_comes(listening, monkeypatch):
+    """As Ctrl-C in the wait for a thread that has begun, and ends before it is heard."""
+    finished = threading.Event()
+    begin, finish = threading.Thread.start, StaticServer._finish
+
+    def interrupt(thread):
+        begin(thread)
+        assert finished.wait(20)
+        raise KeyboardInterrupt
+
+    def note(server, connection):
+        finish(server, connection)
+        finished.set()
+
+    monkeypatch.setattr(StaticServer, "_finish", note)
+    client, connection = socket.socketpair()
+    with client, connection:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        monkeypatch.setattr(threading.Thread, "start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            listening.process_request(connection, ("127.0.0.1", 1))
+
+
 def wait_until(holds):
     end = time.monotonic() + 20
     while not holds():
