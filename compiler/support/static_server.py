@@ -139,8 +139,8 @@ class _Answer(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         """Let no wait for the client last longer than `SECONDS`."""
-        self.timeout = SECONDS
         super().setup()
+        self.connection.settimeout(SECONDS)
 
     def do_GET(self) -> None:
         """Send a file."""

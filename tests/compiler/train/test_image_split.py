@@ -424,5 +424,9 @@ def test_images_of_a_class_that_are_missing_are_one_message(tmp_path):
         read(tmp_path, SplitOptions())
     first, second = caught.value.diagnostics
     assert first.message == "50 images of class `df` are missing"
-    assert (first.at.line, first.notes[0], first.notes[-1]) == (8, "line 8: df/0.png", "and 45 more")
+    assert (first.at.line, first.notes[0], first.notes[-1]) == (
+        8,
+        "line 8: df/0.png",
+        "and 45 more",
+    )
     assert second.message == "there is no image `b/9.png`"
