@@ -176,4 +176,4 @@ def _warm() -> None:
     templates()
 
 
-BUNDLES = Front("bundles", 1000, _edited, _warm)
+BUNDLES = Front("bundles", 10000, _edited, _warm)
