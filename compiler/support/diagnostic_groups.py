@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tcc.compiler.support.diagnostics import Diagnostic
+from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic
 
 LEAST = 5
 """Fewest diagnostics of one shape that are shown as one."""
-NAMED = 4
-"""Most of the others that are named."""
+NAMED = 10
+"""Most files that are named of the others; lines of a text are, as many as are told of one input:
+each has to be mended."""
 _VARIABLE = re.compile(r"`[^`]*`|\S*[\d/_.]\S*")
 """What differs between two messages of one shape: what is quoted, numbers, paths and names."""
 
@@ -26,10 +27,10 @@ class DiagnosticGroup:
         return str(first) if not others else f"{first}\n   = {self._summary(others)}"
 
     def _summary(self, others: Sequence[Diagnostic]) -> str:
-        names = list(dict.fromkeys(_name(self.members[0], each) for each in others))
-        shown = ", ".join(names[:NAMED])
-        more = f", and {len(others) - NAMED:,} others" if len(others) > NAMED else ""
-        return f"{len(others):,} more like this: {shown}{more}"
+        most = MAX_TOLD if self.members[0].at.line else NAMED
+        names = dict.fromkeys(_name(self.members[0], each) for each in others[:most])
+        more = f", and {len(others) - most:,} others" if len(others) > most else ""
+        return f"{len(others):,} more like this: {', '.join(names)}{more}"
 
 
 def group(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticGroup]:
