@@ -64,8 +64,8 @@ def _describe_file(path: Path) -> tuple[str, str]:
 
 
 def _build_first(path: Path, name: str) -> str:
-    near = [each for each in _near(path) if each.name.startswith(f"{name}-")]
-    names = f", or name what it wrote: {_list(near)}" if near else ""
+    nearby = [bundle for bundle in _find_nearby(path) if bundle.name.startswith(f"{name}-")]
+    names = f", or name what it wrote: {_list(nearby)}" if nearby else ""
     return f"build it first: `tcc build {path}`{names}"
 
 
@@ -91,24 +91,24 @@ def _describe_contents(folder: Path, entries: list[Path]) -> tuple[str, str]:
     return f"it has no {manifest.NAME}", BUILD
 
 
-def _near(path: Path) -> list[Path]:
+def _find_nearby(path: Path) -> list[Path]:
     """Return bundles that may be meant: beside a path, and in the default folder there."""
-    near = [*bundles_in(path.parent), *bundles_in(path.parent / DEFAULT_OUT)]
-    return list(dict.fromkeys(near))
+    nearby = [*bundles_in(path.parent), *bundles_in(path.parent / DEFAULT_OUT)]
+    return list(dict.fromkeys(nearby))
 
 
 def _list_near(path: Path) -> str:
-    near = _near(path)
-    if not near:
+    nearby = _find_nearby(path)
+    if not nearby:
         return f"{BUILD}; `tcc init` begins a project"
-    close = nearest(path.name, {each.name for each in near})
-    meant = [each for each in near if each.name == close] or near
-    return f"did you mean `{meant[0]}`?" if close else f"name a bundle: {_list(near)}"
+    name = nearest(path.name, {bundle.name for bundle in nearby})
+    bundles = [bundle for bundle in nearby if bundle.name == name] or nearby
+    return f"did you mean `{bundles[0]}`?" if name else f"name a bundle: {_list(nearby)}"
 
 
 def _list(paths: list[Path]) -> str:
-    more = f" and {len(paths) - MAX_LISTED} more" if len(paths) > MAX_LISTED else ""
-    return f"{', '.join(f'`{path}`' for path in paths[:MAX_LISTED])}{more}"
+    suffix = f" and {len(paths) - MAX_LISTED} more" if len(paths) > MAX_LISTED else ""
+    return f"{', '.join(f'`{path}`' for path in paths[:MAX_LISTED])}{suffix}"
 
 
 def _entries(folder: Path) -> Iterator[Path]:

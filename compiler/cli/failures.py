@@ -139,10 +139,10 @@ def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
 def _grouped(error: UserError) -> str:
     """Return the text of an error: as many causes as are told, and how many mistakes there are."""
     groups = diagnostic_groups.group(error.diagnostics)
-    left = sum(len(each.members) for each in groups[MAX_TOLD:]) + error.more
-    rest = [f"and {'at least ' if error.cut else ''}{left:,} more"] if left else []
+    hidden = sum(len(group.members) for group in groups[MAX_TOLD:]) + error.more
+    tail = [f"and {'at least ' if error.cut else ''}{hidden:,} more"] if hidden else []
     total = [error.counted] if error.count > 1 else []
-    return "\n\n".join([*map(str, groups[:MAX_TOLD]), *rest, *total])
+    return "\n\n".join([*map(str, groups[:MAX_TOLD]), *tail, *total])
 
 
 def _told(error: UserError) -> UserError:

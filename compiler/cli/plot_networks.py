@@ -105,8 +105,8 @@ def tsne(
     drawing.check(out)
     if layer is None:
         found = plot_inputs.judged(request, images)
-        shown = (found.evaluated, found.name, tsne_seed, found.notice)
-        prepare = partial(pictures.tsne_of_outputs, *shown)
+        arguments = (found.evaluated, found.name, tsne_seed, found.notice)
+        prepare = partial(pictures.tsne_of_outputs, *arguments)
     else:
         net = plot_inputs.network(request, "--layer")
         given = plot_inputs.labelled(request, net, images)

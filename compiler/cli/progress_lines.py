@@ -36,11 +36,11 @@ class ProgressLines:
         if self._thread:
             self._thread.join()
 
-    def update(self, stage: str, done: int, total: int) -> None:
+    def update(self, stage: str, parts_done: int, total: int) -> None:
         """Take in how far a stage is; a stage of one part has no share."""
         if stage != self._stage:
             self._detail = ""
-        self._stage, self._share = stage, done / total if total > 1 else None
+        self._stage, self._share = stage, parts_done / total if total > 1 else None
 
     def add_detail(self, text: str) -> None:
         """Take in what else is known of the stage."""

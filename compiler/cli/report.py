@@ -144,7 +144,7 @@ class Stages:
     _task: "TaskID | None" = None
 
     @property
-    def shown(self) -> bool:
+    def is_watched(self) -> bool:
         """Whether anybody sees how far a stage is."""
         return self.bars is not None or self.lines is not None
 

@@ -175,8 +175,8 @@ def _joined(refusals: Sequence[UserError]) -> UserError:
     """Return one error of several; the only one as it is."""
     if len(refusals) == 1:
         return refusals[0]
-    kind = Mislabelled if any(isinstance(each, Mislabelled) for each in refusals) else UserError
-    return kind(tuple(d for each in refusals for d in each.diagnostics))
+    kind = Mislabelled if any(isinstance(error, Mislabelled) for error in refusals) else UserError
+    return kind(tuple(d for error in refusals for d in error.diagnostics))
 
 
 def _rejected(
@@ -184,9 +184,9 @@ def _rejected(
 ) -> failures.Rejected:
     """Return the error of bundles that cannot be verified, with what is known of the others."""
     joined = _joined(refusals)
-    wrong = code == failures.BELOW or isinstance(joined, Mislabelled)
-    ends = failures.BELOW if wrong else failures.INPUT
-    return failures.Rejected(joined.diagnostics, document, code=ends)
+    disagrees = code == failures.BELOW or isinstance(joined, Mislabelled)
+    exit_code = failures.BELOW if disagrees else failures.INPUT
+    return failures.Rejected(joined.diagnostics, document, code=exit_code)
 
 
 def _verified(

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
-from tcc.compiler.data import image_errors, pillow_resampling, png_file, webp
-from tcc.compiler.data.png_errors import AnimatedPngError, PngError
+from tcc.compiler.data import image_checks, image_errors, pillow_resampling, webp
+from tcc.compiler.data.png_errors import PngError
 from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import regular_files
@@ -43,8 +43,6 @@ MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YC
 """Pillow's pixel modes of 8 bits or fewer a sample that become RGB."""
 MAX_BYTES = 1 << 28
 """Largest image file, in bytes."""
-MAX_SCANS = 100
-"""Most scans of a JPEG file, each of which goes over all its pixels; encoders make some ten."""
 STRIP, LARGE = 1 << 22, 1 << 24
 """Pixels that are converted at a time, and of which an image has more that is large."""
 TILE_WIDTH, TILE_HEIGHT = 322, 323
@@ -106,7 +104,7 @@ def levels(
 
 def _plain(data: bytes, name: str) -> Image.Image | None:
     """Return a JPEG or PNG image of plain colours, turned as it is shown; None of all else."""
-    _check_file(data, name)
+    image_checks.check_file(data, name)
     with _opened(data) as image:
         # Other formats have cases of their own, which `_decode` knows.
         fits = image.mode == "RGB" and image.format in ("JPEG", "PNG") and not _several(image)
@@ -139,7 +137,7 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
 
 
 def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
-    colors = _check_file(data, name)
+    colors = image_checks.check_file(data, name)
     with _opened(data, name) as image:
         image_limits.check(image.height, image.width, name)
         image_limits.check(*_tile(image), name)
@@ -162,34 +160,6 @@ def _opened(data: bytes, name: str = "") -> Image.Image:
     if kind(data[:256]) == "WEBP":
         image_limits.check(*webp.size(data), name)
     return Image.open(io.BytesIO(data), formats=FORMATS)
-
-
-def _check_file(data: bytes, name: str) -> int:
-    """Look at what Pillow does not, or only when it is late.
-
-    Returns:
-        How many colors the palette of a PNG file has; 0 where there is none.
-
-    Raises:
-        UserError: A JPEG file goes over its pixels too often (E0704), or a PNG file has parts of
-            an animation (E0707).
-        PngError: A PNG file is damaged.
-    """
-    match kind(data[:256]):
-        case "PNG":
-            # Its size first, so that no time goes into pixels that are not read.
-            with _opened(data) as image:
-                image_limits.check(image.height, image.width, name)
-            try:
-                return png_file.check(data)
-            except AnimatedPngError:
-                raise image_errors.animated(name) from None
-        case "JPEG" if data.count(b"\xff\xda") > MAX_SCANS:  # as data, 0xff is never before this
-            message = f"this JPEG file has more than {MAX_SCANS} scans, each over all its pixels"
-            raise fail("E0704", message, whole_file(name), help="save it anew")
-        case _:
-            pass
-    return 0
 
 
 def _several(image: Image.Image) -> bool:

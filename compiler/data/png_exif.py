@@ -50,11 +50,11 @@ def check(exif: bytes) -> None:
         ]
     except struct.error:
         raise PngError(DAMAGED) from None
-    for tag, kind, length, place in entries:
-        size = SIZES.get(kind, 0) * length
-        if size > 4 and place + size > len(data):
+    for tag, value_type, count_of_values, offset in entries:
+        size = SIZES.get(value_type, 0) * count_of_values
+        if size > 4 and offset + size > len(data):
             raise PngError(DAMAGED)
-        if tag == ORIENTATION and (length != 1 or kind not in (SHORT, LONG)):
+        if tag == ORIENTATION and (count_of_values != 1 or value_type not in (SHORT, LONG)):
             raise PngError(DAMAGED)
     if sum(tag == ORIENTATION for tag, *_ in entries) > 1:
         raise PngError(DAMAGED)

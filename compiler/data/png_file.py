@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from tcc.compiler.data import png_exif
 from tcc.compiler.data.png_errors import AnimatedPngError, PngError
+from tcc.compiler.ir import image_limits
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 CRITICAL = frozenset({"IHDR", "PLTE", "IDAT"})
 ANIMATION = frozenset({"acTL", "fcTL", "fdAT"})
-LEAST = {"gAMA": 4, "cHRM": 32, "sRGB": 1, "pHYs": 9}
+SHORTEST = {"gAMA": 4, "cHRM": 32, "sRGB": 1, "pHYs": 9}
 """Bytes that a chunk has at least, where Pillow reads it."""
 ADAM7 = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
@@ -52,18 +53,24 @@ class Header(NamedTuple):
     interlaced: bool
 
 
-def check(data: bytes) -> int:
-    """Check everything but the size of a PNG file and the colors that its pixels name.
+def check(data: bytes, name: str) -> int:
+    """Check everything of a PNG file but the colors that its pixels name.
+
+    Args:
+        data: The file's bytes.
+        name: What the image is called in errors.
 
     Returns:
         How many colors its palette has; 0 where its pixels have no palette.
 
     Raises:
         PngError: It is damaged; the message says what.
+        UserError: It is too large (E0704).
         AnimatedPngError: It has parts of an animation.
     """
     chunks = list(_read_chunks(data))
     header = _read_header(chunks)
+    image_limits.check(header.height, header.width, name)
     if any(chunk.name in ANIMATION for chunk in chunks):
         raise AnimatedPngError
     _check_order(chunks, header)
@@ -76,23 +83,23 @@ def check(data: bytes) -> int:
 
 def _read_chunks(data: bytes) -> Iterator[Chunk]:
     """Yield the chunks before IEND."""
-    place = len(SIGNATURE)
+    offset = len(SIGNATURE)
     while True:
-        if place + 8 > len(data):
+        if offset + 8 > len(data):
             raise PngError("it ends too early")
-        length, letters = struct.unpack_from(">I4s", data, place)
+        length, letters = struct.unpack_from(">I4s", data, offset)
         if not re.fullmatch(rb"[A-Za-z]{4}", letters):
             raise PngError("a part of it has no name")
         if letters == b"IEND":
             return
-        end = place + 8 + length
-        if end + 4 > len(data):
+        stop = offset + 8 + length
+        if stop + 4 > len(data):
             raise PngError("it ends too early")
         name = letters.decode("ascii")
-        if struct.unpack_from(">I", data, end)[0] != zlib.crc32(data[place + 4 : end]):
+        if struct.unpack_from(">I", data, stop)[0] != zlib.crc32(data[offset + 4 : stop]):
             raise PngError(f"the checksum of {name} is wrong")
-        yield Chunk(name, data[place + 8 : end])
-        place = end + 4
+        yield Chunk(name, data[offset + 8 : stop])
+        offset = stop + 4
 
 
 def _read_header(chunks: Sequence[Chunk]) -> Header:
@@ -113,25 +120,25 @@ def _check_order(chunks: Sequence[Chunk], header: Header) -> None:
             raise PngError(f"it has a part {name}, which is not known")
     if "IDAT" not in names:
         raise PngError("it has no pixels")
-    first, count = names.index("IDAT"), names.count("IDAT")
-    if set(names[first : first + count]) != {"IDAT"}:
+    first_idat, count = names.index("IDAT"), names.count("IDAT")
+    if set(names[first_idat : first_idat + count]) != {"IDAT"}:
         raise PngError("its pixels are in pieces")
     if header.color == 3:
-        _check_palette(chunks[:first], names.count("PLTE"))
+        _check_palette(chunks[:first_idat], names.count("PLTE"))
 
 
-def _check_palette(before: Sequence[Chunk], count: int) -> None:
+def _check_palette(chunks_ahead: Sequence[Chunk], count: int) -> None:
     """Check that there is one palette, before the pixels."""
-    sizes = [len(chunk.data) for chunk in before if chunk.name == "PLTE"]
+    sizes = [len(chunk.data) for chunk in chunks_ahead if chunk.name == "PLTE"]
     if count != 1 or len(sizes) != 1 or not 0 < sizes[0] <= 768 or sizes[0] % 3:
         raise PngError("its palette")
 
 
 def _check_contents(chunks: Sequence[Chunk], header: Header) -> None:
-    least = LEAST | {"tRNS": {0: 2, 2: 6}.get(header.color, 0)}
+    shortest = SHORTEST | {"tRNS": {0: 2, 2: 6}.get(header.color, 0)}
     texts = 0
     for name, data in chunks:
-        if len(data) < least.get(name, 0):
+        if len(data) < shortest.get(name, 0):
             raise PngError(f"{name} is cut short")
         if name == "eXIf":
             png_exif.check(data)
@@ -145,26 +152,26 @@ def _check_contents(chunks: Sequence[Chunk], header: Header) -> None:
 
 def _check_text(name: str, data: bytes) -> int:
     """Check a text; return its length."""
-    letters, _, rest = data.partition(b"\0")
+    letters, _, content = data.partition(b"\0")
     key = letters.decode("latin-1")
     if name == "zTXt":
-        rest = _unpack(name, rest) if rest else b""
+        content = _unpack(name, content) if content else b""
     elif name == "iTXt":
-        if (international := _unpack_international(rest)) is None:
+        if (international := _unpack_international(content)) is None:
             return 0
-        rest = international
+        content = international
     if key in RESERVED or (key == "exif" and name != "tEXt"):
         raise PngError(f"a text of it is named {key}")
     if key == "exif":
-        png_exif.check(rest)
+        png_exif.check(content)
     elif key == png_exif.PROFILE:
-        png_exif.check(png_exif.read_profile(rest))
-    return len(rest)
+        png_exif.check(png_exif.read_profile(content))
+    return len(content)
 
 
-def _unpack_international(rest: bytes) -> bytes | None:
+def _unpack_international(content: bytes) -> bytes | None:
     """Return the text of iTXt after its key; None where there is none that is read."""
-    flags, parts = rest[:2], rest[2:].split(b"\0", 2)
+    flags, parts = content[:2], content[2:].split(b"\0", 2)
     if len(flags) < 2 or len(parts) < 3 or (flags[0] and flags[1]):
         return None
     return _inflate("iTXt", parts[2]) if flags[0] else parts[2]
@@ -207,13 +214,13 @@ def _check_pixels(parts: Sequence[bytes], size: int) -> None:
     decoder, count = zlib.decompressobj(), 0
     try:
         for part in parts:
-            rest = part
-            while rest and not decoder.eof:
-                count += len(decoder.decompress(rest, STEP))
-                rest = decoder.unconsumed_tail
+            content = part
+            while content and not decoder.eof:
+                count += len(decoder.decompress(content, STEP))
+                content = decoder.unconsumed_tail
                 if count > size:
                     raise PngError("it has too many pixels")
-            if decoder.unused_data or (rest and decoder.eof):
+            if decoder.unused_data or (content and decoder.eof):
                 raise PngError("what follows its pixels")
     except zlib.error:
         raise PngError("what is packed in it") from None

@@ -9,8 +9,8 @@ from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic
 LEAST = 5
 """Fewest diagnostics of one shape that are shown as one."""
 NAMED = 10
-"""Most files that are named of the others; lines of a text are, as many as are told of one input:
-each has to be mended."""
+"""Most files that are named of the others. Lines of a text all are, as far as they are reported:
+each has to be fixed."""
 _VARIABLE = re.compile(r"`[^`]*`|\S*[\d/_.]\S*")
 """What differs between two messages of one shape: what is quoted, numbers, paths and names."""
 
@@ -23,14 +23,16 @@ class DiagnosticGroup:
 
     def __str__(self) -> str:
         """Return the first one's text, with a note about the others."""
-        first, *others = self.members
-        return str(first) if not others else f"{first}\n   = {self._summary(others)}"
+        leader, *followers = self.members
+        return str(leader) if not followers else f"{leader}\n   = {self._summary(followers)}"
 
-    def _summary(self, others: Sequence[Diagnostic]) -> str:
-        most = MAX_TOLD if self.members[0].at.line else NAMED
-        names = dict.fromkeys(_name(self.members[0], each) for each in others[:most])
-        more = f", and {len(others) - most:,} others" if len(others) > most else ""
-        return f"{len(others):,} more like this: {', '.join(names)}{more}"
+    def _summary(self, followers: Sequence[Diagnostic]) -> str:
+        limit = MAX_TOLD if self.members[0].at.line else NAMED
+        labels = dict.fromkeys(
+            _name(self.members[0], diagnostic) for diagnostic in followers[:limit]
+        )
+        remainder = f", and {len(followers) - limit:,} others" if len(followers) > limit else ""
+        return f"{len(followers):,} more like this: {', '.join(labels)}{remainder}"
 
 
 def group(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticGroup]:
@@ -39,31 +41,37 @@ def group(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticGroup]:
     Those of one shape are one group: of the same code, whose messages differ in names and numbers
     alone. Fewer than `LEAST` stay by themselves.
     """
-    found = list(diagnostics)
+    all_diagnostics = list(diagnostics)
     shapes: dict[tuple[str, ...], list[Diagnostic]] = {}
-    for each in found:
-        shapes.setdefault(_shape(each), []).append(each)
+    for diagnostic in all_diagnostics:
+        shapes.setdefault(_shape(diagnostic), []).append(diagnostic)
     groups = []
-    for each in found:
-        members = shapes[_shape(each)]
+    for diagnostic in all_diagnostics:
+        members = shapes[_shape(diagnostic)]
         if len(members) < LEAST:
-            groups.append(DiagnosticGroup((each,)))
-        elif members[0] is each:
+            groups.append(DiagnosticGroup((diagnostic,)))
+        elif members[0] is diagnostic:
             groups.append(DiagnosticGroup(tuple(members)))
     return groups
 
 
-def _shape(each: Diagnostic) -> tuple[str, ...]:
-    texts = (each.message, each.help)
-    return (each.code, each.severity, each.kind, *(_VARIABLE.sub("_", text) for text in texts))
+def _shape(diagnostic: Diagnostic) -> tuple[str, ...]:
+    texts = (diagnostic.message, diagnostic.help)
+    return (
+        diagnostic.code,
+        diagnostic.severity,
+        diagnostic.kind,
+        *(_VARIABLE.sub("_", text) for text in texts),
+    )
 
 
-def _name(first: Diagnostic, other: Diagnostic) -> str:
+def _name(leader: Diagnostic, other: Diagnostic) -> str:
     """Return what tells one diagnostic from the first: its place, or what its message names."""
     place = f"{other.at.file}:{other.at.line}" if other.at.line else other.at.file
     words = _VARIABLE.findall(other.message)
-    differing = [word.strip(",.;:") for word in words if word not in first.message]
+    differing = [word.strip(",.;:") for word in words if word not in leader.message]
     if not differing:
         return place
-    names = " ".join(differing)
-    return names if other.at.file == first.at.file and not other.at.line else f"{names} ({place})"
+    labels = " ".join(differing)
+    same_file = other.at.file == leader.at.file and not other.at.line
+    return labels if same_file else f"{labels} ({place})"
