@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic
 
-LEAST = 5
+MIN_SIZE = 5
 """Fewest diagnostics of one shape that are shown as one."""
-NAMED = 10
+MAX_FILES = 10
 """Most files that are named of the others. Lines of a text all are, as far as they are reported:
 each has to be fixed."""
 _VARIABLE = re.compile(r"`[^`]*`|\S*[\d/_.]\S*")
@@ -27,7 +27,7 @@ class DiagnosticGroup:
         return str(leader) if not followers else f"{leader}\n   = {self._summary(followers)}"
 
     def _summary(self, followers: Sequence[Diagnostic]) -> str:
-        limit = MAX_TOLD if self.members[0].at.line else NAMED
+        limit = MAX_TOLD if self.members[0].at.line else MAX_FILES
         labels = dict.fromkeys(
             _name(self.members[0], diagnostic) for diagnostic in followers[:limit]
         )
@@ -48,7 +48,7 @@ def group(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticGroup]:
     groups = []
     for diagnostic in all_diagnostics:
         members = shapes[_shape(diagnostic)]
-        if len(members) < LEAST:
+        if len(members) < MIN_SIZE:
             groups.append(DiagnosticGroup((diagnostic,)))
         elif members[0] is diagnostic:
             groups.append(DiagnosticGroup(tuple(members)))
@@ -67,11 +67,11 @@ def _shape(diagnostic: Diagnostic) -> tuple[str, ...]:
 
 def _name(leader: Diagnostic, other: Diagnostic) -> str:
     """Return what tells one diagnostic from the first: its place, or what its message names."""
-    place = f"{other.at.file}:{other.at.line}" if other.at.line else other.at.file
-    words = _VARIABLE.findall(other.message)
-    differing = [word.strip(",.;:") for word in words if word not in leader.message]
+    location = f"{other.at.file}:{other.at.line}" if other.at.line else other.at.file
+    tokens = _VARIABLE.findall(other.message)
+    differing = [token.strip(",.;:") for token in tokens if token not in leader.message]
     if not differing:
-        return place
+        return location
     labels = " ".join(differing)
     same_file = other.at.file == leader.at.file and not other.at.line
-    return labels if same_file else f"{labels} ({place})"
+    return labels if same_file else f"{labels} ({location})"

@@ -16,14 +16,14 @@ def _other_bundle(bundle: Bundle, numbers: Random) -> Path:
 
 def _graft(bundle: Bundle, numbers: Random) -> None:
     """Put files of another bundle in the place of those of the same path: one, or all of a kind."""
-    other = _other_bundle(bundle, numbers)
-    common = [path for path in bundle.kept if (other / path).is_file()]
+    donor = _other_bundle(bundle, numbers)
+    common = [path for path in bundle.kept if (donor / path).is_file()]
     kind = numbers.choice(("one", "model/", "goldens/", "graph/", ""))
-    chosen = [path for path in common if path.startswith(kind)]
+    paths = [path for path in common if path.startswith(kind)]
     if kind == "one" and common:
-        chosen = [numbers.choice(common)]
-    for path in chosen:
-        (bundle.folder / path).write_bytes((other / path).read_bytes())
+        paths = [numbers.choice(common)]
+    for path in paths:
+        (bundle.folder / path).write_bytes((donor / path).read_bytes())
 
 
 def _mix(bundle: Bundle, numbers: Random) -> None:

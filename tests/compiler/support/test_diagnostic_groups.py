@@ -1,6 +1,6 @@
 """Many diagnostics of one cause are shown as one."""
 
-from tcc.compiler.support.diagnostic_groups import LEAST, group
+from tcc.compiler.support.diagnostic_groups import MIN_SIZE, group
 from tcc.compiler.support.diagnostics import Diagnostic, Span, whole_file
 
 
@@ -32,13 +32,13 @@ def test_messages_that_differ_in_names_and_numbers_are_alike():
 
 def test_other_codes_and_words_stay_apart_in_their_order():
     odd = Diagnostic("E1201", "this line has no label", Span("index.csv", 7, 1, "a,"))
-    found = [gone(1), odd, *map(gone, range(2, LEAST + 1)), gone(9, "has other contents")]
+    found = [gone(1), odd, *map(gone, range(2, MIN_SIZE + 1)), gone(9, "has other contents")]
     groups = group(found)
     assert [each.members[0].code for each in groups] == ["E1218", "E1201", "E1218"]
-    assert [len(each.members) for each in groups] == [LEAST, 1, 1]
+    assert [len(each.members) for each in groups] == [MIN_SIZE, 1, 1]
     assert sum(len(each.members) for each in groups) == len(found)
 
 
 def test_few_are_shown_each():
-    found = [gone(number) for number in range(LEAST - 1)]
+    found = [gone(number) for number in range(MIN_SIZE - 1)]
     assert [str(each) for each in group(found)] == [str(each) for each in found]
