@@ -125,6 +125,12 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
             yield
         except (UserError, MemoryError):
             raise
+        except PngError as error:
+            help = "it may have been cut short or changed: copy or export it again"
+            where = whole_file(name)
+            raise fail(
+                "E0703", "the image is damaged", where, label=str(error), help=help
+            ) from None
         except UnidentifiedImageError:
             raise image_errors.unknown(data, name) from None
         except Image.DecompressionBombError as error:
