@@ -10,7 +10,12 @@ import typer
 
 from tcc.compiler.bundle.agreement import Disagreement, Mislabelled
 from tcc.compiler.cli import report as reports
+<<<<<<< HEAD
 from tcc.compiler.reference.accuracy_floor import BelowFloor, TooFewImages
+=======
+from tcc.compiler.reference.accuracy_floor import BelowFloor
+from tcc.compiler.support import diagnostic_groups
+>>>>>>> edges
 from tcc.compiler.support.atomic_files import MachineError, explain
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, UserError
 from tcc.compiler.support.external_tools import MissingTool
@@ -24,7 +29,7 @@ OURS, INPUT, TOOL, BELOW, INTERRUPTED = 1, 2, 3, 4, 130
 class Rejected(UserError):  # noqa: N818 - what it is, not what it does
     """The input is wrong, and this much was found out about it all the same.
 
-    `ours` says that some of what is wrong is the machine's fault, or our own.
+    `code` is the exit code: another than `INPUT` where something worse was found too.
     """
 
     def __init__(
@@ -32,11 +37,11 @@ class Rejected(UserError):  # noqa: N818 - what it is, not what it does
         diagnostics: tuple[Diagnostic, ...],
         document: Mapping[str, Any],
         *,
-        ours: bool = False,
+        code: int = INPUT,
     ) -> None:
         super().__init__(diagnostics)
         self.document = document
-        self.ours = ours
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,17 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
     match error:
         case UserError():
             told = _told(error)
+            text = _grouped(error)
             found = error if isinstance(error, Rejected) else None
             more = {**(found.document if found else {}), "more": told.more}
+<<<<<<< HEAD
             code = BELOW if isinstance(error, Mislabelled | TooFewImages) else INPUT
             code = OURS if found and found.ours else code
             return Failure(code, _numbered(told), _summary(told), told.diagnostics, more)
+=======
+            code = found.code if found else BELOW if isinstance(error, Mislabelled) else INPUT
+            return Failure(code, text, _summary(told), told.diagnostics, more)
+>>>>>>> edges
         case MissingTool(tool=tool, why=why):
             text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
             text += f"\n   = note: {why}" if why else ""
@@ -138,8 +149,13 @@ def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {key: None if key in odd else one for key, one in plain.items()}
 
 
-def _numbered(error: UserError) -> str:
-    return f"{error}\n\n{error.counted}" if error.count > 1 else str(error)
+def _grouped(error: UserError) -> str:
+    """Return the text of an error: as many causes as are told, and how many mistakes there are."""
+    groups = diagnostic_groups.group(error.diagnostics)
+    hidden = sum(len(group.members) for group in groups[MAX_TOLD:]) + error.more
+    tail = [f"and {'at least ' if error.cut else ''}{hidden:,} more"] if hidden else []
+    total = [error.counted] if error.count > 1 else []
+    return "\n\n".join([*map(str, groups[:MAX_TOLD]), *tail, *total])
 
 
 def _told(error: UserError) -> UserError:

@@ -66,7 +66,7 @@ _TIME = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Observing:
-    """Shows on a terminal how far a training is."""
+    """Shows how far a training is: a bar on a terminal, and a line an epoch everywhere."""
 
     report: Report
     stages: Stages
@@ -81,7 +81,8 @@ class Observing:
         if found.val:
             text += f", validation accuracy {found.val.accuracy:.2%}"
         self.stages.say(text)
-        self.report.detail(text)
+        self.report.note(text)
+        self.stages.spoke()
 
 
 def train(

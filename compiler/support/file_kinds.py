@@ -67,6 +67,7 @@ _STARTS = (
     (rb".{4}TFL3", TFLITE),
     (rb"\x89PNG|\xff\xd8\xff", IMAGE),
     (rb"(?:#[^\n]*\n|\s)*tcc\s*:", SPEC),
+    (rb"\s*\{\s*\"tcc\"\s*:", SPEC),
     # onnx.proto: field 1, the version of the IR, and then 2, 7 or 8: producer, graph, opsets.
     (rb"\x08[\x01-\x1f][\x12\x3a\x42]", ONNX),
 )
