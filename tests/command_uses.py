@@ -100,7 +100,8 @@ USES = (
     ),
     use("build tiny.yaml --weights run/weights.safetensors --target host", "arm"),
     use(
-        "build tiny.yaml --weights run/weights.safetensors --target arm-a7", "arm",
+        "build tiny.yaml --weights run/weights.safetensors --target arm-a7",
+        "arm",
         programs="qemu-arm",
     ),
     use("build tiny.yaml --weights run/weights.safetensors --target tflite", "tflite"),
@@ -138,7 +139,9 @@ USES = (
         "plot confusion tiny.yaml --weights run/weights.safetensors --data set -o plots/confusion.png",
         "plot",
     ),
-    use("plot tsne tiny.yaml --weights run/weights.safetensors --data set -o plots/tsne.png", "plot"),
+    use(
+        "plot tsne tiny.yaml --weights run/weights.safetensors --data set -o plots/tsne.png", "plot"
+    ),
     use(
         f"plot gradcam tiny.yaml {IMAGES} --weights run/weights.safetensors -o plots/gradcam.png",
         "plot",
