@@ -1,4 +1,4 @@
-"""The program `tcc`: ready for signals before the command line, which takes a while, is imported."""
+"""The program `tcc`: ready for signals before it imports the command line, which takes a while."""
 
 from tcc.compiler.support import end_signals
 

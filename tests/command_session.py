@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,22 @@ def environment(home: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "TCC_CACHE": str(home / ".cache/stages"),
     }
+
+
+def copy_session(session: Session, root: Path) -> Session:
+    """Return a copy, in which every use can be run once more and nothing else is changed."""
+    for name in (FOLDER, HOME):
+        shutil.copytree(session.root / name, root / name, symlinks=True)
+    for use in USES:
+        remove_output(root / FOLDER, use)
+    return Session(root, session.ends)
+
+
+def remove_output(folder: Path, use: CommandUse) -> None:
+    """Remove what a use would not replace."""
+    if use.output:
+        place = folder / use.output
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
 
 
 def read_session(root: Path) -> Session:

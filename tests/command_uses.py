@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from drawn_slides import PINK, PURPLE, drawn, write
@@ -55,7 +56,8 @@ class CommandUse:
 
     `needs` are the extras that it takes; `programs` those that are no Python, without which it ends
     with 3. `loopback` says that its processes speak with each other, or with a browser, over this
-    machine's own network; `serves`, that it runs until a signal ends it.
+    machine's own network; `serves`, that it runs until a signal ends it. `output` is
+    what it writes once, and does not replace.
     """
 
     line: str
@@ -63,6 +65,7 @@ class CommandUse:
     programs: tuple[str, ...] = ()
     loopback: bool = False
     serves: bool = False
+    output: str = ""
 
     @property
     def words(self) -> list[str]:
@@ -73,13 +76,13 @@ class CommandUse:
         return self.line
 
 
-def use(line: str, *needs: str, programs: str = "", **more: bool) -> CommandUse:
+def use(line: str, *needs: str, programs: str = "", **more: Any) -> CommandUse:
     """Return a use that takes these extras, and the programs named in one string."""
     return CommandUse(line, frozenset(needs), tuple(programs.split()), **more)
 
 
 USES = (
-    use("init mine"),
+    use("init mine", output="mine"),
     use("fmt tiny.yaml"),
     use("check tiny.yaml"),
     use("check tiny.yaml --target arm-a7,host,tflite,web,onnxruntime,ax620 --precision int8"),
@@ -128,7 +131,11 @@ USES = (
     use("bench build/tiny-arm-a7-fp32", "arm", programs="qemu-arm"),
     use("sign build/tiny-onnxruntime-fp32 --key private.pem", "sign"),
     use("verify build/tiny-onnxruntime-fp32 --key public.pem", "sign"),
-    use("import model.onnx -o imported.yaml --weights imported.safetensors", "import"),
+    use(
+        "import model.onnx -o imported.yaml --weights imported.safetensors",
+        "import",
+        output="imported.yaml",
+    ),
     use("import-weights tiny.yaml state.safetensors -o brought.safetensors"),
     use("targets"),
     use("passes"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bare_environments import create
-from command_session import environment
+from command_session import copy_session, environment
 from command_uses import USES
 from test_network import session  # noqa: F401 - a fixture
 from test_packaging import built  # noqa: F401 - a fixture
@@ -49,11 +49,9 @@ def test_an_environment_holds_what_its_extra_brings_and_no_more(built, tmp_path)
 def test_every_command_runs_or_says_what_to_install(session, built, tmp_path, extra):  # noqa: F811
     (wheel,) = built.glob("*.whl")
     # In a copy, as commands write, and other tests read what the session wrote.
-    shutil.copytree(session.folder, tmp_path / "work")
-    shutil.copytree(session.home, tmp_path / "home", symlinks=True)
+    copy = copy_session(session, tmp_path)
     bare = create(tmp_path / "bare", wheel, extra)
-    variables = environment(tmp_path / "home")
-    ends = bare.run_all([use.words for use in RUNS], tmp_path / "work", variables)
+    ends = bare.run_all([use.words for use in RUNS], copy.folder, environment(copy.home))
     assert len(ends) == len(RUNS)
     wrong = [
         f"{use}\n    ends with {end.code}: {end.text[-600:]}"

@@ -35,7 +35,8 @@ from tcc.compiler.cli.targets import targets
 from tcc.compiler.cli.train import train
 from tcc.compiler.cli.verify import verify
 from tcc.compiler.cli.zoo import zoo
-from tcc.compiler.support import end_signals, standard_streams
+from tcc.compiler.support import end_signals, memory_limit, standard_streams
+from tcc.compiler.support.atomic_files import MachineError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "init": init,
@@ -164,10 +165,20 @@ def main() -> None:
     end_signals.catch()
     standard_streams.prepare()
     try:
-        needed(sys.argv[1:])()
+        _run(sys.argv[1:])
     finally:
         end_signals.ignore()
         _leave()
+
+
+def _run(words: Sequence[str]) -> NoReturn:
+    if memory_limit.limit() is None:
+        needed(words)()
+    try:
+        code = memory_limit.watch(needed(words))
+    except MachineError as error:
+        code = failures.report(error, words)
+    sys.exit(code)
 
 
 def _leave() -> None:

@@ -14,6 +14,7 @@ import typer
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, size
+from tcc.compiler.support import memory_limit
 from tcc.compiler.support.external_tools import Tool, install
 
 BASE = {
@@ -105,6 +106,8 @@ def _packages(names: dict[str, str], needed: bool) -> Iterator[dict[str, Any]]:
         except metadata.PackageNotFoundError:
             problem = "not installed"
         except Exception as error:  # a broken package fails in any way at all
+            if memory_limit.is_caused_by_shortage(error):
+                raise  # the package is whole
             problem = f"does not load: {error}".splitlines()[0]
         yield {
             "name": name,

@@ -74,6 +74,18 @@ def take(
     return given
 
 
+def note_digest(report: Report, path: Path) -> None:
+    """Say which weights were read, by a digest that `sha256sum` gives: they have no checksum.
+
+    Args:
+        report: Where results and warnings are told.
+        path: The file.
+    """
+    from tcc.compiler.bundle import bundle_files
+
+    report.note(f"weights: {path}, SHA-256 {bundle_files.sha256(path)}")
+
+
 def weights_file(chosen: ChosenSpec, weights: Path | None, seed: int | None) -> Path | None:
     """Return the weights that are named, or the project's; None for random or the zoo's.
 
