@@ -78,8 +78,8 @@ def copy_session(session: Session, root: Path) -> Session:
 
 def remove_output(folder: Path, use: CommandUse) -> None:
     """Remove what a use would not replace."""
-    if use.output:
-        place = folder / use.output
+    for name in use.outputs:
+        place = folder / name
         shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
 
 

@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from drawn_slides import PINK, PURPLE, drawn, write
@@ -56,8 +55,8 @@ class CommandUse:
 
     `needs` are the extras that it takes; `programs` those that are no Python, without which it ends
     with 3. `loopback` says that its processes speak with each other, or with a browser, over this
-    machine's own network; `serves`, that it runs until a signal ends it. `output` is
-    what it writes once, and does not replace.
+    machine's own network; `serves`, that it runs until a signal ends it. `outputs`
+    are what it writes once, and does not replace.
     """
 
     line: str
@@ -65,7 +64,7 @@ class CommandUse:
     programs: tuple[str, ...] = ()
     loopback: bool = False
     serves: bool = False
-    output: str = ""
+    outputs: tuple[str, ...] = ()
 
     @property
     def words(self) -> list[str]:
@@ -76,9 +75,11 @@ class CommandUse:
         return self.line
 
 
-def use(line: str, *needs: str, programs: str = "", **more: Any) -> CommandUse:
-    """Return a use that takes these extras, and the programs named in one string."""
-    return CommandUse(line, frozenset(needs), tuple(programs.split()), **more)
+def use(line: str, *needs: str, programs: str = "", output: str = "", **more: bool) -> CommandUse:
+    """Return a use that takes these extras; several programs, or outputs, stand in one string."""
+    return CommandUse(
+        line, frozenset(needs), tuple(programs.split()), outputs=tuple(output.split()), **more
+    )
 
 
 USES = (
@@ -114,14 +115,14 @@ USES = (
         " --calibration scales.json --data set/train"
     ),
     use(f"run build/tiny-onnxruntime-int8 {IMAGES}"),
-    use(f"run build/tiny-host-fp32 {IMAGES}", "arm"),
+    use(f"run build/tiny-host-fp32 {IMAGES}"),
     use(f"run build/tiny-arm-a7-fp32 {IMAGES}", programs="qemu-arm"),
     use(f"run build/tiny-tflite-fp32 {IMAGES}", "tflite"),
     use(f"run build/tiny-web-fp32 {IMAGES}", programs="node"),
     use("serve build/tiny-web-fp32 --port 0", loopback=True, serves=True),
     use("verify build/tiny-onnxruntime-fp32 build/tiny-onnxruntime-int8"),
     use("verify build/tiny-onnxruntime-fp32 --spec tiny.yaml --weights run/weights.safetensors"),
-    use("verify build/tiny-host-fp32", "arm"),
+    use("verify build/tiny-host-fp32"),
     use("verify build/tiny-arm-a7-fp32", programs="qemu-arm"),
     use("verify build/tiny-tflite-fp32", "tflite"),
     use("verify build/tiny-web-fp32", programs="node"),
@@ -134,7 +135,7 @@ USES = (
     use(
         "import model.onnx -o imported.yaml --weights imported.safetensors",
         "import",
-        output="imported.yaml",
+        output="imported.yaml imported.safetensors",
     ),
     use("import-weights tiny.yaml state.safetensors -o brought.safetensors"),
     use("targets"),
@@ -183,7 +184,7 @@ USES = (
         " -o plots/errors.png",
         "plot",
     ),
-    use("plot cosines scales.json -o plots/cosines.png", "plot"),
+    use("plot cosines scales.json -o plots/cosines.png"),
     use("slide mask slides/s.tif -o mask.png --rule wide", "slides"),
     use(
         "slide run build/tiny-onnxruntime-int8 slides/s.tif --at 0.5 --patch 32 --rule wide"
