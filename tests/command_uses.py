@@ -158,6 +158,7 @@ USES = (
     use(
         f"plot cam tiny.yaml {IMAGES} --weights run/weights.safetensors -o plots/cam.png",
         "plot",
+        "train",
     ),
     use(
         "plot features tiny.yaml --weights run/weights.safetensors --data set/train"
