@@ -69,10 +69,12 @@ from tcc.compiler.support.stage_cache import StageCache
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.build_comparison import BuildComparison
+    from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.driver.stored_stages import StoredStages
     from tcc.compiler.driver.target_agreement import BuildAgreement
     from tcc.compiler.ir.device import Plan
+    from tcc.compiler.ir.graph import Model
 
 
 def build(
@@ -191,10 +193,16 @@ def _check(
     page: bool,
 ) -> BundleCheck:
     """Return what each bundle is held against before it is written."""
-    comparison = _comparison(work, whole, several=len(targets) > 1)
+    from tcc.compiler.ir.graph import Model
+
+    model = Model(work.chosen.spec.graph, work.given.tensors)
+    programs = whole.programs if whole else None
+    comparison = _comparison(work, model, programs, several=len(targets) > 1)
     drawn = work.chosen.spec.graph if page else None
     keys = target_bundles.keys(targets)
-    return BundleCheck(work.stages, replaying, work.stored, keys, comparison, drawn)
+    return BundleCheck(
+        work.stages, replaying, work.stored, keys, model, programs, comparison, drawn
+    )
 
 
 def _plans(
@@ -224,16 +232,14 @@ def _plans(
 
 
 def _comparison(
-    work: Int8Build, whole: BuiltIntegers | None, *, several: bool
+    work: Int8Build, model: "Model", programs: "Int8Programs | None", *, several: bool
 ) -> "BuildComparison | None":
     """Return what several targets are held against; None where one golden of one target does."""
     if not (several or work.asked.agree):
         return None
     from tcc.compiler.driver.build_comparison import BuildComparison
-    from tcc.compiler.ir.graph import Model
 
-    model = Model(work.chosen.spec.graph, work.given.tensors)
-    return BuildComparison(model, whole.programs if whole else None, work.agreeing())
+    return BuildComparison(model, programs, work.agreeing())
 
 
 def _agreement(written: "Sequence[WrittenBundle]") -> "BuildAgreement":

@@ -200,7 +200,8 @@ def verify(
     file = None if weights is None else Path(weights)
     program = rebuilt_program.program(found, device, own, file)
     network = rebuilt_program.network(found, device, own, file)
-    return verification.verified(found, device, program, network)
+    sources = rebuilt_program.find_constant_sources(found, device, own, file, program)
+    return verification.verified(found, device, program, network, sources)
 
 
 def evaluate(
