@@ -12,7 +12,7 @@ import tempfile
 
 import tcc
 
-EVERYWHERE = ("jsonschema", "numpy", "onnx", "onnxruntime", "ruamel.yaml", "typer", "yaml")
+EVERYWHERE = ("jsonschema", "numpy", "onnx", "onnxruntime", "ruamel.yaml", "typer")
 
 
 def main() -> None:

@@ -101,8 +101,8 @@ class Commands(CommandGroup):
                     sys.stdout.flush()
         except Exception as error:
             # What a signal interrupts may end as any error.
-            code = end_signals.exit_code(failed=True) or failures.report(error, words)
-        sys.exit(end_signals.exit_code(failed=False) or code or 0)
+            code = end_signals.get_exit_code(failed=True) or failures.report(error, words)
+        sys.exit(end_signals.get_exit_code(failed=False) or code or 0)
 
 
 def _version(wanted: bool) -> None:
@@ -172,7 +172,7 @@ def main() -> None:
 
 
 def _run(words: Sequence[str]) -> NoReturn:
-    if memory_limit.limit() is None:
+    if memory_limit.read_limit() is None:
         needed(words)()
     try:
         code = memory_limit.watch(needed(words))

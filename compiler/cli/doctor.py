@@ -45,11 +45,11 @@ ROOM = 1 << 30
 def doctor(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Show what is here, and how to get what is missing."""
     report = Report(json, quiet, verbose)
-    packages = list(_needed())
+    packages = list(_check_needed())
     broken = [p for p in packages if p["problem"]]
     # Backends import what may be broken, and would end the very command that is to say so.
     tools = _tools() if not broken else []
-    packages += _optional({tool.name for tool in tools})
+    packages += _list_optional({tool.name for tool in tools})
     document = {
         "works": not broken,
         "system": _system(),
@@ -83,7 +83,7 @@ def _system() -> dict[str, Any]:
     }
 
 
-def _needed() -> Iterator[dict[str, Any]]:
+def _check_needed() -> Iterator[dict[str, Any]]:
     """Yield version and problem of the packages that everything needs."""
     from importlib import import_module, metadata
 
@@ -100,24 +100,24 @@ def _needed() -> Iterator[dict[str, Any]]:
             if memory_limit.is_caused_by_shortage(error):
                 raise  # the package is whole
             problem = f"does not load: {error}".splitlines()[0]
-        yield _package(name, version, problem, needed=True)
+        yield _describe_package(name, version, problem, needed=True)
 
 
-def _optional(tools: Collection[str]) -> Iterator[dict[str, Any]]:
+def _list_optional(tools: Collection[str]) -> Iterator[dict[str, Any]]:
     """Yield the packages that extras bring and that are no tools of targets."""
     from tcc.compiler.support import packages
 
     for name in (name for names in EXTRAS.values() for name in names if name not in tools):
         version = packages.version(name)
-        yield _package(name, version, None if version else ABSENT, needed=False)
+        yield _describe_package(name, version, None if version else ABSENT, needed=False)
 
 
-def _package(
+def _describe_package(
     name: str, version: str | None, problem: str | None, *, needed: bool
 ) -> dict[str, Any]:
-    how = install(name) if problem else None
+    command = install(name) if problem else None
     return {
-        "name": name, "version": version, "needed": needed, "problem": problem, "install": how
+        "name": name, "version": version, "needed": needed, "problem": problem, "install": command
     }  # fmt: skip
 
 

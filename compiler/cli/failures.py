@@ -58,7 +58,9 @@ def report(error: Exception, words: Sequence[str]) -> int:
 
     `words` are the command line's: they ask for JSON, or for the traceback of our own failures.
     """
-    failure = _failure(_by_memory(error), "--verbose" in words or "-v" in words or _debugging())
+    failure = _failure(
+        _explain_shortage(error), "--verbose" in words or "-v" in words or _debugging()
+    )
     reports.complain(failure.text)
     # By the words themselves: the command line may be what is wrong, so that nothing has read it.
     if "--json" in words:
@@ -66,13 +68,13 @@ def report(error: Exception, words: Sequence[str]) -> int:
     return failure.code
 
 
-def _by_memory(error: Exception) -> Exception:
+def _explain_shortage(error: Exception) -> Exception:
     """Return what to tell of an error: that memory is short, where that is what it comes of."""
     explained = isinstance(error, UserError | MissingTool | Disagreement | BelowFloor)
     # Without a limit, what is explained is believed: a file may ask for more than there is.
-    believed = explained and memory_limit.limit() is None
+    believed = explained and memory_limit.read_limit() is None
     short = not believed and memory_limit.is_caused_by_shortage(error)
-    return memory_limit.shortage(error) if short else error
+    return memory_limit.make_shortage_error(error) if short else error
 
 
 def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 - one a kind

@@ -28,12 +28,12 @@ class CheckpointSource:
 
     def __str__(self) -> str:
         """What `sha256sum` says of it too, and how to know that the file is whole."""
-        own = (
+        integrity = (
             "the checksums of what was read hold"
             if self.checksums
             else ("the format has no checksums: compare this with what its source states")
         )
-        return f"checkpoint: {self.file}, SHA-256 {self.sha256}; {own}"
+        return f"checkpoint: {self.file}, SHA-256 {self.sha256}; {integrity}"
 
 
 SpecName = Annotated[

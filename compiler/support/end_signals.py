@@ -33,7 +33,7 @@ def catch() -> None:
             signal.signal(number, _end)
 
 
-def exit_code(*, failed: bool) -> int | None:
+def get_exit_code(*, failed: bool) -> int | None:
     """Return the exit code of the signal that came; None where none did.
 
     Args:

@@ -16,7 +16,7 @@ from types import FrameType
 from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.diagnostics import Diagnostic, whole_file
 
-WORDS = (
+SHORTAGE_PHRASES = (
     "MemoryError",
     "bad_alloc",
     "bad allocation",
@@ -34,7 +34,7 @@ PARENT_ENDS = 1
 """What of `prctl` sends a signal to a process whose parent ends: PR_SET_PDEATHSIG of Linux."""
 
 
-def limit() -> int | None:
+def read_limit() -> int | None:
     """Return how many bytes of address space this process may have; None where any number."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft
@@ -42,13 +42,13 @@ def limit() -> int | None:
 
 def is_shortage(text: str) -> bool:
     """Whether a library's or a program's words say that memory is short."""
-    return any(word in text for word in WORDS)
+    return any(phrase in text for phrase in SHORTAGE_PHRASES)
 
 
 def is_caused_by_shortage(error: BaseException | None) -> bool:
     """Whether an error is of too little memory, or was raised because of one that is."""
     # Under a limit a package may take its own library that does not load for one that is not here.
-    if limit() is not None and type(error) is ImportError:
+    if read_limit() is not None and type(error) is ImportError:
         return True
     while error is not None:
         if isinstance(error, MemoryError) or is_shortage(str(error)):
@@ -57,13 +57,15 @@ def is_caused_by_shortage(error: BaseException | None) -> bool:
     return False
 
 
-def shortage(cause: BaseException | None = None) -> MachineError:
+def make_shortage_error(cause: BaseException | None = None) -> MachineError:
     """Return the error that says that memory is short: how much there may be, and what failed."""
-    most = limit()
-    place = "memory" if most is None else f"memory: {most / (1 << 20):,.0f} MiB, by `ulimit -v`"
-    help = "free some" if most is None else "let the process have more: `ulimit -v unlimited`"
+    max_bytes = read_limit()
+    location = "memory"
+    if max_bytes is not None:
+        location += f": {max_bytes / (1 << 20):,.0f} MiB, by `ulimit -v`"
+    help = "free some" if max_bytes is None else "let the process have more: `ulimit -v unlimited`"
     notes = (f"{type(cause).__name__}: {cause}".splitlines()[0],) if cause and str(cause) else ()
-    return MachineError(Diagnostic("E1402", MESSAGE, whole_file(place), notes=notes, help=help))
+    return MachineError(Diagnostic("E1402", MESSAGE, whole_file(location), notes=notes, help=help))
 
 
 def watch(work: Callable[[], object]) -> int:
@@ -80,18 +82,18 @@ def watch(work: Callable[[], object]) -> int:
     if not child:
         os.close(reader)
         _follow(parent)
-        _be_child(work, writer)
+        _run_child(work, writer)
     os.close(writer)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _forward(child))
     with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read(1)
+        exit_byte = pipe.read(1)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if said:
-        return said[0]
+    if exit_byte:
+        return exit_byte[0]
     if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT):
         return 128 - status
-    raise shortage()
+    raise make_shortage_error()
 
 
 def _forward(child: int) -> Callable[[int, FrameType | None], None]:
@@ -112,7 +114,7 @@ def _follow(parent: int) -> None:
         os._exit(1)
 
 
-def _be_child(work: Callable[[], object], writer: int) -> None:
+def _run_child(work: Callable[[], object], writer: int) -> None:
     try:
         work()
         code = 0

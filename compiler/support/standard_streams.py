@@ -22,11 +22,11 @@ class _Descriptor(io.FileIO):
 
 def prepare() -> None:
     """Have writing to both streams end no command: for want of a reader, or of a character."""
-    sys.stdout = _lasting(sys.stdout)
-    sys.stderr = _lasting(sys.stderr)
+    sys.stdout = _make_lasting(sys.stdout)
+    sys.stderr = _make_lasting(sys.stderr)
 
 
-def _lasting(stream: TextIO) -> TextIO:
+def _make_lasting(stream: TextIO) -> TextIO:
     # None where the descriptor is closed; what tests put in its place is no file.
     if not isinstance(stream, io.TextIOWrapper):
         return stream
