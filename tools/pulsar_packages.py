@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from generated import settle
 from numpy.typing import NDArray
 from pulsar_package_inputs import (
@@ -180,6 +179,8 @@ def _files(files: Files, chip: Chip, suffix: str) -> None:
 
 def _moved(data: bytes, spec: Spec, contents: BundleContents) -> float:
     """Return how far the floats' outputs are from the network's, of each the largest number."""
+    import onnxruntime  # after tcc, which switches its telemetry off
+
     session = onnxruntime.InferenceSession(data)
     (source,) = spec.graph.inputs
     given = weights(spec)

@@ -12,18 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-<<<<<<< HEAD
 from tcc.compiler.bundle import (
     bundle_files,
     local_builds,
     manifest,
     manifest_checks,
+    mistaken_paths,
     signature_check,
     signed_files,
 )
-=======
-from tcc.compiler.bundle import bundle_files, manifest, manifest_checks, mistaken_paths
->>>>>>> edges
 from tcc.compiler.bundle.manifest import BundleFile, Manifest
 from tcc.compiler.bundle.manifest_checks import Known
 from tcc.compiler.bundle.signature_check import SignaturePolicy, Signer
@@ -197,16 +194,10 @@ def _read(
     folder: Path, seen: tuple[int, ...] | None, known: Known, policy: SignaturePolicy | None
 ) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
-<<<<<<< HEAD
-        help = "name the folder that `tcc build` wrote"
-        raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
+        raise mistaken_paths.no_bundle(folder)
     # Read once: what is signed has to be what is understood.
     data = _manifest_bytes(folder)
     about = manifest.decode(data, str(folder / manifest.NAME))
-=======
-        raise mistaken_paths.no_bundle(folder)
-    about = stated(folder)
->>>>>>> edges
     # First of all, before any file that it lists is touched: does a path lead elsewhere?
     if wrong := tuple(_outside(folder, about)):
         raise UserError(wrong)

@@ -59,6 +59,7 @@ from tcc.compiler.cli.weights_and_images import (
     SeedOption,
     WeightsOption,
     choose_folder,
+    note_digest,
     take,
     weights_file,
 )
@@ -146,6 +147,7 @@ def build(
         given = take(report, chosen, weights, seed)
         stored = _stored(chosen, given, passing, report, usable=cached)
         lies = weights_file(chosen, weights, seed)
+        note_digest(report, lies)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
         ends = {kind.real_ends for kind in kinds if kind.calibrated}
         whole = built_integers.integers(work, ends) if ends else None

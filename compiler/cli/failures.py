@@ -10,19 +10,12 @@ import typer
 
 from tcc.compiler.bundle.agreement import Disagreement, Mislabelled
 from tcc.compiler.cli import report as reports
-<<<<<<< HEAD
 from tcc.compiler.reference.accuracy_floor import BelowFloor, TooFewImages
-=======
-from tcc.compiler.reference.accuracy_floor import BelowFloor
-from tcc.compiler.support import diagnostic_groups
->>>>>>> edges
+from tcc.compiler.support import diagnostic_groups, memory_limit
 from tcc.compiler.support.atomic_files import MachineError, explain
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, UserError
 from tcc.compiler.support.external_tools import MissingTool
 
-NO_MEMORY = (
-    "there is not enough memory for this: free some, or let this process have more (`ulimit -v`)"
-)
 OURS, INPUT, TOOL, BELOW, INTERRUPTED = 1, 2, 3, 4, 130
 
 
@@ -65,12 +58,23 @@ def report(error: Exception, words: Sequence[str]) -> int:
 
     `words` are the command line's: they ask for JSON, or for the traceback of our own failures.
     """
-    failure = _failure(error, "--verbose" in words or "-v" in words or _debugging())
+    failure = _failure(
+        _explain_shortage(error), "--verbose" in words or "-v" in words or _debugging()
+    )
     reports.complain(failure.text)
     # By the words themselves: the command line may be what is wrong, so that nothing has read it.
     if "--json" in words:
         reports.print_json(failure.document())
     return failure.code
+
+
+def _explain_shortage(error: Exception) -> Exception:
+    """Return what to tell of an error: that memory is short, where that is what it comes of."""
+    explained = isinstance(error, UserError | MissingTool | Disagreement | BelowFloor)
+    # Without a limit, what is explained is believed: a file may ask for more than there is.
+    believed = explained and memory_limit.read_limit() is None
+    short = not believed and memory_limit.is_caused_by_shortage(error)
+    return memory_limit.make_shortage_error(error) if short else error
 
 
 def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 - one a kind
@@ -80,14 +84,9 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
             text = _grouped(error)
             found = error if isinstance(error, Rejected) else None
             more = {**(found.document if found else {}), "more": told.more}
-<<<<<<< HEAD
-            code = BELOW if isinstance(error, Mislabelled | TooFewImages) else INPUT
-            code = OURS if found and found.ours else code
-            return Failure(code, _numbered(told), _summary(told), told.diagnostics, more)
-=======
-            code = found.code if found else BELOW if isinstance(error, Mislabelled) else INPUT
+            below = BELOW if isinstance(error, Mislabelled | TooFewImages) else INPUT
+            code = found.code if found else below
             return Failure(code, text, _summary(told), told.diagnostics, more)
->>>>>>> edges
         case MissingTool(tool=tool, why=why):
             text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
             text += f"\n   = note: {why}" if why else ""
@@ -103,8 +102,6 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
             return Failure(error.exit_code, _usage(error), error.format_message())
         case typer.Abort():
             return Failure(INTERRUPTED, "interrupted", "interrupted")
-        case MemoryError():
-            return Failure(OURS, f"error: {NO_MEMORY}", NO_MEMORY)
         case OSError():
             return _system(error, debug)
         case _:

@@ -86,6 +86,16 @@ def kind(path: Path, head: bytes) -> FileKind | None:
     return _named(path)
 
 
+def has_checksums(path: Path) -> bool:
+    """Whether a checkpoint is an archive, which has a checksum of each entry: others have none.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with regular_files.opened(path) as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
 def refuse(path: Path, code: str, wanted: str, *kinds: FileKind) -> None:
     """Refuse a file that is plainly of one of these kinds.
 
