@@ -7,9 +7,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import quality_table
+from tcc.compiler.cli import option_needs, quality_table
 from tcc.compiler.cli.calibrate import known_method
 from tcc.compiler.cli.int8_build import Int8Build
+from tcc.compiler.cli.option_facts import FRESH_CALIBRATION, JUDGED_BUILD, READ_IMAGES
 from tcc.compiler.cli.report import table
 from tcc.compiler.reference.accuracy_floor import loss
 from tcc.compiler.support import regular_files
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.build_plan import Int8Program
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.stored_stages import Said
+    from tcc.compiler.ir.device import Plan
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.quant.program.measured_program import MeasuredProgram
     from tcc.compiler.zoo.trained import TrainedNetwork
@@ -151,6 +153,22 @@ def integers(work: Int8Build, ends: Collection[bool]) -> BuiltIntegers:
         if same and given == _given(work, images):
             work.stored.keep_integers(key, programs[real], told)
     return BuiltIntegers(programs, keys, stored)
+
+
+def require_images(work: Int8Build, plans: "Iterable[Plan]") -> None:
+    """Refuse typed options that need images where this build reads none (E0601)."""
+    integers = any(plan.precision.calibrated for plan in plans)
+    calibrates = work.asked.calibration is None
+    shipped = calibrates and _shipped(work) is not None
+    has_images = work.asked.data is not None or work.chosen.project.data is not None
+    reads = integers and (has_images if not calibrates else not shipped)
+    option_needs.require(
+        {
+            FRESH_CALIBRATION: calibrates and not shipped,
+            JUDGED_BUILD: calibrates or has_images,
+            READ_IMAGES: bool(work.asked.agree) or reads,
+        }
+    )
 
 
 def _given(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
