@@ -52,7 +52,7 @@ def _details(manifest: Manifest) -> list[str]:
     weights = manifest.weights
     params = ", ".join(f"{_plain(k)} = {_plain(v)}" for k, v in manifest.model.params.items())
     named = {
-        "file": f"the file {_plain(weights.file or '')}",
+        "file": "a file",
         "zoo": f"the trained network {_plain(weights.file or '')} of the zoo",
         "random": f"random, of seed {weights.seed}",
     }[weights.origin]

@@ -70,6 +70,13 @@ MaxError = Annotated[
 Mixed = Annotated[
     bool, typer.Option("--mixed", help="Keep layers in float where the floor needs it.")
 ]
+AllowFew = Annotated[
+    bool,
+    typer.Option(
+        "--allow-few",
+        help="Judge the accuracy floor by fewer than 16 different images; the manifest warns.",
+    ),
+]
 
 
 Bounds = tuple[float | None, float | None, float | None, float | None]
@@ -91,6 +98,7 @@ class Int8Options:
     agree: int = 0
     probes: bool = False
     images: bool = False
+    allow_few: bool = False
 
 
 @dataclass(frozen=True)

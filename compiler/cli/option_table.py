@@ -138,6 +138,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
             ("--min-cosine", "--max-drop", "--min-correlation", "--max-error"), (INT8_TARGET,)
         ),
         "--mixed": (INT8_TARGET, JUDGED_BUILD),
+        "--allow-few": (INT8_TARGET,),
         "--probes": (INT8_TARGET,),
         "--replay": (RUNNABLE_TARGET,),
         "--tool": (PACKAGE_TARGET,),

@@ -111,6 +111,7 @@ def show(
         stage, format, level, direction, legend, weights, seed, passing, calibration
     )
     wanted.check()
+    wanted.check_output(output)
     folder = bundle_folder(spec)
     option_needs.require({SPECS: folder is None})
     if folder:
