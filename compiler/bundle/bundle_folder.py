@@ -129,12 +129,12 @@ def write(
 
 
 def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, bytes]) -> Bundle:
-    """Write a bundle anew with other operating points, whole; all else of it stays to the byte.
+    """Write a bundle again with other operating points, whole; all else of it keeps its bytes.
 
     Args:
         found: The bundle as it was read.
         points: How its outputs are to be read.
-        beside: Files that tell the artifact's own program of them, by name.
+        beside: Files of the artifact that change with them, by name.
 
     Returns:
         The bundle as it is now.
@@ -146,7 +146,8 @@ def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, 
     kept = tuple(file for file in about.files if file.path not in old)
     files = {file.path: bundle_files.content(found.folder / file.path) for file in kept}
     added = {f"{MODEL}/{name}": data for name, data in beside.items()}
-    known = {file.path: file for file in (*kept, *listed(added, frozenset()))}
+    programs = frozenset(file.path for file in about.files if file.executable)
+    known = {file.path: file for file in (*kept, *listed(added, programs & added.keys()))}
     # A fresh seal must not be set on files that somebody changed since.
     if changed := [d for file in kept if (d := problem(found.folder, file))]:
         raise UserError(tuple(changed))
@@ -158,9 +159,19 @@ def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, 
         )
     )
     everything = {**files, **added, manifest.NAME: manifest.encode(fresh)}
-    executable = frozenset(file.path for file in kept if file.executable)
+    executable = frozenset(file.path for file in known.values() if file.executable)
     atomic_files.write_tree(found.folder, everything, executable, replaceable)
+    _keep_known(about.files, known)
     return Bundle(found.folder, fresh, identity(found.folder), found.trusted)
+
+
+def _keep_known(before: Iterable[BundleFile], after: Mapping[str, BundleFile]) -> None:
+    """Let a program run that a known one became by what was fitted alone."""
+    changed = [file for file in before if file.path in after and after[file.path] != file]
+    if changed:
+        known_programs.add(
+            after[file.path].sha256 for file in changed if known_programs.is_known(file.sha256)
+        )
 
 
 def replaceable(folder: Path) -> str | None:

@@ -130,7 +130,7 @@ def _proof(about: Manifest) -> list[str]:
 
 
 def _caveats(about: Manifest) -> list[str]:
-    found = [_plain(about.weights.notice)] if about.weights.notice else []
+    found = [_plain(notice) for notice in about.notices]
     if about.calibration and about.calibration.in_float:
         found.append(f"in float: {', '.join(map(_plain, about.calibration.in_float))}")
     found += [f"{w.code}: {_plain(w.message)}: {_plain(w.found)}" for w in about.warnings]

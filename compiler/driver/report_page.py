@@ -75,8 +75,7 @@ def _head(about: Manifest, title: str) -> str:
     said = [f"<h1>{plain(title)}</h1>\n"]
     if about.model.doc:
         said.append(f"<p>{plain(about.model.doc)}</p>\n")
-    if about.weights.notice:
-        said.append(f'<p class="warn">{plain(about.weights.notice)}</p>\n')
+    said += [f'<p class="warn">{plain(notice)}</p>\n' for notice in about.notices]
     said += [f'<p class="warn">{plain(f"{w.code}: {w.message}: {w.found}")}</p>\n'
              for w in about.warnings]  # fmt: skip
     rows = [
