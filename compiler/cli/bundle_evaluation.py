@@ -57,8 +57,8 @@ def evaluate_bundle(
     except UserError as error:
         refusal = evaluation_images.refusal_of(error, request)
         images, path = evaluation_images.judging(report, stages, wish)
-        counts = saturation.of_artifact(bundle, device, images, stages)
-        return SaturationReport(said, images, path, counts, refusal)
+        saturated = saturation.of_artifact(bundle, device, images, stages)
+        return SaturationReport(said, images, path, saturated, refusal)
     images_of = _BundleImages(bundle, device, given, learn)
     made, point, warnings = _judge(report, stages, images_of, request, carried)
     stored = str(folder) if request.fit or request.carry else None
