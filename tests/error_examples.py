@@ -158,7 +158,7 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E0718": picture("clear.png", lambda: Image.new("RGBA", (8, 8))),
     "E0720": changed("huge.safetensors", every(lambda value: value * np.float32(1e30))),
     "E1205": twins,
-    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214", "E1215", "E1218", "E1219", "E1224", "W0681", "W0683"), sides),
+    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214", "E1215", "E1218", "E1219", "E1224", "W0681", "W0682"), sides),
     "E1216": weights,
     "E0903": apart,
     "E0904": model("old.onnx", "y = Relu (x)", opset=2),

@@ -102,7 +102,7 @@ def _misses(point: OperatingPoint, judged: JudgedPoint, place: str) -> Iterator[
             yield Diagnostic("W0681", message, where, help=help, severity="warning")
         if _is_worse(check):
             yield Diagnostic(
-                "W0683",
+                "W0682",
                 f"the threshold for `{check.label}` does worse on these images than none",
                 where,
                 label=_figures(check),

@@ -99,7 +99,7 @@ def test_two_networks_run_in_threads_of_one_program(name: str, tmp_path: Path) -
         archive = artifact.files[f"lib{model.graph.name}.a"]
         shown = elf_symbols.shown(archive[archive.rindex(b"\x7fELF") :])
         assert all(symbol.startswith(f"{model.graph.name}_") for symbol in shown)
-        assert len(shown) == (16 if machine.variants else 14)  # with what chooses among them
+        assert len(shown) == (19 if machine.variants else 17)  # with what chooses among them
     program = linked(tmp_path, machine, TWO, *folders)
     root = Path("/usr/arm-linux-gnueabihf")
     if not machine.native and not root.is_dir():
