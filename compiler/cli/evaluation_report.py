@@ -31,7 +31,7 @@ class EvaluationReport:
     """How a network did on labelled images; `about` says what ran, for the document.
 
     `stored` is the bundle that the operating point was just stored in; `saturation` how often
-    integers are the last of their levels, where that is asked for. `warnings` say what of the
+    integers are saturated, where that is asked for. `warnings` say what of the
     operating point does not hold on these images.
     """
 

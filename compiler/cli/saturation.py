@@ -24,7 +24,7 @@ def check_options(networks: int, saturation: bool, calibration: Path | None) -> 
 
     Args:
         networks: How many are evaluated.
-        saturation: Whether levels at their end are counted.
+        saturation: Whether saturated values are counted.
         calibration: The integers of a spec, if they are named.
 
     Raises:
@@ -91,8 +91,8 @@ def tell(report: Report, counts: "Saturation") -> None:
         report.text("no layer clips more than chance explains beside the calibration's images")
     if not report.quiet:
         report.text(
-            "These are counts. Images of another kind may clip no more: how accurate the network is"
-            " on these images, only labelled images like them show."
+            "These are counts. Images of another kind may clip no more, so that counts do not show"
+            " how accurate the network is on these images."
         )
 
 

@@ -1,7 +1,7 @@
-"""How many of a program's levels are the last ones, value by value.
+"""How many of a program's integers are saturated, value by value.
 
-A number beyond the levels is stored as the last of them. To count those needs no floats, so that an
-artifact can be asked for the same on any image: what is usual is what calibration's images gave.
+A number beyond the range is stored as the largest or smallest integer. To count those needs no
+floats, so that an artifact can be asked for the same on any image.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_models import image, ppm, small, written
+from arm_models import LABELS, image, ppm, small, written
 from nets import Steps
 from op_cases import trained
 from quantised import calibrated, picture, ready
@@ -266,7 +266,7 @@ def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> N
     code, *commands = "\n".join(lines).strip().split("\n\n")
     shells = [c.replace("cc ", "gcc ", 1) for block in commands for c in block.splitlines()
               if c.startswith("cc ")]  # fmt: skip
-    assert len(code.splitlines()) == 12
+    assert len(code.splitlines()) == 17
     assert len(shells) == 2
     (tmp_path / "main.c").write_text(code)
     shutil.copytree(beside, tmp_path, dirs_exist_ok=True)
@@ -276,13 +276,16 @@ def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> N
         done = subprocess.run(["./main"], cwd=tmp_path, capture_output=True, text=True, check=True)
         said.add(done.stdout)
     assert len(said) == 1
-    assert said.pop().startswith("done: logits ")
+    head, taken = said.pop().splitlines()
+    assert head == "logits: done"
+    assert taken.split(" 0.")[0].strip() in LABELS  # the class, beside its probability
     sample = (
         "g++ -std=c++11 -Wall -Wextra -Werror -I. sample.cpp libsmall.a -lpthread -lm -o sample"
     )
     subprocess.run(sample.split(), cwd=tmp_path, check=True)
     done = subprocess.run(["./sample"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("logits ")
+    head, taken = done.stdout.splitlines()
+    assert (head, taken.strip() in LABELS) == ("logits", True)
 
 
 @pytest.mark.usefixtures("tools")
