@@ -165,12 +165,14 @@ def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, 
     return Bundle(found.folder, fresh, identity(found.folder), found.trusted)
 
 
-def _keep_known(before: Iterable[BundleFile], after: Mapping[str, BundleFile]) -> None:
+def _keep_known(old_files: Iterable[BundleFile], new_files: Mapping[str, BundleFile]) -> None:
     """Let a program run that a known one became by what was fitted alone."""
-    changed = [file for file in before if file.path in after and after[file.path] != file]
+    changed = [
+        file for file in old_files if file.path in new_files and new_files[file.path] != file
+    ]
     if changed:
         known_programs.add(
-            after[file.path].sha256 for file in changed if known_programs.is_known(file.sha256)
+            new_files[file.path].sha256 for file in changed if known_programs.is_known(file.sha256)
         )
 
 

@@ -93,10 +93,10 @@ def _point(point: OperatingPoint, output: OutputContract | None) -> str:
     limit = 0 if output.kind == "decisions" else output.shape[0]
     if point.positive is not None and not 0 <= point.positive < limit:
         return f"there is no class {point.positive} to be positive"
-    return _judged(point, point.judged) if point.judged else ""
+    return _find_judged_problem(point, point.judged) if point.judged else ""
 
 
-def _judged(point: OperatingPoint, judged: JudgedPoint) -> str:
+def _find_judged_problem(point: OperatingPoint, judged: JudgedPoint) -> str:
     if len(judged.thresholds) != len(point.thresholds):
         return f"{len(judged.thresholds)} of its thresholds are judged, not {len(point.thresholds)}"
     for check in judged.thresholds:
@@ -104,7 +104,7 @@ def _judged(point: OperatingPoint, judged: JudgedPoint) -> str:
             return f"`{check.label[:40]}` is judged by another target"
         if not 0 <= check.detected <= check.positives:
             return f"{check.detected} of {check.positives} images are detected"
-        if check.reached != _reaches(check):
+        if check.reached != _reaches_target(check):
             return f"`{check.label[:40]}` does not reach its target as it is said"
     if any(check.reached is False for check in judged.thresholds) and not judged.notice:
         # Whoever runs it has to see that it does not do what was asked for.
@@ -112,7 +112,7 @@ def _judged(point: OperatingPoint, judged: JudgedPoint) -> str:
     return ""
 
 
-def _reaches(check: ThresholdCheck) -> bool | None:
+def _reaches_target(check: ThresholdCheck) -> bool | None:
     if check.target is None:
         return None
     return sensitivity_bound.is_shown(check.target, check.detected, check.positives)

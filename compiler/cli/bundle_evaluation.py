@@ -49,26 +49,26 @@ def evaluate_bundle(
     about = bundle.manifest
     if about.weights.notice:
         report.notice(about.weights.notice)
-    carried = _carried(bundle, request)
-    wish = _wish(request, about)
-    said = {"bundle": str(folder), "target": about.target, "precision": about.precision}
+    carried = _start_points(bundle, request)
+    wish = _choose_images(request, about)
+    origin = {"bundle": str(folder), "target": about.target, "precision": about.precision}
     try:
         given, learn = evaluation_images.labelled(report, stages, wish, about.outputs)
     except UserError as error:
         refusal = evaluation_images.refusal_of(error, request)
         images, path = evaluation_images.judging(report, stages, wish)
         saturated = saturation.of_artifact(bundle, device, images, stages)
-        return SaturationReport(said, images, path, saturated, refusal)
-    images_of = _BundleImages(bundle, device, given, learn)
-    made, point, warnings = _judge(report, stages, images_of, request, carried)
+        return SaturationReport(origin, images, path, saturated, refusal)
+    sides = _BundleImages(bundle, device, given, learn)
+    evaluated, point, warnings = _judge(report, stages, sides, request, carried)
     stored = str(folder) if request.fit or request.carry else None
     counts = None
     if request.saturation:
         counts = saturation.of_artifact(bundle, device, given.data, stages)
-    return EvaluationReport(said, made, point, stored, counts, warnings)
+    return EvaluationReport(origin, evaluated, point, stored, counts, warnings)
 
 
-def _carried(bundle: "Bundle", request: EvaluationRequest) -> "tuple[OperatingPoint, ...]":
+def _start_points(bundle: "Bundle", request: EvaluationRequest) -> "tuple[OperatingPoint, ...]":
     """Return the operating points to begin with: the bundle's, or with --carry another's."""
     from tcc.compiler.cli import devices
     from tcc.compiler.driver import fitting
@@ -94,23 +94,23 @@ def _judge(
     from tcc.compiler.driver import evaluation, fitting, target_check
 
     bundle, device = given.bundle, given.device
-    about, learned = bundle.manifest, None
+    about, fit_outputs = bundle.manifest, None
     if request.fit and given.fitting:
-        learned = evaluation.by_artifact(bundle, device, given.fitting, stages)
+        fit_outputs = evaluation.by_artifact(bundle, device, given.fitting, stages)
         program = f"{about.target} {about.precision}"
-        points = (fitting.fit(learned, program, request.fit),)
+        points = (fitting.fit(fit_outputs, program, request.fit),)
     name = given.judging.output.name
     point = next((each for each in points if each.output == name), None)
-    made = evaluation.by_artifact(bundle, device, given.judging, stages, point)
-    if learned:
+    evaluated = evaluation.by_artifact(bundle, device, given.judging, stages, point)
+    if fit_outputs:
         # Before anything is stored: an operating point that was judged by its own images is worse
         # than none.
-        fitting.check_apart(learned, made)
+        fitting.check_apart(fit_outputs, evaluated)
     warnings: tuple[Diagnostic, ...] = ()
     if point:
-        judged = replace(point, judged=target_check.judge(point, made))
+        judged = replace(point, judged=target_check.judge(point, evaluated))
         assert judged.judged
-        warnings = target_check.misses(judged, judged.judged, str(given.judging.path))
+        warnings = target_check.find_misses(judged, judged.judged, str(given.judging.path))
         points = tuple(judged if each is point else each for each in points)
         point = judged
     if request.strict and warnings:
@@ -126,11 +126,11 @@ def _judge(
             "to, none does better than the largest output"
         )
     _warn_seen(report, given.judging, point)
-    return made, point, warnings
+    return evaluated, point, warnings
 
 
-def _wish(request: EvaluationRequest, about: "Manifest") -> ImageWish:
-    """Return what is said of the images that judge a bundle."""
+def _choose_images(request: EvaluationRequest, about: "Manifest") -> ImageWish:
+    """Return what is origin of the images that judge a bundle."""
     from tcc.compiler.support import project_file
 
     project = project_file.find(Path())

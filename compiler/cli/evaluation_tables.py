@@ -40,7 +40,7 @@ def print_one(report: Report, found: EvaluationReport, drawn: Resampling) -> dic
         _print_point(report, found)
         print_classes(report, found.judged, averages)
     if found.saturation:
-        saturation.tell(report, found.saturation)
+        saturation.print_counts(report, found.saturation)
     return document(found, within, averages)
 
 

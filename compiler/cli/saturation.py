@@ -74,19 +74,19 @@ def of_spec(
     return saturation.of_program(program, document, data, stages)
 
 
-def tell(report: Report, counts: "Saturation") -> None:
+def print_counts(report: Report, counts: "Saturation") -> None:
     """Print the layers with the most saturated values, and which clip more than at calibration."""
     deviating = counts.deviating
     if not report.quiet:
-        report.text(f"\nsaturated values, over {_count(counts.images, 'image')}")
+        report.text(f"\nsaturated values, over {_format_count(counts.images, 'image')}")
         report.table(
             ("layer", "share", "worst image", "at calibration", "images above", ""),
-            [_row(layer, layer in deviating) for layer in _listed(counts)],
+            [_build_row(layer, layer in deviating) for layer in _choose_layers(counts)],
         )
     if deviating:
-        report.notice(_deviation(counts, deviating))
+        report.notice(_describe_deviation(counts, deviating))
     elif not counts.can_deviate:
-        report.notice(_not_comparable(counts))
+        report.notice(_explain_no_comparison(counts))
     elif not report.quiet:
         report.text("no layer clips more than chance explains beside the calibration's images")
     if not report.quiet:
@@ -96,20 +96,20 @@ def tell(report: Report, counts: "Saturation") -> None:
         )
 
 
-def _deviation(counts: "Saturation", deviating: "Sequence[LayerSaturation]") -> str:
+def _describe_deviation(counts: "Saturation", deviating: "Sequence[LayerSaturation]") -> str:
     first = deviating[0]
     assert first.usual is not None
     return (
         f"more values clip than on the calibration's images, in {len(deviating)} of"
-        f" {_count(len(counts.compared), 'layer')}: in {first.above:,} of"
-        f" {_count(counts.images, 'image')} `{first.name}` has a larger share of saturated values"
-        f" than in each of the calibration's {_count(first.usual.images, 'image')}. To find out"
+        f" {_format_count(len(counts.compared), 'layer')}: in {first.above:,} of"
+        f" {_format_count(counts.images, 'image')} `{first.name}` has a larger share of saturated values"
+        f" than in each of the calibration's {_format_count(first.usual.images, 'image')}. To find out"
         " what this costs, evaluate labelled images like these; to widen the ranges, calibrate"
         " again with such images among the others"
     )
 
 
-def _not_comparable(counts: "Saturation") -> str:
+def _explain_no_comparison(counts: "Saturation") -> str:
     if not counts.compared:
         return (
             "these counts are not compared with the calibration's: its file does not say them image"
@@ -117,13 +117,13 @@ def _not_comparable(counts: "Saturation") -> str:
         )
     reference = max(layer.usual.images for layer in counts.compared if layer.usual)
     return (
-        f"these counts are not compared with the calibration's: {_count(counts.images, 'image')}"
+        f"these counts are not compared with the calibration's: {_format_count(counts.images, 'image')}"
         f" beside {reference:,} of the calibration are too few for {len(counts.compared):,} layers."
         " Give more images"
     )
 
 
-def _count(number: int, noun: str) -> str:
+def _format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
@@ -131,7 +131,7 @@ def _count(number: int, noun: str) -> str:
 class SaturationReport:
     """What was counted on images whose accuracy cannot be measured.
 
-    `about` says what ran, `refusal` why nothing is known of their classes.
+    `about` says what ran, `refusal` refusal nothing is known of their classes.
     """
 
     about: dict[str, Any]
@@ -142,10 +142,10 @@ class SaturationReport:
 
     def print(self, report: Report) -> dict[str, Any]:
         """Print the counts, and return the document of them."""
-        why = self.refusal
-        label = f" ({why.label})" if why.label else ""
-        report.notice(f"accuracy is not measured on {self.path}: {why.message}{label}")
-        tell(report, self.counts)
+        refusal = self.refusal
+        label = f" ({refusal.label})" if refusal.label else ""
+        report.notice(f"accuracy is not measured on {self.path}: {refusal.message}{label}")
+        print_counts(report, self.counts)
         images = {"path": str(self.path), "digest": self.data.digest, "images": len(self.data)}
         counts = {"saturation": document(self.counts)}
         return counts | {**self.about, "data": images, "accuracy": None}
@@ -175,14 +175,14 @@ def document(counts: "Saturation") -> dict[str, Any]:
     }
 
 
-def _listed(counts: "Saturation") -> "list[LayerSaturation]":
+def _choose_layers(counts: "Saturation") -> "list[LayerSaturation]":
     layers = [layer for layer in counts.layers if layer.mean]
     deviating = {layer.name for layer in counts.deviating}
     # Those that deviate first, whatever their share.
     return sorted(layers, key=lambda layer: (layer.name not in deviating, -layer.mean))[:LISTED]
 
 
-def _row(layer: "LayerSaturation", deviates: bool) -> tuple[str, ...]:
+def _build_row(layer: "LayerSaturation", deviates: bool) -> tuple[str, ...]:
     known = "-" if layer.usual is None else f"{layer.usual.mean:.4%}"
     above = "-" if layer.above is None else f"{layer.above:,} of {len(layer.shares):,}"
     mark = "clips more" if deviates else ""

@@ -21,15 +21,15 @@ def judge(point: OperatingPoint, evaluated: Evaluated) -> JudgedPoint:
     """
     given = evaluated.given
     columns = threshold_columns(given, point.positive) if point.thresholds else ()
-    default = _default(evaluated)
-    checks = tuple(_check(point.target, evaluated, default, column) for column in columns)
-    notice = "; ".join(_sentence(check) for check in checks if check.reached is False)
+    default = _decide_by_default(evaluated)
+    checks = tuple(_check_threshold(point.target, evaluated, default, column) for column in columns)
+    notice = "; ".join(_describe_miss(check) for check in checks if check.reached is False)
     return JudgedPoint(
-        given.data.digest, len(given.data), _likelihood(point, evaluated), checks, notice
+        given.data.digest, len(given.data), _compute_log_losses(point, evaluated), checks, notice
     )
 
 
-def _default(evaluated: Evaluated) -> NDArray[np.bool_]:
+def _decide_by_default(evaluated: Evaluated) -> NDArray[np.bool_]:
     """Return which classes images are taken for without a threshold (images, classes)."""
     if evaluated.raw is None:
         return evaluated.taken
@@ -37,7 +37,7 @@ def _default(evaluated: Evaluated) -> NDArray[np.bool_]:
     return np.stack(rows)
 
 
-def _likelihood(point: OperatingPoint, evaluated: Evaluated) -> tuple[float, float] | None:
+def _compute_log_losses(point: OperatingPoint, evaluated: Evaluated) -> tuple[float, float] | None:
     given, raw = evaluated.given, evaluated.raw
     if raw is None or given.output.activation == "none":
         return None
@@ -49,7 +49,7 @@ def _likelihood(point: OperatingPoint, evaluated: Evaluated) -> tuple[float, flo
     return plain, fitted
 
 
-def _check(
+def _check_threshold(
     target: float | None, evaluated: Evaluated, default: NDArray[np.bool_], column: int
 ) -> ThresholdCheck:
     holds, taken = evaluated.given.holds[:, column], evaluated.taken[:, column]
@@ -71,7 +71,7 @@ def _check(
     )
 
 
-def _sentence(check: ThresholdCheck) -> str:
+def _describe_miss(check: ThresholdCheck) -> str:
     assert check.target is not None
     asked = f"a sensitivity of {check.target:g} for `{check.label}` was asked for and is not shown"
     if not check.positives:
@@ -83,7 +83,7 @@ def _sentence(check: ThresholdCheck) -> str:
     )
 
 
-def misses(point: OperatingPoint, judged: JudgedPoint, place: str) -> tuple[Diagnostic, ...]:
+def find_misses(point: OperatingPoint, judged: JudgedPoint, place: str) -> tuple[Diagnostic, ...]:
     """Return what does not hold on the images that judge, as warnings.
 
     Args:
@@ -91,21 +91,21 @@ def misses(point: OperatingPoint, judged: JudgedPoint, place: str) -> tuple[Diag
         judged: How it does.
         place: Where the images lie.
     """
-    return tuple(_misses(point, judged, place))
+    return tuple(_list_misses(point, judged, place))
 
 
-def _misses(point: OperatingPoint, judged: JudgedPoint, place: str) -> Iterator[Diagnostic]:
+def _list_misses(point: OperatingPoint, judged: JudgedPoint, place: str) -> Iterator[Diagnostic]:
     where = whole_file(place)
     for check in judged.thresholds:
         if check.reached is False:
-            message, help = _sentence(check), _needed(check)
+            message, help = _describe_miss(check), _advise(check)
             yield Diagnostic("W0681", message, where, help=help, severity="warning")
         if _is_worse(check):
             yield Diagnostic(
                 "W0682",
                 f"the threshold for `{check.label}` does worse on these images than none",
                 where,
-                label=_figures(check),
+                label=_format_figures(check),
                 help="fit to more images that are drawn as these, or build again to remove it",
                 severity="warning",
             )
@@ -130,18 +130,18 @@ def _is_worse(check: ThresholdCheck) -> bool:
     return fitted < default
 
 
-def _figures(check: ThresholdCheck) -> str:
-    fitted = _shares(check, check.detected, check.rejected)
-    return f"{fitted}; without it {_shares(check, check.default_detected, check.default_rejected)}"
+def _format_figures(check: ThresholdCheck) -> str:
+    fitted = _format_shares(check, check.detected, check.rejected)
+    return f"{fitted}; without it {_format_shares(check, check.default_detected, check.default_rejected)}"
 
 
-def _shares(check: ThresholdCheck, detected: int, rejected: int) -> str:
+def _format_shares(check: ThresholdCheck, detected: int, rejected: int) -> str:
     sensitivity = f"{detected / check.positives:.4f}" if check.positives else "unknown"
     specificity = f"{rejected / check.negatives:.4f}" if check.negatives else "unknown"
     return f"sensitivity {sensitivity}, specificity {specificity}"
 
 
-def _needed(check: ThresholdCheck) -> str:
+def _advise(check: ThresholdCheck) -> str:
     assert check.target is not None
     missed = check.positives - check.detected
     least = sensitivity_bound.images_needed(check.target, 0)
@@ -159,4 +159,4 @@ def describe(checks: Sequence[ThresholdCheck]) -> Iterator[str]:
     """Yield a line for each threshold: what it gives on the images that judge."""
     for check in checks:
         target = "" if check.target is None else f", {check.target:g} asked for"
-        yield f"`{check.label}`: {_figures(check)}{target}"
+        yield f"`{check.label}`: {_format_figures(check)}{target}"

@@ -139,7 +139,7 @@ def _tables(program: Program, version: str) -> Iterator[str]:
     yield ""
     yield "/* What is fitted: `tcc eval --fit` writes it here, in the libraries and the program."
     yield " * It is volatile so that no compiler computes with what stands here. */"
-    values = ", ".join(f"{each!r}" for each in operating_point.unfitted(program))
+    values = ", ".join(f"{number!r}" for number in operating_point.unfitted(program))
     count = len(operating_point.unfitted(program))
     yield f"static const volatile struct {{ char mark[32]; double values[{count}]; }} fitted = {{"
     yield f"    /* mark */, {{{values}}},"
