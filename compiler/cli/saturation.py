@@ -78,7 +78,7 @@ def print_counts(report: Report, counts: "Saturation") -> None:
     """Print the layers with the most saturated values, and which clip more than at calibration."""
     deviating = counts.deviating
     if not report.quiet:
-        report.text(f"\nsaturated values, over {_format_count(counts.images, 'image')}")
+        report.text(f"\nsaturated values, over {_count(counts.images, 'image')}")
         report.table(
             ("layer", "share", "worst image", "at calibration", "images above", ""),
             [_build_row(layer, layer in deviating) for layer in _choose_layers(counts)],
@@ -101,9 +101,9 @@ def _describe_deviation(counts: "Saturation", deviating: "Sequence[LayerSaturati
     assert first.usual is not None
     return (
         f"more values clip than on the calibration's images, in {len(deviating)} of"
-        f" {_format_count(len(counts.compared), 'layer')}: in {first.above:,} of"
-        f" {_format_count(counts.images, 'image')} `{first.name}` has a larger share of saturated values"
-        f" than in each of the calibration's {_format_count(first.usual.images, 'image')}. To find out"
+        f" {_count(len(counts.compared), 'layer')}: in {first.above:,} of"
+        f" {_count(counts.images, 'image')} `{first.name}` has a larger share of saturated values"
+        f" than in each of the calibration's {_count(first.usual.images, 'image')}. To find out"
         " what this costs, evaluate labelled images like these; to widen the ranges, calibrate"
         " again with such images among the others"
     )
@@ -117,13 +117,13 @@ def _explain_no_comparison(counts: "Saturation") -> str:
         )
     reference = max(layer.usual.images for layer in counts.compared if layer.usual)
     return (
-        f"these counts are not compared with the calibration's: {_format_count(counts.images, 'image')}"
+        f"these counts are not compared with the calibration's: {_count(counts.images, 'image')}"
         f" beside {reference:,} of the calibration are too few for {len(counts.compared):,} layers."
         " Give more images"
     )
 
 
-def _format_count(number: int, noun: str) -> str:
+def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 

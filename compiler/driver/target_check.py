@@ -132,7 +132,8 @@ def _is_worse(check: ThresholdCheck) -> bool:
 
 def _format_figures(check: ThresholdCheck) -> str:
     fitted = _format_shares(check, check.detected, check.rejected)
-    return f"{fitted}; without it {_format_shares(check, check.default_detected, check.default_rejected)}"
+    default = _format_shares(check, check.default_detected, check.default_rejected)
+    return f"{fitted}; without it {default}"
 
 
 def _format_shares(check: ThresholdCheck, detected: int, rejected: int) -> str:
