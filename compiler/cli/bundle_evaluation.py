@@ -77,7 +77,8 @@ def _start_points(bundle: "Bundle", request: EvaluationRequest) -> "tuple[Operat
         return bundle.manifest.operating_points
     if request.fit:
         raise fail("E0601", "--fit and --carry exclude each other", typed("--carry"))
-    return fitting.carried(bundle, devices.load(request.carry)[0])
+    policy = devices.signature_policy(any_key=request.trust)
+    return fitting.carried(bundle, devices.load(request.carry, policy)[0])
 
 
 def _judge(

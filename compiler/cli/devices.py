@@ -20,6 +20,7 @@ from tcc.compiler.support.diagnostics import (
 if TYPE_CHECKING:
     from tcc.backends.installed import InstalledBackend
     from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.bundle.signature_check import SignaturePolicy
 
 
 def every() -> tuple[Device, ...]:
@@ -85,15 +86,38 @@ def precision(target: str, name: str) -> Precision | None:
     return next((found for each in targets if (found := each.precision(name))), None)
 
 
-def load(folder: Path) -> "tuple[Bundle, Device]":
-    """Return the bundle in a folder, checked, and the target that runs it.
+def signature_policy(key: Path | None = None, *, any_key: bool = False) -> "SignaturePolicy":
+    """Return which signatures a command takes of bundles.
+
+    Args:
+        key: The public key of who is to have signed them, if anybody is.
+        any_key: Whether the user takes signatures whose key is not known.
 
     Raises:
-        UserError: It is no whole bundle, or of a target (E0605) or precision (E0606) unknown.
+        UserError: There is a project file that is wrong, or of others.
+    """
+    from tcc.compiler.bundle.signature_check import SignaturePolicy
+    from tcc.compiler.support import project_file
+
+    project = project_file.find(Path())
+    required_by = str(project.path) if project.require_signature else ""
+    return SignaturePolicy(key, any_key, required_by)
+
+
+def load(folder: Path, policy: "SignaturePolicy | None") -> "tuple[Bundle, Device]":
+    """Return the bundle in a folder, checked, and the target that runs it.
+
+    Args:
+        folder: The bundle.
+        policy: Which signatures are taken; None for who signs it again.
+
+    Raises:
+        UserError: It is no whole bundle, its signature does not hold, or it is of a target (E0605)
+            or precision (E0606) unknown.
     """
     from tcc.compiler.bundle import bundle_folder
 
-    found = bundle_folder.read(folder, precision)
+    found = bundle_folder.read(folder, precision, policy)
     at = whole_file(str(folder / "manifest.json"))
     device = find(found.manifest.target, at)
     device.precision(found.manifest.precision, at)

@@ -46,12 +46,14 @@ if TYPE_CHECKING:
 class Device:
     """A target and its backend; what the backend cannot do, it refuses.
 
-    `distribution` is the name and version of the other distribution that brings the target.
+    `distribution` is the name and version of the other distribution that brings the target;
+    `simulated_file` the file of a package that runs in place of what a maker's tool makes of it.
     """
 
     backend: Backend
     target: Target
     distribution: tuple[str, str] | None = None
+    simulated_file: str = ""
 
     @property
     def name(self) -> str:

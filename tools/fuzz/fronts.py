@@ -1,12 +1,17 @@
 """The fronts there are, in the order in which they are tried. To add one: its file, and a word."""
 
 from bundles import BUNDLES
+from caches import CACHES
 from case import Front
 from checkpoints import CHECKPOINTS
 from foreign import ONNX
 from images import IMAGES
 from kills import KILLS
 from programs import PROGRAMS
+from projects import PROJECTS
+from signatures import SIGNATURES
 from specs import SPECS
 
-FRONTS: tuple[Front, ...] = (SPECS, PROGRAMS, ONNX, IMAGES, CHECKPOINTS, BUNDLES, KILLS)
+FRONTS: tuple[Front, ...] = (
+    SPECS, PROGRAMS, ONNX, IMAGES, CHECKPOINTS, BUNDLES, SIGNATURES, PROJECTS, CACHES, KILLS,
+)  # fmt: skip
