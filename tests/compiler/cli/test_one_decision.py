@@ -101,6 +101,26 @@ def test_the_fitted_program_runs_without_being_vouched_for_and_verifies(tcc, hom
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("change", [{"temperature": 2.5}, {"thresholds": [0.125]}, None])
+def test_a_manifest_that_says_otherwise_than_its_libraries_does_not_verify(
+    tcc, home, fitted, change
+):
+    from tcc.compiler.support.sealed_json import seal
+
+    path = fitted[0] / "manifest.json"
+    about = json.loads(path.read_text())
+    points = about["operating_points"]
+    about["operating_points"] = [points[0] | change] if change else []
+    about["seal"] = seal(about)
+    path.write_text(json.dumps(about))
+    found = tcc("verify", fitted[0])
+    assert found.code == 2
+    for name in ("libtiny.a", "libtiny.so", "tiny-run"):
+        assert f"model/{name}" in found.err
+    assert "error[E0622]: this file reads outputs by another temperature or thresholds" in found.err
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not CC, reason="needs a C compiler")
 def test_a_program_linked_as_the_readme_says_decides_by_what_is_fitted(tcc, home, fitted):
     bundle, _ = fitted
