@@ -12,6 +12,7 @@ from tcc.compiler.cli import (
     built_bundles,
     built_integers,
     failures,
+    option_needs,
     target_bundles,
     tool_report,
 )
@@ -39,6 +40,7 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.int8_build import (
+    AllowFew,
     CalibrationOption,
     Int8Build,
     Int8Options,
@@ -48,6 +50,7 @@ from tcc.compiler.cli.int8_build import (
     MinCosine,
     Mixed,
 )
+from tcc.compiler.cli.option_facts import INT8_TARGET, PACKAGE_TARGET, RUNNABLE_TARGET
 from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
 from tcc.compiler.cli.report import Report, complain
 from tcc.compiler.cli.run_splits import SplitOption
@@ -58,6 +61,7 @@ from tcc.compiler.cli.weights_and_images import (
     SeedOption,
     WeightsOption,
     choose_folder,
+    note_digest,
     take,
     weights_file,
 )
@@ -94,6 +98,7 @@ def build(
     min_correlation: MinCorrelation = None,
     max_error: MaxError = None,
     mixed: Mixed = False,
+    allow_few: AllowFew = False,
     settings: Settings = None,
     strict: Strict = False,
     output: Out = None,
@@ -123,7 +128,7 @@ def build(
     report = Report(json, quiet, verbose)
     asked = Int8Options(
         calibration, data, method, guard, (min_cosine, max_drop, min_correlation, max_error),
-        mixed, split, min_images, agree, probes, include_images,
+        mixed, split, min_images, agree, probes, include_images, allow_few,
     )  # fmt: skip
     with report.stages() as stages:
         stages("spec", 0, 1)
@@ -136,7 +141,7 @@ def build(
         plans = _plans(chosen, target, precision, tool=tool)
         passing = PassOptions(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
-        asked.check(kinds := [plan.precision for plan in plans])
+        _require_targets(plans)
         # All that can be refused is refused before calibration, which may take minutes.
         _placed(chosen, plans, folder)
         told = _told_of_makers(chosen, plans, passing)
@@ -144,8 +149,10 @@ def build(
         given = take(report, chosen, weights, seed)
         stored = _stored(chosen, given, passing, report, usable=cached)
         lies = weights_file(chosen, weights, seed)
+        note_digest(report, lies)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
-        ends = {kind.real_ends for kind in kinds if kind.calibrated}
+        built_integers.require_images(work, plans)
+        ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
         whole = built_integers.integers(work, ends) if ends else None
         targets = target_bundles.planned(work, plans, whole)
         check = _check(work, whole, targets, replaying=replay, page=report_page)
@@ -157,6 +164,18 @@ def build(
         agreement_table.say(report, told_of)
     report.document(built_bundles.document(written, stages, told_of))
     _judge(written)
+
+
+def _require_targets(plans: "Sequence[Plan]") -> None:
+    """Refuse typed options that none of the targets has a use for (E0601)."""
+    devices = [plan.device for plan in plans]
+    option_needs.require(
+        {
+            INT8_TARGET: any(plan.precision.calibrated for plan in plans),
+            PACKAGE_TARGET: any(device.packager for device in devices),
+            RUNNABLE_TARGET: any(device.target.runs for device in devices),
+        }
+    )
 
 
 def _stored(

@@ -7,19 +7,21 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import quality_table
+from tcc.compiler.cli import option_needs, quality_table
 from tcc.compiler.cli.calibrate import known_method
 from tcc.compiler.cli.int8_build import Int8Build
+from tcc.compiler.cli.option_facts import FRESH_CALIBRATION, JUDGED_BUILD, READ_IMAGES
 from tcc.compiler.cli.report import table
 from tcc.compiler.reference.accuracy_floor import loss
 from tcc.compiler.support import regular_files
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle.manifest import Calibrated
+    from tcc.compiler.bundle.manifest import Calibrated, Measured
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.build_plan import Int8Program
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.stored_stages import Said
+    from tcc.compiler.ir.device import Plan
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.quant.program.measured_program import MeasuredProgram
     from tcc.compiler.zoo.trained import TrainedNetwork
@@ -90,17 +92,19 @@ class _Making:
         from tcc.compiler.frontend.accuracy_bounds import Accuracy
 
         asked = self.work.asked
-        least = required_accuracy.floor(self.work.chosen.spec, Accuracy(*asked.bounds))
+        floor = required_accuracy.floor(
+            self.work.chosen.spec, Accuracy(*asked.bounds), allow_few=asked.allow_few
+        )
         own: list[Said] = []
 
-        def tell(made: "MeasuredProgram", where: str) -> None:
-            own.extend(_told(made, where, least.cosine))
+        def report_program(program: "MeasuredProgram", measured: "Measured") -> None:
+            own.extend(_describe_comparison(program, measured, floor.cosine))
             self.say(own)
 
         ready = self.ready  # before the calibration, whose stages come after the passes
         found = int8_program.integers(
-            ready, self.source, least, {real},
-            mixed=asked.mixed, progress=self.work.stages, tell=tell,
+            ready, self.source, floor, {real},
+            mixed=asked.mixed, progress=self.work.stages, report=report_program,
         )  # fmt: skip
         if found[real].calibrated.measured is None:
             text = "nothing is known of how near these integers are to the floats"
@@ -151,6 +155,22 @@ def integers(work: Int8Build, ends: Collection[bool]) -> BuiltIntegers:
     return BuiltIntegers(programs, keys, stored)
 
 
+def require_images(work: Int8Build, plans: "Iterable[Plan]") -> None:
+    """Refuse typed options that need images where this build reads none (E0601)."""
+    integers = any(plan.precision.calibrated for plan in plans)
+    calibrates = work.asked.calibration is None
+    shipped = calibrates and _shipped(work) is not None
+    has_images = work.asked.data is not None or work.chosen.project.data is not None
+    reads = integers and (has_images if not calibrates else not shipped)
+    option_needs.require(
+        {
+            FRESH_CALIBRATION: calibrates and not shipped,
+            JUDGED_BUILD: calibrates or has_images,
+            READ_IMAGES: bool(work.asked.agree) or reads,
+        }
+    )
+
+
 def _given(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
     """Return all that shapes integers beside network and weights, as plain data."""
     asked, network = work.asked, _shipped(work)
@@ -160,6 +180,7 @@ def _given(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
         "shipped": network and network.name,
         "bounds": asked.bounds,
         "mixed": asked.mixed,
+        "few": asked.allow_few,
         "probes": asked.probes,
     }
 
@@ -244,25 +265,31 @@ def _shipped(work: Int8Build) -> "TrainedNetwork | None":
     return chosen.trained if as_shipped and not other else None
 
 
-def _told(made: "MeasuredProgram", where: str, least: float | None) -> "Iterator[Said]":
+def _describe_comparison(
+    program: "MeasuredProgram", measured: "Measured", least_cosine: float | None
+) -> "Iterator[Said]":
     """Yield what there is to say of how integers compare with floats, and where they lose most."""
-    comparison, found = made.comparison, made.comparison.quality
-    yield "note", f"integers against floats over {quality_table.over(found, where)}"
-    for step in made.steps:
+    comparison, quality = program.comparison, program.comparison.quality
+    yield "note", f"integers against floats over {quality_table.over(quality, measured.where)}"
+    for step in program.steps:
         yield (
             "note",
             f"in float: {step.name} and what reads it: loss {loss(step.quality):.1e},"
             f" {step.macs:.1%} of the products",
         )
-    for line in quality_table.unknown(found):
+    for line in quality_table.unknown(quality):
         yield "warning", line
-    for line in quality_table.lines(found):
+    for line in quality_table.lines(quality):
         yield "short", f"  {line}"
-    for line in quality_table.margins(quality_table.changed(found)):
+    for line in quality_table.format_bounds(measured.bounds):
         yield "short", f"  {line}"
-    outputs = [(name, one.kind, *quality_table.cells(one)) for name, one in found.items()]
+    for line in quality_table.margins(quality_table.changed(quality)):
+        yield "short", f"  {line}"
+    outputs = [
+        (name, output.kind, *quality_table.cells(output)) for name, output in quality.items()
+    ]
     yield "full", "\n".join(table(("output", "kind", *quality_table.COLUMNS), outputs))
-    for line in quality_table.margins(found):
+    for line in quality_table.margins(quality):
         yield "full", line
     rows = [
         (layer.name, layer.op, f"{layer.cosine:.6f}", f"{layer.snr:.1f}", f"{layer.error:.1f}",
@@ -271,6 +298,6 @@ def _told(made: "MeasuredProgram", where: str, least: float | None) -> "Iterator
     ]  # fmt: skip
     columns = ("layer", "op", "cosine", "SNR dB", "steps off", "saturated")
     yield "full", "\n".join(table(columns, rows))
-    if quality_table.idle(found, least):
+    if quality_table.idle(quality, least_cosine):
         text = "a least cosine says nothing of an output of one value: bound its correlation"
         yield "warning", text

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.cli import evaluation_images, run_splits, trusted_bundle
-from tcc.compiler.cli.common_options import typed
 from tcc.compiler.cli.evaluation_images import EvaluationRequest, ImageWish
 from tcc.compiler.cli.evaluation_report import EvaluationReport
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.saturation import SaturationReport
-from tcc.compiler.support.diagnostics import UserError, fail
+from tcc.compiler.support.diagnostics import UserError
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -44,7 +43,6 @@ def evaluate_bundle(
     """
     from tcc.compiler.driver import saturation
 
-    _refuse_spec_options(request)
     bundle, device = trusted_bundle.load(folder, trust=request.trust)
     about = bundle.manifest
     if about.weights.notice:
@@ -75,8 +73,6 @@ def _start_points(bundle: "Bundle", request: EvaluationRequest) -> "tuple[Operat
 
     if not request.carry:
         return bundle.manifest.operating_points
-    if request.fit:
-        raise fail("E0601", "--fit and --carry exclude each other", typed("--carry"))
     policy = devices.signature_policy(any_key=request.trust)
     return fitting.carried(bundle, devices.load(request.carry, policy)[0])
 
@@ -172,16 +168,3 @@ def _warn_seen(report: Report, given: "LabelledImages", point: "OperatingPoint |
             f"the images in {given.path} are those that temperature and thresholds were fitted "
             "to: what follows is too good. Judge by others"
         )
-
-
-def _refuse_spec_options(request: EvaluationRequest) -> None:
-    """Refuse options that a bundle has settled (E0601)."""
-    given = {
-        "--weights": request.weights,
-        "--seed": request.seed,
-        "--set": request.settings or None,
-        "--calibration": request.calibration,
-    }
-    for name, value in given.items():
-        if value is not None:
-            raise fail("E0601", f"{name} is for specs, and this is a bundle", typed(name))

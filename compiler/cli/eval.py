@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import run_splits
+from tcc.compiler.cli import option_needs, run_splits
 from tcc.compiler.cli.bundle_evaluation import evaluate_bundle
 from tcc.compiler.cli.common_options import (
     Json,
@@ -14,7 +14,6 @@ from tcc.compiler.cli.common_options import (
     Strict,
     Verbose,
     spec_names,
-    typed,
 )
 from tcc.compiler.cli.evaluation_comparison import print_all
 from tcc.compiler.cli.evaluation_images import EvaluationRequest
@@ -31,16 +30,18 @@ from tcc.compiler.cli.evaluation_options import (
 )
 from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling
 from tcc.compiler.cli.evaluation_tables import print_one
+from tcc.compiler.cli.option_facts import BUNDLES, ONE_NETWORK, SOME_BUNDLE, SPEC_OR_FITTED, SPECS
 from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.run_splits import SideOption, SplitOption
-from tcc.compiler.cli.saturation import SaturationReport, check_options
+from tcc.compiler.cli.saturation import SaturationReport
 from tcc.compiler.cli.show_bundle import bundle_folder
 from tcc.compiler.cli.spec_evaluation import evaluate_spec
 from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
-from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tcc.compiler.driver.fitting import Criterion
 
 Networks = Annotated[
@@ -91,21 +92,18 @@ def evaluate(
         calibration, trust, bootstrap,
     )  # fmt: skip
     names: Sequence[str | None] = networks or (None,)
-    check_options(len(names), saturation, calibration)
-    if len(names) > 1 and (weights or carry):
-        option = "--weights" if weights else "--carry"
-        raise fail("E0601", f"{option} is for one network, and these are several", typed(option))
+    folders = [bundle_folder(name) for name in names]
+    _require_networks(folders, request)
     found: list[EvaluationReport | SaturationReport] = []
     with report.stages() as stages:
-        for name in names:
+        for name, folder in zip(names, folders, strict=True):
             stages("spec", 0, 1)
-            folder = bundle_folder(name)
             found.append(evaluate_bundle(report, stages, folder, request) if folder
                          else evaluate_spec(report, stages, name, request))  # fmt: skip
         stages.end()
     drawn = Resampling(bootstrap, bootstrap_seed)
     seconds = {"seconds": stages.seconds}
-    if isinstance(first := found[0], SaturationReport):  # of one network, as `check_options` has it
+    if isinstance(first := found[0], SaturationReport):  # of one network, as `option_facts` has it
         report.document(first.print(report) | seconds)
         return
     measured = [each for each in found if isinstance(each, EvaluationReport)]
@@ -115,12 +113,26 @@ def evaluate(
         report.document(print_all(report, measured, drawn) | seconds)
 
 
+def _require_networks(folders: "Sequence[Path | None]", request: EvaluationRequest) -> None:
+    """Refuse typed options that these specs and bundles have no use for (E0601)."""
+    bundles = [folder is not None for folder in folders]
+    fits = not all(bundles) or request.fit is not None or request.carry is not None
+    if request.strict and not fits:
+        from tcc.compiler.bundle import bundle_folder as bundles_on_disk
+
+        fits = any(bundles_on_disk.stated(folder).operating_points for folder in folders if folder)
+    option_needs.require(
+        {
+            SPECS: not any(bundles),
+            BUNDLES: all(bundles),
+            SPEC_OR_FITTED: fits,
+            SOME_BUNDLE: any(bundles),
+            ONE_NETWORK: len(bundles) == 1,
+        }
+    )
+
+
 def _criterion(fit: bool, positive: str | None, sensitivity: float | None) -> "Criterion | None":
     from tcc.compiler.driver.fitting import Criterion
 
-    if fit:
-        return Criterion(positive, sensitivity)
-    for option, value in (("--positive", positive), ("--sensitivity", sensitivity)):
-        if value is not None:
-            raise fail("E0601", f"{option} goes with --fit", typed(option))
-    return None
+    return Criterion(positive, sensitivity) if fit else None

@@ -1,13 +1,13 @@
 """`tcc eval` of a spec: in floats, by the reference executor."""
 
 from tcc.compiler.cli import evaluation_images, run_splits
-from tcc.compiler.cli.common_options import choose, typed
+from tcc.compiler.cli.common_options import choose
 from tcc.compiler.cli.evaluation_images import EvaluationRequest, ImageWish
 from tcc.compiler.cli.evaluation_report import EvaluationReport
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.saturation import SaturationReport, of_spec
 from tcc.compiler.cli.weights_and_images import take, weights_file
-from tcc.compiler.support.diagnostics import UserError, fail
+from tcc.compiler.support.diagnostics import UserError
 
 
 def evaluate_spec(
@@ -24,10 +24,6 @@ def evaluate_spec(
     from tcc.compiler.ir.precision import FP32
     from tcc.compiler.reference import float_program
 
-    for option, value in (("--fit", request.fit), ("--carry", request.carry)):
-        if value is not None:
-            message = f"{option} stores what it finds in a bundle, and this is a spec"
-            raise fail("E0601", message, typed(option), help="build it first")
     chosen = choose(name, request.settings, request.strict)
     weights = take(report, chosen, request.weights, request.seed)
     spec = chosen.spec

@@ -5,11 +5,12 @@ has it, around a hole the other way. Pixels that share a corner alone are two re
 """
 
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from tcc.compiler.slides import libraries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +23,7 @@ STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 def polygons(inside: "NDArray[np.bool_]") -> list[list[Ring]]:
     """Return the regions of a raster: each its outer ring and those of its holes, in pixels."""
-    ndimage: Any = import_module("scipy.ndimage")
+    ndimage: Any = libraries.load("scipy.ndimage")
     labels, count = ndimage.label(inside)
     outer: list[list[Ring]] = [[] for _ in range(count)]
     holes: list[list[Ring]] = [[] for _ in range(count)]

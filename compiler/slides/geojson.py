@@ -99,8 +99,8 @@ def _polygons(path: Path, found: Any) -> Iterator[tuple[str, list[Any]]]:
         parts = geometry.get("coordinates") if isinstance(geometry, dict) else None
         kind = geometry.get("type") if isinstance(geometry, dict) else None
         if kind not in ("Polygon", "MultiPolygon") or not isinstance(parts, list):
-            what = f"it is of type {str(kind)[:40]!r}" if kind else "it has no geometry"
-            raise _wrong(path, f"feature {number} is no polygon: {what}")
+            reason = f"it is of type `{str(kind)[:40]}`" if kind else "it has no geometry"
+            raise _wrong(path, f"feature {number} is no polygon: {reason}")
         for polygon in [parts] if kind == "Polygon" else parts:
             if not isinstance(polygon, list) or not polygon:
                 raise _wrong(path, f"feature {number} has a polygon without rings")

@@ -7,17 +7,14 @@ whose bytes are damaged so that its decoder does not notice has wrong pixels, he
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from tcc.compiler.data import images
-from tcc.compiler.slides import slide_properties
+from tcc.compiler.slides import libraries, slide_properties
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -181,12 +178,10 @@ def check_there(path: Path) -> None:
 
 
 def _open(path: Path, mpp: float | None, what: str) -> Slide:
-    for name in ("openslide", "tifffile", "scipy"):
-        if find_spec(name) is None:
-            raise MissingTool(Tool(_PACKAGES[name], "read slides", None))
+    libraries.require(*libraries.PACKAGES)
     check_there(path)
     where = whole_file(str(path))
-    library: Any = import_module("openslide")
+    library: Any = libraries.load("openslide")
     try:
         if library.OpenSlide.detect_format(str(path)) is None:
             slide_properties.check_whole(path, what)
@@ -206,9 +201,6 @@ def _open(path: Path, mpp: float | None, what: str) -> Slide:
     levels = tuple(SlideLevel(width, height, float(scale)) for (width, height), scale in sizes)
     found = mpp or slide_properties.mpp(file.properties)
     return Slide(path, levels, found, source)
-
-
-_PACKAGES = {"openslide": "openslide-python", "tifffile": "tifffile", "scipy": "scipy"}
 
 
 def _plain(path: Path, mpp: float | None) -> Slide:

@@ -128,9 +128,9 @@ def test_what_an_archive_cannot_be(tcc, bundle, archive, home):
     assert "two slides are called b" in tcc("slide", "run", bundle, "scans", *WORDS).err
     (archive / "b.svs").unlink()
     done = tcc("slide", "run", bundle, "scans", *WORDS, "--mask", "mask.png")
-    assert "--mask is for one slide" in done.err
+    assert "`--mask` has no effect: it is for one slide" in done.err
     done = tcc("slide", "run", bundle, "scans", *WORDS, "--dask", "local", "--slurm", "cpu")
-    assert "exclude each other" in done.err
+    assert "`--slurm` has no effect: `--dask` says where slides run" in done.err
     assert not (home / "slides").exists()
 
 

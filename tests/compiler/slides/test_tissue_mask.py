@@ -220,7 +220,7 @@ RING = [[0, 0], [40, 0], [40, 40], [0, 0]]
     [
         ("", "E1306", "Expecting value"),
         ("[" * 100_000, "E1306", ""),
-        ('{"type": "Point", "coordinates": [1, 2]}', "E1306", "it is of type 'Point'"),
+        ('{"type": "Point", "coordinates": [1, 2]}', "E1306", "it is of type `Point`"),
         ("[3]", "E1306", "it has no geometry"),
         (json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}), "E1306", "polygon 1"),
         (json.dumps({"type": "Polygon", "coordinates": [[[0, "0"]] * 4]}), "E1306", "polygon 1"),
