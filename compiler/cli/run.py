@@ -60,8 +60,8 @@ def run(
     found, device = trusted_bundle.load(bundle, trust=trust, isa=isa)
     artifact_runs.check_images(found)
     about = found.manifest
-    if about.weights.notice:
-        report.notice(about.weights.notice)
+    for notice in about.notices:
+        report.notice(notice)
     paths = _expanded(report, images)
     listed = []
     with report.stages() as stages:

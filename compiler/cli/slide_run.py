@@ -161,8 +161,8 @@ def _judged(
 
     found, device = trusted_bundle.load(bundle, trust=trust)
     artifact_runs.check_images(found)
-    if found.manifest.weights.notice:
-        report.notice(found.manifest.weights.notice)
+    for notice in found.manifest.notices:
+        report.notice(notice)
     judged = tumour_classes.rule(found.manifest, tumour, threshold, str(bundle))
     if not judged.said:
         report.note(f"tumour by its label: {', '.join(judged.labels[n] for n in judged.classes)}")

@@ -167,7 +167,7 @@ def _evaluated(
             # To argmax NaN is the largest: the image would be taken for that class in silence.
             if not np.isfinite(values).all():
                 raise _not_finite(given, place)
-            taken[place] = _taken(given, values, point)
+            taken[place] = taken_classes(given, values, point)
             inputs.append(digest)
             if raw is not None:
                 raw[place] = values
@@ -179,10 +179,10 @@ def _evaluated(
     return Evaluated(given, taken, raw, tuple(inputs))
 
 
-def _taken(
+def taken_classes(
     given: LabelledImages, values: NDArray[np.float32], point: OperatingPoint | None
 ) -> NDArray[np.bool_]:
-    """Return which classes an image is taken for."""
+    """Return which classes an image is taken for (classes,), of its raw outputs (values,)."""
     output, row = given.output, values[None]
     if given.single:
         yes = decision_rule.decided(row, point)[0]

@@ -145,7 +145,7 @@ def _job(result: SlideResult) -> dict[str, Any]:
             "target": about.target,
             "precision": about.precision,
             "weights": about.weights.digest,
-            "notice": about.weights.notice,
+            "notice": "; ".join(about.notices),
         },
         "grid": {
             "rows": grid.shape[0],
