@@ -132,7 +132,7 @@ def run(
     from tcc.compiler.slides import libraries
 
     report = Report(json, quiet, verbose)
-    # Here, where it is told as what it is: processes and machines that run slides have what this has.
+    # Here, where it is told as what it is: what runs slides elsewhere has the same packages.
     libraries.require(*libraries.PACKAGES)
     place = task_options.place(out / ".tcc-slides", dask, slurm, workers)
     archive = archives.listed(slides, out)
