@@ -203,15 +203,18 @@ def found_mask(
 
     Raises:
         UserError: The slide is damaged (E1302), has no resolution (E1301), or the file is no mask
-            of it (E1306, E1307).
+            of it (E1306, E1307), or outlines are too many (E1323 to E1325).
     """
     from tcc.compiler.slides import mask_files, slide_file, tissue_mask
 
     mpp = slide_file.resolution(slide)
     if wish.file:
         side = tissue_mask.side_for(slide, mpp, wish.choices.mpp)
-        return mask_files.read(wish.file, slide, side), None
+        mask = mask_files.read(wish.file, slide, side)
+        mask_files.check_outlines(wish.file, mask)
+        return mask, None
     found = tissue_mask.find(slide, mpp, wish.choices, stages)
+    mask_files.check_outlines(slide.path, found.mask)
     if found.lost > tissue_mask.MUCH and wish.choices.rule == "paper":
         share = f"{found.lost:.0%}"
         report.notice(

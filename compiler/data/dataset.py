@@ -205,8 +205,9 @@ def class_index(label: str, by_name: Mapping[str, int]) -> int | None:
     """Return the class that a label names, by the classes' names in small letters; None if none."""
     if label.casefold() in by_name:
         return by_name[label.casefold()]
-    # Python makes no number of thousands of digits, which a file's label may have.
-    number = int(label) if label.isdecimal() and len(label) < 10 else None
+    # Digits of one script: another file's label of Arabic ones is a name. Python makes no number of
+    # thousands of digits.
+    number = int(label) if label.isascii() and label.isdecimal() and len(label) < 10 else None
     return number if number is not None and number < max(len(by_name), 1 << 20) else None
 
 
