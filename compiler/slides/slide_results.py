@@ -48,13 +48,15 @@ TUMOUR, NORMAL, TISSUE = (200, 0, 0), (0, 150, 60), (150, 150, 150)
 class SlideResult:
     """Raw outputs (rows, columns, classes) of a job's patches, NaN where nothing was classified.
 
-    `picture` is the slide made small, as `slide_pictures.small` returns it.
+    `picture` is the slide made small, as `slide_pictures.small` returns it; `tissue_rule` is what
+    the mask was found by, or `file`.
     """
 
     job: SlideJob
     rule: TumourRule
     mask: TissueMask
     picture: SlidePicture
+    tissue_rule: str
     raw: "NDArray[np.float32]"
 
     @property
@@ -146,6 +148,7 @@ def summary(
         positive_mm2=float(patch_grid.cell_areas(grid)[positive].sum() * mm2),
         mean_probability=float(np.mean(tumour[done])) if done.any() else None,
         highest_probability=float(np.max(tumour[done])) if done.any() else None,
+        tissue_rule=result.tissue_rule,
     )
 
 

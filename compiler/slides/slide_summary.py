@@ -3,9 +3,10 @@
 import json
 from dataclasses import dataclass, field
 from math import isclose
-from typing import Any
+from typing import Any, get_args
 
 from tcc.compiler.slides.patch_grid import MOST_PATCHES, PatchGrid
+from tcc.compiler.slides.tissue_mask import TissueRule
 from tcc.compiler.support import json_records, strict_json
 
 VERSION = 1
@@ -80,6 +81,10 @@ class SlideSummary:
     positive_mm2: float = field(metadata=_AREA)
     mean_probability: float | None = field(metadata=_SHARE)
     highest_probability: float | None = field(metadata=_SHARE)
+    tissue_rule: str | None = field(
+        default=None, metadata={"default": None, "enum": [*get_args(TissueRule), "file", None]}
+    )
+    """The rule that found the tissue, or `file`; None in results of before it was recorded."""
 
     @property
     def patch_grid(self) -> PatchGrid:

@@ -1,6 +1,7 @@
 """Tissue is found as the paper finds it, and masks can be edited."""
 
 import json
+from inspect import signature
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tcc.compiler.cli import slide_mask, slide_patches, slide_run
 from tcc.compiler.slides import (
     contours,
     drawn_areas,
@@ -79,7 +81,7 @@ PIXELS = drawn(512, 480, *AREAS)
 
 
 def test_tissue_is_what_all_three_masks_say(tmp_path):
-    steps, _ = found(write(tmp_path / "s.tif", PIXELS, levels=3))
+    steps, _ = found(write(tmp_path / "s.tif", PIXELS, levels=3), rule="paper")
     assert steps.mask.side == 8
     wanted = np.zeros((60, 64), bool)
     wanted[20:50, 10:30] = wanted[10:15, 50:55] = True
@@ -96,15 +98,24 @@ def test_tissue_is_what_all_three_masks_say(tmp_path):
 def test_each_mask_has_its_say(tmp_path, colour, step):
     """Beside tissue: what is darker than 50, brighter than 240, and grey."""
     pixels = drawn(512, 480, *AREAS, (300, 300, 400, 400, colour))
-    steps, _ = found(write(tmp_path / "s.tif", pixels))
+    steps, _ = found(write(tmp_path / "s.tif", pixels), rule="paper")
     assert not steps.masks[step][40:48, 40:48].any()
     assert not steps.mask.inside[40:48, 40:48].any()
     assert steps.mask.inside[20:50, 10:30].all()
 
 
+def test_options_begin_with_the_default_rule():
+    for command in (slide_mask.mask, slide_run.run, slide_patches.patches):
+        assert signature(command).parameters["rule"].default == tissue_mask.DEFAULT_RULE
+    assert TissueChoices().rule == tissue_mask.DEFAULT_RULE
+
+
 def test_pale_tissue_is_lost_by_the_papers_rule_and_that_is_known(tmp_path):
     path = write(tmp_path / "s.tif", drawn(512, 480, *AREAS, (300, 200, 500, 400, PINK)))
-    paper, wide = found(path)[0], found(path, rule="wide")[0]
+    paper, wide = found(path, rule="paper")[0], found(path, rule="wide")[0]
+    usual = found(path)[0]
+    assert usual.mask.inside[25:50, 38:62].all()
+    assert usual.lost == 0
     assert not paper.mask.inside[30, 40:60].any()
     assert wide.mask.inside[25:50, 38:62].all()
     assert wide.mask.inside[20:50, 10:30].all()
