@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler.data import images, npz
+from tcc.compiler.data import confined_images, images, npz
 from tcc.compiler.data.read_images import ReadImages, levels_of_file
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input
@@ -238,7 +238,7 @@ def of_files(files: Iterable[tuple[Path, str | None]]) -> DataSet:
             problems += error.diagnostics
             continue
         items.append(Item(hashlib.sha256(data).hexdigest(), file, label))
-        said.append((str(file), images.remarks(data)))
+        said.append((str(file), confined_images.collect_remarks(data)))
     if problems:
         raise UserError(tuple(problems[:MOST_LISTED]))
     return DataSet(_ordered(items), warnings=tuple(remarks(said)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler.data import images
+from tcc.compiler.data import confined_images
 from tcc.compiler.slides import contours, geojson, polygon_raster, tissue_mask
 from tcc.compiler.slides.contours import Ring
 from tcc.compiler.slides.drawn_areas import DrawnAreas
@@ -113,7 +113,7 @@ def within(areas: DrawnAreas, path: Path, slide: SlideExtent, side: int) -> "NDA
 
 
 def _of_picture(path: Path, slide: SlideExtent) -> TissueMask:
-    pixels = images.read(path)
+    pixels = confined_images.read(path)
     rows, columns = pixels.shape[:2]
     side = tissue_mask.least_side(slide, rows, columns)
     if tissue_mask.shape_at(slide, side) != (rows, columns):

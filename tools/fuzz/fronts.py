@@ -1,5 +1,6 @@
 """The fronts there are, in the order in which they are tried. To add one: its file, and a word."""
 
+from annotations import ANNOTATIONS
 from bundles import BUNDLES
 from case import Front
 from checkpoints import CHECKPOINTS
@@ -9,4 +10,13 @@ from kills import KILLS
 from programs import PROGRAMS
 from specs import SPECS
 
-FRONTS: tuple[Front, ...] = (SPECS, PROGRAMS, ONNX, IMAGES, CHECKPOINTS, BUNDLES, KILLS)
+FRONTS: tuple[Front, ...] = (
+    SPECS,
+    PROGRAMS,
+    ONNX,
+    IMAGES,
+    ANNOTATIONS,
+    CHECKPOINTS,
+    BUNDLES,
+    KILLS,
+)
