@@ -1,9 +1,10 @@
-"""Annotations and stored results of slides, whole and changed, through `slide patches`, `view` and `eval`."""
+"""Annotations and stored results of slides, whole and changed: `slide patches`, `view`, `eval`."""
 
 import atexit
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -114,7 +115,7 @@ def _annotations(numbers: Random) -> Case:
     )
 
 
-def _named(name: str) -> "object":
+def _named(name: str) -> Callable[[Outcome, Path], str]:
     def check(outcome: Outcome, _: Path) -> str:
         return "" if outcome.code != 2 or name in outcome.err else "the message names no file"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler.data import confined_images, dataset, 
+from tcc.compiler.data import confined_images, dataset
 from tcc.compiler.data.read_images import ReadImages
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
