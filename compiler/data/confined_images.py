@@ -88,7 +88,7 @@ def _ask(request: dict[str, Any], data: bytes) -> Reply:
 
 
 def _read_pixels(
-    reply: dict[str, Any], pixels: bytes | memoryview, name: str
+    reply: dict[str, Any], pixels: bytes | bytearray | memoryview, name: str
 ) -> "NDArray[np.uint8]":
     shape = reply.get("shape")
     if isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape):

@@ -118,7 +118,10 @@ def _find_corners(inside: "Inside") -> _Corners:
         pixels.append(np.stack([rows - 1 + where // 2, columns - 1 + where % 2], axis=1))
         is_fork = (leaving == LEFT) & around[SOUTH_EAST][mask] & around[NORTH_WEST][mask]
         forks.append(is_fork & ~around[NORTH_EAST][mask] & ~around[SOUTH_WEST][mask])
-    return _Corners(*(np.concatenate(part) for part in (points, arrives, leaves, pixels, forks)))
+    return _Corners(
+        np.concatenate(points), np.concatenate(arrives), np.concatenate(leaves),
+        np.concatenate(pixels), np.concatenate(forks),
+    )  # fmt: skip
 
 
 def _find_next(corners: _Corners) -> "NDArray[np.int64]":

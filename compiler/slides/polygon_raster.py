@@ -48,8 +48,10 @@ class PolygonEdges:
         """Return the edges that cross some of the rows, with these rows alone."""
         first, last = np.maximum(self.first, top), np.minimum(self.last, bottom)
         chosen = first < last
-        parts = (self.polygons, self.starts, self.ends, first, last)
-        return PolygonEdges(self.shape, *(part[chosen] for part in parts))
+        return PolygonEdges(
+            self.shape, self.polygons[chosen], self.starts[chosen], self.ends[chosen],
+            first[chosen], last[chosen],
+        )  # fmt: skip
 
 
 def find_edges(areas: DrawnAreas, shape: tuple[int, int]) -> PolygonEdges:

@@ -148,7 +148,7 @@ def _join(summary: SlideSummary, table: "Values") -> StoredResult:
     return StoredResult(summary, grid, places[order], numbers[order], positive[order])
 
 
-def _refuse_lines(is_wrong: "NDArray[np.bool_]", why: str) -> None:
+def _refuse_lines(is_wrong: "NDArray[np.bool_] | np.bool_", why: str) -> None:
     if is_wrong.any():
         raise ValueError(f"line {int(np.argmax(is_wrong)) + 2} of {PATCHES} {why}")
 
@@ -168,7 +168,7 @@ def _check_figures(
         "highest_probability": (summary.highest_probability, highest),
     }
     for name, (written, counted) in figures.items():
-        if None in (written, counted):
+        if written is None or counted is None:
             is_same = written is counted
         else:
             is_same = isclose(written, counted, rel_tol=1e-6, abs_tol=ROUNDED)

@@ -41,7 +41,7 @@ _CODE = re.compile(r"[EW][0-9]{4}")
 MAX_PATH = 4096
 """Most characters of a file's name in an error."""
 
-Reply: TypeAlias = tuple[dict[str, Any], bytes | memoryview]
+Reply: TypeAlias = tuple[dict[str, Any], bytes | bytearray | memoryview]
 Decoder: TypeAlias = Callable[[dict[str, Any], bytes], Reply]
 """A module's `answer`: from a request and bytes to a reply and bytes."""
 
@@ -148,7 +148,7 @@ class ConfinedProcess:
             at += got
         return data
 
-    def _read_frame(self, until: float, most: int) -> tuple[dict[str, Any], bytes]:
+    def _read_frame(self, until: float, most: int) -> Reply:
         text, payload = LENGTHS.unpack(self._read(LENGTHS.size, until))
         if text > MOST_TEXT or payload > most:
             raise ValueError("an answer is too large")
@@ -208,11 +208,14 @@ def _read_errors(described: list[dict[str, Any]]) -> UserError:
     """Return the diagnostics that a process names; its words are bounded, and are text."""
     diagnostics = []
     for each in described:
-        texts = {name: str(each[name])[:MAX_TEXT] for name in ("message", "label", "help", "kind")}
+        message, label, help, kind = (
+            str(each[name])[:MAX_TEXT] for name in ("message", "label", "help", "kind")
+        )
         if not _CODE.fullmatch(each["code"]):
             raise ValueError("an error has no code")
         at = Span(str(each["file"])[:MAX_PATH], int(each["line"]), int(each["column"]))
-        diagnostics.append(Diagnostic(at=at, code=each["code"], **texts))
+        error = Diagnostic(each["code"], message, at, label=label, help=help, kind=kind)
+        diagnostics.append(error)
     if not diagnostics:
         raise ValueError("there is no error")
     return UserError(tuple(diagnostics))
