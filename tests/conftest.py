@@ -1,12 +1,15 @@
 """Fixtures that every test may use."""
 
 import gc
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tcc.compiler.support import cache_seal
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,7 +75,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def session_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of this run's own for what tcc is not to forget, here and in other processes."""
     folder = tmp_path_factory.mktemp("state")
+    # Kernels that earlier runs compiled are taken where they are sealed by the same key.
+    cache_seal.sealed("", b"")
+    if (key := cache_seal.key_file()) and key.is_file():
+        (folder / "tcc/seal").mkdir(0o700, parents=True)
+        shutil.copy(key, folder / "tcc/seal")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))  # whom the user trusts
         patch.setenv("XDG_STATE_HOME", str(folder))
         # Each test builds what it looks at; those of the cache have one of their own.
         patch.setenv("TCC_CACHE_LIMIT", "0")

@@ -157,7 +157,9 @@ def _form(form: str, spec: Spec, given: WeightSource, made: Study, stages: Stage
     (contents,) = pipeline.build(spec, given, [plan], stages, integers)
     size = sum(len(data) for path, data in contents.files.items() if path.startswith("model/"))
     with tempfile.TemporaryDirectory() as folder:
-        built = bundle_folder.read(bundle_folder.write(contents, Path(folder)), devices.precision)
+        built = bundle_folder.read(
+            bundle_folder.write(contents, Path(folder)), devices.precision, None
+        )
         labelled = labelled_images.labelled(made.judge, built.manifest.outputs, made.path)
         scores = evaluation.by_artifact(built, device, labelled, stages).scores
     return Form(scores.accuracy, scores.correct, size)

@@ -55,7 +55,7 @@ def page(record: Mapping[Key, Cell]) -> str:
     head = HEAD.format(
         all=len(cells), built=built, refused=refused, taken=taken, older=older or "none"
     )
-    parts = [head, *(_of_target(device, record) for device in devices.every())]
+    parts = [head, *(_of_target(device, record) for device in devices.shipped())]
     return "".join([*parts, _refusals(cells), COSINES, _cosines(cells)])
 
 

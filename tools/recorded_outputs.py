@@ -244,7 +244,7 @@ def runnable() -> list[str]:
     """Return the targets that run here, by name."""
     return [
         each.name
-        for each in devices.every()
+        for each in devices.shipped()
         if each.target.runs and not each.missing() and not each.absent()
     ]
 

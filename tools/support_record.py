@@ -57,8 +57,8 @@ class Cell:
 
 
 def plans() -> tuple[Plan, ...]:
-    """Return every target at every precision that it is built at."""
-    return tuple(Plan(one, kind) for one in devices.every() for kind in one.target.precisions)
+    """Return every target of tcc at every precision that it is built at."""
+    return tuple(Plan(one, kind) for one in devices.shipped() for kind in one.target.precisions)
 
 
 @cache

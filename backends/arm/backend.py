@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from tcc.backends.arm.imports import without
 from tcc.backends.arm.machine import MACHINES, PROGRAM, Machine, machine
 from tcc.backends.arm.precisions import FP32_DIRECT, INT8_COUNTED
+from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
+from tcc.compiler.ir.library_linker import LinkedLibrary
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Target
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tcc.compiler.ir.operating_point import OperatingPoint
+
+
+SOURCES = (".a", ".so", ".c", ".h")
+"""What the names of libraries and of C end in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +107,39 @@ class Arm:
         return winograd_rounding.outputs(model, machine(target), tensor)
 
     def code(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the runner program: libraries and sources are for others to build with."""
-        return tuple(name for name in names if name.endswith(PROGRAM))
+        """Return the runner program, and what others build programs with: libraries and sources."""
+        return tuple(name for name in names if name.endswith((PROGRAM, *SOURCES)))
+
+    def check_constants(
+        self, target: Target, folder: Path, sources: ConstantSources
+    ) -> Iterator[ConstantCheck]:
+        """Compare the constants in the libraries and in the program.
+
+        Raises:
+            MissingTool: What chooses kernels is not here.
+        """
+        missing = [t for t in self.tools(target) if t.name == "apache-tvm" and t.version is None]
+        if missing:
+            raise MissingTool(missing[0])
+        if sources.start is None:
+            return iter([ConstantCheck("its libraries and program", uncompared=UNKNOWN)])
+        with without("torch"):
+            from tcc.backends.arm.execute import stored_constants
+
+        processor = replace(machine(target), direct=sources.precision is FP32_DIRECT)
+        return stored_constants.check(processor, folder, sources.start)
+
+    def link_libraries(
+        self, target: Target, folder: Path, scratch: Path, *, same_tools: bool
+    ) -> "Iterator[LinkedLibrary]":
+        """Link a program with each library, or say that there is no linker."""
+        from tcc.backends.arm.execute import linked_libraries
+
+        if version("ziglang") is None:
+            reason = "ziglang links programs with it, and is not here: pip install 'tcc[arm]'"
+            libraries = sorted(path.name for path in folder.glob("lib*.*"))
+            return iter([LinkedLibrary(name, unverified=reason) for name in libraries])
+        return linked_libraries.link_all(machine(target), folder, scratch, same_tools=same_tools)
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"

@@ -44,7 +44,7 @@ class Machine:
     @property
     def costs(self) -> CoreCosts:
         """What kernels cost on its core."""
-        return self.tried or core_costs.of(self.core)
+        return self.tried or core_costs.of(self.core, self.target.name)
 
     @property
     def tile(self) -> Pair:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends.onnxruntime.precisions import PRECISIONS
+from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
@@ -99,6 +100,24 @@ class OnnxRuntime:
         data = written(model, precision, self.opset)
         progress(target.name, 1, 1)
         return Artifact({FILE: data})
+
+    def check_constants(
+        self, target: Target, folder: Path, sources: ConstantSources
+    ) -> Iterator[ConstantCheck]:
+        """Compare the file with the one that the network gives.
+
+        Raises:
+            UserError: It cannot be read (E0651).
+        """
+        from tcc.backends.onnxruntime.precision_conversion import written
+        from tcc.compiler.lower import onnx_comparison
+
+        if sources.start is None:
+            yield ConstantCheck(FILE, uncompared=UNKNOWN)
+            return
+        expected = written(sources.start, sources.precision, self.opset)
+        actual = _readable(folder / FILE)
+        yield onnx_comparison.compare(FILE, expected, actual, same_tools=sources.same_tools)
 
     def numbers(self, target: Target, folder: Path) -> Numbers:
         """Return what the file computes with.

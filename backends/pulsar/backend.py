@@ -1,15 +1,18 @@
 """The targets `ax620`, `ax620e` and `ax650`."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from tcc.backends.pulsar.chips import CHIPS, Toolchain, chip
 from tcc.backends.pulsar.precisions import PRECISIONS
+from tcc.backends.pulsar.simulated_package import SimulatedPackage
+from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Pass
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, PackageSources, Refusal, Remark, Target, ToolResults
+from tcc.compiler.support import regular_files
 from tcc.compiler.support.external_tools import Tool
 from tcc.compiler.support.packages import version
 from tcc.compiler.support.progress import Progress, silent
@@ -17,6 +20,8 @@ from tcc.compiler.support.progress import Progress, silent
 if TYPE_CHECKING:
     import numpy as np
 
+QDQ = "model_qdq.onnx"
+"""The integer program in a package for Pulsar2."""
 COMPILED = "compiled"
 """The folder of what the tool made, where it was here."""
 
@@ -102,6 +107,36 @@ class Pulsar:
         progress(target.name, 1, 1)
         return Artifact(files, frozenset({"build.sh"}), report, uncompiled=found.absent)
 
+    def simulator(self, target: Target) -> tuple[SimulatedPackage, str] | None:
+        """Return what runs the integer program that Pulsar2 reads; Pulsar is given floats alone."""
+        match self.toolchain:
+            case Toolchain.PULSAR:
+                return None
+            case Toolchain.PULSAR2:
+                here = (replace(target, runs=True),)
+                return SimulatedPackage(here, QDQ), QDQ
+            case _:
+                assert_never(self.toolchain)
+
+    def check_constants(
+        self, target: Target, folder: Path, sources: ConstantSources
+    ) -> Iterator[ConstantCheck]:
+        """Compare the networks that the tool is given; what it compiled is its own."""
+        from tcc.compiler.lower import onnx_comparison
+
+        for file, expected in self._networks(target, sources).items():
+            if not (folder / file).is_file():
+                yield ConstantCheck(file, problem="it is not in the package")
+                continue
+            if expected is None:
+                yield ConstantCheck(file, uncompared=UNKNOWN)
+                continue
+            with regular_files.opened(folder / file) as opened:
+                actual = opened.read()
+            yield onnx_comparison.compare(file, expected, actual, same_tools=sources.same_tools)
+        if (folder / COMPILED).is_dir():
+            yield ConstantCheck(COMPILED, uncompared="it is the NPU tool's work")
+
     def calibration_data(
         self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
     ) -> tuple[bytes, int]:
@@ -125,6 +160,29 @@ class Pulsar:
 
         report = logs.report(self.toolchain, logs.read(log), outputs, str(log))
         return ToolResults(report, simulated_outputs.read(self.toolchain, log.parent, outputs))
+
+    def _networks(self, target: Target, sources: ConstantSources) -> dict[str, bytes | None]:
+        """Return the ONNX files of a package, as far as what they are written from is known."""
+        from tcc.backends.pulsar.onnx_model import npu_onnx
+        from tcc.backends.pulsar.precisions import ROUNDED
+        from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
+        from tcc.backends.pulsar.v1.rounded_weights import rounded_weights
+
+        target_chip, floats = chip(target.name), sources.floats
+        if floats and sources.precision == ROUNDED:
+            floats = rounded_weights(floats)
+        model = program = None
+        if floats:
+            model = npu_onnx(floats, target_chip).SerializeToString(deterministic=True)
+        if sources.program:
+            program = qdq_onnx(sources.program, target_chip)
+        match self.toolchain:
+            case Toolchain.PULSAR:
+                return {"model.onnx": model}
+            case Toolchain.PULSAR2:
+                return {"model.onnx": model, QDQ: program}
+            case _:
+                assert_never(self.toolchain)
 
     def _files(
         self, target: Target, sources: PackageSources, precision: Precision

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends.tflite.precisions import PRECISIONS
+from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
+from tcc.compiler.support import regular_files
 from tcc.compiler.support.cpu import features, slow_integers
 from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.packages import version
@@ -76,17 +78,29 @@ class TfLite:
             UserError: The weights exceed what a file holds (E0450).
         """
         self._need(target)
-        from tcc.backends.tflite import float_file, integer_file
-        from tcc.backends.tflite.precision_conversion import FORMS
-        from tcc.backends.tflite.writer import pack
-
         progress(target.name, 0, 1)
-        # Two ways to describe, one to pack: precisions of floats only change stored weights
-        # afterwards.
-        described = integer_file.described if precision.integer else float_file.described
-        data = pack(FORMS[precision](described(model)))
+        data = _write(model, precision)
         progress(target.name, 1, 1)
         return Artifact({FILE: data})
+
+    def check_constants(
+        self, target: Target, folder: Path, sources: ConstantSources
+    ) -> Iterator[ConstantCheck]:
+        """Compare the file with the one that the network gives.
+
+        Raises:
+            MissingTool: A package that reads and writes the format is not here.
+        """
+        self._need(target)
+        from tcc.backends.tflite import file_comparison
+
+        if sources.start is None:
+            yield ConstantCheck(FILE, uncompared=UNKNOWN)
+            return
+        expected = _write(sources.start, sources.precision)
+        with regular_files.opened(folder / FILE) as file:
+            actual = file.read()
+        yield file_comparison.compare(FILE, expected, actual, same_tools=sources.same_tools)
 
     def numbers(self, target: Target, folder: Path) -> Numbers:
         """Return what the file computes with.
@@ -179,3 +193,14 @@ class TfLite:
         missing = [tool for tool in self.tools(target) if tool.version is None]
         if missing:
             raise MissingTool(missing[0])
+
+
+def _write(model: Model, precision: Precision) -> bytes:
+    """Return the file of a model; of the integer program at an integer precision."""
+    from tcc.backends.tflite import float_file, integer_file
+    from tcc.backends.tflite.precision_conversion import FORMS
+    from tcc.backends.tflite.writer import pack
+
+    # Two ways to describe, one to pack: precisions of floats only change stored weights afterwards.
+    described = integer_file.described if precision.integer else float_file.described
+    return pack(FORMS[precision](described(model)))

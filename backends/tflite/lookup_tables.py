@@ -34,7 +34,7 @@ def table(draft: IntegerDraft, node: Node) -> None:
 def sure(op: Table, x: TensorType, entries: Array) -> bool:
     """Whether float32 arithmetic rounds to the table's entry from every level of the input."""
     least_size = SMOOTH.get(type(op.function))
-    if least_size is None:
+    if least_size is None or type(op.function) not in FLOAT:
         return False
     real = (np.arange(256) + x.limits[0]) * np.float64(x.scale or 0)
     scale, least = np.float64(op.scale), op.typed(()).limits[0]

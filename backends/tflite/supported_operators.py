@@ -7,13 +7,17 @@ from tcc.backends.tflite.integer_operators import INTEGER_OPERATORS
 from tcc.backends.tflite.lookup_tables import SMOOTH
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.target import Refusal, Remark
+from tcc.compiler.ir.types import DType
 from tcc.compiler.ops.integer import Table
 
 
 def refusals(graph: Graph) -> Iterator[Refusal]:
     """Yield each node that TFLite has nothing for."""
     for node in graph.nodes:
-        if type(node.op) not in FLOAT and type(node.op) not in INTEGER_OPERATORS:
+        kinds = (*graph.input_types(node), node.type)
+        # The table that `integer_file` writes the node by: floats among floats, else levels.
+        is_float = all(kind.dtype is DType.F32 for kind in kinds)
+        if type(node.op) not in (FLOAT if is_float else INTEGER_OPERATORS):
             yield Refusal(node, f"TFLite has no rule for {node.op.word}")
 
 

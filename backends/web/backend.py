@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends.web.precisions import PRECISIONS
+from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
@@ -91,6 +92,20 @@ class Web:
         beside = {f"{runtime_files.FOLDER}/{name}": found for name, found in runtime.items()}
         progress(target.name, 2, 2)
         return Artifact({**page_files.files(), **network, **beside})
+
+    def check_constants(
+        self, target: Target, folder: Path, sources: ConstantSources
+    ) -> Iterator[ConstantCheck]:
+        """Compare the page's network with the file that the network gives."""
+        from tcc.backends.web import model_file
+        from tcc.compiler.lower import onnx_comparison
+
+        if sources.start is None:
+            yield ConstantCheck(FILE, uncompared=UNKNOWN)
+            return
+        expected = model_file.written(sources.start, sources.precision)
+        actual = _data(folder / FILE)
+        yield onnx_comparison.compare(FILE, expected, actual, same_tools=sources.same_tools)
 
     def numbers(self, target: Target, folder: Path) -> Numbers:
         """Return what the network's file computes with.

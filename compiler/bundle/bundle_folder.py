@@ -7,16 +7,23 @@ the same bytes.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from tcc.compiler.bundle import bundle_files, manifest, manifest_checks
+from tcc.compiler.bundle import (
+    bundle_files,
+    local_builds,
+    manifest,
+    manifest_checks,
+    signature_check,
+    signed_files,
+)
 from tcc.compiler.bundle.manifest import BundleFile, Manifest
 from tcc.compiler.bundle.manifest_checks import Known
+from tcc.compiler.bundle.signature_check import SignaturePolicy, Signer
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.support import atomic_files, known_programs, regular_files
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
@@ -25,8 +32,6 @@ MODEL = "model"
 """The folder of the target's files."""
 GRAPH = "graph"
 """The folder of the graph's printed forms: `float.txt`, `fused.txt`."""
-SIGNATURE = "model.sig"
-"""Who made the bundle says so here; no manifest lists it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Bundle:
     """What tells it from a bundle that takes its place while it is in use."""
     trusted: bool = False
     """Whether its program may run though nobody knows it: it is just built, or vouched for."""
+    signer: Signer | None = None
+    """Who signed it by a key that is trusted, where somebody did."""
 
     @property
     def model(self) -> Path:
@@ -125,42 +132,8 @@ def write(
         atomic_files.write_file(beside(folder, end), data)
     atomic_files.write_tree(folder, all_files, executable, replaceable, check)
     known_programs.add(file.sha256 for file in about.files if file.path in contents.code)
+    local_builds.note(about.model.name, hashlib.sha256(all_files[manifest.NAME]).hexdigest())
     return folder
-
-
-def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, bytes]) -> Bundle:
-    """Write a bundle anew with other operating points, whole; all else of it stays to the byte.
-
-    Args:
-        found: The bundle as it was read.
-        points: How its outputs are to be read.
-        beside: Files that tell the artifact's own program of them, by name.
-
-    Returns:
-        The bundle as it is now.
-
-    Raises:
-        UserError: The folder cannot be written, or another bundle took its place (E0622).
-    """
-    about, old = found.manifest, {f"{MODEL}/{name}" for name in beside}
-    kept = tuple(file for file in about.files if file.path not in old)
-    files = {file.path: bundle_files.content(found.folder / file.path) for file in kept}
-    added = {f"{MODEL}/{name}": data for name, data in beside.items()}
-    known = {file.path: file for file in (*kept, *listed(added, frozenset()))}
-    # A fresh seal must not be set on files that somebody changed since.
-    if changed := [d for file in kept if (d := problem(found.folder, file))]:
-        raise UserError(tuple(changed))
-    fresh = manifest.sealed(
-        replace(
-            about,
-            operating_points=tuple(points),
-            files=tuple(known[path] for path in sorted(known)),
-        )
-    )
-    everything = {**files, **added, manifest.NAME: manifest.encode(fresh)}
-    executable = frozenset(file.path for file in kept if file.executable)
-    atomic_files.write_tree(found.folder, everything, executable, replaceable)
-    return Bundle(found.folder, fresh, identity(found.folder), found.trusted)
 
 
 def replaceable(folder: Path) -> str | None:
@@ -175,27 +148,32 @@ def replaceable(folder: Path) -> str | None:
         listed_files = _listed_files(folder)
     except UserError as error:
         return f"{error.diagnostics[0].message}: {error.diagnostics[0].label}"
-    known = {*listed_files, manifest.NAME, SIGNATURE}
+    known = {*listed_files, manifest.NAME, signed_files.NAME}
     extra = sorted(bundle_files.walk(folder) - known)
     return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
 
 
-def read(folder: Path, known: Known) -> Bundle:
-    """Return the bundle in a folder, after checking every file against its manifest.
+def read(folder: Path, known: Known, policy: SignaturePolicy | None) -> Bundle:
+    """Return the bundle in a folder, after checking its signature and every file.
 
-    `known` says what the precisions of targets are.
+    Args:
+        folder: The bundle.
+        known: Says what the precisions of targets are.
+        policy: Which signatures are taken; None for who built it just now, or signs it again.
 
     Raises:
-        UserError: There is no bundle (E0620), its manifest is damaged (E0621), or files are
-            missing, changed, not listed (E0622) or outside the folder (E0623); all of these are
-            listed. A manifest that does not hold together is damaged too (E0621).
+        MissingTool: What verifies its signature is not installed.
+        UserError: As for `signature_check.check`. There is no bundle (E0620), its manifest is
+            damaged (E0621), or files are missing, changed, not listed (E0622) or outside the folder
+            (E0623); all of these are listed. A manifest that does not hold together is damaged too
+            (E0621).
     """
     # Whoever builds into this folder meanwhile replaces it whole: what is wrong then may be of two
     # bundles, and is looked at again in the one that is there now.
     while True:
         before = identity(folder)
         try:
-            return _read(folder, before, known)
+            return _read(folder, before, known, policy)
         except UserError:
             atomic_files.recover(folder)  # it waits for whoever replaces the folder
             if identity(folder) == before:
@@ -211,11 +189,15 @@ def identity(folder: Path) -> tuple[int, ...] | None:
     return None
 
 
-def _read(folder: Path, seen: tuple[int, ...] | None, known: Known) -> Bundle:
+def _read(
+    folder: Path, seen: tuple[int, ...] | None, known: Known, policy: SignaturePolicy | None
+) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
         help = "name the folder that `tcc build` wrote"
         raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
-    about = stated(folder)
+    # Read once: what is signed has to be what is understood.
+    data = _manifest_bytes(folder)
+    about = manifest.decode(data, str(folder / manifest.NAME))
     # First of all, before any file that it lists is touched: does a path lead elsewhere?
     if wrong := tuple(_outside(folder, about)):
         raise UserError(wrong)
@@ -223,7 +205,9 @@ def _read(folder: Path, seen: tuple[int, ...] | None, known: Known) -> Bundle:
     wrong = tuple(d for file in about.files if (d := problem(folder, file)))
     if wrong := (*wrong, *unlisted(folder, about)):
         raise UserError(wrong)
-    return Bundle(folder, about, seen)
+    digest = hashlib.sha256(data).hexdigest()
+    signer = signature_check.check(folder, about, digest, policy) if policy else None
+    return Bundle(folder, about, seen, signer=signer)
 
 
 def stated(folder: Path) -> Manifest:

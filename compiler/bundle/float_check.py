@@ -21,12 +21,16 @@ ALLOWED = tolerance.FLOAT.relative
 
 @dataclass(frozen=True, slots=True)
 class FloatLayerAgreement:
-    """One layer's floats over all inputs: how far they are off at most, and their largest one."""
+    """One layer's floats over all inputs: how far they are off at most, and their largest one.
+
+    `allowed` is how far they may be off, relative to the largest.
+    """
 
     name: str
     values: int = 0
     largest: float = 0.0
     magnitude: float = 0.0
+    allowed: float = ALLOWED
 
     @property
     def difference(self) -> float:
@@ -35,8 +39,8 @@ class FloatLayerAgreement:
 
     @property
     def holds(self) -> bool:
-        """Whether that is what sums in other orders come to; NaN never is."""
-        return self.difference <= ALLOWED
+        """Whether that is what sums in other orders come to, or what is allowed; NaN never is."""
+        return self.difference <= self.allowed
 
     def plus(self, right: Array, found: Array) -> "FloatLayerAgreement":
         """Return it with the values of one more input: the reference's, and the artifact's."""
@@ -85,13 +89,14 @@ class FloatDivergence:
     shown: frozenset[str]
 
 
-def check(bundle: Bundle, device: Device, network: Model) -> FloatCheck:
+def check(bundle: Bundle, device: Device, network: Model, allowed: float = ALLOWED) -> FloatCheck:
     """Return how the layers of a bundle's artifact agree with its network's.
 
     Args:
-        bundle: The bundle, of float32.
+        bundle: The bundle, of floats.
         device: Its target.
         network: What it was built from, for inference.
+        allowed: How far a layer may be off, relative to its largest value.
 
     Raises:
         MissingTool: What runs the artifact is not here.
@@ -101,7 +106,8 @@ def check(bundle: Bundle, device: Device, network: Model) -> FloatCheck:
     shown = artifact_runs.inner_values(bundle, device, tensors)
     if shown is None:
         return FloatCheck(network, None, tensors)
-    layers = {node.name: FloatLayerAgreement(node.name) for node in network.graph.nodes}
+    nodes = network.graph.nodes
+    layers = {node.name: FloatLayerAgreement(node.name, allowed=allowed) for node in nodes}
     for tensor, values in zip(tensors, shown, strict=True):
         right = float_program.every(network, tensor)
         for name, found in _named(network.graph, values).items():

@@ -124,11 +124,20 @@ def _decoded(text: bytes, raw: bytes, about: manifest.Manifest) -> Model:
     inputs = (Input(source["name"], _read_type(source), about.input.preprocess),)
     nodes = tuple(_nodes(plain["nodes"], {inputs[0].name: inputs[0].type}))
     known = {one.name: one for one in about.outputs}
-    outputs = tuple(
-        Output(one["name"], one["value"], known[one["name"]].activation) for one in plain["outputs"]
-    )
+    outputs = tuple(_read_output(output, known[output["name"]]) for output in plain["outputs"])
     graph = verify(Graph(plain["name"], inputs, nodes, outputs))
     return Model(graph, _tensors(graph, raw))
+
+
+def _read_output(document: Mapping[str, Any], contract: manifest.OutputContract) -> Output:
+    """Return an output, of which the manifest has all but its value."""
+    return Output(
+        contract.name,
+        document["value"],
+        contract.activation,
+        labels=contract.labels,
+        kind=contract.kind,
+    )
 
 
 def _nodes(listed: Iterable[Mapping[str, Any]], types: dict[str, TensorType]) -> Iterable[Node]:

@@ -76,7 +76,7 @@ def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
         message = f"what is built for {device.name} is no package of a maker's tool"
         raise fail("E0673", message, where, help="leave --logs out")
     own = bundle.model / LOG
-    if log is None and not own.is_file():
+    if log is None and not has_log(bundle):
         message = f"nothing here runs what is built for {device.name}"
         help = f"run `sh {bundle.model}/build.sh` where docker is, and give its log with --logs"
         raise fail("E0657", message, where, help=help)
@@ -88,6 +88,11 @@ def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
     # A log by itself is worth reading; outputs that were left behind are no failure of the tool's.
     alone = log is not None and len(lacking) == len(names)  # brought back without its folder
     return ToolCheck(str(log or own), found.report, compared, () if alone else lacking)
+
+
+def has_log(bundle: Bundle) -> bool:
+    """Whether a package holds the log of the tool that compiled it as it was built."""
+    return (bundle.model / LOG).is_file()
 
 
 def _compared(bundle: Bundle, given: Mapping[str, Mapping[str, Values]]) -> Iterator[GoldenCosine]:

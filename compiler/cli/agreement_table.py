@@ -59,8 +59,14 @@ def _row(each: "ComparedTarget") -> tuple[str, ...]:
         f"{differing:,}",
         _largest(each),
         # What disagrees was not written (`write_bundle`).
-        "to the bit" if not differing else "agrees",
+        ("to the bit" if not differing else "agrees") + _describe_simulation(each),
     )
+
+
+def _describe_simulation(compared: "ComparedTarget") -> str:
+    """Return what ran in place of a package's own network on its board."""
+    file = compared.device.simulated_file
+    return f": {file} in ONNX Runtime, not the NPU" if file else ""
 
 
 def _largest(each: "ComparedTarget") -> str:
@@ -98,6 +104,7 @@ def _target(each: "ComparedTarget") -> dict[str, Any]:
         "precision": each.bundle.manifest.precision,
         "path": str(each.bundle.folder),
         "unchecked": each.unchecked or None,
+        "simulated": each.device.simulated_file or None,
         "inputs": each.inputs,
         "outputs": {
             "values": sum(one.values for one in each.outputs),

@@ -27,7 +27,7 @@ from tcc.compiler.cli.init import init
 from tcc.compiler.cli.parameters import Command, CommandGroup
 from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.plot import plot
-from tcc.compiler.cli.report import echo, named
+from tcc.compiler.cli.report import echo, named, printable
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.serve import serve
 from tcc.compiler.cli.show import show
@@ -35,8 +35,10 @@ from tcc.compiler.cli.sign import sign
 from tcc.compiler.cli.slide import slide
 from tcc.compiler.cli.targets import targets
 from tcc.compiler.cli.train import train
+from tcc.compiler.cli.trust import trust
 from tcc.compiler.cli.verify import verify
 from tcc.compiler.cli.zoo import zoo
+from tcc.compiler.support import user_folders
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "init": init,
@@ -60,7 +62,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "help": help_,
 }
 """The sub-commands, in the order in which help lists them. To add one: its file, and a line."""
-GROUPS = {"plot": plot, "slide": slide, "zoo": zoo, "cache": cache}
+GROUPS = {"plot": plot, "slide": slide, "zoo": zoo, "cache": cache, "trust": trust}
 """Those that have sub-commands of their own, which help lists last."""
 
 EPILOG = (
@@ -93,6 +95,8 @@ class Commands(CommandGroup):
         words = list(sys.argv[1:] if args is None else args)
         reports.HEARD.set(None)
         try:
+            for ignored in user_folders.ignored_variables():
+                echo(f"note: {printable(ignored)}", err=True)
             code = super().main(words, "tcc", complete_var, False, windows_expand_args, **extra)
             if sys.stdout:
                 # Here, where a full disk or a closed pipe still becomes an error and an exit code;

@@ -57,6 +57,7 @@ from tcc.compiler.cli.weights_and_images import (
     DataOption,
     SeedOption,
     WeightsOption,
+    choose_folder,
     take,
     weights_file,
 )
@@ -68,10 +69,12 @@ from tcc.compiler.support.stage_cache import StageCache
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.build_comparison import BuildComparison
+    from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.driver.stored_stages import StoredStages
     from tcc.compiler.driver.target_agreement import BuildAgreement
     from tcc.compiler.ir.device import Plan
+    from tcc.compiler.ir.graph import Model
 
 
 def build(
@@ -126,7 +129,7 @@ def build(
         stages("spec", 0, 1)
         chosen = choose(spec, settings, strict)
         chosen = dataclasses.replace(chosen, spec=renamed(chosen.spec, name))
-        folder = output or chosen.project.out or Path("build")
+        folder = choose_folder(report, chosen, output)
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)
@@ -189,10 +192,16 @@ def _check(
     page: bool,
 ) -> BundleCheck:
     """Return what each bundle is held against before it is written."""
-    comparison = _comparison(work, whole, several=len(targets) > 1)
+    from tcc.compiler.ir.graph import Model
+
+    model = Model(work.chosen.spec.graph, work.given.tensors)
+    programs = whole.programs if whole else None
+    comparison = _comparison(work, model, programs, several=len(targets) > 1)
     drawn = work.chosen.spec.graph if page else None
     keys = target_bundles.keys(targets)
-    return BundleCheck(work.stages, replaying, work.stored, keys, comparison, drawn)
+    return BundleCheck(
+        work.stages, replaying, work.stored, keys, model, programs, comparison, drawn
+    )
 
 
 def _plans(
@@ -222,16 +231,14 @@ def _plans(
 
 
 def _comparison(
-    work: Int8Build, whole: BuiltIntegers | None, *, several: bool
+    work: Int8Build, model: "Model", programs: "Int8Programs | None", *, several: bool
 ) -> "BuildComparison | None":
     """Return what several targets are held against; None where one golden of one target does."""
     if not (several or work.asked.agree):
         return None
     from tcc.compiler.driver.build_comparison import BuildComparison
-    from tcc.compiler.ir.graph import Model
 
-    model = Model(work.chosen.spec.graph, work.given.tensors)
-    return BuildComparison(model, whole.programs if whole else None, work.agreeing())
+    return BuildComparison(model, programs, work.agreeing())
 
 
 def _agreement(written: "Sequence[WrittenBundle]") -> "BuildAgreement":

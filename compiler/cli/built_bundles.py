@@ -50,7 +50,9 @@ def _sizes(each: "WrittenBundle") -> str:
     artifact, listed = each.artifact, each.manifest.files
     total = sum(file.bytes for file in artifact)
     what = PurePosixPath(artifact[0].path).name if len(artifact) == 1 else f"{len(artifact)} files"
-    beside = "" if each.full is None else f", {total / each.full:.1%} of {size(each.full)} at fp32"
+    beside = f", {total / each.full:.1%} of {size(each.full)} at fp32" if each.full else ""
+    if each.compares_size and not each.full:
+        beside = ", its size at fp32 is unknown: the target cannot build it so"
     whole = sum(file.bytes for file in listed)
     return f"{what}: {size(total)}{beside}; with goldens and all, {size(whole)}"
 
@@ -78,6 +80,7 @@ def document(
                 "files": [json_records.encode(file) for file in about.files],
                 "agreement": [found.as_json() for found in each.agreement],
                 "unchecked": each.unchecked or None,
+                "simulated": each.simulated_file or None,
                 "cached": list(each.cached),
                 "compiled": about.compiled and json_records.encode(about.compiled),
                 "uncompiled": each.uncompiled or None,

@@ -24,6 +24,7 @@ from tcc.compiler.cli.weights_and_images import (
     DataOption,
     SeedOption,
     WeightsOption,
+    choose_folder,
     take,
     take_images,
     weights_file,
@@ -139,7 +140,7 @@ def calibrate(
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
         device, way = _device(chosen, target), known_method(method, guard=guard)
-        path = output or _default(chosen, device)
+        path = output or _default(report, chosen, device)
         stages("weights", 0, 1)
         from tcc.compiler.driver import pipeline, required_accuracy
         from tcc.compiler.quant import calibration_document
@@ -174,8 +175,8 @@ def calibrate(
     report.document(_document(path, made, stages) | {"refused": broken} | more)
 
 
-def _default(chosen: ChosenSpec, device: "Device") -> Path:
-    folder = chosen.project.out or Path("build")
+def _default(report: Report, chosen: ChosenSpec, device: "Device") -> Path:
+    folder = choose_folder(report, chosen, None)
     return folder / f"{chosen.spec.name}-{device.name}.calibration.json"
 
 

@@ -14,6 +14,7 @@ from tcc.compiler.cli.common_options import (
     Strict,
     Verbose,
     choose,
+    tell_project,
     typed,
 )
 from tcc.compiler.cli.failures import Rejected
@@ -70,7 +71,9 @@ def check(
     cannot run of it, or runs badly, before anything is trained.
     """
     report = Report(json, quiet, verbose)
-    chosen = choose(spec, settings, strict).spec
+    choice = choose(spec, settings, strict)
+    tell_project(report, choice)
+    chosen = choice.spec
 
     from tcc.compiler.driver import spec_check
 

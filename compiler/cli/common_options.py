@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.report import doubt
+from tcc.compiler.cli.report import Report, doubt
 from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; trace 
 class ChosenSpec:
     """The spec that a command works on, and the project whose defaults hold.
 
-    `own` says that it is the project's spec, so that its weights belong to it. `trained` is the
+    `own` says that it is the project's spec, so that its weights belong to it, and `named` that
+    the project names it where the command line does not. `trained` is the
     trained network of the zoo that it is, `changed` whether settings make it another.
     """
 
@@ -62,6 +63,7 @@ class ChosenSpec:
     own: bool
     trained: "TrainedNetwork | None" = None
     changed: bool = False
+    named: bool = False
 
 
 def choose(name: str | None, settings: Sequence[str] | None, strict: bool = False) -> ChosenSpec:
@@ -95,7 +97,25 @@ def choose(name: str | None, settings: Sequence[str] | None, strict: bool = Fals
     if strict and spec.warnings:
         raise UserError(tuple(replace(w, severity="error") for w in spec.warnings))
     doubt(spec.warnings)
-    return ChosenSpec(spec, found, own, network, changed=bool(chosen))
+    return ChosenSpec(spec, found, own, network, bool(chosen), name is None)
+
+
+def tell_project(report: Report, chosen: ChosenSpec, *, weights: bool = False) -> None:
+    """Say what a project file chooses of a network, and which file that is.
+
+    Args:
+        report: Where it is told.
+        chosen: The spec, and the project that it may come from.
+        weights: Whether weights are taken, and the command line names none.
+    """
+    project = chosen.project
+    choices = [f"the spec {project.spec}"] if chosen.named else []
+    if chosen.own and project.params:
+        choices.append(f"the parameters {', '.join(project.params)}")
+    if chosen.own and weights and project.weights:
+        choices.append(f"the weights {project.weights}")
+    if choices:
+        report.note(f"{project.path} chooses {', '.join(choices)}")
 
 
 def _theirs(project: "Project") -> Path:

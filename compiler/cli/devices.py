@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.backends import BACKENDS
+from tcc.backends.installed import UnusableBackend, load_installed
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.support.diagnostics import (
@@ -17,12 +18,37 @@ from tcc.compiler.support.diagnostics import (
 )
 
 if TYPE_CHECKING:
+    from tcc.backends.installed import InstalledBackend
     from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.bundle.signature_check import SignaturePolicy
 
 
 def every() -> tuple[Device, ...]:
-    """Return every target there is, in the order of the backends."""
+    """Return every target there is: those of tcc, then those of other distributions."""
+    installed, _ = _load_installed()
+    return shipped() + tuple(
+        Device(other.backend, target, (other.distribution.name, other.distribution.version))
+        for other in installed
+        for target in other.backend.targets
+    )
+
+
+def unusable() -> tuple[UnusableBackend, ...]:
+    """Return the entry points of other distributions that give no targets."""
+    return _load_installed()[1]
+
+
+def shipped() -> tuple[Device, ...]:
+    """Return the targets of tcc."""
     return tuple(Device(backend, target) for backend in BACKENDS for target in backend.targets)
+
+
+def _load_installed() -> "tuple[tuple[InstalledBackend, ...], tuple[UnusableBackend, ...]]":
+    return load_installed(frozenset(_by_name(shipped())))
+
+
+def _by_name(devices: Sequence[Device]) -> dict[str, Device]:
+    return {name: device for device in devices for name in (device.name, *device.target.aliases)}
 
 
 def find(name: str, at: Span) -> Device:
@@ -31,13 +57,18 @@ def find(name: str, at: Span) -> Device:
     Raises:
         UserError: There is none (E0605); the nearest is named.
     """
+    # Code of other distributions is loaded only where no target of tcc has the name.
+    if device := _by_name(shipped()).get(name):
+        return device
     devices = every()
-    by_name = {word: d for d in devices for word in (d.name, *d.target.aliases)}
+    by_name = _by_name(devices)
     if name in by_name:
         return by_name[name]
     close = nearest(name, set(by_name))
     known = f"known targets: {', '.join(d.name for d in devices)}"
     help = f"did you mean `{close}`? {known}" if close else known
+    if name in {backend.name for backend in unusable()}:
+        help = f"a distribution offers it, and it cannot be used: `tcc targets` says why; {help}"
     raise fail("E0605", f"there is no target `{name[:80]}`", at, help=help)
 
 
@@ -47,20 +78,46 @@ def precision(target: str, name: str) -> Precision | None:
     Where the target has none of this name, any other target's stands in, so that a bundle of
     theirs is read far enough to say what is wrong; None where nothing is built at it.
     """
+    device = _by_name(shipped()).get(target)
+    if device and (precision := device.target.precision(name)):
+        return precision
     targets = [device.target for device in every()]
     targets.sort(key=lambda each: target not in (each.name, *each.aliases))  # its own first
     return next((found for each in targets if (found := each.precision(name))), None)
 
 
-def load(folder: Path) -> "tuple[Bundle, Device]":
-    """Return the bundle in a folder, checked, and the target that runs it.
+def signature_policy(key: Path | None = None, *, any_key: bool = False) -> "SignaturePolicy":
+    """Return which signatures a command takes of bundles.
+
+    Args:
+        key: The public key of who is to have signed them, if anybody is.
+        any_key: Whether the user takes signatures whose key is not known.
 
     Raises:
-        UserError: It is no whole bundle, or of a target (E0605) or precision (E0606) unknown.
+        UserError: There is a project file that is wrong, or of others.
+    """
+    from tcc.compiler.bundle.signature_check import SignaturePolicy
+    from tcc.compiler.support import project_file
+
+    project = project_file.find(Path())
+    required_by = str(project.path) if project.require_signature else ""
+    return SignaturePolicy(key, any_key, required_by)
+
+
+def load(folder: Path, policy: "SignaturePolicy | None") -> "tuple[Bundle, Device]":
+    """Return the bundle in a folder, checked, and the target that runs it.
+
+    Args:
+        folder: The bundle.
+        policy: Which signatures are taken; None for who signs it again.
+
+    Raises:
+        UserError: It is no whole bundle, its signature does not hold, or it is of a target (E0605)
+            or precision (E0606) unknown.
     """
     from tcc.compiler.bundle import bundle_folder
 
-    found = bundle_folder.read(folder, precision)
+    found = bundle_folder.read(folder, precision, policy)
     at = whole_file(str(folder / "manifest.json"))
     device = find(found.manifest.target, at)
     device.precision(found.manifest.precision, at)

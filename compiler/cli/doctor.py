@@ -24,7 +24,6 @@ BASE = {
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
     "pillow": "PIL",
-    "pyyaml": "yaml",
     "rich": "rich",
     "ruamel.yaml": "ruamel.yaml",
     "safetensors": "safetensors",

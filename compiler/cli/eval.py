@@ -158,7 +158,8 @@ def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> Evaluat
     if wanted.carry:
         if wanted.fit:
             raise fail("E0601", "--fit and --carry exclude each other", typed("--carry"))
-        points = fitting.carried(found, devices.load(wanted.carry)[0])
+        policy = devices.signature_policy(any_key=wanted.trust)
+        points = fitting.carried(found, devices.load(wanted.carry, policy)[0])
     wish = _wish(wanted, about)
     given, learn = evaluation_images.labelled(report, stages, wish, about.outputs)
     learned = None

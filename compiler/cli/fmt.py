@@ -60,12 +60,12 @@ def fmt(
 def _filter(check: bool, alone: bool) -> None:
     """Format standard input to standard output; with `check`, only say whether it would change."""
     from tcc.compiler.frontend.formatter import format_spec
-    from tcc.compiler.frontend.yaml import MAX_BYTES
+    from tcc.compiler.frontend.yaml import MAX_YAML_BYTES
 
     if not alone:
         raise fail("E0601", "`-` cannot be mixed with files", whole_file("command line: -"))
     # One byte more than may be there, so that reading ends and the limit still shows.
-    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    data = sys.stdin.buffer.read(MAX_YAML_BYTES + 1)
     result = format_spec(data, "<stdin>")
     if not check:
         echo(result, nl=False)
@@ -99,11 +99,11 @@ def _changed(files: list[Path]) -> dict[Path, bytes]:
 
 
 def _read(path: Path) -> bytes:
-    from tcc.compiler.frontend.yaml import MAX_BYTES
+    from tcc.compiler.frontend.yaml import max_bytes
     from tcc.compiler.support import regular_files
 
     try:
         with regular_files.opened(path) as file:
-            return file.read(MAX_BYTES + 1)
+            return file.read(max_bytes(str(path)) + 1)
     except OSError as error:
         raise explain(error, path, "read this") from error

@@ -49,7 +49,7 @@ Output = Annotated[
         "-o",
         metavar="FILE",
         show_default=False,
-        help="The spec to write; named after the model otherwise.",
+        help="The spec to write, `.yaml` or `.json`; named after the model otherwise.",
     ),
 ]
 WeightsFile = Annotated[
@@ -151,7 +151,6 @@ def import_(
 
     from tcc.compiler.foreign.onnx_import import ImportOptions
 
-    spec = output or Path(f"{model.stem}.yaml")
     wanted = ImportOptions(
         _checked_name(name),
         words("--labels", labels),
@@ -159,22 +158,32 @@ def import_(
         _size(shape),
         tuple(until or ()),
         not flat,
+        json=output is not None and output.suffix == ".json",
     )
-    _import(report, model, wanted, (spec, weights or spec.parent / "weights.safetensors"))
+    folder = output.parent if output else Path()
+    _import(report, model, wanted, output, weights or folder / "weights.safetensors")
 
 
-def _import(report: Report, model: Path, wanted: "ImportOptions", paths: tuple[Path, Path]) -> None:
-    """Import a file into a new spec and a new file of weights, and say what became of it."""
+def _import(
+    report: Report, model: Path, wanted: "ImportOptions", output: Path | None, values: Path
+) -> None:
+    """Import a file into a new spec and new weights, and report what became of its operators."""
     from tcc.compiler.data import weights as tensors
     from tcc.compiler.foreign.onnx_import import import_onnx
     from tcc.compiler.support import atomic_files
 
-    for path in paths:
-        # Both, before the import, which may take a minute: neither a spec nor weights of the user's
-        # are replaced.
+    # Before the import, which may take a minute: no spec or weights of the user are replaced.
+    for path in (output or Path(f"{model.stem}.yaml"), values):
         atomic_files.check_target(path, atomic_files.nothing)
     found = import_onnx(model, wanted)
-    spec, values = paths
+    spec = output or Path(f"{model.stem}{found.suffix}")
+    if found.suffix == ".json" and spec.suffix != ".json":
+        size = len(found.text.encode())
+        message = f"this spec is too large for YAML: it has {size:,} bytes as JSON"
+        help = f"write it as JSON: --output {spec.with_suffix('.json')}"
+        raise fail("E0601", message, typed(f"--output {spec}"), help=help)
+    # The name of a large spec is known only now.
+    atomic_files.check_target(spec, atomic_files.nothing)
     origin = {
         tensors.SPEC_KEY: found.spec.name,
         "tcc.digest": found.spec.digest,
@@ -183,7 +192,7 @@ def _import(report: Report, model: Path, wanted: "ImportOptions", paths: tuple[P
     tensors.write(values, found.weights, origin)
     atomic_files.write_file(spec, found.text.encode(), atomic_files.nothing)
     notes = (*found.notes, *_cautions(found.spec.graph, wanted.preprocess))
-    _print(report, found, paths)
+    _print(report, found, (spec, values))
     doubt(tuple(replace(w, at=whole_file(str(spec))) for w in found.spec.warnings))
     for note in notes:
         report.notice(note)

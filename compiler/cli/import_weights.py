@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Settings, Verbose, choose, parsed
+from tcc.compiler.cli.common_options import (
+    Json,
+    Quiet,
+    Settings,
+    Verbose,
+    choose,
+    parsed,
+    tell_project,
+)
 from tcc.compiler.cli.report import Report
 from tcc.compiler.support.diagnostics import UserError
 
@@ -59,7 +67,9 @@ def import_weights(
     Every tensor is listed with what it became; nothing is guessed where two would fit.
     """
     report = Report(json, quiet, verbose)
-    chosen = choose(spec, settings).spec
+    choice = choose(spec, settings)
+    tell_project(report, choice)
+    chosen = choice.spec
 
     from tcc.compiler.data import weights
     from tcc.compiler.foreign.checkpoint import import_checkpoint

@@ -58,11 +58,11 @@ def cosines(
 
     # A picture may be drawn over again, whatever made the one that is there.
     atomic_files.check_target(output, atomic_files.anything)
-    named = [_named(each) for each in stored]
+    named, policy = [_named(each) for each in stored], devices.signature_policy()
     found = [
         (data, one)
         for data, path in named
-        for one in stored_cosines.read(Path(path), devices.precision)
+        for one in stored_cosines.read(Path(path), devices.precision, policy)
     ]
     bars = _bars(found)
     drawn = cosine_bars.picture(output, "cosine of integers and floats", bars)

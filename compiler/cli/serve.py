@@ -41,7 +41,7 @@ def serve(
     from tcc.compiler.support.static_server import LOOPBACK
 
     report = Report(json, quiet, verbose)
-    found, _ = devices.load(bundle)
+    found, _ = devices.load(bundle, devices.signature_policy())
     with server(found, host, port) as listening:
         if host not in LOOPBACK:
             report.notice(

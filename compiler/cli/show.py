@@ -14,6 +14,7 @@ from tcc.compiler.cli.common_options import (
     SpecArgument,
     Verbose,
     choose,
+    tell_project,
     typed,
 )
 from tcc.compiler.cli.int8_build import CalibrationOption
@@ -112,7 +113,9 @@ def show(
     if folder:
         shown = of_bundle(folder, wanted)
     else:
-        shown = _of_spec(report, choose(spec, settings), wanted)
+        chosen = choose(spec, settings)
+        tell_project(report, chosen)
+        shown = _of_spec(report, chosen, wanted)
     if output is None:
         _print(report, shown)
         return

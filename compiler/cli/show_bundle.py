@@ -46,7 +46,7 @@ def of_bundle(folder: Path, wanted: ShowOptions) -> ShowResult:
     from tcc.compiler.cli import devices
     from tcc.compiler.support import json_records, regular_files
 
-    found = bundle_folder.read(folder, devices.precision)
+    found = bundle_folder.read(folder, devices.precision, devices.signature_policy())
     listed = [PurePosixPath(file.path) for file in found.manifest.files]
     graphs = [
         path for path in listed if str(path.parent) == bundle_folder.GRAPH and path.suffix == ".txt"

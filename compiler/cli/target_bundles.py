@@ -49,7 +49,7 @@ def written(
 ) -> Iterator[WrittenBundle]:
     """Build and write each bundle in turn."""
     for target, contents in zip(targets, _contents(work, targets, whole), strict=True):
-        plan = target.plan
+        plan, compares = target.plan, _compares_size(work.report, target.plan)
         _remark(work.report, contents, told)
         made = write(contents, plan, out, check)
         if target.stored is None:
@@ -60,7 +60,8 @@ def written(
             cached = (*whole.stored[plan.precision.real_ends], *cached)
         yield replace(
             made,
-            full=_full_size(work, plan),
+            full=_full_size(work, plan) if compares else None,
+            compares_size=compares,
             archive=_archive(made, plan),
             advice=plan.device.advice(plan.precision),
             cached=(*cached, *made.cached),
@@ -95,12 +96,15 @@ def _before(
     yield from others
 
 
+def _compares_size(report: Report, plan: "Plan") -> bool:
+    """Whether a build reports what its target's files would take at fp32."""
+    # A second build, only for its size, is not for those who would not see the figure.
+    offered = any(precision.full for precision in plan.device.target.precisions)
+    return offered and not plan.precision.full and not (report.quiet and not report.json)
+
+
 def _full_size(work: Int8Build, plan: "Plan") -> int | None:
-    """Return what a target's files take in floats, where others were built."""
-    report = work.report
-    # Building once more only to be weighed is not for those who would not see the figure.
-    if plan.precision.full or (report.quiet and not report.json):
-        return None
+    """Return what a target's files take in floats; None where it cannot build those."""
 
     def weighed() -> int | None:
         from tcc.compiler.driver import float_size

@@ -19,6 +19,10 @@ def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) 
     from tcc.compiler.cli import devices
 
     listed = [_document(device) for device in devices.every()]
+    for backend in devices.unusable():
+        report.notice(
+            f"target `{backend.name}` of {backend.distribution} cannot be used: {backend.reason}"
+        )
     if quiet:
         report.text("\n".join(each["name"] for each in listed))
     else:
@@ -42,6 +46,7 @@ def _document(device: "Device") -> dict[str, Any]:
         # What needs a tool that is not here runs nowhere here, whatever could be built.
         "runs": target.runs and not missing,
         "missing": [asdict(tool) for tool in missing],
+        "distribution": " ".join(device.distribution) if device.distribution else None,
     }
 
 
@@ -57,6 +62,8 @@ def _print(report: Report, listed: list[dict[str, Any]]) -> None:
     ]
     report.table(("target", "what", "precisions", "calibrates", "builds", "runs here"), rows)
     for each in listed:
+        if each["distribution"]:
+            report.text(f"\n{each['name']} comes from {each['distribution']}.")
         if each["precisions"] and not each["runs"] and not each["missing"]:
             report.text(f"\nNothing here runs what is built for {each['name']}.")
     tools = {tool["name"]: tool for each in listed for tool in each["missing"]}

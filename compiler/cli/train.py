@@ -19,6 +19,7 @@ from tcc.compiler.cli.common_options import (
     Strict,
     Verbose,
     choose,
+    tell_project,
     typed,
 )
 from tcc.compiler.cli.report import Report, Stages
@@ -124,6 +125,7 @@ def train(
         with report.stages() as stages:
             stages("spec", 0, 1)
             chosen = choose(spec, settings, strict)
+            tell_project(report, chosen)
             how = _recipe(recipe, epochs)
             folder = output or RUNS / f"{chosen.spec.name}-{Path(recipe).stem}"
             options = DataOptions(data, seed, split, settings or (), weights)

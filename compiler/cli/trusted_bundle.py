@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 Trust = Annotated[
     bool,
-    typer.Option("--trust", help="Run a program that was not built here, now and later."),
+    typer.Option(
+        "--trust",
+        help="Run a program that was not built here, now and later; and take a signature whose key "
+        "is not known.",
+    ),
 ]
 
 Isa = Annotated[
@@ -41,15 +45,15 @@ def load(
     Raises:
         MissingTool: What verifies signatures is not installed.
         Untrusted: It holds a program that was not built here, and nobody says that it may run.
-        UserError: As `devices.load`, `Device.with_isa` and `signature.check`.
+        UserError: As `devices.load` and `Device.with_isa`.
     """
-    from tcc.compiler.bundle import program_trust, signature
+    from tcc.compiler.bundle import program_trust
     from tcc.compiler.cli import devices
 
-    found, device = devices.load(folder)
+    policy = devices.signature_policy(key, any_key=trust)
+    found, device = devices.load(folder, policy)
     device = device if isa is None else device.with_isa(isa)
     if key is not None:
-        signature.check(found.folder, key)
         return replace(found, trusted=True), device
     if trust:
         return program_trust.trusted(found, device), device

@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import tool_report, verified_layers
+from tcc.compiler.cli import (
+    tool_report,
+    verified_constants,
+    verified_layers,
+    verified_libraries,
+)
 from tcc.compiler.cli.report import Report, complain
 
 if TYPE_CHECKING:
@@ -17,7 +22,7 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
     """Print how each golden agrees, each pair of bundles, and each layer that is known."""
     rows = [
         (
-            str(each.bundle.folder),
+            _subject(each),
             one.golden,
             one.output,
             f"{one.differing:,} of {one.values:,}",
@@ -37,7 +42,11 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
         columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
         report.table(columns, [_row(pair) for pair in pairs])
     for each in found:
+        verified_constants.report_constants(report, each)
+        verified_libraries.report_libraries(report, str(each.bundle.folder), each.libraries)
         verified_layers.say_known(report, each)
+        if not (each.tool or each.missing) and (each.simulated_file or not each.replayed):
+            report.notice(_unrun(each))
         if each.tool:
             folder, by = each.bundle.folder, tool_report.named(each.tool.report)
             report.text(f"{folder}: {by}, by {each.tool.log}")
@@ -48,6 +57,22 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
                 f"error: {tool.name} is needed to {tool.needed_for}, and is not here\n"
                 f"  --> {each.bundle.folder}\n   = help: install it: {tool.install}"
             )
+
+
+def _subject(verified: "VerifiedBundle") -> str:
+    """Return what ran: the bundle's artifact, or a file of a package."""
+    folder = str(verified.bundle.folder)
+    return f"{folder}: {verified.simulated_file}" if verified.simulated_file else folder
+
+
+def _unrun(verified: "VerifiedBundle") -> str:
+    folder = verified.bundle.folder
+    hint = (
+        f"run `sh {verified.bundle.model}/build.sh` where docker is, and give its log with --logs"
+    )
+    file = verified.simulated_file
+    ran = f"{file} ran in ONNX Runtime" if file else "nothing here runs it"
+    return f"{folder}: {ran}; what the NPU gives is not verified: {hint}"
 
 
 def _row(pair: "OutputPair") -> tuple[str, ...]:
@@ -86,11 +111,14 @@ def document(
                 "executor": about.goldens.executor,
                 "tolerance": json_records.encode(about.goldens.tolerance),
                 "agreement": [one.as_json() for one in each.agreement],
+                "simulated": each.simulated_file or None,
                 "tool": each.tool and json_records.encode(each.tool),
                 "program": each.program and verified_layers.document(each.program),
                 "network": each.network and verified_layers.floats(each.network),
+                "constants": verified_constants.document(each.constants),
+                "libraries": [verified_libraries.document(library) for library in each.libraries],
                 "reproducer": verified_layers.document_of(each.reproducer),
-                "holds": each.holds if each.replayed or each.tool else None,
+                "holds": each.holds if each.replayed or each.tool or each.constants else None,
                 "missing": asdict(each.missing) if each.missing else None,
             }
         )

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import failures, tool_report, trusted_bundle, verified_bundles
+from tcc.compiler.cli import (
+    failures,
+    tool_report,
+    trusted_bundle,
+    verified_bundles,
+    verified_constants,
+    verified_libraries,
+)
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, Stages, complain
 from tcc.compiler.cli.trusted_bundle import Isa, Trust
@@ -161,17 +168,20 @@ def _verified(
     from tcc.compiler.driver.verification import VerifiedBundle
 
     stages(f"{bundle.folder}", 0, 1)
-    if wanted.log or device.packager:
-        return VerifiedBundle(bundle, tool=tool_check.check(bundle, device, wanted.log))
+    if wanted.log and device.packager is None:
+        tool_check.check(bundle, device, wanted.log)  # which refuses it
     spec = _spec(wanted.spec, bundle) if wanted.spec else None
     program = rebuilt_program.program(bundle, device, spec, wanted.weights)
     network = rebuilt_program.network(bundle, device, spec, wanted.weights)
-    if program is None and network is None and wanted.bisect:
+    sources = rebuilt_program.find_constant_sources(bundle, device, spec, wanted.weights, program)
+    if device.packager and not wanted.bisect:
+        return verification.verify_package(bundle, device, wanted.log, sources)
+    if ((program is None and network is None) or device.packager) and wanted.bisect:
         help = "name the network with --spec and --weights, or build integers with --probes"
         message = "there is no network to look for a layer in"
         raise fail("E0663", message, whole_file(str(bundle.folder)), help=help)
     try:
-        found = verification.verified(bundle, device, program, network)
+        found = verification.verified(bundle, device, program, network, sources)
         return _bisected(found, device, wanted.out) if wanted.bisect else found
     except MissingTool as error:
         return VerifiedBundle(bundle, missing=error.tool)
@@ -238,6 +248,10 @@ def _wrong(each: "VerifiedBundle") -> str:
     """Return what disagrees, the goldens first."""
     if not all(one.holds for one in each.agreement):
         return "the artifact does not give its goldens"
+    if fault := verified_constants.describe_fault(each.constants or ()):
+        return fault
+    if fault := verified_libraries.describe_fault(each.libraries):
+        return fault
     if each.program and not all(one.holds for one in each.program.goldens):
         return "its goldens are not what its integer program gives"
     known = each.program or each.network

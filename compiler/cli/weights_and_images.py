@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcc.compiler.cli import run_splits
-from tcc.compiler.cli.common_options import ChosenSpec, typed
+from tcc.compiler.cli.common_options import ChosenSpec, tell_project, typed
 from tcc.compiler.cli.report import Report
 from tcc.compiler.support.diagnostics import fail
 
@@ -63,6 +63,7 @@ def take(
 
     if weights and seed is not None:
         raise fail("E0601", "--weights and --seed exclude each other", typed(f"--seed {seed}"))
+    tell_project(report, chosen, weights=weights is None and seed is None)
     if path := weights_file(chosen, weights, seed):
         report.detail(f"weights: {path}")
         return pipeline.read_weights(path, chosen.spec.graph, report.warn)
@@ -72,6 +73,15 @@ def take(
     given = pipeline.random_weights(chosen.spec.graph, seed or 0)
     report.notice(f"{given.origin.notice}; give trained ones with --weights{_trained(chosen)}")
     return given
+
+
+def choose_folder(report: Report, chosen: ChosenSpec, output: Path | None) -> Path:
+    """Return the folder to write to: as the command line says, the project, or `build`."""
+    project = chosen.project
+    if output or not project.out:
+        return output or Path("build")
+    report.note(f"{project.path} chooses the output {project.out}")
+    return project.out
 
 
 def weights_file(chosen: ChosenSpec, weights: Path | None, seed: int | None) -> Path | None:
@@ -113,7 +123,9 @@ def take_images(
     """
     from tcc.compiler.data.dataset import read
 
-    path = data or chosen.project.data
+    path, project = data or chosen.project.data, chosen.project
+    if data is None and path is not None:
+        report.note(f"{project.path} chooses the images {path}")
     if path is None:
         help = "give images of the kind that the network is meant for, with --data"
         raise fail("E0616", "calibrate with which images?", typed("--data"), help=help)

@@ -1,7 +1,7 @@
 """Writing what `tcc build` built, once its artifact has shown that it agrees with the reference."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.tool_check import ToolCheck
     from tcc.compiler.cli.report import Stages
     from tcc.compiler.driver.build_comparison import BuildComparison
+    from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.stored_stages import StoredStages
     from tcc.compiler.driver.target_agreement import ComparedTarget
     from tcc.compiler.ir.device import Device, Plan
-    from tcc.compiler.ir.graph import Graph
+    from tcc.compiler.ir.graph import Graph, Model
 
 GOLDENS = 1
 """Goldens that are replayed after a build; under an emulator each takes its time."""
@@ -27,7 +28,8 @@ class WrittenBundle:
     """The folder that a bundle was written to, and what it says of itself.
 
     `agreement` is empty where the artifact was not run; `unchecked` says why. `full` is the bytes
-    of the target's files at fp32, where others were built and those were measured too.
+    of the target's files at fp32, where another precision was built: None where the target cannot
+    build the network so, and `compares_size` is whether that was asked.
     """
 
     folder: Path
@@ -35,6 +37,7 @@ class WrittenBundle:
     agreement: tuple[Agreement, ...]
     unchecked: str
     full: int | None = None
+    compares_size: bool = False
     archive: Path | None = None
     """The file of images that a package for a maker's tool takes; None for all else."""
     layers: Mapping[str, str] = field(default_factory=dict)
@@ -45,6 +48,8 @@ class WrittenBundle:
     """What the tool that compiled a package gave for the goldens."""
     compared: "ComparedTarget | None" = None
     """How it agrees as one of several targets."""
+    simulated_file: str = ""
+    """The file of a package that ran in place of what the maker's tool makes of it."""
     advice: str = ""
     """What is worth knowing before it runs on this machine."""
     cached: tuple[str, ...] = ()
@@ -65,7 +70,11 @@ class WrittenBundle:
         found = f"agrees with the reference within {worst:.1e} of its largest value"
         if not any(each.allowed for each in self.agreement) and worst == 0:
             found = "gives the outputs of the reference to the bit"
-        return f"{found} (cached: so it did before)" if "replay" in self.cached else found
+        found = f"{found} (cached: so it did before)" if "replay" in self.cached else found
+        if self.simulated_file:
+            file = f"{self.simulated_file}, in ONNX Runtime"
+            return f"{file}, {found}; nothing here runs the NPU"
+        return found
 
 
 @dataclass(frozen=True)
@@ -73,14 +82,16 @@ class BundleCheck:
     """What is looked at before a bundle is written: one golden, or all that is in `comparison`.
 
     Without `replaying`, nothing is run; nor is what `stored` knows, by the `keys` of what is built
-    for each target. `drawn` is the network of the page that goes into a bundle, where one is
-    wanted.
+    for each target. `model` and `integers` are what a wrong layer is looked for with. `drawn` is
+    the network of the page that goes into a bundle, where one is wanted.
     """
 
     stages: "Stages"
     replaying: bool
     stored: "StoredStages"
     keys: Mapping[str, str]
+    model: "Model"
+    integers: "Int8Programs | None" = None
     comparison: "BuildComparison | None" = None
     drawn: "Graph | None" = None
 
@@ -90,7 +101,10 @@ class BundleCheck:
         Raises:
             Disagreement: It does not.
         """
+        from tcc.compiler.ir.package_simulator import find_simulator
+
         most = GOLDENS if self.comparison is None else None
+        plan = replace(plan, device=find_simulator(plan.device) or plan.device)
         key = self.stored.replay_key(self.keys[plan.device.name], fresh, plan, most)
         # What the user's images give is kept nowhere.
         if self.comparison is None or self.comparison.images is None:
@@ -115,10 +129,16 @@ class BundleCheck:
         except Misfit as error:
             raise Disagreement(device.name, (), error.diagnostics[0].label) from None
         if not found.holds:
-            layer = found.wrong_layer
-            why = f"the first layer that differs is `{layer.name}`" if layer else ""
-            raise Disagreement(device.name, found.outputs, why)
+            raise Disagreement(device.name, found.outputs, self._locate(fresh, plan, found))
         return found
+
+    def _locate(self, fresh: "Bundle", plan: "Plan", compared: "ComparedTarget") -> str:
+        """Return which layer of a bundle is wrong, as far as its target shows its layers."""
+        from tcc.compiler.driver import layer_fault
+
+        if layer := compared.wrong_layer:
+            return f"the first layer that differs is `{layer.name}`"
+        return layer_fault.describe(fresh, plan, self.model, self.integers)
 
 
 def write(contents: "BundleContents", plan: "Plan", out: Path, check: BundleCheck) -> WrittenBundle:
@@ -161,6 +181,7 @@ def write(contents: "BundleContents", plan: "Plan", out: Path, check: BundleChec
         uncompiled=contents.uncompiled,
         tool=_tool_check(bundle, device),
         compared=compared.at(bundle),
+        simulated_file=compared.device.simulated_file,
         cached=("replay",) if compared.stored else (),
     )
 
@@ -176,6 +197,9 @@ def _tool_check(bundle: "Bundle", device: "Device") -> "ToolCheck | None":
 
 def _unchecked(device: "Device") -> str:
     """Return why a device's artifacts are not run here; nothing where they are."""
+    from tcc.compiler.ir.package_simulator import find_simulator
+
+    device = find_simulator(device) or device
     if not device.target.runs:
         return f"nothing here runs what is built for {device.name}"
     absent = device.absent()

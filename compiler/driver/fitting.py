@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tcc.compiler.bundle import bundle_folder
+from tcc.compiler.bundle import bundle_refit
 from tcc.compiler.bundle.bundle_comparison import unlike
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.driver.evaluation import Evaluated
@@ -195,4 +195,4 @@ def store(found: Bundle, device: Device, points: Sequence[OperatingPoint]) -> Bu
         UserError: The folder cannot be written.
     """
     files = device.operating_point_files(found.model, points)
-    return bundle_folder.refit(found, points, files)
+    return bundle_refit.refit(found, points, files)

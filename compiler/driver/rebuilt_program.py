@@ -4,21 +4,26 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+from tcc.compiler import passes
 from tcc.compiler.bundle import float_layers, manifest, program_file, tolerance
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import weights
-from tcc.compiler.driver import pipeline
+from tcc.compiler.driver import fast_methods, pipeline
 from tcc.compiler.driver.build_plan import CALIBRATION
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
-from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.constant_checker import ConstantSources
+from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+
+FUSED = "graph/fused.txt"
+"""The printed float network of a bundle, after the target's passes."""
 
 
 def program(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None) -> Model | None:
@@ -77,6 +82,45 @@ def network(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
     _contract(bundle, spec)
     given = _weights(bundle, spec, file)
     return Model(for_inference(spec.graph), given.tensors)
+
+
+def find_constant_sources(
+    bundle: Bundle, device: Device, spec: Spec | None, file: Path | None, program: Model | None
+) -> ConstantSources:
+    """Return what a bundle's files were written from, as far as that is known.
+
+    Args:
+        bundle: The bundle.
+        device: Its target.
+        spec: The network, where the user named it.
+        file: Its weights, where the user named them; else those that the bundle says.
+        program: Its integer program, where that is known.
+
+    Raises:
+        UserError: Spec and weights are not those that it was built from (E0664).
+    """
+    precision = device.precision(bundle.manifest.precision)
+    same_tools = bundle.manifest.made_with == device.versions()
+    floats = None
+    if spec and (device.packager or not precision.integer):
+        _contract(bundle, spec)
+        weight_source = _weights(bundle, spec, file)
+        model = passes.run(Model(spec.graph, weight_source.tensors), device.passes(precision))
+        if _is_printed(bundle, model):
+            floats = model
+            precision = fast_methods.kept(spec, Plan(device, precision), model)[0].precision
+    return ConstantSources(floats, program, precision, same_tools)
+
+
+def _is_printed(bundle: Bundle, floats: Model) -> bool:
+    """Whether the target's own passes gave what a bundle is built from, and no others did."""
+    paths = {file.path for file in bundle.manifest.files}
+    if FUSED in paths:
+        return printer.show(floats.graph).encode() == (bundle.folder / FUSED).read_bytes()
+    if CALIBRATION in paths:
+        document = calibration_document.read(bundle.folder / CALIBRATION)
+        return document.passes == passes.spell(passes.INT8)
+    return False
 
 
 def again(

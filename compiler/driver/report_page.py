@@ -112,7 +112,9 @@ def _agreement(about: Manifest, found: ComparedTarget) -> str:
             ("levels of theirs that differ", f"{off:,} of {sum(x.values for x in shown):,}")
         )
     said = f"<p>{plain(found.floats)}</p>\n" if found.floats else ""
-    return table(("", ""), rows, "the artifact beside the reference executor") + said
+    file = found.device.simulated_file
+    subject = f"{file} in ONNX Runtime, not the NPU," if file else "the artifact"
+    return table(("", ""), rows, f"{subject} beside the reference executor") + said
 
 
 def _sizes(about: Manifest) -> str:

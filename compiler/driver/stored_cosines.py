@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.bundle.manifest_checks import Known
+from tcc.compiler.bundle.signature_check import SignaturePolicy
 from tcc.compiler.quant import calibration_document
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -25,18 +26,19 @@ class StoredCosine:
     cosine: float
 
 
-def read(path: Path, known: Known) -> tuple[StoredCosine, ...]:
+def read(path: Path, known: Known, policy: SignaturePolicy) -> tuple[StoredCosine, ...]:
     """Return the cosines of a calibration file, or of a bundle.
 
     Args:
         path: The file, or the bundle's folder.
         known: Says what the precisions of targets are.
+        policy: Which signatures of bundles are taken.
 
     Raises:
         UserError: It is neither, or is damaged (E0603, E0620 to E0623, E0730), or holds no cosine
             (E1280).
     """
-    found = tuple(_bundle(path, known) if path.is_dir() else _calibration(path))
+    found = tuple(_bundle(path, known, policy) if path.is_dir() else _calibration(path))
     if found:
         return found
     message = "this says nothing of any cosine of integers and floats"
@@ -50,8 +52,8 @@ def _calibration(path: Path) -> Iterator[StoredCosine]:
     yield from _each(about.model.name, about.target, about.data.digest, judged)
 
 
-def _bundle(folder: Path, known: Known) -> Iterator[StoredCosine]:
-    about = bundle_folder.read(folder, known).manifest
+def _bundle(folder: Path, known: Known, policy: SignaturePolicy) -> Iterator[StoredCosine]:
+    about = bundle_folder.read(folder, known, policy).manifest
     found = about.calibration
     if found and found.measured:
         yield from _each(about.model.name, about.target, found.data, found.measured.outputs)

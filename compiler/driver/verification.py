@@ -3,18 +3,29 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
-from tcc.compiler.bundle import bundle_comparison, float_check, program_check, tool_check
+from tcc.compiler.bundle import (
+    bundle_comparison,
+    constant_check,
+    float_check,
+    library_check,
+    program_check,
+    tool_check,
+)
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_comparison import OutputPair
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.float_check import FloatCheck
+from tcc.compiler.bundle.library_check import LibraryCheck
 from tcc.compiler.bundle.program_check import ProgramCheck
 from tcc.compiler.bundle.replay import Replayed, replay
 from tcc.compiler.bundle.tool_check import ToolCheck
 from tcc.compiler.driver.reproducer import Reproducer
+from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantSources
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.package_simulator import find_simulator
 from tcc.compiler.support.external_tools import Tool
 
 
@@ -25,6 +36,8 @@ class VerifiedBundle:
     bundle: Bundle
     replayed: Replayed | None = None
     missing: Tool | None = None
+    simulated_file: str = ""
+    """The file of a package whose outputs `replayed` has: not what the maker's tool makes of it."""
     tool: ToolCheck | None = None
     """What a maker's tool said of a package, which does not run here."""
     program: ProgramCheck | None = None
@@ -32,6 +45,10 @@ class VerifiedBundle:
     network: FloatCheck | None = None
     """How its layers agree with its network's, where it is of float32 and that is known."""
     reproducer: Reproducer | None = None
+    constants: tuple[ConstantCheck, ...] | None = None
+    """How the weights and scales of its files compare; None where they were not compared."""
+    libraries: tuple[LibraryCheck, ...] = ()
+    """What is known of the libraries that others build with."""
 
     @property
     def agreement(self) -> tuple[Agreement, ...]:
@@ -42,34 +59,68 @@ class VerifiedBundle:
     def holds(self) -> bool:
         """Whether no golden and no layer disagrees."""
         agrees = all(each.holds for each in self.agreement)
-        return agrees and all(
-            each.holds for each in (self.tool, self.program, self.network) if each
-        )
+        known = (self.tool, self.program, self.network, *(self.constants or ()), *self.libraries)
+        return agrees and all(each.holds for each in known if each)
 
 
 def verified(
-    bundle: Bundle, device: Device, program: Model | None, network: Model | None = None
+    bundle: Bundle,
+    device: Device,
+    program: Model | None,
+    network: Model | None = None,
+    sources: ConstantSources | None = None,
 ) -> VerifiedBundle:
     """Return what a bundle's artifact gives for its goldens, and for each layer that is known.
-
-    A package that does not run here is judged by its tool's log.
 
     Args:
         bundle: The bundle.
         device: Its target.
         program: Its integer program, where it is known.
         network: Its network in floats, where it is of float32 and that is known.
+        sources: What its files were written from, where that is known.
 
     Raises:
         MissingTool: What runs it is not here.
         UserError: It cannot be run, or is not what its manifest says.
     """
     if device.packager:
-        return VerifiedBundle(bundle, tool=tool_check.check(bundle, device, None))
+        return verify_package(bundle, device, None, sources)
     replayed = replay(bundle, device)
     checked = program_check.check(bundle, device, program) if program else None
     layers = float_check.check(bundle, device, network) if network else None
-    return VerifiedBundle(bundle, replayed, program=checked, network=layers)
+    constants = constant_check.check(bundle, device, sources)
+    libraries = library_check.check(bundle, device)
+    return VerifiedBundle(
+        bundle, replayed, program=checked, network=layers, constants=constants, libraries=libraries
+    )
+
+
+def verify_package(
+    bundle: Bundle, device: Device, log: Path | None, sources: ConstantSources | None
+) -> VerifiedBundle:
+    """Return what is known of a package here: by its tool's log, its network, and its weights.
+
+    Args:
+        bundle: The package.
+        device: Its target.
+        log: The tool's log; without it, that of the package's own compilation, if there is one.
+        sources: What its files were written from, where that is known.
+
+    Raises:
+        UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and `replay`.
+    """
+    simulator = find_simulator(device)
+    constants = constant_check.check(bundle, device, sources)
+    tool = None
+    if log or tool_check.has_log(bundle) or (simulator is None and constants is None):
+        tool = tool_check.check(bundle, device, log)
+    return VerifiedBundle(
+        bundle,
+        replay(bundle, simulator) if simulator else None,
+        tool=tool,
+        constants=constants,
+        simulated_file=simulator.simulated_file if simulator else "",
+    )
 
 
 def pairs(
@@ -84,7 +135,7 @@ def pairs(
         bundle_comparison.check(one, other)
     made: list[OutputPair] = []
     unlike = []
-    ran = [each.replayed for each in found if each.replayed]
+    ran = [each.replayed for each in found if each.replayed and not each.simulated_file]
     # Each with each: equality within a tolerance is not handed on from one pair to the next.
     for a, b in combinations(ran, 2):
         if why := bundle_comparison.unlike(a.bundle, b.bundle):

@@ -175,7 +175,7 @@ def _read(path: Path, shown: str, at: Span) -> bytes:
         if path.is_dir():
             raise fail("E0114", f"{shown} is a folder, not a spec", at)
         with regular_files.opened(path) as stream:
-            # More than `MAX_BYTES`, so that the error can say by how much the text is too long, and
+            # More than `max_bytes`, so that the error can say by how much the text is too long, and
             # far from all of a disk.
             return stream.read(8 * 1024 * 1024)
     except FileNotFoundError:

@@ -44,10 +44,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A target and its backend; what the backend cannot do, it refuses."""
+    """A target and its backend; what the backend cannot do, it refuses.
+
+    `distribution` is the name and version of the other distribution that brings the target;
+    `simulated_file` the file of a package that runs in place of what a maker's tool makes of it.
+    """
 
     backend: Backend
     target: Target
+    distribution: tuple[str, str] | None = None
+    simulated_file: str = ""
 
     @property
     def name(self) -> str:
@@ -85,7 +91,8 @@ class Device:
         # integers from numpy (docs/decisions/0011-reference-executors.md).
         common = {name: version(name) or "" for name in ("numpy", "onnx", "onnxruntime")}
         own = {t.name: t.version for t in self.tools if t.builds and t.version}
-        return {"tcc": __version__, **common, **own}
+        distribution = dict([self.distribution]) if self.distribution else {}
+        return {"tcc": __version__, **common, **own, **distribution}
 
     def precision(self, name: str, at: Span | None = None) -> Precision:
         """Return the precision of a name, which stands at a place.

@@ -153,7 +153,10 @@ def _float(  # noqa: C901, PLR0911 - a case an operation
             # Borders were rounded to levels; their real values are what these mean, not what the
             # spec had.
             values = tuple(level * float(types[0].scale or 0) for level in levels)
-            return (Pad(padding, *values) if len(values) == 1 else Border(padding, values)), {}
+            # Borders that differ may round to one level: tools are given one Pad where that is so.
+            return (
+                Pad(padding, values[0]) if len(set(values)) == 1 else Border(padding, values)
+            ), {}
         case Table(function=function):
             return function, {}
         case Quantized() as op:

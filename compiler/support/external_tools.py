@@ -9,7 +9,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "arm": ("apache-tvm", "apache-tvm-ffi", "capstone", "ziglang"),
     "import": ("onnx-graphsurgeon", "onnxsim"),
     "plot": ("matplotlib", "scikit-learn"),
-    "sign": ("model-signing", "pyopenssl"),
+    "sign": ("cryptography",),
     "slides": ("openslide-bin", "openslide-python", "scipy", "tifffile"),
     "sweep": ("distributed", "submitit"),
     "tensorboard": ("tensorboard",),

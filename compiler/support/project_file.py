@@ -1,13 +1,15 @@
 """The project file `tcc.toml`: defaults for what a command line leaves out.
 
-It lies in the working directory or above it. Its relative paths start from its own folder.
+It lies in the working directory or above it, up to the root of the repository. Its relative paths
+start from its own folder. It is obeyed where only the user and root can change it.
 
     spec = "spec/ddsnet.yaml"      # a path, or the name of a spec of the package
     weights = "weights.safetensors"
     data = "images"
     targets = ["arm-a7"]
     precision = "fp32"
-    out = "build"
+    out = "build"                  # inside the project
+    require_signature = true       # a bundle without a signature is refused
 
     [params]                       # of that spec, as with --set, which goes before it
     classes = 5
@@ -23,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support import atomic_files, project_trust, regular_files
 from tcc.compiler.support.diagnostics import (
     Diagnostic,
     Span,
@@ -39,7 +41,10 @@ MAX_BYTES = 1 << 16
 MAX_DEPTH = 64
 """How many folders up a project file is looked for."""
 
-_STRING, _STRINGS, _TABLE = "a string", "a list of strings", "a table"
+REPOSITORY = ".git"
+"""What a repository's root holds: above it no project file is looked for."""
+
+_STRING, _STRINGS, _TABLE, _FLAG = "a string", "a list of strings", "a table", "true or false"
 KEYS: Mapping[str, str] = {
     "spec": _STRING,
     "weights": _STRING,
@@ -47,6 +52,7 @@ KEYS: Mapping[str, str] = {
     "targets": _STRINGS,
     "precision": _STRING,
     "out": _STRING,
+    "require_signature": _FLAG,
     "params": _TABLE,
 }
 """What a project file may say, and what kind of value each takes."""
@@ -63,6 +69,7 @@ class Project:
     targets: tuple[str, ...] = ()
     precision: str | None = None
     out: Path | None = None
+    require_signature: bool = False
     params: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, Span] = field(default_factory=dict)
 
@@ -71,19 +78,33 @@ class Project:
         """The folder that the file's relative paths start from."""
         return self.path.parent if self.path else Path()
 
+    @property
+    def named_paths(self) -> Mapping[str, Path]:
+        """The files and folders that it has commands read, by their keys."""
+        # A spec may be the name of a known one: then no file of that name is there.
+        spec = self.folder / self.spec if self.spec else None
+        named = {"spec": spec, "weights": self.weights, "data": self.data}
+        return {key: path for key, path in named.items() if path is not None}
+
 
 def find(start: Path) -> Project:
     """Return the project of a folder: from its `tcc.toml`, or the nearest one above.
 
     Raises:
         UserError: The file cannot be read (E0610), is not TOML (E0611), has a key that is not
-            known (E0612) or a value of the wrong kind (E0613).
+            known (E0612) or a value of the wrong kind (E0613); others than the user can change it
+            (E1361) or what it names (E1363), or its `out` lies outside (E1362).
     """
     for folder in (start, *start.absolute().parents)[:MAX_DEPTH]:
         path = folder / NAME
         # os.path, which says no where a folder may not be looked into; Path.exists would raise.
-        if os.path.exists(path) and not os.path.isdir(path):
-            return parse(_text(path), path)
+        if os.path.lexists(path) and not os.path.isdir(path):
+            project_trust.check_file(path)
+            project = parse(_text(path), path)
+            project_trust.check_paths(project.named_paths, project.out, path, project.places)
+            return project
+        if os.path.lexists(folder / REPOSITORY):
+            break
     return Project()
 
 
@@ -112,6 +133,7 @@ def parse(text: str, path: Path) -> Project:
         targets=tuple(data.get("targets", ())),
         precision=data.get("precision"),
         out=below("out"),
+        require_signature=data.get("require_signature", False),
         params={name: _word(value) for name, value in data.get("params", {}).items()},
         places=places,
     )
@@ -179,7 +201,7 @@ def _fits(kind: str, value: Any) -> bool:
             return bool(value) and "\0" not in value
         case ("a list of strings", list()):
             return bool(value) and all(isinstance(item, str) for item in value)
-        case ("a table", dict()):
+        case ("a table", dict()) | ("true or false", bool()):
             return True
     return False
 

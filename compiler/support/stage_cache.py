@@ -1,10 +1,10 @@
 """The stage cache: what stages of a build gave before, so that the next build need not do it again.
 
 An entry is a plain file, `<stage>/<key>`, where the key is the SHA-256 of all that the stage is
-given. Its first line is the SHA-256 of the rest, whose first line names stage, key and parts, and
-whose other bytes are the parts. What does not hold together, whoever wrote it and wherever he was
-killed, is thrown away and made anew. Each use sets an entry's time; where all take more than the
-limit, those go that were used longest ago.
+given. It begins with a seal of the rest by a key of the user's (`cache_seal`). The first line of
+the rest names stage, key and parts, and its other bytes are the parts. What has no such seal, since
+somebody else wrote it or its writer was killed, is removed and made again. Each use sets an entry's
+time; where all take more than the limit, those go that were used longest ago.
 """
 
 import hashlib
@@ -19,7 +19,13 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from tcc.compiler.support import atomic_files, path_locks, regular_files, user_folders
+from tcc.compiler.support import (
+    atomic_files,
+    cache_seal,
+    path_locks,
+    regular_files,
+    user_folders,
+)
 from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
@@ -92,7 +98,10 @@ class StageCache:
         """Keep what a stage gave, if there is room for it; what was used long ago makes room."""
         if self.folder is None:
             return
-        data = _encoded(stage, key, parts)
+        data = cache_seal.sealed(key, _encoded(stage, key, parts))
+        if data is None:
+            self._stop(f"nothing more is kept in {self.folder}: {cache_seal.obstacle()}")
+            return
         if len(data) > self.limit:
             return
         place = self.folder / stage
@@ -178,6 +187,7 @@ def of_user(tell: Callable[[str], None]) -> StageCache:
     if not limit:
         return StageCache(None)
     why = "there is no home: set XDG_CACHE_HOME" if found is None else user_folders.obstacle(found)
+    why = why or cache_seal.obstacle()
     if why:
         tell(f"nothing is kept for the next build: {why}")
     return StageCache(None if why else found, limit, tell)
@@ -196,7 +206,7 @@ def place() -> Path | None:
         raise fail("E1400", message, whole_file(FOLDER), label=given[:80])
     if given:
         return Path(given) / "stages"
-    return user_folders.folder("XDG_CACHE_HOME", ".cache", "stages")
+    return user_folders.folder("XDG_CACHE_HOME", "stages")
 
 
 def bytes_of_limit() -> int:
@@ -224,14 +234,13 @@ def key(stage: str, given: Mapping[str, Any]) -> str:
 
 def _encoded(stage: str, key: str, parts: Parts) -> bytes:
     head = {"stage": stage, "key": key, "parts": {name: len(data) for name, data in parts.items()}}
-    body = b"".join((json.dumps(head).encode(), b"\n", *parts.values()))
-    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    return b"".join((json.dumps(head).encode(), b"\n", *parts.values()))
 
 
 def _parts(data: bytes, stage: str, key: str) -> Parts | None:
     """Return the parts of an entry's bytes; None where it is not whole, or another's."""
-    digest, _, body = data.partition(b"\n")
-    if hashlib.sha256(body).hexdigest().encode() != digest:
+    body = cache_seal.opened(key, data)
+    if body is None:
         return None
     line, _, rest = body.partition(b"\n")
     try:

@@ -6,7 +6,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tcc.compiler.support import scratch_folders
+from tcc.compiler.support import (
+    atomic_files,
+    cache_seal,
+    regular_files,
+    scratch_folders,
+    user_folders,
+)
 
 KERNELS = "kernels"
 """The folder of compiled kernels: of tcc's own sources alone, whatever network asked for them."""
@@ -15,28 +21,50 @@ SHOWN = "~/.cache/tcc"
 
 
 def folder(name: str) -> Path:
-    """Return the folder of a tool, which is there and can be written to.
+    """Return the folder of a tool, which is there and can be written to by the user alone.
+
+    Where the user's own cache is no such folder, it is one among the temporary files.
 
     Raises:
-        OSError: There is no home, and in the place for temporary files it is somebody else's.
+        OSError: There is none, since others can write to the place for temporary files too.
     """
-    given = os.environ.get("XDG_CACHE_HOME")
-    try:
-        base = Path(given) if given else Path.home() / ".cache"
-        found = base / "tcc" / name
-        found.parent.mkdir(0o700, parents=True, exist_ok=True)  # what is believed lies in it too
-        found.mkdir(exist_ok=True)
-        if os.access(found, os.W_OK):
-            return found
-    except (OSError, RuntimeError):  # no home, or not ours to write to
-        pass
-    found = scratch_folders.root() / f"tcc-{name}-{os.getuid()}"
-    found.mkdir(0o700, exist_ok=True)
+    place = user_folders.folder("XDG_CACHE_HOME", name)
+    if place is not None:
+        with suppress(OSError):
+            user_folders.make(place)
+            if not user_folders.obstacle(place) and os.access(place, os.W_OK):
+                return place
+    place = scratch_folders.root() / f"tcc-{name}-{os.geteuid()}"
+    place.mkdir(0o700, exist_ok=True)
     # In a place that others share, a folder of this name may be theirs.
-    if found.is_symlink() or found.stat().st_uid != os.getuid():
-        why = "it belongs to somebody else; set XDG_CACHE_HOME to a folder of yours"
-        raise PermissionError(errno.EACCES, why, str(found))
-    return found
+    if why := user_folders.obstacle(place):
+        why = f"{why}; set XDG_CACHE_HOME to a folder that only you can write to"
+        raise PermissionError(errno.EACCES, why, str(place))
+    return place
+
+
+def read(place: Path) -> bytes | None:
+    """Return what `write` kept in a file; None where it is not there, damaged or of others."""
+    try:
+        with regular_files.opened(place) as file:
+            entry = cache_seal.opened(place.name, file.read())
+    except OSError:
+        return None
+    with suppress(OSError):
+        os.utime(place)  # what is used stays longest
+    return entry
+
+
+def write(place: Path, content: bytes) -> None:
+    """Keep something in a file of a tool's folder, sealed; nothing where there is no seal.
+
+    Raises:
+        UserError: The file cannot be written.
+        MachineError: The disk is full or broken.
+    """
+    sealed = cache_seal.sealed(place.name, content)
+    if sealed is not None:
+        atomic_files.write_file(place, sealed)
 
 
 def files(name: str) -> tuple[Path, ...]:

@@ -141,7 +141,8 @@ def run(
     Args:
         bundle: What `build` returned, or a folder that it wrote.
         images: Image files, or pixels, uint8 (height, width, 3).
-        trust: Run a program that was not built here, now and later.
+        trust: Run a program that was not built here, now and later; a signature whose key is not
+            known is no obstacle.
 
     Returns:
         For each image, by the outputs' names: the `raw` values, the `values` that the output's
@@ -181,7 +182,8 @@ def verify(
         bundle: What `build` returned, or a folder that it wrote; its hashes are checked anew.
         spec: The network, to make the integer program again where the bundle has none.
         weights: Its weights.
-        trust: Run a program that was not built here, now and later.
+        trust: Run a program that was not built here, now and later; a signature whose key is not
+            known is no obstacle.
 
     Returns:
         Whether all of it `holds`; the `agreement` of each golden and output, with values that
@@ -200,7 +202,8 @@ def verify(
     file = None if weights is None else Path(weights)
     program = rebuilt_program.program(found, device, own, file)
     network = rebuilt_program.network(found, device, own, file)
-    return verification.verified(found, device, program, network)
+    sources = rebuilt_program.find_constant_sources(found, device, own, file, program)
+    return verification.verified(found, device, program, network, sources)
 
 
 def evaluate(
@@ -259,7 +262,7 @@ def _read(bundle: "Bundle | str | PathLike[str]", trust: bool) -> "tuple[Bundle,
     from tcc.compiler.cli import devices
 
     folder = Path(bundle) if isinstance(bundle, str | PathLike) else bundle.folder
-    found, device = devices.load(folder)
+    found, device = devices.load(folder, devices.signature_policy(any_key=trust))
     if trust:
         return program_trust.trusted(found, device), device
     program_trust.check(found, device)

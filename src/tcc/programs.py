@@ -150,15 +150,17 @@ def written(
     from tcc.compiler.support.progress import silent
     from tcc.compiler.support.stage_cache import StageCache
 
-    several = BuildComparison(Model(spec.graph, given.tensors), whole) if len(targets) > 1 else None
+    model = Model(spec.graph, given.tensors)
+    several = BuildComparison(model, whole) if len(targets) > 1 else None
     stored = stored_stages.of_build(StageCache(None), spec, given, None)
-    check = BundleCheck(Stages(), True, stored, {each.device.name: "" for each in targets}, several)
+    keys = {each.device.name: "" for each in targets}
+    check = BundleCheck(Stages(), True, stored, keys, model, whole, several)
     found = []
     for plan, contents in zip(
         targets, pipeline.build(spec, given, targets, silent, whole), strict=True
     ):
         compared = write(contents, plan, out, check).compared
         assert compared
-        again = bundle_folder.read(compared.bundle.folder, devices.precision)
+        again = bundle_folder.read(compared.bundle.folder, devices.precision, None)
         found.append(compared.at(again))
     return target_agreement.agreement(found)

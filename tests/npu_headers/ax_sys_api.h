@@ -1,31 +1,40 @@
-/* Stand-ins of our own for AXERA's system API, and the network that the other stand-ins have. */
+/* Stand-ins of our own for AXERA's system API, and the network that the other stand-ins have.
+   Names, types and signatures are those of the makers' public headers (docs/pulsar.md says which);
+   the bodies are ours. Reserved members are left out: nothing reads them. */
 #pragma once
-#include <cstdint>
 #include <cstdlib>
 
 typedef char AX_CHAR;
 typedef signed char AX_S8;
 typedef unsigned char AX_U8;
-typedef int32_t AX_S32;
-typedef uint32_t AX_U32;
-typedef uint64_t AX_U64;
+typedef int AX_S32;
+typedef unsigned int AX_U32;
+typedef unsigned long long int AX_U64;
+typedef unsigned long AX_ADDR;
 typedef void AX_VOID;
+typedef enum { AX_FALSE = 0, AX_TRUE = 1 } AX_BOOL;
 
-inline AX_S32 AX_SYS_Init() { return 0; }
-inline AX_S32 AX_SYS_Deinit() { return 0; }
 inline void* stub_memory(AX_U32 size) { return std::malloc(size); }
 inline void stub_release(void* memory) { std::free(memory); }
-inline AX_S32 AX_SYS_MemAlloc(AX_U64*, AX_VOID** memory, AX_U32 size, AX_U32, const AX_S8*) {
+/* The sums of the bytes at places 0, 3, ..., at 1, 4, ... and at 2, 5, ..., as shares of 1000. */
+inline void stub_run(const void* input, AX_U32 size, void* output) {
+    float sums[3] = {0, 0, 0};
+    for (AX_U32 at = 0; at < size; ++at)
+        sums[at % 3] += static_cast<float>(static_cast<const AX_U8*>(input)[at]) / 1000.0f;
+    for (int each = 0; each < 3; ++each) static_cast<float*>(output)[each] = sums[each];
+}
+
+extern "C" {
+inline AX_S32 AX_SYS_Init(AX_VOID) { return 0; }
+inline AX_S32 AX_SYS_Deinit(AX_VOID) { return 0; }
+inline AX_S32 AX_SYS_MemAlloc(AX_U64* physical, AX_VOID** memory, AX_U32 size, AX_U32 alignment,
+                              const AX_S8* token) {
+    *physical = 0;
     *memory = stub_memory(size);
-    return 0;
+    return token && alignment ? 0 : 0x80;
 }
 inline AX_S32 AX_SYS_MemFree(AX_U64, AX_VOID* memory) {
     stub_release(memory);
     return 0;
 }
-/* The sums of the bytes at places 0, 3, ..., at 1, 4, ... and at 2, 5, ..., as shares of 1000. */
-inline void stub_run(const void* input, AX_U32 size, void* output) {
-    float sums[3] = {0, 0, 0};
-    for (AX_U32 at = 0; at < size; ++at) sums[at % 3] += ((const AX_U8*)input)[at] / 1000.0f;
-    for (int each = 0; each < 3; ++each) ((float*)output)[each] = sums[each];
 }

@@ -153,7 +153,9 @@ class Peers:
         }  # fmt: skip
         said = [word for item in environment.items() for word in ("-E", "=".join(item))]
         emulator = (self.machine.qemu, "-cpu", self.machine.qemu_cpu, "-L", str(self.root))
-        counting = plugin.named(plugin.built(self.machine), out)
+        library = self.folder / "count.so"
+        plugin.write(self.machine, library)
+        counting = plugin.named(library, out)
         program = str(self.root / "usr/bin/python3.11")
         words = (*emulator, *counting, *said, program, str(script), *map(str, arguments))
         printed = _run(words, self.folder)

@@ -230,7 +230,7 @@ def _command(
 
 def _parts(bundle: Path, path: Path, given: argparse.Namespace) -> dict[str, float]:
     """Return the CPU seconds of what no run can leave out."""
-    found, _ = devices.load(bundle)
+    found, _ = devices.load(bundle, devices.signature_policy())
     contract, shape = found.input.preprocess, found.input.type.shape
     loaded = session(found.model / FILE)
     seconds = dict.fromkeys(("decode", "resize", "contract", "infer"), 0.0)

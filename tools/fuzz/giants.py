@@ -1,9 +1,11 @@
-"""Specs of up to 1 MiB that are wrong, or take long: many words, names, blocks, loops, lists."""
+"""Specs of up to 64 KiB that are wrong, or take long: many words, names, blocks, loops, lists."""
 
 from collections.abc import Callable, Mapping
 from random import Random
 
-LIMIT = (1 << 20) - 4096
+LARGEST = 1 << 16
+"""Bytes of the largest YAML spec."""
+LIMIT = LARGEST - 4096
 """Bytes that a giant fills, with room for its head."""
 HEAD = "tcc: 1\nname: giant\ninput: {image: {shape: [3, 8, 8]}}\noutput: {y: {}}\n"
 LOOPS = ("repeat: {times: 4096, body: [BODY]}", "each: {of: range(4096), as: NAME, body: [BODY]}")
@@ -118,14 +120,14 @@ def loops(numbers: Random) -> str:
     extra = numbers.choice(("", "".join(f"  - let: {{x{n}: {n}}}\n" for n in range(15_000))))
     empty = "empty: {params: {a: 1, b: a + 1}, body: []}"
     head = f"{HEAD}blocks: {{{empty}, {MANY}}}\ngraph:\n{extra}"
-    return f"{head}  - {body or 'relu'}\n"[: 1 << 20]
+    return f"{head}  - {body or 'relu'}\n"[:LARGEST]
 
 
 def deep(numbers: Random) -> str:
     """Lists and mappings within one another."""
     depth = numbers.choice((90, 110, 250, 300, 5000, 100_000))
     opened, closed = numbers.choice((("[", "]"), ("{a: ", "}"), ("[seq: [", "]]"), ("- ", "")))
-    return f"{HEAD}graph: {opened * depth}relu{closed * depth}\n"[: 1 << 20]
+    return f"{HEAD}graph: {opened * depth}relu{closed * depth}\n"[:LARGEST]
 
 
 def expressions(numbers: Random) -> str:
@@ -174,7 +176,7 @@ def lists(numbers: Random) -> str:
     inner = "".join(entry.format(n) for n in range(most))
     head = HEAD.replace("output: {y: {}}\n", "") if frame.startswith("output:") else HEAD
     loop = numbers.choice(("b", "relu", "repeat: {times: 4096, body: [b]}"))
-    return f"{head}params: {{n: 1}}\n{frame.format(inner)}graph: [{loop}]\n"[: 1 << 20]
+    return f"{head}params: {{n: 1}}\n{frame.format(inner)}graph: [{loop}]\n"[:LARGEST]
 
 
 def anchors(numbers: Random) -> str:

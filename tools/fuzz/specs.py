@@ -1,7 +1,7 @@
 """Specs as strangers write them: damaged, rebuilt from hostile parts, endless, in many files.
 
 Beside what holds of every command: at most 50 messages, each with a code and a place; with
-`--json` one document; a formatted spec says what it said; and a wrong spec of 1 MiB is answered
+`--json` one document; a formatted spec says what it said; and a wrong spec of 64 KiB is answered
 in 5 s of processor time, a sound one of 20,000 nodes in 8 s.
 """
 
@@ -271,7 +271,7 @@ def _formatted(numbers: Random) -> Case:
 
 
 def _giant(numbers: Random) -> Case:
-    """A spec of up to 1 MiB."""
+    """A spec of up to 64 KiB."""
     made = GIANTS[numbers.choice(sorted(GIANTS))](numbers).encode()
     command = numbers.choice((("check",), ("check",), ("check", "--json"), ("fmt",)))
     check = one_document if "--json" in command else checked

@@ -1,6 +1,6 @@
 """From sources and kernels to what a user links or runs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tcc.backends.arm.codegen import c_header, elf_symbols, zig
@@ -98,18 +98,40 @@ def _compile(
     # D leaves times and owners out: equal builds have equal bytes.
     zig.run(folder, "ar", "rcsD", f"lib{name}.a", whole)
     progress(stage, 1, 3)
-    (folder / "exports").write_text(f"{{ global: {'; '.join(exports)}; local: *; }};\n", "utf-8")
-    _link(
-        folder, machine.zig("gnu"), f"lib{name}.so", whole,
-        "-shared", f"-Wl,-soname,lib{name}.so", "-Wl,--version-script=exports",
-    )  # fmt: skip
+    link_shared(folder, machine, name, exports)
     progress(stage, 2, 3)
-    _link(
-        folder, machine.zig("musl"), f"{name}-run", *options, cpu, "src/runner.c", whole,
-        "-static", "-pie",
-    )  # fmt: skip
+    link_program(folder, machine, name)
     mark.touch()
     progress(stage, 3, 3)
+
+
+def link_shared(folder: Path, machine: Machine, name: str, exports: Iterable[str]) -> None:
+    """Make `libNAME.so` of `NAME.o`, with no names but some; errors as for `linked`."""
+    (folder / "exports").write_text(f"{{ global: {'; '.join(exports)}; local: *; }};\n", "utf-8")
+    _link(
+        folder, machine.zig("gnu"), f"lib{name}.so", f"{name}.o",
+        "-shared", f"-Wl,-soname,lib{name}.so", "-Wl,--version-script=exports",
+    )  # fmt: skip
+
+
+def link_program(folder: Path, machine: Machine, name: str) -> None:
+    """Make `NAME-run` of `src/runner.c` and `NAME.o`; errors as for `linked`."""
+    _link(
+        folder, machine.zig("musl"), f"{name}-run", *_runner(machine), f"{name}.o",
+        "-static", "-pie",
+    )  # fmt: skip
+
+
+def link_loader(folder: Path, machine: Machine, name: str) -> None:
+    """Make a `NAME-run` that loads the `libNAME.so` beside it; errors as for `linked`."""
+    _link(
+        folder, machine.zig("gnu"), f"{name}-run", *_runner(machine),
+        "-L.", f"-l:lib{name}.so", "-Wl,-rpath,$ORIGIN",
+    )  # fmt: skip
+
+
+def _runner(machine: Machine) -> tuple[str, ...]:
+    return (*zig.COMPILE, "-I.", "-Isrc", f"-mcpu={machine.cpu}", "src/runner.c")
 
 
 def _link(folder: Path, target: tuple[str, ...], made: str, *options: str) -> None:

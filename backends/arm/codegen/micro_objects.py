@@ -1,8 +1,6 @@
 """From micro-kernels to object files, by zig."""
 
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
@@ -13,12 +11,10 @@ from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.micro.isas import ISAS, Isa, forms
 from tcc.backends.arm.micro.records import MicroKernel
-from tcc.compiler.support import atomic_files, scratch_folders, stage_cache, user_cache
+from tcc.compiler.support import scratch_folders, stage_cache, user_cache
 
 OPTIONS = (*zig.COMPILE, "-fvisibility=hidden", "-ffunction-sections")
 """Their text is of the matter: what a program does not call, the linker leaves out."""
-DIGEST = 32
-"""Bytes of a SHA-256."""
 
 
 def sources() -> dict[str, str]:
@@ -79,29 +75,15 @@ def _object(folder: Path, word: str, machine: Machine, cpu: str, *options: str) 
     told = (*machine.zig("gnu"), f"-mcpu={cpu}", *OPTIONS, *options)
     texts = {file.name: file.read_text("utf-8") for file in sorted(folder.glob("*.h"))}
     asked = repr((version("ziglang"), told, (folder / f"{word}.c").read_text("utf-8"), texts))
-    kept = (
-        user_cache.folder(user_cache.KERNELS)
-        / f"{word}-{sha256(asked.encode()).hexdigest()[:32]}.o"
-    )
-    if made := _kept(kept):
+    key = sha256(asked.encode()).hexdigest()[:32]
+    cache_path = user_cache.folder(user_cache.KERNELS) / f"{word}-{key}.sealed"
+    if made := user_cache.read(cache_path):
         return made
     zig.run(folder, "cc", *told, "-c", f"{word}.c", "-o", f"{word}.o")
     made = (folder / f"{word}.o").read_bytes()
-    atomic_files.write_file(kept, sha256(made).digest() + made)
+    user_cache.write(cache_path, made)
     user_cache.trim(user_cache.KERNELS, stage_cache.bytes_of_limit() or stage_cache.USUAL_LIMIT)
     return made
-
-
-def _kept(file: Path) -> bytes | None:
-    """Return an object that was kept behind its digest; None where it is not there whole."""
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        return None
-    with suppress(OSError):
-        os.utime(file)  # what is used stays longest
-    digest, made = data[:DIGEST], data[DIGEST:]
-    return made if sha256(made).digest() == digest else None
 
 
 def write(folder: Path) -> None:

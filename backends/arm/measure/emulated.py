@@ -32,7 +32,8 @@ def measure(calls: Calls, source: Input, workload: Workload, progress: Progress)
         UserError: The program fails, or does not do what it is for (E0652).
     """
     progress("compile qemu's plugin", 0, 1)
-    library, file = plugin.built(calls.machine), calls.folder / "counts"
+    library, file = calls.folder / "count.so", calls.folder / "counts"
+    plugin.write(calls.machine, library)
     known = facts(LocalPlace(calls), calls.program)
     progress("count", 0, 1)
     place = LocalPlace(replace(calls, options=plugin.named(library, file)))

@@ -1,6 +1,5 @@
 """The counting plugin of qemu: compiled once, into the user's cache."""
 
-import os
 import platform
 import re
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from tcc.backends.arm.codegen import zig
 from tcc.backends.arm.machine import Machine
-from tcc.compiler.support import scratch_folders
+from tcc.compiler.support import scratch_folders, user_cache
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 SOURCE = "count.c"
@@ -20,33 +19,34 @@ NEW_API = 9
 """The first major version that wants the second version of its interface."""
 
 
-def built(machine: Machine) -> Path:
-    """Return the plugin for the qemu of a machine, compiled if it was not yet.
+def write(machine: Machine, path: Path) -> None:
+    """Write the plugin for the qemu of a machine, compiled if it was not yet.
+
+    What runs is never the file in the cache: it is checked first, and this copy is of what was.
 
     Raises:
         MissingTool: There is no qemu that takes plugins, or no zig to compile it.
         ZigError: It does not compile.
-        OSError: The cache cannot be written.
+        OSError: The cache or the file cannot be written.
     """
     api = 2 if _version(machine) >= NEW_API else 1
     text = (files("tcc.backends.arm") / "measure" / SOURCE).read_bytes()
     # An old glibc's symbols alone, so that the plugin loads beside whichever qemu was built with.
     options = ("-target", f"{_processor()}-linux-gnu.2.28", f"-DAPI={api}", "-shared", "-s")
     key = sha256(repr((text, options, zig.COMPILE)).encode()).hexdigest()[:16]
-    kept = zig.cache() / f"count-{key}.so"
-    if not kept.is_file():
-        _compile(text, options, kept)
-    return kept
+    entry = zig.cache() / f"count-{key}.sealed"
+    library = user_cache.read(entry)
+    if library is None:
+        library = _compile(text, options)
+        user_cache.write(entry, library)
+    path.write_bytes(library)
 
 
-def _compile(text: bytes, options: tuple[str, ...], kept: Path) -> None:
+def _compile(text: bytes, options: tuple[str, ...]) -> bytes:
     with scratch_folders.folder() as folder:
         (folder / SOURCE).write_bytes(text)
         zig.run(folder, "cc", *zig.COMPILE, *options, "-o", "count.so", SOURCE)
-        # Written aside and renamed: two processes may compile it at once.
-        fresh = kept.with_name(f"{kept.name}.{os.getpid()}")
-        fresh.write_bytes((folder / "count.so").read_bytes())
-        fresh.replace(kept)
+        return (folder / "count.so").read_bytes()
 
 
 def named(plugin: Path, out: Path) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from math import isfinite
 
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.support.atomic_files import MachineError
-from tcc.compiler.support.diagnostics import Diagnostic, Span
+from tcc.compiler.support.diagnostics import Diagnostic, Span, whole_file
 
 FILE = "kernel_costs.toml"
 UNITS = ("cycles", "instructions", "microseconds")
@@ -90,12 +90,27 @@ class CoreCosts:
         return replace(self, kernels={**self.kernels, name: free})
 
 
-def of(core: str) -> CoreCosts:
-    """Return the costs of one core; errors as below."""
-    found = known()
-    if core not in found:
-        raise _damaged("", f"there are no costs of the core {core!r}", 1)
-    return found[core]
+def of(core: str, target: str) -> CoreCosts:
+    """Return the costs of one core.
+
+    Args:
+        core: Its name in the file.
+        target: The target that is built for it, which the search of its costs takes.
+
+    Raises:
+        MachineError: The file has no such core, or is damaged (E0604).
+    """
+    costs = known()
+    if core not in costs:
+        raise missing(f"core {core!r}", target)
+    return costs[core]
+
+
+def missing(subject: str, target: str) -> MachineError:
+    """Return the error of a core, or of one of its kernels, that nobody has measured yet."""
+    message = f"{FILE} has no entry for {subject}"
+    help = f"run `python tools/search_kernels.py search {target}`, which measures it"
+    return MachineError(Diagnostic("E0604", message, whole_file(FILE), help=help))
 
 
 @cache
@@ -165,4 +180,5 @@ def _damaged(text: str, what: str, line: int) -> MachineError:
     lines = [*text.splitlines(), ""]
     at = Span(FILE, line, 1, lines[min(line, len(lines)) - 1])
     message = f"the costs by which kernels are chosen are damaged: {what}"
-    return MachineError(Diagnostic("E0604", message, at, help="install tcc again"))
+    help = "undo what was changed in this file, or install tcc again"
+    return MachineError(Diagnostic("E0604", message, at, help=help))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tcc.backends.arm.kernels.base import Kernel, KernelCall
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.micro.core_costs import CoreCosts
+from tcc.backends.arm.micro import core_costs
 from tcc.backends.arm.schedule import kernel_amounts
 
 LEAST_SAVED = 0.1
@@ -24,18 +24,24 @@ class KernelCandidate:
     call: Callable[[], KernelCall]
 
 
-def cost(kernel: Kernel, costs: CoreCosts) -> float:
-    """Return what a kernel costs on a core, in what its costs are counted in."""
+def cost(kernel: Kernel, machine: Machine) -> float:
+    """Return what a kernel costs on a machine's core, in what its costs are counted in.
+
+    Raises:
+        MachineError: Its costs on this core are not known (E0604).
+    """
     name, amounts = kernel_amounts.of(kernel)
-    each = costs.kernels[name]
-    return sum(each[what] * amount for what, amount in amounts.items())
+    unit_costs = machine.costs.kernels.get(name)
+    if unit_costs is None:
+        raise core_costs.missing(f"kernel {name!r} of core {machine.core!r}", machine.target.name)
+    return sum(unit_costs[unit] * amount for unit, amount in amounts.items())
 
 
 def cheapest(candidates: Iterable[KernelCandidate], machine: Machine) -> KernelCandidate:
     """Return the candidate that costs least, of those that cost the same the first."""
 
     def weighed(candidate: KernelCandidate) -> float:
-        found = cost(candidate.kernel, machine.costs)
+        found = cost(candidate.kernel, machine)
         return found / (1 - LEAST_SAVED) if isinstance(candidate.kernel, MicroWinograd) else found
 
     return min(candidates, key=weighed)

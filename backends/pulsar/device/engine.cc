@@ -1,4 +1,4 @@
-/* Runs an .axmodel file on an AX650, or with -DAX620E on an AX620E, AX630C or AX620Q:
+/* Runs an .axmodel file on an AX650, AX620E, AX630C or AX620Q:
        classify compiled.axmodel input [folder for raw outputs]
 
    Build on the board: g++ -O2 -std=c++11 -I/soc/include classify.cc -o classify -L/soc/lib \
@@ -12,16 +12,15 @@ static const unsigned ALIGNMENT = 128;
 
 using network::failed;
 
-static long start() {
-#ifdef AX620E
-    return AX_ENGINE_Init();
-#else
+/* The engine is started with attributes, but in some releases for the AX620E without: the one that
+   the board's header declares is called. */
+static inline long start(AX_S32 (*init)(AX_ENGINE_NPU_ATTR_T*)) {
     AX_ENGINE_NPU_ATTR_T attributes;
     std::memset(&attributes, 0, sizeof attributes);
     attributes.eHardMode = AX_ENGINE_VIRTUAL_NPU_DISABLE;
-    return AX_ENGINE_Init(&attributes);
-#endif
+    return init(&attributes);
 }
+static inline long start(AX_S32 (*init)()) { return init(); }
 
 struct Buffers {
     std::vector<AX_ENGINE_IO_BUFFER_T> inputs, outputs;
@@ -75,7 +74,7 @@ static int infer(AX_ENGINE_HANDLE handle, const char* path, const char* folder) 
 static int run(const std::vector<uint8_t>& model, const char* path, const char* folder) {
     AX_ENGINE_HANDLE handle;
     if (failed("AX_ENGINE_CreateHandle",
-               AX_ENGINE_CreateHandle(&handle, model.data(), model.size())))
+               AX_ENGINE_CreateHandle(&handle, model.data(), static_cast<AX_U32>(model.size()))))
         return 1;
     int code = 1;
     if (!failed("AX_ENGINE_CreateContext", AX_ENGINE_CreateContext(handle)))
@@ -93,7 +92,7 @@ int main(int count, char** words) {
     if (!network::read_file(words[1], model)) return 2;
     if (failed("AX_SYS_Init", AX_SYS_Init())) return 1;
     int code = 1;
-    if (!failed("AX_ENGINE_Init", start())) {
+    if (!failed("AX_ENGINE_Init", start(AX_ENGINE_Init))) {
         code = run(model, words[2], count > 3 ? words[3] : nullptr);
         AX_ENGINE_Deinit();
     }

@@ -15,8 +15,9 @@ using network::failed;
 /* The part of the NPU that the file was compiled for, which the engine must be started with. */
 static bool npu_mode(const std::vector<uint8_t>& model, AX_JOINT_SDK_ATTR_T& attributes) {
     AX_NPU_SDK_EX_MODEL_TYPE_T type;
+    const AX_CHAR* data = reinterpret_cast<const AX_CHAR*>(model.data());
     if (failed("AX_JOINT_GetJointModelType",
-               AX_JOINT_GetJointModelType(model.data(), model.size(), &type)))
+               AX_JOINT_GetJointModelType(data, static_cast<AX_U32>(model.size()), &type)))
         return false;
     bool half = type == AX_NPU_MODEL_TYPE_1_1_1 || type == AX_NPU_MODEL_TYPE_1_1_2;
     attributes.eNpuMode = half ? AX_NPU_VIRTUAL_1_1 : AX_NPU_VIRTUAL_DISABLE;
@@ -81,7 +82,8 @@ static int run(const std::vector<uint8_t>& model, const char* path, const char* 
     int code = 1;
     AX_JOINT_HANDLE handle;
     if (!failed("AX_JOINT_CreateHandle",
-                AX_JOINT_CreateHandle(&handle, model.data(), model.size()))) {
+                AX_JOINT_CreateHandle(&handle, model.data(),
+                                      static_cast<AX_U32>(model.size())))) {
         AX_JOINT_EXECUTION_CONTEXT context;
         AX_JOINT_EXECUTION_CONTEXT_SETTING_T settings;
         std::memset(&context, 0, sizeof context);

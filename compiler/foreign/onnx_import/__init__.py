@@ -30,11 +30,13 @@ LIBRARIES = {"onnx_graphsurgeon": "onnx-graphsurgeon", "onnxsim": "onnxsim"}
 class ImportedModel:
     """A spec's text, its weights, and what became of each operator.
 
+    `suffix` is that of the spec's file: `.yaml`, or `.json` for a large spec.
     `difference` is the largest between the file's outputs and the spec's, relative to the
     largest output.
     """
 
     text: str
+    suffix: str
     spec: "Spec"
     weights: "Weights"
     rows: "tuple[ImportedOperator, ...]"
@@ -99,7 +101,8 @@ def import_onnx(
     difference, unsure = output_check.largest_difference(
         path, model, source, made, found.raws, wanted.preprocess, runner
     )
-    return ImportedModel(made.text, made.spec, made.weights, rows, (*notes, *unsure), difference)
+    text = (made.text, made.suffix)
+    return ImportedModel(*text, made.spec, made.weights, rows, (*notes, *unsure), difference)
 
 
 def _check_tools() -> None:

@@ -28,7 +28,7 @@ class ImportOptions:
 
     `preprocess` is what the spec shall say of it, if anything; `shape` are channels, height and
     width where the file leaves them open; `until` names values to take as outputs; `fold` makes
-    repeats of equal runs of steps.
+    repeats of equal runs of steps; `json` asks for a spec in JSON whatever its size.
     """
 
     name: str = ""
@@ -37,6 +37,7 @@ class ImportOptions:
     shape: tuple[int, int, int] | None = None
     until: tuple[str, ...] = ()
     fold: bool = True
+    json: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,12 @@ from tcc.compiler.foreign.onnx_import.spec_writer.branch_structure import struct
 from tcc.compiler.foreign.onnx_import.spec_writer.fold_repeats import folded
 from tcc.compiler.foreign.onnx_import.spec_writer.op_syntax import written
 from tcc.compiler.foreign.onnx_import.spec_writer.spec_steps import nodes
-from tcc.compiler.foreign.onnx_import.spec_writer.spec_text import SpecHeading, text
+from tcc.compiler.foreign.onnx_import.spec_writer.spec_text import (
+    SpecHeading,
+    SpecText,
+    format_text,
+    write_spec,
+)
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.ir.graph import Graph, GraphError, Model
 from tcc.compiler.ir.preprocess import channels_of
@@ -27,9 +32,10 @@ WARNINGS_OF_OPTIONS = frozenset({"pixel-statistics"})
 
 @dataclass(frozen=True, slots=True)
 class RebuiltSpec:
-    """A spec's text, what it compiles to, its weights, and its paths of the model's values."""
+    """A spec: text, file suffix, compiled form, weights, and its paths of the model's values."""
 
     text: str
+    suffix: str
     spec: Spec
     weights: Weights
     paths: Mapping[str, str]
@@ -68,18 +74,20 @@ def rebuild(model: Model, path: Path, wanted: ImportOptions) -> RebuiltSpec:
     preprocess = _preprocess(path, graph.inputs[0].type, wanted.preprocess)
     file = path.name.encode(errors="replace").decode()  # a name of a file may be in any encoding
     heading = SpecHeading(graph.name, f"Imported from {file}.", preprocess, wanted.labels)
-    words = text(graph, items, named, heading)
-    spec = _loaded(path, words)
+    document = write_spec(graph, items, named, heading)
+    text = format_text(document, json_wanted=wanted.json)
+    spec = _load(path, text)
     # What is remarkable of a foreign network is not the user's to mend: the spec allows it by name.
     if allow := sorted({w.kind for w in spec.warnings} - WARNINGS_OF_OPTIONS):
-        words = text(graph, items, named, replace(heading, allow=tuple(allow)))
-        spec = _loaded(path, words)
+        document = write_spec(graph, items, named, replace(heading, allow=tuple(allow)))
+        text = format_text(document, json_wanted=wanted.json)
+        spec = _load(path, text)
     order = [node.name for node in nodes(items)]
     # The text is compiled anew, and its steps are met in the order in which they were written.
     paths = dict(zip(order, (node.name for node in spec.graph.nodes), strict=True))
     paths[graph.inputs[0].name] = spec.graph.inputs[0].name
     tensors = _renamed(model, spec.graph, paths)
-    return RebuiltSpec(words, spec, checked(tensors, spec.graph), paths)
+    return RebuiltSpec(text.text, text.suffix, spec, checked(tensors, spec.graph), paths)
 
 
 def _check_labels(path: Path, graph: Graph, labels: Sequence[str]) -> None:
@@ -120,17 +128,17 @@ def _preprocess(path: Path, kind: TensorType, given: PreprocessOptions | None) -
     return found
 
 
-def _loaded(path: Path, words: str) -> Spec:
+def _load(path: Path, text: SpecText) -> Spec:
     """Return a spec, compiled.
 
     Raises:
         UserError: It is beyond the limits of the language; the place is the file's.
     """
     with scratch_folders.folder() as place:
-        file = place / "network.yaml"
+        file = place / f"network{text.suffix}"
         # In a file, as `load` takes one; its place in messages is replaced by that of the user's
         # file.
-        file.write_text(words)
+        file.write_text(text.text)
         try:
             return load(file)
         except UserError as error:

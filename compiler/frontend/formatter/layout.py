@@ -6,7 +6,6 @@ from typing import Any
 
 from tcc.compiler.frontend.yaml import ReadText
 from tcc.compiler.frontend.yaml.reader import after_properties, missing_at
-from tcc.compiler.frontend.yaml.sound_reader import sound_events
 from tcc.compiler.frontend.yaml.source_text import SourceText
 
 
@@ -77,11 +76,9 @@ LayoutNode = LayoutLeaf | LayoutBranch
 
 def read(source: SourceText, known: ReadText) -> LayoutBranch:
     """Return the layout of a text whose content is known, without its comments."""
-    if known.sound:
-        return _Layout(source, sound_events(source.text)).root()
-    from tcc.compiler.frontend.yaml.events import events  # ruamel.yaml takes long to load
+    from tcc.compiler.frontend.yaml.events import parse_events  # ruamel.yaml takes long to load
 
-    return _Layout(source, known.events or events(source.text)).root()
+    return _Layout(source, known.events or parse_events(source.text)).root()
 
 
 def leaves(node: LayoutNode) -> list[LayoutLeaf]:

@@ -5,8 +5,7 @@ has beyond plain data, anchors and aliases are allowed within the limits; merge 
 outside the core schema, several documents in a file and keys that are not text are errors.
 JSON goes by its own rules (RFC 8259) into the same tree.
 
-ruamel.yaml's parser, in Python, decides what a text means and what is wrong with it. libyaml's, in
-C, reads what is without fault and means the same to both.
+ruamel.yaml's parser decides what a YAML text means and what is wrong with it.
 """
 
 import json
@@ -15,11 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tcc.compiler.frontend.yaml.joined_reader import read_joined
 from tcc.compiler.frontend.yaml.json_reader import read_json
 from tcc.compiler.frontend.yaml.reader import read_yaml
-from tcc.compiler.frontend.yaml.sound_reader import DoubtError, read_sound
-from tcc.compiler.frontend.yaml.source_text import MAX_BYTES, SourceText, decode
+from tcc.compiler.frontend.yaml.source_text import (
+    MAX_JSON_BYTES,
+    MAX_YAML_BYTES,
+    SourceText,
+    decode,
+    max_bytes,
+)
 from tcc.compiler.frontend.yaml.tree import (
     Mapping,
     Scalar,
@@ -37,9 +40,10 @@ MAX_DIRECTIVES = 100
 """Most lines with directives of YAML, which a spec needs none of."""
 
 __all__ = [
-    "MAX_BYTES",
     "MAX_DEPTH",
+    "MAX_JSON_BYTES",
     "MAX_NODES",
+    "MAX_YAML_BYTES",
     "Mapping",
     "ReadText",
     "Scalar",
@@ -48,6 +52,7 @@ __all__ = [
     "at",
     "find",
     "key_at",
+    "max_bytes",
     "parse",
     "plain",
     "read",
@@ -67,37 +72,30 @@ def parse(text: str | bytes, file: str) -> Tree:
 
 @dataclass(frozen=True, slots=True)
 class ReadText:
-    """What a text holds; `sound` where libyaml read it, else `events` are ruamel.yaml's, if any."""
+    """The tree of a text and, where it was read as YAML, ruamel.yaml's events."""
 
     tree: Tree
-    sound: bool
     events: list[Any]
 
 
 def read(source: SourceText) -> ReadText:
     """Return the tree of a text, as `parse` does."""
     if source.file.endswith(".json"):
-        return ReadText(_built(read_json, source), sound=False, events=[])
+        return ReadText(_build(read_json, source), [])
     # Flow style may be JSON, which is read much faster; what is none may still be YAML.
     if source.text.lstrip()[:1] in ("{", "[") and _may_be_json(source.text):
         try:
-            return ReadText(_built(read_json, source), sound=False, events=[])
+            return ReadText(_build(read_json, source), [])
         except UserError as error:
             if error.diagnostics[-1].code != "E0102":
                 raise
     _check_directives(source)
-    try:
-        return ReadText(_built(read_sound, source), sound=True, events=[])
-    except DoubtError as error:
-        doubt = error.at
-    try:
-        return _kept(partial(read_joined, doubt=doubt), source)
-    except DoubtError:
-        return _kept(read_yaml, source)
+    events: list[Any] = []
+    return ReadText(_build(partial(read_yaml, kept=events), source), events)
 
 
 def _check_directives(source: SourceText) -> None:
-    """Refuse many directives (YAML 1.2, 6.8), each of which both parsers compare with all others.
+    """Refuse many directives (YAML 1.2, 6.8), which the parser compares pairwise.
 
     Their lines begin with `%`, and hardly another does.
     """
@@ -120,12 +118,7 @@ def _may_be_json(text: str) -> bool:
     return True
 
 
-def _kept(read: Callable[..., None], source: SourceText) -> ReadText:
-    events: list[Any] = []
-    return ReadText(_built(partial(read, kept=events), source), sound=False, events=events)
-
-
-def _built(read: Callable[[TreeBuilder], None], source: SourceText) -> Tree:
+def _build(read: Callable[[TreeBuilder], None], source: SourceText) -> Tree:
     builder = TreeBuilder(source)
     try:
         read(builder)

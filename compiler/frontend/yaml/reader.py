@@ -1,7 +1,6 @@
 """YAML's events, from ruamel.yaml, handed to the builder of the tree."""
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -42,9 +41,9 @@ def read_yaml(builder: TreeBuilder, kept: list[Any]) -> None:
     Raises:
         UserError: E0102 where the text is no YAML.
     """
-    from tcc.compiler.frontend.yaml.events import events
+    from tcc.compiler.frontend.yaml.events import parse_events  # ruamel.yaml takes long to load
 
-    YamlReader(builder).read(events(builder.source.text), kept)
+    YamlReader(builder).read(parse_events(builder.source.text), kept)
 
 
 def resolve(text: str) -> str | int | float | bool | None:
@@ -77,8 +76,8 @@ def _skip(_event: Any) -> None:
     """Let an event without content pass."""
 
 
-class EventReader(ABC):
-    """Passes a library's events on, one method for each kind."""
+class YamlReader:
+    """Reads ruamel.yaml's events, one method for each kind, and refuses what specs may not have."""
 
     def __init__(self, builder: TreeBuilder) -> None:
         self.builder = builder
@@ -99,66 +98,6 @@ class EventReader(ABC):
             "SequenceEndEvent": self.close,
             "AliasEvent": self.alias,
         }
-
-    @abstractmethod
-    def document(self, event: Any) -> None:
-        """Look at how a document begins."""
-
-    @abstractmethod
-    def scalar(self, event: Any) -> None:
-        """Pass a value on."""
-
-    @abstractmethod
-    def mapping(self, event: Any) -> None:
-        """Pass a mapping's start on."""
-
-    @abstractmethod
-    def sequence(self, event: Any) -> None:
-        """Pass a list's start on."""
-
-    def close(self, event: Any) -> None:
-        """Pass the end of a list or mapping on."""
-        start, end = event.start_mark.index, event.end_mark.index
-        # A block's end has no length: it is where the next thing begins.
-        self.key = max(self.key, end if end > start else 0)
-        self.builder.close(end if end > start else None)
-
-    @abstractmethod
-    def alias(self, event: Any) -> None:
-        """Pass a reference on."""
-
-    def follow(self, other: "EventReader") -> None:
-        """Go on where another reader of the same text stopped."""
-        self.key, self.reached, self.last = other.key, other.reached, other.last
-        self.documents = other.documents
-
-    def check_tag(self, tag: str, start: int, *allowed: str) -> str | None:
-        """Return the core tag that one stands for, `str` for `!`; a wrong one is an error."""
-        name = tag.removeprefix(_CORE) if tag.startswith(_CORE) else {"!": "str"}.get(tag)
-        if name in allowed:
-            return name
-        message = f"the tag `{tag.replace(_CORE, '!!')[:40]}` is not allowed here"
-        hint = "leave tags out; put text that starts with `!` in quotes, and write `not x` for `!x`"
-        self.builder.wrong("E0107", message, self.source.span(start, start + 1), help=hint)
-        return None
-
-    def tagged(self, tag: str, text: str, start: int, end: int) -> Any:
-        """Return a scalar's value under its tag."""
-        name = self.check_tag(tag, start, *_KINDS)
-        if name == "str":
-            return text
-        value = resolve(text)
-        # `!!float 1` is a float written without a point.
-        if name == "float" and type(value) is int:
-            return float(value)
-        if name is not None and type(value) is not _KINDS[name]:
-            span = self.source.span(start, end)
-            self.builder.wrong("E0107", f"the text `{text[:40]}` is no !!{name}", span)
-        return value
-
-
-class YamlReader(EventReader):
-    """Reads what ruamel.yaml says, and refuses what specs may not have."""
 
     def read(self, events: Iterable[Any], kept: list[Any]) -> None:
         """Pass all events on; `kept` takes them.
@@ -213,6 +152,13 @@ class YamlReader(EventReader):
         """Pass a list's start on."""
         self._open(event, "seq")
 
+    def close(self, event: Any) -> None:
+        """Pass the end of a list or mapping on."""
+        start, end = event.start_mark.index, event.end_mark.index
+        # A block's end has no length: it is where the next thing begins.
+        self.key = max(self.key, end if end > start else 0)
+        self.builder.close(end if end > start else None)
+
     def alias(self, event: Any) -> None:
         """Pass a reference on."""
         start, self.key = event.start_mark.index, event.end_mark.index
@@ -226,3 +172,27 @@ class YamlReader(EventReader):
             start = after_properties(self.source.text, start, len(self.source.text))
         self.key = start
         self.builder.open(start, mapping=kind == "map", anchor=event.anchor)
+
+    def check_tag(self, tag: str, start: int, *allowed: str) -> str | None:
+        """Return the core tag that one stands for, `str` for `!`; a wrong one is an error."""
+        name = tag.removeprefix(_CORE) if tag.startswith(_CORE) else {"!": "str"}.get(tag)
+        if name in allowed:
+            return name
+        message = f"the tag `{tag.replace(_CORE, '!!')[:40]}` is not allowed here"
+        hint = "leave tags out; put text that starts with `!` in quotes, and write `not x` for `!x`"
+        self.builder.wrong("E0107", message, self.source.span(start, start + 1), help=hint)
+        return None
+
+    def tagged(self, tag: str, text: str, start: int, end: int) -> Any:
+        """Return a scalar's value under its tag."""
+        name = self.check_tag(tag, start, *_KINDS)
+        if name == "str":
+            return text
+        value = resolve(text)
+        # `!!float 1` is a float written without a point.
+        if name == "float" and type(value) is int:
+            return float(value)
+        if name is not None and type(value) is not _KINDS[name]:
+            span = self.source.span(start, end)
+            self.builder.wrong("E0107", f"the text `{text[:40]}` is no !!{name}", span)
+        return value

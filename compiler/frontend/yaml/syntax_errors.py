@@ -109,7 +109,10 @@ def _index(mark: Any, source: SourceText, default: int) -> int:
 
 def _character(b: _Broken) -> Diagnostic:
     if b.char == "\t":
-        return b.error("a tab cannot stand here", b.at, help="indent with spaces")
+        start, line = b.row(b.at)
+        is_indentation = not line[: b.at - start].strip(" -")
+        help = "indent with spaces" if is_indentation else "put a space in place of the tab"
+        return b.error("a tab cannot stand here", b.at, help=help)
     shown = "a backtick" if b.char == "`" else f"`{b.char}`"
     return b.error(f"{shown} cannot start a value", b.at, help=_QUOTE)
 

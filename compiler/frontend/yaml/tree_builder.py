@@ -57,22 +57,9 @@ class TreeBuilder:
         self._nodes = 0
 
     @property
-    def opened(self) -> list[OpenBranch]:
-        """The lists and mappings whose end has not come yet, outer ones first."""
-        return self._open
-
-    @property
     def awaits_value(self) -> bool:
         """Whether what comes next is the value of a key."""
         return bool(self._open) and self._open[-1].mapping and len(self._open[-1].children) % 2 == 1
-
-    @property
-    def awaits_key_in_braces(self) -> bool:
-        """Whether what comes next is a key, or a value without one, in a mapping in braces."""
-        opened = self._open[-1] if self._open else None
-        if opened is None or not opened.mapping or len(opened.children) % 2:
-            return False
-        return self.source.text[opened.start : opened.start + 1] == "{"
 
     @property
     def bracket(self) -> int | None:

@@ -81,7 +81,7 @@ def test_the_cheapest_is_chosen_and_rounding_more_has_to_pay() -> None:
         costs = {}
         for word in ("winograd", "float_matrix"):
             (kernel,) = program(add.graph(), trained(add.graph()), favouring(A7, word)).kernels
-            costs[word] = kernel_candidates.cost(kernel, A7.costs)
+            costs[word] = kernel_candidates.cost(kernel, A7)
         scale = (1 - share) * costs["float_matrix"] / costs["winograd"]
         kernels["winograd"] = {key: each * scale for key, each in kernels["winograd"].items()}
         assert chosen(op, shape, replace(A7, tried=replace(A7.costs, kernels=kernels)))[0] == name
@@ -105,7 +105,6 @@ def damaged(pattern: str, by: str) -> str:
         (damaged(r"^products = .*$", "products = -1.0"), "'products' is no number from 0 on"),
         (damaged(r"^products = .*$", "products = nan"), "'products' is no number from 0 on"),
         (damaged(r"^products = .*$", "products = true"), "'products' is no number from 0 on"),
-        ("", "there are no costs of the core 'cortex_a7'"),
         ('[core]\ncounted = "cycles"\ntile = [4, 8]\n', "[core] has no costs of plain loops"),
     ],
 )
@@ -121,6 +120,35 @@ def test_a_damaged_file_is_told_with_its_place(
     assert "error[E0604]" in error
     assert said in error
     assert re.search(r"--> kernel_costs.toml:\d+:1", error)
+    assert not Path("build").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "subject"),
+    [
+        (
+            re.sub(r"^\[cortex_a7(?=[.\]])", "[cortex_a99", TEXT, flags=re.MULTILINE),
+            "core 'cortex_a7'",
+        ),
+        (
+            re.sub(r"^\[cortex_a7\.float_matrix\]\n(?:.+\n)+", "", TEXT, flags=re.MULTILINE),
+            "kernel 'float_matrix' of core 'cortex_a7'",
+        ),
+    ],
+    ids=["a core", "a kernel"],
+)
+def test_what_nobody_measured_is_named_with_the_command_that_measures_it(
+    text: str, subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A core or kernel that was added to the code alone is no damage to the installation."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.yaml").write_text(SPEC, "utf-8")
+    monkeypatch.setattr(core_costs, "known", lambda: read(text))
+    ended = CliRunner().invoke(app, ["build", "net.yaml", "--target", "arm-a7", "--no-cache"])
+    assert ended.exit_code == 1
+    assert f"error[E0604]: kernel_costs.toml has no entry for {subject}" in ended.stderr
+    assert "python tools/search_kernels.py search arm-a7" in ended.stderr
+    assert "install tcc again" not in ended.stderr
     assert not Path("build").exists()
 
 

@@ -39,7 +39,7 @@ PROGRAMS = [
     "joint",
     *(
         pytest.param(f"{words} {CHECKED}", marks=pytest.mark.slow)
-        for words in ("joint", "engine", "engine -DAX620E")
+        for words in ("joint", "engine", "engine -DSTUB_NO_ATTRIBUTES")
     ),
 ]
 """One as it is, and all with every access and overflow checked."""
@@ -53,7 +53,8 @@ def program(request, tmp_path_factory, root):
     (folder / "contract.h").write_bytes(contract.header(contracted("bgr", 3)))
     (folder / "network_io.h").write_bytes(contract.device_file("network_io.h"))
     (folder / "classify.cc").write_bytes(contract.device_file(f"{source}.cc"))
-    flags = ["-std=c++11", "-O0", "-Wall", "-Wextra", "-Werror", "-DSTUB_INPUT=18", *more]
+    strict = ["-Wall", "-Wextra", "-Wconversion", "-Wcast-qual", "-pedantic", "-Werror"]
+    flags = ["-std=c++11", "-O0", *strict, "-DSTUB_INPUT=18", *more]
     headers = ["-I", root / "tests/npu_headers"]
     command = [COMPILER, *flags, *headers, "classify.cc", "-o", "classify"]
     found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

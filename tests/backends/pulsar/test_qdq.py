@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from nets import dense, gated
+from nets import Steps, dense, gated
 from onnx import numpy_helper
 from op_cases import trained
 from quantised import int8
@@ -16,6 +16,7 @@ from tcc.backends.pulsar.chips import AX650
 from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.ops import Conv, GlobalAvgPool
 
 EDGES = {"QuantizeLinear", "DequantizeLinear"}
 
@@ -83,6 +84,27 @@ def test_each_layer_is_within_a_step(pulsar_qdq, graph, image):
     assert found.alone <= 1
     assert found.real < 1e-5
     assert found.differing < 0.05 * found.values
+
+
+@pytest.mark.parametrize(
+    ("mean", "pads"),
+    [((0.5,), 1), ((0.502, 0.5025, 0.5015), 1), ((0.485, 0.456, 0.406), 3)],
+    ids=["one", "three that round to one level", "three"],
+)
+def test_a_border_of_one_level_is_one_pad(mean, pads):
+    """The border of an image is the level of its mean: one operator where it is one number."""
+    add = Steps(3, 8, 8)
+    add("conv", Conv(4, (3, 3), padding=1))
+    add("pool", GlobalAvgPool())
+    graph = add.graph()
+    (source,) = graph.inputs
+    image = Input(source.name, source.type, Preprocess("rgb", mean=mean, std=(0.25,)))
+    program = int8(replace(graph, inputs=(image,)), trained(graph))
+    kinds = Counter(
+        node.op_type for node in onnx.load_from_string(qdq_onnx(program, AX650)).graph.node
+    )
+    assert kinds["Pad"] == pads
+    assert kinds["Slice"] == kinds["Concat"] * pads == (0 if pads == 1 else 3)
 
 
 def test_a_layer_that_is_off_is_found(pulsar_qdq):

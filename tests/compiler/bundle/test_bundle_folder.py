@@ -82,7 +82,7 @@ def known(target, precision):
 
 
 def read(folder):
-    return bundle_folder.read(folder, known)
+    return bundle_folder.read(folder, known, None)
 
 
 def made(folder: Path, text: str = SPEC, weights=None, backend=None):

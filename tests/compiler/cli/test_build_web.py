@@ -44,7 +44,7 @@ def page(tcc, home):
 @pytest.fixture
 def ask(page):
     """Ask a server of the page: status, headers and body of an answer."""
-    found = bundle_folder.read(page, devices.precision)
+    found = bundle_folder.read(page, devices.precision, None)
     with server(found, "127.0.0.1", 0) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcc.compiler.support import known_programs, surroundings, user_cache
+from tcc.compiler.support import cache_seal, known_programs, surroundings, user_cache
 
 INT8 = ("--target", "onnxruntime", "--precision", "int8", "--data", "set")
 
@@ -26,7 +26,9 @@ def store(home, monkeypatch) -> Path:
     """A cache and a state folder of the test's own."""
     monkeypatch.delenv("TCC_CACHE_LIMIT")
     monkeypatch.setenv("TCC_CACHE", str(home / "cache"))
+    key = cache_seal.key_file()
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    shutil.copytree(key.parent, cache_seal.key_file().parent)  # kernels are compiled already
     return home / "cache/stages"
 
 

@@ -272,3 +272,35 @@ def test_wrong_options(tcc, home, net, words, message):
     found = tcc("import", net, *words)
     assert (found.code, found.err.splitlines()[0]) == (2, message)
     assert not (home / "net.yaml").exists()
+
+
+@pytest.fixture
+def long_net(home):
+    """An ONNX file whose spec has more than 64 KiB: its steps differ, so no `repeat` shortens it."""
+    rows = [f"v{n + 1} = LeakyRelu <alpha = {(n + 1) / 4096}> (v{n})" for n in range(2500)]
+    kind = "float[1, 3, 4, 4]"
+    text = f'<ir_version: 10, opset_import: ["" : 18]> g ({kind} v0) => ({kind} v2500) {{ '
+    onnx.save(onnx.parser.parse_model(text + "\n".join(rows) + " }"), home / "long.onnx")
+    return "long.onnx"
+
+
+def test_a_large_spec_is_written_as_json(tcc, home, long_net):
+    done = tcc("import", long_net, "--flat", "--quiet")
+    assert (done.code, done.out) == (0, "long.json\nweights.safetensors\n")
+    assert len((home / "long.json").read_bytes()) > 65_536
+    assert not (home / "long.yaml").exists()
+    assert tcc("check", "long.json", "--quiet").code == 0
+
+
+def test_a_large_spec_is_not_written_into_a_yaml_file(tcc, home, long_net):
+    done = tcc("import", long_net, "--flat", "-o", "mine.yaml")
+    assert done.code == 2
+    assert "this spec is too large for YAML: it has" in done.err
+    assert "write it as JSON: --output mine.json" in done.err
+    assert not list(home.glob("mine.*"))
+
+
+def test_json_is_written_where_the_name_asks_for_it(tcc, home, net):
+    assert tcc("import", net, "-o", "mine.json").code == 0
+    assert json.loads((home / "mine.json").read_text())["graph"][2] == "relu"
+    assert tcc("check", "mine.json", "--quiet").code == 0

@@ -39,6 +39,7 @@ def test_it_is_listed(tcc):
     assert listed["dot"] == {
         "name": "dot", "aliases": [], "title": "Graphviz drawing of the graph",
         "precisions": ["fp32"], "calibrates": False, "builds": True, "runs": False, "missing": [],
+        "distribution": None,
     }  # fmt: skip
     found = tcc("targets", "--verbose")
     assert "Nothing here runs what is built for dot." in found.out.splitlines()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("model_signing")
+pytest.importorskip("cryptography")
 
 
 @pytest.fixture
-def keys(home) -> Path:
-    """Two pairs of keys."""
+def keys(home, monkeypatch) -> Path:
+    """Two pairs of keys, and a list of trusted ones that is empty."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     for name in ("private", "other"):
         pair = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
         subprocess.run([*pair, "-out", home / f"{name}.pem"], check=True, capture_output=True)
@@ -33,7 +35,10 @@ def test_a_signature_stands_beside_what_it_signs(tcc, built, keys):
     found = tcc("verify", built, "--key", "private.pub")
     assert found.code == 0, found.err
     assert f"signed by private.pub: {built}" in found.out
-    # What needs no signature works as ever, and a new build takes the place of a signed one.
+    # Whoever opens it trusts the key, or types it; and a new build takes a signed one's place.
+    found = tcc("verify", built)
+    assert (found.code, "error[E1354]" in found.err) == (2, True)
+    assert tcc("trust", "add", "private.pub").code == 0
     assert tcc("verify", built).code == 0
     assert tcc("build", "tiny.yaml", "--target", "onnxruntime").code == 0
     assert contents(built) == before
@@ -110,25 +115,24 @@ def test_a_signature_of_another_bundle_is_none(tcc, built, keys):
     assert (found.code, "error[E1352]" in found.err) == (2, True)
 
 
-def test_a_program_that_a_trusted_key_signed_runs(tcc, strange, keys, picture, home, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+def test_a_program_that_a_trusted_key_signed_runs(tcc, strange, keys, picture, home):
     trusted = home / "config/tcc/keys"
     trusted.mkdir(parents=True)
     assert tcc("sign", strange, "--key", "private.pem").code == 0
-    assert "E1350" in tcc("run", strange, picture).err
+    assert "E1354" in tcc("run", strange, picture).err
     shutil.copy("other.pub", trusted / "other.pem")
-    assert "E1350" in tcc("run", strange, picture).err
+    assert "E1354" in tcc("run", strange, picture).err
     shutil.copy("private.pub", trusted / "maker.pem")
     assert "E0652" in tcc("run", strange, picture).err  # it ran, and is no network
     assert (home / "ran").exists()
     trusted.chmod(0o777)  # others may have put a key there
-    assert "E1350" in tcc("run", strange, picture).err
+    assert "E1360" in tcc("run", strange, picture).err
 
 
 @pytest.mark.parametrize("word", ["sign", "verify"])
 def test_without_what_signs_the_command_says_what_to_install(word, tcc, built, keys, monkeypatch):
-    from tcc.compiler.bundle import signature
+    from tcc.compiler.bundle import signing_key
 
-    monkeypatch.setattr(signature, "PACKAGE", "model-signing-that-is-not-here")
+    monkeypatch.setattr(signing_key, "PACKAGE", "cryptography_that_is_not_here")
     (built / "model.sig").write_bytes(b"{}")
     assert tcc(word, built, "--key", "private.pem").code == 3

@@ -63,7 +63,7 @@ def bundle(tmp_path_factory):
     words = ["build", "ddsnet-blood", "--target", "web", "--precision", "int8", "--no-replay"]
     found = CliRunner().invoke(app, [*words, "-q", "-o", str(folder)])
     assert found.exit_code == 0, found.output
-    return bundle_folder.read(folder / "ddsnet-blood-web-int8", devices.precision)
+    return bundle_folder.read(folder / "ddsnet-blood-web-int8", devices.precision, None)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_it_is_for_keyboards_readers_and_phones(opened, tmp_path):
 def test_files_that_are_not_the_manifests_are_refused(bundle, tmp_path):
     folder = tmp_path / "changed"
     shutil.copytree(bundle.folder, folder)
-    found = bundle_folder.read(folder, devices.precision)
+    found = bundle_folder.read(folder, devices.precision, None)
     with server(found, "127.0.0.1", 0) as listening, Browser(tmp_path / "profile") as page:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         for name in ("model/model.onnx", "goldens/1/output_0.bin"):

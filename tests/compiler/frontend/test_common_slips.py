@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.frontend.formatter import format_spec
 from tcc.compiler.frontend.spec import load
+from tcc.compiler.frontend.yaml import parse, plain
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 HEAD = "tcc: 1\nname: slip\ninput: {image: {shape: [3, 32, 32]}}\noutput: {logits: {}}\n"
@@ -282,27 +282,22 @@ def test_a_shape_that_looks_like_channels_last_is_warned_about(tmp_path: Path) -
     assert load(path).warnings == ()
 
 
-TABBED = """\
-tcc:\t1
-name:\ttabs\t# of the file
-input:\t{image:\t{shape:\t[3,\t32, 32]}}\t
-\t
-output: {logits: {}}
-graph:\t# the steps
-  -\trelu\t
-  - conv:\t{filters: 8,\tkernel: 3}\t# a comment
-    as:\tx
-\t# another
-  -\tidentity
-"""
+@pytest.mark.parametrize(
+    ("text", "column", "help"),
+    [
+        ("name:\ttabs\n", 6, "put a space in place of the tab"),
+        ("name: tabs\t# of the file\n", 11, "put a space in place of the tab"),
+        ("graph:\n\t- relu\n", 1, "indent with spaces"),
+        ("graph:\n  -\trelu\n", 4, "indent with spaces"),
+    ],
+)
+def test_a_tab_is_refused_with_what_to_write(text: str, column: int, help: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(text, "tabs.yaml")
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message) == ("E0102", "a tab cannot stand here")
+    assert (found.at.column, found.help) == (column, help)
 
 
-def test_tabs_may_separate(tmp_path: Path) -> None:
-    path = tmp_path / "tabs.yaml"
-    path.write_text(TABBED)
-    spec = load(path)
-    assert [node.name for node in spec.graph.nodes] == ["relu", "conv", "identity"]
-    path.write_text(TABBED.replace("\t#", " #").replace("\t", " "))
-    assert load(path).graph.nodes == spec.graph.nodes
-    formatted = format_spec(TABBED, "tabs.yaml")
-    assert format_spec(formatted, "tabs.yaml") == formatted
+def test_tabs_may_separate_within_brackets() -> None:
+    assert plain(parse("a: [1,\t2]\nb: {c:\t3}\n", "tabs.yaml")) == {"a": [1, 2], "b": {"c": 3}}

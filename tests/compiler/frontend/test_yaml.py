@@ -9,9 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tcc.compiler.frontend.yaml import (
-    MAX_BYTES,
     MAX_DEPTH,
+    MAX_JSON_BYTES,
     MAX_NODES,
+    MAX_YAML_BYTES,
     Mapping,
     Scalar,
     Sequence,
@@ -487,9 +488,20 @@ def test_aliases_within_the_limits_are_what_they_stand_for():
 
 
 def test_size_is_bounded():
-    (error,) = errors(b"#" * (MAX_BYTES + 1))
+    (error,) = errors(b"#" * (MAX_YAML_BYTES + 1))
     assert error.code == "E0104"
+    assert error.message == "the file is too large: 65,537 of at most 65,536 bytes"
+    assert error.help.endswith("a spec in JSON, named `*.json`, may have 1,048,576 bytes")
+    (error,) = errors(b" " * (MAX_JSON_BYTES + 1), "t.json")
     assert error.message == "the file is too large: 1,048,577 of at most 1,048,576 bytes"
+    assert error.help == "use `repeat`, `each` and blocks for what comes many times"
+
+
+def test_json_of_more_than_a_yaml_text_may_have_is_read():
+    numbers = list(range(20_000))
+    text = json.dumps({"a": numbers})
+    assert len(text) > MAX_YAML_BYTES
+    assert plain(parse(text, "t.json")) == {"a": numbers}
 
 
 @pytest.mark.parametrize("file", ["t.yaml", "t.json"])

@@ -63,6 +63,7 @@ def test_the_example_gives_its_code(code, tmp_path, monkeypatch):
     if code in EXTRAS:
         pytest.importorskip(EXTRAS[code])
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     entry = ENTRIES[code]
     (tmp_path / "net.yaml").write_text(error_codes.whole(entry.spec))
     images(tmp_path)

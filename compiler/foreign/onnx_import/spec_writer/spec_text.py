@@ -9,6 +9,7 @@ from typing import Any
 from tcc.compiler.foreign.onnx_import.spec_writer.op_syntax import written
 from tcc.compiler.foreign.onnx_import.spec_writer.spec_steps import OpStep, RepeatStep, SpecStep
 from tcc.compiler.frontend.formatter import format_spec
+from tcc.compiler.frontend.yaml import MAX_YAML_BYTES
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.types import TensorType
@@ -30,34 +31,54 @@ class SpecHeading:
     allow: tuple[str, ...] = ()
 
 
-def text(
+@dataclass(frozen=True, slots=True)
+class SpecText:
+    """The text of a spec file; `suffix` is `.yaml` or `.json`."""
+
+    text: str
+    suffix: str
+
+
+def write_spec(
     graph: Graph, items: tuple[SpecStep, ...], named: frozenset[str], heading: SpecHeading
-) -> str:
-    """Return the spec of a graph whose steps are given."""
+) -> dict[str, Any]:
+    """Return the spec of a graph with these steps, as plain data."""
     source = graph.inputs[0]
     contract: dict[str, Any] = {"shape": list(source.type.shape)}
     if heading.preprocess:
         contract["preprocess"] = dict(heading.preprocess)
     costs = cost(graph)
-    steps = _Writer(graph.types, named).steps(items)
-    rows = [
-        "tcc: 1",
-        f"name: {_flow(heading.name)}",
-        f"doc: {_flow(heading.doc)}",
-        *_entries("input", {source.name: contract}),
-        "graph:",
-        *(f"  - {_flow(step)}" for step in steps),
-        *_entries("output", _outputs(graph, named, heading.labels)),
-        *([f"allow: {_flow(list(heading.allow))}"] if heading.allow else []),
-        # The spec keeps its own counts: an edit that changes them by mistake is told by `tcc
-        # check`.
-        *_entries("tests", {"params": costs.params, "macs": costs.macs}),
-    ]
-    return format_spec("\n".join(rows) + "\n", "the spec")
+    return {
+        "tcc": 1,
+        "name": heading.name,
+        "doc": heading.doc,
+        "input": {source.name: contract},
+        "graph": _Writer(graph.types, named).steps(items),
+        "output": _outputs(graph, named, heading.labels),
+        **({"allow": list(heading.allow)} if heading.allow else {}),
+        # `tcc check` compares them, which shows an edit that changes them by mistake.
+        "tests": {"params": costs.params, "macs": costs.macs},
+    }
 
 
-def _entries(key: str, values: Mapping[str, Any]) -> list[str]:
-    return [f"{key}:", *(f"  {_flow(name)}: {_flow(value)}" for name, value in values.items())]
+def format_text(spec: Mapping[str, Any], *, json_wanted: bool = False) -> SpecText:
+    """Return a spec as YAML, or as JSON where it is asked for or too large for YAML."""
+    if not json_wanted:
+        rows = "".join(row + "\n" for key in spec for row in _yaml_rows(key, spec[key]))
+        if len(rows.encode()) <= MAX_YAML_BYTES:
+            text = format_spec(rows, "the spec")
+            if len(text.encode()) <= MAX_YAML_BYTES:
+                return SpecText(text, ".yaml")
+    return SpecText(format_spec(json.dumps(spec), "the spec.json"), ".json")
+
+
+def _yaml_rows(key: str, content: Any) -> list[str]:
+    match content:
+        case dict():
+            return [f"{key}:", *(f"  {_flow(k)}: {_flow(v)}" for k, v in content.items())]
+        case list() if key == "graph":
+            return [f"{key}:", *(f"  - {_flow(step)}" for step in content)]
+    return [f"{key}: {_flow(content)}"]
 
 
 def _outputs(graph: Graph, named: frozenset[str], labels: tuple[str, ...]) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""Programs linked with an artifact's libraries, to see that they are what its own program is.
+
+Linking is reproducible. So a program that is linked with `libNAME.a` is `NAME-run` byte for byte,
+and the object in `libNAME.a` gives `libNAME.so`. Where it does not, the program itself is run.
+"""
+
+import shutil
+import struct
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from tcc.backends.arm.codegen import elf_symbols, link, zig
+from tcc.backends.arm.codegen.zig import ZigError
+from tcc.backends.arm.machine import PROGRAM, Machine
+from tcc.compiler.ir.library_linker import LinkedLibrary
+from tcc.compiler.support import regular_files
+
+RUNNER = Path("src/runner.c")
+
+
+def link_all(
+    machine: Machine, folder: Path, scratch: Path, *, same_tools: bool
+) -> Iterator[LinkedLibrary]:
+    """Yield what linking with each library shows; arguments as for `LibraryLinker`."""
+    name = _find_name(folder)
+    archive, static = f"lib{name}.a", scratch / "static"
+    exports: tuple[str, ...] = ()
+    try:
+        _copy(folder, static, name, archive)
+        exports = _extract_object(static, name)
+        link.link_program(static, machine, name)
+        yield _compare(folder, static, archive, f"{name}{PROGRAM}")
+    except (ZigError, _NoObjectError) as error:
+        yield LinkedLibrary(archive, problem=f"no program links with it: {_find_error(error)}")
+    if machine.native:
+        yield _link_with_shared(machine, folder, scratch / "dynamic", name)
+    elif exports:
+        yield _compare_shared(machine, folder, static, exports, same_tools=same_tools)
+    else:
+        reason = f"it is compared with {archive}, which is broken"
+        yield LinkedLibrary(f"lib{name}.so", unverified=reason)
+
+
+def _link_with_shared(machine: Machine, folder: Path, workspace: Path, name: str) -> LinkedLibrary:
+    """Return a program that loads the shared library."""
+    shared = f"lib{name}.so"
+    try:
+        _copy(folder, workspace, name, shared)
+        link.link_loader(workspace, machine, name)
+    except (ZigError, _NoObjectError) as error:
+        return LinkedLibrary(shared, problem=f"no program links with it: {_find_error(error)}")
+    return LinkedLibrary(shared, program=workspace)
+
+
+def _compare_shared(
+    machine: Machine, folder: Path, static: Path, exports: tuple[str, ...], *, same_tools: bool
+) -> LinkedLibrary:
+    """Return whether the shared library is the archive's object: nothing here can load it."""
+    name = _find_name(folder)
+    shared, archive = f"lib{name}.so", f"lib{name}.a"
+    link.link_shared(static, machine, name, exports)
+    if not (folder / shared).exists():
+        return LinkedLibrary(shared, problem="it is not in the artifact")
+    if _read_bytes(static / shared) == _read_bytes(folder / shared):
+        return LinkedLibrary(shared, same_bytes=f"it is what the object in {archive} links to")
+    if same_tools:
+        return LinkedLibrary(shared, problem=f"the object in {archive} links to other bytes")
+    reason = f"ziglang {version('ziglang')} links it to other bytes, and nothing here loads it"
+    return LinkedLibrary(shared, unverified=reason)
+
+
+class _NoObjectError(Exception):
+    """A file of the artifact is missing, or an archive holds no object file of tcc."""
+
+
+def _extract_object(workspace: Path, name: str) -> tuple[str, ...]:
+    """Take the object out of the archive; return the names that it shows."""
+    zig.run(workspace, "ar", "x", f"lib{name}.a")
+    try:
+        return tuple(elf_symbols.shown(_read_bytes(workspace / f"{name}.o")))
+    except (OSError, struct.error, LookupError, ValueError, StopIteration) as error:
+        raise _NoObjectError(f"it holds no object file {name}.o") from error
+
+
+def _compare(folder: Path, workspace: Path, library: str, program: str) -> LinkedLibrary:
+    """Return whether a program linked with a library is the artifact's own."""
+    if _read_bytes(workspace / program) == _read_bytes(folder / program):
+        return LinkedLibrary(library, same_bytes=f"a program linked with it is {program}")
+    return LinkedLibrary(library, program=workspace)
+
+
+def _copy(folder: Path, workspace: Path, name: str, library: str) -> None:
+    """Lay out what a program is built from."""
+    (workspace / "src").mkdir(parents=True)
+    try:
+        sources = {path.relative_to(folder) for path in (folder / "src").iterdir()}
+        for path in (Path(f"{name}.h"), Path(library), *sorted({RUNNER, *sources})):
+            shutil.copyfile(folder / path, workspace / path)
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename)).relative_to(folder)
+        raise _NoObjectError(f"{missing} is not in the artifact") from error
+
+
+def _find_name(folder: Path) -> str:
+    """Return what the artifact's files are called after."""
+    (program,) = folder.glob(f"*{PROGRAM}")
+    return program.name.removesuffix(PROGRAM)
+
+
+def _read_bytes(path: Path) -> bytes:
+    with regular_files.opened(path) as file:
+        return file.read()
+
+
+def _find_error(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if "error" in line] or str(error).splitlines()
+    return lines[0][:160]

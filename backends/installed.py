@@ -1,0 +1,120 @@
+"""Targets of other distributions, which they declare as entry points of the group `tcc.targets`.
+
+An entry point names a backend object, as `BACKENDS` holds them (`compiler/ir/backend.py`):
+
+    [project.entry-points."tcc.targets"]
+    dot = "tcc_dot:DOT"
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from tcc.compiler.ir.backend import Backend, Builder, Packager, Runner
+from tcc.compiler.ir.target import Target
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "tcc.targets"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """An installed distribution, such as `tcc-dot` `1.0`."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        """Return name and version."""
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledBackend:
+    """A backend and the distribution that it comes from."""
+
+    backend: Backend
+    distribution: Distribution
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableBackend:
+    """An entry point that gives no backend, and reason."""
+
+    name: str
+    distribution: Distribution
+    reason: str
+
+
+class _UnusableError(Exception):
+    """Why an object is no usable backend."""
+
+
+@cache
+def load_installed(
+    reserved: frozenset[str],
+) -> tuple[tuple[InstalledBackend, ...], tuple[UnusableBackend, ...]]:
+    """Return the backends that entry points name, and those that cannot be used.
+
+    The order is that of the distributions' and entry points' names, so that of two backends with
+    one target's name the same is always refused. `reserved` are the names and aliases that none may
+    have.
+    """
+    from importlib.metadata import entry_points
+
+    usable: list[InstalledBackend] = []
+    unusable: list[UnusableBackend] = []
+    names = set(reserved)
+    points = [(_distribution(point), point) for point in entry_points(group=GROUP)]
+    for distribution, point in sorted(points, key=lambda pair: (pair[0].name, pair[1].name)):
+        try:
+            backend = _load(point)
+            names |= _check_targets(backend, names)
+        except _UnusableError as error:
+            unusable.append(UnusableBackend(point.name, distribution, str(error)))
+        else:
+            usable.append(InstalledBackend(backend, distribution))
+    return tuple(usable), tuple(unusable)
+
+
+def _distribution(point: "EntryPoint") -> Distribution:
+    if point.dist is None:
+        return Distribution(point.module, "unknown")
+    return Distribution(point.dist.name, point.dist.version)
+
+
+def _load(point: "EntryPoint") -> Backend:
+    try:
+        backend: Backend = point.load()
+    except Exception as error:  # code of others may raise anything
+        raise _UnusableError(f"{point.value} cannot be loaded: {error!r}"[:300]) from error
+    targets = getattr(backend, "targets", None)
+    if not isinstance(targets, tuple) or not all(isinstance(target, Target) for target in targets):
+        raise _UnusableError(f"{point.value} has no tuple of Target objects called `targets`")
+    return backend
+
+
+def _check_targets(backend: Backend, reserved: Collection[str]) -> set[str]:
+    """Return the names and aliases of a backend's targets, which must be new and keep their word.
+
+    Raises:
+        _UnusableError: They do not.
+    """
+    names: set[str] = set()
+    for target in backend.targets:
+        for name in (target.name, *target.aliases):
+            if not _NAME.fullmatch(name):
+                raise _UnusableError(f"`{name[:40]}` is no name of a target: use a-z, 0-9, _ and -")
+            if name in reserved or name in names:
+                raise _UnusableError(f"the name `{name}` belongs to another target")
+            names.add(name)
+        if bool(target.precisions) != isinstance(backend, Builder | Packager):
+            raise _UnusableError(f"`{target.name}` has precisions, or `emit`, but not both")
+        if target.runs != isinstance(backend, Runner):
+            raise _UnusableError(f"`{target.name}` has `runs=True`, or `infer`, but not both")
+    return names

@@ -1,0 +1,47 @@
+"""A bundle with other operating points: written again, whole, and without its signature."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tcc.compiler.bundle import bundle_files, bundle_folder, local_builds, manifest
+from tcc.compiler.bundle.bundle_folder import MODEL, Bundle
+from tcc.compiler.ir.operating_point import OperatingPoint
+from tcc.compiler.support import atomic_files
+from tcc.compiler.support.diagnostics import UserError
+
+
+def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, bytes]) -> Bundle:
+    """Write a bundle anew with other operating points, whole; all else of it stays to the byte.
+
+    Args:
+        found: The bundle as it was read.
+        points: How its outputs are to be read.
+        beside: Files that tell the artifact's own program of them, by name.
+
+    Returns:
+        The bundle as it is now.
+
+    Raises:
+        UserError: The folder cannot be written, or another bundle took its place (E0622).
+    """
+    about, old = found.manifest, {f"{MODEL}/{name}" for name in beside}
+    kept = tuple(file for file in about.files if file.path not in old)
+    files = {file.path: bundle_files.content(found.folder / file.path) for file in kept}
+    added = {f"{MODEL}/{name}": data for name, data in beside.items()}
+    known = {file.path: file for file in (*kept, *bundle_folder.listed(added, frozenset()))}
+    # A fresh seal must not be set on files that somebody changed since.
+    if changed := [d for file in kept if (d := bundle_folder.problem(found.folder, file))]:
+        raise UserError(tuple(changed))
+    fresh = manifest.sealed(
+        replace(
+            about,
+            operating_points=tuple(points),
+            files=tuple(known[path] for path in sorted(known)),
+        )
+    )
+    everything = {**files, **added, manifest.NAME: manifest.encode(fresh)}
+    executable = frozenset(file.path for file in kept if file.executable)
+    atomic_files.write_tree(found.folder, everything, executable, bundle_folder.replaceable)
+    local_builds.note(about.model.name, hashlib.sha256(everything[manifest.NAME]).hexdigest())
+    return Bundle(found.folder, fresh, bundle_folder.identity(found.folder), found.trusted)

@@ -1,0 +1,183 @@
+"""What a signature says: the SHA-256 of every file of a bundle, and the release.
+
+`model.sig` is in the format of OpenSSF's model signing: a bundle of Sigstore with an envelope of
+DSSE, whose payload is a statement of in-toto. Its own tool verifies it too. The release stands in
+the statement's predicate, where other readers pass over it.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler.support import regular_files
+
+NAME = "model.sig"
+"""The file in a bundle's folder; no manifest lists it, and it signs every other file."""
+MAX_BYTES = 16 << 20
+"""Largest signature that is read: a few hundred bytes for each file of a bundle."""
+MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://model_signing/signature/v1.0"
+
+
+class MalformedError(ValueError):
+    """A file is no signature that tcc reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedFiles:
+    """The files that a signature is of, by path with `/`, each with its SHA-256 in hex.
+
+    `network` and `release` are what the signer said the bundle is; 0 is no release.
+    """
+
+    files: Mapping[str, str]
+    network: str = ""
+    release: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A signature, what it is of, and the fingerprint of its key, as `model.sig` states them."""
+
+    payload: bytes
+    signature: bytes
+    fingerprint: str
+
+    @property
+    def message(self) -> bytes:
+        """The bytes that are signed: the envelope's pre-authentication encoding."""
+        return message(self.payload)
+
+
+def message(payload: bytes) -> bytes:
+    """Return what is signed of a payload: DSSE version 1."""
+    kind = PAYLOAD_TYPE.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def payload(folder: str, signed: SignedFiles) -> bytes:
+    """Return the statement of files in a folder of that name."""
+    ordered = sorted(signed.files.items(), key=lambda file: Path(file[0]))
+    resources = [
+        {"name": name, "algorithm": "sha256", "digest": digest} for name, digest in ordered
+    ]
+    serialization = {
+        "method": "files",
+        "hash_type": "sha256",
+        "allow_symlinks": False,
+        "ignore_paths": [NAME],
+    }
+    predicate = {
+        "serialization": serialization,
+        "resources": resources,
+        "release": {"network": signed.network, "number": signed.release},
+    }
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": folder, "digest": {"sha256": _root(resources)}}],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": predicate,
+    }
+    return json.dumps(statement, ensure_ascii=False).encode()
+
+
+def encode(payload: bytes, signature: bytes, fingerprint: str) -> bytes:
+    """Return the bytes of `model.sig`."""
+    envelope = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
+    }
+    material = {"publicKey": {"hint": fingerprint}, "tlogEntries": []}
+    document = {
+        "mediaType": MEDIA_TYPE,
+        "verificationMaterial": material,
+        "dsseEnvelope": envelope,
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def read(path: Path) -> Envelope:
+    """Return what `model.sig` states; nothing of it is verified.
+
+    Raises:
+        MalformedError: It is no such file.
+        OSError: It cannot be read.
+    """
+    with regular_files.opened(path) as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise MalformedError(f"it has more than {MAX_BYTES:,} bytes")
+    try:
+        return _envelope(json.loads(content.decode()))
+    except MalformedError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise MalformedError(_describe(error)) from None
+
+
+def decode(payload: bytes) -> SignedFiles:
+    """Return what a statement says.
+
+    Raises:
+        MalformedError: It is of another kind, leaves something out, or contradicts itself.
+    """
+    try:
+        return _decode(json.loads(payload.decode()))
+    except MalformedError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise MalformedError(_describe(error)) from None
+
+
+def _envelope(document: Any) -> Envelope:
+    envelope = document["dsseEnvelope"]
+    (signature,) = envelope["signatures"]
+    types = (str(document["mediaType"]).partition(".v")[0], envelope["payloadType"])
+    if types != (MEDIA_TYPE.partition(".v")[0], PAYLOAD_TYPE):
+        raise MalformedError("it is of another kind")
+    fingerprint = document["verificationMaterial"]["publicKey"]["hint"]
+    statement = base64.b64decode(envelope["payload"], validate=True)
+    signed = base64.b64decode(signature["sig"], validate=True)
+    return Envelope(statement, signed, str(fingerprint))
+
+
+def _decode(document: Any) -> SignedFiles:
+    predicate, (subject,) = document["predicate"], document["subject"]
+    serialization = predicate["serialization"]
+    types = (
+        document["_type"],
+        document["predicateType"],
+        serialization["method"],
+        serialization["hash_type"],
+    )
+    if types != (STATEMENT_TYPE, PREDICATE_TYPE, "files", "sha256"):
+        raise MalformedError("its statement is of another kind")
+    resources = predicate["resources"]
+    if any(each["algorithm"] != "sha256" for each in resources):
+        raise MalformedError("it has digests of another kind")
+    if subject["digest"]["sha256"] != _root(resources):
+        raise MalformedError("its digests contradict each other")
+    files = {str(each["name"]): str(each["digest"]) for each in resources}
+    if len(files) != len(resources):
+        raise MalformedError("it names a file twice")
+    release = predicate.get("release", {"network": "", "number": 0})
+    number = release["number"]
+    if type(number) is not int or number < 0:
+        raise MalformedError("its release is no number")
+    return SignedFiles(files, str(release["network"]), number)
+
+
+def _root(resources: Any) -> str:
+    """Return the digest of all digests."""
+    return hashlib.sha256(b"".join(bytes.fromhex(each["digest"]) for each in resources)).hexdigest()
+
+
+def _describe(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120] or type(error).__name__

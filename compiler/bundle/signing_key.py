@@ -1,0 +1,182 @@
+"""Keys that sign bundles: ECDSA on the curves of NIST, as OpenSSF's model signing has them."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.external_tools import MissingTool, Tool
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+PACKAGE = "cryptography"
+MAX_BYTES = 1 << 16
+"""Largest file of a key that is read."""
+CURVES: Mapping[str, str] = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
+"""The curves that sign, and the hash that goes with each."""
+_HEADS: Mapping[bytes, str] = {
+    bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200"): "SECP256R1",
+    bytes.fromhex("3076301006072a8648ce3d020106052b81040022036200"): "SECP384R1",
+    bytes.fromhex("30819b301006072a8648ce3d020106052b8104002303818600"): "SECP521R1",
+}
+"""What the DER of a public key of each curve begins with, up to the point (RFC 5480)."""
+_PEM = re.compile(r"-----BEGIN PUBLIC KEY-----\n([\w+/=\n]+)-----END PUBLIC KEY-----\n", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A public key: its PEM, and the SHA-256 of that in hex, by which a signature names it."""
+
+    pem: str
+    fingerprint: str
+
+    def verify(self, signature: bytes, message: bytes) -> bool:
+        """Whether the key's owner signed a message.
+
+        Raises:
+            MissingTool: What verifies is not installed.
+        """
+        require_package()
+        from cryptography.exceptions import InvalidSignature
+
+        key = _load_public(self.pem.encode())
+        try:
+            key.verify(signature, message, _algorithm(key.curve.name))
+        except InvalidSignature:
+            return False
+        return True
+
+
+def read_public(path: Path) -> PublicKey:
+    """Return the public key in a file.
+
+    Raises:
+        MissingTool: What reads it is not installed.
+        UserError: It cannot be read, or is no such key (E1353).
+    """
+    content = _content(path, "public")
+    require_package()
+    try:
+        return _public(_load_public(content))
+    except (ValueError, TypeError) as error:
+        raise _not_a_key(path, error, "public") from error
+
+
+def sign(path: Path, message: bytes) -> tuple[bytes, PublicKey]:
+    """Return the signature of a message by the private key in a file, and its public key.
+
+    Raises:
+        MissingTool: What signs is not installed.
+        UserError: It cannot be read, or is no such key (E1353).
+    """
+    content = _content(path, "private")
+    require_package()
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        key = serialization.load_pem_private_key(content, None)
+    except Exception as error:  # what it raises of a curve or cipher that it lacks is no ValueError
+        raise _not_a_key(path, error, "private") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise _not_a_key(path, ValueError("it is of another kind"), "private")
+    try:
+        public = _public(_usable(key.public_key()))
+    except ValueError as error:
+        raise _not_a_key(path, error, "private") from error
+    return key.sign(message, _algorithm(key.curve.name)), public
+
+
+def require_package() -> None:
+    """Refuse to go on without what signs and verifies.
+
+    Raises:
+        MissingTool: It is not installed.
+    """
+    if find_spec(PACKAGE) is None:
+        raise MissingTool(Tool(PACKAGE, "sign bundles and to verify signatures", None))
+
+
+def _load_public(content: bytes) -> "ec.EllipticCurvePublicKey":
+    """Return the key of a PEM.
+
+    Raises:
+        ValueError: It is none of an elliptic curve that signs.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    if plain := _load_plain(content):
+        return plain
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        key = serialization.load_pem_public_key(content)
+    except Exception as error:  # as of private keys
+        raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("it is of another kind")  # noqa: TRY004 - a file's content is no type
+    return _usable(key)
+
+
+def _load_plain(content: bytes) -> "ec.EllipticCurvePublicKey | None":
+    """Return the key of a PEM as we and OpenSSL write it; None of any other.
+
+    What reads every kind of file takes longer to load than all the rest of verifying.
+
+    Raises:
+        ValueError: Its point is not on the curve.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    found = _PEM.fullmatch(content.decode("ascii", "replace"))
+    der = base64.b64decode(found[1]) if found else b""
+    for head, curve in _HEADS.items():
+        if der.startswith(head):
+            point = der.removeprefix(head)
+            return ec.EllipticCurvePublicKey.from_encoded_point(getattr(ec, curve)(), point)
+    return None
+
+
+def _usable(key: "ec.EllipticCurvePublicKey") -> "ec.EllipticCurvePublicKey":
+    if key.curve.name not in CURVES:
+        raise ValueError(f"its curve is {key.curve.name}, and not one of {', '.join(CURVES)}")
+    return key
+
+
+def _public(key: "ec.EllipticCurvePublicKey") -> PublicKey:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return PublicKey(pem.decode(), hashlib.sha256(pem).hexdigest())
+
+
+def _algorithm(curve: str) -> "ec.ECDSA":
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.ECDSA(getattr(hashes, CURVES[curve])())
+
+
+def _content(path: Path, kind: str) -> bytes:
+    try:
+        with regular_files.opened(path) as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise atomic_files.explain(error, path, f"read the {kind} key") from error
+    if len(content) > MAX_BYTES:
+        raise _not_a_key(path, ValueError("the file is too large"), kind)
+    return content
+
+
+def _not_a_key(path: Path, error: Exception, kind: str) -> UserError:
+    message = f"this is no {kind} key of an elliptic curve"
+    label = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    help = "docs/security.md has the two commands that make a private key and its public part"
+    return fail("E1353", message, whole_file(str(path)), label=label, help=help)

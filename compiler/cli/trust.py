@@ -1,0 +1,235 @@
+"""`tcc trust`: whose signatures are taken, for which networks, and whether they are required."""
+
+import re
+from dataclasses import asdict, replace
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.parameters import Command, CommandGroup
+from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.sign import MAX_RELEASE, SHOWN
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+if TYPE_CHECKING:
+    from tcc.compiler.support.trust_list import TrustedKey, TrustList
+
+
+class Switch(StrEnum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
+
+
+PublicKeyFile = Annotated[
+    Path, typer.Argument(metavar="KEY", help="A public key in PEM.", show_default=False)
+]
+KeyOrFingerprint = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY",
+        show_default=False,
+        help=f"A public key in PEM, or the first {SHOWN} or more digits of its fingerprint.",
+    ),
+]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--for",
+        metavar="NETWORK",
+        show_default=False,
+        help="The name of a network whose bundles it may sign; may be repeated. Without it, all.",
+    ),
+]
+Expires = Annotated[
+    str | None,
+    typer.Option(
+        "--expires",
+        metavar="DATE",
+        show_default=False,
+        help="The last day, in UTC, on which it is trusted: 2027-12-31.",
+    ),
+]
+MinRelease = Annotated[
+    int,
+    typer.Option(
+        "--min-release",
+        metavar="N",
+        min=0,
+        max=MAX_RELEASE,
+        help="The least release that is taken of these networks.",
+    ),
+]
+SwitchArgument = Annotated[
+    Switch, typer.Argument(metavar="on|off", help="Whether unsigned bundles are refused.")
+]
+FolderArgument = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="The folder of a `tcc.toml`.", show_default=False),
+]
+
+trust = typer.Typer(cls=CommandGroup, invoke_without_command=True, rich_markup_mode=None)
+"""The command `tcc trust` with its sub-commands."""
+
+
+@trust.callback()
+def shown(
+    context: typer.Context, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Show whose signatures you trust, for which networks, and whether they are required."""
+    if not context.invoked_subcommand:
+        list_(json, quiet, verbose)
+    elif json or quiet or verbose:  # they would be read by this function alone, and lost
+        help = f"such as `tcc trust {context.invoked_subcommand} --json`"
+        raise fail("E0601", "options come after the sub-command", typed("trust"), help=help)
+
+
+@trust.command("add", cls=Command)
+def add(
+    key: PublicKeyFile,
+    networks: Networks = None,
+    expires: Expires = None,
+    min_release: MinRelease = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Trust a public key: bundles that its owner signed run, and pass `verify`.
+
+    Take the key from where you trust it, not from where the bundle came. Adding a key again
+    replaces what was said of it.
+    """
+    from tcc.compiler.bundle import signing_key
+    from tcc.compiler.support import trust_list
+    from tcc.compiler.support.trust_list import TrustedKey
+
+    if expires is not None:
+        _check_date(expires)
+    public = signing_key.read_public(key)
+    trusted = trust_list.read()
+    if public.fingerprint in trusted.revoked:
+        message = "this key is revoked"
+        help = "take a new key from its owner; `revoked` in trust.json lists those that are"
+        at = whole_file(str(key))
+        raise fail("E1357", message, at, label=f"key {public.fingerprint[:SHOWN]}", help=help)
+    named = tuple(dict.fromkeys(networks or ()))
+    entry = TrustedKey(public.fingerprint, public.pem, named, expires, min_release)
+    path = trust_list.write(trusted.with_key(entry))
+    report = Report(json, quiet, verbose)
+    report.text(f"trusted: {_line(entry)}")
+    if not trusted.require:
+        report.note("bundles without a signature still run: `tcc trust require on` refuses them")
+    report.document({"file": str(path), "key": asdict(entry)})
+
+
+@trust.command("list", cls=Command)
+def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+    """List the keys that are trusted, those that are revoked, and what is required."""
+    from tcc.compiler.support import trust_list
+
+    report = Report(json, quiet, verbose)
+    trusted, copied = trust_list.read(), trust_list.key_files()
+    for key in trusted.keys:
+        report.text(_line(key))
+    for path in copied:
+        report.text(f"{path}  all networks")
+    for fingerprint in trusted.revoked:
+        report.text(f"{fingerprint[:SHOWN]}  revoked")
+    for folder in trusted.folders:
+        report.text(f"project files in {folder}")
+    state = "refused" if trusted.require else "taken"
+    report.text(f"bundles without a signature are {state}")
+    report.document(asdict(trusted) | {"files": [str(path) for path in copied]})
+
+
+@trust.command("revoke", cls=Command)
+def revoke(
+    key: KeyOrFingerprint, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Revoke a key: whatever it signed is refused from now on, whoever vouches for it."""
+    from tcc.compiler.support import trust_list
+
+    trusted = trust_list.read()
+    fingerprint = _fingerprint(key, trusted)
+    path = trust_list.write(trusted.without(fingerprint))
+    report = Report(json, quiet, verbose)
+    report.text(f"revoked: {fingerprint[:SHOWN]}")
+    report.document({"file": str(path), "revoked": fingerprint})
+
+
+@trust.command("require", cls=Command)
+def require(
+    switch: SwitchArgument, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Refuse bundles without a signature, or take them again.
+
+    What you build yourself needs one too, once it is written: `tcc sign`.
+    """
+    from tcc.compiler.support import trust_list
+
+    required = switch is Switch.ON
+    path = trust_list.write(replace(trust_list.read(), require=required))
+    report = Report(json, quiet, verbose)
+    report.text(f"bundles without a signature are {'refused' if required else 'taken'}")
+    report.document({"file": str(path), "require": required})
+
+
+@trust.command("folder", cls=Command)
+def folder(
+    folder: FolderArgument, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    """Obey the project file in a folder, although others than you can change it."""
+    from tcc.compiler.support import trust_list
+
+    trusted, place = trust_list.read(), str(folder.resolve())
+    path = trust_list.write(
+        replace(trusted, folders=tuple(dict.fromkeys((*trusted.folders, place))))
+    )
+    report = Report(json, quiet, verbose)
+    report.text(f"project files in {place} are obeyed")
+    report.document({"file": str(path), "folder": place})
+
+
+def _line(key: "TrustedKey") -> str:
+    """Return what is said of a key, in a line."""
+    networks = ", ".join(key.networks) or "all networks"
+    until = f", until {key.expires}" if key.expires else ""
+    expired = ", which is over" if key.is_expired else ""
+    least = f", release {key.min_release} and later" if key.min_release else ""
+    return f"{key.fingerprint[:SHOWN]}  {networks}{until}{expired}{least}"
+
+
+def _fingerprint(key: str, trusted: "TrustList") -> str:
+    """Return the fingerprint of a key that is named by its file, or by the first digits of it.
+
+    Raises:
+        UserError: No trusted key has it, or several (E1364).
+    """
+    from tcc.compiler.bundle import signing_key
+
+    if not re.fullmatch(f"[0-9a-f]{{{SHOWN},64}}", key):
+        return signing_key.read_public(Path(key)).fingerprint
+    if len(key) == 64:
+        return key
+    known = [each.fingerprint for each in trusted.keys if each.fingerprint.startswith(key)]
+    if len(known) != 1:
+        message = f"{len(known) or 'no'} trusted key{'s' * (len(known) != 1)} begins with this"
+        help = "give all 64 digits, or the file of the key; `tcc trust list` has the trusted ones"
+        raise fail("E1364", message, typed(f"revoke {key}"), help=help)
+    return known[0]
+
+
+def _check_date(text: str) -> None:
+    try:
+        # As it is shown, so that it is compared as it is read.
+        if date.fromisoformat(text).isoformat() == text:
+            return
+    except ValueError:
+        pass
+    at, help = typed(f"--expires {text}"), "such as --expires 2027-12-31"
+    raise fail("E0601", "a date is YYYY-MM-DD", at, help=help)

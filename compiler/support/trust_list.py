@@ -1,0 +1,207 @@
+"""Whom the user trusts: public keys, those that are revoked, and folders of projects.
+
+`~/.config/tcc/trust.json` holds it, written by `tcc trust`. It is believed where only the user and
+root can change it. A public key that the user copies to `~/.config/tcc/keys/NAME.pem` is trusted
+too, for every network.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler.support import atomic_files, json_records, regular_files, user_folders
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+
+VERSION = 1
+MAX_BYTES = 1 << 20
+"""Largest trust list that is read."""
+HELP = "`tcc trust list` shows what is trusted, and docs/security.md how it is stored"
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key, in PEM, and what it is trusted for.
+
+    `fingerprint` is the SHA-256 of the PEM. `networks` are the names of networks whose bundles it
+    may sign; none stands for all. `expires` is the last day, in UTC, on which it is trusted.
+    `min_release` is the least release that is taken of these networks.
+    """
+
+    fingerprint: str
+    pem: str
+    networks: tuple[str, ...] = ()
+    expires: str | None = None
+    min_release: int = 0
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its last day is over."""
+        today = datetime.now(UTC).date()
+        return self.expires is not None and date.fromisoformat(self.expires) < today
+
+
+@dataclass(frozen=True, slots=True)
+class TrustList:
+    """What `trust.json` says; without one, nothing.
+
+    `revoked` are fingerprints, which no other word makes good again. `require` says that a bundle
+    without a signature is refused.
+    """
+
+    tcc_trust: int = VERSION
+    require: bool = False
+    keys: tuple[TrustedKey, ...] = ()
+    revoked: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+
+    def find(self, fingerprint: str) -> TrustedKey | None:
+        """Return the key of a fingerprint."""
+        return next((key for key in self.keys if key.fingerprint == fingerprint), None)
+
+    def names(self, network: str) -> bool:
+        """Whether a key is trusted for this network by its name."""
+        return any(network in key.networks for key in self.keys)
+
+    def with_key(self, key: TrustedKey) -> "TrustList":
+        """Return the list with a key, in place of the same one."""
+        others = (each for each in self.keys if each.fingerprint != key.fingerprint)
+        return replace(self, keys=(*others, key))
+
+    def without(self, fingerprint: str) -> "TrustList":
+        """Return the list with a key revoked."""
+        keys = tuple(each for each in self.keys if each.fingerprint != fingerprint)
+        revoked = tuple(dict.fromkeys((*self.revoked, fingerprint)))
+        return replace(self, keys=keys, revoked=revoked)
+
+
+def file() -> Path | None:
+    """Return the trust list's file, which may not be there; None where there is no home."""
+    return user_folders.folder("XDG_CONFIG_HOME", "trust.json")
+
+
+def read() -> TrustList:
+    """Return the trust list; an empty one where there is none.
+
+    Raises:
+        UserError: Others can change it, or it is damaged (E1360).
+    """
+    path = file()
+    if path is None or not path.parent.is_dir():
+        return TrustList()
+    if reason := user_folders.obstacle(path.parent) or user_folders.exposure(path):
+        raise _fail_unbelieved(path, reason)
+    try:
+        with regular_files.opened(path) as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return TrustList()
+    except OSError as error:
+        raise atomic_files.explain(error, path, "read whom you trust") from error
+    if len(content) > MAX_BYTES:
+        raise fail("E1360", "the list of whom you trust is too large", whole_file(str(path)))
+    return _decode(content, path)
+
+
+def write(trusted: TrustList) -> Path:
+    """Write the trust list, whole; return its file.
+
+    Raises:
+        UserError: There is no home, or it cannot be written.
+        MachineError: The disk is full or broken.
+    """
+    path = file()
+    if path is None:
+        message, help = "there is no home to note in whom you trust", "set XDG_CONFIG_HOME"
+        raise fail("E0603", message, whole_file("~"), help=help)
+    try:
+        user_folders.make(path.parent)
+    except OSError as error:
+        raise atomic_files.explain(error, path, "write this") from error
+    if reason := user_folders.obstacle(path.parent):
+        raise _fail_unbelieved(path, reason)
+    text = json.dumps(json_records.encode(trusted), indent=2, ensure_ascii=False)
+    atomic_files.write_file(path, f"{text}\n".encode())
+    return path
+
+
+def key_files() -> tuple[Path, ...]:
+    """Return the files of keys that the user copied into the folder `keys`.
+
+    Raises:
+        UserError: Others can change one of them, or put one there (E1360).
+    """
+    folder = user_folders.folder("XDG_CONFIG_HOME", "keys")
+    if folder is None or not folder.is_dir():
+        return ()
+    if reason := user_folders.obstacle(folder):
+        raise _fail_unbelieved(folder, reason)
+    paths = tuple(sorted(folder.glob("*.pem")))
+    for path in paths:
+        if reason := user_folders.exposure(path):
+            raise _fail_unbelieved(path, reason)
+    return paths
+
+
+def _fail_unbelieved(path: Path, reason: str) -> UserError:
+    message = "whom you trust is not believed, since others could have written it"
+    help = f"make it writable by you alone: chmod go-w; then look through it: {HELP}"
+    return fail("E1360", message, whole_file(str(path)), label=reason, help=help)
+
+
+def _decode(content: bytes, path: Path) -> TrustList:
+    try:
+        document = json.loads(content.decode())
+        _check(document)
+        trusted: TrustList = json_records.decode(TrustList, document)
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        message = "the list of whom you trust is damaged"
+        help = "mend it, or remove it and trust each key again: `tcc trust add KEY.pem`"
+        label = str(error)[:160]
+        raise fail("E1360", message, whole_file(str(path)), label=label, help=help) from None
+    return trusted
+
+
+_KINDS: Mapping[str, type] = {
+    "tcc_trust": int, "require": bool, "keys": list, "revoked": list, "folders": list,
+}  # fmt: skip
+_KEY_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "fingerprint": str, "pem": str, "networks": list, "expires": (str, type(None)),
+    "min_release": int,
+}  # fmt: skip
+
+
+def _check(document: Any) -> None:
+    """Refuse what is no trust list: by hand, since what reads schemas takes long to load.
+
+    Raises:
+        ValueError: It is none.
+    """
+    _check_fields(document, _KINDS, "it")
+    if document["tcc_trust"] != VERSION:
+        raise ValueError(f"`tcc_trust` is {document['tcc_trust']}, this tcc reads {VERSION}")
+    for name in ("revoked", "folders"):
+        _check_texts(document[name], name)
+    for key in document["keys"]:
+        _check_fields(key, _KEY_KINDS, "a key")
+        _check_texts(key["networks"], "networks")
+        if key["expires"] is not None:
+            date.fromisoformat(key["expires"])
+
+
+def _check_fields(document: Any, types: Mapping[str, type | tuple[type, ...]], what: str) -> None:
+    if not isinstance(document, dict) or document.keys() != types.keys():
+        raise ValueError(f"{what} has not the fields {', '.join(types)}")
+    for name, kind in types.items():
+        # To Python a truth is a number too.
+        if not isinstance(document[name], kind) or (
+            kind is int and isinstance(document[name], bool)
+        ):
+            raise ValueError(f"`{name}` is {str(document[name])[:40]!r}")
+
+
+def _check_texts(texts: Any, name: str) -> None:
+    if not all(isinstance(word, str) for word in texts):
+        raise ValueError(f"`{name}` is no list of text")

@@ -1,0 +1,87 @@
+"""The cache of compiled kernels: what is linked into a library is what was compiled here."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ziglang")
+
+from tcc.backends.arm.codegen import micro_objects, zig
+from tcc.backends.arm.machine import MACHINES
+from tcc.compiler.support import user_cache
+
+EVIL = b"\x7fELF of a stranger"
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    """Compiles a kernel, or takes it out of the cache; says how often it was compiled."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "dispatch.c").write_text("int x;")
+    calls = []
+
+    def run(folder: Path, *words: str) -> None:
+        calls.append(words)
+        (folder / "dispatch.o").write_bytes(b"compiled")
+
+    monkeypatch.setattr(zig, "run", run)
+    machine = MACHINES[0]
+
+    def compile() -> tuple[bytes, int]:
+        kernel = micro_objects._object(tmp_path, "dispatch", machine, machine.cpu)
+        return kernel, len(calls)
+
+    return compile
+
+
+def entries() -> list[Path]:
+    return list(user_cache.folder(user_cache.KERNELS).iterdir())
+
+
+def test_a_kernel_is_compiled_once(compiler):
+    assert [compiler(), compiler()] == [(b"compiled", 1), (b"compiled", 1)]
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda own: hashlib.sha256(EVIL).digest() + EVIL,  # as entries once were
+        lambda own: own[:32] + EVIL,
+        lambda own: bytes(32) + EVIL,
+        lambda own: EVIL,
+        lambda own: b"",
+    ],
+)
+def test_a_planted_kernel_is_not_taken(plant, compiler):
+    compiler()
+    (entry,) = entries()
+    entry.write_bytes(plant(entry.read_bytes()))
+    assert compiler() == (b"compiled", 2)
+    assert compiler() == (b"compiled", 2)
+
+
+def test_a_cache_that_a_stranger_made_is_not_taken(compiler, tmp_path, monkeypatch):
+    """With his key: an archive may hold both folders, and a variable name the one."""
+    compiler()
+    (entry,) = entries()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
+    assert compiler() == (b"compiled", 2)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    assert compiler() == (b"compiled", 3)
+    assert [path.name for path in entries()] == [entry.name]
+    assert user_cache.folder(user_cache.KERNELS).is_relative_to(tmp_path / "home")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make files of others")
+def test_a_folder_of_another_user_is_not_taken(compiler, tmp_path, monkeypatch):
+    compiler()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    os.chown(tmp_path / "cache/tcc", 65534, 65534)
+    assert compiler() == (b"compiled", 2)
+    assert user_cache.folder(user_cache.KERNELS) == tmp_path / "tcc-kernels-0"

@@ -1,0 +1,103 @@
+"""Targets that another distribution brings through an entry point."""
+
+import json
+
+import pytest
+
+DOT = """
+from tcc.compiler.ir.precision import FP32
+from tcc.compiler.ir.target import Artifact, Target
+from tcc.compiler.passes import PLAIN
+
+
+class Dot:
+    targets = (Target("NAME", "Graphviz drawing of the graph", (FP32,)),)
+
+    def passes(self, precision):
+        return PLAIN
+
+    def refusals(self, target, graph):
+        return ()
+
+    def emit(self, target, model, precision, progress):
+        edges = "".join(f'  "{x}" -> "{n.name}";\\n' for n in model.graph.nodes for x in n.inputs)
+        return Artifact({"graph.dot": f"digraph {{\\n{edges}}}\\n".encode()})
+
+
+DOT = Dot()
+"""
+NAMED = DOT.replace("NAME", "dot")
+
+
+@pytest.fixture
+def install(home):
+    """Install a distribution with one entry point, as pip lays it out; return its environment."""
+    site = home / "site"
+
+    def write(name="tcc-dot", code=NAMED, entry="dot = tcc_dot:DOT"):
+        module = name.replace("-", "_")
+        folder = site / f"{module}-1.0.dist-info"
+        folder.mkdir(parents=True)
+        (site / f"{module}.py").write_text(code)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(f"[tcc.targets]\n{entry}\n")
+        return {"PYTHONPATH": str(site)}
+
+    return write
+
+
+def test_it_is_listed_with_its_distribution_and_built(process, home, install):
+    env = install()
+    listed = json.loads(process("targets", "--json", env=env).out)["targets"]
+    (dot,) = (each for each in listed if each["name"] == "dot")
+    assert (dot["distribution"], dot["builds"], dot["runs"]) == ("tcc-dot 1.0", True, False)
+    assert {each["distribution"] for each in listed if each["name"] != "dot"} == {None}
+    assert "\ndot comes from tcc-dot 1.0.\n" in process("targets", env=env).out
+    built = process("build", "tiny.yaml", "--target", "dot", env=env)
+    assert built.code == 0, built.err
+    folder = home / "build/tiny-dot-fp32"
+    assert (folder / "model/graph.dot").read_text().startswith("digraph {")
+    made_with = json.loads((folder / "manifest.json").read_text())["made_with"]
+    assert made_with["tcc-dot"] == "1.0"
+    assert "# tiny for dot at fp32" in process("show", folder, env=env).out
+
+
+def test_without_it_the_target_is_unknown(process, home, install):
+    assert process("build", "tiny.yaml", "--target", "dot", env=install()).code == 0
+    for words in (("build", "tiny.yaml", "--target", "dot"), ("verify", "build/tiny-dot-fp32")):
+        ended = process(*words)
+        assert ended.code == 2
+        assert "error[E0605]: there is no target `dot`" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("code", "entry", "why"),
+    [
+        (DOT.replace("NAME", "host"), "dot = tcc_dot:DOT", "the name `host` belongs to another"),
+        (DOT.replace("NAME", "ort"), "dot = tcc_dot:DOT", "the name `ort` belongs to another"),
+        (DOT.replace("NAME", "My Dot"), "dot = tcc_dot:DOT", "`My Dot` is no name of a target"),
+        (NAMED.replace("def emit", "def draw"), "dot = tcc_dot:DOT", "has precisions, or `emit`"),
+        ("raise OSError('no licence')", "dot = tcc_dot:DOT", "OSError('no licence')"),
+        ("DOT = 3", "dot = tcc_dot:DOT", "no tuple of Target objects called `targets`"),
+        (DOT, "dot = tcc_dot:MISSING", "tcc_dot:MISSING cannot be loaded: AttributeError("),
+    ],
+)
+def test_a_distribution_that_cannot_be_used_is_reported(process, install, code, entry, why):
+    env = install(code=code, entry=entry)
+    listed = process("targets", env=env)
+    assert listed.code == 0
+    assert "warning: target `dot` of tcc-dot 1.0 cannot be used: " in listed.err
+    assert why in listed.err
+    assert "comes from" not in listed.out
+    refused = process("build", "tiny.yaml", "--target", "dot", env=env)
+    assert refused.code == 2
+    assert "a distribution offers it, and it cannot be used: `tcc targets` says why" in refused.err
+    assert process("build", "tiny.yaml", "--target", "onnxruntime", "-q", env=env).code == 0
+
+
+def test_of_two_with_one_name_the_first_by_name_is_taken(process, install):
+    install("tcc-b", entry="dot = tcc_b:DOT")
+    env = install("tcc-a", entry="dot = tcc_a:DOT")
+    listed = process("targets", env=env)
+    assert "\ndot comes from tcc-a 1.0.\n" in listed.out
+    assert "target `dot` of tcc-b 1.0 cannot be used: the name `dot` belongs to" in listed.err

@@ -1,0 +1,80 @@
+"""A kernel that computes something else: `tcc build` of one target names the layer."""
+
+import pytest
+
+from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.schedule import kernel_choice
+from tcc.backends.onnxruntime.backend import OnnxRuntime
+from tcc.compiler.ops import GlobalAvgPool
+from tcc.compiler.ops.integer import QGlobalAvgPool, RealGlobalAvgPool
+
+
+@pytest.fixture
+def faulty_pool(monkeypatch):
+    """Pools of ARM whose factor is half of what it is."""
+    for op in (QGlobalAvgPool, RealGlobalAvgPool):
+        rule = kernel_choice.RULES[op]
+
+        def halved(op, site, rule=rule):
+            factor = type(op).factor
+            monkeypatch.setattr(type(op), "factor", lambda *words: factor(*words) / 2)
+            call = rule(op, site)
+            monkeypatch.setattr(type(op), "factor", factor)
+            return call
+
+        monkeypatch.setitem(kernel_choice.RULES, op, halved)
+
+
+@pytest.mark.parametrize("target", ["host", pytest.param("arm-a7", marks=pytest.mark.slow)])
+def test_a_wrong_factor_in_a_kernel_of_integers(tcc, home, images, target, faulty_pool):
+    pytest.importorskip("tvm", reason="needs the extra `arm`")
+    if Arm().tools(next(t for t in Arm().targets if t.name == target))[-1].version is None:
+        pytest.skip(f"{target} does not run here")
+    words = ("--precision", "int8", "--data", images, "--no-cache")
+    ended = tcc("build", "tiny.yaml", "--target", target, *words)
+    assert ended.code == 4, ended.out
+    assert "the first layer that differs is `global_avg_pool`" in ended.err
+    assert not (home / f"build/tiny-{target}-int8").exists()
+
+
+def test_a_wrong_kernel_of_floats(tcc, home, monkeypatch):
+    pytest.importorskip("tvm", reason="needs the extra `arm`")
+    rule = kernel_choice.RULES[GlobalAvgPool]
+    monkeypatch.setitem(kernel_choice.RULES, GlobalAvgPool, lambda op, site: _as_maximum(site))
+    ended = tcc("build", "tiny.yaml", "--target", "host", "--no-cache")
+    assert ended.code == 4, ended.out
+    assert "the first layer that differs is `global_avg_pool`" in ended.err
+    assert rule
+
+
+def _as_maximum(site):
+    return kernel_choice.channel_max(None, site)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_floats_of_a_runtime(tcc, monkeypatch, precision):
+    """A factor that the file has and the network has not, as a wrong lowering would make it."""
+    from tcc.backends.onnxruntime import precision_conversion
+
+    lower = precision_conversion.lower
+
+    def off(model, opset):
+        lowered = lower(model, opset)
+        for node in lowered.graph.node:
+            if node.op_type == "Relu":
+                node.op_type = "Neg"
+        return lowered
+
+    monkeypatch.setattr(precision_conversion, "lower", off)
+    ended = tcc("build", "tiny.yaml", "--target", "ort", "--precision", precision, "--no-cache")
+    assert ended.code == 4, ended.out
+    assert "the first layer that differs is `relu`" in ended.err
+
+
+def test_a_fault_outside_of_the_layers(tcc, monkeypatch):
+    infer = OnnxRuntime.infer
+    scaled = lambda *words: [{k: 3 * v for k, v in o.items()} for o in infer(*words)]  # noqa: E731
+    monkeypatch.setattr(OnnxRuntime, "infer", scaled)
+    ended = tcc("build", "tiny.yaml", "--target", "ort", "--no-cache")
+    assert ended.code == 4
+    assert "layers that it shows agree on the goldens' tensors" in ended.err

@@ -1,0 +1,370 @@
+"""Signed bundles: every command refuses what does not hold, and takes only trusted keys."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import forged_bundles
+import pytest
+
+pytest.importorskip("cryptography")
+
+COMMANDS = {
+    "run": lambda tcc, folder, picture: tcc("run", folder, picture),
+    "run --trust": lambda tcc, folder, picture: tcc("run", folder, picture, "--trust"),
+    "verify": lambda tcc, folder, _: tcc("verify", folder),
+    "verify --trust": lambda tcc, folder, _: tcc("verify", folder, "--trust"),
+    "eval": lambda tcc, folder, _: tcc("eval", folder, "--data", "set"),
+    "eval --fit": lambda tcc, folder, _: tcc("eval", folder, "--data", "set", "--fit"),
+    "bench": lambda tcc, folder, _: tcc("bench", folder),
+    "show": lambda tcc, folder, _: tcc("show", folder),
+    "serve": lambda tcc, folder, _: tcc("serve", folder, "--port", "0"),
+    "plot confusion": lambda tcc, folder, _: tcc("plot", "confusion", folder, "--data", "set"),
+    "plot tsne": lambda tcc, folder, _: tcc("plot", "tsne", folder, "--data", "set"),
+    "plot scatter": lambda tcc, folder, _: tcc(
+        "plot", "scatter", "tiny.yaml", folder, "--data", "set", "--seed", "0"
+    ),
+    "plot cosines": lambda tcc, folder, _: tcc("plot", "cosines", folder),
+    "slide run": lambda tcc, folder, _: tcc(
+        "slide", "run", folder, "one.png", "--at", "1", "-o", "out"
+    ),
+}
+NETWORK = "tiny"
+
+
+def pair(folder: Path, name: str) -> None:
+    """Write the two files of a pair of keys."""
+    words = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout"]
+    subprocess.run([*words, "-out", folder / f"{name}.pem"], check=True, capture_output=True)
+    words = ["openssl", "ec", "-in", folder / f"{name}.pem", "-pubout"]
+    subprocess.run([*words, "-out", folder / f"{name}.pub"], check=True, capture_output=True)
+
+
+@pytest.fixture
+def trusting(tcc, built, home, monkeypatch) -> Path:
+    """A signed bundle whose key is trusted for its network, and another pair of keys."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    for name in ("maker", "other"):
+        pair(home, name)
+    assert tcc("sign", built, "--key", "maker.pem").code == 0
+    assert tcc("trust", "add", "maker.pub", "--for", NETWORK).code == 0
+    return built
+
+
+def swap_labels(folder: Path) -> None:
+    """Swap two labels, and make hashes and the seal again, as a forger would."""
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"cat"', '"?"').replace('"dog"', '"cat"'))
+    path.write_text(path.read_text().replace('"?"', '"dog"'))
+    plain = json.loads(path.read_text())
+    from tcc.compiler.support import sealed_json
+
+    plain["seal"] = sealed_json.seal(plain)
+    path.write_text(json.dumps(plain, indent=2))
+
+
+def code(ended) -> str:
+    return f"{ended.code} {ended.err.partition('[')[2][:5]}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_takes_swapped_labels(command, tcc, trusting, picture, images):
+    swap_labels(trusting)
+    ended = COMMANDS[command](tcc, trusting, picture)
+    assert code(ended) == "2 E1352", ended.err
+    assert "manifest.json was changed since" in ended.err
+    assert f"--> {trusting}/model.sig" in ended.err
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if "--trust" not in name])
+def test_no_command_takes_a_key_that_is_not_trusted(command, tcc, trusting, picture, images):
+    assert tcc("sign", trusting, "--key", "other.pem").code == 0
+    ended = COMMANDS[command](tcc, trusting, picture)
+    assert code(ended) == "2 E1354", ended.err
+    assert "tcc trust add" in ended.err
+
+
+@pytest.mark.parametrize("command", ["run", "verify", "eval", "show", "plot confusion"])
+def test_what_holds_is_taken(command, tcc, trusting, picture, images):
+    ended = COMMANDS[command](tcc, trusting, picture)
+    assert ended.code == 0, ended.err
+
+
+def test_the_functions_of_python_refuse_it_too(tcc, trusting, picture, images):
+    import tcc as package
+    from tcc.compiler.support.diagnostics import UserError
+
+    package.run(trusting, [picture])
+    swap_labels(trusting)
+    for call in (
+        lambda: package.run(trusting, [picture]),
+        lambda: package.run(trusting, [picture], trust=True),
+        lambda: package.verify(trusting),
+        lambda: package.evaluate(trusting, images),
+    ):
+        with pytest.raises(UserError, match="E1352"):
+            call()
+
+
+def test_a_user_takes_an_unknown_key_by_saying_so_but_no_change(tcc, trusting, picture):
+    assert tcc("sign", trusting, "--key", "other.pem").code == 0
+    assert tcc("run", trusting, picture, "--trust").code == 0
+    (trusting / "more.txt").write_text("")
+    assert code(tcc("run", trusting, picture, "--trust")) == "2 E1352"
+
+
+def test_a_signature_that_is_taken_away_is_missed(tcc, trusting, picture):
+    """A key is trusted for the network by name: its bundles are signed, or were built here."""
+    (trusting / "model.sig").unlink()
+    assert code(tcc("run", trusting, picture)) == "2 E1351"
+    swap_labels(trusting)
+    assert code(tcc("run", trusting, picture)) == "2 E1351"
+    assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+    assert tcc("run", trusting, picture).code == 0
+    swap_labels(trusting)
+    assert code(tcc("run", trusting, picture)) == "2 E1351"
+
+
+def test_what_was_fitted_here_needs_no_signature(tcc, trusting, picture, images):
+    ended = tcc("eval", trusting, "--data", images, "--fit")
+    assert "E13" not in ended.err
+    assert not (trusting / "model.sig").exists() or ended.code
+    if not ended.code:
+        assert tcc("run", trusting, picture).code == 0
+
+
+def test_signatures_can_be_required(tcc, built, picture, home, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    assert tcc("run", built, picture).code == 0
+    assert tcc("trust", "require", "on").code == 0
+    for words in (("run", built, picture), ("run", built, picture, "--trust"), ("show", built)):
+        ended = tcc(*words)
+        assert code(ended) == "2 E1351"
+        assert "trust.json wants a signature" in ended.err
+    # Building, and signing, need none; nor does Python's, which reads again what it wrote.
+    assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+    pair(home, "maker")
+    assert tcc("sign", built, "--key", "maker.pem").code == 0
+    assert code(tcc("run", built, picture, "--trust")) == "2 E1354"
+    assert tcc("trust", "add", "maker.pub").code == 0
+    assert tcc("run", built, picture).code == 0
+    assert tcc("trust", "require", "off").code == 0
+    (built / "model.sig").unlink()
+    assert tcc("run", built, picture).code == 0
+
+
+def test_a_project_can_require_them(tcc, built, picture, home):
+    (home / "tcc.toml").write_text("require_signature = true\n")
+    ended = tcc("run", built, picture)
+    assert code(ended) == "2 E1351"
+    assert "tcc.toml wants a signature" in ended.err
+    (home / "tcc.toml").write_text("require_signature = false\n")
+    assert tcc("run", built, picture).code == 0
+    (home / "tcc.toml").write_text("require_signature = 1\n")
+    assert code(tcc("run", built, picture)) == "2 E0613"
+
+
+def test_a_key_is_trusted_for_the_networks_that_are_named(tcc, trusting, picture):
+    assert tcc("trust", "add", "maker.pub", "--for", "lung", "--for", "skin").code == 0
+    ended = tcc("run", trusting, picture)
+    assert code(ended) == "2 E1355"
+    assert "lung, skin" in ended.err
+    assert tcc("trust", "add", "maker.pub").code == 0
+    assert tcc("run", trusting, picture).code == 0
+
+
+@pytest.mark.parametrize(
+    ("day", "taken"), [("2020-01-31", False), ("9999-12-31", True)], ids=["over", "ahead"]
+)
+def test_a_key_is_trusted_until_a_day(day, taken, tcc, trusting, picture):
+    assert tcc("trust", "add", "maker.pub", "--expires", day).code == 0
+    ended = tcc("run", trusting, picture)
+    assert code(ended) == ("0 " if taken else "2 E1356"), ended.err
+    # The user's own word for a key does not make its day come back.
+    assert (tcc("verify", trusting, "--key", "maker.pub").code == 0) is taken
+
+
+@pytest.mark.parametrize("day", ["2020-1-3", "tomorrow", "20200103", "2020-02-30", ""])
+def test_a_day_that_is_none(day, tcc, trusting):
+    assert code(tcc("trust", "add", "maker.pub", "--expires", day)) == "2 E0601"
+
+
+def test_a_revoked_key_stays_so(tcc, trusting, picture):
+    assert tcc("trust", "revoke", "maker.pub").code == 0
+    for words in (("run", trusting, picture), ("run", trusting, picture, "--trust")):
+        assert code(tcc(*words)) == "2 E1357"
+    assert code(tcc("verify", trusting, "--key", "maker.pub")) == "2 E1357"
+    assert code(tcc("trust", "add", "maker.pub")) == "2 E1357"
+    # Nor by a signature that names another key.
+    path = trusting / "model.sig"
+    plain = json.loads(path.read_text())
+    plain["verificationMaterial"]["publicKey"]["hint"] = "0" * 64
+    path.write_text(json.dumps(plain))
+    assert code(tcc("verify", trusting, "--key", "maker.pub")) == "2 E1357"
+
+
+def test_a_key_is_revoked_by_its_fingerprint(tcc, trusting, picture):
+    (key,) = tcc("trust", "list", "--json").document["keys"]
+    assert code(tcc("trust", "revoke", "0" * 16)) == "2 E1364"
+    assert tcc("trust", "revoke", key["fingerprint"][:16]).code == 0
+    assert code(tcc("run", trusting, picture)) == "2 E1357"
+    assert f"{key['fingerprint'][:16]}  revoked" in tcc("trust", "list").out
+
+
+def test_the_list_is_shown_by_itself(tcc, trusting):
+    assert tcc("trust").out == tcc("trust", "list").out
+    assert tcc("trust", "--json").document == tcc("trust", "list", "--json").document
+    assert "tiny\nbundles without a signature are taken\n" in tcc("trust").out
+    assert code(tcc("trust", "--json", "list")) == "2 E0601"
+
+
+def test_an_older_release_does_not_come_back(tcc, trusting, picture):
+    run = ("run", trusting, picture)
+    old = (trusting / "model.sig").read_bytes()
+    assert tcc(*run).code == 0
+    assert tcc("sign", trusting, "--key", "maker.pem", "--release", "3").code == 0
+    assert tcc(*run).code == 0
+    (trusting / "model.sig").write_bytes(old)
+    ended = tcc(*run)
+    assert code(ended) == "2 E1358"
+    assert "release 1 of `tiny`" in ended.err
+    assert "release 3 was seen here" in ended.err
+    assert tcc("sign", trusting, "--key", "maker.pem", "--release", "3").code == 0
+    assert tcc(*run).code == 0
+    # Another key has releases of its own.
+    assert tcc("trust", "add", "other.pub").code == 0
+    assert tcc("sign", trusting, "--key", "other.pem").code == 0
+    assert tcc(*run).code == 0
+
+
+def test_the_least_release_can_be_said(tcc, trusting, picture):
+    assert tcc("trust", "add", "maker.pub", "--min-release", "2").code == 0
+    assert code(tcc("run", trusting, picture)) == "2 E1358"
+    assert tcc("sign", trusting, "--key", "maker.pem", "--release", "2").code == 0
+    assert tcc("run", trusting, picture).code == 0
+
+
+def test_a_release_that_cannot_be_noted_is_not_taken(tcc, trusting, picture, home):
+    (home / "state/tcc/releases").mkdir(parents=True)
+    (home / "state/tcc/releases").chmod(0o777)
+    ended = tcc("run", trusting, picture)
+    assert code(ended) == "2 E1359", ended.err
+    assert tcc("trust", "add", "maker.pub", "--min-release", "1").code == 0
+    assert tcc("run", trusting, picture).code == 0
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda config: (config / "tcc").chmod(0o777),
+        lambda config: (config / "tcc").chmod(0o770),
+        lambda config: (config / "tcc/trust.json").chmod(0o666),
+        lambda config: config.chmod(0o777),
+        lambda config: os.chown(config / "tcc", 65534, 65534),
+        lambda config: os.chown(config / "tcc/trust.json", 65534, 65534),
+        lambda config: os.chown(config, 65534, 65534),
+        lambda config: (config / "tcc/trust.json").write_text("{}"),
+        lambda config: (config / "tcc/trust.json").write_text("["),
+        lambda config: (config / "tcc/trust.json").write_bytes(b"\xff"),
+        lambda config: (config / "tcc/trust.json").write_bytes(b" " * (2 << 20)),
+    ],
+)
+def test_a_trust_list_of_others_is_refused(spoil, tcc, trusting, picture, home):
+    if os.getuid() and "chown" in spoil.__code__.co_names:
+        pytest.skip("needs root, to make files of another user")
+    spoil(home / "config")
+    for words in (("run", trusting, picture), ("run", trusting, picture, "--trust")):
+        assert code(tcc(*words)) == "2 E1360"
+
+
+def test_a_damaged_list_is_no_list(tcc, trusting, picture, home):
+    path = home / "config/tcc/trust.json"
+    whole = json.loads(path.read_text())
+    for key, wrong in (
+        ("require", 0), ("keys", {}), ("keys", [{}]), ("revoked", [1]), ("tcc_trust", 2),
+        ("tcc_trust", True), ("folders", "x"),
+    ):  # fmt: skip
+        path.write_text(json.dumps(whole | {key: wrong}))
+        assert code(tcc("run", trusting, picture)) == "2 E1360", (key, wrong)
+    for key, wrong in (
+        ("expires", "soon"), ("networks", "tiny"), ("min_release", "1"), ("fingerprint", 7),
+        ("pem", None),
+    ):  # fmt: skip
+        path.write_text(json.dumps(whole | {"keys": [whole["keys"][0] | {key: wrong}]}))
+        assert code(tcc("run", trusting, picture)) == "2 E1360", (key, wrong)
+    # The PEM of another key under a trusted fingerprint.
+    other = json.loads((home / "config/tcc/trust.json").read_text())
+    assert other
+    tcc("trust", "list")
+    path.write_text(json.dumps(whole))
+    assert tcc("trust", "add", "other.pub").code == 0
+    both = json.loads(path.read_text())
+    both["keys"][0]["pem"] = both["keys"][1]["pem"]
+    path.write_text(json.dumps(both))
+    assert code(tcc("run", trusting, picture)) == "2 E1360"
+
+
+def test_the_tool_of_the_openssf_verifies_it_too(tcc, trusting, home):
+    verifying = pytest.importorskip("model_signing").verifying
+    config = verifying.Config().use_elliptic_key_verifier(public_key=home / "maker.pub")
+    config.verify(trusting, trusting / "model.sig")
+    (trusting / "model-card.md").write_text("another")
+    with pytest.raises(ValueError, match="Hash mismatch"):
+        config.verify(trusting, trusting / "model.sig")
+
+
+def test_what_that_tool_signs_is_taken(tcc, trusting, home, picture):
+    signing = pytest.importorskip("model_signing").signing
+    (trusting / "model.sig").unlink()
+    config = signing.Config().use_elliptic_key_signer(private_key=home / "maker.pem")
+    config.sign(trusting, home / "model.sig")
+    (home / "model.sig").rename(trusting / "model.sig")
+    assert tcc("run", trusting, picture).code == 0
+    swap_labels(trusting)
+    assert code(tcc("run", trusting, picture)) == "2 E1352"
+
+
+@pytest.mark.parametrize("curve", ["secp384r1", "secp521r1"])
+def test_the_other_curves_sign_too(curve, tcc, trusting, home, picture):
+    verifying = pytest.importorskip("model_signing").verifying
+    words = ["openssl", "ecparam", "-name", curve, "-genkey", "-noout", "-out", "big.pem"]
+    subprocess.run(words, check=True, capture_output=True)
+    words = ["openssl", "ec", "-in", "big.pem", "-pubout", "-out", "big.pub"]
+    subprocess.run(words, check=True, capture_output=True)
+    assert tcc("sign", trusting, "--key", "big.pem").code == 0
+    assert tcc("trust", "add", "big.pub").code == 0
+    assert tcc("run", trusting, picture).code == 0
+    config = verifying.Config().use_elliptic_key_verifier(public_key=home / "big.pub")
+    config.verify(trusting, trusting / "model.sig")
+
+
+def test_a_program_of_a_trusted_maker_runs_and_no_other(tcc, strange, home, picture, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    pair(home, "maker")
+    assert tcc("sign", strange, "--key", "maker.pem").code == 0
+    assert tcc("trust", "add", "maker.pub").code == 0
+    assert "E0652" in tcc("run", strange, picture).err  # it ran, and is no network
+    (home / "ran").unlink()
+    program = strange / "model/tiny-run"
+    program.write_text(program.read_text() + "# more\n")
+    forged_bundles.forged(strange, "host")
+    assert code(tcc("run", strange, picture)) == "2 E1352"
+    assert not (home / "ran").exists()
+
+
+def test_a_check_loads_no_more_than_it_needs(trusting, process):
+    """What signs, and what reads any kind of key, take longer to load than all else of it."""
+    program = (
+        "import sys, tcc.compiler.cli\n"
+        "try: tcc.compiler.cli.main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    ended = process("show", trusting, program=program)
+    assert ended.code == 0
+    loaded = set(ended.err.split())
+    assert "cryptography.hazmat.primitives.asymmetric.ec" in loaded
+    assert not {"model_signing", "cryptography.hazmat.primitives.serialization.ssh"} & loaded
+    assert sys.executable

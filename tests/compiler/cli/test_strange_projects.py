@@ -1,0 +1,159 @@
+"""Project files of others are refused, and one's own leads nowhere else."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+NOBODY = 65534
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make files of others")
+
+
+@pytest.fixture(autouse=True)
+def config(home, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    (home / "a/b").mkdir(parents=True)
+    (home / "tiny.yaml").rename(home / "a/tiny.yaml")
+    (home / "a/tcc.toml").write_text('spec = "tiny.yaml"\ntargets = ["onnxruntime"]\nout = "o"\n')
+    monkeypatch.chdir(home / "a/b")
+    return home / "config"
+
+
+def code(ended) -> str:
+    return f"{ended.code} {ended.err.partition('[')[2][:5]}"
+
+
+SPOIL = {
+    "file": lambda home: os.chown(home / "a/tcc.toml", NOBODY, NOBODY),
+    "folder": lambda home: os.chown(home / "a", NOBODY, NOBODY),
+    "above": lambda home: os.chown(home, NOBODY, NOBODY),
+    "all write the file": lambda home: (home / "a/tcc.toml").chmod(0o666),
+    "the group writes the file": lambda home: (home / "a/tcc.toml").chmod(0o660),
+    "all write there": lambda home: (home / "a").chmod(0o777),
+    "as in /tmp": lambda home: (home / "a").chmod(0o1777),
+    "all write above": lambda home: home.chmod(0o777),
+    "a link": lambda home: (
+        (home / "a/tcc.toml").rename(home / "real.toml"),
+        (home / "a/tcc.toml").symlink_to(home / "real.toml"),
+        (home / "real.toml").chmod(0o666),
+    ),
+}
+
+
+@AS_ROOT
+@pytest.mark.parametrize("spoil", SPOIL)
+def test_a_project_file_that_others_can_change_is_refused(spoil, tcc, home):
+    assert tcc("check").code == 0
+    SPOIL[spoil](home)
+    try:
+        for words in (("check",), ("build",), ("check", "../tiny.yaml"), ("run", "x", "y.png")):
+            ended = tcc(*words)
+            assert code(ended) == "2 E1361", ended.err
+            assert f"--> {home}/a/tcc.toml" in ended.err
+            assert f"tcc trust folder {home}/a" in ended.err
+        assert not (home / "a/o").exists()
+        assert not Path("build").exists()
+    finally:
+        home.chmod(0o700)
+
+
+@AS_ROOT
+def test_a_folder_can_be_trusted(tcc, home):
+    os.chown(home / "a", NOBODY, NOBODY)
+    assert code(tcc("check")) == "2 E1361"
+    assert tcc("trust", "folder", home / "a").code == 0
+    assert tcc("check").code == 0
+    (home / "a/b/tcc.toml").write_bytes((home / "a/tcc.toml").read_bytes())
+    assert code(tcc("check")) == "2 E1361"  # that one alone
+
+
+@AS_ROOT
+def test_one_of_roots_is_obeyed_by_all(home):
+    from tcc.compiler.support import project_file
+
+    for path in (home / "a/b", home / "config"):
+        if path.exists():
+            os.chown(path, NOBODY, NOBODY)
+    top = home
+    while top.stat().st_mode & 0o005 != 0o005:  # pytest's own folders are root's alone
+        top.chmod(0o755)
+        top = top.parent
+    child = os.fork()
+    if not child:
+        os.seteuid(NOBODY)
+        os._exit(0 if project_file.find(Path()).spec == "tiny.yaml" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_none_is_looked_for_above_a_repository(tcc, home):
+    (home / "a/b/.git").mkdir()
+    assert code(tcc("check")) == "2 E0608"
+    (home / "a/b/.git").rename(home / "a/.git")
+    assert tcc("check").code == 0
+    (home / "a/.git").rename(home / "a/b/.git")
+    (home / "a/b/.git").rmdir()
+    (home / "a/b/.git").write_text("gitdir: elsewhere\n")  # as a worktree has it
+    assert code(tcc("check")) == "2 E0608"
+
+
+@pytest.mark.parametrize("out", ["..", "../x", "/nowhere", "a/../../x", "~/x", "link", "link/x"])
+def test_out_stays_in_the_projects_folder(out, tcc, home):
+    (home / "a/link").symlink_to(home)
+    (home / "a/tcc.toml").write_text(f'spec = "tiny.yaml"\nout = "{out}"\n')
+    for words in (("build", "--target", "onnxruntime"), ("check",)):
+        ended = tcc(*words)
+        assert code(ended) == "2 E1362", ended.err
+        assert f"--> {home}/a/tcc.toml:2:1" in ended.err
+    assert not list(home.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize("out", [".", "x", "x/y/../z", "inner"])
+def test_out_below_it_is_fine(out, tcc, home):
+    (home / "a/x").mkdir()
+    (home / "a/inner").symlink_to("x")
+    (home / "a/tcc.toml").write_text(f'spec = "tiny.yaml"\nout = "{out}"\n')
+    assert tcc("build", "--target", "onnxruntime").code == 0
+    place = Path(os.path.realpath(home / "a" / out))
+    assert (place / "tiny-onnxruntime-fp32/manifest.json").exists()
+    assert tcc("build", "--target", "onnxruntime", "-o", home / "typed").code == 0
+    assert (home / "typed/tiny-onnxruntime-fp32/manifest.json").exists()
+
+
+@AS_ROOT
+@pytest.mark.parametrize("key", ["spec", "weights", "data"])
+def test_what_a_project_file_names_is_of_nobody_else(key, tcc, home):
+    (home / "theirs").mkdir()
+    (home / "theirs/file.yaml").write_text((home / "a/tiny.yaml").read_text())
+    (home / "a/tcc.toml").write_text(f'out = "o"\n{key} = "../theirs/file.yaml"\n')
+    assert tcc("check", "../tiny.yaml").code == 0
+    os.chown(home / "theirs", NOBODY, NOBODY)
+    ended = tcc("check", "../tiny.yaml")
+    assert code(ended) == "2 E1363"
+    assert f"--> {home}/a/tcc.toml:2:1" in ended.err
+    assert f"{home}/theirs belongs to user nobody" in ended.err
+
+
+def test_it_is_named_where_it_chooses(tcc, home):
+    from tcc.compiler.data import weights
+    from tcc.compiler.frontend.spec import load
+
+    weights.write(home / "a/w.safetensors", weights.random(load(home / "a/tiny.yaml").graph))
+    with (home / "a/tcc.toml").open("a") as file:
+        file.write('weights = "w.safetensors"\n[params]\nwidth = 4\n')
+    name = f"{home}/a/tcc.toml"
+    said = tcc("build").err
+    spec, parameters = "the spec tiny.yaml", "the parameters width"
+    own = f"the weights {home}/a/w.safetensors"
+    assert f"{name} chooses the output {home}/a/o\n" in said
+    assert f"{name} chooses {spec}, {parameters}, {own}\n" in said
+    assert f"{name} chooses {spec}, {parameters}\n" in tcc("check").err
+    said = tcc("build", "../tiny.yaml", "--seed", "1", "-o", "x", "--target", "onnxruntime").err
+    assert f"{name} chooses {parameters}\n" in said
+    assert "the output" not in said
+    assert "the weights" not in said.replace("warning: the weights", "")
+
+
+def test_a_relative_variable_is_said_once(tcc, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "c")
+    said = tcc("check").err
+    assert said.count("note: XDG_CACHE_HOME=c is ignored: it is not an absolute path") == 1

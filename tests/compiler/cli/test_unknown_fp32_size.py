@@ -1,0 +1,62 @@
+"""A network that a target computes at int8 and cannot build at fp32: its fp32 size is unknown."""
+
+import pytest
+
+from tcc.backends.arm.kernels.pointwise import POINTWISE
+from tcc.backends.arm.schedule import kernel_choice
+from tcc.backends.tflite import float_operators, integer_file, lookup_tables, supported_operators
+from tcc.compiler.ops import Silu
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+
+@pytest.fixture
+def build(tcc, home, images):
+    """Build the example with a Silu at int8 for a target."""
+    text = (home / "tiny.yaml").read_text()
+    (home / "tiny.yaml").write_text(text.replace("  - relu\n", "  - silu\n"))
+
+    def run(target, *words):
+        asked = ("--target", target, "--precision", "int8", "--data", images, "--no-cache")
+        return tcc("build", "tiny.yaml", *asked, "--min-cosine", "0.5", *words)
+
+    return run
+
+
+def test_an_op_that_lacks_only_its_float_kernel(tcc, build, monkeypatch):
+    pytest.importorskip("tvm", reason="needs the extra `arm`")
+    monkeypatch.delitem(POINTWISE, Silu)
+    monkeypatch.delitem(kernel_choice.RULES, Silu)
+    ended = build("host")
+    assert ended.code == 0, ended.err
+    assert "its size at fp32 is unknown: the target cannot build it so" in ended.out
+    (bundle,) = build("host", "--json").document["bundles"]
+    assert bundle["artifact_bytes_fp32"] is None
+    refused = tcc("build", "tiny.yaml", "--target", "host", "--no-cache")
+    assert refused.code == 2
+    assert "error[E0607]" in refused.err
+
+
+def test_an_op_that_lacks_only_its_tflite_float_operator(build, monkeypatch):
+    pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+    reduced = {op: rule for op, rule in float_operators.FLOAT.items() if op is not Silu}
+    for module in (supported_operators, integer_file, lookup_tables):
+        monkeypatch.setattr(module, "FLOAT", reduced)
+    ended = build("tflite")
+    assert ended.code == 0, ended.err
+    assert "its size at fp32 is unknown" in ended.out
+
+
+def test_a_float_network_that_exceeds_a_limit(build, monkeypatch):
+    from tcc.backends.onnxruntime.backend import OnnxRuntime
+
+    emit = OnnxRuntime.emit
+
+    def limited(self, target, model, precision, progress):
+        if precision.full:
+            raise fail("E0450", "the weights exceed what a file holds", whole_file("tiny.yaml"))
+        return emit(self, target, model, precision, progress)
+
+    monkeypatch.setattr(OnnxRuntime, "emit", limited)
+    ended = build("onnxruntime")
+    assert ended.code == 0, ended.err
+    assert "its size at fp32 is unknown" in ended.out

@@ -1,0 +1,80 @@
+"""Project files of others, or that lead elsewhere, in the folder and above it.
+
+Which of them may be obeyed is known beforehand: a case is wrong where one is that may not, or where
+something is written outside the project.
+"""
+
+import os
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from bundles import SPEC
+from case import Case, Front, Outcome
+from own_places import PLACES
+
+OTHER = 65534
+OUTS = (
+    "o", ".", "a/../o", "in", "..", "../..", "/", "~", "~/o", "a/../../o", "outside", "outside/o",
+    "o\\u0000", "", "../case/o", "./././o", "in/../../o",
+)  # fmt: skip
+INSIDE = frozenset({"o", ".", "a/../o", "in", "../case/o", "./././o"})
+TEXTS = ("", "[", "out = 3", "x = 1", 'out = "o"\nout = "p"', "\ufeff", "require_signature = 1")
+CHANGES = ("mode", "mode", "owner", "owner", "link", "none", "none", "none")
+
+
+def _make(numbers: Random) -> Case:
+    out = numbers.choice(OUTS)
+    lines = ['spec = "tiny.yaml"', 'targets = ["onnxruntime"]', f'out = "{out}"']
+    if numbers.random() < 0.2:
+        lines.append(numbers.choice(('weights = "../theirs/w"', 'data = "../theirs"')))
+    if numbers.random() < 0.2:
+        lines.append(numbers.choice(TEXTS))
+    numbers.shuffle(lines)
+    change = numbers.choice(CHANGES) if os.getuid() == 0 else "none"
+    where = numbers.choice((".", "tcc.toml", "in/..", ".."))
+    mode = numbers.choice((0o777, 0o770, 0o707, 0o775, 0o1777, 0o755, 0o700, 0o666, 0o644))
+    words = numbers.choice((("check",), ("check",), ("check", "tiny.yaml"), ("build", "-q")))
+    prepare = partial(_prepared, "\n".join(lines) + "\n", change, where, mode)
+    check = partial(_checked, out, change, where, mode)
+    return Case(words, {"tiny.yaml": SPEC.encode()}, prepare, check)
+
+
+def _prepared(text: str, change: str, where: str, mode: int, folder: Path) -> None:
+    theirs = folder.parent / "theirs"
+    for path in (theirs, folder / "o", folder / "home"):
+        path.mkdir()
+    (theirs / "w").write_bytes(b"w")
+    (folder / "in").symlink_to("o")
+    (folder / "outside").symlink_to("..")
+    (folder / "tcc.toml").write_text(text)
+    if os.getuid() == 0:
+        os.chown(theirs, OTHER, OTHER)
+    match change:
+        case "mode":
+            (folder / where).chmod(mode)
+        case "owner":
+            os.chown(folder / where, OTHER, OTHER)
+        case "link":
+            (folder / "tcc.toml").rename(theirs / "tcc.toml")
+            (folder / "tcc.toml").symlink_to("../theirs/tcc.toml")
+    PLACES.set(folder, "HOME", "XDG_CONFIG_HOME")
+
+
+def _checked(out: str, change: str, where: str, mode: int, outcome: Outcome, folder: Path) -> str:
+    written = [p for p in folder.parent.rglob("manifest.json") if not p.is_relative_to(folder)]
+    if written:
+        return f"wrote {written[0]}"
+    safe = change == "none" or (change == "mode" and not _weak(where, mode))
+    if outcome.code == 0 and not (safe and out in INSIDE):
+        return "obeyed what it may not"
+    return ""
+
+
+def _weak(where: str, mode: int) -> bool:
+    """Whether others can change the project file where this has such a mode."""
+    sticky = mode & 0o1000 and where == ".."
+    return bool(mode & 0o022) and not sticky
+
+
+PROJECTS = Front("projects", 1000, _make)

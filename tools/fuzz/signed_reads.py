@@ -1,0 +1,91 @@
+"""Open ten thousand signed bundles that were tampered with, in this process.
+
+    python tools/fuzz/signed_reads.py [--count N] [--seed N]
+
+The cases are those of the front `signatures`, with the answer that each is to get. Exits with 1
+where a bundle is opened that should be refused, is refused though it holds, or where anything else
+than an error with a code is raised.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from case import Case, Outcome
+from signatures import SIGNATURES, Request
+from signed_templates import place
+
+from tcc.compiler.bundle import bundle_folder
+from tcc.compiler.cli import devices
+from tcc.compiler.support.diagnostics import UserError
+
+SECONDS = 20.0
+"""What one may take."""
+
+
+def open_bundle(case: Case) -> tuple[int, str]:
+    """Return the exit code that opening a case's bundle in this folder means, and its error."""
+    asked = Request.of(case.words)
+    key = Path(f"{asked.key}.pub") if asked.key else None
+    try:
+        policy = devices.signature_policy(key, any_key=asked.own_word)
+        bundle_folder.read(Path("b"), devices.precision, policy)
+    except UserError as error:
+        return 2, error.diagnostics[0].code
+    except Exception:
+        return 1, traceback.format_exc()
+    return 0, ""
+
+
+def main() -> int:
+    """Try the cases that the command line asks for."""
+    words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    words.add_argument("--count", type=int, default=10_000)
+    words.add_argument("--seed", type=int, default=0)
+    options = words.parse_args()
+    place()
+    codes: Counter[str] = Counter()
+    failures, slowest, start = 0, 0.0, time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="signed-reads-") as around:
+        for number in range(options.count):
+            case = SIGNATURES.make(Random(f"signed reads {options.seed} {number}"))
+            folder = Path(around) / str(number)
+            folder.mkdir()
+            os.chdir(folder)
+            for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+                os.environ[name] = str(folder / name.lower())
+            assert case.prepare
+            assert case.check
+            case.prepare(folder)
+            before = time.process_time()
+            code, error = open_bundle(case)
+            seconds = time.process_time() - before
+            slowest = max(slowest, seconds)
+            wrong = error if code == 1 else case.check(Outcome(code, "", "", 0, 0, 0), folder)
+            if wrong or seconds > SECONDS:
+                failures += 1
+                print(f"{number}: {wrong or seconds}: {' '.join(case.words)}", flush=True)
+            codes[error if code == 2 else str(code)] += 1
+            shutil.rmtree(folder)
+        os.chdir("/")
+    counts = {
+        "cases": options.count,
+        "codes": dict(sorted(codes.items())),
+        "failed": failures,
+        "slowest_s": round(slowest, 2),
+        "minutes": round((time.monotonic() - start) / 60, 1),
+    }
+    print(json.dumps(counts))
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

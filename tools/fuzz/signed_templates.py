@@ -1,0 +1,81 @@
+"""Bundles that are signed once, by two keys and at three releases, for the cases to take."""
+
+import atexit
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from bundles import templates
+
+NETWORK = "tiny"
+BUNDLES = ("tiny-onnxruntime-fp32", "tiny-onnxruntime-int8")
+RELEASES = (1, 2, 3)
+KEYS = ("maker", "other")
+SIGNED = tuple((key, release) for key in KEYS for release in RELEASES)
+
+
+@cache
+def place() -> Path:
+    """Return a folder with the keys and every signature, made once."""
+    from tcc.compiler.bundle import bundle_folder, signature
+    from tcc.compiler.cli import devices
+
+    folder = Path(tempfile.mkdtemp(prefix="signatures-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in KEYS:
+        _write_key(folder / f"{name}.pem")
+    for bundle in BUNDLES:
+        copy = folder / bundle
+        shutil.copytree(templates() / bundle, copy)
+        whole = bundle_folder.read(copy, devices.precision, None)
+        for key in KEYS:
+            for release in RELEASES:
+                path, _ = signature.sign(whole, folder / f"{key}.pem", release)
+                path.rename(folder / f"{bundle}-{key}-{release}.sig")
+    return folder
+
+
+def _write_key(path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    path.with_suffix(".pub").write_bytes(public)
+
+
+@cache
+def keys() -> Mapping[str, tuple[str, str]]:
+    """Return the PEM and the fingerprint of each public key."""
+    pems = {name: (place() / f"{name}.pub").read_text() for name in KEYS}
+    return {n: (pem, hashlib.sha256(pem.encode()).hexdigest()) for n, pem in pems.items()}
+
+
+def signature_of(bundle: str, key: str, release: int) -> bytes:
+    """Return `model.sig` of a bundle."""
+    return (place() / f"{bundle}-{key}-{release}.sig").read_bytes()
+
+
+@cache
+def files(bundle: str) -> Mapping[str, bytes]:
+    """Return the files of a bundle that nobody changed."""
+    folder = templates() / bundle
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def write(bundle: str, folder: Path) -> None:
+    """Write the files of a bundle that nobody changed."""
+    for name, content in files(bundle).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
