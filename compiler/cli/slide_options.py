@@ -208,7 +208,7 @@ def found_mask(
 
     Raises:
         UserError: The slide is damaged (E1302), has no resolution (E1301), or the file is no mask
-            of it (E1306, E1307), or outlines are too many (E1323 to E1325).
+            of it (E1306, E1307), or outlines are too many (E1323, E1324).
     """
     from tcc.compiler.slides import mask_files, slide_file, tissue_mask
 

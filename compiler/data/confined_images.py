@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcc.compiler.data import images
+from tcc.compiler.data import image_files
 from tcc.compiler.data.image_decoders import DECODERS
 from tcc.compiler.ir.image_limits import MAX_PIXELS
 from tcc.compiler.ir.preprocess import Preprocess
@@ -37,7 +37,7 @@ def read(path: Path) -> "NDArray[np.uint8]":
     Raises:
         UserError: As `images.read`, or the decoder ended without an answer (E1326).
     """
-    return decode(images.contents(path), str(path))
+    return decode(image_files.contents(path), str(path))
 
 
 def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
@@ -78,7 +78,7 @@ def collect_remarks(data: bytes) -> tuple[str, ...]:
     with suppress(UserError):  # whoever decodes it says what is wrong
         named = _ask({"do": "remarks", "name": ""}, data)[0].get("remarks")
         if isinstance(named, list):
-            known = (images.PICTURES, images.DEPTH, images.ALPHA, images.CMYK)
+            known = (image_files.PICTURES, image_files.DEPTH, image_files.ALPHA, image_files.CMYK)
             return tuple(each for each in named if each in known)
     return ()
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler.data import confined_images, images, npz
+from tcc.compiler.data import confined_images, image_files, npz
 from tcc.compiler.data.read_images import ReadImages, levels_of_file
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input
@@ -233,7 +233,7 @@ def of_files(files: Iterable[tuple[Path, str | None]]) -> DataSet:
     problems: list[Diagnostic] = []
     for file, label in files:
         try:
-            data = images.contents(file)
+            data = image_files.contents(file)
         except UserError as error:
             problems += error.diagnostics
             continue

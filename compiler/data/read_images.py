@@ -4,7 +4,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from tcc.compiler.data import confined_images, images
+from tcc.compiler.data import confined_images, image_files
 from tcc.compiler.ir.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def levels_of_file(
     Raises:
         UserError: The image is damaged, or of a size that the network does not take.
     """
-    return confined_images.levels(images.contents(path), str(path), contract, size)
+    return confined_images.levels(image_files.contents(path), str(path), contract, size)
 
 
 class ReadImages:

@@ -60,13 +60,13 @@ def scaled(polygons: list[list[Ring]], side: int, width: int, height: int) -> li
 
 
 def check_outlines(path: Path, mask: TissueMask) -> None:
-    """Refuse a mask of so many corners that its outlines take all memory (E1325)."""
+    """Refuse a mask of so many corners that its outlines take all memory (E1324)."""
     corners = contours.count_corners(mask.inside)
     if corners > MOST_CORNERS:
         message = f"the outlines of this tissue have {corners:,} corners"
         label = f"at most {MOST_CORNERS:,} are written; tissue has few, noise has many"
         help = "leave out specks with --least-region and --fill-holes, or take a larger --mask-mpp"
-        raise fail("E1325", message, whole_file(str(path)), label=label, help=help)
+        raise fail("E1324", message, whole_file(str(path)), label=label, help=help)
 
 
 def read(path: Path, slide: SlideExtent, side: int) -> TissueMask:

@@ -133,5 +133,5 @@ def test_outlines_of_noise_are_bounded(tmp_path, monkeypatch):
     with pytest.raises(UserError) as raised:
         mask_files.check_outlines(tmp_path / "x.png", noise)
     (diagnostic,) = raised.value.diagnostics
-    assert diagnostic.code == "E1325"
+    assert diagnostic.code == "E1324"
     assert f"{corners:,}" in diagnostic.message
