@@ -157,6 +157,9 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E0713": tensors,
     "E0718": picture("clear.png", lambda: Image.new("RGBA", (8, 8))),
     "E0720": changed("huge.safetensors", every(lambda value: value * np.float32(1e30))),
+    "E1410": changed(
+        "foreign.safetensors", lambda found: {f"x.{n}": v for n, v in found.items()}
+    ),
     "E1205": twins,
     **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214", "E1215", "E1218", "E1219", "E1224"), sides),
     "E1216": weights,

@@ -28,7 +28,13 @@ ROOT = Path(__file__).resolve().parents[1]
 TCC = Path(sys.executable).with_name("tcc")
 IMAGES = 4  # to calibrate with: enough that one is held out and three are observed
 # Random weights may well lose more than a build allows; what is built is the same.
-NO_FLOOR = ("--min-cosine=0", "--max-drop=1", "--max-error=1e9", "--min-correlation=0")
+NO_FLOOR = (
+    "--min-cosine=0",
+    "--max-drop=1",
+    "--max-error=1e9",
+    "--min-correlation=0",
+    "--allow-few",
+)
 
 
 class BuildError(Exception):

@@ -43,7 +43,7 @@ def _details(about: Manifest) -> list[str]:
     weights = about.weights
     params = ", ".join(f"{_plain(k)} = {_plain(v)}" for k, v in about.model.params.items())
     named = {
-        "file": f"the file {_plain(weights.file or '')}",
+        "file": "a file",
         "zoo": f"the trained network {_plain(weights.file or '')} of the zoo",
         "random": f"random, of seed {weights.seed}",
     }[weights.origin]

@@ -39,6 +39,7 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.int8_build import (
+    AllowFew,
     CalibrationOption,
     Int8Build,
     Int8Options,
@@ -58,6 +59,7 @@ from tcc.compiler.cli.weights_and_images import (
     SeedOption,
     WeightsOption,
     choose_folder,
+    note_digest,
     take,
     weights_file,
 )
@@ -94,6 +96,7 @@ def build(
     min_correlation: MinCorrelation = None,
     max_error: MaxError = None,
     mixed: Mixed = False,
+    allow_few: AllowFew = False,
     settings: Settings = None,
     strict: Strict = False,
     output: Out = None,
@@ -123,7 +126,7 @@ def build(
     report = Report(json, quiet, verbose)
     asked = Int8Options(
         calibration, data, method, guard, (min_cosine, max_drop, min_correlation, max_error),
-        mixed, split, min_images, agree, probes, include_images,
+        mixed, split, min_images, agree, probes, include_images, allow_few,
     )  # fmt: skip
     with report.stages() as stages:
         stages("spec", 0, 1)
@@ -144,6 +147,7 @@ def build(
         given = take(report, chosen, weights, seed)
         stored = _stored(chosen, given, passing, report, usable=cached)
         lies = weights_file(chosen, weights, seed)
+        note_digest(report, lies)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
         ends = {kind.real_ends for kind in kinds if kind.calibrated}
         whole = built_integers.integers(work, ends) if ends else None

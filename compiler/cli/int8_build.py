@@ -73,6 +73,13 @@ MaxError = Annotated[
 Mixed = Annotated[
     bool, typer.Option("--mixed", help="Keep layers in float where the floor needs it.")
 ]
+AllowFew = Annotated[
+    bool,
+    typer.Option(
+        "--allow-few",
+        help="Judge the accuracy floor by fewer than 16 different images; the manifest warns.",
+    ),
+]
 
 
 BOUNDS = ("--min-cosine", "--max-drop", "--min-correlation", "--max-error")
@@ -95,6 +102,7 @@ class Int8Options:
     agree: int = 0
     probes: bool = False
     images: bool = False
+    allow_few: bool = False
 
     def check(self, precisions: Iterable[Precision]) -> None:
         """Refuse options that only integers understand where nothing has them (E0601)."""
@@ -106,6 +114,7 @@ class Int8Options:
             "--no-guard": None if self.guard else True,
             **dict(zip(BOUNDS, self.bounds, strict=True)),
             "--mixed": self.mixed or None,
+            "--allow-few": self.allow_few or None,
             "--min-images": self.min_images if self.min_images > 1 else None,
             "--probes": self.probes or None,
             "--include-images": self.images or None,

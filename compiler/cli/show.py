@@ -109,6 +109,7 @@ def show(
         stage, format, level, direction, legend, weights, seed, passing, calibration
     )
     wanted.check()
+    wanted.check_output(output)
     folder = bundle_folder(spec)
     if folder:
         shown = of_bundle(folder, wanted)

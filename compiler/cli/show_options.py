@@ -49,6 +49,14 @@ class ShowOptions:
     passing: PassOptions = field(default_factory=PassOptions)
     calibration: Path | None = None
 
+    def check_output(self, output: Path | None) -> None:
+        """Refuse a file's name that ends as that of another format does (E0601)."""
+        end = output.suffix.lower().removeprefix(".") if output else ""
+        if end in set(GraphFormat) and end != self.format:
+            message = f"the format is `{self.format}`, and the file is named as {end.upper()}"
+            help = f"say `--format {end}`, or name the file otherwise"
+            raise fail("E0601", message, typed(f"--output {output}"), help=help)
+
     def check(self) -> None:
         """Refuse options that do not go together."""
         look = {"level": self.level, "direction": self.direction, "legend": self.legend or None}

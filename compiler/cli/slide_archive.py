@@ -206,7 +206,7 @@ def _watched(stages: Stages, view: _Overview) -> Iterator[None]:
                 return
 
     stages("slides", 0, 1000)
-    if not stages.bars:
+    if not stages.is_watched:
         yield
         return
     thread = threading.Thread(target=show, daemon=True)

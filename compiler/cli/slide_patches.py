@@ -155,7 +155,12 @@ def _tell(
     each = ", ".join(f"{kept[label]:,} of {there[label]:,} {label}" for label in LABELS)
     report.text(f"{out}: {each} patches of {len(found):,} slides")
     if not any(kept.values()):
-        report.notice("patches of one label alone teach nothing: none was written")
+        reason = (
+            "patches of one label alone teach nothing"
+            if any(there.values())
+            else "no patch of either label holds enough tissue"
+        )
+        report.notice(f"{reason}: none was written")
     slides = [
         {"slide": one.path.name, **{label: len(one.places[label]) for label in LABELS}}
         for one in taken

@@ -84,7 +84,8 @@ def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
             end = TrialEnd(None, ended.why) if isinstance(ended, LostTask) else ended
             ends[place] = end
             stages("trainings", len(ends), len(trials))
-            report.detail(f"{trials[place].name}: {end.said or 'done'}")
+            report.note(f"{len(ends)}/{len(trials)} {trials[place].name}: {end.said or 'done'}")
+            stages.spoke()
     ordered = [ends[place] for place in range(len(trials))]
     found = sweep_report.rows(trials, ordered)
     document = sweep_report.write(folder, trials, ordered, found)

@@ -66,7 +66,7 @@ _TIME = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Observing:
-    """Shows on a terminal how far a training is."""
+    """Shows how far a training is: a bar on a terminal, and a line an epoch everywhere."""
 
     report: Report
     stages: Stages
@@ -81,7 +81,8 @@ class Observing:
         if found.val:
             text += f", validation accuracy {found.val.accuracy:.2%}"
         self.stages.say(text)
-        self.report.detail(text)
+        self.report.note(text)
+        self.stages.spoke()
 
 
 def train(
@@ -267,7 +268,8 @@ def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "Tra
     request.world.wait()
     if request.recipe.precision == "bf16" and arithmetic.slow_bf16(request.world.device):
         report.notice(
-            "this processor has no instructions for bfloat16: `precision: auto` is quicker here"
+            f"this {'GPU' if request.world.device.type == 'cuda' else 'processor'} has no"
+            " instructions for bfloat16: `precision: auto` does without"
         )
     try:
         return session.train(request, Observing(report, stages), stages)

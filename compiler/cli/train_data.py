@@ -118,7 +118,9 @@ def stores(
     with scratch_folders.folder() as scratch:
         options = DecodeOptions(scratch, _corrupt(corrupt), threads=2)
         found = {
-            side: pixel_store.decoded(data, source, split.classes, options, stages)
+            side: pixel_store.decoded(
+                data, source, split.classes, replace(options, side=side), stages
+            )
             for side, data in split.sides.items()
         }
     for store in found.values():

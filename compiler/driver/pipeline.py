@@ -68,8 +68,8 @@ def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -
         UserError: The file does not fit the graph.
     """
     tensors = weights.read(path, graph, warn)
-    name = os.fsencode(path.name).decode(errors="replace")  # names need not be text
-    origin = manifest.WeightsOrigin("file", weights.digest(tensors), name, None, None)
+    # Without the file's name: equal weights give equal bytes, whatever their file is called.
+    origin = manifest.WeightsOrigin("file", weights.digest(tensors), None, None, None)
     return WeightSource(tensors, origin)
 
 
@@ -155,9 +155,10 @@ def build(
         contract = lean if kind.integer else model.graph
         said = remarks.of_plan(plan, start.graph, own.program.graph if own else None)
         about = own.calibrated if own else None
+        few = remarks.warn_few_images(about.measured if about else None)
         built, slower = fast_methods.kept(spec, plan, start)
         said += slower
-        job = BundleJob(spec, given, kind, contract, about, golden, files, said, images)
+        job = BundleJob(spec, given, kind, contract, about, golden, files, (*few, *said), images)
         yield _packed(job, device, _made(built, start, own, spec.name, progress))
 
 

@@ -169,8 +169,8 @@ def _weights(bundle: Bundle, spec: Spec, file: Path | None) -> WeightSource:
     about = bundle.manifest
     given = pipeline.weights_of(spec, file, about.weights.seed)
     if weights.digest(given.tensors) != about.weights.digest:
-        named = about.weights.file or "others"
-        raise _other(bundle, f"its weights are {named} ({about.weights.digest[:12]})")
+        digests = about.weights.digest[:12], given.origin.digest[:12]
+        raise _other(bundle, "its weights have the digest {}, these have {}".format(*digests))
     return given
 
 

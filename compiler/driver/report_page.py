@@ -164,12 +164,18 @@ def _expected(contents: BundleContents) -> str:
         contents.files[build_plan.CALIBRATION], build_plan.CALIBRATION
     ).expected
     rows = [
-        (name, f"{e.loss:.2e}", f"{e.low:.2e} to {e.high:.2e}", f"{e.worst:.2e}", f"{e.images:,}")
+        (
+            name,
+            f"{e.loss:.2e}",
+            f"{e.low:.2e} to {e.high:.2e}",
+            f"{e.worst:.2e}" if e.limits else "-",
+            f"{e.images:,}",
+        )
         for name, e in found.items()
     ]
     if not rows:
         return "<p>The calibration had too few images to say what others lose.</p>\n"
-    head = ("output", "mean loss", "95 % interval", "one in a hundred loses more than", "images")
+    head = ("output", "mean loss", "95 % interval", "1 in 100 at most loses more than", "images")
     return table(head, rows, "expected on images that nobody has seen", numbers=range(1, 5))
 
 

@@ -185,7 +185,7 @@ def class_activation(net: PlottedNetwork, images: DataSet, shown: str | None) ->
     except ImportError:
         raise MissingTool(Tool("torch", "take gradients", None)) from None
     output = net.row()
-    value, linear = class_maps.head(net.spec.graph, output.name)
+    value, linear = class_maps.head(net.model, output.name)
     wanted = _class(net, output, shown)
     run, answer = layers.floats(net.model, value), float_program.prepared(net.model)
     made = []

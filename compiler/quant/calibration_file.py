@@ -170,12 +170,13 @@ def _origin(weights: WeightsOrigin) -> str:
     named = weights.file or (
         f"random ones of seed {weights.seed}" if weights.seed is not None else ""
     )
-    return f"{named or 'others'} ({weights.digest[:12]})"
+    digest = weights.digest[:12]
+    return f"{named} ({digest})" if named else f"weights of digest {digest}"
 
 
 def _misfits(found: CalibrationDocument, ready: Model, name: str) -> Iterator[Diagnostic]:
     at, graph = whole_file(name), ready.graph
-    help = "calibrate again; another version of tcc, or other `--passes`, made this file"
+    help = "calibrate again: a file fits the graph of one version of tcc and of its `--passes`"
 
     def other(label: str) -> Diagnostic:
         return Diagnostic("E0733", "the calibration is for another graph", at, label, help=help)

@@ -5,10 +5,11 @@ has it, around a hole the other way. Pixels that share a corner alone are two re
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
+from tcc.compiler.slides import libraries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +34,7 @@ _CONCAVE = (
 
 def polygons(inside: "Inside") -> list[list[Ring]]:
     """Return the regions of a raster: each its outer ring and those of its holes, in pixels."""
-    ndimage: Any = import_module("scipy.ndimage")
+    ndimage: Any = libraries.load("scipy.ndimage")
     labels, count = ndimage.label(inside)
     outer: list[list[Ring]] = [[] for _ in range(count)]
     holes: list[list[Ring]] = [[] for _ in range(count)]

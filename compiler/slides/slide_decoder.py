@@ -5,14 +5,13 @@ Plain images are slides of one level.
 
 import os
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tcc.compiler.data import images
-from tcc.compiler.slides import slide_properties
+from tcc.compiler.slides import libraries, slide_properties
 from tcc.compiler.slides.slide_file import DAMAGED, SMALLEST, Slide, SlideLevel
 from tcc.compiler.support.confined_process import Reply
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
@@ -58,7 +57,7 @@ def _close() -> None:
 def open_slide(path: Path, mpp: float | None, what: str) -> Slide:
     """Open a slide in this process; errors are those of `slide_file.opened`."""
     where = whole_file(str(path))
-    library: Any = import_module("openslide")
+    library: Any = libraries.load("openslide")
     try:
         if library.OpenSlide.detect_format(str(path)) is None:
             slide_properties.check_whole(path, what)

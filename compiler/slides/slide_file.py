@@ -9,17 +9,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from tcc.compiler.slides import libraries
 from tcc.compiler.support.confined_process import ConfinedProcess, Reply
 from tcc.compiler.support.decoder_pool import DecoderPool, explain_end, refuse_answer
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -153,7 +152,7 @@ def opened(
             as a plain image, as `images.read` has it.
         MissingTool: OpenSlide is not installed.
     """
-    check_packages()
+    libraries.require(*libraries.PACKAGES)
     check_there(path)
     with DECODERS.lend(str(path)) as decoder:
         source = _ConfinedSlide(path, decoder)
@@ -186,16 +185,6 @@ def check_there(path: Path) -> None:
     if not path.is_file():
         where = whole_file(str(path))
         raise fail("E1300", "there is no such slide", where, help="name a slide's file")
-
-
-def check_packages() -> None:
-    """Refuse to go on where a package of the extra `slides` is missing (MissingTool)."""
-    for name, package in _PACKAGES.items():
-        if find_spec(name) is None:
-            raise MissingTool(Tool(package, "read slides", None))
-
-
-_PACKAGES = {"openslide": "openslide-python", "tifffile": "tifffile", "scipy": "scipy"}
 
 
 def is_damage(error: UserError) -> bool:

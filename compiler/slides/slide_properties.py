@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from tcc.compiler.slides import libraries
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.decimal_numbers import parse_float, parse_int
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -30,7 +30,7 @@ SQUARE = 0.02
 
 def check_depth(path: Path, what: str) -> None:
     """Refuse samples of more than 8 bits, of which OpenSlide keeps some without a word (E1303)."""
-    library: Any = import_module("tifffile")
+    library: Any = libraries.load("tifffile")
     depth: Any = 8
     with suppress(Exception), library.TiffFile(path) as file:  # most formats are no TIFF
         depth = file.pages[0].bitspersample

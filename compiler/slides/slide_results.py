@@ -6,7 +6,6 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from tcc.compiler.slides import (
     contours,
     geojson,
     heat_maps,
+    libraries,
     mask_files,
     patch_grid,
     slide_summary,
@@ -162,7 +162,7 @@ def _ome(
     result: SlideResult, probabilities: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
 ) -> bytes:
     """Return the grid as OME-TIFF: a channel for each class, and the last for all of tumour."""
-    library: Any = import_module("tifffile")
+    library: Any = libraries.load("tifffile")
     job, out = result.job, BytesIO()
     stack = np.concatenate([probabilities, tumour[:, :, None].astype(np.float32)], axis=2)
     side = job.grid.stride * job.mpp

@@ -8,12 +8,11 @@ blue from 50 to 240. A rule says how the three are joined.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tcc.compiler.slides import otsu
+from tcc.compiler.slides import libraries, otsu
 from tcc.compiler.slides.block_means import block_means
 from tcc.compiler.slides.slide_file import Slide, SlideExtent
 from tcc.compiler.support.progress import Progress
@@ -57,7 +56,7 @@ class TissueMask:
     @property
     def regions(self) -> list[tuple[slice, slice]]:
         """The rows and columns of each connected region's bounding rectangle."""
-        ndimage: Any = import_module("scipy.ndimage")
+        ndimage: Any = libraries.load("scipy.ndimage")
         labels, _ = ndimage.label(self.inside)
         return list(ndimage.find_objects(labels))
 
@@ -225,7 +224,7 @@ def _cleaned(tissue: "Inside", choices: TissueChoices, pixel: float) -> "Inside"
 
 def _small(of: "Inside", pixels: float, *, within: bool = False) -> "Inside":
     """Return the connected regions of few pixels, or only those that do not touch the edge."""
-    ndimage: Any = import_module("scipy.ndimage")
+    ndimage: Any = libraries.load("scipy.ndimage")
     # Tissue is connected by sides, and what is around it by corners too.
     labels, count = ndimage.label(of, np.ones((3, 3)) if within else None)
     sizes = np.bincount(labels.reshape(-1), minlength=count + 1)
@@ -239,7 +238,7 @@ def _small(of: "Inside", pixels: float, *, within: bool = False) -> "Inside":
 
 def _grown(inside: "Inside", radius: float) -> "Inside":
     """Return what lies at most `radius` pixels from the tissue."""
-    ndimage: Any = import_module("scipy.ndimage")
+    ndimage: Any = libraries.load("scipy.ndimage")
     if not inside.any():
         return inside
     return np.asarray(ndimage.distance_transform_edt(~inside) <= radius)

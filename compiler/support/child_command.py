@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 PROGRAM = (
     "from tcc.compiler.support import child_command; child_command.attend(); "
-    "from tcc.compiler.cli import main; main()"
+    "from tcc.compiler.entry import main; main()"
 )
 ONE_THREAD = MappingProxyType(
     dict.fromkeys(("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")

@@ -155,7 +155,7 @@ def _retrained(request: TrainingRequest, trainer: Trainer, kept: weights.Weights
     with torch.no_grad():
         for name, tensor in network.named_weights().items():
             tensor.copy_(torch.from_numpy(np.array(kept[name])))
-    document = trained_calibration(network, request.qat, run_folder.WEIGHTS)
+    document = trained_calibration(network, request.qat)
     ready = pipeline.ready(request.spec, replace(request.start, tensors=kept))
     shares = usual_shares(ready, network.trained_calibration(), request.split.sides["train"])
     data = calibration_document.encode(replace(document, usual=shares))

@@ -34,6 +34,7 @@ class BuildOptions(TypedDict, total=False):
     min_correlation: float | None
     max_error: float | None
     mixed: bool
+    allow_few: bool
 
 
 @overload
@@ -68,6 +69,7 @@ def build(
     min_correlation: float | None = None,
     max_error: float | None = None,
     mixed: bool = False,
+    allow_few: bool = False,
 ) -> "Bundle | BuildAgreement":
     """Compile a spec for a target, or for several at once, and write a bundle for each.
 
@@ -88,14 +90,18 @@ def build(
         data: Images as `calibrate` takes them, which also judge the integer program.
         method: As for `calibrate`.
         min_cosine: The least mean cosine of integer and float outputs; the spec's, or 0.98 for
-            classes and any for others.
+            classes and any for others. As the correlation and the error, it is judged by the worse
+            end of the 95 % interval for unseen images.
         max_drop: The largest share of images whose class or decision may change; the spec's, or
             any.
         min_correlation: The least correlation of each output with the floats over the images; the
             spec's, or 0.5.
         max_error: The largest error of each output, relative to the spread of the floats; the
             spec's, or 1 for decisions and regression and any for classes.
-        mixed: Keep layers in float where these bounds need it.
+        mixed: Keep layers in float where these bounds need it; images that do not judge choose
+            them.
+        allow_few: Judge these bounds by fewer than 16 different images, which is refused without;
+            the manifest then warns of it.
 
     Returns:
         The bundle, as read back from the disk. Of several targets, their `bundles` and how they
@@ -104,7 +110,8 @@ def build(
         (`CalibrationWarning`).
 
     Raises:
-        UserError: The input is wrong, or a target refuses the network.
+        UserError: The input is wrong, a target refuses the network, or fewer than 16 different
+            images judge its integers.
         Disagreement: What was built gives something else than the reference; it is not written.
         BelowFloor: The integer program loses more than its bounds allow.
         MissingTool: Building needs a tool that is not here.
@@ -119,13 +126,17 @@ def build(
     bounds = (min_cosine, max_drop, min_correlation, max_error)
     # 1 is not 1.0 in a report, whose bytes are the command's.
     least = Accuracy(*(None if each is None else float(each) for each in bounds))
-    wanted = programs.WantedIntegers("tcc.build", calibration, data, method, least, mixed)
+    wanted = programs.WantedIntegers(
+        "tcc.build", calibration, data, method, least, mixed, allow_few
+    )
     source = programs.source(chosen, given, plans, wanted)
     if source and data is not None and wanted.images:
         fresh = source.document if calibration is None else None
         for doubt in programs.doubts(chosen, data, wanted.images, fresh):
             warnings.warn(CalibrationWarning(doubt), stacklevel=2)
     whole = programs.integers(chosen, given, plans, wanted, source)
+    for doubt in dict.fromkeys(programs.describe_few_images(whole)):
+        warnings.warn(CalibrationWarning(doubt), stacklevel=2)
     found = programs.written(chosen, given, plans, whole, Path(out))
     return found.bundles[0] if isinstance(target, str) else found
 

@@ -29,6 +29,7 @@ class WantedIntegers:
     method: str
     bounds: "Accuracy"
     mixed: bool = False
+    allow_few: bool = False
 
     @cached_property
     def images(self) -> "DataSet | None":
@@ -107,7 +108,7 @@ def integers(
     if found is None:
         return None
     ready = pipeline.ready(spec, given)
-    least = required_accuracy.floor(spec, wanted.bounds)
+    least = required_accuracy.floor(spec, wanted.bounds, allow_few=wanted.allow_few)
     ends = {each.precision.real_ends for each in targets if each.precision.calibrated}
     return int8_program.integers(ready, found, least, ends, mixed=wanted.mixed)
 
@@ -125,6 +126,15 @@ def doubts(
     if doubt := drawn(images, Path(data), trained.of(spec)):
         yield doubt
     yield from made.notices if made else ()
+
+
+def describe_few_images(int8_programs: "Int8Programs | None") -> Iterator[str]:
+    """Yield what a build warns of where few images judged its integers."""
+    from tcc.compiler.driver import remarks
+
+    for program in (int8_programs or {}).values():
+        for warning in remarks.warn_few_images(program.calibrated.measured):
+            yield f"{warning.code}: {warning.message}: {warning.found}"
 
 
 def written(

@@ -6,6 +6,7 @@ from caches import CACHES
 from case import Front
 from checkpoints import CHECKPOINTS
 from foreign import ONNX
+from http_requests import HTTP
 from images import IMAGES
 from kills import KILLS
 from programs import PROGRAMS
@@ -14,6 +15,6 @@ from signatures import SIGNATURES
 from specs import SPECS
 
 FRONTS: tuple[Front, ...] = (
-    SPECS, PROGRAMS, ONNX, IMAGES, ANNOTATIONS, CHECKPOINTS, BUNDLES, SIGNATURES, PROJECTS, CACHES,
-    KILLS,
+    SPECS, PROGRAMS, ONNX, IMAGES, ANNOTATIONS, CHECKPOINTS, BUNDLES, HTTP, SIGNATURES, PROJECTS,
+    CACHES, KILLS,
 )  # fmt: skip

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler.data.weights import Weights, checked
-from tcc.compiler.foreign.onnx_import.conversion import OperatorOrigin
 from tcc.compiler.foreign.onnx_import.graph_builder import Tensor
+from tcc.compiler.foreign.onnx_import.operator_origin import OperatorOrigin
 from tcc.compiler.foreign.onnx_import.options import ImportOptions, PreprocessOptions
 from tcc.compiler.foreign.onnx_import.spec_writer.branch_structure import structured
 from tcc.compiler.foreign.onnx_import.spec_writer.fold_repeats import folded

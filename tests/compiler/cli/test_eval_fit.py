@@ -116,7 +116,8 @@ def test_the_sensitivity_that_is_asked_for(tcc, built, splits, answers):
 
 def test_integers_carry_what_was_fitted_in_floats_or_have_their_own(tcc, home, built, splits):
     given = splits / "val"
-    build = ("build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--data", given, "-q")
+    build = ("build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--data", given, "-q",
+             "--allow-few")  # fmt: skip
     assert tcc(*build).code == 0
     own = "build/tiny-onnxruntime-int8"
     fit = ("--fit", "--positive", "owl", "--sensitivity", "0.6")  # weights are random
@@ -278,7 +279,7 @@ class TestSeveral:
             True,
         )
         text = tcc(*words).out
-        assert text.startswith("9 images, 95% intervals\n")
+        assert text.startswith("24 images, 95% intervals\n")
         assert "McNemar's test" in text
 
     def test_what_is_doubtful_about_both_is_said_once(self, tcc, built, images):

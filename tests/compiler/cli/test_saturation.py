@@ -23,7 +23,8 @@ COUNT = ("eval", "--saturation", "--json")
 def calibrated(tcc, home, images):
     """A calibration on dark images, and int8 bundles of it."""
     dark = home / "dark"
-    for path in images.rglob("*.png"):
+    # As many as say what is usual.
+    for path in sorted(images.rglob("*.png"))[:16]:
         made = dark / path.relative_to(images)
         made.parent.mkdir(parents=True, exist_ok=True)
         Image.open(path).point(lambda level: level // 4).save(made)
@@ -129,7 +130,7 @@ def test_other_images_than_the_calibrations_are_noticed(tcc, home, calibrated):
 
 def test_the_table_marks_them(tcc, calibrated):
     found = tcc("eval", "--saturation", calibrated("onnxruntime"), *DATA)
-    assert "levels at their end, over 9 images" in found.out
+    assert "levels at their end, over 24 images" in found.out
     assert "unusual" in found.out
     quiet = tcc("eval", "--saturation", calibrated("onnxruntime"), *DATA, "-q")
     assert "levels at" not in quiet.out

@@ -97,3 +97,16 @@ def test_a_picture_lies_down_and_explains_itself(tcc):
     assert int(down.get("height")) > int(down.get("width"))
     assert int(right.get("height")) < int(right.get("width"))
     assert "convolution, linear" in tcc(*words, "--legend").out
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [(("--format", "svg"), "net.png"), ((), "net.svg"), (("--format", "png"), "net.ONNX")],
+)
+def test_a_file_that_is_named_as_another_format_is_refused(tcc, home, words, name):
+    found = tcc("show", "tiny.yaml", *words, "-o", name)
+    assert found.code == 2
+    end = name.partition(".")[2]
+    assert f"and the file is named as {end.upper()}" in found.err
+    assert f"say `--format {end.lower()}`" in found.err
+    assert not (home / name).exists()

@@ -110,7 +110,8 @@ def test_animations_and_pages_are_refused(kind):
     data = encoded(PICTURE, kind, save_all=True, append_images=[other])
     text = refused(data, "E0707")
     assert text == (
-        "error[E0707]: this file holds several frames or pages, and which one is meant is not known\n"
+        "error[E0707]: this file is an animation or has several pages, and which picture "
+        "is meant is not known\n"
         "  --> tile.png\n"
         "   = help: save the one that is meant as a file of its own"
     )
@@ -202,9 +203,9 @@ def test_16_bit_colour_keeps_the_high_bytes():
         (2_000_000, 1, "it is 2000000x1 pixels"),
         (1 << 26, 1, "it is 67108864x1 pixels"),
         (8192, 8193, "it is 8192x8193 pixels"),
-        (1 << 14, 1 << 14, "it is of 268435456 pixels"),
-        (1 << 16, 1 << 16, "it is of 4294967296 pixels"),
-        ((1 << 31) - 1, (1 << 31) - 1, "it is of 4611686014132420609 pixels"),
+        (1 << 14, 1 << 14, "it is 16384x16384 pixels"),
+        (1 << 16, 1 << 16, "it is 65536x65536 pixels"),
+        ((1 << 31) - 1, (1 << 31) - 1, "it is 2147483647x2147483647 pixels"),
     ],
 )
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(width, height, label):
@@ -360,9 +361,14 @@ def test_another_format_is_named(data, label, help):
 
 
 @pytest.mark.parametrize(
-    ("data", "label"), [(b"\x89PNG\r\n\x1a\n", "PNG"), (b"II*\x00" + bytes(500), "TIFF")]
+    ("data", "label"),
+    [(b"MM\x00*" + bytes(500), "TIFF"), (b"II*\x00" + bytes(500), "TIFF")],
 )
 def test_what_only_begins_as_an_image_is_damaged(data, label):
+    assert refused(b"\x89PNG\r\n\x1a\n", "E0703") == (
+        "error[E0703]: the image is damaged\n  --> tile.png\n   = it ends too early\n"
+        "   = help: it may have been cut short or changed: copy or export it again"
+    )
     text = refused(data, "E0703")
     assert text == (
         "error[E0703]: the image is damaged\n"
