@@ -226,6 +226,10 @@ class Arm:
 
         return ways.here(self._runs(target), folder, source, workload, progress)
 
+    def counts(self, target: Target) -> bool:
+        """Return whether this machine emulates the target, and so counts its instructions."""
+        return not machine(target).native
+
     def measure_on_board(
         self,
         target: Target,

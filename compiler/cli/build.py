@@ -9,6 +9,7 @@ import typer
 
 from tcc.compiler.cli import (
     agreement_table,
+    build_facts,
     built_bundles,
     built_integers,
     failures,
@@ -139,7 +140,6 @@ def build(
         plans = _plans(chosen, target, precision, tool=tool)
         passing = PassOptions(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
-        asked.check(kinds := [plan.precision for plan in plans])
         # All that can be refused is refused before calibration, which may take minutes.
         _placed(chosen, plans, folder)
         told = _told_of_makers(chosen, plans, passing)
@@ -149,7 +149,8 @@ def build(
         lies = weights_file(chosen, weights, seed)
         note_digest(report, lies)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
-        ends = {kind.real_ends for kind in kinds if kind.calibrated}
+        build_facts.require_images(work, plans)
+        ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
         whole = built_integers.integers(work, ends) if ends else None
         targets = target_bundles.planned(work, plans, whole)
         check = _check(work, whole, targets, replaying=replay, page=report_page)
@@ -267,6 +268,7 @@ def _placed(chosen: ChosenSpec, plans: "Sequence[Plan]", out: Path) -> None:
     from tcc.compiler.support import atomic_files
     from tcc.compiler.support.external_tools import MissingTool
 
+    build_facts.require_targets(plans)
     for plan in plans:
         if missing := plan.device.missing():
             raise MissingTool(missing[0])

@@ -64,7 +64,7 @@ class _Making:
     def source(self) -> "CalibrationSource":
         """The calibration, and images to judge by."""
         work = self.work
-        fresh = work.asked.calibration is None and not _shipped(work)
+        fresh = work.asked.calibration is None and not find_shipped(work)
         found, said = self._calibrated() if fresh else _source(work)
         self.common.extend(said)
         self.say(said)
@@ -155,7 +155,7 @@ def integers(work: Int8Build, ends: Collection[bool]) -> BuiltIntegers:
 
 def _given(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
     """Return all that shapes integers beside network and weights, as plain data."""
-    asked, network = work.asked, _shipped(work)
+    asked, network = work.asked, find_shipped(work)
     return {
         **_calibrated_by(work, images),
         "calibration": asked.calibration and _file_digest(asked.calibration),
@@ -193,7 +193,7 @@ def _images(work: Int8Build) -> "DataSet | None":
     if work.asked.calibration is not None:
         known = work.asked.data is not None or work.chosen.project.data is not None
         return work.images if known else None
-    network = _shipped(work)
+    network = find_shipped(work)
     return dataset.read(network.samples) if network else work.images
 
 
@@ -205,7 +205,7 @@ def _source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
     if asked.calibration is not None:
         images = _images(work)
         return int8_program.from_file(asked.calibration, chosen.spec, work.given, images), []
-    network = _shipped(work)
+    network = find_shipped(work)
     assert network
     work.report.detail(f"calibration: {network.calibration}")
     text = (
@@ -237,7 +237,7 @@ def _fresh_source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
     return source, [*warnings, *(("note", line) for line in expected)]
 
 
-def _shipped(work: Int8Build) -> "TrainedNetwork | None":
+def find_shipped(work: Int8Build) -> "TrainedNetwork | None":
     """Return the trained network whose own calibration holds: nothing else is asked for."""
     asked, chosen = work.asked, work.chosen
     # Its scales fit these weights and settings alone; who gives images wants scales of their own.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import evaluation_images, run_splits, trusted_bundle
+from tcc.compiler.cli import evaluation_images, option_needs, run_splits, trusted_bundle
 from tcc.compiler.cli.common_options import (
     Json,
     Quiet,
@@ -16,7 +16,6 @@ from tcc.compiler.cli.common_options import (
     Verbose,
     choose,
     spec_names,
-    typed,
 )
 from tcc.compiler.cli.evaluation_comparison import print_all
 from tcc.compiler.cli.evaluation_images import ImageWish
@@ -33,13 +32,13 @@ from tcc.compiler.cli.evaluation_options import (
 )
 from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling
 from tcc.compiler.cli.evaluation_tables import print_one
+from tcc.compiler.cli.option_facts import BUNDLES, ONE_NETWORK, SOME_BUNDLE, SOME_SPEC, SPECS
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.run_splits import SideOption, SplitOption
-from tcc.compiler.cli.saturation import check_options, of_spec
+from tcc.compiler.cli.saturation import of_spec
 from tcc.compiler.cli.show_bundle import bundle_folder
 from tcc.compiler.cli.trusted_bundle import Trust
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, take, weights_file
-from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import Manifest
@@ -114,15 +113,12 @@ def evaluate(
         calibration, trust,
     )  # fmt: skip
     names: Sequence[str | None] = networks or (None,)
-    check_options(len(names), saturation, calibration)
-    if len(names) > 1 and (weights or carry):
-        option = "--weights" if weights else "--carry"
-        raise fail("E0601", f"{option} is for one network, and these are several", typed(option))
+    folders = [bundle_folder(name) for name in names]
+    _require_networks(folders)
     found = []
     with report.stages() as stages:
-        for name in names:
+        for name, folder in zip(names, folders, strict=True):
             stages("spec", 0, 1)
-            folder = bundle_folder(name)
             found.append(_of(report, stages, folder, wanted) if folder
                          else _of_spec(report, stages, name, wanted))  # fmt: skip
         stages.end()
@@ -133,15 +129,24 @@ def evaluate(
         report.document(print_all(report, found, drawn) | {"seconds": stages.seconds})
 
 
+def _require_networks(folders: "Sequence[Path | None]") -> None:
+    """Refuse typed options that these specs and bundles have no use for (E0601)."""
+    bundles = [folder is not None for folder in folders]
+    option_needs.require(
+        {
+            SPECS: not any(bundles),
+            BUNDLES: all(bundles),
+            SOME_SPEC: not all(bundles),
+            SOME_BUNDLE: any(bundles),
+            ONE_NETWORK: len(bundles) == 1,
+        }
+    )
+
+
 def _criterion(fit: bool, positive: str | None, sensitivity: float | None) -> "Criterion | None":
     from tcc.compiler.driver.fitting import Criterion
 
-    if fit:
-        return Criterion(positive, sensitivity)
-    for option, value in (("--positive", positive), ("--sensitivity", sensitivity)):
-        if value is not None:
-            raise fail("E0601", f"{option} goes with --fit", typed(option))
-    return None
+    return Criterion(positive, sensitivity) if fit else None
 
 
 def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> EvaluationReport:
@@ -149,15 +154,12 @@ def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> Evaluat
     from tcc.compiler.cli import devices
     from tcc.compiler.driver import evaluation, fitting, saturation
 
-    _only_specs(wanted)
     found, device = trusted_bundle.load(folder, trust=wanted.trust)
     about = found.manifest
     if about.weights.notice:
         report.notice(about.weights.notice)
     points = about.operating_points
     if wanted.carry:
-        if wanted.fit:
-            raise fail("E0601", "--fit and --carry exclude each other", typed("--carry"))
         policy = devices.signature_policy(any_key=wanted.trust)
         points = fitting.carried(found, devices.load(wanted.carry, policy)[0])
     wish = _wish(wanted, about)
@@ -222,19 +224,6 @@ def _warn_seen(report: Report, given: "LabelledImages", point: "OperatingPoint |
         )
 
 
-def _only_specs(wanted: Wanted) -> None:
-    """Refuse options that a bundle has settled (E0601)."""
-    given = {
-        "--weights": wanted.weights,
-        "--seed": wanted.seed,
-        "--set": wanted.settings or None,
-        "--calibration": wanted.calibration,
-    }
-    for name, value in given.items():
-        if value is not None:
-            raise fail("E0601", f"{name} is for specs, and this is a bundle", typed(name))
-
-
 def _of_spec(report: Report, stages: Stages, name: str | None, wanted: Wanted) -> EvaluationReport:
     from tcc.compiler.bundle import manifest
     from tcc.compiler.driver import evaluation
@@ -242,10 +231,6 @@ def _of_spec(report: Report, stages: Stages, name: str | None, wanted: Wanted) -
     from tcc.compiler.ir.precision import FP32
     from tcc.compiler.reference import float_program
 
-    for option, value in (("--fit", wanted.fit), ("--carry", wanted.carry)):
-        if value is not None:
-            message = f"{option} stores what it finds in a bundle, and this is a spec"
-            raise fail("E0601", message, typed(option), help="build it first")
     chosen = choose(name, wanted.settings, wanted.strict)
     weights = take(report, chosen, wanted.weights, wanted.seed)
     spec = chosen.spec

@@ -62,9 +62,6 @@ def labelled(
     """
     from tcc.compiler.driver import labelled_images
 
-    if wish.fits and wish.side:
-        message = "values are fitted to `val` and judged by `test`"
-        raise fail("E0601", f"{message}, and by no other", typed(f"--side {wish.side}"))
     stages("data", 0, 1)
     judge, learn = _places(report, wish)
     found = [

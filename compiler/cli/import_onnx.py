@@ -193,7 +193,9 @@ def _import(
     atomic_files.write_file(spec, found.text.encode(), atomic_files.nothing)
     notes = (*found.notes, *_cautions(found.spec.graph, wanted.preprocess))
     _print(report, found, (spec, values))
-    doubt(tuple(replace(w, at=whole_file(str(spec))) for w in found.spec.warnings))
+    # That nothing makes an input of an image is among the notes, with what only the user can know.
+    doubts = (w for w in found.spec.warnings if w.kind != "no-preprocess")
+    doubt(tuple(replace(w, at=whole_file(str(spec))) for w in doubts))
     for note in notes:
         report.notice(note)
     report.document(_document(found, notes, spec, values))

@@ -19,24 +19,6 @@ LISTED = 20
 """Layers that the table lists."""
 
 
-def check_options(networks: int, saturation: bool, calibration: Path | None) -> None:
-    """Refuse options that do not go together.
-
-    Args:
-        networks: How many are evaluated.
-        saturation: Whether levels at their end are counted.
-        calibration: The integers of a spec, if they are named.
-
-    Raises:
-        UserError: They do not (E0601).
-    """
-    if calibration and not saturation:
-        raise fail("E0601", "--calibration goes with --saturation", typed("--calibration"))
-    if saturation and networks > 1:
-        message = "--saturation is for one network, and these are several"
-        raise fail("E0601", message, typed("--saturation"))
-
-
 def of_spec(
     stages: Stages,
     chosen: ChosenSpec,

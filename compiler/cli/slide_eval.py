@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import evaluation_report, evaluation_tables
+from tcc.compiler.cli import evaluation_report, evaluation_tables, option_needs
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.option_facts import ANNOTATED_TRUTH
 from tcc.compiler.cli.report import Report, TableCell
 from tcc.compiler.cli.slide_options import NormalSlides, OtherArea, TumourArea
 
@@ -97,6 +98,7 @@ def evaluate(
     report = Report(json, quiet, verbose)
     known = annotations.classes(tumour or (), other or ())
     folder = slide_truth.folder(truth, known, normal=normal)
+    option_needs.require({ANNOTATED_TRUTH: folder.annotated})
     found = [(path, stored_result.read(path)) for path in results]
     slide_judgement.check_alike(found)
     if not subset:

@@ -8,14 +8,16 @@ import typer
 
 from tcc.compiler.cli import (
     archive_outcome,
+    option_needs,
     option_words,
     slide_archive,
     slide_options,
     task_options,
     trusted_bundle,
 )
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.one_slide import SlideRequest
+from tcc.compiler.cli.option_facts import ONE_SLIDE
 from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.run import BundleArgument
 from tcc.compiler.cli.slide_options import (
@@ -35,7 +37,6 @@ from tcc.compiler.cli.slide_options import (
 )
 from tcc.compiler.cli.task_options import Dask, Slurm
 from tcc.compiler.cli.trusted_bundle import Trust
-from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -133,9 +134,7 @@ def run(
     place = task_options.place(out / ".tcc-slides", dask, slurm, workers)
     archive = archives.listed(slides, out)
     many = len(archive.slides) != 1 or bool(dask or slurm)
-    for option, value in (("--mask", mask), ("--steps", steps)):
-        if value and many:
-            raise fail("E0601", f"{option} is for one slide, run here", typed(option))
+    option_needs.require({ONE_SLIDE: not many})
     wish = slide_options.choices(mask_mpp, rule, least_region, fill_holes, grow)
     found, device, judged = _judged(report, bundle, tumour or (), threshold, trust=trust)
     size = patch or max(found.input.type.shape[1:])

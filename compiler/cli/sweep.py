@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcc.compiler.cli import option_needs
 from tcc.compiler.cli.common_options import ChosenSpec
+from tcc.compiler.cli.option_facts import FIXED_EPOCHS
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.train_data import DataOptions
 from tcc.compiler.support import task_places
@@ -74,6 +76,7 @@ def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
 
     folder = request.place.folder
     trials = sweeps.read(request.file, request.recipe)
+    option_needs.require({FIXED_EPOCHS: all("epochs" not in trial.chosen for trial in trials)})
     for settings in dict.fromkeys(trial.settings for trial in trials):
         load(request.spec, dict(one.split("=", 1) for one in settings))  # said before any work
     commands = [_command(request, trial) for trial in trials]

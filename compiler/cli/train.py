@@ -148,7 +148,7 @@ def train(
                 deadline=None if seconds is None else began + seconds,
                 world=world,
                 tensorboard=tensorboard,
-                qat=_integers(qat, weights),
+                qat=_integers(qat),
             )
             found = _trained(report, stages, request)
             stages.end()
@@ -176,20 +176,15 @@ def _alone(*, speaks: bool) -> Iterator[None]:
         yield
 
 
-def _integers(path: Path | None, weights: Path | None) -> "CalibrationDocument | None":
+def _integers(path: Path | None) -> "CalibrationDocument | None":
     """Return the calibration to train with.
 
     Raises:
-        UserError: There are no weights that it belongs to (E0601), or it is none (E0730).
+        UserError: It is none (E0730).
     """
     from tcc.compiler.quant import calibration_document
 
-    if path is None:
-        return None
-    if weights is None:
-        help = "give the weights that were calibrated, with --weights"
-        raise fail("E0601", "--qat goes on with trained weights", typed(f"--qat {path}"), help=help)
-    return calibration_document.read(path)
+    return None if path is None else calibration_document.read(path)
 
 
 def _needs_torch() -> None:

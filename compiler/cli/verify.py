@@ -11,6 +11,7 @@ import typer
 from tcc.compiler.bundle.agreement import Mislabelled
 from tcc.compiler.cli import (
     failures,
+    option_needs,
     tool_report,
     trusted_bundle,
     verified_bundles,
@@ -18,6 +19,7 @@ from tcc.compiler.cli import (
     verified_libraries,
 )
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.option_facts import LAYERED_BUNDLE
 from tcc.compiler.cli.report import Report, Stages, complain
 from tcc.compiler.cli.trusted_bundle import Isa, Trust
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
@@ -118,6 +120,9 @@ def verify(
     with report.stages() as stages:
         stages("bundles", 0, 1)
         read, refusals = _read(bundles, key, isa, trust=trust)
+        layered = logs is None and any(not device.packager for _, device in read)
+        if read:
+            option_needs.require({LAYERED_BUNDLE: layered})
         found = _verify_each(read, wanted, stages, refusals)
         stages.end()
     if not found:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SECONDS = 120.0
 """How long an image may take: on a slow machine the largest takes some ten."""
-MOST = 3 * MAX_PIXELS
+MOST_BYTES = 3 * MAX_PIXELS
 """Most bytes of an answer: the pixels of the largest image."""
 _ONE_AT_A_TIME = threading.Lock()
 """Held while a large image is decoded, so that threads do not multiply what it takes."""
@@ -67,9 +67,9 @@ def levels(
 def find_size(data: bytes) -> tuple[int, int] | None:
     """Return the height and width of an encoded image, as `images.size`."""
     with suppress(UserError):  # whoever decodes it says what is wrong
-        found = _ask({"do": "size", "name": ""}, data)[0].get("size")
-        if isinstance(found, list) and len(found) == 2 and all(type(n) is int for n in found):
-            return found[0], found[1]
+        sides = _ask({"do": "size", "name": ""}, data)[0].get("size")
+        if isinstance(sides, list) and len(sides) == 2 and all(type(n) is int for n in sides):
+            return sides[0], sides[1]
     return None
 
 
@@ -84,7 +84,7 @@ def collect_remarks(data: bytes) -> tuple[str, ...]:
 
 
 def _ask(request: dict[str, Any], data: bytes) -> Reply:
-    return DECODERS.ask(request, data, request["name"], SECONDS, MOST)
+    return DECODERS.ask(request, data, request["name"], SECONDS, MOST_BYTES)
 
 
 def _read_pixels(

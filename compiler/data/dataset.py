@@ -24,6 +24,7 @@ from tcc.compiler.data import confined_images, image_files, npz
 from tcc.compiler.data.read_images import ReadImages, levels_of_file
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.image_inputs import build_image_error
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.image_folders import listing, remarks
 
@@ -185,8 +186,7 @@ def check(data: DataSet, source: Input) -> DataSet:
             found = "x".join(map(str, data.array.shape[1:])) or "single numbers"
             raise fail("E0713", message, where, label=f"those of the file are {found}")
     elif source.preprocess is None:
-        help = f"give an .npz file with `tensors` of {source.type}"
-        raise fail("E0625", "this network does not take an image", where, help=help)
+        raise build_image_error(source.name, source.type.shape, where)
     return data
 
 

@@ -42,12 +42,12 @@ def program(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
     precision = device.precision(bundle.manifest.precision)
     if not precision.integer:
         if spec:
-            _contract(bundle, spec)
+            _check_named(bundle, spec, file)
         return None
     own = program_file.read(bundle)
     if spec is None:
         return own
-    _contract(bundle, spec)
+    _check_named(bundle, spec, file)
     # Held already against what the bundle prints of it (`program_file`).
     if own:
         return own
@@ -145,6 +145,17 @@ def again(
     """
     found = calibration_file.calibration(document, ready, name)
     return quantize(ready, replace(found, in_float=frozenset(in_float), real_ends=real_ends))
+
+
+def _check_named(bundle: Bundle, spec: Spec, file: Path | None) -> None:
+    """Refuse a spec, or weights that are named, which are not those of a bundle.
+
+    Raises:
+        UserError: They are not (E0664).
+    """
+    _contract(bundle, spec)
+    if file is not None:
+        _weights(bundle, spec, file)
 
 
 def _contract(bundle: Bundle, spec: Spec) -> None:

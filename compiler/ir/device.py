@@ -22,6 +22,7 @@ from tcc.compiler.ir.backend import (
     ToolUser,
 )
 from tcc.compiler.ir.fetcher import Fetcher
+from tcc.compiler.ir.image_inputs import build_image_error
 from tcc.compiler.ir.isa_chooser import IsaChooser
 from tcc.compiler.ir.level_reader import LevelReader, ValueReader
 from tcc.compiler.ir.precision import Precision
@@ -220,7 +221,7 @@ class Device:
 
         runner = self._runner(folder)
         if source.preprocess is None:
-            raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
+            raise build_image_error(source.name, source.type.shape, whole_file(str(folder)))
         # A program that preprocesses by itself is judged with its preprocessing; a runtime is given
         # what the one definition of it gives.
         if isinstance(runner, ImageRunner):

@@ -101,8 +101,8 @@ def _add_feature(collector: AreaCollector, feature: Any, number: int) -> None:
     parts = geometry.get("coordinates") if isinstance(geometry, dict) else None
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if kind not in ("Polygon", "MultiPolygon") or not isinstance(parts, list):
-        what = f"it is of type {str(kind)[:40]!r}" if kind else "it has no geometry"
-        raise ValueError(f"feature {number} is no polygon: {what}")
+        reason = f"it is of type `{str(kind)[:40]}`" if kind else "it has no geometry"
+        raise ValueError(f"feature {number} is no polygon: {reason}")
     for polygon in [parts] if kind == "Polygon" else parts:
         if not isinstance(polygon, list) or not polygon:
             raise ValueError(f"feature {number} has a polygon without rings")

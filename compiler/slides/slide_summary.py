@@ -112,7 +112,9 @@ def decode(text: bytes) -> SlideSummary:
     plain = strict_json.parse(text)
     version = plain.get("tcc_slide") if isinstance(plain, dict) else None
     if version != VERSION or isinstance(version, bool):
-        raise ValueError(f"`tcc_slide` of {SUMMARY} is {version!r:.40}, this tcc reads {VERSION}")
+        raise ValueError(
+            f"`tcc_slide` of {SUMMARY} is `{str(version)[:40]}`, this tcc reads {VERSION}"
+        )
     error = best_match(Draft202012Validator(_SCHEMA).iter_errors(plain))
     if error:
         place = "/".join(map(str, error.absolute_path)) or "the whole"
@@ -141,7 +143,7 @@ def _check_grid(summary: SlideSummary) -> None:
 def _check_figures(summary: SlideSummary) -> None:
     unknown = set(summary.tumour.classes) - set(summary.classes)
     if unknown:
-        raise ValueError(f"tumour of {SUMMARY}: there is no class {min(unknown)[:40]!r}")
+        raise ValueError(f"tumour of {SUMMARY}: there is no class `{min(unknown)[:40]}`")
     rows, columns = summary.patch_grid.shape
     if summary.patches + summary.damaged + summary.left_out != rows * columns:
         raise ValueError(

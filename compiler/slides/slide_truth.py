@@ -35,6 +35,11 @@ class TruthFolder:
     classes: AreaClasses
     normal: bool
 
+    @property
+    def annotated(self) -> bool:
+        """Whether some file names classes of areas, as a black and white mask does not."""
+        return any(path.suffix.lower() != ".png" for path in self.files.values())
+
     def tumour(self, result: StoredResult) -> "tuple[int, NDArray[np.bool_]]":
         """Return which squares of a slide are tumour, and how many pixels wide they are.
 

@@ -124,7 +124,7 @@ def _explain_line(number: int, text: bytes, patches: int) -> str:
     place = f"line {number + 2} of {PATCHES}"
     if number == patches:
         return f"{place} is one more than the {patches:,} patches of {SUMMARY}"
-    return f"{place} is none of a patch: {text[:60].decode(errors='replace').strip()!r}"
+    return f"{place} is none of a patch: `{text[:60].decode(errors='replace').strip()}`"
 
 
 def _join(summary: SlideSummary, table: "Values") -> StoredResult:

@@ -40,4 +40,4 @@ def parse_int(text: str) -> int:
 
 def _refuse(text: str, kind: str) -> ValueError:
     shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-    return ValueError(f"{shown!a} is not {kind}")
+    return ValueError(f"`{shown}` is not {kind}")

@@ -28,7 +28,7 @@ def _build_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(built) < len(members):
         keys = [key for key, _ in members]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:40]!r} is there twice")
+        raise ValueError(f"the key `{twice[:40]}` is there twice")
     return built
 
 

@@ -116,13 +116,16 @@ def build(
         BelowFloor: The integer program loses more than its bounds allow.
         MissingTool: Building needs a tool that is not here.
     """
-    from tcc import programs
+    called = locals()
+    from tcc import arguments, programs
     from tcc.compiler.driver import pipeline
     from tcc.compiler.frontend.accuracy_bounds import Accuracy
 
+    arguments.check(build, called)
     chosen = loaded(spec)
     plans = programs.plans([target] if isinstance(target, str) else target, precision, "tcc.build")
     given = pipeline.weights_of(chosen, weights, seed)
+    arguments.check(build, called, programs.find_facts(chosen, given, plans, called))
     bounds = (min_cosine, max_drop, min_correlation, max_error)
     # 1 is not 1.0 in a report, whose bytes are the command's.
     least = Accuracy(*(None if each is None else float(each) for each in bounds))
@@ -206,8 +209,11 @@ def verify(
             its program is not trusted.
         MissingTool: What runs the artifact is not here.
     """
+    called = locals()
+    from tcc import arguments
     from tcc.compiler.driver import rebuilt_program, verification
 
+    arguments.check(verify, called)
     found, device = _read(bundle, trust)
     own = None if spec is None else loaded(spec)
     file = None if weights is None else Path(weights)
@@ -243,20 +249,21 @@ def evaluate(
             given for a bundle, or its program is not trusted.
         MissingTool: What runs the artifact is not here.
     """
+    called = locals()
+    from tcc import arguments
     from tcc.compiler.bundle import manifest
     from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.cli.option_facts import SOME_BUNDLE, SPECS
     from tcc.compiler.data import dataset
     from tcc.compiler.driver import evaluation, labelled_images, pipeline
     from tcc.compiler.ir.graph import Model
-    from tcc.compiler.support.diagnostics import fail, whole_file
     from tcc.compiler.support.progress import silent
 
+    folder = isinstance(network, str | PathLike) and Path(network).is_dir()
+    bundled = folder or isinstance(network, Bundle)
+    arguments.check(evaluate, called, {SPECS: not bundled, SOME_BUNDLE: bundled})
     path, images = Path(data), dataset.read(Path(data))
-    if isinstance(network, Bundle) or (
-        isinstance(network, str | PathLike) and Path(network).is_dir()
-    ):
-        if weights is not None or seed is not None:
-            raise fail("E0601", "a bundle has weights of its own", whole_file("tcc.evaluate"))
+    if isinstance(network, Bundle) or (folder and isinstance(network, str | PathLike)):
         found, device = _read(network, trust)
         given = labelled_images.labelled(images, found.manifest.outputs, path)
         point = found.manifest.operating_point(given.output.name)

@@ -1,6 +1,7 @@
 // The network in C++: its memory, its instance and its errors as an object's.
 //
 // c++ -I. sample.cpp lib@NAME@.a -lpthread -lm -o sample
+#include <cstddef>
 #include <cstdio>
 #include <memory>
 #include <stdexcept>
@@ -50,5 +51,11 @@ int main()
 {
     Network network;
     std::vector<float> output = network.run(std::vector<@NAME@_input>(@UPPER@_INPUT_SIZE));
-    std::printf("%s %f\n", @NAME@_outputs[0].name, output[0]);
+    const @NAME@_output &row = @NAME@_outputs[0];
+    std::size_t best = 0; // the largest raw value of the first output
+    for (std::size_t i = 1; i < row.size; i++)
+        if (output[i] > output[best])
+            best = i;
+    std::printf("%s: %s %f\n", row.name, best < row.label_count ? row.labels[best] : "no label",
+                output[best]);
 }

@@ -26,7 +26,7 @@ from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support import scratch_folders
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
-WARNINGS_OF_OPTIONS = frozenset({"pixel-statistics"})
+WARNINGS_OF_OPTIONS = frozenset({"no-preprocess", "pixel-statistics"})
 """Kinds of warnings about what the user says; others are about the network, which is as it is."""
 
 

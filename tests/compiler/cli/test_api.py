@@ -242,7 +242,7 @@ def test_a_bundle_is_run_verified_and_evaluated(home, images):
     judged = tcc.evaluate(bundle, images)
     assert judged.scores.images == len(files)
     assert tcc.evaluate("tiny.yaml", images).scores.images == len(files)
-    with pytest.raises(tcc.UserError, match=r"E0601.*a bundle has weights of its own"):
+    with pytest.raises(tcc.UserError, match=r"E0601.*`seed` has no effect: it is for specs"):
         tcc.evaluate(bundle.folder, images, seed=1)
 
 

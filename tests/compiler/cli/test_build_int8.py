@@ -174,7 +174,7 @@ def test_mixed_precision_keeps_the_floor(tcc, home, images):
 def test_floats_take_no_option_of_integers(tcc, home, words):
     found = tcc("build", "tiny.yaml", "--target", "onnxruntime", *words)
     assert found.code == 2
-    assert f"{words[0]} is for integers, and this builds fp32" in found.err
+    assert f"`{words[0]}` has no effect: no target is built in integers" in found.err
 
 
 def test_a_target_without_a_form_of_integers_says_so(tcc, home, images):
@@ -218,7 +218,7 @@ def test_a_stage_and_a_calibration_go_together(tcc, home):
     assert "the stage `int8` needs a calibration" in found.err
     found = tcc("show", "tiny.yaml", "--calibration", "c.json")
     assert found.code == 2
-    assert "the stage `float` has no integers to calibrate" in found.err
+    assert "`--calibration` has no effect: only the stage `int8` has scales" in found.err
 
 
 def test_tables_over_maps_are_said_to_be_slow(tcc, home, images, monkeypatch):

@@ -52,6 +52,7 @@ blocks:
   another_such_block: {body: [conv: {filters: 64, kernel: 3}, relu]}
 graph: [a_block_with_a_long_name]
 output: {value: {}}
+allow: [no-preprocess]
 """
 
 

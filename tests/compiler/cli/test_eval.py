@@ -267,7 +267,7 @@ class TestWhatIsWrong:
     def test_a_bundle_takes_no_option_of_specs(self, tcc, built, images, words):
         found = tcc("eval", built, "--data", images, *words)
         assert found.code == 2
-        assert f"{words[0]} is for specs, and this is a bundle" in found.err
+        assert f"`{words[0]}` has no effect: it is for specs, and a bundle is named" in found.err
 
     def test_a_damaged_bundle(self, tcc, built, images):
         (built / "model/model.onnx").write_bytes(b"")

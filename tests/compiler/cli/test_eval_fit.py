@@ -290,7 +290,7 @@ class TestSeveral:
     def test_options_for_one(self, tcc, built, images):
         found = tcc("eval", built, built, "--data", images, "--carry", built)
         assert found.code == 2
-        assert "--carry is for one network" in found.err
+        assert "`--carry` has no effect: it is for one network" in found.err
 
 
 class TestWhatIsWrong:
@@ -313,8 +313,8 @@ class TestWhatIsWrong:
                 "E1262",
                 "say --positive with one of cat, dog, owl",
             ),
-            (("--positive", "owl"), "E0601", "--positive goes with --fit"),
-            (("--sensitivity", ".9"), "E0601", "--sensitivity goes with --fit"),
+            (("--positive", "owl"), "E0601", "`--positive` has no effect: it needs `--fit`"),
+            (("--sensitivity", ".9"), "E0601", "`--sensitivity` has no effect: it needs `--fit`"),
         ],
     )
     def test_options(self, tcc, built, splits, answers, words, code, said):
@@ -327,7 +327,7 @@ class TestWhatIsWrong:
     def test_a_spec_stores_nothing(self, tcc, splits):
         found = tcc("eval", "tiny.yaml", "--data", splits, "--fit")
         assert found.code == 2
-        assert "--fit stores what it finds in a bundle, and this is a spec" in found.err
+        assert "`--fit` has no effect: it is for bundles, and a spec is named" in found.err
 
     def test_no_splits(self, tcc, built, images):
         found = tcc("eval", built, "--data", images, "--fit")

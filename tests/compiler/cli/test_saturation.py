@@ -181,7 +181,11 @@ def test_an_older_calibration_does_not_say_what_is_usual(tcc, home, blind):
     [
         (("build/tiny-onnxruntime-fp32",), "E1267", "this bundle computes in floats (fp32)"),
         (("tiny.yaml",), "E1267", "a spec has no integers to count"),
-        (("tiny.yaml", "tiny.yaml"), "E0601", "--saturation is for one network"),
+        (
+            ("tiny.yaml", "tiny.yaml"),
+            "E0601",
+            "`--saturation` has no effect: it is for one network",
+        ),
     ],
 )
 def test_where_nothing_can_be_counted(tcc, images, built, words, code, said):
@@ -193,7 +197,7 @@ def test_where_nothing_can_be_counted(tcc, images, built, words, code, said):
 
 def test_a_calibration_is_for_counting_alone(tcc, images):
     found = tcc("eval", "tiny.yaml", *DATA, "--calibration", "c.json")
-    assert "error[E0601]: --calibration goes with --saturation" in found.err
+    assert "error[E0601]: `--calibration` has no effect: it needs `--saturation`" in found.err
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,17 @@ def test_the_fused_graph_is_drawn_as_devices_run_it(tcc):
     ("words", "said"),
     [
         (("--format", "svg", "--level", "layer"), "'layer' is not one of 'block', 'op'"),
-        (("--level", "op"), "error[E0601]: only pictures have a level"),
+        (("--level", "op"), "error[E0601]: `--level` has no effect: only pictures have it"),
         (("--format", "svg", "--stage", "spec"), "error[E0601]: the stage `spec` is text"),
-        (("--direction", "right"), "error[E0601]: only pictures have a direction"),
-        (("--legend",), "error[E0601]: only pictures have a legend"),
-        (("--format", "onnx", "--legend", "-o", "x"), "error[E0601]: only pictures have a legend"),
+        (
+            ("--direction", "right"),
+            "error[E0601]: `--direction` has no effect: only pictures have it",
+        ),
+        (("--legend",), "error[E0601]: `--legend` has no effect: only pictures have it"),
+        (
+            ("--format", "onnx", "--legend", "-o", "x"),
+            "error[E0601]: `--legend` has no effect: only pictures have it",
+        ),
         (("--format", "svg", "--direction", "up"), "'up' is not one of 'down', 'right'"),
         (("--format", "png"), "error[E0601]: PNG is not text"),
         (("--format", "pdf"), "error[E0601]: PDF is not text"),

@@ -132,17 +132,17 @@ def corners(*texts):
 @pytest.mark.parametrize(
     ("number", "label"),
     [
-        ("1_0", "'1_0' is not a decimal number"),
-        (" 1", "' 1' is not a decimal number"),
-        ("nan", "'nan' is not"),
-        ("Infinity", "'Infinity' is not"),
-        ("1e999", "'1e999' is not"),
-        ("0x10", "'0x10' is not"),
-        ("\u0663", r"'\u0663' is not"),
-        ("1,000,5", "'1.000,5' is not"),
+        ("1_0", "`1_0` is not a decimal number"),
+        (" 1", "` 1` is not a decimal number"),
+        ("nan", "`nan` is not"),
+        ("Infinity", "`Infinity` is not"),
+        ("1e999", "`1e999` is not"),
+        ("0x10", "`0x10` is not"),
+        ("\u0663", r"`\u0663` is not"),
+        ("1,000,5", "`1.000,5` is not"),
         ("1" * 65, "..."),
         ("1e300", "coordinates are between"),
-        ("", "'' is not"),
+        ("", "`` is not"),
     ],
 )
 def test_numbers_of_asap_have_one_spelling(tmp_path, number, label):

@@ -240,7 +240,7 @@ RING = [[0, 0], [40, 0], [40, 40], [0, 0]]
     [
         ("", "E1306", "byte 0: it is cut short"),
         ("[" * 100_000, "E1306", "more than 64 lists or objects are within each other"),
-        ('{"type": "Point", "coordinates": [1, 2]}', "E1306", "it is of type 'Point'"),
+        ('{"type": "Point", "coordinates": [1, 2]}', "E1306", "it is of type `Point`"),
         ("[3]", "E1306", "it has no geometry"),
         (json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [1, 1]]]}), "E1306", "feature 1"),
         (json.dumps({"type": "Polygon", "coordinates": [[[0, "0"]] * 4]}), "E1306", "feature 1"),
