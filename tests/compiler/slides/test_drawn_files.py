@@ -138,7 +138,7 @@ def corners(*texts):
         ("Infinity", "`Infinity` is not"),
         ("1e999", "`1e999` is not"),
         ("0x10", "`0x10` is not"),
-        ("\u0663", r"`\u0663` is not"),
+        ("\u0663", "`\u0663` is not"),
         ("1,000,5", "`1.000,5` is not"),
         ("1" * 65, "..."),
         ("1e300", "coordinates are between"),
