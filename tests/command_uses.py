@@ -56,7 +56,8 @@ class CommandUse:
     `needs` are the extras that it takes; `programs` those that are no Python, without which it ends
     with 3. `loopback` says that its processes speak with each other, or with a browser, over this
     machine's own network; `serves`, that it runs until a signal ends it. `outputs`
-    are what it writes once, and does not replace.
+    are what it writes once, and does not replace; `again` is what the line ends with where it has
+    ended well before.
     """
 
     line: str
@@ -65,17 +66,25 @@ class CommandUse:
     loopback: bool = False
     serves: bool = False
     outputs: tuple[str, ...] = ()
+    again: str = ""
 
     @property
     def words(self) -> list[str]:
         """The command line's words."""
         return self.line.split()
 
+    @property
+    def words_again(self) -> list[str]:
+        """The words with which it ends well once more."""
+        return [*self.words, *self.again.split()]
+
     def __str__(self) -> str:
         return self.line
 
 
-def use(line: str, *needs: str, programs: str = "", output: str = "", **more: bool) -> CommandUse:
+def use(
+    line: str, *needs: str, programs: str = "", output: str = "", **more: str | bool
+) -> CommandUse:
     """Return a use that takes these extras; several programs, or outputs, stand in one string."""
     return CommandUse(
         line, frozenset(needs), tuple(programs.split()), outputs=tuple(output.split()), **more
@@ -88,8 +97,13 @@ USES = (
     use("check tiny.yaml"),
     use("check tiny.yaml --target arm-a7,host,tflite,web,onnxruntime,ax620 --precision int8"),
     use("show tiny.yaml --format onnx -o model.onnx"),
-    use("train tiny.yaml --data set --epochs 2 -o run", "train"),
-    use("train tiny.yaml --data set --epochs 2 -o events --tensorboard", "train", "tensorboard"),
+    use("train tiny.yaml --data set --epochs 2 -o run", "train", again="--resume"),
+    use(
+        "train tiny.yaml --data set --epochs 2 -o events --tensorboard",
+        "train",
+        "tensorboard",
+        again="--resume",
+    ),
     use(
         "train tiny.yaml --data set --epochs 1 -o swept --sweep sweep.yaml --dask local",
         "train",

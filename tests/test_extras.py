@@ -53,7 +53,7 @@ def test_every_command_runs_or_says_what_to_install(session, built, tmp_path, ex
     # In a copy, as commands write, and other tests read what the session wrote.
     copy = copy_session(session, tmp_path)
     bare = create(tmp_path / "bare", wheel, extra)
-    ends = bare.run_all([use.words for use in RUNS], copy.folder, environment(copy.home))
+    ends = bare.run_all([use.words_again for use in RUNS], copy.folder, environment(copy.home))
     assert len(ends) == len(RUNS)
     wrong = [
         f"{use}\n    ends with {end.code}: {end.text[-600:]}"

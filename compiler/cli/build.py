@@ -9,10 +9,10 @@ import typer
 
 from tcc.compiler.cli import (
     agreement_table,
+    build_facts,
     built_bundles,
     built_integers,
     failures,
-    option_needs,
     target_bundles,
     tool_report,
 )
@@ -50,7 +50,6 @@ from tcc.compiler.cli.int8_build import (
     MinCosine,
     Mixed,
 )
-from tcc.compiler.cli.option_facts import INT8_TARGET, PACKAGE_TARGET, RUNNABLE_TARGET
 from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
 from tcc.compiler.cli.report import Report, complain
 from tcc.compiler.cli.run_splits import SplitOption
@@ -141,7 +140,6 @@ def build(
         plans = _plans(chosen, target, precision, tool=tool)
         passing = PassOptions(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
-        _require_targets(plans)
         # All that can be refused is refused before calibration, which may take minutes.
         _placed(chosen, plans, folder)
         told = _told_of_makers(chosen, plans, passing)
@@ -151,7 +149,7 @@ def build(
         lies = weights_file(chosen, weights, seed)
         note_digest(report, lies)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
-        built_integers.require_images(work, plans)
+        build_facts.require_images(work, plans)
         ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
         whole = built_integers.integers(work, ends) if ends else None
         targets = target_bundles.planned(work, plans, whole)
@@ -164,18 +162,6 @@ def build(
         agreement_table.say(report, told_of)
     report.document(built_bundles.document(written, stages, told_of))
     _judge(written)
-
-
-def _require_targets(plans: "Sequence[Plan]") -> None:
-    """Refuse typed options that none of the targets has a use for (E0601)."""
-    devices = [plan.device for plan in plans]
-    option_needs.require(
-        {
-            INT8_TARGET: any(plan.precision.calibrated for plan in plans),
-            PACKAGE_TARGET: any(device.packager for device in devices),
-            RUNNABLE_TARGET: any(device.target.runs for device in devices),
-        }
-    )
 
 
 def _stored(
@@ -282,6 +268,7 @@ def _placed(chosen: ChosenSpec, plans: "Sequence[Plan]", out: Path) -> None:
     from tcc.compiler.support import atomic_files
     from tcc.compiler.support.external_tools import MissingTool
 
+    build_facts.require_targets(plans)
     for plan in plans:
         if missing := plan.device.missing():
             raise MissingTool(missing[0])

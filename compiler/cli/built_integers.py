@@ -7,10 +7,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import option_needs, quality_table
+from tcc.compiler.cli import quality_table
 from tcc.compiler.cli.calibrate import known_method
 from tcc.compiler.cli.int8_build import Int8Build
-from tcc.compiler.cli.option_facts import FRESH_CALIBRATION, JUDGED_BUILD, READ_IMAGES
 from tcc.compiler.cli.report import table
 from tcc.compiler.reference.accuracy_floor import loss
 from tcc.compiler.support import regular_files
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.build_plan import Int8Program
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.stored_stages import Said
-    from tcc.compiler.ir.device import Plan
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.quant.program.measured_program import MeasuredProgram
     from tcc.compiler.zoo.trained import TrainedNetwork
@@ -66,7 +64,7 @@ class _Making:
     def source(self) -> "CalibrationSource":
         """The calibration, and images to judge by."""
         work = self.work
-        fresh = work.asked.calibration is None and not _shipped(work)
+        fresh = work.asked.calibration is None and not find_shipped(work)
         found, said = self._calibrated() if fresh else _source(work)
         self.common.extend(said)
         self.say(said)
@@ -155,25 +153,9 @@ def integers(work: Int8Build, ends: Collection[bool]) -> BuiltIntegers:
     return BuiltIntegers(programs, keys, stored)
 
 
-def require_images(work: Int8Build, plans: "Iterable[Plan]") -> None:
-    """Refuse typed options that need images where this build reads none (E0601)."""
-    integers = any(plan.precision.calibrated for plan in plans)
-    calibrates = work.asked.calibration is None
-    shipped = calibrates and _shipped(work) is not None
-    has_images = work.asked.data is not None or work.chosen.project.data is not None
-    reads = integers and (has_images if not calibrates else not shipped)
-    option_needs.require(
-        {
-            FRESH_CALIBRATION: calibrates and not shipped,
-            JUDGED_BUILD: calibrates or has_images,
-            READ_IMAGES: bool(work.asked.agree) or reads,
-        }
-    )
-
-
 def _given(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
     """Return all that shapes integers beside network and weights, as plain data."""
-    asked, network = work.asked, _shipped(work)
+    asked, network = work.asked, find_shipped(work)
     return {
         **_calibrated_by(work, images),
         "calibration": asked.calibration and _file_digest(asked.calibration),
@@ -211,7 +193,7 @@ def _images(work: Int8Build) -> "DataSet | None":
     if work.asked.calibration is not None:
         known = work.asked.data is not None or work.chosen.project.data is not None
         return work.images if known else None
-    network = _shipped(work)
+    network = find_shipped(work)
     return dataset.read(network.samples) if network else work.images
 
 
@@ -223,7 +205,7 @@ def _source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
     if asked.calibration is not None:
         images = _images(work)
         return int8_program.from_file(asked.calibration, chosen.spec, work.given, images), []
-    network = _shipped(work)
+    network = find_shipped(work)
     assert network
     work.report.detail(f"calibration: {network.calibration}")
     text = (
@@ -255,7 +237,7 @@ def _fresh_source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
     return source, [*warnings, *(("note", line) for line in expected)]
 
 
-def _shipped(work: Int8Build) -> "TrainedNetwork | None":
+def find_shipped(work: Int8Build) -> "TrainedNetwork | None":
     """Return the trained network whose own calibration holds: nothing else is asked for."""
     asked, chosen = work.asked, work.chosen
     # Its scales fit these weights and settings alone; who gives images wants scales of their own.

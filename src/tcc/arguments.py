@@ -38,7 +38,9 @@ _INTEGERS: ArgumentNeeds = {
 ARGUMENTS: Mapping[str, ArgumentNeeds] = {
     "build": {
         **_INTEGERS,
-        **dict.fromkeys(("min_cosine", "max_drop", "min_correlation", "max_error"), (INT8_TARGET,)),
+        **dict.fromkeys(
+            ("min_cosine", "max_drop", "min_correlation", "max_error", "allow_few"), (INT8_TARGET,)
+        ),
         "mixed": (INT8_TARGET, JUDGED_BUILD),
         "seed": (_RANDOM,),
         **_allow("weights", "out", "precision"),

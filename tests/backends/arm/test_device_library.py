@@ -266,7 +266,6 @@ def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> N
     code, *commands = "\n".join(lines).strip().split("\n\n")
     shells = [c.replace("cc ", "gcc ", 1) for block in commands for c in block.splitlines()
               if c.startswith("cc ")]  # fmt: skip
-    assert len(code.splitlines()) == 17
     assert len(shells) == 2
     (tmp_path / "main.c").write_text(code)
     shutil.copytree(beside, tmp_path, dirs_exist_ok=True)
@@ -276,9 +275,17 @@ def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> N
         done = subprocess.run(["./main"], cwd=tmp_path, capture_output=True, text=True, check=True)
         said.add(done.stdout)
     assert len(said) == 1
-    head, taken = said.pop().splitlines()
-    assert head == "logits: done"
-    assert taken.split(" 0.")[0].strip() in LABELS  # the class, beside its probability
+    # Its image is black: the class and the probability are those that the program prints first.
+    (tmp_path / "black.ppm").write_bytes(b"P6 24 20 255\n" + bytes(3 * 20 * 24))
+    command = ["./small-run", "--top", "1", "black.ppm"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    label, probability = done.stdout.splitlines()[2].rsplit(maxsplit=1)
+    assert LABELS.index(label.strip()) > 0  # not what the first class would be by chance
+    (text,) = said
+    assert text.startswith("logits: done\n")
+    name, value = text.splitlines()[1].rsplit(maxsplit=1)
+    assert name.strip() == label.strip()
+    assert abs(float(value) - float(probability)) < 1e-4
     sample = (
         "g++ -std=c++11 -Wall -Wextra -Werror -I. sample.cpp libsmall.a -lpthread -lm -o sample"
     )
