@@ -16,7 +16,7 @@ from traced_calls import traced
 
 from tcc.compiler.support import user_cache
 
-PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
+PROGRAM = "from tcc.compiler.entry import main; main()"
 FOLDER, HOME, LOGS, ENDS = "work", "home", "logs", "ends.json"
 PATIENCE = 600
 """Seconds that one command may take, with the compiling of C libraries on a new machine."""

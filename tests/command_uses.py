@@ -145,7 +145,13 @@ USES = (
     use("bench build/tiny-onnxruntime-fp32 --runs 3"),
     use("bench build/tiny-arm-a7-fp32", "arm", programs="qemu-arm"),
     use("sign build/tiny-onnxruntime-fp32 --key private.pem", "sign"),
+    use("trust add public.pem --for tiny", "sign"),
     use("verify build/tiny-onnxruntime-fp32 --key public.pem", "sign"),
+    use("trust list"),
+    use("trust require off"),
+    use("trust folder mine"),
+    use("trust revoke other.pem", "sign"),
+    use("trust"),
     use(
         "import model.onnx -o imported.yaml --weights imported.safetensors",
         "import",
@@ -256,7 +262,8 @@ def write_inputs(folder: Path) -> None:
 
 
 def _write_keys(folder: Path) -> None:
-    pair = ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "private.pem")
-    public = ("openssl", "ec", "-in", "private.pem", "-pubout", "-out", "public.pem")
-    for command in (pair, public):
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    new = ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out")
+    for private, public in (("private.pem", "public.pem"), ("lost.pem", "other.pem")):
+        half = ("openssl", "ec", "-in", private, "-pubout", "-out", public)
+        for command in ((*new, private), half):
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)

@@ -172,6 +172,7 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E1302": slide("damaged.tif", damaged=True),
     "E1303": slide("deep.tif", deep=True),
     "E1304": wide,
+    "E1324": wide,
 }  # fmt: skip
 """What makes the files that the example of a code names."""
 ALIKE = ("left.weight", "left.bias", "right.weight", "right.bias")

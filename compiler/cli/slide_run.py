@@ -104,7 +104,7 @@ def run(
     mpp: Mpp = None,
     mask: MaskFile = None,
     mask_mpp: MaskMpp = 4.0,
-    rule: Rule = "paper",
+    rule: Rule = "any",
     least_region: LeastRegion = 0.0,
     fill_holes: FillHoles = 0.0,
     grow: Grow = 0.0,
@@ -129,8 +129,11 @@ def run(
     finished is not repeated.
     """
     from tcc.compiler.slides import archive as archives
+    from tcc.compiler.slides import libraries
 
     report = Report(json, quiet, verbose)
+    # Here, where it is told as what it is: what runs slides elsewhere has the same packages.
+    libraries.require(*libraries.PACKAGES)
     place = task_options.place(out / ".tcc-slides", dask, slurm, workers)
     archive = archives.listed(slides, out)
     many = len(archive.slides) != 1 or bool(dask or slurm)

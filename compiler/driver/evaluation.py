@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.data import images
+from tcc.compiler.data import confined_images
 from tcc.compiler.data.dataset import DAMAGED, DataSet, check, fitting
 from tcc.compiler.driver.labelled_images import LabelledImages
 from tcc.compiler.ir.device import Device
@@ -142,7 +142,7 @@ def pixels(data: DataSet, place: int, source: Input) -> NDArray[np.uint8]:
     """
     item = data.items[place]
     if data.array is None:
-        found = images.read(item.path)
+        found = confined_images.read(item.path)
     else:
         found = data.array[item.place or 0].astype(np.uint8, copy=False)
     return fitting(found, source, item.name)

@@ -91,7 +91,9 @@ def watch(work: Callable[[], object]) -> int:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if exit_byte:
         return exit_byte[0]
-    if status in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT):
+    if status == -signal.SIGKILL:
+        os.kill(os.getpid(), signal.SIGKILL)  # whoever waits for this process hears the same
+    if status in (-signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT):
         return 128 - status
     raise make_shortage_error()
 
