@@ -136,6 +136,10 @@ YES_OR_NO = {
         "activation sigmoid", "activation softmax",
     },
     "what softmax does not see": {"meaning classes", "kind classes"},
+    "whether an output decides at all": {"meaning regression"},
+    "whether the accuracy on a card is of this precision": {"precision int8"},
+    "whether signatures are required from now on": {"switch Switch.ON"},
+    "whether a fuzzed project file stays as it was": {"change none"},
     "whether outputs decide each by itself": {"kind decisions", "meaning decisions"},
     "whether many units are measured together, of which one may hide another": {"kind regression"},
     "whether there are levels, and signs": {
