@@ -192,10 +192,16 @@ class Arm:
     def operating_point_files(
         self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"
     ) -> Mapping[str, bytes]:
-        """Return the file that the program reads how outputs are read from."""
+        """Return the libraries and the program with these points in them."""
         from tcc.backends.arm.codegen import operating_point
 
         return operating_point.files(folder, points)
+
+    def follows_everywhere(self, target: Target, folder: Path) -> bool:
+        """Return whether the library follows what is fitted: those of older versions do not."""
+        from tcc.backends.arm.codegen import operating_point
+
+        return operating_point.follows_in_library(folder)
 
     def with_isa(self, target: Target, name: str) -> "Arm":
         """Return the same, whose programs use the instruction set of a name.

@@ -196,6 +196,12 @@ class Manifest:
         """Return how an output is read, None where nothing was fitted of it."""
         return next((each for each in self.operating_points if each.output == output), None)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What whoever runs it must know: of its weights, and of targets that it misses."""
+        points = (point.judged.notice for point in self.operating_points if point.judged)
+        return tuple(notice for notice in (self.weights.notice, *points) if notice)
+
 
 KIND = DocumentKind(
     Manifest, "tcc_bundle", VERSION, "E0621", "a bundle's manifest", "build the bundle again"

@@ -193,7 +193,7 @@ def _proof(manifest: Manifest) -> list[str]:
 
 
 def _caveats(manifest: Manifest, training: TrainingRecord | None) -> list[str]:
-    caveats = [_plain(manifest.weights.notice)] if manifest.weights.notice else []
+    caveats = [_plain(notice) for notice in manifest.notices]
     if manifest.calibration and manifest.calibration.in_float:
         caveats.append(f"in float: {', '.join(map(_plain, manifest.calibration.in_float))}")
     caveats += [f"{w.code}: {_plain(w.message)}: {_plain(w.found)}" for w in manifest.warnings]

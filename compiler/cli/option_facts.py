@@ -19,8 +19,10 @@ RUNNABLE_TARGET = Fact("nothing here runs what is built for these targets", _REM
 
 SPECS = Fact("it is for specs, and a bundle is named", _REMOVE)
 BUNDLES = Fact("it is for bundles, and a spec is named", "name a bundle, or remove this option")
-SOME_SPEC = Fact("it is for specs, and there are only bundles", _REMOVE)
 SOME_BUNDLE = Fact("it is for bundles, and no bundle is named", _REMOVE)
+SPEC_OR_FITTED = Fact(
+    "it is for specs and for what is fitted, and these bundles have nothing fitted", _REMOVE
+)
 ONE_NETWORK = Fact("it is for one network, and these are several", "name one network")
 
 LAYERED_BUNDLE = Fact(

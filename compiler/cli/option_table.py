@@ -25,7 +25,7 @@ from tcc.compiler.cli.option_facts import (
     RUNNABLE_TARGET,
     SHARES_USED,
     SOME_BUNDLE,
-    SOME_SPEC,
+    SPEC_OR_FITTED,
     SPECS,
     TIMED_BUNDLE,
 )
@@ -165,7 +165,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--weights": (SPECS, ONE_NETWORK),
         "--seed": (SPECS,),
         "--set": (SPECS,),
-        "--strict": (SOME_SPEC,),
+        "--strict": (SPEC_OR_FITTED,),
         "--fit": (BUNDLES, Without(("--carry",), "`--carry` brings what was fitted before")),
         "--carry": (BUNDLES, ONE_NETWORK),
         "--positive": (With(("--fit",)),),

@@ -231,7 +231,7 @@ def pictures_of(paths: Sequence[Path]) -> "DataSet":
     """
     import hashlib
 
-    from tcc.compiler.data import images
+    from tcc.compiler.data import image_files
     from tcc.compiler.data.dataset import DataSet, Item
     from tcc.compiler.support.image_folders import listing
 
@@ -244,5 +244,7 @@ def pictures_of(paths: Sequence[Path]) -> "DataSet":
         if not found.images:
             raise UserError((found.nothing("E0701", path),))
         files += found.images
-    items = tuple(Item(hashlib.sha256(images.contents(file)).hexdigest(), file) for file in files)
+    items = tuple(
+        Item(hashlib.sha256(image_files.contents(file)).hexdigest(), file) for file in files
+    )
     return DataSet(items)

@@ -42,7 +42,8 @@ def expected(found: "Mapping[str, ExpectedLoss]") -> Iterator[str]:
         told = one.quality.correlation if one.quality else None
         more = "" if told is None else f"; correlation with the floats {told:.4f}"
         yield (
-            f"expected of {name} on unseen images, by {one.images} that had not been learnt from:"
+            f"expected of {name} on unseen images of the calibration's kind, by {one.images} held"
+            " out from it:"
             f" {what} {one.loss:.1e} ({one.low:.1e} to {one.high:.1e} at 95 %), above"
             f" {one.worst:.1e} for at most one in a hundred, at 95 % as well{more}"
         )

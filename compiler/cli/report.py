@@ -71,6 +71,10 @@ class Report:
         if not self.quiet:
             self._once(str(diagnostic), complain)
 
+    def insist(self, diagnostic: Diagnostic) -> None:
+        """Say on standard error a warning that must not be missed, even if quiet."""
+        self._once(str(diagnostic), complain)
+
     def _once(self, text: str, say: Callable[[str], None]) -> None:
         if text not in self._said:
             self._said.add(text)

@@ -82,7 +82,9 @@ def _summary(about: "Manifest") -> Iterator[str]:
     yield f"{about.model.name} for {about.target} at {about.precision}"
     yield f"spec {about.model.spec}"
     yield f"weights {about.weights.digest}"
-    yield about.weights.notice or f"weights from {about.weights.file}"
+    if not about.weights.notice:
+        yield f"weights from {about.weights.file}"
+    yield from about.notices
     yield f"input {about.input.name}: {'x'.join(map(str, about.input.shape))} {about.input.dtype}"
     for output in about.outputs:
         shape = "x".join(map(str, output.shape))

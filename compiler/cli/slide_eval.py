@@ -117,7 +117,7 @@ def _tell(report: Report, found: "JudgedSlides", rule: "LesionRule") -> None:
     patches = found.patches()
     averages = patches.averages(None, 0)
     report.text(f"patches: {evaluation_tables.accuracy(patches, 'patches')}")
-    damaged = sum(int(one.result.summary.get("damaged") or 0) for one in found.slides)
+    damaged = sum(one.result.summary.damaged for one in found.slides)
     if damaged:
         report.notice(f"{damaged:,} damaged patches were not classified, and are not judged")
     if not report.quiet:

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
-from tcc.compiler.data import image_checks, image_errors, pillow_resampling, webp
+from tcc.compiler.data import image_checks, image_errors, image_files, pillow_resampling, webp
+from tcc.compiler.data.image_files import ALPHA, CMYK, DEPTH, PICTURES
 from tcc.compiler.data.png_errors import PngError
 from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.image_folders import FORMATS, kind
 
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 """Pillow's pixel modes of 8 bits or fewer a sample that become RGB."""
-MAX_BYTES = 1 << 28
-"""Largest image file, in bytes."""
 STRIP, LARGE = 1 << 22, 1 << 24
 """Pixels that are converted at a time, and of which an image has more that is large."""
 TILE_WIDTH, TILE_HEIGHT = 322, 323
@@ -51,10 +49,6 @@ ORIENTATION = 274
 """The tag of EXIF data that says how an image is turned: from 5 on, by a right angle."""
 _imaging.set_block_size(1 << 26)
 """Bytes that Pillow takes at a time: more than glibc keeps for a thread once they are freed."""
-PICTURES = "of several pictures in a JPEG file, the first is taken"
-DEPTH = "of samples of more than 8 bits, 8 are kept"
-ALPHA = "transparency is dropped: transparent pixels get the colour that is stored under them"
-CMYK = "CMYK becomes RGB by a plain formula, without its colour profile"
 
 
 def read(path: Path) -> "NDArray[np.uint8]":
@@ -65,7 +59,7 @@ def read(path: Path) -> "NDArray[np.uint8]":
             damaged (E0703), too large (E0704), has no 8-bit samples (E0705), or holds several
             frames or pages (E0707).
     """
-    return decode(contents(path), str(path))
+    return decode(image_files.contents(path), str(path))
 
 
 def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
@@ -268,23 +262,3 @@ def _deep(tile: Any) -> bool:
     """Whether a part of a file, as Pillow describes it, has more than 8 bits a sample."""
     mode, *more = (tile.args,) if isinstance(tile.args, str) else tile.args
     return ";16" in str(mode) or (tile.codec_name == "ppm" and more[0] > 255)
-
-
-def contents(path: Path) -> bytes:
-    """Return the bytes of an image file.
-
-    Raises:
-        UserError: The file cannot be read (E0701) or is too large (E0704).
-    """
-    where = whole_file(str(path))
-    try:
-        with regular_files.opened(path) as file:
-            # A byte more than may be: of pipes, and of files that grow, no size is known before.
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise fail(
-            "E0701", "cannot read the image", where, label=image_errors.reason(error)
-        ) from None
-    if len(data) > MAX_BYTES:
-        raise image_limits.too_large(str(path), f"its file is larger than {MAX_BYTES >> 20} MiB")
-    return data

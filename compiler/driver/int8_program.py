@@ -217,7 +217,7 @@ class _Run:
                 self.ready, program, floor, images.choose, images.judge, self.progress
             )
             bounds = self._estimate_bounds(program, images.judge)
-        learned = f", and {images.learned} that it learnt from" if images.learned else ""
+        learned = f", and {images.learned} that the calibration used" if images.learned else ""
         description = f"{source.where}{learned}{CHOSE if program.steps else ''}"
         measured = Measured(description, program.comparison.quality, bounds, images.different)
         if self.report:

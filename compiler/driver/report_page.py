@@ -76,8 +76,7 @@ def _head(about: Manifest, title: str) -> str:
     parts = [f"<h1>{plain(title)}</h1>\n", f"<p>{NO_DEVICE}</p>\n"]
     if about.model.doc:
         parts.append(f"<p>{plain(about.model.doc)}</p>\n")
-    if about.weights.notice:
-        parts.append(f'<p class="warn">{plain(about.weights.notice)}</p>\n')
+    parts += [f'<p class="warn">{plain(notice)}</p>\n' for notice in about.notices]
     parts += [f'<p class="warn">{plain(f"{w.code}: {w.message}: {w.found}")}</p>\n'
              for w in about.warnings]  # fmt: skip
     rows = [

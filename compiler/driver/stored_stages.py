@@ -19,7 +19,7 @@ from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents, listed
 from tcc.compiler.bundle.layer_agreement import LayerAgreement
 from tcc.compiler.bundle.manifest import Calibrated, Manifest
 from tcc.compiler.bundle.replay import Replayed
-from tcc.compiler.data import images
+from tcc.compiler.data import image_files
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.data.pictures import pictures
 from tcc.compiler.data.training_record import TrainingRecord
@@ -179,7 +179,7 @@ def unchanged(data: DataSet) -> bool:
     if data.array is not None:
         return True
     try:
-        found = (images.contents(item.path) for item in data.items)
+        found = (image_files.contents(item.path) for item in data.items)
         known = zip(found, data.items, strict=True)
         return all(hashlib.sha256(content).hexdigest() == item.digest for content, item in known)
     except UserError:

@@ -167,7 +167,7 @@ class Device:
     def operating_point_files(
         self, folder: Path, points: "Sequence[OperatingPoint]"
     ) -> Mapping[str, bytes]:
-        """Return files beside the artifact in `folder` that its own program reads points from."""
+        """Return the files of the artifact in `folder` that say how its outputs are read."""
         if isinstance(self.backend, OperatingPointReader):
             return self.backend.operating_point_files(self.target, folder, points)
         return {}

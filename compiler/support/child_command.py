@@ -41,7 +41,7 @@ def run(words: Sequence[str], more: Mapping[str, str] = _AS_HERE) -> ChildEnd:
     # child holds its end, since Python hands on no descriptors unasked.
     reader, writer = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *words],
+        [sys.executable, "-P", "-c", PROGRAM, *words],
         stdin=reader,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -108,7 +108,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--at", type=float, default=0.5, help="micrometres of a patch's pixel")
     parser.add_argument("--mpp", type=float, help="those of the slide's")
     parser.add_argument("--patch", type=int, default=256, help="pixels of a patch's side")
-    parser.add_argument("--rule", default="paper", choices=("paper", "wide"))
+    parser.add_argument("--rule", default="any", choices=("any", "wide", "paper"))
     parser.add_argument("--workers", type=int, nargs="*", default=[1])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--whole", action="store_true", help="classify the background too")
@@ -205,11 +205,12 @@ def _command(
 ) -> dict[str, float]:  # fmt: skip
     """Run `tcc slide run` in a process of its own; return what it took."""
     named = [word for one in given.tumour for word in ("--tumour", one)]
+    rule = () if "--mask" in more else ("--rule", given.rule)  # a mask's file needs none
     with tempfile.TemporaryDirectory(dir=given.folder) as out:
         stage = Path(out) / "stage.json"
         # fmt: off
         words = [stage, "slide", "run", bundle, slide, "--at", given.at, "--patch", given.patch,
-                 *named, "--rule", given.rule, "--workers", workers, *more, "-q", "-o", out]
+                 *named, *rule, "--workers", workers, *more, "-q", "-o", out]
         # fmt: on
         if mpp:
             words += ["--mpp", mpp]

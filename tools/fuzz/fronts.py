@@ -1,5 +1,6 @@
 """The fronts there are, in the order in which they are tried. To add one: its file, and a word."""
 
+from annotations import ANNOTATIONS
 from bundles import BUNDLES
 from caches import CACHES
 from case import Front
@@ -14,5 +15,6 @@ from signatures import SIGNATURES
 from specs import SPECS
 
 FRONTS: tuple[Front, ...] = (
-    SPECS, PROGRAMS, ONNX, IMAGES, CHECKPOINTS, BUNDLES, HTTP, SIGNATURES, PROJECTS, CACHES, KILLS,
+    SPECS, PROGRAMS, ONNX, IMAGES, ANNOTATIONS, CHECKPOINTS, BUNDLES, HTTP, SIGNATURES, PROJECTS,
+    CACHES, KILLS,
 )  # fmt: skip

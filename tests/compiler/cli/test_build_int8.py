@@ -158,7 +158,7 @@ def test_mixed_precision_keeps_the_floor(tcc, home, images):
     assert about["measured"]["bounds"]["logits"]["cosine"] >= floor
     assert about["measured"]["bounds"]["logits"]["images"] == 16
     said = (
-        "held out of the calibration, and 10 that it learnt from;"
+        "held out of the calibration, and 10 that the calibration used;"
         " other images chose the layers that stay in float"
     )
     assert about["measured"]["where"] == said

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler.data import images, webp
+from tcc.compiler.data import image_files, images, webp
 from tcc.compiler.data.images import decode, read
 from tcc.compiler.ir import image_limits
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
@@ -126,7 +126,7 @@ def test_animations_and_pages_are_refused(kind):
 def test_of_the_pictures_of_a_jpeg_file_the_first_is_taken():
     data = encoded(PICTURE, "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     assert np.array_equal(decode(data, "x"), decode(encoded(PICTURE, "JPEG"), "x"))
-    assert images.remarks(data) == (images.PICTURES,)
+    assert images.remarks(data) == (image_files.PICTURES,)
 
 
 @pytest.mark.parametrize("options", [{"lossless": True}, {"lossless": True, "exif": b"Exif\0\0"}])
@@ -143,7 +143,7 @@ def test_webp_with_loss_is_what_pillow_decodes():
     assert webp.size(data) == (11, 17)
     clear = PICTURE.convert("RGBA")
     clear.putalpha(9)
-    assert images.remarks(encoded(clear, "WEBP")) == (images.ALPHA,)
+    assert images.remarks(encoded(clear, "WEBP")) == (image_files.ALPHA,)
 
 
 @pytest.mark.parametrize(
@@ -278,12 +278,12 @@ def test_nothing_is_said_of_most_images():
 def test_what_is_lost_is_said():
     clear = PICTURE.convert("RGBA")
     clear.putpixel((3, 10), (9, 9, 9, 254))
-    assert images.remarks(encoded(clear)) == (images.ALPHA,)
+    assert images.remarks(encoded(clear)) == (image_files.ALPHA,)
     palette = encoded(PICTURE.quantize(16), transparency=3)
-    assert images.remarks(palette) == (images.ALPHA,)
+    assert images.remarks(palette) == (image_files.ALPHA,)
     cmyk = PICTURE.convert("CMYK")
     for kind in ("TIFF", "JPEG"):
-        assert images.remarks(encoded(cmyk, kind)) == (images.CMYK,)
+        assert images.remarks(encoded(cmyk, kind)) == (image_files.CMYK,)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_what_is_lost_is_said():
     ],
 )  # fmt: skip
 def test_bits_that_are_dropped_are_said(data):
-    assert images.remarks(data) == (images.DEPTH,)
+    assert images.remarks(data) == (image_files.DEPTH,)
     assert decode(data, "x").dtype == np.uint8
 
 
@@ -320,7 +320,7 @@ def test_colours_that_are_not_read():
 
 
 def test_a_large_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(image_files, "MAX_BYTES", 1 << 20)
     path = tmp_path / "large.png"
     with path.open("wb") as file:
         file.truncate((1 << 20) + 1)
