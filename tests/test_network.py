@@ -18,7 +18,7 @@ from tcc.compiler.support.external_tools import MissingTool
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = {"web": runtime_files.RUNTIME, "slide view": slide_viewer.LIBRARY}
 """What npm brings once for all, by the words of the uses that take it."""
-WRITTEN = (".cache/tcc", ".cache/stages", ".cache/matplotlib", ".local/state/tcc")
+WRITTEN = (".cache/tcc", ".cache/stages", ".cache/matplotlib", ".local/state/tcc", ".config/tcc")
 """What may be left in a user's home: docs/security.md names each."""
 SEND = """
 import socket, subprocess, sys
