@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.operating_point import OperatingPoint
 
+UNSIGNED = (
+    "the program's signature was of what it read before, and is removed: it does not start until "
+    "`tcc sign BUNDLE --runner-key PRIVATE.pem`"
+)
 Networks = Annotated[
     list[str] | None,
     typer.Argument(
@@ -173,13 +177,16 @@ def _of(report: Report, stages: Stages, folder: Path, wanted: Wanted) -> Evaluat
         # Before anything is stored: an operating point that was judged by its own images is worse
         # than none.
         fitting.check_apart(learned, made)
+    # Before its program has to be signed again.
+    ends = saturation.of_artifact(found, device, given.data, stages) if wanted.saturation else None
     if points != about.operating_points:
         fitting.store(found, device, points)
         tell_programs(report, device)
+        if device.runner_signature(found.model):
+            report.notice(UNSIGNED)
     _warn_seen(report, given, point)
     said = {"bundle": str(folder), "target": about.target, "precision": about.precision}
     stored = str(folder) if wanted.fit or wanted.carry else None
-    ends = saturation.of_artifact(found, device, given.data, stages) if wanted.saturation else None
     return EvaluationReport(said, made, point, stored, ends)
 
 

@@ -195,4 +195,7 @@ def store(found: Bundle, device: Device, points: Sequence[OperatingPoint]) -> Bu
         UserError: The folder cannot be written.
     """
     files = device.operating_point_files(found.model, points)
-    return bundle_refit.refit(found, points, files)
+    signature = device.runner_signature(found.model)
+    # It was of what the program read before.
+    dropped = (signature.file,) if signature else ()
+    return bundle_refit.refit(found, points, files, dropped)

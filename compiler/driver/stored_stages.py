@@ -182,7 +182,9 @@ def unchanged(data: DataSet) -> bool:
 
 
 def _target(plan: Plan) -> dict[str, Any]:
+    signer = plan.device.signer
     return {
+        **({"signer": signer.hex()} if signer else {}),
         "target": plan.device.name,
         "precision": plan.precision.name,
         "compiles": plan.compiles,

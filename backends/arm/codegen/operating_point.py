@@ -19,15 +19,28 @@ def files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str, bytes]
     Raises:
         UserError: The header in `folder` does not name the network (E0652).
     """
+    name, network = find_network(folder)
+    body = "".join(_lines(network, points)).encode()
+    seal = f"seal {zlib.crc32(body):08x}\n".encode()
+    return {file_name(name): body + seal}
+
+
+def file_name(name: str) -> str:
+    """Return what the file is called beside the program of a model."""
+    return f"{name}-operating-point.txt"
+
+
+def find_network(folder: Path) -> tuple[str, str]:
+    """Return what an artifact's files are called after, and the symbol that tells it from others.
+
+    Raises:
+        UserError: The header in `folder` does not name the network (E0652).
+    """
     for header in sorted(folder.glob("*.h")):
         with regular_files.opened(header) as stream:
             text = stream.read(MAX_HEADER).decode("utf-8", "replace")
-        found = _CREATE.search(text)
-        if found:
-            name, network = found.groups()
-            body = "".join(_lines(network, points)).encode()
-            seal = f"seal {zlib.crc32(body):08x}\n".encode()
-            return {f"{name}-operating-point.txt": body + seal}
+        if matched := _CREATE.search(text):
+            return matched[1], matched[2]
     raise fail("E0652", "the header does not name the network", whole_file(str(folder)))
 
 

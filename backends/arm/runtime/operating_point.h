@@ -18,6 +18,10 @@
 #define POINT_BYTES (1 << 20)
 #define NAME_OF(word) #word
 #define NAME_AS_TEXT(word) NAME_OF(word)
+#ifdef MODEL_SIGNER
+
+#include "signature.h"
+#endif
 
 static model_operating_point points[MODEL_OUTPUT_COUNT];
 static int points_known; /* whether the file is there */
@@ -80,6 +84,20 @@ static void read_point(const char *path, char **at)
     ++*at;
 }
 
+#ifdef MODEL_SIGNER
+/* Check the signature beside the operating point's path; no text where there is no such file. */
+static void check_signed_point(const char *path, const char *text, size_t size)
+{
+    static char signature[4096];
+    size_t folder = strlen(path) - strlen(POINT_FILE);
+    if (folder + sizeof SIGNATURE_FILE > sizeof signature)
+        fail(UNSIGNED, path, "this path is too long");
+    memcpy(signature, path, folder);
+    strcpy(signature + folder, SIGNATURE_FILE);
+    check_signature(signature, POINT_FILE, text, size);
+}
+
+#endif
 /* Read a whole file, whose last line seals it, for this network. */
 static void read_points(FILE *file, const char *path)
 {
@@ -89,6 +107,11 @@ static void read_points(FILE *file, const char *path)
     size_t size = fread(text, 1, POINT_BYTES, file);
     text[size] = 0;
     fclose(file);
+#ifdef MODEL_SIGNER
+    if (size == POINT_BYTES)
+        fail(UNSIGNED, path, "this file is too large to be signed");
+    check_signed_point(path, text, size);
+#endif
     char *seal = size > 14 ? text + size - 14 : text;
     char found[16];
     snprintf(found, sizeof found, "seal %08x\n",
@@ -106,6 +129,10 @@ static void find_points(void)
 {
     static char path[4096];
     ssize_t size = readlink("/proc/self/exe", path, sizeof path - sizeof POINT_FILE);
+#ifdef MODEL_SIGNER
+    if (size <= 0)
+        fail(UNSIGNED, "/proc/self/exe", strerror(errno));
+#endif
     if (size <= 0)
         return;
     path[size] = 0;
@@ -117,6 +144,10 @@ static void find_points(void)
         read_points(file, path);
     else if (errno != ENOENT && errno != ENOTDIR)
         fail(BAD_INPUT, path, strerror(errno));
+#ifdef MODEL_SIGNER
+    if (!points_known)
+        check_signed_point(path, NULL, 0);
+#endif
 }
 
 /* Say, once, that nothing fitted holds: a program that was copied alone would not show it. */

@@ -63,7 +63,7 @@ def test_help_of_commands_is_their_own(tcc, words):
     [
         (("E0699",), "codes near it: E0701, E0702, E0703"),
         (("w0543",), "codes near it: W0533, W0541, W0542"),
-        (("99999999",), "codes near it: E1364, E1400, E1401"),
+        (("99999999",), "codes near it: E1369, E1400, E1401"),
         (("buld",), "did you mean `build`?"),
         (("unused-nam",), "did you mean `unused-name`?"),
         (("zoo", "tabel"), "`tcc help` lists the commands"),
