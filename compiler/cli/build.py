@@ -135,9 +135,7 @@ def build(
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)
-        plans = _require_signatures(
-            _plans(chosen, target, precision, tool=tool), require_signature
-        )
+        plans = _require_signatures(_plans(chosen, target, precision, tool=tool), require_signature)
         passing = PassOptions(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
         asked.check(kinds := [plan.precision for plan in plans])

@@ -60,7 +60,9 @@ def header(network: Network, create: str, weights: int) -> str:
     return text.replace("/* levels */\n", own)
 
 
-_SECTION = re.compile(r"^#ifdef MODEL_(COUNTS|ISAS|SIGNER)\n(.*?)^#endif\n", re.MULTILINE | re.DOTALL)
+_SECTION = re.compile(
+    r"^#ifdef MODEL_(COUNTS|ISAS|SIGNER)\n(.*?)^#endif\n", re.MULTILINE | re.DOTALL
+)
 _LEVELS = """\
 /* Run the network, as far as its outputs are 8-bit integers: model_run's without their scales.
  *

@@ -177,7 +177,7 @@ class Calls:
 
         Raises:
             UserError: It refuses an input (E0653), or fails (E0652), or is to use instructions
-                that this processor lacks (E0601).
+                that this processor lacks (E0601), or is not signed (E1365).
         """
         told = isa_choice.words(self.machine)
         command = [*self._emulator(), str(self.program), *told, *arguments]
@@ -192,6 +192,11 @@ class Calls:
         # The limit on a file's size ended it, or it spoke more than was read.
         if done.code == -signal.SIGXFSZ or len(done.out) > bounded_process.SAID:
             raise self.wrong("the program writes more than its outputs")
+        self._check_code(done)
+        return done
+
+    def _check_code(self, done: Ended) -> None:
+        """Refuse a program that did not end well; errors as for `ended`."""
         if done.code == UNSIGNED:
             raise fail_unsigned(self._at, done.err)
         if done.code == BAD_INPUT and (lacking := isa_choice.lacking(self.machine, done.err)):
@@ -202,7 +207,6 @@ class Calls:
         if done.code:
             cause = f"signal {-done.code}" if done.code < 0 else f"status {done.code}"
             raise self.wrong(f"the program failed with {cause}", _last(done.err))
-        return done
 
     def _emulator(self) -> tuple[str, ...]:
         if self.machine.native and not self.options:

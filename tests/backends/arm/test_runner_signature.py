@@ -36,7 +36,10 @@ def built(request, tmp_path_factory):
     if emulator and not shutil.which(*emulator):
         pytest.skip("needs qemu-arm")
     own = device(request.param)
-    folder = written(tmp_path_factory.mktemp(request.param), own.emit(small(), own.target.precisions[0], lambda *_: None))
+    folder = written(
+        tmp_path_factory.mktemp(request.param),
+        own.emit(small(), own.target.precisions[0], lambda *_: None),
+    )
     (folder / "a.ppm").write_bytes(ppm(image(31, 50)))
     store_point(own, folder, 1.5)
     sign(folder)
@@ -146,7 +149,11 @@ def change_program(folder, change):
 def test_a_file_that_is_cut_or_grows_is_refused(signed, name):
     folder, _ = signed
     whole = (folder / name).read_bytes()
-    changes = [whole + b"\0"] if name == "small-run" else [whole[:-1], whole + b"\n", b"", flip(whole, 40)]
+    changes = (
+        [whole + b"\0"]
+        if name == "small-run"
+        else [whole[:-1], whole + b"\n", b"", flip(whole, 40)]
+    )
     for content in changes:
         (folder / name).write_bytes(content)
         assert_refused(run(signed), "does not hold")
@@ -188,4 +195,8 @@ def test_tcc_says_how_to_sign_what_does_not_start(signed):
 
 def test_programs_built_without_a_key_know_nothing_of_it():
     plain = c_header.runtime("small", frozenset())
-    assert not [file for file, text in plain.items() if "sign" in file or "SIGNER" in text or "signature" in text]
+    assert not [
+        file
+        for file, text in plain.items()
+        if "sign" in file or "SIGNER" in text or "signature" in text
+    ]
