@@ -60,7 +60,7 @@ class Arm:
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return TVM and zig, which build, and qemu, if it takes that to run programs here."""
-        found = (
+        found: tuple[Tool, ...] = (
             Tool("apache-tvm", "make kernels", version("apache-tvm")),
             Tool("ziglang", "compile and link", version("ziglang")),
         )
