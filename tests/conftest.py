@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+# Before any test imports ONNX Runtime: its telemetry is off, here and in other processes.
+import tcc as _  # noqa: F401
 from tcc.compiler.support import cache_seal
 
 ROOT = Path(__file__).resolve().parents[1]

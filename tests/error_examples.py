@@ -157,8 +157,11 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E0713": tensors,
     "E0718": picture("clear.png", lambda: Image.new("RGBA", (8, 8))),
     "E0720": changed("huge.safetensors", every(lambda value: value * np.float32(1e30))),
+    "E1410": changed(
+        "foreign.safetensors", lambda found: {f"x.{n}": v for n, v in found.items()}
+    ),
     "E1205": twins,
-    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214", "E1215", "E1218", "E1219", "E1224"), sides),
+    **dict.fromkeys(("E1208", "E1209", "E1210", "E1213", "E1214", "E1215", "E1218", "E1219", "E1224", "W0681", "W0682"), sides),
     "E1216": weights,
     "E0903": apart,
     "E0904": model("old.onnx", "y = Relu (x)", opset=2),
@@ -169,6 +172,7 @@ PREPARE: Mapping[str, Callable[[Path], object]] = {
     "E1302": slide("damaged.tif", damaged=True),
     "E1303": slide("deep.tif", deep=True),
     "E1304": wide,
+    "E1324": wide,
 }  # fmt: skip
 """What makes the files that the example of a code names."""
 ALIKE = ("left.weight", "left.bias", "right.weight", "right.bias")

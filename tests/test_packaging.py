@@ -15,6 +15,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from shared_folders import fill_once
 
 from tcc.compiler.cli import doctor
 
@@ -24,15 +25,17 @@ PACKAGED = ("compiler", "backends", "spec", "zoo")
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """A folder with the source distribution, and the wheel built from that alone."""
-    place = tmp_path_factory.mktemp("packaging")
+    return fill_once(tmp_path_factory, "packages", build_packages) / "dist"
+
+
+def build_packages(place):
     shutil.copytree(ROOT, place / "source", symlinks=True, ignore=LEFT_OUT)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", place / "dist"]
     done = subprocess.run([*command, place / "source"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-    return place / "dist"
 
 
 @pytest.fixture(scope="module")

@@ -170,9 +170,8 @@ def _integers(spec: Spec, given: WeightSource, made: Study, stages: Stages) -> I
     wanted = pipeline.CalibrationRequest(int8_program.ANY, DEFAULT, RunOptions(progress=stages))
     source = int8_program.from_images(spec, given, made.calibration, wanted)
     ready = pipeline.ready(spec, given)
-    return int8_program.integers(
-        ready, source, AccuracyFloor(cosine=-1.0, correlation=0.0), (False,), progress=stages
-    )
+    none = AccuracyFloor(cosine=-1.0, correlation=0.0, images=0)
+    return int8_program.integers(ready, source, none, (False,), progress=stages)
 
 
 def as_text(found: Sequence[Network], made: Study) -> str:

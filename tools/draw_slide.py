@@ -47,7 +47,7 @@ def write(path: Path, side: int) -> None:
             size = -(-side // (1 << level))
             made.level(size, size, TILE, MPP * (1 << level), _tiles(places, textures, level))
     rings = [
-        [[(min(x * TILE, side), min(y * TILE, side)) for x, y in ring] for ring in polygon]
+        [np.minimum(ring * TILE, side) for ring in polygon]
         for polygon in contours.polygons(places == TUMOUR)
     ]
     features = [geojson.feature([one], "annotation", "Tumor", (200, 0, 0)) for one in rings]

@@ -89,7 +89,9 @@ def _with_outlines(pixels: Pixels, kinds: NDArray[np.uint8]) -> Pixels:
     pen: Any = ImageDraw.Draw(image)
     for polygon in contours.polygons(kinds == draw_slide.TUMOUR):
         for ring in polygon:
-            pen.line([(x * PIXELS // SHOWN, y * PIXELS // SHOWN) for x, y in ring], (0, 0, 0), 2)
+            pen.line(
+                [(x * PIXELS // SHOWN, y * PIXELS // SHOWN) for x, y in ring.tolist()], (0, 0, 0), 2
+            )
     return np.asarray(image)
 
 

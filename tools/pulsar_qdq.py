@@ -6,16 +6,18 @@ whole file runs from the input on. Differences are counted in steps of the integ
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import DType
 from tcc.compiler.reference import integer_program
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Array = NDArray[Any]
 
@@ -155,7 +157,9 @@ def _read(nodes: Mapping[str, onnx.NodeProto]) -> set[str]:
     return {value for node in nodes.values() for value in node.input}
 
 
-def _session(file: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def _session(file: onnx.ModelProto) -> "onnxruntime.InferenceSession":
+    import onnxruntime  # after tcc, which switches its telemetry off
+
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import assert_never
 
 import numpy as np
-import onnxruntime
 from generated import settle
 from numpy.typing import NDArray
 
@@ -128,6 +127,8 @@ def _taps(graph: Graph, known: Mapping[str, Tensor]) -> Iterator[Output]:
 
 def _moved(data: bytes, model: Model, known: list[Mapping[str, Tensor]]) -> float:
     """Return how far a file's values are from those of the network, of each the largest number."""
+    import onnxruntime  # after tcc, which switches its telemetry off
+
     session = onnxruntime.InferenceSession(data)
     names = [output.name for output in session.get_outputs()]
     (source,) = model.graph.inputs

@@ -130,7 +130,8 @@ def card(
     parts = [
         f"# {network.name}: {about.task}",
         "**Not a medical device.** For research: no diagnosis may rest on it.",
-        f"The spec `{about.spec}` with `{settings}`; weights under the {about.license} licence.",
+        f"The spec `{about.spec}` with `{settings}`; weights under the {about.license} licence."
+        f" The digest of the weights is `{report['weights']}`.",
         "## Data",
         about.data.strip(),
         _table(("side", *data["classes"], "images"), sides),

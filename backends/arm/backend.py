@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.backends.arm.codegen import runner_signature
-from tcc.backends.arm.codegen.runner_signature import LIBRARY, LIBRARY_VERSION
 from tcc.backends.arm.imports import without
 from tcc.backends.arm.machine import MACHINES, PROGRAM, Machine, machine
 from tcc.backends.arm.precisions import FP32_DIRECT, INT8_COUNTED
@@ -65,6 +63,8 @@ class Arm:
             Tool("ziglang", "compile and link", version("ziglang")),
         )
         if self.signer:
+            from tcc.backends.arm.codegen.runner_signature import LIBRARY, LIBRARY_VERSION
+
             found += (Tool(LIBRARY, "check signatures on a device", LIBRARY_VERSION),)
         processor = machine(target)
         # Only running needs the emulator: what is built for a board is built without it.
@@ -204,10 +204,16 @@ class Arm:
     def operating_point_files(
         self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"
     ) -> Mapping[str, bytes]:
-        """Return the file that the program reads how outputs are read from."""
+        """Return the libraries and the program with these points in them."""
         from tcc.backends.arm.codegen import operating_point
 
         return operating_point.files(folder, points)
+
+    def follows_everywhere(self, target: Target, folder: Path) -> bool:
+        """Return whether the library follows what is fitted: those of older versions do not."""
+        from tcc.backends.arm.codegen import operating_point
+
+        return operating_point.follows_in_library(folder)
 
     def with_isa(self, target: Target, name: str) -> "Arm":
         """Return the same, whose programs use the instruction set of a name.
@@ -226,6 +232,8 @@ class Arm:
 
     def runner_signature(self, target: Target, folder: Path) -> RunnerSignature | None:
         """Return the signature that the program asks for, if it does."""
+        from tcc.backends.arm.codegen import runner_signature
+
         return runner_signature.find(folder)
 
     def advice(self, target: Target, precision: Precision) -> str:
@@ -249,6 +257,10 @@ class Arm:
         from tcc.backends.arm.measure import ways
 
         return ways.here(self._runs(target), folder, source, workload, progress)
+
+    def counts(self, target: Target) -> bool:
+        """Return whether this machine emulates the target, and so counts its instructions."""
+        return not machine(target).native
 
     def measure_on_board(
         self,

@@ -12,7 +12,7 @@ INT8_I8 = Precision(
 )
 INT8_COUNTED = Precision(
     "int8-counted",
-    "int8, counting how often the values of each layer are the last of their levels",
+    "int8, counting how many values of each layer are saturated",
     Arithmetic.INTEGER,
 )
 PRECISIONS = (FP32, INT8, INT8_I8, INT8_COUNTED)

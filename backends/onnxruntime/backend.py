@@ -210,7 +210,8 @@ def _only(batch: object) -> "np.ndarray":
     """Return what an output gives for the one input of a batch."""
     shape = getattr(batch, "shape", ())
     if shape[:1] != (1,):
-        raise ValueError(f"an output of shape {shape} is no batch of one")
+        dims = "x".join(map(str, shape)) or "one number"
+        raise ValueError(f"an output of shape {dims} is no batch of one")
     found: np.ndarray = batch[0]  # type: ignore[index]
     return found
 

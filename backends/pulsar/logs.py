@@ -6,13 +6,13 @@ table of precision, whose columns changed between versions, and `onnx inspect` (
 
 import re
 from collections.abc import Collection, Iterator
-from math import isnan
 from pathlib import Path
 
 from tcc.backends.pulsar.chips import Toolchain
 from tcc.backends.pulsar.scripts import DONE, FIRST, PERMIT
 from tcc.compiler.ir.tool_report import LayerCosine, NetworkPart, ToolReport
 from tcc.compiler.support import regular_files
+from tcc.compiler.support.decimal_numbers import parse_float
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 LARGEST = 1 << 26
@@ -111,11 +111,10 @@ def _table(text: str) -> Iterator[tuple[str, float]]:
 
 def _known(layer: str, cosine: str) -> Iterator[tuple[str, float]]:
     try:
-        value = float(cosine)
+        # Without one, one of the two is nothing but zeros, or no number itself.
+        value = 0.0 if cosine.lstrip("+-").lower() == "nan" else parse_float(cosine)
     except ValueError:
         return
-    if isnan(value):  # one of the two is nothing but zeros, or no number itself
-        value = 0.0
     # Beyond that it is another column; a hundredth is left for rounding.
     if layer and -1.01 <= value <= 1.01:
         yield layer, value

@@ -170,6 +170,11 @@ class TfLite:
 
         return runner.measure(folder / FILE, source, workload, progress)
 
+    @property
+    def board_runner(self) -> str:
+        """LiteRT's own program, which runs files on a board."""
+        return "benchmark_model"
+
     def measure_on_board(
         self,
         target: Target,

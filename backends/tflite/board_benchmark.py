@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tcc.compiler.ir.measurement import BoardTask, Measurement, MemoryUse, RunCost, RunTimes
 from tcc.compiler.support import regular_files
+from tcc.compiler.support.decimal_numbers import parse_float
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 WARM = 5
@@ -81,7 +82,7 @@ def _milliseconds(microseconds: bytes) -> float:
     Raises:
         ValueError: It is no number of seconds.
     """
-    found = float(microseconds) / 1e3
+    found = parse_float(microseconds.decode()) / 1e3
     if not 0 <= found < 1e9:
         raise ValueError("no time")
     return found

@@ -154,10 +154,14 @@ def _run(runner: Any, source: Input, tensor: Array) -> dict[str, Array]:
     x = _last(tensor)
     wanted = tuple(int(n) for n in details[source.name]["shape"])
     if x.shape != wanted:  # the runtime would give the whole network another size
-        raise ValueError(f"its input is {wanted}, not {x.shape}")
+        raise ValueError(f"its input is {_spell(wanted)}, not {_spell(x.shape)}")
     found = runner(**{source.name: _stored(x, details[source.name])})
     outputs = runner.get_output_details()
     return {name: _value(found[name], outputs[name]) for name in outputs}
+
+
+def _spell(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "one number"
 
 
 def _last(tensor: Array) -> Array:
@@ -182,5 +186,5 @@ def _value(y: Array, detail: dict[str, Any]) -> Array:
     if scale:
         y = (y.astype(np.float32) - np.float32(zero)) * np.float32(scale)
     if y.ndim == 0 or len(y) != 1:
-        raise ValueError(f"an output of shape {y.shape} is no batch of one")
+        raise ValueError(f"an output of shape {_spell(y.shape)} is no batch of one")
     return np.ascontiguousarray(y[0].transpose(2, 0, 1) if y.ndim == 4 else y[0])

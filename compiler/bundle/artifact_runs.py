@@ -12,7 +12,8 @@ from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Tolerance
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.ir.image_inputs import build_image_error
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,9 +94,9 @@ def check(bundle: Bundle, device: Device) -> None:
 
 def check_images(bundle: Bundle) -> None:
     """Refuse a network that does not take images (E0625)."""
-    if bundle.manifest.input.preprocess is None:
-        where = whole_file(str(bundle.folder))
-        raise fail("E0625", "this network does not take an image", where)
+    source = bundle.manifest.input
+    if source.preprocess is None:
+        raise build_image_error(source.name, source.shape, whole_file(str(bundle.folder)))
 
 
 def infer(
@@ -183,11 +184,15 @@ def _problems(bundle: Bundle, outputs: "Outputs") -> "list[str]":
         gives = ", ".join(sorted(outputs))[:80] or "none"
         return [f"its outputs are {gives}, not {', '.join(sorted(wanted))[:80]}"]
     return [
-        f"output `{name}` is {value.dtype} {value.shape}, "
-        f"not {wanted[name].dtype} {wanted[name].shape}"
+        f"output `{name}` is {value.dtype} {_spell(value.shape)}, "
+        f"not {wanted[name].dtype} {_spell(wanted[name].shape)}"
         for name, value in outputs.items()
         if value.shape != wanted[name].shape or value.dtype != wanted[name].dtype
     ]
+
+
+def _spell(shape: "tuple[int, ...]") -> str:
+    return "x".join(map(str, shape)) or "single numbers"
 
 
 def _misfit(bundle: Bundle, label: str) -> Misfit:

@@ -9,7 +9,7 @@ from tcc.compiler.bundle import artifact_runs, bundle_in_use, replay
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
 from tcc.compiler.bundle.replay import Replayed
-from tcc.compiler.data import images
+from tcc.compiler.data import confined_images
 from tcc.compiler.data.dataset import fitting
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.measurement import BoardTask, Measurement, RunCost, Workload
@@ -59,7 +59,7 @@ def _workload(bundle: Bundle, case: Golden, runs: int, threads: int) -> Workload
     pixels = None
     if case.image:
         path = bundle.folder / case.image
-        pixels = fitting(images.read(path), bundle.input, str(path))
+        pixels = fitting(confined_images.read(path), bundle.input, str(path))
     return Workload(pixels, replay.tensor(bundle, case), runs, threads)
 
 

@@ -92,7 +92,7 @@ def _analysis(about: Manifest) -> dict[str, Any]:
     metrics = [
         {
             "type": what,
-            "value": repr(value),
+            "value": f"{value:.9g}",
             "slice": f"{name}, {one.images} images {measured.where}",
         }
         for name, one in measured.outputs.items()

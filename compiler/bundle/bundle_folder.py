@@ -17,6 +17,7 @@ from tcc.compiler.bundle import (
     local_builds,
     manifest,
     manifest_checks,
+    mistaken_paths,
     signature_check,
     signed_files,
 )
@@ -193,8 +194,7 @@ def _read(
     folder: Path, seen: tuple[int, ...] | None, known: Known, policy: SignaturePolicy | None
 ) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
-        help = "name the folder that `tcc build` wrote"
-        raise fail("E0620", "there is no bundle here", whole_file(str(folder)), help=help)
+        raise mistaken_paths.no_bundle(folder)
     # Read once: what is signed has to be what is understood.
     data = _manifest_bytes(folder)
     about = manifest.decode(data, str(folder / manifest.NAME))

@@ -10,7 +10,7 @@ import numpy as np
 from tcc.compiler.bundle import tolerance
 from tcc.compiler.bundle.manifest import Golden, Goldens, Tolerance
 from tcc.compiler.bundle.manifest_checks import GOLDENS
-from tcc.compiler.data import images
+from tcc.compiler.data import confined_images
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.ir.precision import FP32, Precision
@@ -106,7 +106,10 @@ def _cases(source: Input) -> Sequence[Case]:
             text,
             (f"image{Path(name).suffix}", data),
             preprocess.apply(
-                source.preprocess, images.decode(data, name), (channels, height, width), name
+                source.preprocess,
+                confined_images.decode(data, name),
+                (channels, height, width),
+                name,
             ),
             source.type.dtype,
         )

@@ -14,7 +14,7 @@ from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.target import Memory
 from tcc.compiler.ir.tool_report import ToolReport
 from tcc.compiler.ir.types import OutputActivation, OutputKind
-from tcc.compiler.reference.accuracy_floor import Quality
+from tcc.compiler.reference.accuracy_floor import Quality, QualityBounds
 from tcc.compiler.support import json_records
 from tcc.compiler.support.sealed_json import DocumentKind, seal
 
@@ -50,7 +50,11 @@ class NetworkRecord:
 
 @dataclass(frozen=True, slots=True)
 class WeightsOrigin:
-    """Where the weights come from; `random` ones make every prediction meaningless."""
+    """Where the weights come from; `random` ones make every prediction meaningless.
+
+    `file` is the name of a trained network of the zoo. Older bundles and calibrations have the name
+    of the user's file there.
+    """
 
     origin: str = field(metadata={"enum": ["file", "zoo", "random"]})
     digest: str
@@ -61,10 +65,16 @@ class WeightsOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Each output's integers against its floats: `where` says over which images."""
+    """Each output's integers against its floats: `where` says over which images.
+
+    `bounds` are what unseen images keep at 95 %, which the floor was judged by; `images` is how
+    many different images there were for all of this. Older bundles have neither.
+    """
 
     where: str
     outputs: Mapping[str, Quality]
+    bounds: Mapping[str, QualityBounds] = field(default_factory=dict, metadata={"default": {}})
+    images: int = field(default=0, metadata={"default": 0})
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +195,12 @@ class Manifest:
     def operating_point(self, output: str) -> OperatingPoint | None:
         """Return how an output is read, None where nothing was fitted of it."""
         return next((each for each in self.operating_points if each.output == output), None)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What whoever runs it must know: of its weights, and of targets that it misses."""
+        points = (point.judged.notice for point in self.operating_points if point.judged)
+        return tuple(notice for notice in (self.weights.notice, *points) if notice)
 
 
 KIND = DocumentKind(

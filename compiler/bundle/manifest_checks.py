@@ -19,9 +19,15 @@ from tcc.compiler.bundle.manifest import (
     OutputContract,
 )
 from tcc.compiler.ir import preprocess
-from tcc.compiler.ir.operating_point import LARGEST, OperatingPoint
+from tcc.compiler.ir.operating_point import (
+    LARGEST,
+    JudgedPoint,
+    OperatingPoint,
+    ThresholdCheck,
+)
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.types import DType
+from tcc.compiler.reference import sensitivity_bound
 
 # With one input, an artifact that always answers the same would give all of its goldens.
 GOLDENS = 2
@@ -87,7 +93,29 @@ def _point(point: OperatingPoint, output: OutputContract | None) -> str:
     limit = 0 if output.kind == "decisions" else output.shape[0]
     if point.positive is not None and not 0 <= point.positive < limit:
         return f"there is no class {point.positive} to be positive"
+    return _find_judged_problem(point, point.judged) if point.judged else ""
+
+
+def _find_judged_problem(point: OperatingPoint, judged: JudgedPoint) -> str:
+    if len(judged.thresholds) != len(point.thresholds):
+        return f"{len(judged.thresholds)} of its thresholds are judged, not {len(point.thresholds)}"
+    for check in judged.thresholds:
+        if check.target != point.target or not 0 <= (check.target or 0.0) <= 1:
+            return f"`{check.label[:40]}` is judged by another target"
+        if not 0 <= check.detected <= check.positives:
+            return f"{check.detected} of {check.positives} images are detected"
+        if check.reached != _reaches_target(check):
+            return f"`{check.label[:40]}` does not reach its target as it is said"
+    if any(check.reached is False for check in judged.thresholds) and not judged.notice:
+        # Whoever runs it has to see that it does not do what was asked for.
+        return "it misses its target, and `notice` does not say so"
     return ""
+
+
+def _reaches_target(check: ThresholdCheck) -> bool | None:
+    if check.target is None:
+        return None
+    return sensitivity_bound.is_shown(check.target, check.detected, check.positives)
 
 
 def _input(source: InputContract) -> Iterator[str]:

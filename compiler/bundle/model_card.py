@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tcc.compiler.bundle.manifest import Manifest, Measured, OutputContract
+from tcc.compiler.data.training_record import TrainingRecord
+from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import json_records
 
@@ -17,21 +19,28 @@ UNKNOWN = "not known to the compiler: whoever trained it has to say"
 _SPECIAL = re.compile(r"([\\`*_\[\]|#])")
 
 
-def encode(about: Manifest) -> bytes:
-    """Return the card of a bundle, by its manifest alone."""
-    return ("\n".join(_lines(about)) + "\n").encode()
+def encode(manifest: Manifest, training: TrainingRecord | None = None) -> bytes:
+    """Return the card of a bundle.
+
+    Args:
+        manifest: Its manifest.
+        training: What is known of the training of its weights.
+    """
+    return ("\n".join(_lines(manifest, training)) + "\n").encode()
 
 
-def _lines(about: Manifest) -> Iterator[str]:
-    yield f"# {_plain(about.model.name)} for {about.target} at {about.precision}"
-    yield from _section("Model details", _details(about))
-    yield from _section("Intended use", _use(about))
-    yield from _section("Input", _input(about))
-    yield from _section("Outputs", [_output(each) for each in about.outputs])
-    yield from _section("Training data", [UNKNOWN])
-    yield from _section("Evaluation", _evaluation(about))
-    yield from _section("Proof", _proof(about))
-    yield from _section("Caveats", _caveats(about))
+def _lines(manifest: Manifest, training: TrainingRecord | None) -> Iterator[str]:
+    yield f"# {_plain(manifest.model.name)} for {manifest.target} at {manifest.precision}"
+    yield from _section("Model details", _details(manifest))
+    yield from _section("Intended use", _use(manifest))
+    yield from _section("Input", _input(manifest))
+    yield from _section("Outputs", [_output(output) for output in manifest.outputs])
+    yield from _section("Training data", _describe_training(training))
+    yield from _section(
+        "Evaluation", [*_describe_accuracy(manifest, training), *_describe_calibration(manifest)]
+    )
+    yield from _section("Proof", _proof(manifest))
+    yield from _section("Caveats", _caveats(manifest, training))
 
 
 def _section(title: str, items: Sequence[str]) -> Iterator[str]:
@@ -39,22 +48,22 @@ def _section(title: str, items: Sequence[str]) -> Iterator[str]:
     yield from (f"- {item}" for item in items)
 
 
-def _details(about: Manifest) -> list[str]:
-    weights = about.weights
-    params = ", ".join(f"{_plain(k)} = {_plain(v)}" for k, v in about.model.params.items())
+def _details(manifest: Manifest) -> list[str]:
+    weights = manifest.weights
+    params = ", ".join(f"{_plain(k)} = {_plain(v)}" for k, v in manifest.model.params.items())
     named = {
-        "file": f"the file {_plain(weights.file or '')}",
+        "file": "a file",
         "zoo": f"the trained network {_plain(weights.file or '')} of the zoo",
         "random": f"random, of seed {weights.seed}",
     }[weights.origin]
     return [
-        f"network: {_plain(about.model.name)}, spec `{about.model.spec}`",
+        f"network: {_plain(manifest.model.name)}, spec `{manifest.model.spec}`",
         *([f"parameters: {params}"] if params else []),
         f"weights: {named}, digest `{weights.digest}`",
-        f"made with {', '.join(f'{k} {v}' for k, v in about.made_with.items())}",
+        f"made with {', '.join(f'{k} {v}' for k, v in manifest.made_with.items())}",
         *(
             f"files of the target: `{f.path}`, {f.bytes:,} bytes"
-            for f in about.files
+            for f in manifest.files
             if _own(f.path)
         ),
     ]
@@ -64,14 +73,14 @@ def _own(path: str) -> bool:
     return path.startswith("model/")
 
 
-def _use(about: Manifest) -> list[str]:
-    said = _plain(about.model.doc) if about.model.doc else UNKNOWN
-    medical = "a compiler's output is no cleared medical device; its user answers for its use"
-    return [f"what the spec says of itself: {said}", medical]
+def _use(manifest: Manifest) -> list[str]:
+    intent = _plain(manifest.model.doc) if manifest.model.doc else UNKNOWN
+    medical = "not a medical device: no diagnosis may rest on what it says"
+    return [f"what the spec says of itself: {intent}", medical]
 
 
-def _input(about: Manifest) -> list[str]:
-    source = about.input
+def _input(manifest: Manifest) -> list[str]:
+    source = manifest.input
     shape = " x ".join(map(str, source.shape))
     made = (
         "none: tensors as they are" if source.preprocess is None else _contract(source.preprocess)
@@ -81,7 +90,33 @@ def _input(about: Manifest) -> list[str]:
 
 def _contract(found: Preprocess) -> str:
     said = json_records.encode(found)
-    return "; ".join(f"{name} `{value}`" for name, value in said.items() if value is not None)
+    return "; ".join(f"{name} {_spell(value)}" for name, value in said.items() if value is not None)
+
+
+def _spell(value: object) -> str:
+    """Return a value of a contract in words and numbers, as a spec has it."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{name} {_spell(inner)}" for name, inner in value.items())
+        case [single]:
+            return _spell(single)
+        case list() | tuple():
+            return f"({', '.join(map(_spell, value))})"
+        case float():
+            return f"{value:.9g}"
+        case _:
+            return _plain(str(value))
+
+
+def _describe_training(training: TrainingRecord | None) -> list[str]:
+    if training is None:
+        return [UNKNOWN]
+    return [
+        f"by {_plain(training.source)}, of weights of this digest",
+        *map(_plain, training.images),
+    ]
 
 
 def _output(output: OutputContract) -> str:
@@ -90,12 +125,40 @@ def _output(output: OutputContract) -> str:
     return f"`{output.name}`: {shape}, {output.kind}, activation {output.activation}{labels}"
 
 
-def _evaluation(about: Manifest) -> list[str]:
-    found = about.calibration
-    if found is None:
+def _describe_accuracy(manifest: Manifest, training: TrainingRecord | None) -> list[str]:
+    """Return how good the network is, as far as its training says so of this very spec."""
+    if training is None:
         return [f"accuracy: {UNKNOWN}, by `tcc eval`"]
-    said = f"scales: {found.method}, {found.images} images, digest `{found.data}`"
-    return [f"accuracy: {UNKNOWN}, by `tcc eval`", said, *_measured(found.measured)]
+    if training.spec != manifest.model.spec:
+        unlike = "the training's figures are of another spec or other parameters"
+        return [f"accuracy: not known: {unlike}; `tcc eval` measures it"]
+    lines = [f"accuracy: {_plain(sentence)}" for sentence in training.accuracy]
+    if manifest.precision != FP32.name:
+        lines.append(
+            f"accuracy at {manifest.precision}: {_describe_int8_accuracy(manifest, training)}"
+        )
+    return lines
+
+
+def _describe_int8_accuracy(manifest: Manifest, training: TrainingRecord) -> str:
+    calibration = manifest.calibration
+    # Other scales, or layers in float, make another int8 model than the one that was measured.
+    is_measured = (
+        calibration and calibration.digest == training.calibration and not calibration.in_float
+    )
+    if is_measured and manifest.precision == "int8" and manifest.target in training.int8_accuracy:
+        return _plain(training.int8_accuracy[manifest.target])
+    return "not measured; `tcc eval` measures it"
+
+
+def _describe_calibration(manifest: Manifest) -> list[str]:
+    calibration = manifest.calibration
+    if calibration is None:
+        return []
+    scales = (
+        f"scales: {calibration.method}, {calibration.images} images, digest `{calibration.data}`"
+    )
+    return [scales, *_measured(calibration.measured)]
 
 
 def _measured(found: Measured | None) -> list[str]:
@@ -119,8 +182,8 @@ def _measured(found: Measured | None) -> list[str]:
     return lines
 
 
-def _proof(about: Manifest) -> list[str]:
-    goldens = about.goldens
+def _proof(manifest: Manifest) -> list[str]:
+    goldens = manifest.goldens
     near = goldens.tolerance
     allowed = f"within {near.relative:.0e} of the largest" if near.relative else "to the bit"
     return [
@@ -129,14 +192,15 @@ def _proof(about: Manifest) -> list[str]:
     ]
 
 
-def _caveats(about: Manifest) -> list[str]:
-    found = [_plain(about.weights.notice)] if about.weights.notice else []
-    if about.calibration and about.calibration.in_float:
-        found.append(f"in float: {', '.join(map(_plain, about.calibration.in_float))}")
-    found += [f"{w.code}: {_plain(w.message)}: {_plain(w.found)}" for w in about.warnings]
+def _caveats(manifest: Manifest, training: TrainingRecord | None) -> list[str]:
+    caveats = [_plain(notice) for notice in manifest.notices]
+    if manifest.calibration and manifest.calibration.in_float:
+        caveats.append(f"in float: {', '.join(map(_plain, manifest.calibration.in_float))}")
+    caveats += [f"{w.code}: {_plain(w.message)}: {_plain(w.found)}" for w in manifest.warnings]
+    caveats += map(_plain, training.limits) if training else ()
     return [
-        *found,
-        "images unlike those of training and calibration may be told wrongly, and surely",
+        *caveats,
+        "accuracy on images unlike those of training and calibration is not known",
     ]
 
 

@@ -11,7 +11,7 @@ from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.agreement import Agreement, relative
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden, Tolerance
-from tcc.compiler.data import images
+from tcc.compiler.data import confined_images
 from tcc.compiler.data.dataset import fitting
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.device import Device
@@ -121,7 +121,7 @@ def _outputs(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequen
     if source.preprocess is None:
         return artifact_runs.infer(bundle, device, tensors)
     pictures = [bundle.folder / case.image for case in cases if case.image]
-    pixels = [fitting(images.read(path), source, str(path)) for path in pictures]
+    pixels = [fitting(confined_images.read(path), source, str(path)) for path in pictures]
     channels, height, width = source.type.shape
     for path, image, kept in zip(pictures, pixels, tensors, strict=True):
         # To the bit: what an image becomes is part of the contract, and defined so.

@@ -1,10 +1,8 @@
 """The application: its sub-commands, and what happens before and after each."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -38,7 +36,8 @@ from tcc.compiler.cli.train import train
 from tcc.compiler.cli.trust import trust
 from tcc.compiler.cli.verify import verify
 from tcc.compiler.cli.zoo import zoo
-from tcc.compiler.support import user_folders
+from tcc.compiler.support import end_signals, memory_limit, standard_streams, user_folders
+from tcc.compiler.support.atomic_files import MachineError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "init": init,
@@ -99,13 +98,14 @@ class Commands(CommandGroup):
                 echo(f"note: {printable(ignored)}", err=True)
             code = super().main(words, "tcc", complete_var, False, windows_expand_args, **extra)
             if sys.stdout:
-                # Here, where a full disk or a closed pipe still becomes an error and an exit code;
-                # at the interpreter's own end it is a traceback.
+                # Here, where a full disk still becomes an error and an exit code; at the
+                # interpreter's own end it is a traceback.
                 with named("<standard output>"):
                     sys.stdout.flush()
         except Exception as error:
-            code = failures.report(error, words)
-        sys.exit(code or 0)
+            # What a signal interrupts may end as any error.
+            code = end_signals.get_exit_code(failed=True) or failures.report(error, words)
+        sys.exit(end_signals.get_exit_code(failed=False) or code or 0)
 
 
 def _version(wanted: bool) -> None:
@@ -163,27 +163,25 @@ def needed(words: Sequence[str]) -> typer.Typer:
 
 
 def main() -> None:
-    """Run `tcc` as a process: an ending signal unwinds, so that nothing half-written stays."""
+    """Run `tcc` as a process of its own."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # sums in one order; threads are our own
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # Whoever has us ignore them (nohup) means it.
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _end)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # File names need not be text, and a terminal need not be UTF-8: neither may end a
-            # command.
-            stream.reconfigure(errors="backslashreplace")
+    end_signals.catch()
+    standard_streams.prepare()
     try:
-        needed(sys.argv[1:])()
+        _run(sys.argv[1:])
     finally:
+        end_signals.ignore()
         _leave()
 
 
-def _end(number: int, _: FrameType | None) -> NoReturn:
-    # A second one, as impatient users send, must not cut the cleaning up short.
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
+def _run(words: Sequence[str]) -> NoReturn:
+    if memory_limit.read_limit() is None:
+        needed(words)()
+    try:
+        code = memory_limit.watch(needed(words))
+    except MachineError as error:
+        code = failures.report(error, words)
+    sys.exit(code)
 
 
 def _leave() -> None:

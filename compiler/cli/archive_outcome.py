@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli.failures import Rejected
+from tcc.compiler.cli.failures import INPUT, OURS, Rejected
 from tcc.compiler.cli.report import Report
 from tcc.compiler.support.diagnostics import Diagnostic
 
@@ -70,7 +70,7 @@ def conclude(
     }
     problems = [each for n in slides for each in outcome.problems.get(n, ())]
     if problems or outcome.others:
-        raise Rejected((*outcome.others, *problems), document, ours=outcome.ours)
+        raise Rejected((*outcome.others, *problems), document, code=OURS if outcome.ours else INPUT)
     report.document(document)
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import bench_tables, failures, trusted_bundle
+from tcc.compiler.cli import bench_tables, failures, option_needs, trusted_bundle
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.option_facts import BOARD_RUNNER, TIMED_BUNDLE
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.trusted_bundle import Isa, Trust
 from tcc.compiler.support.diagnostics import fail
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.benchmark import CostComparison
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.bundle.replay import Replayed
+    from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.measurement import Measurement
     from tcc.compiler.support.board import BoardLink
 
@@ -63,8 +65,6 @@ class BenchOptions:
     threads: int
     way: "BoardLink | None"
     benchmark_model: Path | None
-    isa: str | None
-    trust: bool
 
 
 @dataclass(frozen=True)
@@ -112,26 +112,26 @@ def bench(
     from tcc.compiler.support import board
 
     way = board.link(ssh, adb)
-    if way and isa:
-        raise fail("E0601", "instructions of a board are its own choice", typed("--isa"))
     with report.stages() as stages:
-        options = BenchOptions(runs, threads, way, benchmark_model, isa, trust)
-        found = [_benched(folder, options, stages) for folder in bundles]
+        options = BenchOptions(runs, threads, way, benchmark_model)
+        loaded = [trusted_bundle.load(folder, trust=trust, isa=isa) for folder in bundles]
+        _require_uses([device for _, device in loaded], options)
+        benched = [_benched(bundle, device, options, stages) for bundle, device in loaded]
         stages.end()
-    for each in found:
-        bench_tables.show(report, str(each.bundle.folder), each.measured)
-        if each.replayed:
-            bench_tables.show_goldens(report, each.replayed.agreement)
+    for bundle in benched:
+        bench_tables.show(report, str(bundle.bundle.folder), bundle.measured)
+        if bundle.replayed:
+            bench_tables.show_goldens(report, bundle.replayed.agreement)
     compared = None
-    if len(found) == 2:
-        compared = benchmark.compared(found[0].measured.network, found[1].measured.network)
+    if len(benched) == 2:
+        compared = benchmark.compared(benched[0].measured.network, benched[1].measured.network)
         bench_tables.show_comparison(report, [str(folder) for folder in bundles], compared)
-        if compared and _slower_in_integers(found, compared):
+        if compared and _slower_in_integers(benched, compared):
             report.notice("integers take longer than floats here: for speed alone, build at fp32")
-    code = 0 if all(each.holds for each in found) else failures.BELOW
+    code = 0 if all(bundle.holds for bundle in benched) else failures.BELOW
     report.document(
         {
-            "bundles": [_document(each) for each in found],
+            "bundles": [_document(bundle) for bundle in benched],
             "comparison": asdict(compared) if compared else None,
             "seconds": stages.seconds,
             "exit": code,
@@ -139,6 +139,15 @@ def bench(
     )
     if code:
         raise typer.Exit(code)
+
+
+def _require_uses(devices: "Sequence[Device]", options: BenchOptions) -> None:
+    """Refuse typed options that measuring these bundles has no use for (E0601)."""
+    from tcc.compiler.ir.bench_traits import is_counted, needs_board_runner
+
+    timed = options.way is not None or not all(map(is_counted, devices))
+    has_runner = any(map(needs_board_runner, devices))
+    option_needs.require({TIMED_BUNDLE: timed, BOARD_RUNNER: has_runner})
 
 
 def _slower_in_integers(found: "Sequence[BenchedBundle]", compared: "CostComparison") -> bool:
@@ -151,12 +160,13 @@ def _slower_in_integers(found: "Sequence[BenchedBundle]", compared: "CostCompari
     return same and decided and slower.calibrated
 
 
-def _benched(folder: Path, options: "BenchOptions", stages: Stages) -> BenchedBundle:
+def _benched(
+    bundle: "Bundle", device: "Device", options: BenchOptions, stages: Stages
+) -> BenchedBundle:
     from tcc.compiler.bundle import benchmark
     from tcc.compiler.ir.measurement import BoardTask
     from tcc.compiler.support import board
 
-    bundle, device = trusted_bundle.load(folder, trust=options.trust, isa=options.isa)
     built = device.target.precision(bundle.manifest.precision)
     calibrated = built is not None and built.calibrated
     given = benchmark.workloads(bundle, options.runs, options.threads)

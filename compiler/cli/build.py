@@ -9,6 +9,7 @@ import typer
 
 from tcc.compiler.cli import (
     agreement_table,
+    build_facts,
     built_bundles,
     built_integers,
     failures,
@@ -40,6 +41,7 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.int8_build import (
+    AllowFew,
     CalibrationOption,
     Int8Build,
     Int8Options,
@@ -59,6 +61,7 @@ from tcc.compiler.cli.weights_and_images import (
     SeedOption,
     WeightsOption,
     choose_folder,
+    note_digest,
     take,
     weights_file,
 )
@@ -95,6 +98,7 @@ def build(
     min_correlation: MinCorrelation = None,
     max_error: MaxError = None,
     mixed: Mixed = False,
+    allow_few: AllowFew = False,
     settings: Settings = None,
     strict: Strict = False,
     output: Out = None,
@@ -125,7 +129,7 @@ def build(
     report = Report(json, quiet, verbose)
     asked = Int8Options(
         calibration, data, method, guard, (min_cosine, max_drop, min_correlation, max_error),
-        mixed, split, min_images, agree, probes, include_images,
+        mixed, split, min_images, agree, probes, include_images, allow_few,
     )  # fmt: skip
     with report.stages() as stages:
         stages("spec", 0, 1)
@@ -138,7 +142,6 @@ def build(
         plans = _require_signatures(_plans(chosen, target, precision, tool=tool), require_signature)
         passing = PassOptions(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
-        asked.check(kinds := [plan.precision for plan in plans])
         # All that can be refused is refused before calibration, which may take minutes.
         _placed(chosen, plans, folder)
         told = _told_of_makers(chosen, plans, passing)
@@ -146,8 +149,10 @@ def build(
         given = take(report, chosen, weights, seed)
         stored = _stored(chosen, given, passing, report, usable=cached)
         lies = weights_file(chosen, weights, seed)
+        note_digest(report, lies)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
-        ends = {kind.real_ends for kind in kinds if kind.calibrated}
+        build_facts.require_images(work, plans)
+        ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
         whole = built_integers.integers(work, ends) if ends else None
         targets = target_bundles.planned(work, plans, whole)
         check = _check(work, whole, targets, replaying=replay, page=report_page)
@@ -281,6 +286,7 @@ def _placed(chosen: ChosenSpec, plans: "Sequence[Plan]", out: Path) -> None:
     from tcc.compiler.support import atomic_files
     from tcc.compiler.support.external_tools import MissingTool
 
+    build_facts.require_targets(plans)
     for plan in plans:
         if missing := plan.device.missing():
             raise MissingTool(missing[0])

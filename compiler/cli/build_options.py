@@ -50,7 +50,7 @@ RequireSignature = Annotated[
         metavar="FILE",
         show_default=False,
         help="Compile this public Ed25519 key, in PEM, into the program for a device: it starts "
-        "only with a signature of itself and its operating point (see `tcc sign`).",
+        "only beside a signature of itself (see `tcc sign`).",
     ),
 ]
 Cached = Annotated[

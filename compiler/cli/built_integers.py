@@ -15,7 +15,7 @@ from tcc.compiler.reference.accuracy_floor import loss
 from tcc.compiler.support import regular_files
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle.manifest import Calibrated
+    from tcc.compiler.bundle.manifest import Calibrated, Measured
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.build_plan import Int8Program
     from tcc.compiler.driver.int8_program import CalibrationSource
@@ -64,7 +64,7 @@ class _Making:
     def source(self) -> "CalibrationSource":
         """The calibration, and images to judge by."""
         work = self.work
-        fresh = work.asked.calibration is None and not _shipped(work)
+        fresh = work.asked.calibration is None and not find_shipped(work)
         found, said = self._calibrated() if fresh else _source(work)
         self.common.extend(said)
         self.say(said)
@@ -90,17 +90,19 @@ class _Making:
         from tcc.compiler.frontend.accuracy_bounds import Accuracy
 
         asked = self.work.asked
-        least = required_accuracy.floor(self.work.chosen.spec, Accuracy(*asked.bounds))
+        floor = required_accuracy.floor(
+            self.work.chosen.spec, Accuracy(*asked.bounds), allow_few=asked.allow_few
+        )
         own: list[Said] = []
 
-        def tell(made: "MeasuredProgram", where: str) -> None:
-            own.extend(_told(made, where, least.cosine))
+        def report_program(program: "MeasuredProgram", measured: "Measured") -> None:
+            own.extend(_describe_comparison(program, measured, floor.cosine))
             self.say(own)
 
         ready = self.ready  # before the calibration, whose stages come after the passes
         found = int8_program.integers(
-            ready, self.source, least, {real},
-            mixed=asked.mixed, progress=self.work.stages, tell=tell,
+            ready, self.source, floor, {real},
+            mixed=asked.mixed, progress=self.work.stages, report=report_program,
         )  # fmt: skip
         if found[real].calibrated.measured is None:
             text = "nothing is known of how near these integers are to the floats"
@@ -153,13 +155,14 @@ def integers(work: Int8Build, ends: Collection[bool]) -> BuiltIntegers:
 
 def _given(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
     """Return all that shapes integers beside network and weights, as plain data."""
-    asked, network = work.asked, _shipped(work)
+    asked, network = work.asked, find_shipped(work)
     return {
         **_calibrated_by(work, images),
         "calibration": asked.calibration and _file_digest(asked.calibration),
         "shipped": network and network.name,
         "bounds": asked.bounds,
         "mixed": asked.mixed,
+        "few": asked.allow_few,
         "probes": asked.probes,
     }
 
@@ -190,7 +193,7 @@ def _images(work: Int8Build) -> "DataSet | None":
     if work.asked.calibration is not None:
         known = work.asked.data is not None or work.chosen.project.data is not None
         return work.images if known else None
-    network = _shipped(work)
+    network = find_shipped(work)
     return dataset.read(network.samples) if network else work.images
 
 
@@ -202,7 +205,7 @@ def _source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
     if asked.calibration is not None:
         images = _images(work)
         return int8_program.from_file(asked.calibration, chosen.spec, work.given, images), []
-    network = _shipped(work)
+    network = find_shipped(work)
     assert network
     work.report.detail(f"calibration: {network.calibration}")
     text = (
@@ -234,7 +237,7 @@ def _fresh_source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
     return source, [*warnings, *(("note", line) for line in expected)]
 
 
-def _shipped(work: Int8Build) -> "TrainedNetwork | None":
+def find_shipped(work: Int8Build) -> "TrainedNetwork | None":
     """Return the trained network whose own calibration holds: nothing else is asked for."""
     asked, chosen = work.asked, work.chosen
     # Its scales fit these weights and settings alone; who gives images wants scales of their own.
@@ -244,25 +247,31 @@ def _shipped(work: Int8Build) -> "TrainedNetwork | None":
     return chosen.trained if as_shipped and not other else None
 
 
-def _told(made: "MeasuredProgram", where: str, least: float | None) -> "Iterator[Said]":
+def _describe_comparison(
+    program: "MeasuredProgram", measured: "Measured", least_cosine: float | None
+) -> "Iterator[Said]":
     """Yield what there is to say of how integers compare with floats, and where they lose most."""
-    comparison, found = made.comparison, made.comparison.quality
-    yield "note", f"integers against floats over {quality_table.over(found, where)}"
-    for step in made.steps:
+    comparison, quality = program.comparison, program.comparison.quality
+    yield "note", f"integers against floats over {quality_table.over(quality, measured.where)}"
+    for step in program.steps:
         yield (
             "note",
             f"in float: {step.name} and what reads it: loss {loss(step.quality):.1e},"
             f" {step.macs:.1%} of the products",
         )
-    for line in quality_table.unknown(found):
+    for line in quality_table.unknown(quality):
         yield "warning", line
-    for line in quality_table.lines(found):
+    for line in quality_table.lines(quality):
         yield "short", f"  {line}"
-    for line in quality_table.margins(quality_table.changed(found)):
+    for line in quality_table.format_bounds(measured.bounds):
         yield "short", f"  {line}"
-    outputs = [(name, one.kind, *quality_table.cells(one)) for name, one in found.items()]
+    for line in quality_table.margins(quality_table.changed(quality)):
+        yield "short", f"  {line}"
+    outputs = [
+        (name, output.kind, *quality_table.cells(output)) for name, output in quality.items()
+    ]
     yield "full", "\n".join(table(("output", "kind", *quality_table.COLUMNS), outputs))
-    for line in quality_table.margins(found):
+    for line in quality_table.margins(quality):
         yield "full", line
     rows = [
         (layer.name, layer.op, f"{layer.cosine:.6f}", f"{layer.snr:.1f}", f"{layer.error:.1f}",
@@ -271,6 +280,6 @@ def _told(made: "MeasuredProgram", where: str, least: float | None) -> "Iterator
     ]  # fmt: skip
     columns = ("layer", "op", "cosine", "SNR dB", "steps off", "saturated")
     yield "full", "\n".join(table(columns, rows))
-    if quality_table.idle(found, least):
+    if quality_table.idle(quality, least_cosine):
         text = "a least cosine says nothing of an output of one value: bound its correlation"
         yield "warning", text

@@ -162,7 +162,7 @@ def calibrate(
         package = None
         if backend := device.packager:
             ready = CalibratedPackage(backend, device.target, chosen.spec, given, found, made)
-            package = ready.write(path, (data or chosen.project.data or path).name, stages)
+            package = ready.write(path, stages)
         stages.end()
     for notice in made.notices:
         report.notice(notice)

@@ -61,12 +61,11 @@ class CalibratedPackage:
     data: "DataSet"
     document: "CalibrationDocument"
 
-    def write(self, path: Path, name: str, stages: Stages) -> PackageData:
+    def write(self, path: Path, stages: Stages) -> PackageData:
         """Write the archive and the picture beside a calibration file.
 
         Args:
             path: The calibration file.
-            name: What the images are called in the picture.
             stages: Told of each stage.
         """
         from tcc.compiler.driver import build_plan, int8_program
@@ -80,7 +79,8 @@ class CalibratedPackage:
         tensors = (learn.tensor(index, source) for index in range(len(learn)))
         archive, inputs = self.backend.calibration_data(self.target, source, tensors)
         several = len(found.quality) > 1
-        title = f"{self.spec.name}, {name}"
+        # Without the name of the images' folder: the same contents give the same picture.
+        title = self.spec.name
         bars = tuple(
             Bar(f"{title}, {output}" if several else title, one.cosine)
             for output, one in found.quality.items()

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import typer
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report, size
-from tcc.compiler.support.external_tools import Tool, install
+from tcc.compiler.support import memory_limit
+from tcc.compiler.support.external_tools import EXTRAS, Tool, install
 
 BASE = {
     "jsonschema": "jsonschema",
@@ -31,15 +32,7 @@ BASE = {
     "typer": "typer",
 }
 """The packages that everything needs, and the module that shows that each works."""
-OPTIONAL = {
-    "capstone": "capstone",
-    "matplotlib": "matplotlib",
-    "scikit-learn": "sklearn",
-    "torch": "torch",
-    "onnx-graphsurgeon": "onnx_graphsurgeon",
-    "onnxsim": "onnxsim",
-}
-"""Packages that training, pictures, ONNX files and models of cycles need, and nothing else."""
+ABSENT = "not installed"
 ONNX_RUNTIME = {
     "u8s8": "ONNX Runtime multiplies int8 files as they are",
     "u8u8": "ONNX Runtime needs session.x64quantprecision=1 for int8 files, which `tcc run` sets",
@@ -52,10 +45,11 @@ ROOM = 1 << 30
 def doctor(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
     """Show what is here, and how to get what is missing."""
     report = Report(json, quiet, verbose)
-    packages = [*_packages(BASE, True), *_packages(OPTIONAL, False)]
-    broken = [p for p in packages if p["needed"] and p["problem"]]
+    packages = list(_check_needed())
+    broken = [p for p in packages if p["problem"]]
     # Backends import what may be broken, and would end the very command that is to say so.
     tools = _tools() if not broken else []
+    packages += _list_optional({tool.name for tool in tools})
     document = {
         "works": not broken,
         "system": _system(),
@@ -89,29 +83,42 @@ def _system() -> dict[str, Any]:
     }
 
 
-def _packages(names: dict[str, str], needed: bool) -> Iterator[dict[str, Any]]:
-    """Yield version and problem of packages; needed ones are imported, to see that they work."""
+def _check_needed() -> Iterator[dict[str, Any]]:
+    """Yield version and problem of the packages that everything needs."""
     from importlib import import_module, metadata
 
-    for name, module in names.items():
+    for name, module in BASE.items():
         version = problem = None
         try:
             version = metadata.version(name)
-            if needed:
-                # A package may be there and not load, for want of a library of the system: only
-                # importing tells.
-                import_module(module)
+            # A package may be there and not load, for want of a library of the system: only
+            # importing tells.
+            import_module(module)
         except metadata.PackageNotFoundError:
-            problem = "not installed"
+            problem = ABSENT
         except Exception as error:  # a broken package fails in any way at all
+            if memory_limit.is_caused_by_shortage(error):
+                raise  # the package is whole
             problem = f"does not load: {error}".splitlines()[0]
-        yield {
-            "name": name,
-            "version": version,
-            "needed": needed,
-            "problem": problem,
-            "install": install(name) if problem else None,
-        }
+        yield _describe_package(name, version, problem, needed=True)
+
+
+def _list_optional(tools: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield the packages that extras bring and that are no tools of targets."""
+    from tcc.compiler.support import packages
+
+    for name in (name for names in EXTRAS.values() for name in names if name not in tools):
+        version = packages.version(name)
+        yield _describe_package(name, version, None if version else ABSENT, needed=False)
+
+
+def _describe_package(
+    name: str, version: str | None, problem: str | None, *, needed: bool
+) -> dict[str, Any]:
+    command = install(name) if problem else None
+    return {
+        "name": name, "version": version, "needed": needed, "problem": problem, "install": command
+    }  # fmt: skip
 
 
 def _tools() -> list[Tool]:

@@ -10,13 +10,38 @@ from tcc.compiler.cli.common_options import typed
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.run_splits import SIDES, sides
 from tcc.compiler.cli.weights_and_images import synthetic
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import OutputContract
     from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.driver.fitting import Criterion
     from tcc.compiler.driver.labelled_images import LabelledImages
+    from tcc.compiler.support.diagnostics import Diagnostic
     from tcc.compiler.train.split_file import RunSplit
+
+
+NO_CLASSES = frozenset({"E0714", "E0715", "E0716"})
+"""Errors that say that images have no class of the network, or that it has none."""
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What a bundle or spec is evaluated with."""
+
+    data: Path | None
+    weights: Path | None
+    seed: int | None
+    settings: Sequence[str] | None
+    strict: bool
+    fit: "Criterion | None"
+    carry: Path | None
+    split: str | None
+    side: str | None
+    saturation: bool
+    calibration: Path | None
+    trust: bool
+    bootstrap: int | None
 
 
 @dataclass(frozen=True)
@@ -62,9 +87,6 @@ def labelled(
     """
     from tcc.compiler.driver import labelled_images
 
-    if wish.fits and wish.side:
-        message = "values are fitted to `val` and judged by `test`"
-        raise fail("E0601", f"{message}, and by no other", typed(f"--side {wish.side}"))
     stages("data", 0, 1)
     judge, learn = _places(report, wish)
     found = [
@@ -73,6 +95,17 @@ def labelled(
         if path is not None
     ]
     return found[0], found[1] if learn else None
+
+
+def judging(report: Report, stages: Stages, wish: ImageWish) -> "tuple[DataSet, Path]":
+    """Return the images that judge, whatever their labels, and where they lie.
+
+    Raises:
+        UserError: As for `labelled`, but for labels.
+    """
+    stages("data", 0, 1)
+    judge, _ = _places(report, wish)
+    return _read(report, wish, wish.side or "test", judge), judge
 
 
 def _read(report: Report, wish: ImageWish, side: str, path: Path) -> "DataSet":
@@ -117,3 +150,16 @@ def _places(report: Report, wish: ImageWish) -> tuple[Path, Path | None]:
         raise fail("E1260", message, whole_file(str(where)), help="name the run with --split")
     report.note(f"judged by {where / side}")
     return where / side, None
+
+
+def refusal_of(error: UserError, request: EvaluationRequest) -> "Diagnostic":
+    """Return why nothing is known of the images' classes, where counting needs none of them.
+
+    Raises:
+        UserError: It is another error, or classes are needed.
+    """
+    refusal = error.diagnostics[0]
+    counts_suffice = request.saturation and not (request.fit or request.carry or request.bootstrap)
+    if not counts_suffice or refusal.code not in NO_CLASSES:
+        raise error
+    return refusal

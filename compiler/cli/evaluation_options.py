@@ -47,7 +47,8 @@ SensitivityOption = Annotated[
         min=0.0,
         max=1.0,
         show_default=False,
-        help="With --fit, the least sensitivity of thresholds; without it, Youden's J decides.",
+        help="With --fit, the least sensitivity of thresholds on the images fitted to, which is "
+        "checked on those that judge; without it, Youden's J decides.",
     ),
 ]
 Bootstrap = Annotated[
@@ -68,8 +69,8 @@ SaturationOption = Annotated[
     bool,
     typer.Option(
         "--saturation",
-        help="Count how often each layer's integers are the last of their levels, beside what "
-        "the calibration's images gave.",
+        help="Count each layer's saturated integers, and compare them with the calibration's "
+        "images; images need no labels.",
     ),
 ]
 IntegersOption = Annotated[

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tcc.compiler.reference.classification_metrics import ClassScores, Interval, Scores
     from tcc.compiler.reference.confidence_intervals import Bounds
     from tcc.compiler.reference.judged_classes import JudgedClasses
+    from tcc.compiler.support.diagnostics import Diagnostic
 
 TIES = "the largest output, of equal ones the first"
 
@@ -30,7 +31,8 @@ class EvaluationReport:
     """How a network did on labelled images; `about` says what ran, for the document.
 
     `stored` is the bundle that the operating point was just stored in; `saturation` how often
-    integers are the last of their levels, where that is asked for.
+    integers are saturated, where that is asked for. `warnings` say what of the
+    operating point does not hold on these images.
     """
 
     about: dict[str, Any]
@@ -38,6 +40,7 @@ class EvaluationReport:
     point: "OperatingPoint | None" = None
     stored: str | None = None
     saturation: "Saturation | None" = None
+    warnings: "tuple[Diagnostic, ...]" = ()
 
     @property
     def name(self) -> str:
@@ -93,18 +96,23 @@ def document(
     """
     scores, given = found.scores, found.found.given
     ends = {"saturation": saturation.document(found.saturation)} if found.saturation else {}
-    return ends | {
-        **found.about,
-        "data": {"path": str(given.path), "digest": given.data.digest, "images": scores.images},
-        "output": given.output.name,
-        "ties": TIES,
-        "operating_point": _point(found),
-        "accuracy": scores.accuracy,
-        "correct": scores.correct,
-        "interval": asdict(within) if within else None,
-        "log_loss": found.log_loss,
-        **figures(found.judged, averages),
-    }
+    warnings = [warning.as_json() for warning in found.warnings]
+    return (
+        ends
+        | ({"warnings": warnings} if found.point else {})
+        | {
+            **found.about,
+            "data": {"path": str(given.path), "digest": given.data.digest, "images": scores.images},
+            "output": given.output.name,
+            "ties": TIES,
+            "operating_point": _point(found),
+            "accuracy": scores.accuracy,
+            "correct": scores.correct,
+            "interval": asdict(within) if within else None,
+            "log_loss": found.log_loss,
+            **figures(found.judged, averages),
+        }
+    )
 
 
 def figures(found: "JudgedClasses", averages: "dict[str, Bounds | None]") -> dict[str, Any]:
@@ -149,7 +157,19 @@ def bounds(found: "Bounds | None") -> dict[str, float] | None:
 
 
 def _point(found: EvaluationReport) -> dict[str, Any] | None:
+    from tcc.compiler.reference import sensitivity_bound
+
     point = found.point
     if point is None:
         return None
-    return {**asdict(point), "probabilities": point.probabilities, "stored": found.stored}
+    needed = [
+        sensitivity_bound.images_needed(check.target, check.positives - check.detected)
+        for check in (point.judged.thresholds if point.judged else ())
+        if check.target is not None
+    ]
+    return {
+        **asdict(point),
+        "probabilities": point.probabilities,
+        "positives_needed": needed,
+        "stored": found.stored,
+    }

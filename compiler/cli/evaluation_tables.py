@@ -7,6 +7,7 @@ from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling, doc
 from tcc.compiler.cli.report import Report, TableCell
 
 if TYPE_CHECKING:
+    from tcc.compiler.ir.operating_point import OperatingPoint
     from tcc.compiler.reference.classification_metrics import Interval, Rates
     from tcc.compiler.reference.confidence_intervals import Bounds
     from tcc.compiler.reference.judged_classes import JudgedClasses
@@ -39,7 +40,7 @@ def print_one(report: Report, found: EvaluationReport, drawn: Resampling) -> dic
         _print_point(report, found)
         print_classes(report, found.judged, averages)
     if found.saturation:
-        saturation.tell(report, found.saturation)
+        saturation.print_counts(report, found.saturation)
     return document(found, within, averages)
 
 
@@ -93,8 +94,18 @@ def _print_point(report: Report, found: EvaluationReport) -> None:
         listed = zip(names, point.probabilities, strict=True)
         text = ", ".join(f"`{name}` from {p:.6g} on" for name, p in listed)
         report.text(f"taken for {text}; chosen for {point.criterion}")
+    _print_checks(report, point)
     if found.stored:
         report.text(f"stored in {found.stored}")
+
+
+def _print_checks(report: Report, point: "OperatingPoint") -> None:
+    """Print what each threshold gives on the images that judge, and what none gives."""
+    from tcc.compiler.driver import target_check
+
+    if point.judged:
+        for line in target_check.describe(point.judged.thresholds):
+            report.text(line)
 
 
 def print_classes(

@@ -10,21 +10,19 @@ import typer
 
 from tcc.compiler.bundle.agreement import Disagreement, Mislabelled
 from tcc.compiler.cli import report as reports
-from tcc.compiler.reference.accuracy_floor import BelowFloor
+from tcc.compiler.reference.accuracy_floor import BelowFloor, TooFewImages
+from tcc.compiler.support import diagnostic_groups, memory_limit
 from tcc.compiler.support.atomic_files import MachineError, explain
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, UserError
 from tcc.compiler.support.external_tools import MissingTool
 
-NO_MEMORY = (
-    "there is not enough memory for this: free some, or let this process have more (`ulimit -v`)"
-)
 OURS, INPUT, TOOL, BELOW, INTERRUPTED = 1, 2, 3, 4, 130
 
 
 class Rejected(UserError):  # noqa: N818 - what it is, not what it does
     """The input is wrong, and this much was found out about it all the same.
 
-    `ours` says that some of what is wrong is the machine's fault, or our own.
+    `code` is the exit code: another than `INPUT` where something worse was found too.
     """
 
     def __init__(
@@ -32,11 +30,11 @@ class Rejected(UserError):  # noqa: N818 - what it is, not what it does
         diagnostics: tuple[Diagnostic, ...],
         document: Mapping[str, Any],
         *,
-        ours: bool = False,
+        code: int = INPUT,
     ) -> None:
         super().__init__(diagnostics)
         self.document = document
-        self.ours = ours
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,9 @@ def report(error: Exception, words: Sequence[str]) -> int:
 
     `words` are the command line's: they ask for JSON, or for the traceback of our own failures.
     """
-    failure = _failure(error, "--verbose" in words or "-v" in words or _debugging())
+    failure = _failure(
+        _explain_shortage(error), "--verbose" in words or "-v" in words or _debugging()
+    )
     reports.complain(failure.text)
     # By the words themselves: the command line may be what is wrong, so that nothing has read it.
     if "--json" in words:
@@ -68,15 +68,25 @@ def report(error: Exception, words: Sequence[str]) -> int:
     return failure.code
 
 
+def _explain_shortage(error: Exception) -> Exception:
+    """Return what to tell of an error: that memory is short, where that is what it comes of."""
+    explained = isinstance(error, UserError | MissingTool | Disagreement | BelowFloor)
+    # Without a limit, what is explained is believed: a file may ask for more than there is.
+    believed = explained and memory_limit.read_limit() is None
+    short = not believed and memory_limit.is_caused_by_shortage(error)
+    return memory_limit.make_shortage_error(error) if short else error
+
+
 def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 - one a kind
     match error:
         case UserError():
             told = _told(error)
+            text = _grouped(error)
             found = error if isinstance(error, Rejected) else None
             more = {**(found.document if found else {}), "more": told.more}
-            code = BELOW if isinstance(error, Mislabelled) else INPUT
-            code = OURS if found and found.ours else code
-            return Failure(code, _numbered(told), _summary(told), told.diagnostics, more)
+            below = BELOW if isinstance(error, Mislabelled | TooFewImages) else INPUT
+            code = found.code if found else below
+            return Failure(code, text, _summary(told), told.diagnostics, more)
         case MissingTool(tool=tool, why=why):
             text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
             text += f"\n   = note: {why}" if why else ""
@@ -92,8 +102,6 @@ def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 -
             return Failure(error.exit_code, _usage(error), error.format_message())
         case typer.Abort():
             return Failure(INTERRUPTED, "interrupted", "interrupted")
-        case MemoryError():
-            return Failure(OURS, f"error: {NO_MEMORY}", NO_MEMORY)
         case OSError():
             return _system(error, debug)
         case _:
@@ -117,12 +125,15 @@ def _below(error: BelowFloor) -> Failure:
     """Return what to say of integers that lose too much: the bounds, the layers, what helps."""
     summary = f"with integers, {error}; nothing is written"
     layers = [f"   = {c.name}, {c.at}: {c.loss}" for c in error.culprits]
+    mixed = "" if error.mixed else "`--mixed` keeps the layers that need it in float; "
     help = (
-        "   = help: `--mixed` keeps the layers that need it in float; more or other images for the"
-        " calibration, or --min-cosine, --max-drop, --min-correlation and --max-error, are the"
-        " other ways"
+        f"   = help: {mixed}calibrate with more images, by which the bounds for unseen ones are"
+        " narrower, or with other ones; or lower the floor with --min-cosine, --max-drop,"
+        " --min-correlation and --max-error"
     )
-    text = "\n".join([f"error: {summary}", "   = the layers that lose the most:", *layers, help])
+    # Without images nothing is known of layers.
+    heading = ["   = the layers that lose the most:"] if layers else []
+    text = "\n".join([f"error: {summary}", *heading, *layers, help])
     culprits = [{"layer": c.name, "at": str(c.at), "loss": c.loss} for c in error.culprits]
     found = {name: _numbers(asdict(one)) for name, one in error.found.items()}
     more = {"quality": found, "culprits": culprits}
@@ -135,8 +146,13 @@ def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {key: None if key in odd else one for key, one in plain.items()}
 
 
-def _numbered(error: UserError) -> str:
-    return f"{error}\n\n{error.counted}" if error.count > 1 else str(error)
+def _grouped(error: UserError) -> str:
+    """Return the text of an error: as many causes as are told, and how many mistakes there are."""
+    groups = diagnostic_groups.group(error.diagnostics)
+    hidden = sum(len(group.members) for group in groups[MAX_TOLD:]) + error.more
+    tail = [f"and {'at least ' if error.cut else ''}{hidden:,} more"] if hidden else []
+    total = [error.counted] if error.count > 1 else []
+    return "\n\n".join([*map(str, groups[:MAX_TOLD]), *tail, *total])
 
 
 def _told(error: UserError) -> UserError:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tcc.compiler.cli import failures
+from tcc.compiler.cli import failures, option_needs
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.option_facts import FORMATTED_FILES
 from tcc.compiler.cli.report import Report, echo
 from tcc.compiler.support.atomic_files import explain, write_file
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
@@ -39,6 +40,7 @@ def fmt(
     What they mean stays, and so do their comments. With --check, exits with 1 if any would change.
     """
     report = Report(json, quiet, verbose)
+    option_needs.require({FORMATTED_FILES: Path(STDIN) not in files})
     if Path(STDIN) in files:
         _filter(check, alone=len(files) == 1)
         return

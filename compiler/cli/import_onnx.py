@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from enum import StrEnum
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ import typer
 
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed, words
 from tcc.compiler.cli.report import Report, doubt
+from tcc.compiler.support.decimal_numbers import parse_float, parse_int
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
@@ -193,7 +193,9 @@ def _import(
     atomic_files.write_file(spec, found.text.encode(), atomic_files.nothing)
     notes = (*found.notes, *_cautions(found.spec.graph, wanted.preprocess))
     _print(report, found, (spec, values))
-    doubt(tuple(replace(w, at=whole_file(str(spec))) for w in found.spec.warnings))
+    # That nothing makes an input of an image is among the notes, with what only the user can know.
+    doubts = (w for w in found.spec.warnings if w.kind != "no-preprocess")
+    doubt(tuple(replace(w, at=whole_file(str(spec))) for w in doubts))
     for note in notes:
         report.notice(note)
     report.document(_document(found, notes, spec, values))
@@ -258,10 +260,10 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...]:
         return ()
     at = typed(f"{option} {text}")
     try:
-        found = tuple(float(word) for word in text.split(","))
+        found = tuple(parse_float(word.strip()) for word in text.split(","))
     except ValueError:
         found = ()
-    if not found or not all(map(isfinite, found)) or (option == "--std" and min(found) <= 0):
+    if not found or (option == "--std" and min(found) <= 0):
         above = " above 0" if option == "--std" else ""
         help = f"such as {option} 0.485,0.456,0.406"
         raise fail("E0601", f"`{option}` takes numbers{above}", at, help=help)
@@ -271,11 +273,11 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...]:
 def _size(text: str | None) -> tuple[int, int, int] | None:
     if text is None:
         return None
-    parts = text.replace("x", ",").split(",")
-    # Python makes no number of thousands of digits.
-    plain = len(parts) == 3 and all(p.strip().isdecimal() and len(p) < 10 for p in parts)
-    if plain and all(0 < int(p) < 1 << 20 for p in parts):
-        channels, height, width = map(int, parts)
+    try:
+        channels, height, width = (parse_int(p.strip()) for p in text.replace("x", ",").split(","))
+    except ValueError:
+        channels = height = width = 0
+    if min(channels, height, width) > 0 and max(channels, height, width) < 1 << 20:
         return channels, height, width
     help = "such as --shape 3,224,224"
     raise fail("E0601", "a shape is three numbers", typed(f"--shape {text}"), help=help)

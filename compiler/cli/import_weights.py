@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,25 @@ if TYPE_CHECKING:
     from tcc.compiler.foreign.checkpoint import ImportedWeights
     from tcc.compiler.foreign.checkpoint.naming_schemes import PixelScaling
     from tcc.compiler.frontend.spec import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSource:
+    """The file that was read: its name, its SHA-256, and whether it has checksums of its own."""
+
+    file: str
+    sha256: str
+    checksums: bool
+
+    def __str__(self) -> str:
+        """What `sha256sum` says of it too, and how to know that the file is whole."""
+        integrity = (
+            "the checksums of what was read hold"
+            if self.checksums
+            else ("the format has no checksums: compare this with what its source states")
+        )
+        return f"checkpoint: {self.file}, SHA-256 {self.sha256}; {integrity}"
+
 
 SpecName = Annotated[
     str, typer.Argument(metavar="SPEC", help="A spec file or the name of a known spec.")
@@ -71,6 +90,7 @@ def import_weights(
     tell_project(report, choice)
     chosen = choice.spec
 
+    from tcc.compiler.bundle import bundle_files
     from tcc.compiler.data import weights
     from tcc.compiler.foreign.checkpoint import import_checkpoint
     from tcc.compiler.support import atomic_files, file_kinds
@@ -82,6 +102,9 @@ def import_weights(
     others = (k for k in file_kinds.KINDS if k not in (file_kinds.PYTORCH, file_kinds.SAFETENSORS))
     file_kinds.refuse(checkpoint, "E0510", "a checkpoint", *others)
     found = import_checkpoint(checkpoint, chosen.graph, rules, entry)
+    source = CheckpointSource(
+        checkpoint.name, bundle_files.sha256(checkpoint), file_kinds.has_checksums(checkpoint)
+    )
     origin = {
         weights.SPEC_KEY: chosen.name,
         # What the names are of, and where the numbers came from: a manifest repeats it.
@@ -91,9 +114,10 @@ def import_weights(
     weights.write(output, found.weights, origin)
     doubts = [_pixels(chosen, settings or (), found.pixels)] if found.pixels else []
     _print(report, found, output)
+    report.note(str(source))
     for doubt in doubts:
         report.notice(doubt)
-    report.document(_document(found, output, doubts))
+    report.document(_document(found, output, doubts) | {"checkpoint": asdict(source)})
 
 
 def _print(report: Report, found: "ImportedWeights", output: Path) -> None:

@@ -81,12 +81,23 @@ def _network(name: str | None) -> str:
     """
     # The path's last part, whether it is written with `..`, a slash at its end, or not at all.
     last = os.path.basename(os.path.abspath(name or ""))
+    if name is not None and (stem := _stem_of_spec(last)):
+        message = "`tcc init` makes a folder, and this is the name of a spec"
+        folder = os.path.join(os.path.dirname(name), stem)
+        help = f"`tcc init {folder}` makes {os.path.join(folder, last)}"
+        raise fail("E0601", message, typed(f"init {name}"), help=help)
     if _NAME.fullmatch(last):
         return last
     if name is None:  # a folder may be called anything
         return "net"
     help = "use letters, digits, `_`, `.` and `-`, a letter first"
     raise fail("E0601", "this is no name of a network", typed(f"init {name}"), help=help)
+
+
+def _stem_of_spec(name: str) -> str:
+    """Return a name without the ending of a spec; nothing where it has none."""
+    stem, end = os.path.splitext(name)
+    return stem if end.lower() in (".yaml", ".yml", ".json") else ""
 
 
 def _write(files: Mapping[Path, bytes]) -> None:

@@ -1,6 +1,5 @@
 """What `tcc build` is asked of integers, and what it works with."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcc.compiler.cli import run_splits
-from tcc.compiler.cli.common_options import ChosenSpec, typed
+from tcc.compiler.cli.common_options import ChosenSpec
 from tcc.compiler.cli.passes import PassOptions
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.weights_and_images import take_images
-from tcc.compiler.ir.precision import Precision
-from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
@@ -73,11 +70,17 @@ MaxError = Annotated[
 Mixed = Annotated[
     bool, typer.Option("--mixed", help="Keep layers in float where the floor needs it.")
 ]
+AllowFew = Annotated[
+    bool,
+    typer.Option(
+        "--allow-few",
+        help="Judge the accuracy floor by fewer than 16 different images; the manifest warns.",
+    ),
+]
 
 
-BOUNDS = ("--min-cosine", "--max-drop", "--min-correlation", "--max-error")
 Bounds = tuple[float | None, float | None, float | None, float | None]
-"""What is asked for by each of these."""
+"""The values of `--min-cosine`, `--max-drop`, `--min-correlation` and `--max-error`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +98,7 @@ class Int8Options:
     agree: int = 0
     probes: bool = False
     images: bool = False
-
-    def check(self, precisions: Iterable[Precision]) -> None:
-        """Refuse options that only integers understand where nothing has them (E0601)."""
-        given = {
-            "--calibration": self.calibration,
-            "--data": None if self.agree else self.data,
-            "--split": self.split,
-            "--method": self.method,
-            "--no-guard": None if self.guard else True,
-            **dict(zip(BOUNDS, self.bounds, strict=True)),
-            "--mixed": self.mixed or None,
-            "--min-images": self.min_images if self.min_images > 1 else None,
-            "--probes": self.probes or None,
-            "--include-images": self.images or None,
-        }
-        idle = [name for name, value in given.items() if value is not None]
-        if idle and not any(each.calibrated for each in precisions):
-            levels = ", ".join(dict.fromkeys(each.name for each in precisions))
-            message = f"{idle[0]} is for integers, and this builds {levels}"
-            raise fail("E0601", message, typed(idle[0]), help="say `--precision int8`")
+    allow_few: bool = False
 
 
 @dataclass(frozen=True)

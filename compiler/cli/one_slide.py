@@ -129,9 +129,10 @@ def _made(report: Report, stages: Stages, work: _Work, slide: "Slide") -> dict[s
     before = slide_workers.classify(job, slide, folder, cut, work.workers, progress)
     if before:
         report.note(f"{slide.path.name}: {before:,} patches were finished before")
+    tissue_rule = request.patches.mask.origin
     raw = slide_job.collected(job, folder, cut)
     progress("files", 0, 1)
-    files = slide_results.files(SlideResult(job, request.rule, mask, picture, raw))
+    files = slide_results.files(SlideResult(job, request.rule, mask, picture, tissue_rule, raw))
     atomic_files.write_tree(place, files, frozenset(), slide_results.ours)
     return slide_results.read_summary(files)
 

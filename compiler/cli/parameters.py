@@ -13,6 +13,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from tcc.compiler.cli import option_needs, option_table
+from tcc.compiler.cli.common_options import typed
+from tcc.compiler.cli.option_needs import GivenOptions
 from tcc.compiler.cli.report import echo
 
 
@@ -50,6 +53,11 @@ class Command(TyperCommand):
         """Return the parameters, `--help` included."""
         return left_as_text(super().get_params(ctx))
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, unless one of its options has no effect."""
+        with option_needs.checked(collect_options(ctx)):
+            return super().invoke(ctx)
+
 
 class CommandGroup(TyperGroup):
     """A group of sub-commands that loads no pydantic for its own options."""
@@ -64,6 +72,45 @@ class CommandGroup(TyperGroup):
             echo(ctx.get_help())
             raise typer.Exit
         return super().parse_args(ctx, args)
+
+
+def collect_options(context: typer.Context) -> GivenOptions:
+    """Return the options of a command line, and which of them were typed."""
+    options = {find_long_name(p): p for p in context.command.params if _is_option(p)}
+    values = {name: context.params.get(option.name or "") for name, option in options.items()}
+    typed_values = {
+        name: values[name]
+        for name, option in options.items()
+        if getattr(context.get_parameter_source(option.name or ""), "name", "") == "COMMANDLINE"
+    }
+    negated = {name: option.secondary_opts for name, option in options.items()}
+
+    def spell(name: str, value: object) -> str:
+        if isinstance(value, bool):
+            return name if value else negated[name][0]
+        text = value[0] if isinstance(value, list | tuple) and value else value
+        return f"{name} {text}"
+
+    needs = option_table.find_needs(find_command_name(context))
+    return GivenOptions(values, typed_values, needs, spell, typed)
+
+
+def find_command_name(context: Any) -> str:
+    """Return the words that name a command, without `tcc`."""
+    names: list[str] = []
+    while context.parent is not None:
+        names.insert(0, context.command.name or "")
+        context = context.parent
+    return " ".join(names)
+
+
+def find_long_name(option: Any) -> str:
+    """Return the first name of an option that begins with two dashes."""
+    return next(str(name) for name in option.opts if name.startswith("--"))
+
+
+def _is_option(param: Any) -> bool:
+    return bool(param.param_type_name == "option")
 
 
 def left_as_text(params: list[Any]) -> list[Any]:

@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import evaluation_images, run_splits, trusted_bundle
+from tcc.compiler.cli import evaluation_images, option_needs, run_splits, trusted_bundle
 from tcc.compiler.cli.common_options import ChosenSpec, choose, typed
 from tcc.compiler.cli.evaluation_images import ImageWish
+from tcc.compiler.cli.option_facts import SOME_BUNDLE, SPECS
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.show_bundle import bundle_folder
 from tcc.compiler.cli.weights_and_images import take, weights_file
@@ -91,6 +92,7 @@ def network(request: PlotRequest, what: str) -> "PlottedNetwork":
         message = f"{what} looks into the layers of a spec, and this is a bundle"
         help = "name the spec that it was built from, with the same --weights"
         raise fail("E1285", message, whole_file(str(folder)), help=help)
+    option_needs.require({SOME_BUNDLE: False})
     chosen = request.chosen
     return PlottedNetwork(chosen.spec, take(request.report, chosen, request.weights, request.seed))
 
@@ -169,6 +171,7 @@ def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
     from tcc.compiler.driver import evaluation
 
     folder = bundle_folder(request.spec)
+    option_needs.require({SPECS: folder is None, SOME_BUNDLE: folder is not None})
     report = request.report
     with report.stages() as stages:
         if folder is None:
@@ -178,10 +181,6 @@ def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
             return JudgedNetwork(found, net.spec.name, net.notice)
         from tcc.compiler.support import project_file
 
-        # A bundle has its weights; an option that changed nothing would be believed to.
-        for option, value in (("--weights", request.weights), ("--seed", request.seed)):
-            if value is not None:
-                raise fail("E0601", f"{option} is for specs, and this is a bundle", typed(option))
         bundle, device = trusted_bundle.load(folder, trust=request.trust)
         about = bundle.manifest
         if about.weights.notice:
@@ -232,7 +231,7 @@ def pictures_of(paths: Sequence[Path]) -> "DataSet":
     """
     import hashlib
 
-    from tcc.compiler.data import images
+    from tcc.compiler.data import image_files
     from tcc.compiler.data.dataset import DataSet, Item
     from tcc.compiler.support.image_folders import listing
 
@@ -245,5 +244,7 @@ def pictures_of(paths: Sequence[Path]) -> "DataSet":
         if not found.images:
             raise UserError((found.nothing("E0701", path),))
         files += found.images
-    items = tuple(Item(hashlib.sha256(images.contents(file)).hexdigest(), file) for file in files)
+    items = tuple(
+        Item(hashlib.sha256(image_files.contents(file)).hexdigest(), file) for file in files
+    )
     return DataSet(items)

@@ -1,5 +1,6 @@
 """The kinds of `tcc plot` that show training, and what networks tell apart and look at."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +50,7 @@ def curves(
         raise fail("E0601", message, typed("plot curves"))
     found = [training_curves.read(path) for path in runs]
     said = {"runs": [{"name": run.name, "epochs": len(run.epochs)} for run in found]}
-    finish(report, lambda: training_curves.draw(found), out, said)
+    finish(report, lambda: partial(training_curves.draw, found), out, said)
 
 
 def confusion(
@@ -72,9 +73,9 @@ def confusion(
 
     drawing.check(out)
     found = plot_inputs.judged(request, None)
-    make = pictures.confusion(found.evaluated, found.name, found.notice)
     said = {"network": found.name, "images": found.evaluated.scores.images}
-    finish(report, make, out, said)
+    prepare = partial(pictures.confusion, found.evaluated, found.name, found.notice)
+    finish(report, prepare, out, said)
 
 
 def tsne(
@@ -104,12 +105,13 @@ def tsne(
     drawing.check(out)
     if layer is None:
         found = plot_inputs.judged(request, images)
-        make = pictures.tsne_of_outputs(found.evaluated, found.name, tsne_seed, found.notice)
+        arguments = (found.evaluated, found.name, tsne_seed, found.notice)
+        prepare = partial(pictures.tsne_of_outputs, *arguments)
     else:
         net = plot_inputs.network(request, "--layer")
         given = plot_inputs.labelled(request, net, images)
-        make = pictures.tsne_of_layer(net, given, layer, tsne_seed)
-    finish(report, make, out, {"layer": layer, "seed": tsne_seed})
+        prepare = partial(pictures.tsne_of_layer, net, given, layer, tsne_seed)
+    finish(report, prepare, out, {"layer": layer, "seed": tsne_seed})
 
 
 def gradcam(
@@ -136,7 +138,8 @@ def gradcam(
     drawing.check(out)
     net = plot_inputs.network(request, "gradcam")
     given = plot_inputs.pictures_of(images)
-    finish(report, pictures.gradcam(net, given, layer, shown), out, {"images": len(given)})
+    prepare = partial(pictures.gradcam, net, given, layer, shown)
+    finish(report, prepare, out, {"images": len(given)})
 
 
 def cam(
@@ -159,4 +162,5 @@ def cam(
     drawing.check(out)
     net = plot_inputs.network(request, "cam")
     given = plot_inputs.pictures_of(images)
-    finish(report, pictures.class_activation(net, given, shown), out, {"images": len(given)})
+    prepare = partial(pictures.class_activation, net, given, shown)
+    finish(report, prepare, out, {"images": len(given)})

@@ -1,5 +1,6 @@
 """The options that kinds of `tcc plot` share, and how each ends."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,17 +56,20 @@ Pictures = Annotated[
 ]
 
 
-def finish(report: Report, make: "Make", out: Path, said: dict[str, Any]) -> None:
+def finish(report: Report, prepare: Callable[[], "Make"], out: Path, said: dict[str, Any]) -> None:
     """Write a picture, and say where it is.
 
     Args:
         report: Where results and warnings are told.
-        make: Draws it.
+        prepare: Computes what is shown, which may take long, and returns what draws it.
         out: The file, whose suffix says which kind it is.
         said: What the JSON document says beside the file's name.
     """
     from tcc.compiler.plots import drawing
 
-    drawing.write(make, out)
+    with report.stages() as stages:
+        stages("picture", 0, 1)
+        drawing.write(prepare(), out)
+        stages.end()
     report.text(str(out))
     report.document({**said, "output": str(out)})

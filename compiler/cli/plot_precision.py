@@ -1,5 +1,6 @@
 """The kinds of `tcc plot` that show floats beside integers, as the quantisation study does."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.plots.layers import Quantised
-    from tcc.compiler.plots.pictures import PlottedNetwork
+    from tcc.compiler.plots.pictures import Make, PlottedNetwork
 
 Forms = Annotated[
     list[Path],
@@ -84,7 +85,8 @@ def features(
     net, made, _, read = _quantised(request, calibration, out, pictured=image is None)
     given = plot_inputs.pictures_of([image]) if image else read
     assert given is not None
-    finish(report, integer_pictures.features(net, made, given, layer), out, {"layer": layer})
+    prepare = partial(integer_pictures.features, net, made, given, layer)
+    finish(report, prepare, out, {"layer": layer})
 
 
 def filters(
@@ -106,7 +108,7 @@ def filters(
     from tcc.compiler.plots import integer_pictures
 
     net, made, *_ = _quantised(request, calibration, out)
-    finish(report, integer_pictures.filters(net, made), out, {})
+    finish(report, partial(integer_pictures.filters, net, made), out, {})
 
 
 def weight_histograms(
@@ -128,7 +130,7 @@ def weight_histograms(
     from tcc.compiler.plots import integer_pictures
 
     net, made, *_ = _quantised(request, calibration, out)
-    finish(report, integer_pictures.weights(net, made), out, {})
+    finish(report, partial(integer_pictures.weights, net, made), out, {})
 
 
 def errors(
@@ -154,7 +156,7 @@ def errors(
     net, _, source, _ = _quantised(request, calibration, out, pictured=True)
     found = integer_pictures.losses(net, source)
     said = {"layers": [asdict(each) for each in found]}
-    finish(report, integer_pictures.errors(net, found), out, said)
+    finish(report, partial(integer_pictures.errors, net, found), out, said)
 
 
 def scatter(
@@ -184,5 +186,8 @@ def scatter(
     net = plot_inputs.network(request, "scatter")
     given = plot_inputs.labelled(request, net, images)
     forms = {str(path): plot_inputs.of_form(request, net, path, given) for path in bundles}
-    floats = pictures.evaluated(net, given)
-    finish(report, integer_pictures.scatter(net, floats, forms), out, {"images": len(given.data)})
+
+    def prepare() -> "Make":
+        return integer_pictures.scatter(net, pictures.evaluated(net, given), forms)
+
+    finish(report, prepare, out, {"images": len(given.data)})

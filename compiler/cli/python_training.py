@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class PythonReport(Report):
     """Says by Python's warnings what a command says on standard error."""
 
-    def notice(self, text: str) -> None:
+    def notice(self, text: str, code: str = "") -> None:
         """Warn."""
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(f"{code}: {text}" if code else text, stacklevel=2)
 
     def warn(self, diagnostic: Diagnostic) -> None:
         """Warn."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tcc.compiler.reference.accuracy_floor import Qualities, Quality
+    from tcc.compiler.reference.accuracy_floor import FloorBounds, Qualities, Quality
     from tcc.compiler.reference.expected_loss import ExpectedLoss
 
 COLUMNS = ("mean cosine", "least", "correlation", "error", "same", "probabilities off by")
@@ -33,7 +33,7 @@ def lines(found: "Qualities") -> Iterator[str]:
 
 
 def expected(found: "Mapping[str, ExpectedLoss]") -> Iterator[str]:
-    """Yield a line an output: what is lost on unseen images, and on the worst hundredth of them.
+    """Yield a line an output: what unseen images lose, and what at most one in a hundred exceeds.
 
     The correlation says what a small loss does not: whether the images are told apart.
     """
@@ -42,10 +42,25 @@ def expected(found: "Mapping[str, ExpectedLoss]") -> Iterator[str]:
         told = one.quality.correlation if one.quality else None
         more = "" if told is None else f"; correlation with the floats {told:.4f}"
         yield (
-            f"expected of {name} on unseen images, by {one.images} that had not been learnt from:"
+            f"expected of {name} on unseen images of the calibration's kind, by {one.images} held"
+            " out from it:"
             f" {what} {one.loss:.1e} ({one.low:.1e} to {one.high:.1e} at 95 %), above"
-            f" {one.worst:.1e} for the worst hundredth{more}"
+            f" {one.worst:.1e} for at most one in a hundred, at 95 % as well{more}"
         )
+
+
+def format_bounds(bounds: "FloorBounds") -> Iterator[str]:
+    """Yield a line an output: what unseen images keep, which its floor is judged by."""
+    for name, bound in bounds.items():
+        parts = (
+            ("mean cosine at least", _said(bound.cosine, ".6f")),
+            ("correlation at least", _said(bound.correlation, ".4f")),
+            ("error at most", _said(bound.error, ".3g")),
+        )
+        text = ", ".join(f"{label} {figure}" for label, figure in parts if figure != "-")
+        if text:
+            kind = f"on unseen images of the calibration's kind, at 95 % by {bound.images}"
+            yield f"{name} {kind}: {text}"
 
 
 def over(found: "Qualities", where: str) -> str:

@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
+from tcc.compiler.cli.progress_lines import ProgressLines
+from tcc.compiler.support import diagnostic_groups
 from tcc.compiler.support.diagnostics import Diagnostic
 
 if TYPE_CHECKING:
@@ -60,14 +62,18 @@ class Report:
         if not self.json:
             echo("\n".join(lines))
 
-    def notice(self, text: str) -> None:
+    def notice(self, text: str, code: str = "") -> None:
         """Say on standard error what must not be missed, even if quiet."""
-        self._once(f"warning: {text}", complain)
+        self._once(f"warning{f'[{code}]' if code else ''}: {text}", complain)
 
     def warn(self, diagnostic: Diagnostic) -> None:
         """Say on standard error what is worth knowing but no error."""
         if not self.quiet:
             self._once(str(diagnostic), complain)
+
+    def insist(self, diagnostic: Diagnostic) -> None:
+        """Say on standard error a warning that must not be missed, even if quiet."""
+        self._once(str(diagnostic), complain)
 
     def _once(self, text: str, say: Callable[[str], None]) -> None:
         if text not in self._said:
@@ -75,9 +81,10 @@ class Report:
             say(text)
 
     def warnings(self, found: Iterable[Diagnostic]) -> None:
-        """Say each warning."""
-        for diagnostic in found:
-            self.warn(diagnostic)
+        """Say warnings, those of one cause as one."""
+        for each in diagnostic_groups.group(found):
+            if not self.quiet:
+                self._once(str(each), complain)
 
     def note(self, text: str) -> None:
         """Say on standard error what goes on, unless quiet."""
@@ -108,9 +115,17 @@ class Report:
 
     @contextmanager
     def stages(self) -> Iterator["Stages"]:
-        """Measure the stages of long work, and show them while a terminal looks on."""
-        if self.quiet or not sys.stderr or not sys.stderr.isatty():
+        """Measure the stages of long work; show them on a terminal, or now and then in a log."""
+        if self.quiet or not sys.stderr:
             yield Stages()
+            return
+        if not sys.stderr.isatty():
+            lines = ProgressLines(partial(echo, err=True))
+            lines.start()
+            try:
+                yield Stages(lines=lines)
+            finally:
+                lines.stop()
             return
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -126,13 +141,21 @@ class Stages:
     """The stages of long work by name: seconds each took, in order of their beginning."""
 
     bars: "Progress | None" = None
+    lines: ProgressLines | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _since: float = field(default_factory=time.perf_counter)
     _stage: str = ""
     _task: "TaskID | None" = None
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody sees how far a stage is."""
+        return self.bars is not None or self.lines is not None
+
     def __call__(self, what: str, done: int, total: int) -> None:
         """Hear that `done` of `total` parts of a stage are finished."""
+        if self.lines:
+            self.lines.update(what, done, total)
         if what != self._stage:
             self.end()
             self._stage = what
@@ -143,8 +166,15 @@ class Stages:
 
     def say(self, text: str) -> None:
         """Show something else in the place of the stage's name while it runs."""
+        if self.lines:
+            self.lines.add_detail(text)
         if self.bars and self._task is not None:
             self.bars.update(self._task, description=text)
+
+    def spoke(self) -> None:
+        """Hear that a line about the work was printed, so that the next one can wait."""
+        if self.lines:
+            self.lines.hear()
 
     def end(self) -> None:
         """End the stage that runs."""

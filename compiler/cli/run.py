@@ -55,13 +55,17 @@ def run(
     """
     report = Report(json, quiet, verbose)
 
+    from tcc.compiler.data.image_decoders import DECODERS
+
+    DECODERS.start()  # while the bundle and its runtime are loaded
+
     from tcc.compiler.bundle import artifact_runs
 
     found, device = trusted_bundle.load(bundle, trust=trust, isa=isa)
     artifact_runs.check_images(found)
     about = found.manifest
-    if about.weights.notice:
-        report.notice(about.weights.notice)
+    for notice in about.notices:
+        report.notice(notice)
     paths = _expanded(report, images)
     listed = []
     with report.stages() as stages:
@@ -137,14 +141,14 @@ def _read(report: Report, source: "Input", path: Path, others: Sequence[Path]) -
 
 
 def _taken(report: Report, source: "Input", path: Path) -> "np.ndarray":
-    from tcc.compiler.data import images
+    from tcc.compiler.data import confined_images, image_files
     from tcc.compiler.data.dataset import fitting
     from tcc.compiler.support.image_folders import remarks
 
     # Read once: a pipe or a file that grows would be another one the second time.
-    data = images.contents(path)
-    pixels = fitting(images.decode(data, str(path)), source, str(path))
-    report.warnings(remarks([(str(path), images.remarks(data))]))
+    data = image_files.contents(path)
+    pixels = fitting(confined_images.decode(data, str(path)), source, str(path))
+    report.warnings(remarks([(str(path), confined_images.collect_remarks(data))]))
     return pixels
 
 

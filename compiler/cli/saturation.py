@@ -1,8 +1,7 @@
-"""`tcc eval --saturation`: how often the values of an integer program are the last of their levels.
+"""`tcc eval --saturation`: how many values of an int8 model saturate, from a bundle or a spec."""
 
-What leads there from a bundle or a spec, and the table.
-"""
-
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +13,10 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.driver.saturation import LayerSaturation, Saturation
+    from tcc.compiler.support.diagnostics import Diagnostic
 
 LISTED = 20
 """Layers that the table lists."""
-
-
-def check_options(networks: int, saturation: bool, calibration: Path | None) -> None:
-    """Refuse options that do not go together.
-
-    Args:
-        networks: How many are evaluated.
-        saturation: Whether levels at their end are counted.
-        calibration: The integers of a spec, if they are named.
-
-    Raises:
-        UserError: They do not (E0601).
-    """
-    if calibration and not saturation:
-        raise fail("E0601", "--calibration goes with --saturation", typed("--calibration"))
-    if saturation and networks > 1:
-        message = "--saturation is for one network, and these are several"
-        raise fail("E0601", message, typed("--saturation"))
 
 
 def of_spec(
@@ -74,54 +56,116 @@ def of_spec(
     return saturation.of_program(program, document, data, stages)
 
 
-def tell(report: Report, found: "Saturation") -> None:
-    """Print the layers that saturate the most, and say whether that is usual."""
+def print_counts(report: Report, counts: "Saturation") -> None:
+    """Print the layers with the most saturated values, and which clip more than at calibration."""
+    deviating = counts.deviating
     if not report.quiet:
-        report.text(f"\nlevels at their end, over {found.images:,} images")
+        report.text(f"\nsaturated values, over {_count(counts.images, 'image')}")
         report.table(
-            ("layer", "share", "worst image", "at calibration", ""),
-            [_row(layer) for layer in _listed(found)],
+            ("layer", "share", "worst image", "at calibration", "images above", ""),
+            [_build_row(layer, layer in deviating) for layer in _choose_layers(counts)],
         )
-    if not found.compared:
-        report.notice(
-            "it is not known what is usual: calibrate again, since this calibration does not say it"
-        )
-        return
-    if found.unusual:
-        count = len(found.unusual)
-        report.notice(
-            f"{count} of {len(found.layers)} layers {'is' if count == 1 else 'are'} at the end of"
-            " the levels far more often than on the calibration's images: it no longer fits these"
-            " images"
-        )
+    if deviating:
+        report.notice(_describe_deviation(counts, deviating))
+    elif not counts.can_deviate:
+        report.notice(_explain_no_comparison(counts))
     elif not report.quiet:
-        report.text("as on the calibration's images: it fits these images")
+        report.text("no layer clips more than chance explains beside the calibration's images")
+    if not report.quiet:
+        report.text(
+            "These are counts. Images of another kind may clip no more, so that counts do not show"
+            " how accurate the network is on these images."
+        )
 
 
-def document(found: "Saturation") -> dict[str, Any]:
+def _describe_deviation(counts: "Saturation", deviating: "Sequence[LayerSaturation]") -> str:
+    first = deviating[0]
+    assert first.usual is not None
+    return (
+        f"more values clip than on the calibration's images, in {len(deviating)} of"
+        f" {_count(len(counts.compared), 'layer')}: in {first.above:,} of"
+        f" {_count(counts.images, 'image')} `{first.name}` has a larger share of saturated values"
+        f" than in each of the calibration's {_count(first.usual.images, 'image')}. To find out"
+        " what this costs, evaluate labelled images like these; to widen the ranges, calibrate"
+        " again with such images among the others"
+    )
+
+
+def _explain_no_comparison(counts: "Saturation") -> str:
+    if not counts.compared:
+        return (
+            "these counts are not compared with the calibration's: its file does not say them image"
+            " by image. Calibrate again to record them"
+        )
+    reference = max(layer.usual.images for layer in counts.compared if layer.usual)
+    return (
+        f"these counts are not compared with the calibration's: {_count(counts.images, 'image')}"
+        f" beside {reference:,} of the calibration are too few for {len(counts.compared):,} layers."
+        " Give more images"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+@dataclass(frozen=True)
+class SaturationReport:
+    """What was counted on images whose accuracy cannot be measured.
+
+    `about` says what ran, `refusal` refusal nothing is known of their classes.
+    """
+
+    about: dict[str, Any]
+    data: "DataSet"
+    path: Path
+    counts: "Saturation"
+    refusal: "Diagnostic"
+
+    def print(self, report: Report) -> dict[str, Any]:
+        """Print the counts, and return the document of them."""
+        refusal = self.refusal
+        label = f" ({refusal.label})" if refusal.label else ""
+        report.notice(f"accuracy is not measured on {self.path}: {refusal.message}{label}")
+        print_counts(report, self.counts)
+        images = {"path": str(self.path), "digest": self.data.digest, "images": len(self.data)}
+        counts = {"saturation": document(self.counts)}
+        return counts | {**self.about, "data": images, "accuracy": None}
+
+
+def document(counts: "Saturation") -> dict[str, Any]:
     """Return what `--json` prints of it."""
+    compared = counts.compared
     layers = [
         {
-            "layer": one.name,
-            "share": one.share,
-            "standard_error": one.error,
-            "worst_image": one.worst,
-            "at_calibration": one.usual,
-            "unusual": one.unusual,
+            "layer": layer.name,
+            "share": layer.mean,
+            "standard_error": layer.error,
+            "worst_image": max(layer.shares),
+            "at_calibration": layer.usual.mean if layer.usual else None,
+            "images_above": layer.above,
+            "clips_more": layer.clips_more(len(compared)) if counts.can_deviate else None,
         }
-        for one in found.layers
+        for layer in counts.layers
     ]
-    fits = not found.unusual if found.compared else None
-    return {"images": found.images, "fits": fits, "layers": layers}
+    reference = max((layer.usual.images for layer in compared if layer.usual), default=0)
+    return {
+        "images": counts.images,
+        "calibration_images": reference,
+        "compared": counts.can_deviate,
+        "layers": layers,
+    }
 
 
-def _listed(found: "Saturation") -> "list[LayerSaturation]":
-    some = (layer for layer in found.layers if layer.share)
-    # Unusual ones first, whatever their share.
-    return sorted(some, key=lambda one: (not one.unusual, -one.share))[:LISTED]
+def _choose_layers(counts: "Saturation") -> "list[LayerSaturation]":
+    layers = [layer for layer in counts.layers if layer.mean]
+    deviating = {layer.name for layer in counts.deviating}
+    # Those that deviate first, whatever their share.
+    return sorted(layers, key=lambda layer: (layer.name not in deviating, -layer.mean))[:LISTED]
 
 
-def _row(layer: "LayerSaturation") -> tuple[str, ...]:
-    known = "-" if layer.usual is None else f"{layer.usual:.4%}"
-    mark = "unusual" if layer.unusual else ""
-    return (layer.name, f"{layer.share:.4%}", f"{layer.worst:.4%}", known, mark)
+def _build_row(layer: "LayerSaturation", deviates: bool) -> tuple[str, ...]:
+    known = "-" if layer.usual is None else f"{layer.usual.mean:.4%}"
+    above = "-" if layer.above is None else f"{layer.above:,} of {len(layer.shares):,}"
+    mark = "clips more" if deviates else ""
+    return (layer.name, f"{layer.mean:.4%}", f"{max(layer.shares):.4%}", known, above, mark)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
+from tcc.compiler.cli import option_needs
 from tcc.compiler.cli.common_options import (
     ChosenSpec,
     Json,
@@ -18,6 +19,7 @@ from tcc.compiler.cli.common_options import (
     typed,
 )
 from tcc.compiler.cli.int8_build import CalibrationOption
+from tcc.compiler.cli.option_facts import SPECS
 from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
 from tcc.compiler.cli.report import Report, size
 from tcc.compiler.cli.show_bundle import bundle_folder, of_bundle
@@ -109,7 +111,9 @@ def show(
         stage, format, level, direction, legend, weights, seed, passing, calibration
     )
     wanted.check()
+    wanted.check_output(output)
     folder = bundle_folder(spec)
+    option_needs.require({SPECS: folder is None})
     if folder:
         shown = of_bundle(folder, wanted)
     else:

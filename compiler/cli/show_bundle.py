@@ -20,7 +20,11 @@ MAX_BYTES = 1 << 26
 
 
 def bundle_folder(name: str | None) -> Path | None:
-    """Return the folder that a user means, if it is a bundle's and not a spec."""
+    """Return the folder that a user means, if it is a bundle's and not a spec.
+
+    Raises:
+        UserError: It is a folder, and neither a bundle nor the name of a known spec (E0620).
+    """
     from tcc.compiler.support import atomic_files
 
     if not name:
@@ -28,7 +32,19 @@ def bundle_folder(name: str | None) -> Path | None:
     folder = Path(name)
     if not (os.path.isfile(folder) or _has_manifest(folder)):
         atomic_files.recover(folder)  # it waits for whoever replaces the folder
-    return folder if _has_manifest(folder) else None
+    if _has_manifest(folder):
+        return folder
+    if os.path.isdir(folder) and not _is_known(name):
+        from tcc.compiler.bundle import mistaken_paths
+
+        raise mistaken_paths.no_bundle(folder)
+    return None
+
+
+def _is_known(name: str) -> bool:
+    from tcc.compiler.zoo import shipped, trained
+
+    return name in shipped.specs() or trained.named(name) is not None
 
 
 def _has_manifest(folder: Path) -> bool:
@@ -66,7 +82,9 @@ def _summary(about: "Manifest") -> Iterator[str]:
     yield f"{about.model.name} for {about.target} at {about.precision}"
     yield f"spec {about.model.spec}"
     yield f"weights {about.weights.digest}"
-    yield about.weights.notice or f"weights from {about.weights.file}"
+    if not about.weights.notice:
+        yield f"weights from {about.weights.file}"
+    yield from about.notices
     yield f"input {about.input.name}: {'x'.join(map(str, about.input.shape))} {about.input.dtype}"
     for output in about.outputs:
         shape = "x".join(map(str, output.shape))

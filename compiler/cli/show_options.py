@@ -32,9 +32,6 @@ class GraphFormat(StrEnum):
     PDF = "pdf"
 
 
-PICTURES = (GraphFormat.SVG, GraphFormat.PNG, GraphFormat.PDF)
-
-
 @dataclass(frozen=True)
 class ShowOptions:
     """What is to be shown, and with which weights."""
@@ -49,30 +46,23 @@ class ShowOptions:
     passing: PassOptions = field(default_factory=PassOptions)
     calibration: Path | None = None
 
+    def check_output(self, output: Path | None) -> None:
+        """Refuse a file's name that ends as that of another format does (E0601)."""
+        end = output.suffix.lower().removeprefix(".") if output else ""
+        if end in set(GraphFormat) and end != self.format:
+            message = f"the format is `{self.format}`, and the file is named as {end.upper()}"
+            help = f"say `--format {end}`, or name the file otherwise"
+            raise fail("E0601", message, typed(f"--output {output}"), help=help)
+
     def check(self) -> None:
-        """Refuse options that do not go together."""
-        look = {"level": self.level, "direction": self.direction, "legend": self.legend or None}
-        for word, value in look.items():
-            if value is not None and self.format not in PICTURES:
-                message = f"only pictures have a {word}"
-                given = typed(f"--format {self.format} --{word}")
-                raise fail("E0601", message, given, help="say `--format svg`, or png or pdf")
+        """Refuse a stage that cannot be shown so."""
         if self.stage is Stage.INT8 and self.calibration is None:
             message = "the stage `int8` needs a calibration"
             help = "name a file that `tcc calibrate` wrote, with --calibration"
             raise fail("E0601", message, typed("--stage int8"), help=help)
-        if self.calibration is not None and self.stage is not Stage.INT8:
-            message = f"the stage `{self.stage}` has no integers to calibrate"
-            given = typed(f"--stage {self.stage} --calibration")
-            raise fail("E0601", message, given, help="say `--stage int8`")
         if self.format is not GraphFormat.TEXT and self.stage is Stage.SPEC:
             message = "the stage `spec` is text, not a graph"
             raise fail("E0601", message, typed(f"--stage spec --format {self.format}"))
-        # Refused and not passed over: a picture that ignores an option looks like one that obeys
-        # it.
-        if self.passing != PassOptions() and self.stage is Stage.SPEC:
-            message = "the stage `spec` is text, which goes through no passes"
-            raise fail("E0601", message, typed("--stage spec --passes"))
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,8 @@ def _sign_programs(report: Report, folders: list[Path], key: Path) -> list[Path]
     for path in paths:
         report.text(str(path))
     report.note(
-        "signed what each program checks when it starts: itself and its operating point; copy "
-        "the signature along. `eval --fit` changes the operating point: then sign again"
+        "signed each program, which checks that when it starts: copy the signature along. "
+        "`eval --fit` changes the program: then sign again"
     )
     return paths
 

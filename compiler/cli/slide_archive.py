@@ -206,7 +206,7 @@ def _watched(stages: Stages, view: _Overview) -> Iterator[None]:
                 return
 
     stages("slides", 0, 1000)
-    if not stages.bars:
+    if not stages.is_watched:
         yield
         return
     thread = threading.Thread(target=show, daemon=True)
@@ -222,9 +222,9 @@ def _tell(
     report: Report, request: ArchiveRequest, view: _Overview, number: int, end: "SlideEnd"
 ) -> None:
     """Say what a slide came to, as it comes: a night's log is read in the morning."""
-    known = f"warning: {request.one.bundle.manifest.weights.notice}"
+    known = {f"warning: {notice}" for notice in request.one.bundle.manifest.notices}
     for line in end.said.splitlines():
-        if line.strip() and line != known:
+        if line.strip() and line not in known:
             report.notice(line.removeprefix("warning: "))
     count = f"{len(view.ended):,} of {len(view.open_ones):,}"
     name, state = cell(str(view.outcome.slides[number].path)), view.outcome.state(number)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import evaluation_report, evaluation_tables
+from tcc.compiler.cli import evaluation_report, evaluation_tables, option_needs
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.option_facts import ANNOTATED_TRUTH
 from tcc.compiler.cli.report import Report, TableCell
 from tcc.compiler.cli.slide_options import NormalSlides, OtherArea, TumourArea
 
@@ -97,6 +98,7 @@ def evaluate(
     report = Report(json, quiet, verbose)
     known = annotations.classes(tumour or (), other or ())
     folder = slide_truth.folder(truth, known, normal=normal)
+    option_needs.require({ANNOTATED_TRUTH: folder.annotated})
     found = [(path, stored_result.read(path)) for path in results]
     slide_judgement.check_alike(found)
     if not subset:
@@ -115,7 +117,7 @@ def _tell(report: Report, found: "JudgedSlides", rule: "LesionRule") -> None:
     patches = found.patches()
     averages = patches.averages(None, 0)
     report.text(f"patches: {evaluation_tables.accuracy(patches, 'patches')}")
-    damaged = sum(int(one.result.summary.get("damaged") or 0) for one in found.slides)
+    damaged = sum(one.result.summary.damaged for one in found.slides)
     if damaged:
         report.notice(f"{damaged:,} damaged patches were not classified, and are not judged")
     if not report.quiet:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcc.compiler.cli import slide_options
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.slide_options import (
     FillHoles,
@@ -21,7 +21,6 @@ from tcc.compiler.cli.slide_options import (
     StepsOption,
 )
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.slides.patch_grid import PatchGrid
@@ -50,7 +49,7 @@ def mask(
     out: MaskOut = Path("mask.png"),
     mpp: Mpp = None,
     mask_mpp: MaskMpp = 4.0,
-    rule: Rule = "paper",
+    rule: Rule = "any",
     least_region: LeastRegion = 0.0,
     fill_holes: FillHoles = 0.0,
     grow: Grow = 0.0,
@@ -71,9 +70,6 @@ def mask(
 
     report = Report(json, quiet, verbose)
     mask_files.check_name(out)
-    if (at is None) != (patch is None) or (patch and not steps):
-        message = "--steps, --at and --patch go together: they say which patches are drawn"
-        raise fail("E0601", message, typed("--at"))
     wish = MaskWish(slide_options.choices(mask_mpp, rule, least_region, fill_holes, grow))
     with report.stages() as stages, slide_file.opened(slide, mpp) as file:
         found, way = slide_options.found_mask(report, stages, file, wish)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tcc.compiler.slides.slide_file import Slide
     from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask, TissueSteps
 
-RULES = ("paper", "wide")
+RULES = ("any", "wide", "paper")
 
 SlidesArgument = Annotated[
     list[Path], typer.Argument(metavar="SLIDE", help="Slides' files.", show_default=False)
@@ -62,8 +62,8 @@ Rule = Annotated[
     typer.Option(
         "--rule",
         metavar="RULE",
-        help="What is tissue: `paper`, where red, green and blue all say so, or `wide`, where one "
-        "of them does, which keeps pale tissue.",
+        help="What is tissue: `any`, what is dark in red, green or blue, or coloured; `wide`, what "
+        "is both; `paper`, what is coloured and dark in all three, which loses pale tissue.",
     ),
 ]
 LeastRegion = Annotated[
@@ -134,6 +134,11 @@ class MaskWish:
     choices: "TissueChoices"
     file: Path | None = None
 
+    @property
+    def origin(self) -> str:
+        """What says what is tissue, as a result records it: a rule, or `file`."""
+        return "file" if self.file else self.choices.rule
+
 
 @dataclass(frozen=True)
 class PatchWish:
@@ -179,10 +184,10 @@ def choices(mpp: float, rule: str, least: float, fill: float, grow: float) -> "T
     from tcc.compiler.slides.tissue_mask import TissueChoices
 
     match rule:
-        case "paper" | "wide":
+        case "any" | "wide" | "paper":
             return TissueChoices(mpp, rule, least, fill, grow)
         case _:
-            help = f"rules are {' and '.join(RULES)}"
+            help = f"rules are {', '.join(RULES)}"
             message = f"there is no rule `{rule[:40]}`"
             raise fail("E0601", message, typed("--rule"), help=help)
 
@@ -203,20 +208,23 @@ def found_mask(
 
     Raises:
         UserError: The slide is damaged (E1302), has no resolution (E1301), or the file is no mask
-            of it (E1306, E1307).
+            of it (E1306, E1307), or outlines are too many (E1323, E1324).
     """
     from tcc.compiler.slides import mask_files, slide_file, tissue_mask
 
     mpp = slide_file.resolution(slide)
     if wish.file:
         side = tissue_mask.side_for(slide, mpp, wish.choices.mpp)
-        return mask_files.read(wish.file, slide, side), None
+        mask = mask_files.read(wish.file, slide, side)
+        mask_files.check_outlines(wish.file, mask)
+        return mask, None
     found = tissue_mask.find(slide, mpp, wish.choices, stages)
-    if found.lost > tissue_mask.MUCH and wish.choices.rule == "paper":
-        share = f"{found.lost:.0%}"
+    mask_files.check_outlines(slide.path, found.mask)
+    if found.lost > tissue_mask.MUCH:
         report.notice(
-            f"{slide.path.name}: the paper's rule leaves out {share} of what `--rule wide` takes "
-            "for tissue: look at the mask, and edit it or take the other rule"
+            f"{slide.path.name}: `--rule {wish.choices.rule}` leaves out {found.lost:.0%} of what "
+            f"the default, `{tissue_mask.DEFAULT_RULE}`, takes for tissue: look at the mask, and "
+            "edit it or take the default"
         )
     return found.mask, found
 

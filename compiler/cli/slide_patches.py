@@ -71,7 +71,7 @@ def patches(
     seed: Seed = 0,
     mpp: Mpp = None,
     mask_mpp: MaskMpp = 4.0,
-    rule: Rule = "paper",
+    rule: Rule = "any",
     least_region: LeastRegion = 0.0,
     fill_holes: FillHoles = 0.0,
     grow: Grow = 0.0,
@@ -155,7 +155,12 @@ def _tell(
     each = ", ".join(f"{kept[label]:,} of {there[label]:,} {label}" for label in LABELS)
     report.text(f"{out}: {each} patches of {len(found):,} slides")
     if not any(kept.values()):
-        report.notice("patches of one label alone teach nothing: none was written")
+        reason = (
+            "patches of one label alone teach nothing"
+            if any(there.values())
+            else "no patch of either label holds enough tissue"
+        )
+        report.notice(f"{reason}: none was written")
     slides = [
         {"slide": one.path.name, **{label: len(one.places[label]) for label in LABELS}}
         for one in taken

@@ -8,14 +8,16 @@ import typer
 
 from tcc.compiler.cli import (
     archive_outcome,
+    option_needs,
     option_words,
     slide_archive,
     slide_options,
     task_options,
     trusted_bundle,
 )
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.one_slide import SlideRequest
+from tcc.compiler.cli.option_facts import ONE_SLIDE
 from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.run import BundleArgument
 from tcc.compiler.cli.slide_options import (
@@ -35,7 +37,6 @@ from tcc.compiler.cli.slide_options import (
 )
 from tcc.compiler.cli.task_options import Dask, Slurm
 from tcc.compiler.cli.trusted_bundle import Trust
-from tcc.compiler.support.diagnostics import fail
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -103,7 +104,7 @@ def run(
     mpp: Mpp = None,
     mask: MaskFile = None,
     mask_mpp: MaskMpp = 4.0,
-    rule: Rule = "paper",
+    rule: Rule = "any",
     least_region: LeastRegion = 0.0,
     fill_holes: FillHoles = 0.0,
     grow: Grow = 0.0,
@@ -128,14 +129,15 @@ def run(
     finished is not repeated.
     """
     from tcc.compiler.slides import archive as archives
+    from tcc.compiler.slides import libraries
 
     report = Report(json, quiet, verbose)
+    # Here, where it is told as what it is: what runs slides elsewhere has the same packages.
+    libraries.require(*libraries.PACKAGES)
     place = task_options.place(out / ".tcc-slides", dask, slurm, workers)
     archive = archives.listed(slides, out)
     many = len(archive.slides) != 1 or bool(dask or slurm)
-    for option, value in (("--mask", mask), ("--steps", steps)):
-        if value and many:
-            raise fail("E0601", f"{option} is for one slide, run here", typed(option))
+    option_needs.require({ONE_SLIDE: not many})
     wish = slide_options.choices(mask_mpp, rule, least_region, fill_holes, grow)
     found, device, judged = _judged(report, bundle, tumour or (), threshold, trust=trust)
     size = patch or max(found.input.type.shape[1:])
@@ -162,8 +164,8 @@ def _judged(
 
     found, device = trusted_bundle.load(bundle, trust=trust)
     artifact_runs.check_images(found)
-    if found.manifest.weights.notice:
-        report.notice(found.manifest.weights.notice)
+    for notice in found.manifest.notices:
+        report.notice(notice)
     judged = tumour_classes.rule(found.manifest, tumour, threshold, str(bundle))
     if not judged.said:
         report.note(f"tumour by its label: {', '.join(judged.labels[n] for n in judged.classes)}")

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcc.compiler.cli import option_needs
 from tcc.compiler.cli.common_options import ChosenSpec
+from tcc.compiler.cli.option_facts import FIXED_EPOCHS
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.train_data import DataOptions
 from tcc.compiler.support import task_places
@@ -74,6 +76,7 @@ def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
 
     folder = request.place.folder
     trials = sweeps.read(request.file, request.recipe)
+    option_needs.require({FIXED_EPOCHS: all("epochs" not in trial.chosen for trial in trials)})
     for settings in dict.fromkeys(trial.settings for trial in trials):
         load(request.spec, dict(one.split("=", 1) for one in settings))  # said before any work
     commands = [_command(request, trial) for trial in trials]
@@ -84,7 +87,8 @@ def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
             end = TrialEnd(None, ended.why) if isinstance(ended, LostTask) else ended
             ends[place] = end
             stages("trainings", len(ends), len(trials))
-            report.detail(f"{trials[place].name}: {end.said or 'done'}")
+            report.note(f"{len(ends)}/{len(trials)} {trials[place].name}: {end.said or 'done'}")
+            stages.spoke()
     ordered = [ends[place] for place in range(len(trials))]
     found = sweep_report.rows(trials, ordered)
     document = sweep_report.write(folder, trials, ordered, found)

@@ -118,7 +118,7 @@ def _remark(report: Report, contents: "BundleContents", told: Collection[str]) -
     """Warn of what was not told before there were weights and integers."""
     for each in contents.manifest.warnings:
         if each.message not in told:
-            report.notice(f"{each.code}: {each.message}: {each.found}; {each.rule}")
+            report.notice(f"{each.message}: {each.found}; {each.rule}", each.code)
 
 
 def _archive(made: WrittenBundle, plan: "Plan") -> Path | None:

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.support.diagnostics import fail
 from tcc.compiler.support.task_places import TaskPlace
 
 Dask = Annotated[
@@ -24,11 +22,5 @@ Slurm = Annotated[
 
 
 def place(folder: Path, dask: str | None, slurm: str | None, workers: int) -> TaskPlace:
-    """Return where tasks run, as the options say; `folder` is where Slurm's logs go.
-
-    Raises:
-        UserError: Both name a place (E0601).
-    """
-    if dask and slurm:
-        raise fail("E0601", "--dask and --slurm exclude each other", typed("--slurm"))
+    """Return where tasks run, as the options say; `folder` is where Slurm's logs go."""
     return TaskPlace(folder, dask, slurm, workers)

@@ -66,7 +66,7 @@ _TIME = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
 
 @dataclass(frozen=True)
 class Observing:
-    """Shows on a terminal how far a training is."""
+    """Shows how far a training is: a bar on a terminal, and a line an epoch everywhere."""
 
     report: Report
     stages: Stages
@@ -81,7 +81,8 @@ class Observing:
         if found.val:
             text += f", validation accuracy {found.val.accuracy:.2%}"
         self.stages.say(text)
-        self.report.detail(text)
+        self.report.note(text)
+        self.stages.spoke()
 
 
 def train(
@@ -147,7 +148,7 @@ def train(
                 deadline=None if seconds is None else began + seconds,
                 world=world,
                 tensorboard=tensorboard,
-                qat=_integers(qat, weights),
+                qat=_integers(qat),
             )
             found = _trained(report, stages, request)
             stages.end()
@@ -175,20 +176,15 @@ def _alone(*, speaks: bool) -> Iterator[None]:
         yield
 
 
-def _integers(path: Path | None, weights: Path | None) -> "CalibrationDocument | None":
+def _integers(path: Path | None) -> "CalibrationDocument | None":
     """Return the calibration to train with.
 
     Raises:
-        UserError: There are no weights that it belongs to (E0601), or it is none (E0730).
+        UserError: It is none (E0730).
     """
     from tcc.compiler.quant import calibration_document
 
-    if path is None:
-        return None
-    if weights is None:
-        help = "give the weights that were calibrated, with --weights"
-        raise fail("E0601", "--qat goes on with trained weights", typed(f"--qat {path}"), help=help)
-    return calibration_document.read(path)
+    return None if path is None else calibration_document.read(path)
 
 
 def _needs_torch() -> None:
@@ -267,7 +263,8 @@ def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "Tra
     request.world.wait()
     if request.recipe.precision == "bf16" and arithmetic.slow_bf16(request.world.device):
         report.notice(
-            "this processor has no instructions for bfloat16: `precision: auto` is quicker here"
+            f"this {'GPU' if request.world.device.type == 'cuda' else 'processor'} has no"
+            " instructions for bfloat16: `precision: auto` does without"
         )
     try:
         return session.train(request, Observing(report, stages), stages)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import run_splits
+from tcc.compiler.cli import option_needs, run_splits
 from tcc.compiler.cli.common_options import ChosenSpec, parsed, typed
+from tcc.compiler.cli.option_facts import SHARES_USED
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.support.diagnostics import fail, whole_file
 
@@ -40,7 +41,8 @@ def split(
 ) -> "tuple[ChosenSpec, ImageSplit]":
     """Return the split of the images, and the spec with their classes where it names none.
 
-    A spec's `labels` parameter that nobody has set takes the classes of the folders.
+    The classes that a spec names lead, also by a default: images of others are refused. Where it
+    names none, its `labels` parameter, unless somebody set it, takes the folders' names.
 
     Args:
         report: Where results and warnings are told.
@@ -66,30 +68,29 @@ def split(
         raise fail("E0616", "train on which images?", typed("--data"), help=help)
     stages("data", 0, 1)
     given = {**(project.params if chosen.own else {}), **parsed(options.settings)}
-    # Classes are the folders' only where nothing else says what they are.
-    fixed = LABELS not in spec.params or LABELS in given or chosen.trained is not None
+    settable = LABELS in spec.params and chosen.trained is None
     run = run_splits.of_weights(None, options.weights)
     before = run.sides if run else {}
     learned, labels = targets.of_outputs(spec.graph, judged, at), judged[0].labels
-    wanted = SplitOptions(options.seed, Shares(), labels, learned, fixed, before)
+    split_options = SplitOptions(options.seed, Shares(), labels, learned, settable, before)
     if options.shares is not None:
         typed_at = typed(f"--split {options.shares}")
-        wanted = replace(wanted, shares=seeded_split.shares(options.shares, typed_at), anew=True)
-    found = image_split.read(where, wanted)
-    report.warnings(found.warnings)
+        split_options = replace(
+            split_options, shares=seeded_split.shares(options.shares, typed_at), anew=True
+        )
+    image_sets = image_split.read(where, split_options)
+    option_needs.require({SHARES_USED: not image_sets.sided})
+    report.warnings(image_sets.warnings)
     if run and all(
-        before.get(i.digest) == side for side, d in found.sides.items() for i in d.items
+        before.get(i.digest) == side for side, d in image_sets.sides.items() for i in d.items
     ):
         report.note(f"the split is that of {run.path.parent}")
-    names = found.targets[0].labels if found.targets else found.classes
-    same = found.targets == learned if learned else names == labels
-    if fixed or same:
-        return chosen, found
-    # A YAML list in JSON's form, quoted for a shell: the setting can be copied as it is.
-    text = json.dumps(names, ensure_ascii=False)
+    if learned or labels or not settable or LABELS in given:
+        return chosen, image_sets
+    text = json.dumps(image_sets.classes, ensure_ascii=False)
     setting = shlex.quote(f"{LABELS}={text}")
-    report.notice(f"the classes are the folders': build with --set {setting} too")
-    return replace(chosen, spec=spec.again({**given, LABELS: text}), changed=True), found
+    report.notice(f"the spec names no classes, and learns the folders': build with --set {setting}")
+    return replace(chosen, spec=spec.again({**given, LABELS: text}), changed=True), image_sets
 
 
 def stores(
@@ -118,7 +119,9 @@ def stores(
     with scratch_folders.folder() as scratch:
         options = DecodeOptions(scratch, _corrupt(corrupt), threads=2)
         found = {
-            side: pixel_store.decoded(data, source, split.classes, options, stages)
+            side: pixel_store.decoded(
+                data, source, split.classes, replace(options, side=side), stages
+            )
             for side, data in split.sides.items()
         }
     for store in found.values():

@@ -42,6 +42,7 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
         columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
         report.table(columns, [_row(pair) for pair in pairs])
     for each in found:
+        _warn_of_equal_goldens(report, each)
         verified_constants.report_constants(report, each)
         verified_libraries.report_libraries(report, str(each.bundle.folder), each.libraries)
         verified_layers.say_known(report, each)
@@ -57,6 +58,12 @@ def say(report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[Outp
                 f"error: {tool.name} is needed to {tool.needed_for}, and is not here\n"
                 f"  --> {each.bundle.folder}\n   = help: install it: {tool.install}"
             )
+
+
+def _warn_of_equal_goldens(report: Report, verified: "VerifiedBundle") -> None:
+    for output in verified.replayed.flat if verified.replayed else ():
+        folder, same = verified.bundle.folder, f"all goldens have the same `{output}`"
+        report.notice(f"{folder}: {same}: they do not show whether it depends on the image")
 
 
 def _subject(verified: "VerifiedBundle") -> str:

@@ -1,15 +1,17 @@
 """`tcc verify`: goldens replayed on the artifacts, and bundles compared with each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tcc.compiler.bundle.agreement import Mislabelled
 from tcc.compiler.cli import (
     failures,
+    option_needs,
     tool_report,
     trusted_bundle,
     verified_bundles,
@@ -17,9 +19,10 @@ from tcc.compiler.cli import (
     verified_libraries,
 )
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.option_facts import LAYERED_BUNDLE
 from tcc.compiler.cli.report import Report, Stages, complain
 from tcc.compiler.cli.trusted_bundle import Isa, Trust
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool
 
 if TYPE_CHECKING:
@@ -107,29 +110,27 @@ def verify(
 
     Artifacts of one spec with the same weights are compared with each other too; where the integer
     program is known, or of float32 the network, so is each layer. A program that was not built
-    here runs only with --trust. Exit code 4: a golden or a layer disagrees.
+    here runs only with --trust. Exit code 4: a golden or a layer disagrees. A bundle that cannot be
+    verified is reported after the others, and then the exit code is never 0.
     """
-    from tcc.compiler.bundle.bundle_in_use import undisturbed
     from tcc.compiler.driver import verification
 
     report = Report(json, quiet, verbose)
     wanted = VerifyRequest(logs, spec, weights, bisect, out)
     with report.stages() as stages:
         stages("bundles", 0, 1)
-        read = _read(bundles, key, isa, trust=trust)
-        found = [
-            undisturbed(bundle, partial(_verified, device, wanted, stages))
-            for bundle, device in read
-        ]
+        read, refusals = _read(bundles, key, isa, trust=trust)
+        layered = logs is None and any(not device.packager for _, device in read)
+        if read:
+            option_needs.require({LAYERED_BUNDLE: layered})
+        found = _verify_each(read, wanted, stages, refusals)
         stages.end()
+    if not found:
+        raise _joined(refusals)
     pairs, unlike = verification.pairs(found)
     if key:
-        report.text(f"signed by {key}: {', '.join(map(str, bundles))}")
+        report.text(f"signed by {key}: {', '.join(str(each.bundle.folder) for each in found)}")
     verified_bundles.say(report, found, pairs)
-    for each in found:
-        for output in each.replayed.flat if each.replayed else ():
-            folder, same = each.bundle.folder, f"all goldens have the same `{output}`"
-            report.notice(f"{folder}: {same}: they do not show whether it depends on the image")
     for first, second, why in unlike:
         report.detail(f"{first} and {second} are not compared: {why}")
     unproven = _unproven([device for _, device in read])
@@ -137,27 +138,67 @@ def verify(
         report.note(f"note: {note}")
     code = _code(found, pairs)
     signed = {"signed_by": str(key)} if key else {}
-    report.document(
-        {**signed, **verified_bundles.document(found, pairs, unlike, code), "notes": unproven}
-    )
+    document = {
+        **signed,
+        **verified_bundles.document(found, pairs, unlike, code),
+        "notes": unproven,
+    }
+    if refusals:
+        report.text(f"not verified: {len(refusals)} of {len(bundles)} bundles, for these reasons:")
+        raise _rejected(refusals, document, code)
+    report.document(document)
     if code:
         raise typer.Exit(code)
 
 
 def _read(
     folders: Sequence[Path], key: Path | None, isa: str | None, *, trust: bool
-) -> "list[tuple[Bundle, Device]]":
-    """Return bundles with their targets, or raise what is wrong with all of them."""
+) -> "tuple[list[tuple[Bundle, Device]], list[UserError]]":
+    """Return bundles with their targets, and why the others cannot be read."""
     read = []
-    problems: list[Diagnostic] = []
+    refusals: list[UserError] = []
     for folder in folders:
         try:
             read.append(trusted_bundle.load(folder, trust=trust, key=key, isa=isa))
         except UserError as error:
-            problems += error.diagnostics
-    if problems:
-        raise UserError(tuple(problems))
-    return read
+            refusals.append(error)
+    return read, refusals
+
+
+def _verify_each(
+    read: "Sequence[tuple[Bundle, Device]]",
+    wanted: VerifyRequest,
+    stages: Stages,
+    refusals: list[UserError],
+) -> "list[VerifiedBundle]":
+    """Return the bundles that can be verified; add why others cannot to `refusals`."""
+    from tcc.compiler.bundle.bundle_in_use import undisturbed
+
+    verified = []
+    for bundle, device in read:
+        try:
+            verified.append(undisturbed(bundle, partial(_verified, device, wanted, stages)))
+        except UserError as error:
+            refusals.append(error)
+    return verified
+
+
+def _joined(refusals: Sequence[UserError]) -> UserError:
+    """Return one error of several; the only one as it is."""
+    if len(refusals) == 1:
+        return refusals[0]
+    kind = Mislabelled if any(isinstance(error, Mislabelled) for error in refusals) else UserError
+    return kind(tuple(d for error in refusals for d in error.diagnostics))
+
+
+def _rejected(
+    refusals: Sequence[UserError], document: Mapping[str, Any], code: int
+) -> failures.Rejected:
+    """Return the error of bundles that cannot be verified, with what is known of the others."""
+    joined = _joined(refusals)
+    disagrees = code == failures.BELOW or isinstance(joined, Mislabelled)
+    exit_code = failures.BELOW if disagrees else failures.INPUT
+    return failures.Rejected(joined.diagnostics, document, code=exit_code)
 
 
 def _verified(

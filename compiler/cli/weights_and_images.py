@@ -84,6 +84,19 @@ def choose_folder(report: Report, chosen: ChosenSpec, output: Path | None) -> Pa
     return project.out
 
 
+def note_digest(report: Report, path: Path | None) -> None:
+    """Say which weights were read, by a digest that `sha256sum` gives: they have no checksum.
+
+    Args:
+        report: Where results and warnings are told.
+        path: The file; None where they are of none.
+    """
+    from tcc.compiler.bundle import bundle_files
+
+    if path:
+        report.note(f"weights: {path}, SHA-256 {bundle_files.sha256(path)}")
+
+
 def weights_file(chosen: ChosenSpec, weights: Path | None, seed: int | None) -> Path | None:
     """Return the weights that are named, or the project's; None for random or the zoo's.
 

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler.data import images, npz
+from tcc.compiler.data import confined_images, image_files, npz
 from tcc.compiler.data.read_images import ReadImages, levels_of_file
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.image_inputs import build_image_error
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.image_folders import listing, remarks
 
@@ -185,8 +186,7 @@ def check(data: DataSet, source: Input) -> DataSet:
             found = "x".join(map(str, data.array.shape[1:])) or "single numbers"
             raise fail("E0713", message, where, label=f"those of the file are {found}")
     elif source.preprocess is None:
-        help = f"give an .npz file with `tensors` of {source.type}"
-        raise fail("E0625", "this network does not take an image", where, help=help)
+        raise build_image_error(source.name, source.type.shape, where)
     return data
 
 
@@ -205,8 +205,9 @@ def class_index(label: str, by_name: Mapping[str, int]) -> int | None:
     """Return the class that a label names, by the classes' names in small letters; None if none."""
     if label.casefold() in by_name:
         return by_name[label.casefold()]
-    # Python makes no number of thousands of digits, which a file's label may have.
-    number = int(label) if label.isdecimal() and len(label) < 10 else None
+    # Digits of one script: another file's label of Arabic ones is a name. Python makes no number of
+    # thousands of digits.
+    number = int(label) if label.isascii() and label.isdecimal() and len(label) < 10 else None
     return number if number is not None and number < max(len(by_name), 1 << 20) else None
 
 
@@ -232,12 +233,12 @@ def of_files(files: Iterable[tuple[Path, str | None]]) -> DataSet:
     problems: list[Diagnostic] = []
     for file, label in files:
         try:
-            data = images.contents(file)
+            data = image_files.contents(file)
         except UserError as error:
             problems += error.diagnostics
             continue
         items.append(Item(hashlib.sha256(data).hexdigest(), file, label))
-        said.append((str(file), images.remarks(data)))
+        said.append((str(file), confined_images.collect_remarks(data)))
     if problems:
         raise UserError(tuple(problems[:MOST_LISTED]))
     return DataSet(_ordered(items), warnings=tuple(remarks(said)))

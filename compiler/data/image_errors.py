@@ -23,7 +23,9 @@ def unknown(data: bytes, name: str) -> UserError:
 
 def animated(name: str) -> UserError:
     """Return the error of an animation, or of several pages."""
-    message = "this file holds several frames or pages, and which one is meant is not known"
+    message = (
+        "this file is an animation or has several pages, and which picture is meant is not known"
+    )
     return fail(
         "E0707", message, whole_file(name), help="save the one that is meant as a file of its own"
     )

@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
-from tcc.compiler.data import image_errors, pillow_resampling, webp
+from tcc.compiler.data import image_checks, image_errors, image_files, pillow_resampling, webp
+from tcc.compiler.data.image_files import ALPHA, CMYK, DEPTH, PICTURES
+from tcc.compiler.data.png_errors import PngError
 from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.image_folders import FORMATS, kind
 
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
 
 MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 """Pillow's pixel modes of 8 bits or fewer a sample that become RGB."""
-MAX_BYTES = 1 << 28
-"""Largest image file, in bytes."""
-MAX_SCANS = 100
-"""Most scans of a JPEG file, each of which goes over all its pixels; encoders make some ten."""
 STRIP, LARGE = 1 << 22, 1 << 24
 """Pixels that are converted at a time, and of which an image has more that is large."""
 TILE_WIDTH, TILE_HEIGHT = 322, 323
@@ -52,10 +49,6 @@ ORIENTATION = 274
 """The tag of EXIF data that says how an image is turned: from 5 on, by a right angle."""
 _imaging.set_block_size(1 << 26)
 """Bytes that Pillow takes at a time: more than glibc keeps for a thread once they are freed."""
-PICTURES = "of several pictures in a JPEG file, the first is taken"
-DEPTH = "of samples of more than 8 bits, 8 are kept"
-ALPHA = "transparency is dropped: transparent pixels get the colour that is stored under them"
-CMYK = "CMYK becomes RGB by a plain formula, without its colour profile"
 
 
 def read(path: Path) -> "NDArray[np.uint8]":
@@ -66,7 +59,7 @@ def read(path: Path) -> "NDArray[np.uint8]":
             damaged (E0703), too large (E0704), has no 8-bit samples (E0705), or holds several
             frames or pages (E0707).
     """
-    return decode(contents(path), str(path))
+    return decode(image_files.contents(path), str(path))
 
 
 def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
@@ -105,7 +98,7 @@ def levels(
 
 def _plain(data: bytes, name: str) -> Image.Image | None:
     """Return a JPEG or PNG image of plain colours, turned as it is shown; None of all else."""
-    _check_file(data, name)
+    image_checks.check_file(data, name)
     with _opened(data) as image:
         # Other formats have cases of their own, which `_decode` knows.
         fits = image.mode == "RGB" and image.format in ("JPEG", "PNG") and not _several(image)
@@ -126,6 +119,12 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
             yield
         except (UserError, MemoryError):
             raise
+        except PngError as error:
+            help = "it may have been cut short or changed: copy or export it again"
+            where = whole_file(name)
+            raise fail(
+                "E0703", "the image is damaged", where, label=str(error), help=help
+            ) from None
         except UnidentifiedImageError:
             raise image_errors.unknown(data, name) from None
         except Image.DecompressionBombError as error:
@@ -138,7 +137,7 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
 
 
 def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
-    _check_file(data, name)
+    colors = image_checks.check_file(data, name)
     with _opened(data, name) as image:
         image_limits.check(image.height, image.width, name)
         image_limits.check(*_tile(image), name)
@@ -149,6 +148,8 @@ def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
         if (scaled := _scaled(image, data)) is not None:
             return scaled
         ImageOps.exif_transpose(image, in_place=True)
+        if colors and int(image.getextrema()[1]) >= colors:  # type: ignore[arg-type]
+            raise PngError("a color that its palette lacks")
         pixels = np.empty((image.height, image.width, 3), np.uint8)
         for rows, strip in _strips(image):
             pixels[rows] = np.asarray(strip.convert("RGB"))
@@ -159,26 +160,6 @@ def _opened(data: bytes, name: str = "") -> Image.Image:
     if kind(data[:256]) == "WEBP":
         image_limits.check(*webp.size(data), name)
     return Image.open(io.BytesIO(data), formats=FORMATS)
-
-
-def _check_file(data: bytes, name: str) -> None:
-    """Look at what Pillow does not, or only when it is late.
-
-    Raises:
-        UserError: A JPEG file goes over its pixels too often (E0704).
-        SyntaxError: The checksum of a part of a PNG file is wrong.
-    """
-    match kind(data[:256]):
-        case "PNG":
-            # Pillow compares the checksums of pixels in `verify` alone: `load` passes over them
-            # (PngImagePlugin.py).
-            with _opened(data) as image:
-                image.verify()
-        case "JPEG" if data.count(b"\xff\xda") > MAX_SCANS:  # as data, 0xff is never before this
-            message = f"this JPEG file has more than {MAX_SCANS} scans, each over all its pixels"
-            raise fail("E0704", message, whole_file(name), help="save it anew")
-        case _:
-            pass
 
 
 def _several(image: Image.Image) -> bool:
@@ -281,23 +262,3 @@ def _deep(tile: Any) -> bool:
     """Whether a part of a file, as Pillow describes it, has more than 8 bits a sample."""
     mode, *more = (tile.args,) if isinstance(tile.args, str) else tile.args
     return ";16" in str(mode) or (tile.codec_name == "ppm" and more[0] > 255)
-
-
-def contents(path: Path) -> bytes:
-    """Return the bytes of an image file.
-
-    Raises:
-        UserError: The file cannot be read (E0701) or is too large (E0704).
-    """
-    where = whole_file(str(path))
-    try:
-        with regular_files.opened(path) as file:
-            # A byte more than may be: of pipes, and of files that grow, no size is known before.
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise fail(
-            "E0701", "cannot read the image", where, label=image_errors.reason(error)
-        ) from None
-    if len(data) > MAX_BYTES:
-        raise image_limits.too_large(str(path), f"its file is larger than {MAX_BYTES >> 20} MiB")
-    return data

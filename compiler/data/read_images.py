@@ -1,11 +1,10 @@
 """Levels of image files, of which those that were read already are kept as far as there is room."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from tcc.compiler.data import images
+from tcc.compiler.data import confined_images, image_files
 from tcc.compiler.ir.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
 
 ROOM = 32 << 20
 """Bytes of all: some 200 images of 224 x 224 pixels, which is more than judge candidates."""
-
-_ONE_AT_A_TIME = Lock()
-"""Held while a large image is decoded, so that threads do not multiply what it takes."""
 
 
 def levels_of_file(
@@ -27,9 +23,7 @@ def levels_of_file(
     Raises:
         UserError: The image is damaged, or of a size that the network does not take.
     """
-    data = images.contents(path)
-    with _ONE_AT_A_TIME if images.is_large(data) else nullcontext():
-        return images.levels(data, str(path), contract, size)
+    return confined_images.levels(image_files.contents(path), str(path), contract, size)
 
 
 class ReadImages:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.data import images
+from tcc.compiler.data import confined_images
 from tcc.compiler.data.dataset import DAMAGED, DataSet, check, fitting
 from tcc.compiler.driver.labelled_images import LabelledImages
 from tcc.compiler.ir.device import Device
@@ -142,7 +142,7 @@ def pixels(data: DataSet, place: int, source: Input) -> NDArray[np.uint8]:
     """
     item = data.items[place]
     if data.array is None:
-        found = images.read(item.path)
+        found = confined_images.read(item.path)
     else:
         found = data.array[item.place or 0].astype(np.uint8, copy=False)
     return fitting(found, source, item.name)
@@ -167,7 +167,7 @@ def _evaluated(
             # To argmax NaN is the largest: the image would be taken for that class in silence.
             if not np.isfinite(values).all():
                 raise _not_finite(given, place)
-            taken[place] = _taken(given, values, point)
+            taken[place] = taken_classes(given, values, point)
             inputs.append(digest)
             if raw is not None:
                 raw[place] = values
@@ -179,10 +179,10 @@ def _evaluated(
     return Evaluated(given, taken, raw, tuple(inputs))
 
 
-def _taken(
+def taken_classes(
     given: LabelledImages, values: NDArray[np.float32], point: OperatingPoint | None
 ) -> NDArray[np.bool_]:
-    """Return which classes an image is taken for."""
+    """Return which classes an image is taken for (classes,), of its raw outputs (values,)."""
     output, row = given.output, values[None]
     if given.single:
         yes = decision_rule.decided(row, point)[0]

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tcc.compiler.bundle import bundle_refit
 from tcc.compiler.bundle.bundle_comparison import unlike
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.driver.evaluation import Evaluated
+from tcc.compiler.driver.labelled_images import LabelledImages
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.operating_point import FittingData, OperatingPoint
-from tcc.compiler.reference import decision_rule
+from tcc.compiler.ir.types import OutputActivation
+from tcc.compiler.reference import decision_odds, decision_rule
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, nearest, whole_file
 
 MOST_LISTED = 10
@@ -59,20 +59,33 @@ def fit(found: Evaluated, program: str, wanted: Criterion) -> OperatingPoint:
     _check_classes(found)
     sharp = None
     if output.activation != "none":
-        sharp = decision_rule.best_temperature(output.activation, raw, holds)
+        sharp = _temperature(output.activation, raw, holds)
     # Thresholds are of the probabilities that are shown, so that they come after the temperature.
     temperature = sharp or 1.0
-    columns = _columns(found, positive)
-    odds = found.odds(temperature)
-    assert odds is not None
-    thresholds = tuple(_threshold(found, odds, column, wanted) for column in columns)
+    columns = threshold_columns(given, positive)
+    chosen = [_threshold(found, temperature, column, wanted) for column in columns]
+    thresholds = tuple(threshold for threshold in chosen if threshold is not None)
+    if len(thresholds) < len(chosen):  # the row's only one: without it the largest output decides
+        positive = None
     before_after = None
     if output.activation != "none":
         at = [decision_rule.likelihood(output.activation, raw, holds, t) for t in (1, temperature)]
         before_after = (at[0], at[1])
     criterion = str(wanted) if thresholds else "none"
     data = FittingData(given.data.digest, len(given.data), program, before_after)
-    return OperatingPoint(output.name, temperature, positive, thresholds, criterion, data)
+    target = wanted.sensitivity if thresholds else None
+    return OperatingPoint(output.name, temperature, positive, thresholds, criterion, data, target)
+
+
+def _temperature(
+    activation: OutputActivation, raw: decision_rule.Raw, holds: decision_rule.Truth
+) -> float | None:
+    """Return the best temperature, None where no other is better than 1 on these images."""
+    best = decision_rule.best_temperature(activation, raw, holds)
+    if best is None:
+        return None
+    fitted, plain = (decision_rule.likelihood(activation, raw, holds, t) for t in (best, 1.0))
+    return best if fitted < plain else None
 
 
 def _check_classes(found: Evaluated) -> None:
@@ -114,16 +127,22 @@ def _positive(found: Evaluated, wanted: Criterion) -> int | None:
     raise fail("E1262", f"the network has no class `{name[:80]}`", where, help=help)
 
 
-def _columns(found: Evaluated, positive: int | None) -> Sequence[int]:
-    """Return the classes that thresholds are for."""
-    if found.given.single:
+def threshold_columns(given: LabelledImages, positive: int | None) -> Sequence[int]:
+    """Return the classes that thresholds are for; `positive` is a row's class with one."""
+    if given.single:
         return (1,)
-    if not found.given.exclusive:
-        return range(len(found.given.labels))
+    if not given.exclusive:
+        return range(len(given.labels))
     return () if positive is None else (positive,)
 
 
-def _threshold(found: Evaluated, odds: "np.ndarray", column: int, wanted: Criterion) -> float:
+def _threshold(
+    found: Evaluated, temperature: float, column: int, wanted: Criterion
+) -> float | None:
+    """Return the threshold that does what is wanted on these images, and no less than no threshold.
+
+    None where the rule without a threshold does better than each of them.
+    """
     given = found.given
     where, name = whole_file(str(given.path)), given.labels[column]
     holds = given.holds[:, column]
@@ -131,13 +150,24 @@ def _threshold(found: Evaluated, odds: "np.ndarray", column: int, wanted: Criter
         message = f"a threshold for `{name}` needs images that are of it and others"
         label = f"{int(holds.sum())} of {len(holds)} are"
         raise fail("E1263", message, where, label=label)
+    assert found.raw is not None
+    # By the very numbers that decide later; of a single decision, which is yes, the only one.
+    row = 0 if given.single else column
+    odds = decision_odds.class_odds(given.output.activation, found.raw, temperature, row)
+    taken = found.taken[:, column]  # by the rule without a threshold
     if wanted.sensitivity is not None:
-        return decision_rule.by_sensitivity(odds[:, column], holds, wanted.sensitivity)
-    threshold = decision_rule.by_youden(odds[:, column], holds)
-    if threshold is None:
+        # What the default rule detects already, a threshold must not lose.
+        least = max(wanted.sensitivity, float(taken[holds].mean()))
+        return decision_rule.by_sensitivity(odds, holds, least)
+    threshold = decision_rule.by_youden(odds, holds)
+    default = decision_rule.youden(taken, holds)
+    if threshold is None and default <= decision_rule.CHANCE:
         message = f"no threshold tells images of `{name}` from others better than chance"
         raise fail("E1263", message, where, help="train the network first")
-    return threshold
+    if threshold is None:
+        return None
+    gain = decision_rule.youden(odds >= threshold, holds)
+    return threshold if gain >= default - decision_rule.CHANCE else None
 
 
 def check_apart(fitted: Evaluated, judged: Evaluated) -> None:
@@ -196,6 +226,6 @@ def store(found: Bundle, device: Device, points: Sequence[OperatingPoint]) -> Bu
     """
     files = device.operating_point_files(found.model, points)
     signature = device.runner_signature(found.model)
-    # It was of what the program read before.
+    # It was of the program before.
     dropped = (signature.file,) if signature else ()
     return bundle_refit.refit(found, points, files, dropped)

@@ -10,12 +10,11 @@ from tcc.compiler.bundle import program_file
 from tcc.compiler.bundle.manifest import Calibrated, Measured
 from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.driver import pipeline, saturation
+from tcc.compiler.driver import floor_evidence, pipeline, saturation, stated_accuracy
 from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program, Int8Programs
 from tcc.compiler.driver.pipeline import CalibrationRequest, WeightSource
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.passes.validate import sample
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.calibration_document import CalibrationDocument
@@ -23,23 +22,23 @@ from tcc.compiler.quant.program import measured_program
 from tcc.compiler.quant.program.float_comparison import FloatComparison
 from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import float_program, output_comparison, output_quality
-from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, FloorBounds
 from tcc.compiler.reference.integer_program import inexact
-from tcc.compiler.reference.output_comparison import comparison_images
+from tcc.compiler.reference.output_comparison import (
+    ComparisonImages,
+    comparison_images,
+    judged_outputs,
+)
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.zoo.trained import TrainedNetwork
 
 REPORT = "report/int8.json"
 """The place of what each layer and the outputs lose."""
-CHOSE = ", which said how many layers stay in float"
-"""What is added to the images that judge where they have been looked at before: the figures of a
-program made to pass on them are rather too good."""
+CHOSE = "; other images chose the layers that stay in float"
+"""What is added to the images that judge a program with layers in float."""
 DRAWN = "that a program drew"
 """The images that judge a trained network of the zoo, whose own are not here."""
-TRIED = 4
-"""Inputs that a program is tried on where there are no images."""
 ANY = "any"
 """The target of a calibration that is made while building, for all targets at once."""
 
@@ -48,7 +47,8 @@ ANY = "any"
 class CalibrationSource:
     """The document of a calibration, its file's name, and images to judge by, if there are any.
 
-    `learn` are those that a search for layers may look at; `where` says which `judge` are.
+    `learn` are those that a search for layers may look at; `where` says which `judge` are. They may
+    be `user_images` and not the calibration's: then they judge beside it.
     """
 
     document: CalibrationDocument
@@ -56,6 +56,7 @@ class CalibrationSource:
     learn: DataSet | None = None
     judge: DataSet | None = None
     where: str = ""
+    user_images: bool = False
 
 
 def from_file(
@@ -79,7 +80,8 @@ def from_file(
         return CalibrationSource(found, str(path))
     # Other images judge as a whole: none of them can have been learned from.
     if not found.data.are_of(images):
-        return CalibrationSource(found, str(path), images, images, "not those of the calibration")
+        description = "not those of the calibration"
+        return CalibrationSource(found, str(path), images, images, description, user_images=True)
     return replace(judged(found, images), name=str(path))
 
 
@@ -90,7 +92,8 @@ def from_trained(network: TrainedNetwork, spec: Spec, given: WeightSource) -> Ca
         UserError: It is that of another spec.
     """
     found = from_file(network.calibration, spec, given, dataset.read(network.samples))
-    return replace(found, where=DRAWN)
+    # Drawings are no images of its kind: what the calibration states of those holds the floor.
+    return replace(found, where=DRAWN, user_images=False)
 
 
 def from_images(
@@ -112,8 +115,11 @@ def from_images(
 
 def judged(found: CalibrationDocument, images: DataSet) -> CalibrationSource:
     """Return a calibration with the images that it was made with, some of which judge it."""
-    where = "held out of the calibration" if found.data.held_out else "of the calibration itself"
-    return CalibrationSource(found, CALIBRATION, *found.data.parts(images), where)
+    learn, judge = found.data.parts(images)
+    # Of fewer different images than can be parted, all are both.
+    held_out = found.data.held_out and set(learn.digests).isdisjoint(judge.digests)
+    description = "held out of the calibration" if held_out else "of the calibration itself"
+    return CalibrationSource(found, CALIBRATION, learn, judge, description)
 
 
 def compared(
@@ -149,7 +155,7 @@ def integers(
     *,
     mixed: bool = False,
     progress: Progress = silent,
-    tell: Callable[[MeasuredProgram, str], None] | None = None,
+    report: Callable[[MeasuredProgram, Measured], None] | None = None,
 ) -> Int8Programs:
     """Return the integer programs of a ready model with the ends asked for, above their floor.
 
@@ -162,14 +168,18 @@ def integers(
         ends: Whether programs end in real numbers: one program for each value.
         mixed: Keep in float the layers that the floor needs.
         progress: Told of each stage.
-        tell: Hears how a program compares with the floats before it may be refused.
+        report: Told how a program compares with the floats before it may be refused.
 
     Raises:
         UserError: The calibration is another graph's, or nothing says whether the floor is kept.
+        TooFewImages: Too few different images say so (E0722).
         BelowFloor: It is not.
     """
     calibration = calibration_file.calibration(source.document, ready, source.name)
-    run = _Run(ready, source, least, mixed, progress, tell)
+    if source.user_images and source.judge is not None:
+        different = floor_evidence.filter_different(ready, source.judge)
+        source = replace(source, learn=different, judge=different)
+    run = _Run(ready, source, least, mixed, progress, report)
     return {real: run.made(replace(calibration, real_ends=real)) for real in sorted(set(ends))}
 
 
@@ -187,73 +197,69 @@ class _Run:
 
     ready: Model
     source: CalibrationSource
-    least: AccuracyFloor
+    floor: AccuracyFloor
     mixed: bool
     progress: Progress
-    tell: Callable[[MeasuredProgram, str], None] | None
+    report: Callable[[MeasuredProgram, Measured], None] | None
 
     def made(self, calibration: Calibration) -> Int8Program:
         """Return the program of a calibration."""
-        source, least, progress = self.source, self.least, self.progress
+        source, floor = self.source, self.floor
         if source.judge is None or source.learn is None:
-            measured = _said(source, least, calibration)
-            blind = quantize(self.ready, calibration)
-            # A file's word for a program is of one made elsewhere. A network that gives one answer
-            # for everything is seen without images, and is the worst that integers do.
-            if least.correlation > 0 and calibration.real_ends:
-                _tried(self.ready, blind)
-            return _packed(blind, source, calibration, measured, {})
-        images = comparison_images(source.judge, source.learn)
-        made = measured_program.measured(self.ready, calibration, images, progress)
-        if self.mixed:
-            made = measured_program.with_float_layers(
-                self.ready, made, least, source.learn, images, progress
+            return self._build_unseen(calibration)
+        images = floor_evidence.split_images(source.learn, source.judge, mixed=self.mixed)
+        self._require(images.different, str(source.judge.items[0].path.parent))
+        program = measured_program.measured(self.ready, calibration, images.judge, self.progress)
+        # Floats cost time on every device: none where the floor is kept without.
+        bounds = self._estimate_bounds(program, images.judge)
+        if self.mixed and not floor.holds(program.comparison.quality, bounds):
+            program = measured_program.with_float_layers(
+                self.ready, program, floor, images.choose, images.judge, self.progress
             )
-        where = f"{source.where}{CHOSE}" if made.steps else source.where
-        if self.tell:
-            self.tell(made, where)
-        measured_program.require_floor(made, least)
-        measured = Measured(where, made.comparison.quality)
-        text = json.dumps(_report(made, where, least), indent=2) + "\n"
-        return _packed(made.program, source, made.calibration, measured, {REPORT: text.encode()})
+            bounds = self._estimate_bounds(program, images.judge)
+        learned = f", and {images.learned} that the calibration used" if images.learned else ""
+        description = f"{source.where}{learned}{CHOSE if program.steps else ''}"
+        measured = Measured(description, program.comparison.quality, bounds, images.different)
+        if self.report:
+            self.report(program, measured)
+        measured_program.require_floor(program, floor, bounds, mixed=self.mixed)
+        text = json.dumps(_report(program, description, floor), indent=2) + "\n"
+        return _packed(
+            program.program, source, program.calibration, measured, {REPORT: text.encode()}
+        )
 
+    def _estimate_bounds(self, program: MeasuredProgram, images: ComparisonImages) -> FloorBounds:
+        source = self.source
+        return floor_evidence.estimate_program_bounds(
+            source.document, self.ready, program, images, user_images=source.user_images
+        )
 
-def _said(
-    source: CalibrationSource, least: AccuracyFloor, calibration: Calibration
-) -> Measured | None:
-    """Return how good a calibration file says that it is, where there are no images.
+    def _require(self, different: int, name: str) -> None:
+        """Refuse too few images, unless nothing is asked of them."""
+        kinds = [output.meaning for output in judged_outputs(self.ready)]
+        if self.mixed or self.floor.needs_images(kinds):
+            fewest = self.floor.images
+            floor_evidence.require_images(different, fewest, name, mixed=self.mixed)
 
-    What it says is of real ends: it knows nothing of a program that ends in integers.
-    """
-    quality = source.document.judged.get(source.document.used)
-    if quality is not None and calibration.real_ends:
-        if broken := least.broken(quality):
-            raise BelowFloor(broken, quality, ())
-        return Measured("as the calibration says", quality)
-    # A floor that nobody can look at is not kept in silence: it must be given up in so many words.
-    if least.cosine != 0 or least.drop not in (None, 1):
-        help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
-        raise fail("E0618", "the accuracy floor needs images", whole_file(source.name), help=help)
-    return None
-
-
-def _tried(ready: Model, made: Model) -> None:
-    """Refuse a program that gives one answer for pixels dark and bright, whatever was said of it.
-
-    Raises:
-        BelowFloor: Floats tell these well apart.
-    """
-    (source,) = ready.graph.inputs
-    # From dark to bright, since a collapsed network keeps a constant answer over noise as well.
-    tensors = [sample(source, seed, (seed + 1) / TRIED) for seed in range(TRIED)]
-    expected, found = (
-        output_comparison.stacked_outputs(ready, float_program.run(one, tensors))
-        for one in (ready, made)
-    )
-    same = [name for name in expected if output_quality.frozen(expected[name], found[name])]
-    if same:
-        said = (f"`{name}` is the same for {TRIED} inputs that floats tell apart" for name in same)
-        raise BelowFloor(tuple(said), output_comparison.qualities(ready, expected, found), ())
+    def _build_unseen(self, calibration: Calibration) -> Int8Program:
+        """Return the program of a calibration file without images, by what the file states."""
+        source, floor = self.source, self.floor
+        if self.mixed:
+            help = "give them with --data, or build without --mixed"
+            message = "`--mixed` needs images to choose layers by"
+            raise fail("E0618", message, whole_file(source.name), help=help)
+        losses = floor_evidence.read_stated_losses(source.document, self.ready)
+        if losses and calibration.real_ends:
+            self._require(min(loss.images for loss in losses.values()), source.name)
+        measured = stated_accuracy.check_stated(
+            source.name, floor, losses if calibration.real_ends else {}
+        )
+        blind = quantize(self.ready, calibration)
+        # A file's word for a program is of one made elsewhere. A network that gives one answer
+        # for everything is seen without images, and is the worst that integers do.
+        if floor.correlation > 0 and calibration.real_ends:
+            stated_accuracy.refuse_collapsed(self.ready, blind)
+        return _packed(blind, source, calibration, measured, {})
 
 
 def _packed(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from tcc.compiler.bundle import (
 from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.data.training_record import TrainingRecord
 from tcc.compiler.driver import build_plan, fast_methods, remarks
 from tcc.compiler.driver.build_plan import Int8Program, Int8Programs, Lower
 from tcc.compiler.frontend.spec import Spec
@@ -27,7 +29,7 @@ from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 from tcc.compiler.support.progress import Progress
-from tcc.compiler.zoo import trained
+from tcc.compiler.zoo import cards, trained
 from tcc.compiler.zoo.trained import TrainedNetwork
 
 if TYPE_CHECKING:
@@ -35,12 +37,19 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.methods.method import Method, RunOptions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WeightSource:
     """Weights, and what a manifest says of where they come from."""
 
     tensors: weights.Weights
     origin: manifest.WeightsOrigin
+    folder: Path | None = None
+    """The folder of their file, which a training may have written."""
+
+    @cached_property
+    def training(self) -> TrainingRecord | None:
+        """What their training's folder, or the zoo, says of weights of their digest."""
+        return cards.find_training(self.folder, self.origin.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +77,9 @@ def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -
         UserError: The file does not fit the graph.
     """
     tensors = weights.read(path, graph, warn)
-    name = os.fsencode(path.name).decode(errors="replace")  # names need not be text
-    origin = manifest.WeightsOrigin("file", weights.digest(tensors), name, None, None)
-    return WeightSource(tensors, origin)
+    # Without the file's name: equal weights give equal bytes, whatever their file is called.
+    origin = manifest.WeightsOrigin("file", weights.digest(tensors), None, None, None)
+    return WeightSource(tensors, origin, path.parent)
 
 
 def zoo_weights(network: TrainedNetwork, graph: Graph) -> WeightSource:
@@ -155,9 +164,10 @@ def build(
         contract = lean if kind.integer else model.graph
         said = remarks.of_plan(plan, start.graph, own.program.graph if own else None)
         about = own.calibrated if own else None
+        few = remarks.warn_few_images(about.measured if about else None)
         built, slower = fast_methods.kept(spec, plan, start)
         said += slower
-        job = BundleJob(spec, given, kind, contract, about, golden, files, said, images)
+        job = BundleJob(spec, given, kind, contract, about, golden, files, (*few, *said), images)
         yield _packed(job, device, _made(built, start, own, spec.name, progress))
 
 
@@ -275,7 +285,8 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
     )
     code = tuple(file.path for file in program_trust.code(device, about.files))
     beside = {end: artifact.files[end] for end in ends}
-    papers = {each.NAME: each.encode(about) for each in (model_card, bill_of_materials)}
+    card, bill = model_card.encode(about, job.given.training), bill_of_materials.encode(about)
+    papers = {model_card.NAME: card, bill_of_materials.NAME: bill}
     files |= papers
     whole = manifest.sealed(replace(about, files=bundle_folder.listed(files, executable)))
     return BundleContents(whole, files, artifact.layers, artifact.uncompiled, code, beside)

@@ -42,12 +42,12 @@ def program(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
     precision = device.precision(bundle.manifest.precision)
     if not precision.integer:
         if spec:
-            _contract(bundle, spec)
+            _check_named(bundle, spec, file)
         return None
     own = program_file.read(bundle)
     if spec is None:
         return own
-    _contract(bundle, spec)
+    _check_named(bundle, spec, file)
     # Held already against what the bundle prints of it (`program_file`).
     if own:
         return own
@@ -147,6 +147,17 @@ def again(
     return quantize(ready, replace(found, in_float=frozenset(in_float), real_ends=real_ends))
 
 
+def _check_named(bundle: Bundle, spec: Spec, file: Path | None) -> None:
+    """Refuse a spec, or weights that are named, which are not those of a bundle.
+
+    Raises:
+        UserError: They are not (E0664).
+    """
+    _contract(bundle, spec)
+    if file is not None:
+        _weights(bundle, spec, file)
+
+
 def _contract(bundle: Bundle, spec: Spec) -> None:
     """Refuse a bundle that says of its input or its outputs what its spec does not.
 
@@ -169,8 +180,8 @@ def _weights(bundle: Bundle, spec: Spec, file: Path | None) -> WeightSource:
     about = bundle.manifest
     given = pipeline.weights_of(spec, file, about.weights.seed)
     if weights.digest(given.tensors) != about.weights.digest:
-        named = about.weights.file or "others"
-        raise _other(bundle, f"its weights are {named} ({about.weights.digest[:12]})")
+        digests = about.weights.digest[:12], given.origin.digest[:12]
+        raise _other(bundle, "its weights have the digest {}, these have {}".format(*digests))
     return given
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 
-from tcc.compiler.bundle.manifest import BuildWarning
+from tcc.compiler.bundle.manifest import BuildWarning, Measured
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.target import Remark
+from tcc.compiler.reference.accuracy_floor import ENOUGH
 from tcc.compiler.support.diagnostics import Diagnostic
 
 SHOWN = 5
@@ -20,6 +21,17 @@ def warnings(device: Device, remarks: Iterable[Remark]) -> Iterator[Diagnostic]:
 def recorded(device: Device, remarks: Iterable[Remark]) -> tuple[BuildWarning, ...]:
     """Return the same for a manifest, with all the nodes."""
     return tuple(_record(device, found) for found in _by_rule(remarks))
+
+
+def warn_few_images(measured: Measured | None) -> tuple[BuildWarning, ...]:
+    """Return what a manifest and the command line warn of where few images judged integers."""
+    if measured is None or measured.images >= ENOUGH:
+        return ()
+    count = f"{measured.images} different image{'' if measured.images == 1 else 's'}"
+    message = f"too few images say how near these integers are to the floats: fewer than {ENOUGH}"
+    rule = f"an accuracy floor is judged by {ENOUGH} different images or more"
+    help = f"build with {ENOUGH} images or more"
+    return (BuildWarning("W0671", message, (), f"there are {count}", rule, help),)
 
 
 def of_plan(plan: Plan, start: Graph, program: Graph | None) -> tuple[BuildWarning, ...]:

@@ -24,6 +24,7 @@ from tcc.compiler.quant import calibration_document
 NAME = "report.html"
 MAX_BYTES = 1_000_000
 """Largest page; the picture, and then the table of layers, is left out of one that were larger."""
+NO_DEVICE = "<strong>Not a medical device.</strong> No diagnosis may rest on what is shown here."
 LOUDEST = 60.0
 """Signal to noise, in dB, that fills a bar."""
 
@@ -72,12 +73,11 @@ def _document(
 
 
 def _head(about: Manifest, title: str) -> str:
-    said = [f"<h1>{plain(title)}</h1>\n"]
+    parts = [f"<h1>{plain(title)}</h1>\n", f"<p>{NO_DEVICE}</p>\n"]
     if about.model.doc:
-        said.append(f"<p>{plain(about.model.doc)}</p>\n")
-    if about.weights.notice:
-        said.append(f'<p class="warn">{plain(about.weights.notice)}</p>\n')
-    said += [f'<p class="warn">{plain(f"{w.code}: {w.message}: {w.found}")}</p>\n'
+        parts.append(f"<p>{plain(about.model.doc)}</p>\n")
+    parts += [f'<p class="warn">{plain(notice)}</p>\n' for notice in about.notices]
+    parts += [f'<p class="warn">{plain(f"{w.code}: {w.message}: {w.found}")}</p>\n'
              for w in about.warnings]  # fmt: skip
     rows = [
         ("spec", about.model.spec),
@@ -87,7 +87,7 @@ def _head(about: Manifest, title: str) -> str:
         *((f"output {o.name}", f"{_shape(o.shape)}, {o.kind}, {o.activation}"
            f"{': ' if o.labels else ''}{', '.join(o.labels)}") for o in about.outputs),
     ]  # fmt: skip
-    return "".join(said) + table(("", ""), rows, "what it is")
+    return "".join(parts) + table(("", ""), rows, "what it is")
 
 
 def _agreement(about: Manifest, found: ComparedTarget) -> str:
@@ -164,12 +164,18 @@ def _expected(contents: BundleContents) -> str:
         contents.files[build_plan.CALIBRATION], build_plan.CALIBRATION
     ).expected
     rows = [
-        (name, f"{e.loss:.2e}", f"{e.low:.2e} to {e.high:.2e}", f"{e.worst:.2e}", f"{e.images:,}")
+        (
+            name,
+            f"{e.loss:.2e}",
+            f"{e.low:.2e} to {e.high:.2e}",
+            f"{e.worst:.2e}" if e.limits else "-",
+            f"{e.images:,}",
+        )
         for name, e in found.items()
     ]
     if not rows:
         return "<p>The calibration had too few images to say what others lose.</p>\n"
-    head = ("output", "mean loss", "95 % interval", "one in a hundred loses more than", "images")
+    head = ("output", "mean loss", "95 % interval", "1 in 100 at most loses more than", "images")
     return table(head, rows, "expected on images that nobody has seen", numbers=range(1, 5))
 
 

@@ -1,16 +1,17 @@
-"""How often an integer program's values lie at the end of their levels, layer by layer.
+"""How often an integer program's values saturate, layer by layer, beside the calibration's images.
 
-A value beyond what calibration saw is stored as the last level. How many levels are the last ones
-needs no floats, so that it can be counted of any image wherever the program runs; what is usual is
-what the images of the calibration gave, and more says that these no longer stand for those at hand.
+A value outside the range of its calibration is stored as the largest or smallest integer of its
+type. Counting those needs no floats, so that it works wherever the program runs. A deviation says
+that more values clip than on the calibration's images. Its absence says nothing: images of another
+kind may clip no more.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import fsum, sqrt
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.bundle import artifact_runs
@@ -23,44 +24,69 @@ from tcc.compiler.quant import calibration_document
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.program import level_ends
 from tcc.compiler.quant.program.level_ends import Levels
+from tcc.compiler.reference import exceedance
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
 
 REPORT = "report/saturation.json"
-"""What is usual, in a bundle: for a page, which reads no weights to know it."""
-TIMES = 4.0
-"""A layer saturates unusually often from so many times its usual share on: the share of one half of
-a calibration's images is rarely more than twice that of the other half."""
+"""The calibration's counts, in a bundle: for a page, which reads no weights to know them."""
 LEAST = 1e-4
-"""A smaller share is never unusual: of images as usual, a number in ten thousand may be chance."""
-FEWEST = 4
-"""Fewer images say nothing: of images as usual one group of four in a hundred seems unusual, of
-two eight."""
+"""A smaller share of saturated values is not counted as more than the calibration's: it changes no
+output that matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsualShare:
+    """Shares of a layer's saturated values on the calibration's images.
+
+    `mean` is of all `images`, `largest` of the image with the most; `images` is 0 where the file
+    of an older version does not say them.
+    """
+
+    mean: float
+    largest: float = 0.0
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSaturation:
-    """The share of a layer's values that are at the end of their levels.
+    """The shares of a layer's values that are saturated, one for each of some images.
 
-    `share` is of all images, `error` its standard error, from image to image; `worst` is that of
-    the image with the most, `usual` that of the calibration's images, None where its file does not
-    say it.
+    `usual` is None where the calibration's file does not say it.
     """
 
     name: str
-    share: float
-    error: float
-    worst: float
-    usual: float | None = None
+    shares: tuple[float, ...]
+    usual: UsualShare | None = None
 
     @property
-    def unusual(self) -> bool:
-        """Whether it is so often more than usual that calibration no longer fits.
+    def mean(self) -> float:
+        """The share of all images' values."""
+        return fsum(self.shares) / len(self.shares)
 
-        By two standard errors: a single odd image says nothing of the others.
-        """
-        sure = self.share - 2 * self.error
-        return self.usual is not None and sure > max(TIMES * self.usual, LEAST)
+    @property
+    def error(self) -> float:
+        """The standard error of the mean, from image to image; that of one image is its share."""
+        count = len(self.shares)
+        if count < 2:
+            return max(self.shares)
+        squares = fsum((share - self.mean) ** 2 for share in self.shares)
+        return sqrt(squares / (count - 1) / count)
+
+    @property
+    def above(self) -> int | None:
+        """How many images saturate more than each of the calibration's; None if not known."""
+        if self.usual is None or not self.usual.images:
+            return None
+        limit = max(self.usual.largest, LEAST)
+        return sum(share > limit for share in self.shares)
+
+    def clips_more(self, layers: int) -> bool:
+        """Whether more clips than chance explains, where as many `layers` are compared."""
+        above = self.above
+        if above is None or self.usual is None:
+            return False
+        return exceedance.is_shifted(above, len(self.shares), self.usual.images, layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +97,26 @@ class Saturation:
     images: int
 
     @property
-    def unusual(self) -> tuple[LayerSaturation, ...]:
-        """The layers that saturate unusually often."""
-        return tuple(layer for layer in self.layers if layer.unusual)
+    def compared(self) -> tuple[LayerSaturation, ...]:
+        """The layers whose counts the calibration's images have, by image."""
+        return tuple(layer for layer in self.layers if layer.above is not None)
 
     @property
-    def compared(self) -> bool:
-        """Whether it is known what is usual."""
-        return any(layer.usual is not None for layer in self.layers)
+    def deviating(self) -> tuple[LayerSaturation, ...]:
+        """The layers that clip more than on the calibration's images, the most certain first."""
+        compared = self.compared
+        layers = (layer for layer in compared if layer.clips_more(len(compared)))
+        return tuple(sorted(layers, key=lambda layer: -(layer.above or 0)))
+
+    @property
+    def can_deviate(self) -> bool:
+        """Whether as many images could show a deviation at all."""
+        compared = self.compared
+        return any(
+            exceedance.is_shifted(self.images, self.images, layer.usual.images, len(compared))
+            for layer in compared
+            if layer.usual
+        )
 
 
 def of_artifact(found: Bundle, device: Device, data: DataSet, progress: Progress) -> Saturation:
@@ -112,7 +150,7 @@ def of_artifact(found: Bundle, device: Device, data: DataSet, progress: Progress
     if not counted.layers:
         message = "this artifact keeps floats between its layers, so that nothing can be counted"
         raise fail("E1267", message, where, help="build it with --precision int8")
-    return with_usual(counted, written.usual)
+    return with_usual(counted, usual_shares(written))
 
 
 def of_program(
@@ -129,7 +167,7 @@ def of_program(
     check(data, program.graph.inputs[0])
     signed = {name: value.signed for name, value in found.values.items()}
     levels = level_ends.program_levels(program, signed, data)
-    return with_usual(_counted(levels, signed, len(data), progress), found.usual)
+    return with_usual(_counted(levels, signed, len(data), progress), usual_shares(found))
 
 
 def files(found: CalibrationDocument) -> Mapping[str, bytes]:
@@ -137,12 +175,22 @@ def files(found: CalibrationDocument) -> Mapping[str, bytes]:
     if not found.usual:
         return {}
     layers = [
-        {"name": name, "signed": found.values[name].signed, "usual": share}
-        for name, share in found.usual.items()
+        {"name": name, "signed": found.values[name].signed, "usual": share.mean}
+        | ({"largest": share.largest} if share.images else {})
+        for name, share in usual_shares(found).items()
         if name in found.values
     ]
-    text = json.dumps({"layers": layers}, indent=2) + "\n"
+    text = json.dumps({"images": found.usual_images, "layers": layers}, indent=2) + "\n"
     return {REPORT: text.encode()}
+
+
+def usual_shares(document: CalibrationDocument) -> Mapping[str, UsualShare]:
+    """Return what a calibration's file says of its images, by the values' names."""
+    largest, images = document.usual_largest, document.usual_images
+    return {
+        name: UsualShare(mean, largest[name], images) if name in largest else UsualShare(mean)
+        for name, mean in document.usual.items()
+    }
 
 
 def tensors(data: DataSet, source: Input) -> Iterator[NDArray[Any]]:
@@ -150,21 +198,15 @@ def tensors(data: DataSet, source: Input) -> Iterator[NDArray[Any]]:
     return (data.tensor(index, source) for index in range(len(data)))
 
 
-def with_usual(found: Saturation, shares: Mapping[str, float]) -> Saturation:
-    """Return what was counted beside what is usual."""
-    layers = (replace(layer, usual=shares.get(layer.name)) for layer in found.layers)
-    return Saturation(tuple(layers), found.images)
+def with_usual(counts: Saturation, usual: Mapping[str, UsualShare]) -> Saturation:
+    """Return the counts beside those of the calibration's images."""
+    layers = (replace(layer, usual=usual.get(layer.name)) for layer in counts.layers)
+    return Saturation(tuple(layers), counts.images)
 
 
 def _counted(
     values: Iterable[Levels], signed: Mapping[str, bool], images: int, progress: Progress
 ) -> Saturation:
-    found = level_ends.shares(values, signed, images, progress)
-    return Saturation(tuple(_layer(name, own) for name, own in found.items()), images)
-
-
-def _layer(name: str, shares: NDArray[np.float64]) -> LayerSaturation:
-    """Return what the shares of a layer in each image (images,) come to."""
-    few = len(shares) < FEWEST  # how much shares differ is not known: as much as they are large
-    error = shares.max() if few else shares.std(ddof=1) / np.sqrt(len(shares))
-    return LayerSaturation(name, float(shares.mean()), float(error), float(shares.max()))
+    by_name = level_ends.shares(values, signed, images, progress)
+    layers = (LayerSaturation(name, tuple(own.tolist())) for name, own in by_name.items())
+    return Saturation(tuple(layers), images)

@@ -19,9 +19,10 @@ from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents, listed
 from tcc.compiler.bundle.layer_agreement import LayerAgreement
 from tcc.compiler.bundle.manifest import Calibrated, Manifest
 from tcc.compiler.bundle.replay import Replayed
-from tcc.compiler.data import images
+from tcc.compiler.data import image_files
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.data.pictures import pictures
+from tcc.compiler.data.training_record import TrainingRecord
 from tcc.compiler.driver import pipeline
 from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program
 from tcc.compiler.driver.pipeline import WeightSource
@@ -51,6 +52,8 @@ class StoredStages:
 
     cache: StageCache
     shared: Mapping[str, Any]
+    training: TrainingRecord | None = None
+    """What the bundles' cards say of the training."""
 
     def key(self, stage: str, **given: Any) -> str:
         """Return the key of a stage's result."""
@@ -58,7 +61,9 @@ class StoredStages:
 
     def bundle_key(self, plan: Plan, integers: str | None, *, images: bool) -> str:
         """Return the key of what is built for a target from the integers of a key."""
-        return self.key("bundle", integers=integers, images=images, **_target(plan))
+        training = self.training and asdict(self.training)
+        inputs = {"integers": integers, "images": images, "training": training}
+        return self.key("bundle", **inputs, **_target(plan))
 
     def calibration(self, key: str) -> "tuple[CalibrationDocument, tuple[Said, ...]] | None":
         """Return the calibration of a key, and what was said of it."""
@@ -166,7 +171,7 @@ def of_build(
         "weights": json_records.encode(given.origin),
         "passes": passes,
     }
-    return StoredStages(cache, shared)
+    return StoredStages(cache, shared, given.training)
 
 
 def unchanged(data: DataSet) -> bool:
@@ -174,7 +179,7 @@ def unchanged(data: DataSet) -> bool:
     if data.array is not None:
         return True
     try:
-        found = (images.contents(item.path) for item in data.items)
+        found = (image_files.contents(item.path) for item in data.items)
         known = zip(found, data.items, strict=True)
         return all(hashlib.sha256(content).hexdigest() == item.digest for content, item in known)
     except UserError:

@@ -10,6 +10,7 @@ from tcc.compiler.bundle import (
     constant_check,
     float_check,
     library_check,
+    operating_point_check,
     program_check,
     tool_check,
 )
@@ -85,6 +86,7 @@ def verified(
     """
     if device.packager:
         return verify_package(bundle, device, None, sources)
+    operating_point_check.check(bundle, device)
     replayed = replay(bundle, device)
     checked = program_check.check(bundle, device, program) if program else None
     layers = float_check.check(bundle, device, network) if network else None

@@ -225,12 +225,16 @@ class NumbersReader(Protocol):
 
 @runtime_checkable
 class OperatingPointReader(Protocol):
-    """A backend whose artifacts bring a program that reads operating points from a file."""
+    """A backend whose artifacts read their outputs by operating points themselves."""
 
     def operating_point_files(
         self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"
     ) -> Mapping[str, bytes]:
-        """Return the files beside the artifact in `folder` that tell it, by name."""
+        """Return the files of the artifact in `folder` that say them, by name."""
+        ...
+
+    def follows_everywhere(self, target: Target, folder: Path) -> bool:
+        """Return whether the artifact's libraries follow them, and not its program alone."""
         ...
 
 

@@ -22,6 +22,7 @@ from tcc.compiler.ir.backend import (
     ToolUser,
 )
 from tcc.compiler.ir.fetcher import Fetcher
+from tcc.compiler.ir.image_inputs import build_image_error
 from tcc.compiler.ir.isa_chooser import IsaChooser
 from tcc.compiler.ir.level_reader import LevelReader, ValueReader
 from tcc.compiler.ir.precision import Precision
@@ -167,7 +168,7 @@ class Device:
     def operating_point_files(
         self, folder: Path, points: "Sequence[OperatingPoint]"
     ) -> Mapping[str, bytes]:
-        """Return files beside the artifact in `folder` that its own program reads points from."""
+        """Return the files of the artifact in `folder` that say how its outputs are read."""
         if isinstance(self.backend, OperatingPointReader):
             return self.backend.operating_point_files(self.target, folder, points)
         return {}
@@ -244,7 +245,7 @@ class Device:
 
         runner = self._runner(folder)
         if source.preprocess is None:
-            raise fail("E0625", "this network does not take an image", whole_file(str(folder)))
+            raise build_image_error(source.name, source.type.shape, whole_file(str(folder)))
         # A program that preprocesses by itself is judged with its preprocessing; a runtime is given
         # what the one definition of it gives.
         if isinstance(runner, ImageRunner):

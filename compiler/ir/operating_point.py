@@ -22,13 +22,51 @@ class FittingData:
 
 
 @dataclass(frozen=True, slots=True)
+class ThresholdCheck:
+    """How the threshold of class `label` does on images that it was not fitted to.
+
+    Of `positives` images of the class, `detected` are taken for it; of `negatives` others,
+    `rejected` are not. `default_detected` and `default_rejected` are those of the rule without a
+    threshold: the largest output, or a probability of 0.5. `target` is the sensitivity that was
+    asked for, and None with another criterion. `at_least` is the exact lower bound of the
+    sensitivity with 95 % confidence, and `reached` whether it is the target or more.
+    """
+
+    label: str
+    target: float | None
+    positives: int
+    detected: int
+    negatives: int
+    rejected: int
+    default_detected: int
+    default_rejected: int
+    at_least: float
+    reached: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPoint:
+    """How an operating point does on images that it was not fitted to, by the digest of their set.
+
+    `likelihood` is as in `FittingData`, and `notice` what a user of the point must know.
+    """
+
+    digest: str
+    images: int
+    likelihood: tuple[float, float] | None
+    thresholds: tuple[ThresholdCheck, ...]
+    notice: str
+
+
+@dataclass(frozen=True, slots=True)
 class OperatingPoint:
     """What is fitted of one output.
 
     `thresholds` are log-odds, compared after the temperature: what reaches one is yes. Of a row of
     classes there is one, that of class `positive`, which is taken where its log-odds reach it, and
     else the best of the others; of decisions one each; or none, where the temperature alone holds.
-    `criterion` says how they were chosen.
+    `criterion` says how they were chosen, and `target` the sensitivity that was asked for. `judged`
+    is None in bundles of older versions.
     """
 
     output: str
@@ -37,6 +75,8 @@ class OperatingPoint:
     thresholds: tuple[float, ...]
     criterion: str
     fitted: FittingData
+    target: float | None = field(default=None, metadata={"default": None})
+    judged: JudgedPoint | None = field(default=None, metadata={"default": None})
 
     @property
     def probabilities(self) -> tuple[float, ...]:

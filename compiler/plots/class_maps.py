@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Graph, Model, Node
-from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.lower.torch import module
-from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear
+from tcc.compiler.ops import AvgPool, Conv, Flatten, GlobalAvgPool, Linear
+from tcc.compiler.passes.drop_identity import drop_identity
+from tcc.compiler.passes.drop_train_only import drop_train_only
 from tcc.compiler.plots.layers import is_map
 from tcc.compiler.support.diagnostics import fail, whole_file
 
@@ -80,18 +81,20 @@ def _source(graph: Graph, layer: str) -> str | None:
     return None if layer in {source.name for source in graph.inputs} else layer
 
 
-def head(graph: Graph, output: str) -> tuple[str, Node | None]:
+def head(model: Model, output: str) -> tuple[str, Node | None]:
     """Return the value that a network averages over its whole map, and the layer behind that.
+
+    What does nothing at inference, such as dropout, may stand anywhere.
 
     Raises:
         UserError: It does not end in an average, with at most one linear layer behind it (E1283).
     """
-    lean = for_inference(graph)
+    lean = drop_identity(drop_train_only(model)).graph
     nodes = {node.name: node for node in lean.nodes}
     (name,) = (each.value for each in lean.outputs if each.name == output)
     linear = None
     while (node := nodes.get(name)) is not None:
-        if isinstance(node.op, GlobalAvgPool):
+        if isinstance(node.op, GlobalAvgPool) or _covers(node, lean):
             return node.inputs[0], linear
         # A convolution of a map of one pixel is a linear layer as well.
         one = isinstance(node.op, Conv) and node.type.shape[1:] == (1, 1)
@@ -102,8 +105,14 @@ def head(graph: Graph, output: str) -> tuple[str, Node | None]:
         name = node.inputs[0]
     message = f"`{output}` is no linear layer of a mean over feature maps"
     help = "`tcc plot gradcam` does without"
-    where = whole_file(graph.name)
+    where = whole_file(lean.name)
     raise fail("E1283", message, where, help=help)
+
+
+def _covers(node: Node, graph: Graph) -> bool:
+    """Whether a node is the mean of a window as large as the map."""
+    size = graph.types[node.inputs[0]].shape[1:]
+    return isinstance(node.op, AvgPool) and node.op.kernel == size and not any(node.op.pads)
 
 
 def activation_map(

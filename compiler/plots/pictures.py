@@ -17,6 +17,7 @@ from tcc.compiler.driver.labelled_images import LabelledImages
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Input, Model, Output
+from tcc.compiler.ir.image_inputs import build_image_error
 from tcc.compiler.plots import (
     confusion_matrix,
     drawing,
@@ -185,7 +186,7 @@ def class_activation(net: PlottedNetwork, images: DataSet, shown: str | None) ->
     except ImportError:
         raise MissingTool(Tool("torch", "take gradients", None)) from None
     output = net.row()
-    value, linear = class_maps.head(net.spec.graph, output.name)
+    value, linear = class_maps.head(net.model, output.name)
     wanted = _class(net, output, shown)
     run, answer = layers.floats(net.model, value), float_program.prepared(net.model)
     made = []
@@ -205,7 +206,7 @@ def tensors(net: PlottedNetwork, images: DataSet) -> Sequence[tuple[Item, Values
         UserError: There are too many (E1284), or the network takes no images.
     """
     if net.source.preprocess is None or len(net.source.type.shape) != 3:
-        raise fail("E0625", "this network does not take an image", whole_file(net.spec.name))
+        raise build_image_error(net.source.name, net.source.type.shape, whole_file(net.spec.name))
     if len(images) > overlays.MOST:
         message = f"{len(images):,} images are too many for one picture"
         help = f"name {overlays.MOST} of them, or fewer"

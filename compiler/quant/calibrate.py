@@ -15,7 +15,7 @@ from tcc.compiler.quant.image_variety import ImageVariety, variety
 from tcc.compiler.quant.methods.held_out_judge import MOST, judging_images
 from tcc.compiler.quant.methods.method import CalibrationResult, Method, RunOptions
 from tcc.compiler.quant.output_headroom import with_headroom
-from tcc.compiler.quant.program.level_ends import usual_shares
+from tcc.compiler.quant.program.level_ends import count_usual
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.expected_loss import ExpectedLoss, expected_losses
@@ -81,7 +81,7 @@ def calibrate(
     notices = (*found.notices, *shown.notices(), *_notices(found, shown))
     # Of images held out, if any were: what was learnt from ends where the ranges do.
     own = data.split()[1] if found.held_out else data
-    usual = usual_shares(ready, found.calibration, own.first(judging_images(ready)))
+    usual = count_usual(ready, found.calibration, own.first(judging_images(ready)))
     return replace(found, notices=notices, repeats=shown.repeats, usual=usual)
 
 

@@ -75,7 +75,8 @@ class CalibrationDocument:
 
     `used` is the candidate that `method` chose, `judged` how each did on images that it had not
     learnt from, output by output; `expected` what is lost on images that nobody has seen; `usual`
-    the share of each value's levels that are the last ones, over images of the set.
+    the share of each value's integers that are saturated, over images of the set; `usual_largest`
+    the share in the image with the most, of `usual_images` images: 0 in files that do not say it.
     """
 
     # First in the file and named after the format, so that a reader of another version knows whose
@@ -100,6 +101,8 @@ class CalibrationDocument:
     # With defaults, since files of version 2 and older ones of version 3 have none and still build.
     expected: Mapping[str, ExpectedLoss] = field(default_factory=dict, metadata={"default": {}})
     usual: Mapping[str, float] = field(default_factory=dict, metadata={"default": {}})
+    usual_largest: Mapping[str, float] = field(default_factory=dict, metadata={"default": {}})
+    usual_images: int = field(default=0, metadata={"default": 0, "minimum": 0})
 
 
 KIND = DocumentKind(

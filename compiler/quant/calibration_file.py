@@ -24,6 +24,7 @@ from tcc.compiler.quant.calibration_document import (
     EncodedWeights,
 )
 from tcc.compiler.quant.methods.method import CalibrationResult
+from tcc.compiler.quant.program.level_ends import UsualSaturation
 from tcc.compiler.quant.scale_groups import SMALLEST, kept_values, scale_groups
 from tcc.compiler.reference.output_comparison import judged_outputs
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
@@ -81,7 +82,7 @@ def document(
         judged=dict(result.judged),
         notices=result.notices,
         expected=dict(result.expected),
-        usual=dict(result.usual),
+        **_usual_fields(result.usual),
         made_with={"tcc": __version__, **{name: version(name) for name in MADE_WITH}},
     )
 
@@ -97,8 +98,22 @@ def retrained(
         weights: Where the trained ones are.
     """
     rounded = {name: _tensors(own) for name, own in made.rounded.items()}
-    said = replace(found, judged={}, notices=(), expected={}, usual={})
-    return replace(said, weights=weights, rounded=rounded, seal="")
+    said = replace(found, judged={}, notices=(), expected={})
+    return with_usual(replace(said, weights=weights, rounded=rounded, seal=""), None)
+
+
+def with_usual(document: CalibrationDocument, usual: UsualSaturation | None) -> CalibrationDocument:
+    """Return a document with other counts of saturated values, unsealed; None is no counts."""
+    return replace(document, **_usual_fields(usual), seal="")
+
+
+def _usual_fields(usual: UsualSaturation | None) -> dict[str, Any]:
+    counts = usual or UsualSaturation()
+    return {
+        "usual": dict(counts.mean),
+        "usual_largest": dict(counts.largest),
+        "usual_images": counts.images,
+    }
 
 
 def calibration(found: CalibrationDocument, ready: Model, name: str) -> Calibration:
@@ -170,12 +185,13 @@ def _origin(weights: WeightsOrigin) -> str:
     named = weights.file or (
         f"random ones of seed {weights.seed}" if weights.seed is not None else ""
     )
-    return f"{named or 'others'} ({weights.digest[:12]})"
+    digest = weights.digest[:12]
+    return f"{named} ({digest})" if named else f"weights of digest {digest}"
 
 
 def _misfits(found: CalibrationDocument, ready: Model, name: str) -> Iterator[Diagnostic]:
     at, graph = whole_file(name), ready.graph
-    help = "calibrate again; another version of tcc, or other `--passes`, made this file"
+    help = "calibrate again: a file fits the graph of one version of tcc and of its `--passes`"
 
     def other(label: str) -> Diagnostic:
         return Diagnostic("E0733", "the calibration is for another graph", at, label, help=help)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.data import images
+from tcc.compiler.data import confined_images, image_files
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import Pair
@@ -99,7 +99,7 @@ def sizes(data: DataSet, source: Input) -> ImageSizes:
     if contract is None or (data.array is not None and data.array.dtype != np.uint8):
         return ImageSizes((), None, "", (1, 1))
     if data.array is None:
-        told = (images.size(images.contents(item.path)) for item in data.items)
+        told = (confined_images.find_size(image_files.contents(item.path)) for item in data.items)
         found = tuple(one for one in told if one)
     else:
         found = ((data.array.shape[1], data.array.shape[2]),) * len(data)

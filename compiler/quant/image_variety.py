@@ -40,8 +40,8 @@ class ImageVariety:
         """Yield what the set costs."""
         if self.different == 1:
             yield (
-                "one image says nothing of how much the scales depend on the images: on others up"
-                f" to a fourth of the answers may change; take {ENOUGH} images or more"
+                "one image says nothing of how much the scales depend on the images, nor of how"
+                f" many answers change on others; take {ENOUGH} images or more"
             )
         if self.different < self.images:
             yield (

@@ -1,11 +1,11 @@
 """The accuracy below which nothing is built: what is measured of each output, and its bounds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tcc.compiler.ir.types import OutputKind
-from tcc.compiler.support.diagnostics import Span
+from tcc.compiler.support.diagnostics import Span, UserError
 
 COSINE = 0.98
 """The least mean cosine of the raw values of classes unless told otherwise, as in the DDSNet
@@ -51,6 +51,43 @@ class Quality:
     loss: float
 
 
+ENOUGH = 16
+"""Fewest different images that a floor is judged by."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityBounds:
+    """What one output keeps on unseen images at 95 %, estimated from `images` images.
+
+    `cosine` and `correlation` are lower bounds, `error` is an upper one, in the units of `Quality`.
+    Each is None where `Quality` has none.
+    """
+
+    images: int
+    cosine: float | None
+    correlation: float | None
+    error: float | None
+
+
+FloorBounds = Mapping[str, QualityBounds]
+"""The bounds of each output by name."""
+
+
+def merge_bounds(*every: FloorBounds) -> FloorBounds:
+    """Return the worst bound of each output among several estimates."""
+    names = dict.fromkeys(name for bounds in every for name in bounds)
+    return {name: _merge([bounds[name] for bounds in every if name in bounds]) for name in names}
+
+
+def _merge(bounds: Sequence[QualityBounds]) -> QualityBounds:
+    minima = [[b.cosine for b in bounds], [b.correlation for b in bounds]]
+    cosine, correlation = (
+        min((x for x in limits if x is not None), default=None) for limits in minima
+    )
+    error = max((b.error for b in bounds if b.error is not None), default=None)
+    return QualityBounds(min(b.images for b in bounds), cosine, correlation, error)
+
+
 _DECIDED: Mapping[OutputKind, str] = {"classes": "class", "decisions": "decision"}
 
 Qualities = Mapping[str, Quality]
@@ -81,20 +118,45 @@ class AccuracyFloor:
     elsewhere. `drop`: the largest share of images whose class or decision changes; None is any.
     `correlation`: the least one; 0 is any. `error`: the largest one; None stands for `ERROR`
     unless an output is of classes, and any there.
+
+    Cosine, correlation and error are judged by what images gave and by the bounds for unseen images
+    beside it; `drop` is judged by what images gave. `images` is the fewest different images that
+    judge all this.
     """
 
     cosine: float | None = None
     drop: float | None = None
     correlation: float = CORRELATION
     error: float | None = None
+    images: int = ENOUGH
 
-    def holds(self, found: Qualities) -> bool:
+    def needs_images(self, kinds: Iterable[OutputKind]) -> bool:
+        """Whether outputs of these kinds are held to anything that images have to show."""
+        every = [self.of(kind) for kind in kinds]
+        return self.correlation > 0 or any(
+            (floor.cosine or 0) > 0
+            or (floor.drop is not None and floor.drop < 1)
+            or floor.error is not None
+            for floor in every
+        )
+
+    def holds(self, qualities: Qualities, bounds: FloorBounds | None = None) -> bool:
         """Whether every output is at or above the floor; NaN never is."""
-        return not self.broken(found)
+        return not self.broken(qualities, bounds)
 
-    def broken(self, found: Qualities) -> tuple[str, ...]:
-        """Return which bounds which outputs do not keep, in words."""
-        return tuple(said for name, one in found.items() for said in self._broken(name, one))
+    def broken(self, qualities: Qualities, bounds: FloorBounds | None = None) -> tuple[str, ...]:
+        """Return which parts of the floor which outputs do not keep, in words.
+
+        Args:
+            qualities: What images gave, by output.
+            bounds: What unseen images keep, by output; what images gave counts alone without.
+        """
+        limits = bounds or {}
+        return tuple(
+            text
+            for name, quality in qualities.items()
+            for text in self._find_broken(name, quality, limits)
+        )
 
     def of(self, kind: OutputKind) -> "AccuracyFloor":
         """Return what an output of a kind is held to, None being any."""
@@ -106,26 +168,67 @@ class AccuracyFloor:
             case _:
                 assert_never(kind)
 
-    def _broken(self, name: str, found: Quality) -> Iterator[str]:
-        own = self.of(found.kind)
-        least, most = own.cosine, own.error
+    def _find_broken(self, name: str, quality: Quality, bounds: FloorBounds) -> Iterator[str]:
+        measured = tuple(self._check_measures(name, quality))
+        yield from measured
+        # What images broke already needs no estimate.
+        if not measured and name in bounds:
+            yield from self._check_bounds(name, quality.kind, bounds[name])
+
+    def _check_bounds(self, name: str, kind: OutputKind, bound: QualityBounds) -> Iterator[str]:
+        """Yield what unseen images may not keep, though those that judged do."""
+        floor = self.of(kind)
+        by = f"on unseen images, estimated from {bound.images} at 95 %, which is"
+        cosine, correlation, error = bound.cosine, bound.correlation, bound.error
+        if floor.cosine is not None and cosine is not None and not cosine >= floor.cosine:
+            limit = f"{_format(cosine, floor.cosine, '.6f')} {by} below {floor.cosine:.9g}"
+            yield f"the mean cosine of `{name}` may be as low as {limit}"
+        if correlation is not None and _below(correlation, self.correlation):
+            figure = _format(correlation, self.correlation, ".3f")
+            limit = f"{figure} {by} below {self.correlation:.9g}"
+            yield f"the correlation of `{name}` with the floats may be as low as {limit}"
+        if floor.error is not None and error is not None and not error <= floor.error:
+            limit = f"{_format(error, floor.error, '.3g')} of its spread {by} above"
+            yield f"the error of `{name}` may be as large as {limit} {floor.error:.9g}"
+
+    def _check_measures(self, name: str, quality: Quality) -> Iterator[str]:
+        floor = self.of(quality.kind)
+        minimum, maximum = floor.cosine, floor.error
         # Bounds are asked with `not ... >=`, so that NaN, which compares as false, breaks each.
-        if least is not None and found.cosine is not None and not found.cosine >= least:
-            yield f"the mean cosine of `{name}` is {found.cosine:.6f}, not {least:.9g}"
+        if minimum is not None and quality.cosine is not None and not quality.cosine >= minimum:
+            cosine = _format(quality.cosine, minimum, ".6f")
+            yield f"the mean cosine of `{name}` is {cosine}, not {minimum:.9g}"
         # Regression decides nothing, and has no agreement to lose.
-        if found.agreement is not None and self.drop is not None:
-            drop = 1 - found.agreement
+        if quality.agreement is not None and self.drop is not None:
+            drop = 1 - quality.agreement
             if not drop <= self.drop:
-                what = f"{_DECIDED[found.kind]} of `{name}`"
-                yield f"{drop:.1%} of the images change their {what}, not {self.drop:.1%}"
-        if found.correlation is not None and _below(found.correlation, self.correlation):
-            told = "hardly tells" if found.correlation else "does not tell"
-            yield (
-                f"`{name}` {told} the images apart: its correlation with the floats is"
-                f" {found.correlation:.3f}, not {self.correlation:.9g}"
-            )
-        if most is not None and found.error is not None and not found.error <= most:
-            yield f"the error of `{name}` is {found.error:.3g} of its spread, not {most:.9g}"
+                decided = f"{_DECIDED[quality.kind]} of `{name}`"
+                share = _format(drop, self.drop, ".1%")
+                yield f"{share} of the images change their {decided}, not {_percent(self.drop)}"
+        if quality.correlation is not None and _below(quality.correlation, self.correlation):
+            # 0 is of a program that gives one answer for all images; others follow the floats less
+            # closely than is asked.
+            prefix = "" if quality.correlation else f"`{name}` does not tell the images apart: "
+            subject = "its correlation" if prefix else f"the correlation of `{name}`"
+            correlation = _format(quality.correlation, self.correlation, ".3f")
+            yield f"{prefix}{subject} with the floats is {correlation}, not {self.correlation:.9g}"
+        if maximum is not None and quality.error is not None and not quality.error <= maximum:
+            error = _format(quality.error, maximum, ".3g")
+            yield f"the error of `{name}` is {error} of its spread, not {maximum:.9g}"
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, with as many digits as it has."""
+    return f"{share:.1%}" if round(share, 3) == share else f"{share * 100:.9g}%"
+
+
+def _format(number: float, limit: float, form: str) -> str:
+    """Return a number with as many digits as it takes not to look like a limit that it misses."""
+    # 0.9999499 of a floor of 0.99995 would be "0.999950, not 0.99995".
+    digits, kind = int(form[1:-1]), form[-1]
+    texts = [f"{number:.{count}{kind}}" for count in range(digits, 18)]
+    threshold = limit * 100 if kind == "%" else limit
+    return next((text for text in texts if float(text.rstrip("%")) != threshold), texts[-1])
 
 
 def _below(correlation: float, least: float) -> bool:
@@ -142,11 +245,24 @@ class LossyLayer:
     at: Span
 
 
+class TooFewImages(UserError):  # noqa: N818 - what is wrong
+    """A floor has fewer different images to be judged by than it needs; the exit code is 4."""
+
+
 class BelowFloor(Exception):  # noqa: N818 - it is what was found
-    """An integer program loses too much; the command line exits with 4."""
+    """An integer program loses too much; the command line exits with 4.
+
+    `mixed` says that no layer is left to keep in float instead.
+    """
 
     def __init__(
-        self, broken: Sequence[str], found: Qualities, culprits: Sequence[LossyLayer]
+        self,
+        broken: Sequence[str],
+        found: Qualities,
+        culprits: Sequence[LossyLayer],
+        *,
+        mixed: bool = False,
     ) -> None:
         super().__init__("; ".join(broken))
         self.broken, self.found, self.culprits = tuple(broken), found, tuple(culprits)
+        self.mixed = mixed

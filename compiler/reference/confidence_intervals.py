@@ -54,8 +54,8 @@ def of_share(part: int, whole: int) -> Bounds | None:
     tail = (1 - LEVEL) / 2
     # Clopper and Pearson's limits are quantiles of beta distributions (Brown, Cai and DasGupta,
     # Statistical Science 16, 2001, equation 4), which end at 0 and 1.
-    low = 0.0 if part == 0 else _quantile(tail, part, whole - part + 1)
-    high = 1.0 if part == whole else _quantile(1 - tail, part + 1, whole - part)
+    low = 0.0 if part == 0 else beta_quantile(tail, part, whole - part + 1)
+    high = 1.0 if part == whole else beta_quantile(1 - tail, part + 1, whole - part)
     return Bounds(low, high)
 
 
@@ -157,12 +157,12 @@ def _edge(beyond: Callable[[float], bool], inside: float, outside: float) -> flo
     return (inside + outside) / 2
 
 
-def _quantile(share: float, a: float, b: float) -> float:
+def beta_quantile(share: float, a: float, b: float) -> float:
     """Return a quantile of the beta distribution."""
-    return _edge(lambda x: _beta(x, a, b) > share, 0.0, 1.0)
+    return _edge(lambda x: incomplete_beta(x, a, b) > share, 0.0, 1.0)
 
 
-def _beta(x: float, a: float, b: float) -> float:
+def incomplete_beta(x: float, a: float, b: float) -> float:
     """Return the regularised incomplete beta function.
 
     By its continued fraction (Abramowitz and Stegun 26.5.8), on the side where it converges fast.
@@ -172,7 +172,7 @@ def _beta(x: float, a: float, b: float) -> float:
     # The mean of the distribution, nearly: on its other side the fraction converges slowly, and
     # I_x(a, b) = 1 - I_(1-x)(b, a).
     if x > (a + 1) / (a + b + 2):
-        return 1 - _beta(1 - x, b, a)
+        return 1 - incomplete_beta(1 - x, b, a)
     front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
     return front / _fraction([_term(m, x, a, b) for m in range(1, _STEPS + int(2 * sqrt(a + b)))])
 

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.operating_point import LARGEST, OperatingPoint
 from tcc.compiler.ir.types import OutputActivation
-from tcc.compiler.reference import roc_curve
+from tcc.compiler.reference import decision_odds, roc_curve
 
 Raw = NDArray[np.floating]
 Truth = NDArray[np.bool_]
 Values = NDArray[np.float64]
+CHANCE = 1e-12
+"""A sum of sensitivity + specificity - 1 that is no gain: the error of its float64."""
 _HALVINGS = 50
 
 
@@ -39,7 +41,7 @@ def class_taken(
     best: NDArray[np.int64] = raw.argmax(axis=1)
     if point is None or point.positive is None:
         return best
-    odds = roc_curve.log_odds(activation, raw, point.temperature)[:, point.positive]
+    odds = decision_odds.class_odds(activation, raw, point.temperature, point.positive)
     others = raw.astype(np.float64)
     others[:, point.positive] = -np.inf
     found: NDArray[np.int64] = np.where(
@@ -109,7 +111,7 @@ def by_youden(odds: Values, holds: Truth) -> float | None:
     places, sensitivity, specificity = _curve(odds, holds)
     gain = sensitivity + specificity - 1
     best = int(np.flatnonzero(gain == gain.max())[0])
-    return float(places[best]) if gain[best] > 1e-12 else None
+    return float(places[best]) if gain[best] > CHANCE else None
 
 
 def by_sensitivity(odds: Values, holds: Truth, least: float) -> float:
@@ -123,6 +125,11 @@ def by_sensitivity(odds: Values, holds: Truth, least: float) -> float:
     """
     places, sensitivity, _ = _curve(odds, holds)
     return float(places[np.flatnonzero(sensitivity >= least)[-1]])
+
+
+def youden(taken: Truth, holds: Truth) -> float:
+    """Return sensitivity + specificity - 1 of images that are taken for a class, or hold it."""
+    return float(taken[holds].mean() + (~taken[~holds]).mean()) - 1
 
 
 def _curve(odds: Values, holds: Truth) -> tuple[Values, Values, Values]:

@@ -4,6 +4,9 @@ from typing import TypeAlias
 
 import onnxruntime
 
+# Whoever imported it before tcc had no switch set (`support.telemetry`): this ends most events.
+onnxruntime.disable_telemetry_events()
+
 Session: TypeAlias = onnxruntime.InferenceSession
 
 EXACT_PRODUCTS = "session.x64quantprecision"

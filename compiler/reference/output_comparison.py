@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.reference import float_program, output_quality
-from tcc.compiler.reference.accuracy_floor import Qualities
+from tcc.compiler.reference.accuracy_floor import ENOUGH, Qualities
 
 Tensors = Mapping[str, NDArray[np.float32]]
 """Each output by name, for one image."""
 StackedOutputs = Mapping[str, NDArray[np.float32]]
 """Each output by name, for all images: (images, *shape)."""
-ENOUGH = 16
-"""Images that show how far outputs spread: where fewer judge, others help."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,14 @@ class ComparisonImages:
     data: DataSet
     judges: int
 
+    @property
+    def estimators(self) -> int:
+        """How many images, the first, estimate what unseen ones lose: held out, if enough are."""
+        return self.judges if self.judges >= ENOUGH else len(self.data)
+
 
 def comparison_images(judges: DataSet, others: DataSet | None = None) -> ComparisonImages:
-    """Return images that judge, and as many of others as it takes to see a spread."""
+    """Return images that judge, and as many of others as it takes to see a spread: `ENOUGH`."""
     known = set(judges.digests)
     spare = [item for item in others.items if item.digest not in known] if others else []
     more = spare[: max(0, ENOUGH - len(judges))]

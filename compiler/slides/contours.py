@@ -1,117 +1,159 @@
-"""Regions of a raster as polygons along its pixels' edges, and polygons as rasters.
+"""Regions of a raster as polygons along its pixels' edges.
 
-A ring is a list of (x, y), the last of which is the first; around a region it turns as RFC 7946
+A ring is an array of (x, y), the last of which is the first; around a region it turns as RFC 7946
 has it, around a hole the other way. Pixels that share a corner alone are two regions.
 """
 
-from collections.abc import Iterable, Sequence
-from importlib import import_module
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from tcc.compiler.slides import libraries
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Ring: TypeAlias = list[tuple[int, int]]
-Vertices: TypeAlias = Sequence[Sequence[float]]
+    Inside = NDArray[np.bool_]
+
+Ring: TypeAlias = "NDArray[np.int64]"
 RIGHT, DOWN, LEFT, UP = range(4)
-STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+NORTH_WEST, NORTH_EAST, SOUTH_WEST, SOUTH_EAST = range(4)
+_CONVEX = (
+    (SOUTH_EAST, UP, RIGHT), (SOUTH_WEST, RIGHT, DOWN), (NORTH_WEST, DOWN, LEFT),
+    (NORTH_EAST, LEFT, UP),
+)  # fmt: skip
+"""Where around a corner the pixel lies whose corner it is, with the directions in which the ring
+arrives and leaves, the pixel on its right."""
+_CONCAVE = (
+    (SOUTH_EAST, LEFT, DOWN), (SOUTH_WEST, UP, LEFT), (NORTH_WEST, RIGHT, UP),
+    (NORTH_EAST, DOWN, RIGHT),
+)  # fmt: skip
+"""The same where the one of four pixels that is not inside lies there."""
 
 
-def polygons(inside: "NDArray[np.bool_]") -> list[list[Ring]]:
+def polygons(inside: "Inside") -> list[list[Ring]]:
     """Return the regions of a raster: each its outer ring and those of its holes, in pixels."""
-    ndimage: Any = import_module("scipy.ndimage")
+    ndimage: Any = libraries.load("scipy.ndimage")
     labels, count = ndimage.label(inside)
     outer: list[list[Ring]] = [[] for _ in range(count)]
     holes: list[list[Ring]] = [[] for _ in range(count)]
-    for ring, (row, column) in _rings(inside):
-        own = outer if _area(ring) > 0 else holes
-        own[int(labels[row, column]) - 1].append(ring)
+    corners = _find_corners(inside)
+    for place, ring in _trace(corners):
+        row, column = corners.pixels[place]
+        rings = outer if compute_area(ring) > 0 else holes
+        rings[int(labels[row, column]) - 1].append(ring)
     return [one + more for one, more in zip(outer, holes, strict=True)]
 
 
-def _rings(inside: "NDArray[np.bool_]") -> Iterable[tuple[Ring, tuple[int, int]]]:
-    """Yield each ring with a pixel that lies along it, on its right as one goes."""
-    waiting = _edges(inside)
-    forks = {vertex for vertex, directions in waiting.items() if len(directions) > 1}
-    while waiting:
-        x, y = next(iter(waiting))
-        direction = waiting[x, y][0]
-        # Of the pixel on the right of the first step, in the order of directions.
-        pixel = ((y, x), (y, x - 1), (y - 1, x - 1), (y - 1, x))[direction]
-        ring: Ring = []
-        before = -1
-        while direction in waiting.get((x, y), ()):
-            waiting[x, y].remove(direction)
-            if not waiting[x, y]:
-                del waiting[x, y]
-            if direction != before:
-                ring.append((x, y))
-            before = direction
-            x, y = x + STEPS[direction][0], y + STEPS[direction][1]
-            # Of two ways the one that stays with the pixel: a turn to the right.
-            onward = waiting.get((x, y), [before])
-            direction = (before + 1) % 4 if (x, y) in forks else onward[0]
-        yield _closed(ring), pixel
+def count_corners(inside: "Inside") -> int:
+    """Return how many corners the rings of a raster have together."""
+    around = _around(inside)
+    total = sum(int(np.count_nonzero(mask)) for mask in _convex_masks(around))
+    return total + sum(int(np.count_nonzero(mask)) for mask in _concave_masks(around))
 
 
-def _closed(ring: Ring) -> Ring:
-    """Return a ring that ends where it begins, and begins at a corner."""
-    (x0, y0), (x1, y1), (x2, y2) = ring[-1], ring[0], ring[1]
-    straight = (x0 == x1 == x2) or (y0 == y1 == y2)
-    corners = ring[1:] if straight else ring
-    return [*corners, corners[0]]
-
-
-def _edges(inside: "NDArray[np.bool_]") -> dict[tuple[int, int], list[int]]:
-    """Return the directions in which edges leave each vertex, regions on their right."""
-    padded = np.pad(inside, 1)
-    below, right = padded[1:, 1:-1], padded[1:-1, 1:]
-    above, left = padded[:-1, 1:-1], padded[1:-1, :-1]
-    found: dict[tuple[int, int], list[int]] = {}
-    for direction, cells, dx, dy in (
-        (RIGHT, below & ~above, 0, 0),
-        (LEFT, above & ~below, 1, 0),
-        (UP, right & ~left, 0, 1),
-        (DOWN, left & ~right, 0, 0),
-    ):
-        rows, columns = np.divmod(np.flatnonzero(cells), cells.shape[1])
-        for x, y in zip((columns + dx).tolist(), (rows + dy).tolist(), strict=True):
-            found.setdefault((x, y), []).append(direction)
-    return found
-
-
-def _area(ring: Ring) -> int:
+def compute_area(ring: Ring) -> int:
     """Return twice the area of a ring, below zero where it turns the other way."""
-    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(ring))
+    (x0, y0), (x1, y1) = ring[:-1].T, ring[1:].T
+    return int((x0 * y1 - x1 * y0).sum())
 
 
-def crossed_rows(rings: "Iterable[NDArray[np.float64]]") -> float:
-    """Return how many rows of pixels the edges of rings cross, all together."""
-    return float(sum(np.abs(np.diff(ring[:, 1])).sum() for ring in rings))
-
-
-def raster(rings: "Sequence[NDArray[np.float64]]", shape: tuple[int, int]) -> "NDArray[np.bool_]":
-    """Return which pixels of a raster have their centre within rings, by the even-odd rule.
+@dataclass(frozen=True, eq=False)
+class _Corners:
+    """Corners of rings: their places, directions, and a pixel inside that each lies along.
 
     Args:
-        rings: Vertices (n, 2) of x and y in pixels; of a polygon and its holes.
-        shape: Rows and columns.
+        points: Column and row of the vertex (corners, 2).
+        arrives: The direction of the edge that ends there.
+        leaves: That of the edge that begins there.
+        pixels: Row and column of the pixel (corners, 2).
+        forks: Whether it is the second corner of a vertex that two regions share.
     """
-    rows, columns = shape
-    toggles = np.zeros((rows, columns + 1), np.int32)
-    for ring in rings:
-        # Centres lie at halves, so that rows and columns of them become whole numbers.
-        points = np.concatenate([ring, ring[:1]]) - 0.5
-        (x0, y0), (x1, y1) = points[:-1].T, points[1:].T
-        # Without the larger end: a vertex on a row of centres counts for one of its two edges.
-        first = np.clip(np.ceil(np.minimum(y0, y1)), 0, rows).astype(np.int64)
-        last = np.clip(np.ceil(np.maximum(y0, y1)), 0, rows).astype(np.int64)
-        edge = np.repeat(np.arange(len(x0)), last - first)
-        row = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - last, last - first)
-        share = (row - y0[edge]) / (y1 - y0)[edge]
-        column = np.ceil(x0[edge] + share * (x1 - x0)[edge])
-        np.add.at(toggles, (row, np.clip(column, 0, columns).astype(np.int64)), 1)
-    return np.asarray(np.cumsum(toggles[:, :-1], axis=1) % 2 == 1)
+
+    points: "NDArray[np.int64]"
+    arrives: "NDArray[np.int8]"
+    leaves: "NDArray[np.int8]"
+    pixels: "NDArray[np.int64]"
+    forks: "NDArray[np.bool_]"
+
+
+def _around(inside: "Inside") -> "tuple[Inside, ...]":
+    """Return the four pixels around each vertex, in the order of `NORTH_WEST` and so on."""
+    padded = np.pad(inside, 1)
+    return padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
+
+
+def _convex_masks(around: "tuple[Inside, ...]") -> "list[Inside]":
+    """Return the vertices that are a corner of a pixel, neither of whose neighbours is inside."""
+    masks = []
+    for where, _, _ in _CONVEX:
+        # Of four numbers, 3 - n is opposite n, and the two others are beside it.
+        beside = [n for n in range(4) if n not in (where, 3 - where)]
+        masks.append(around[where] & ~around[beside[0]] & ~around[beside[1]])
+    return masks
+
+
+def _concave_masks(around: "tuple[Inside, ...]") -> "list[Inside]":
+    """Return the vertices around which one pixel alone is not inside."""
+    masks = []
+    for where, _, _ in _CONCAVE:
+        others = [around[n] for n in range(4) if n != where]
+        masks.append(~around[where] & others[0] & others[1] & others[2])
+    return masks
+
+
+def _find_corners(inside: "Inside") -> _Corners:
+    around = _around(inside)
+    points, arrives, leaves, pixels, forks = [], [], [], [], []
+    convex = zip(_convex_masks(around), _CONVEX, strict=True)
+    concave = zip(_concave_masks(around), _CONCAVE, strict=True)
+    kinds = [(mask, where, turn) for mask, (where, *turn) in convex]
+    # Of the three pixels, the one opposite the missing one.
+    kinds += [(mask, 3 - where, turn) for mask, (where, *turn) in concave]
+    for mask, where, (arriving, leaving) in kinds:
+        rows, columns = np.nonzero(mask)
+        points.append(np.stack([columns, rows], axis=1))
+        arrives.append(np.full(len(rows), arriving, np.int8))
+        leaves.append(np.full(len(rows), leaving, np.int8))
+        pixels.append(np.stack([rows - 1 + where // 2, columns - 1 + where % 2], axis=1))
+        is_fork = (leaving == LEFT) & around[SOUTH_EAST][mask] & around[NORTH_WEST][mask]
+        forks.append(is_fork & ~around[NORTH_EAST][mask] & ~around[SOUTH_WEST][mask])
+    return _Corners(
+        np.concatenate(points), np.concatenate(arrives), np.concatenate(leaves),
+        np.concatenate(pixels), np.concatenate(forks),
+    )  # fmt: skip
+
+
+def _find_next(corners: _Corners) -> "NDArray[np.int64]":
+    """Return the corner that follows each on its ring."""
+    following = np.empty(len(corners.points), np.int64)
+    x, y = corners.points.T
+    for direction in range(4):
+        # Along a line edges of one direction do not overlap: the nth begins and ends as the nth.
+        along, line = (x, y) if direction in (RIGHT, LEFT) else (y, x)
+        starts, ends = (
+            np.flatnonzero(part == direction) for part in (corners.leaves, corners.arrives)
+        )
+        starts = starts[np.lexsort((along[starts], line[starts]))]
+        following[starts] = ends[np.lexsort((along[ends], line[ends]))]
+    return following
+
+
+def _trace(corners: _Corners) -> "list[tuple[int, Ring]]":
+    """Return each ring with its first corner, in the order of their first edges to the right."""
+    x, y = corners.points.T
+    first = np.flatnonzero((corners.leaves == RIGHT) | corners.forks)
+    first = first[np.lexsort((corners.leaves[first], x[first], y[first]))]
+    following, is_open = _find_next(corners).tolist(), bytearray(b"\1") * len(x)
+    rings = []
+    for start in first.tolist():
+        if not is_open[start]:
+            continue
+        places, place = [], start
+        while is_open[place]:
+            is_open[place] = 0
+            places.append(place)
+            place = following[place]
+        rings.append((start, corners.points[[*places, start]]))
+    return rings

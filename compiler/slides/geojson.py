@@ -5,23 +5,27 @@ QuPath's form: a feature has an `objectType`, a `classification` of a name and a
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.slides.contours import Ring
+from tcc.compiler.slides.drawn_areas import (
+    MAX_BYTES,
+    AreaCollector,
+    DrawnAreas,
+    TooMuchError,
+    check_size,
+    refuse_size,
+)
+from tcc.compiler.slides.geojson_parser import GeoJsonParser
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-MAX_BYTES = 1 << 26
-"""Largest file that is read."""
-MOST_VERTICES = 1 << 21
-"""Most vertices of a file that is read."""
 
 
 def feature(
@@ -41,9 +45,10 @@ def feature(
         measurements: Numbers of it by name.
     """
     one = len(polygons) == 1
+    rings = [[ring.tolist() for ring in polygon] for polygon in polygons]
     geometry = {
         "type": "Polygon" if one else "MultiPolygon",
-        "coordinates": polygons[0] if one else polygons,
+        "coordinates": rings[0] if one else rings,
     }
     found = {"objectType": kind, "classification": {"name": name, "color": list(colour)}}
     more = {"measurements": dict(measurements)} if measurements else {}
@@ -61,81 +66,69 @@ def text(features: Iterable[Mapping[str, Any]]) -> bytes:
     return out.getvalue()
 
 
-def read(path: Path) -> "list[tuple[str, list[NDArray[np.float64]]]]":
-    """Return the class of each polygon of a file and its rings: vertices (n, 2) of x and y.
+def read(path: Path) -> DrawnAreas:
+    """Return the polygons of a file with their classes.
 
     Raises:
-        UserError: It cannot be read, or holds something else than polygons (E1306).
+        UserError: It cannot be read, or holds something else than polygons (E1306), or more than is
+            read (E1323).
     """
-    import numpy as np
+    collector, count = AreaCollector(), 0
+
+    def add_feature(feature: Any) -> None:
+        nonlocal count
+        count += 1
+        _add_feature(collector, feature, count)
 
     try:
         with regular_files.opened(path) as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise _wrong(path, f"the file is larger than {MAX_BYTES >> 20} MiB")
-        found = json.loads(data)
-    except (OSError, ValueError, RecursionError) as error:
-        raise _wrong(path, str(error)[:200] or type(error).__name__) from None
-    made, count = [], 0
-    for number, (name, rings) in enumerate(_polygons(path, found), 1):
-        own = []
-        for ring in rings:
-            vertices = _vertices(ring)
-            if vertices is None:
-                raise _wrong(path, f"polygon {number}: a ring is a list of three [x, y] or more")
-            own.append(np.array(vertices, np.float64))
-            count += len(vertices)
-        if count > MOST_VERTICES:
-            raise _wrong(path, f"there are more than {MOST_VERTICES:,} vertices")
-        made.append((name, own))
-    return made
+            text = file.read(MAX_BYTES + 1)
+        check_size(len(text))
+        encoding = json.detect_encoding(text)
+        if encoding != "utf-8":
+            text = text.decode(encoding).encode()
+        GeoJsonParser(text, add_feature).parse()
+        return collector.close()
+    except TooMuchError as error:
+        raise refuse_size(path, error) from None
+    except (OSError, ValueError) as error:
+        raise _refuse(path, str(error)[:200] or type(error).__name__) from None
 
 
-def _polygons(path: Path, found: Any) -> Iterator[tuple[str, list[Any]]]:
-    """Yield the class and the coordinates of each polygon."""
-    for number, one in enumerate(_features(found), 1):
-        geometry = one.get("geometry", one) if isinstance(one, dict) else None
-        parts = geometry.get("coordinates") if isinstance(geometry, dict) else None
-        kind = geometry.get("type") if isinstance(geometry, dict) else None
-        if kind not in ("Polygon", "MultiPolygon") or not isinstance(parts, list):
-            what = f"it is of type {str(kind)[:40]!r}" if kind else "it has no geometry"
-            raise _wrong(path, f"feature {number} is no polygon: {what}")
-        for polygon in [parts] if kind == "Polygon" else parts:
-            if not isinstance(polygon, list) or not polygon:
-                raise _wrong(path, f"feature {number} has a polygon without rings")
-            yield _class(one), polygon
+def _add_feature(collector: AreaCollector, feature: Any, number: int) -> None:
+    """Add the polygons of a feature; of a geometry without a feature, its own."""
+    geometry = feature.get("geometry", feature) if isinstance(feature, dict) else None
+    parts = geometry.get("coordinates") if isinstance(geometry, dict) else None
+    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    if kind not in ("Polygon", "MultiPolygon") or not isinstance(parts, list):
+        reason = f"it is of type `{str(kind)[:40]}`" if kind else "it has no geometry"
+        raise ValueError(f"feature {number} is no polygon: {reason}")
+    for polygon in [parts] if kind == "Polygon" else parts:
+        if not isinstance(polygon, list) or not polygon:
+            raise ValueError(f"feature {number} has a polygon without rings")
+        try:
+            collector.add(_read_class(feature), [_check_ring(ring) for ring in polygon])
+        except ValueError as error:
+            raise type(error)(f"feature {number}: {error}") from None
 
 
-def _class(feature: Any) -> str:
+def _check_ring(ring: Any) -> "NDArray[np.float64]":
+    import numpy as np
+
+    if not isinstance(ring, np.ndarray):
+        raise ValueError("a ring is a list of three [x, y] or more")  # noqa: TRY004 - of a file
+    return ring
+
+
+def _read_class(feature: Any) -> str:
     """Return the name of a feature's class as QuPath has it; nothing where it has none."""
     properties = feature.get("properties")
     about = properties.get("classification") if isinstance(properties, dict) else None
-    return str(about.get("name") or "") if isinstance(about, dict) else ""
+    name = about.get("name") if isinstance(about, dict) else None
+    return name if isinstance(name, str) else ""
 
 
-def _features(found: Any) -> list[Any]:
-    if isinstance(found, list):  # as QuPath writes it where no collection is asked for
-        return found
-    features = found.get("features") if isinstance(found, dict) else None
-    return features if isinstance(features, list) else [found]
-
-
-def _vertices(ring: Any) -> list[tuple[float, float]] | None:
-    if not isinstance(ring, list) or len(ring) < 3:
-        return None
-    made = []
-    for vertex in ring:
-        if not isinstance(vertex, list) or len(vertex) < 2:
-            return None
-        x, y = vertex[:2]
-        if not all(type(n) in (int, float) and abs(n) < 1e9 for n in (x, y)):
-            return None
-        made.append((float(x), float(y)))
-    return made
-
-
-def _wrong(path: Path, label: str) -> UserError:
+def _refuse(path: Path, label: str) -> UserError:
     help = "give polygons in pixels of level 0, as `tcc slide mask` and QuPath write them"
     message = "this is no GeoJSON of polygons"
     return fail("E1306", message, whole_file(str(path)), label=label, help=help)

@@ -7,11 +7,11 @@ most 200, are not counted, and what is detected in them is neither right nor wro
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tcc.compiler.slides import libraries
 from tcc.compiler.slides.stored_result import StoredResult
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def lesions(inside: "Inside", side: int, mpp: float, rule: LesionRule) -> Lesion
         mpp: Micrometres of such a pixel.
         rule: What is one lesion, and which are counted.
     """
-    ndimage: Any = import_module("scipy.ndimage")
+    ndimage: Any = libraries.load("scipy.ndimage")
     unit = side * mpp
     grown = inside
     if rule.join and inside.any():

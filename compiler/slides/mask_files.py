@@ -1,29 +1,31 @@
 """Masks that can be edited: a picture, a pixel for each of the mask's, or polygons."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler.data import images
-from tcc.compiler.slides import contours, geojson, tissue_mask
+from tcc.compiler.data import confined_images
+from tcc.compiler.slides import contours, geojson, polygon_raster, tissue_mask
 from tcc.compiler.slides.contours import Ring
+from tcc.compiler.slides.drawn_areas import DrawnAreas
 from tcc.compiler.slides.slide_file import Slide, SlideExtent
 from tcc.compiler.slides.slide_pictures import png
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
-
-    Rings = list[NDArray[np.float64]]
 
 ENDINGS = (".png", ".geojson")
 GREY = (150, 150, 150)
-MOST_CROSSINGS = 1 << 26
-"""Most rows that the edges of all polygons cross."""
+MOST_CROSSINGS = 1 << 25
+"""Most rows of squares that the edges of all polygons cross: some seconds of one core."""
+
+
+MOST_CORNERS = 1 << 22
+"""Most corners of all outlines of a mask: those of the rawest mask of the largest slide."""
 
 
 def check_name(path: Path) -> None:
@@ -54,10 +56,17 @@ def outlines(slide: SlideExtent, mask: TissueMask) -> list[list[Ring]]:
 
 def scaled(polygons: list[list[Ring]], side: int, width: int, height: int) -> list[list[Ring]]:
     """Return polygons in pixels of level 0, of whose squares the last may be narrower."""
-    return [
-        [[(min(x * side, width), min(y * side, height)) for x, y in ring] for ring in rings]
-        for rings in polygons
-    ]
+    return [[np.minimum(ring * side, (width, height)) for ring in rings] for rings in polygons]
+
+
+def check_outlines(path: Path, mask: TissueMask) -> None:
+    """Refuse a mask of so many corners that its outlines take all memory (E1324)."""
+    corners = contours.count_corners(mask.inside)
+    if corners > MOST_CORNERS:
+        message = f"the outlines of this tissue have {corners:,} corners"
+        label = f"at most {MOST_CORNERS:,} are written; tissue has few, noise has many"
+        help = "leave out specks with --least-region and --fill-holes, or take a larger --mask-mpp"
+        raise fail("E1324", message, whole_file(str(path)), label=label, help=help)
 
 
 def read(path: Path, slide: SlideExtent, side: int) -> TissueMask:
@@ -69,51 +78,42 @@ def read(path: Path, slide: SlideExtent, side: int) -> TissueMask:
         side: What a pixel of the mask is wide, of polygons; a picture's size tells it.
 
     Raises:
-        UserError: It cannot be read, or is no mask of this slide (E1306, E1307).
+        UserError: It cannot be read, or is no mask of this slide (E1306, E1307), or has too many
+            outlines (E1323, E1324).
     """
     check_name(path)
     if path.suffix.lower() == ".png":
         return _of_picture(path, slide)
-    return TissueMask(side, within([rings for _, rings in geojson.read(path)], path, slide, side))
+    return TissueMask(side, within(geojson.read(path), path, slide, side))
 
 
-def within(
-    polygons: "Sequence[Rings]", path: Path, slide: SlideExtent, side: int
-) -> "NDArray[np.bool_]":
+def within(areas: DrawnAreas, path: Path, slide: SlideExtent, side: int) -> "NDArray[np.bool_]":
     """Return the squares of a slide whose middle is within polygons in pixels of level 0.
 
     Args:
-        polygons: Each its rings.
+        areas: The polygons.
         path: The file that they are of, for errors.
         slide: The slide.
         side: How wide a square is.
 
     Raises:
-        UserError: There is too much of them (E1307).
+        UserError: Their edges cross too many rows of squares (E1324).
     """
     rows, columns = tissue_mask.shape_at(slide, side)
-    inside = np.zeros((rows, columns), np.bool_)
-    moved = [[_in_pixels(ring, slide, side) for ring in rings] for rings in polygons]
-    if sum(contours.crossed_rows(rings) for rings in moved) > MOST_CROSSINGS:
-        message = "these polygons go up and down too often"
-        raise fail("E1307", message, whole_file(str(path)), help="simplify them")
-    for rings in moved:
-        corners = np.concatenate(rings)
-        left, top = np.clip(np.floor(corners.min(axis=0)), 0, (columns, rows)).astype(int)
-        right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, (columns, rows)).astype(int)
-        part = contours.raster([ring - (left, top) for ring in rings], (bottom - top, right - left))
-        inside[top:bottom, left:right] |= part
-    return inside
-
-
-def _in_pixels(ring: "NDArray[np.float64]", slide: SlideExtent, side: int) -> "NDArray[np.float64]":
-    """Return a ring in pixels of a mask, of which the last ones may reach beyond the slide."""
-    edge, size = (slide.width, slide.height), tissue_mask.shape_at(slide, side)[::-1]
-    return np.where(ring >= edge, np.array(size, np.float64), ring / side)
+    # The last squares may reach beyond the slide.
+    is_beyond = areas.vertices >= (slide.width, slide.height)
+    vertices = np.where(is_beyond, np.array((columns, rows), np.float64), areas.vertices / side)
+    edges = polygon_raster.find_edges(replace(areas, vertices=vertices), (rows, columns))
+    if edges.crossings > MOST_CROSSINGS:
+        message = f"the edges of these polygons cross {edges.crossings:,} rows of squares"
+        label = f"at most {MOST_CROSSINGS:,} are filled, at {side} pixels of level 0 a square"
+        help = "simplify them, or leave out those that lie over each other"
+        raise fail("E1324", message, whole_file(str(path)), label=label, help=help)
+    return polygon_raster.fill(edges)
 
 
 def _of_picture(path: Path, slide: SlideExtent) -> TissueMask:
-    pixels = images.read(path)
+    pixels = confined_images.read(path)
     rows, columns = pixels.shape[:2]
     side = tissue_mask.least_side(slide, rows, columns)
     if tissue_mask.shape_at(slide, side) != (rows, columns):

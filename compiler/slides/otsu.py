@@ -37,6 +37,14 @@ def threshold(values: "NDArray[np.uint8]") -> int | None:
     return found
 
 
+def contrast(values: "NDArray[np.uint8]", level: int) -> float:
+    """Return how far the means of the two classes are apart that a threshold makes."""
+    counts = _histogram(values.reshape(-1))
+    numbers = np.arange(len(counts))
+    low, high = (counts * (numbers <= level), counts * (numbers > level))
+    return float((high @ numbers) / high.sum() - (low @ numbers) / low.sum())
+
+
 def _histogram(values: "NDArray[np.uint8]") -> "NDArray[np.int64]":
     """Return how often each value is there."""
     found = np.zeros(256, np.int64)

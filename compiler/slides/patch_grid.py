@@ -65,6 +65,15 @@ def grid(slide: Slide, span: int, stride: int) -> PatchGrid:
     return made
 
 
+def cell_areas(made: PatchGrid) -> "NDArray[np.int64]":
+    """Return the pixels of level 0 that each patch stands for, within the slide."""
+    sides = []
+    for count, pixels in zip(made.shape, (made.height, made.width), strict=True):
+        edges = np.minimum(np.arange(count + 1) * made.stride + made.inset, pixels)
+        sides.append(np.diff(edges))
+    return np.asarray(sides[0][:, None] * sides[1], np.int64)
+
+
 def rectangles(made: PatchGrid, mask: TissueMask) -> list[tuple[slice, slice]]:
     """Return the rows and columns of the grid that each region's bounding rectangle is cut into.
 
@@ -72,16 +81,22 @@ def rectangles(made: PatchGrid, mask: TissueMask) -> list[tuple[slice, slice]]:
     others reaches as far before the region as the others do. From there it has
     `(MAX - MIN) / stride + 1` rows and columns, by equations 1 and 2.
     """
-    found = []
-    for region in mask.regions:
-        own = []
-        for part, pixels in zip(region, (made.height, made.width), strict=True):
-            least, most = part.start * mask.side, min(part.stop * mask.side, pixels) - 1
-            padded = max(0, least - max(0, made.span - made.stride)) // made.stride
-            count = (most - padded * made.stride) // made.stride + 1
-            own.append(slice(padded, padded + count))
-        found.append((own[0], own[1]))
-    return found
+    return [
+        (slice(top, bottom), slice(left, right))
+        for top, bottom, left, right in _find_rectangles(made, mask).tolist()
+    ]
+
+
+def _find_rectangles(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
+    """Return the first row and the one after the last, and such columns, of each region."""
+    bounds = [(r.start, r.stop, c.start, c.stop) for r, c in mask.regions]
+    regions = np.array(bounds, np.int64).reshape(-1, 2, 2)
+    ends = np.array((made.height, made.width))
+    least = regions[:, :, 0] * mask.side
+    most = np.minimum(regions[:, :, 1] * mask.side, ends) - 1
+    padded = np.maximum(0, least - max(0, made.span - made.stride)) // made.stride
+    count = (most - padded * made.stride) // made.stride + 1
+    return np.stack([padded, padded + count], axis=2).reshape(-1, 4)
 
 
 def weights(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
@@ -130,8 +145,17 @@ def kept(made: PatchGrid, mask: TissueMask, least: float) -> "NDArray[np.bool_]"
 
     They are of the regions' rectangles; outside these no patch has any tissue.
     """
-    inside = np.zeros(made.shape, np.bool_)
-    for rows, columns in rectangles(made, mask):
-        inside[rows, columns] = True
+    rows, columns = made.shape
+    # Rectangles of many regions lie over each other: their corners are summed instead.
+    depth = np.zeros((rows + 1, columns + 1), np.int32)
+    top, bottom, left, right = _find_rectangles(made, mask).T
+    for row, column, step in (
+        (top, left, 1),
+        (top, right, -1),
+        (bottom, left, -1),
+        (bottom, right, 1),
+    ):
+        np.add.at(depth, (row, column), step)
+    inside = np.cumsum(np.cumsum(depth, axis=0), axis=1)[:-1, :-1] > 0
     wanted = Fraction(least) * made.span**2
     return inside & (weights(made, mask) >= max(1, -(-wanted.numerator // wanted.denominator)))

@@ -4,20 +4,21 @@ Colours are those of the file, without its colour profile. What a scanner left o
 whose bytes are damaged so that its decoder does not notice has wrong pixels, here as in any viewer.
 """
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tcc.compiler.data import images
-from tcc.compiler.slides import slide_properties
+from tcc.compiler.slides import libraries
+from tcc.compiler.support.confined_process import ConfinedProcess, Reply
+from tcc.compiler.support.decoder_pool import DecoderPool, explain_end, refuse_answer
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +28,10 @@ MAX_SIDE = 1 << 20
 DAMAGED = "copy the slide anew; `tcc slide run --skip-damaged` leaves out the patches there"
 SMALLEST = 64
 """Pixels of a side below which a damaged square is not looked at in parts."""
-CACHE_BYTES = 1 << 26
-"""What OpenSlide keeps of decoded tiles."""
+SECONDS = 300.0
+"""How long a part of a slide may take: a block of the slowest format takes some ten."""
+DECODERS = DecoderPool("tcc.compiler.slides.slide_decoder", 4 << 30, "slide")
+"""Processes that read slides: each keeps OpenSlide's tiles and the part that is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +152,19 @@ def opened(
             as a plain image, as `images.read` has it.
         MissingTool: OpenSlide is not installed.
     """
-    slide = replace(_open(path, mpp, what), skips=skips)
-    try:
-        if max(slide.width, slide.height) > MAX_SIDE:
-            found = f"it is {slide.width} x {slide.height}"
-            message = f"a slide has at most {MAX_SIDE:,} pixels a side"
-            raise fail("E1304", message, whole_file(str(path)), label=found)
-        yield slide
-    finally:
-        slide.source.close()
+    libraries.require(*libraries.PACKAGES)
+    check_there(path)
+    with DECODERS.lend(str(path)) as decoder:
+        source = _ConfinedSlide(path, decoder)
+        try:
+            slide = replace(source.open(mpp, what), skips=skips)
+            if max(slide.width, slide.height) > MAX_SIDE:
+                found = f"it is {slide.width} x {slide.height}"
+                message = f"a slide has at most {MAX_SIDE:,} pixels a side"
+                raise fail("E1304", message, whole_file(str(path)), label=found)
+            yield slide
+        finally:
+            source.close()
 
 
 def resolution(slide: Slide) -> float:
@@ -180,103 +187,55 @@ def check_there(path: Path) -> None:
         raise fail("E1300", "there is no such slide", where, help="name a slide's file")
 
 
-def _open(path: Path, mpp: float | None, what: str) -> Slide:
-    for name in ("openslide", "tifffile", "scipy"):
-        if find_spec(name) is None:
-            raise MissingTool(Tool(_PACKAGES[name], "read slides", None))
-    check_there(path)
-    where = whole_file(str(path))
-    library: Any = import_module("openslide")
-    try:
-        if library.OpenSlide.detect_format(str(path)) is None:
-            slide_properties.check_whole(path, what)
-            return _plain(path, mpp)
-        slide_properties.check_depth(path, what)
-        source = _OpenSlideFile(path, library)
-    except (library.OpenSlideError, OSError) as error:
-        label = str(error)[:200]
-        raise fail("E1300", f"this {what} cannot be read", where, label=label) from None
-    file = source.file
-    try:
-        slide_properties.check_tiles(path, file.properties, file.level_count)
-    except UserError:
-        source.close()
-        raise
-    sizes = zip(file.level_dimensions, file.level_downsamples, strict=True)
-    levels = tuple(SlideLevel(width, height, float(scale)) for (width, height), scale in sizes)
-    found = mpp or slide_properties.mpp(file.properties)
-    return Slide(path, levels, found, source)
-
-
-_PACKAGES = {"openslide": "openslide-python", "tifffile": "tifffile", "scipy": "scipy"}
-
-
-def _plain(path: Path, mpp: float | None) -> Slide:
-    pixels = images.read(path)
-    height, width, _ = pixels.shape
-    return Slide(path, (SlideLevel(width, height, 1.0),), mpp, _PlainImage(pixels))
-
-
 def is_damage(error: UserError) -> bool:
     """Whether an error is that of pixels that cannot be decoded."""
     return error.diagnostics[0].code == "E1302"
 
 
-class _OpenSlideFile:
-    def __init__(self, path: Path, library: Any) -> None:
-        self.path, self.library = path, library
-        self.file = self._opened()
+class _ConfinedSlide:
+    """A slide that a confined process has open; threads may read it in turn."""
 
-    def _opened(self) -> Any:
-        file = self.library.OpenSlide(str(self.path))
-        file.set_cache(self.library.OpenSlideCache(CACHE_BYTES))
-        return file
+    def __init__(self, path: Path, decoder: ConfinedProcess) -> None:
+        self.path, self.decoder, self._lock = path, decoder, threading.Lock()
+
+    def open(self, mpp: float | None, what: str) -> Slide:
+        """Return the slide as the process describes it."""
+        request = {"do": "open", "path": str(self.path), "folder": os.getcwd(), "mpp": mpp}
+        reply, _ = self._ask(request | {"what": what}, 0)
+        try:
+            levels = tuple(_read_level(level) for level in reply["levels"])
+            found = None if reply["mpp"] is None else _check_scale(reply["mpp"])
+        except (KeyError, TypeError, ValueError):
+            levels, found = (), None
+        if not levels:
+            raise refuse_answer(str(self.path), DECODERS.what, "it answers what is no slide")
+        return Slide(self.path, levels, found, self)
 
     def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
-        try:
-            found = np.asarray(self.file.read_region((left, top), level, size))
-        except self.library.OpenSlideError as error:
-            self.file.close()
-            self.file = self._opened()  # it reads nothing more of a file after an error
-            self._look_closer(level, left, top, size)
-            message = f"the slide is damaged near column {left}, row {top} of level 0"
-            where, label = whole_file(str(self.path)), str(error)[:200]
-            raise fail("E1302", message, where, label=label, help=DAMAGED) from None
-        colours, alpha = found[:, :, :3], found[:, :, 3:]
-        if alpha.min() == 255:
-            made = np.empty(colours.shape, np.uint8)
-            for channel in range(3):  # a sixth of the time that three of four bytes take
-                made[:, :, channel] = found[:, :, channel]
-            return made
-        if alpha.max() == 0:  # the tiles that a scanner left out
-            return np.full(colours.shape, 255, np.uint8)
-        over = colours * alpha.astype(np.uint32) + 255 * (255 - alpha.astype(np.uint32))
-        return np.asarray((over + 127) // 255, np.uint8)
-
-    def _look_closer(self, level: int, left: int, top: int, size: tuple[int, int]) -> None:
-        """Read a quarter after the other, so that the error names the first that is damaged."""
-        if max(size) <= SMALLEST:
-            return
-        width, height = (-(-n // 2) for n in size)
-        scale = self.file.level_downsamples[level]
-        for y in (0, height):
-            for x in (0, width):
-                self.read(level, left + round(x * scale), top + round(y * scale), (width, height))
-
-    def close(self) -> None:
-        self.file.close()
-
-
-@dataclass(frozen=True)
-class _PlainImage:
-    pixels: "NDArray[np.uint8]"
-
-    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":  # noqa: ARG002 - there is one
         width, height = size
-        made = np.full((height, width, 3), 255, np.uint8)
-        shown = self.pixels[top : top + height, left : left + width]
-        made[: shown.shape[0], : shown.shape[1]] = shown
-        return made
+        request = {"do": "read", "level": level, "left": left, "top": top, "size": size}
+        pixels = self._ask(request, 3 * width * height)[1]
+        if len(pixels) != 3 * width * height:
+            raise refuse_answer(str(self.path), DECODERS.what, "it answers what are no pixels")
+        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
 
     def close(self) -> None:
-        pass
+        if not self.decoder.is_closed:
+            self._ask({"do": "close"}, 0)
+
+    def _ask(self, request: dict[str, Any], most: int) -> Reply:
+        with self._lock, explain_end(str(self.path), DECODERS.what):
+            return self.decoder.ask(request, b"", SECONDS, most)
+
+
+def _read_level(described: Any) -> SlideLevel:
+    width, height, scale = described
+    if not all(type(side) is int and 0 < side < 1 << 40 for side in (width, height)):
+        raise ValueError("a level has no size")
+    return SlideLevel(width, height, _check_scale(scale))
+
+
+def _check_scale(number: Any) -> float:
+    if type(number) not in (int, float) or not (isfinite(number) and number > 0):
+        raise ValueError("a length is none")
+    return float(number)

@@ -147,10 +147,9 @@ def check_alike(results: Sequence[tuple[Path, StoredResult]]) -> None:
 
 def _alike(one: StoredResult, other: StoredResult) -> bool:
     ways = [
-        [*(each.summary.get(key) for key in ("bundle", "tumour", "classes")),
-         each.summary["grid"]["patch"]]
-        for each in (one, other)
-    ]  # fmt: skip
+        (about.bundle, about.tumour, about.classes, about.grid.patch)
+        for about in (one.summary, other.summary)
+    ]
     widths = [(each.grid.span * each.mpp, each.grid.stride * each.mpp) for each in (one, other)]
     close = all(isclose(a, b, rel_tol=SAME) for a, b in zip(*widths, strict=True))
     return close and ways[0] == ways[1]

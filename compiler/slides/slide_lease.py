@@ -102,7 +102,7 @@ def progress(folder: Path) -> tuple[int, int] | None:
     """Return how many patches of how many whoever holds a lease has done; None if nobody says."""
     with suppress(OSError, TypeError, ValueError, KeyError):
         done, total = _decoded(_read(folder / NAME))["patches"]
-        return int(done), int(total)
+        return (done, total) if type(done) is type(total) is int else None
     return None
 
 

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from tcc.compiler.slides import libraries
 from tcc.compiler.support import regular_files
+from tcc.compiler.support.decimal_numbers import parse_float, parse_int
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 MAX_TILE = 1 << 26
@@ -29,7 +30,7 @@ SQUARE = 0.02
 
 def check_depth(path: Path, what: str) -> None:
     """Refuse samples of more than 8 bits, of which OpenSlide keeps some without a word (E1303)."""
-    library: Any = import_module("tifffile")
+    library: Any = libraries.load("tifffile")
     depth: Any = 8
     with suppress(Exception), library.TiffFile(path) as file:  # most formats are no TIFF
         depth = file.pages[0].bitspersample
@@ -79,7 +80,7 @@ def check_tiles(path: Path, properties: Mapping[str, str], levels: int) -> None:
     """Refuse tiles that memory has to be found for before their contents are known (E1304)."""
     for level in range(levels):
         names = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
-        pixels = math.prod(int(properties[name]) for name in names if name in properties)
+        pixels = math.prod(parse_int(properties[name]) for name in names if name in properties)
         if pixels > MAX_TILE:
             message = f"a tile of this slide has {pixels:,} pixels, at most {MAX_TILE:,} are read"
             help = "write it anew with tiles of, say, 512 x 512 pixels"
@@ -91,8 +92,8 @@ def mpp(properties: Mapping[str, str]) -> float | None:
     found = []
     for name in ("openslide.mpp-x", "openslide.mpp-y"):
         with suppress(KeyError, ValueError):
-            found.append(float(properties[name]))
-    if len(found) < 2 or not all(map(math.isfinite, found)):
+            found.append(parse_float(properties[name]))
+    if len(found) < 2:
         return None
     if min(found) < FINEST or max(found) > COARSEST or max(found) > min(found) * (1 + SQUARE):
         return None

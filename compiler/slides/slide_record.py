@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.slides.slide_results import SUMMARY
-from tcc.compiler.support import atomic_files, path_locks, regular_files
+from tcc.compiler.slides import slide_summary
+from tcc.compiler.slides.slide_summary import SUMMARY
+from tcc.compiler.support import atomic_files, json_records, path_locks, regular_files
 from tcc.compiler.version import __version__
 
 HIDDEN = ".tcc-slides"
@@ -67,8 +68,7 @@ def finished(place: Path, request: str) -> dict[str, Any] | None:
             record = json.loads(file.read(MOST))
         if record == {"request": request, "result": _result(place)}:
             with regular_files.opened(place / SUMMARY) as file:
-                found: dict[str, Any] = json.loads(file.read(MOST))
-            return found
+                return json_records.encode(slide_summary.decode(file.read(MOST)))
     return None
 
 

@@ -6,39 +6,57 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcc.compiler.slides import contours, geojson, heat_maps, mask_files, patch_grid
+from tcc.compiler.slides import (
+    contours,
+    geojson,
+    heat_maps,
+    libraries,
+    mask_files,
+    patch_grid,
+    slide_summary,
+)
 from tcc.compiler.slides.slide_job import SlideJob
 from tcc.compiler.slides.slide_pictures import SlidePicture, png
+from tcc.compiler.slides.slide_summary import (
+    DISCLAIMER,
+    MAX_BYTES,
+    SUMMARY,
+    VERSION,
+    BundleName,
+    GridSize,
+    SlideSize,
+    SlideSummary,
+    TumourDecision,
+)
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.slides.tumour_classes import TumourRule
+from tcc.compiler.support import regular_files, strict_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-VERSION = 1
-SUMMARY = "summary.json"
 TUMOUR, NORMAL, TISSUE = (200, 0, 0), (0, 150, 60), (150, 150, 150)
-DISCLAIMER = "not a medical device; no diagnosis may rest on this"
 
 
 @dataclass(frozen=True, eq=False)
 class SlideResult:
     """Raw outputs (rows, columns, classes) of a job's patches, NaN where nothing was classified.
 
-    `picture` is the slide made small, as `slide_pictures.small` returns it.
+    `picture` is the slide made small, as `slide_pictures.small` returns it; `tissue_rule` is what
+    the mask was found by, or `file`.
     """
 
     job: SlideJob
     rule: TumourRule
     mask: TissueMask
     picture: SlidePicture
+    tissue_rule: str
     raw: "NDArray[np.float32]"
 
     @property
@@ -72,7 +90,7 @@ def files(result: SlideResult) -> dict[str, bytes]:
         "patches.geojson": geojson.text(_tiles(result, numbers, positive)),
         "regions.geojson": _regions(result, positive),
         "mask.png": png(np.where(result.mask.inside, np.uint8(255), np.uint8(0))),
-        SUMMARY: _json(summary(result, tumour, positive)),
+        SUMMARY: slide_summary.encode(summary(result, tumour, positive)),
         **overlays,
     }
 
@@ -80,7 +98,8 @@ def files(result: SlideResult) -> dict[str, bytes]:
 def ours(path: Path) -> str | None:
     """Say why a folder is not replaced by a result; None where it is one itself."""
     try:
-        found = json.loads((path / SUMMARY).read_bytes())
+        with regular_files.opened(path / SUMMARY) as file:
+            found = strict_json.parse(file.read(MAX_BYTES))
     except (OSError, ValueError):
         return "it is not what a run wrote of a slide"
     same = isinstance(found, dict) and found.get("tcc_slide") == VERSION
@@ -89,13 +108,13 @@ def ours(path: Path) -> str | None:
 
 def read_summary(files: Mapping[str, bytes]) -> dict[str, Any]:
     """Return the figures of files that `files` gave."""
-    found: dict[str, Any] = json.loads(files[SUMMARY])
-    return found
+    figures: dict[str, Any] = json.loads(files[SUMMARY])
+    return figures
 
 
 def summary(
     result: SlideResult, tumour: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
-) -> dict[str, Any]:
+) -> SlideSummary:
     """Return the figures of a result.
 
     Args:
@@ -103,70 +122,38 @@ def summary(
         tumour: How likely each is tumour, NaN where nothing was classified.
         positive: Which are.
     """
-    job, rule = result.job, result.rule
-    grid = job.grid
+    job, rule, done = result.job, result.rule, result.done
+    grid, manifest = job.grid, job.bundle.manifest
     mm2 = (job.mpp / 1000) ** 2
-    cells = _cell_areas(result)
     tissue = patch_grid.tissue_pixels(result.mask, grid.width, grid.height)
-    done = result.done
-    return {
-        "tcc_slide": VERSION,
-        "notice": DISCLAIMER,
-        **_job(result),
-        "tumour": {
-            "classes": [rule.labels[n] for n in rule.classes],
-            "threshold": rule.threshold,
-        },
-        "classes": list(rule.labels),
-        "tissue_mm2": tissue * mm2,
-        "background_share": 1 - tissue / (grid.width * grid.height),
-        "patches": int(done.sum()),
-        "damaged": int((job.kept & ~done).sum()),
-        "left_out": int(job.kept.size - job.kept.sum()),
-        "positive": int(positive.sum()),
-        "positive_mm2": float(cells[positive].sum() * mm2),
-        "mean_probability": float(np.mean(tumour[done])) if done.any() else None,
-        "highest_probability": float(np.max(tumour[done])) if done.any() else None,
-    }
-
-
-def _job(result: SlideResult) -> dict[str, Any]:
-    """Return what a result depends on."""
-    job, grid, about = result.job, result.job.grid, result.job.bundle.manifest
-    return {
-        "slide": {
-            # Bytes that are no text are shown as such.
-            "name": job.path.name.encode(errors="replace").decode(),
-            "width": grid.width,
-            "height": grid.height,
-            "micrometres_per_pixel": job.mpp,
-        },
-        "bundle": {
-            "network": about.model.name,
-            "target": about.target,
-            "precision": about.precision,
-            "weights": about.weights.digest,
-            "notice": about.weights.notice,
-        },
-        "grid": {
-            "rows": grid.shape[0],
-            "columns": grid.shape[1],
-            "span": grid.span,
-            "stride": grid.stride,
-            "inset": grid.inset,
-            "patch": job.size,
-        },
-    }
-
-
-def _cell_areas(result: SlideResult) -> "NDArray[np.int64]":
-    """Return the pixels of level 0 that each patch stands for, within the slide."""
-    grid = result.job.grid
-    sides = []
-    for count, pixels in zip(grid.shape, (grid.height, grid.width), strict=True):
-        edges = np.minimum(np.arange(count + 1) * grid.stride + grid.inset, pixels)
-        sides.append(np.diff(edges))
-    return np.asarray(sides[0][:, None] * sides[1], np.int64)
+    # Bytes that are no text are shown as such.
+    name = job.path.name.encode(errors="replace").decode()
+    precision, weights = manifest.precision, manifest.weights
+    return SlideSummary(
+        tcc_slide=VERSION,
+        notice=DISCLAIMER,
+        slide=SlideSize(name, grid.width, grid.height, job.mpp),
+        bundle=BundleName(
+            manifest.model.name,
+            manifest.target,
+            precision,
+            weights.digest,
+            "; ".join(manifest.notices),
+        ),
+        grid=GridSize(*grid.shape, grid.span, grid.stride, grid.inset, job.size),
+        tumour=TumourDecision(tuple(rule.labels[n] for n in rule.classes), rule.threshold),
+        classes=tuple(rule.labels),
+        tissue_mm2=tissue * mm2,
+        background_share=1 - tissue / (grid.width * grid.height),
+        patches=int(done.sum()),
+        damaged=int((job.kept & ~done).sum()),
+        left_out=int(job.kept.size - job.kept.sum()),
+        positive=int(positive.sum()),
+        positive_mm2=float(patch_grid.cell_areas(grid)[positive].sum() * mm2),
+        mean_probability=float(np.mean(tumour[done])) if done.any() else None,
+        highest_probability=float(np.max(tumour[done])) if done.any() else None,
+        tissue_rule=result.tissue_rule,
+    )
 
 
 def _npy(values: "NDArray[np.float32]") -> bytes:
@@ -179,7 +166,7 @@ def _ome(
     result: SlideResult, probabilities: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
 ) -> bytes:
     """Return the grid as OME-TIFF: a channel for each class, and the last for all of tumour."""
-    library: Any = import_module("tifffile")
+    library: Any = libraries.load("tifffile")
     job, out = result.job, BytesIO()
     stack = np.concatenate([probabilities, tumour[:, :, None].astype(np.float32)], axis=2)
     side = job.grid.stride * job.mpp
@@ -243,7 +230,7 @@ def _tiles(
     for row, column, values in _rows(result, numbers):
         x, y = (n + inset for n in grid.corner(row, column))
         right, bottom = min(x + cell, grid.width), min(y + cell, grid.height)
-        ring = [(x, y), (right, y), (right, bottom), (x, bottom), (x, y)]
+        ring = np.array([(x, y), (right, y), (right, bottom), (x, bottom), (x, y)])
         name, colour = ("Tumor", TUMOUR) if positive[row, column] else ("Normal", NORMAL)
         if right > x and bottom > y:
             about = dict(zip(names, values, strict=True))
@@ -255,21 +242,9 @@ def _regions(result: SlideResult, positive: "NDArray[np.bool_]") -> bytes:
     grid = result.job.grid
     found = []
     for rings in contours.polygons(positive):
-        moved = [
-            [
-                (
-                    min(x * grid.stride + grid.inset, grid.width),
-                    min(y * grid.stride + grid.inset, grid.height),
-                )
-                for x, y in ring
-            ]
-            for ring in rings
-        ]
+        edge = grid.width, grid.height
+        moved = [np.minimum(ring * grid.stride + grid.inset, edge) for ring in rings]
         found.append(geojson.feature([moved], "annotation", "Tumor", TUMOUR))
     outlines = mask_files.outlines(grid, result.mask)
     found += [geojson.feature([one], "annotation", "Tissue", TISSUE) for one in outlines]
     return geojson.text(found)
-
-
-def _json(data: Mapping[str, Any]) -> bytes:
-    return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler.data import images
+from tcc.compiler.data import confined_images
 from tcc.compiler.slides import annotations, mask_files, mask_pyramids, tissue_mask
 from tcc.compiler.slides.annotations import AreaClasses
 from tcc.compiler.slides.stored_result import StoredResult
@@ -35,6 +35,11 @@ class TruthFolder:
     classes: AreaClasses
     normal: bool
 
+    @property
+    def annotated(self) -> bool:
+        """Whether some file names classes of areas, as a black and white mask does not."""
+        return any(path.suffix.lower() != ".png" for path in self.files.values())
+
     def tumour(self, result: StoredResult) -> "tuple[int, NDArray[np.bool_]]":
         """Return which squares of a slide are tumour, and how many pixels wide they are.
 
@@ -58,7 +63,7 @@ class TruthFolder:
         if path.suffix.lower() != ".png":
             return side, annotations.tumour(path, extent, side, self.classes)
         # A picture of the slide itself would be taken for a mask, of whatever is bright.
-        if not set(np.unique(images.read(path)).tolist()) <= {0, 255}:
+        if not set(np.unique(confined_images.read(path)).tolist()) <= {0, 255}:
             message = "a mask of a slide's tumours is black and white alone"
             help = "white is tumour; `tcc slide mask` writes masks of that form"
             raise fail("E1307", message, whole_file(str(path)), help=help)

@@ -66,7 +66,7 @@ def view(slide: Slide, result: StoredResult, at: float | None) -> SlideView:
         message = f"the result is of a slide of {grid.width} x {grid.height} pixels"
         label = f"this one has {slide.width} x {slide.height}"
         raise fail("E1313", message, whole_file(str(slide.path)), label=label)
-    finest = at / result.mpp if at else grid.span / about["grid"]["patch"]
+    finest = at / result.mpp if at else grid.span / about.grid.patch
     return SlideView(slide, result, tile_pyramid.pyramid(slide, finest))
 
 
@@ -120,8 +120,8 @@ def _result(made: SlideView) -> bytes:
             "stride": grid.stride,
             "inset": grid.inset,
         },
-        "classes": about["classes"],
-        "notice": about["bundle"]["notice"] or "",
+        "classes": about.classes,
+        "notice": about.bundle.notice or "",
         "maps": {COLOURS[name]: colours for name, colours in heat_maps.MAPS.items()},
         "patches": {
             "places": _packed(result.places @ (grid.shape[1], 1), "<u4"),
@@ -138,17 +138,17 @@ def _result(made: SlideView) -> bytes:
 
 def _facts(made: SlideView) -> list[tuple[str, str]]:
     about = made.result.summary
-    rule = about["tumour"]
+    rule = about.tumour
     return [
         ("size", f"{made.slide.width:,} x {made.slide.height:,} pixels"),
         ("pixel", f"{made.result.mpp:g} µm"),
-        ("network", f"{about['bundle']['network']}, {about['bundle']['precision']}"),
-        ("tumour is", " or ".join(rule["classes"])),
-        ("threshold", "the class taken" if rule["threshold"] is None else f"{rule['threshold']:g}"),
-        ("patches", f"{about['patches']:,}, {about['positive']:,} of them tumour"),
-        ("tissue", f"{about['tissue_mm2']:.2f} mm²"),
-        ("tumour", f"{about['positive_mm2']:.2f} mm²"),
-        ("damaged", f"{about['damaged']:,} patches"),
+        ("network", f"{about.bundle.network}, {about.bundle.precision}"),
+        ("tumour is", " or ".join(rule.classes)),
+        ("threshold", "the class taken" if rule.threshold is None else f"{rule.threshold:g}"),
+        ("patches", f"{about.patches:,}, {about.positive:,} of them tumour"),
+        ("tissue", f"{about.tissue_mm2:.2f} mm²"),
+        ("tumour", f"{about.positive_mm2:.2f} mm²"),
+        ("damaged", f"{about.damaged:,} patches"),
     ]
 
 

@@ -1,27 +1,35 @@
 """What a run wrote of a slide, read again."""
 
 import csv
-import json
-from collections.abc import Mapping, Sequence
+import re
 from dataclasses import dataclass
+from io import StringIO
+from math import isclose
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler.slides.patch_grid import MOST_PATCHES, PatchGrid
-from tcc.compiler.slides.slide_results import SUMMARY, VERSION
+from tcc.compiler.slides import patch_grid, slide_summary
+from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.slides.slide_summary import MAX_BYTES, SUMMARY, SlideSummary
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from numpy.typing import NDArray
 
     Values = NDArray[np.float64]
+    Inside = NDArray[np.bool_]
 
 PATCHES = "patches.csv"
-MAX_BYTES = 1 << 24
-"""Largest summary that is read."""
+MOST_NUMBERS = 1 << 25
+"""Most numbers of a table that is read: 256 MiB."""
+ROUNDED = 1e-6
+"""How far a figure may be from that of the table, whose probabilities have six digits."""
+_WHOLE, _SHARE = rb"[0-9]{1,8}", rb"[0-9](?:\.[0-9]{1,20})?(?:[eE]-[0-9]{1,3})?"
 BEFORE, AFTER = ("row", "column", "x", "y", "side", "tissue"), ("probability", "tumour")
 """The columns of the table before and after those of the classes."""
 
@@ -34,7 +42,7 @@ class StoredResult:
     of each class and of tumour (patches, 2 + classes), `positive` which are tumour.
     """
 
-    summary: Mapping[str, Any]
+    summary: SlideSummary
     grid: PatchGrid
     places: "NDArray[np.int64]"
     numbers: "Values"
@@ -48,12 +56,12 @@ class StoredResult:
     @property
     def mpp(self) -> float:
         """Micrometres of a pixel of level 0."""
-        return float(self.summary["slide"]["micrometres_per_pixel"])
+        return self.summary.slide.micrometres_per_pixel
 
     @property
     def name(self) -> str:
         """The slide's file, without its folder and ending."""
-        return Path(str(self.summary["slide"]["name"])).stem
+        return Path(self.summary.slide.name).stem
 
     def middle(self, row: int, column: int) -> tuple[int, int]:
         """Return the column and row of level 0 of the middle of a patch, within the slide."""
@@ -72,60 +80,103 @@ def read(folder: Path) -> StoredResult:
     """Return what a run wrote into a slide's folder.
 
     Raises:
-        UserError: It is no such folder (E1313).
+        UserError: It is no such folder, or was edited so that its files contradict each other
+            (E1313).
     """
     try:
         with regular_files.opened(folder / SUMMARY) as file:
-            summary = json.loads(file.read(MAX_BYTES))
-        grid = _grid(summary)
-        classes = [f"p({label})" for label in summary["classes"]]
+            summary = slide_summary.decode(file.read(MAX_BYTES + 1))
         with regular_files.opened(folder / PATCHES) as file:
-            lines = (line.decode() for line in file)
-            table = _table(csv.reader(lines), [*BEFORE, *classes, *AFTER])
-        return _result(summary, grid, table)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error) as error:
-        raise _wrong(folder, str(error)[:200] or type(error).__name__) from None
+            table = _read_table(file, summary)
+        return _join(summary, table)
+    except (OSError, ValueError) as error:
+        raise _refuse(folder, str(error)[:300] or type(error).__name__) from None
 
 
-def _grid(summary: Mapping[str, Any]) -> PatchGrid:
-    if summary["tcc_slide"] != VERSION:
-        raise ValueError(f"it is of form {summary['tcc_slide']}, and this is {VERSION}")
-    size, about = summary["slide"], summary["grid"]
-    numbers = size["width"], size["height"], about["span"], about["stride"]
-    plain = (*numbers, about["patch"])
-    if not all(type(n) is int and 0 < n < 1 << 24 for n in plain):
-        raise ValueError("its grid is none")
-    if not isinstance(size["name"], str):
-        raise TypeError("its slide has no name")
-    if not 0.001 <= float(size["micrometres_per_pixel"]) <= 1e4:
-        raise ValueError("its resolution is none")
-    made = PatchGrid(*numbers)
-    if made.stride > made.span or made.shape[0] * made.shape[1] > MOST_PATCHES:
-        raise ValueError("its grid is none")
-    return made
-
-
-def _table(rows: Any, names: Sequence[str]) -> "Values":
-    found: list[Values] = []
-    if next(rows, None) != list(names):
+def _read_table(file: "BinaryIO", summary: SlideSummary) -> "Values":
+    """Return the numbers of each patch's line (patches, columns)."""
+    names = [*BEFORE, *(f"p({label})" for label in summary.classes), *AFTER]
+    header = StringIO()
+    csv.writer(header, lineterminator="\n").writerow(names)
+    wanted = header.getvalue().encode()
+    if file.read(len(wanted)).replace(b"\r", b"") != wanted:
         raise ValueError(f"the columns of {PATCHES} are not {', '.join(names)[:100]}")
-    for row in rows:
-        if len(row) != len(names) or len(found) == MOST_PATCHES:
-            raise ValueError(f"line {rows.line_num} of {PATCHES} is none of a patch")
-        found.append(np.array(row, np.float64))
-    return np.array(found, np.float64).reshape(len(found), len(names))
+    if summary.patches * len(names) > MOST_NUMBERS:
+        raise ValueError(f"{PATCHES} has more than {MOST_NUMBERS:,} numbers")
+    table = np.empty((summary.patches, len(names)))
+    # Whole numbers, then shares and probabilities, then yes or no.
+    columns = [_WHOLE] * (len(BEFORE) - 1) + [_SHARE] * (len(summary.classes) + 2) + [rb"[01]"]
+    line = re.compile(rb",".join(columns) + rb"\r?\n")
+    number, longest = 0, 64 * len(names)
+    while text := file.readline(longest):
+        if number == summary.patches or not line.fullmatch(text):
+            raise ValueError(_explain_line(number, text, summary.patches))
+        table[number] = np.fromstring(text, sep=",")  # the line is checked
+        number += 1
+    if number < summary.patches:
+        raise ValueError(
+            f"{PATCHES} has {number:,} of the {summary.patches:,} patches of {SUMMARY}"
+        )
+    return table
 
 
-def _result(summary: Mapping[str, Any], grid: PatchGrid, table: "Values") -> StoredResult:
-    numbers = table[:, len(BEFORE) - 1 : -1]
+def _explain_line(number: int, text: bytes, patches: int) -> str:
+    place = f"line {number + 2} of {PATCHES}"
+    if number == patches:
+        return f"{place} is one more than the {patches:,} patches of {SUMMARY}"
+    return f"{place} is none of a patch: `{text[:60].decode(errors='replace').strip()}`"
+
+
+def _join(summary: SlideSummary, table: "Values") -> StoredResult:
+    """Return a result whose table and summary agree."""
+    grid = summary.patch_grid
     places = table[:, :2].astype(np.int64)
-    within = ((places >= 0) & (places < grid.shape)).all(axis=1)
-    if not within.all() or not ((numbers >= 0) & (numbers <= 1)).all():
-        raise ValueError(f"a number of {PATCHES} is out of its range")
-    return StoredResult(summary, grid, places, numbers, table[:, -1] == 1)
+    rows, columns = grid.shape
+    _refuse_lines((places >= (rows, columns)).any(axis=1), "lies outside the grid")
+    corners = places[:, ::-1] * grid.stride
+    is_moved = (table[:, 2:4] != corners).any(axis=1) | (table[:, 4] != grid.span)
+    _refuse_lines(is_moved, "has another place than its row and column")
+    numbers = table[:, len(BEFORE) - 1 : -1]
+    _refuse_lines((numbers > 1).any(axis=1), "has a share or probability above 1")
+    index = places[:, 0] * columns + places[:, 1]
+    order = np.argsort(index, kind="stable")
+    is_again = np.zeros(len(index), np.bool_)
+    is_again[order[1:]] = np.diff(index[order]) == 0
+    _refuse_lines(is_again, "is of a patch that an earlier line has")
+    positive = table[:, -1] == 1
+    _check_figures(summary, places, numbers[:, -1], positive)
+    return StoredResult(summary, grid, places[order], numbers[order], positive[order])
 
 
-def _wrong(folder: Path, label: str) -> UserError:
+def _refuse_lines(is_wrong: "NDArray[np.bool_] | np.bool_", why: str) -> None:
+    if is_wrong.any():
+        raise ValueError(f"line {int(np.argmax(is_wrong)) + 2} of {PATCHES} {why}")
+
+
+def _check_figures(
+    summary: SlideSummary, places: "NDArray[np.int64]", tumour: "Values", positive: "Inside"
+) -> None:
+    """Refuse figures of a summary that are not those of its table."""
+    cells = patch_grid.cell_areas(summary.patch_grid)[places[:, 0], places[:, 1]]
+    mm2 = (summary.slide.micrometres_per_pixel / 1000) ** 2
+    mean = float(tumour.mean()) if len(tumour) else None
+    highest = float(tumour.max()) if len(tumour) else None
+    figures = {
+        "positive": (summary.positive, int(positive.sum())),
+        "positive_mm2": (summary.positive_mm2, float(cells[positive].sum() * mm2)),
+        "mean_probability": (summary.mean_probability, mean),
+        "highest_probability": (summary.highest_probability, highest),
+    }
+    for name, (written, counted) in figures.items():
+        if written is None or counted is None:
+            is_same = written is counted
+        else:
+            is_same = isclose(written, counted, rel_tol=1e-6, abs_tol=ROUNDED)
+        if not is_same:
+            raise ValueError(f"`{name}` of {SUMMARY} is {written}, {PATCHES} has {counted}")
+
+
+def _refuse(folder: Path, label: str) -> UserError:
     help = "name a folder that `tcc slide run` wrote of one slide"
     return fail(
         "E1313", "this is no result of a slide", whole_file(str(folder)), label=label, help=help

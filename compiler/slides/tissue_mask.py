@@ -1,19 +1,18 @@
-"""What of a slide is tissue, as Xiao et al. have it (IEEE IoT Journal 2023, section III.B).
+"""What of a slide is tissue, by the three steps of Xiao et al. (IEEE IoT Journal 2023, III.B).
 
-RGB: what Otsu's thresholds of red, green and blue all call dark. HSV: what Otsu's threshold of the
+RGB: what Otsu's thresholds of red, green and blue call dark. HSV: what Otsu's threshold of the
 saturation calls coloured; the paper does not name the channel, and the saturation is what the
 programs use that its authors build on (NCRF's `tissue_mask.py`). Range: what has red, green and
-blue from 50 to 240. Tissue is what all three say.
+blue from 50 to 240. A rule says how the three are joined.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tcc.compiler.slides import otsu
+from tcc.compiler.slides import libraries, otsu
 from tcc.compiler.slides.block_means import block_means
 from tcc.compiler.slides.slide_file import Slide, SlideExtent
 from tcc.compiler.support.progress import Progress
@@ -31,9 +30,20 @@ MOST_PIXELS = 1 << 24
 WIDEST = 4096
 """Most pixels of level 0 that a mask's pixel is wide."""
 
-TissueRule = Literal["paper", "wide"]
+TissueRule = Literal["any", "wide", "paper"]
+"""How the three steps are joined, from the rule that keeps most to the one that keeps least:
+
+- `any`: dark in one of the three colours or coloured, and in the range in one of them.
+- `wide`: dark in one of the three colours, coloured, and in the range in one of them.
+- `paper`: dark in all three colours, coloured, and in the range in all of them: the paper's.
+"""
+DEFAULT_RULE: TissueRule = "any"
+"""The rule that misses least of drawn tissue and takes no more glass: tools/tissue_rules.py."""
+WEAK = 8.0
+"""Levels between the means of two classes, of 256, below which they are one: glass and its noise.
+The default rule asks for more, since what one channel says is enough for it."""
 MUCH = 0.05
-"""Share of the wide rule's tissue beyond which it is worth saying that the paper's loses it."""
+"""Share of the default rule's tissue beyond which it is worth saying that another leaves it out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +56,7 @@ class TissueMask:
     @property
     def regions(self) -> list[tuple[slice, slice]]:
         """The rows and columns of each connected region's bounding rectangle."""
-        ndimage: Any = import_module("scipy.ndimage")
+        ndimage: Any = libraries.load("scipy.ndimage")
         labels, _ = ndimage.label(self.inside)
         return list(ndimage.find_objects(labels))
 
@@ -56,13 +66,11 @@ class TissueChoices:
     """How tissue is found, lengths in micrometres.
 
     `mpp` is the side of a mask's pixel. Regions smaller than `least` square micrometres are left
-    out, holes up to `fill` are filled, and then what is left grows by `grow`. Where the rule
-    `paper` wants a thing of red, green and blue, `wide` wants it of one of them: it keeps pale and
-    pink tissue, and very dark nuclei.
+    out, holes up to `fill` are filled, and then what is left grows by `grow`.
     """
 
     mpp: float = 4.0
-    rule: TissueRule = "paper"
+    rule: TissueRule = DEFAULT_RULE
     least: float = 0.0
     fill: float = 0.0
     grow: float = 0.0
@@ -72,7 +80,7 @@ class TissueChoices:
 class TissueSteps:
     """Each step on the way to a mask, by name, and the thresholds that Otsu's method found.
 
-    `lost` is the share of the wide rule's tissue that the rule leaves out.
+    `lost` is the share of the default rule's tissue that the rule leaves out.
     """
 
     image: "NDArray[np.uint8]"
@@ -121,10 +129,13 @@ def find(slide: Slide, mpp: float, choices: TissueChoices, progress: Progress) -
     planes = np.stack([image[:, :, n] for n in range(3)]).transpose(1, 2, 0)
     colour = saturation(planes)
     thresholds = _thresholds(planes, colour)
+    if choices.rule == DEFAULT_RULE:
+        thresholds = _drop_weak(planes, colour, thresholds)
     masks = _masks(planes, colour, thresholds, choices.rule)
-    tissue = np.logical_and.reduce(list(masks.values()))
-    wide = np.logical_and.reduce(list(_masks(planes, colour, thresholds, "wide").values()))
-    lost = 1 - int((wide & tissue).sum()) / max(1, int(wide.sum())) if wide.any() else 0.0
+    tissue = _join(masks, choices.rule)
+    strong = _drop_weak(planes, colour, thresholds)
+    usual = _join(_masks(planes, colour, strong, DEFAULT_RULE), DEFAULT_RULE)
+    lost = 1 - int((usual & tissue).sum()) / int(usual.sum()) if usual.any() else 0.0
     cleaned = _cleaned(tissue, choices, (side * mpp) ** 2)
     steps = {**masks, "joined": tissue, "tissue": cleaned}
     return TissueSteps(image, steps, thresholds, TissueMask(side, cleaned), lost)
@@ -149,6 +160,25 @@ def _thresholds(image: "NDArray[np.uint8]", colour: "NDArray[np.uint8]") -> dict
     return {
         name: otsu.threshold(values) for name, values in (channels | {"saturation": colour}).items()
     }
+
+
+def _drop_weak(
+    image: "NDArray[np.uint8]",
+    colour: "NDArray[np.uint8]",
+    thresholds: Mapping[str, int | None],
+) -> dict[str, int | None]:
+    """Return thresholds without those that split one colour: Otsu's method splits noise too."""
+    channels = {name: image[:, :, n] for n, name in enumerate(COLOURS)} | {"saturation": colour}
+    return {
+        name: None if level is None or otsu.contrast(channels[name], level) < WEAK else level
+        for name, level in thresholds.items()
+    }
+
+
+def _join(masks: "Mapping[str, Inside]", rule: TissueRule) -> "Inside":
+    """Return what the three steps call tissue together."""
+    stained = masks["rgb"] | masks["hsv"] if rule == "any" else masks["rgb"] & masks["hsv"]
+    return np.asarray(stained & masks["range"])
 
 
 def _masks(
@@ -194,7 +224,7 @@ def _cleaned(tissue: "Inside", choices: TissueChoices, pixel: float) -> "Inside"
 
 def _small(of: "Inside", pixels: float, *, within: bool = False) -> "Inside":
     """Return the connected regions of few pixels, or only those that do not touch the edge."""
-    ndimage: Any = import_module("scipy.ndimage")
+    ndimage: Any = libraries.load("scipy.ndimage")
     # Tissue is connected by sides, and what is around it by corners too.
     labels, count = ndimage.label(of, np.ones((3, 3)) if within else None)
     sizes = np.bincount(labels.reshape(-1), minlength=count + 1)
@@ -208,7 +238,7 @@ def _small(of: "Inside", pixels: float, *, within: bool = False) -> "Inside":
 
 def _grown(inside: "Inside", radius: float) -> "Inside":
     """Return what lies at most `radius` pixels from the tissue."""
-    ndimage: Any = import_module("scipy.ndimage")
+    ndimage: Any = libraries.load("scipy.ndimage")
     if not inside.any():
         return inside
     return np.asarray(ndimage.distance_transform_edt(~inside) <= radius)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 PROGRAM = (
     "from tcc.compiler.support import child_command; child_command.attend(); "
-    "from tcc.compiler.cli import main; main()"
+    "from tcc.compiler.entry import main; main()"
 )
 ONE_THREAD = MappingProxyType(
     dict.fromkeys(("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -41,7 +41,7 @@ def run(words: Sequence[str], more: Mapping[str, str] = _AS_HERE) -> ChildEnd:
     # child holds its end, since Python hands on no descriptors unasked.
     reader, writer = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *words],
+        [sys.executable, "-P", "-c", PROGRAM, *words],
         stdin=reader,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -67,6 +67,7 @@ _STARTS = (
     (rb".{4}TFL3", TFLITE),
     (rb"\x89PNG|\xff\xd8\xff", IMAGE),
     (rb"(?:#[^\n]*\n|\s)*tcc\s*:", SPEC),
+    (rb"\s*\{\s*\"tcc\"\s*:", SPEC),
     # onnx.proto: field 1, the version of the IR, and then 2, 7 or 8: producer, graph, opsets.
     (rb"\x08[\x01-\x1f][\x12\x3a\x42]", ONNX),
 )
@@ -83,6 +84,16 @@ def kind(path: Path, head: bytes) -> FileKind | None:
         if re.match(start, head, re.DOTALL):
             return found
     return _named(path)
+
+
+def has_checksums(path: Path) -> bool:
+    """Whether a checkpoint is an archive, which has a checksum of each entry: others have none.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with regular_files.opened(path) as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def refuse(path: Path, code: str, wanted: str, *kinds: FileKind) -> None:

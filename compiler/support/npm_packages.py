@@ -12,12 +12,17 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tcc.compiler.support import atomic_files, regular_files, scratch_folders, user_cache
 from tcc.compiler.support.external_tools import FETCHED, MissingTool, Tool
 
 MAX_BYTES = 1 << 26
 """Most bytes that are read of a file or an archive of them."""
+QUIET = MappingProxyType(
+    {f"npm_config_{name}": "false" for name in ("audit", "fund", "update_notifier")}
+)
+"""Settings without which npm asks its registry for more than a package."""
 PATIENCE = 300
 """Seconds that npm may take."""
 
@@ -120,9 +125,9 @@ class NpmPackage:
         Raises:
             MissingTool: It cannot.
         """
-        # Nothing that is fetched is run, and npm looks for no newer npm.
+        # Nothing that is fetched is run, and npm asks for nothing but the package.
         words = ["npm", "pack", f"{self.name}@{self.version}", "--silent", "--ignore-scripts"]
-        environment = {**os.environ, "npm_config_update_notifier": "false"}
+        environment = os.environ | QUIET
         try:
             done = subprocess.run(
                 words, cwd=folder, env=environment, capture_output=True, timeout=PATIENCE,

@@ -56,7 +56,7 @@ class DocumentKind(Generic[T]):
         version = plain.get(self.key) if isinstance(plain, dict) else None
         # To Python `true` is the number 1.
         if isinstance(version, bool) or version not in (self.version, *self.older):
-            label = f"`{self.key}` is {version!r:.40}, this tcc reads {self.version}"
+            label = f"`{self.key}` is {json.dumps(version)[:40]}, this tcc reads {self.version}"
             message = f"not {self.what} of a known version"
             raise fail(self.code, message, whole_file(name), label=label, help=self.help)
         self._check(plain, name)
@@ -80,7 +80,9 @@ class DocumentKind(Generic[T]):
         error = best_match(Draft202012Validator(schema).iter_errors(plain))
         if error:
             place = "/".join(map(str, error.absolute_path)) or "the whole"
-            raise self.damaged(name, f"{place}: {error.message[:160]}")
+            # The package quotes values as Python writes them, and the file is JSON.
+            message = error.message.replace(repr(error.instance), json.dumps(error.instance), 1)
+            raise self.damaged(name, f"{place}: {message[:160]}")
         if plain.get("seal") != seal(plain):
             raise self.damaged(
                 name, "its content does not match its seal; it was edited or damaged"

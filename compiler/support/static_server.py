@@ -1,8 +1,13 @@
 """A web server of some files that are known beforehand: whatever else is asked for is not there."""
 
+import os
 import shutil
 import socket
+import sys
+import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
@@ -11,6 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from tcc.compiler.support import regular_files
 
+Request = socket.socket | tuple[bytes, socket.socket]
+"""What `socketserver` calls a request: of a TCP server it is the connection."""
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -36,14 +43,22 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-SECONDS = 30
-"""How long a client may take to ask, or to take more of an answer."""
+CONNECTIONS = 32
+"""Most connections that are answered at a time, each by a thread; browsers open six."""
+SECONDS = 30.0
+"""How long a client may take to ask, and may pause while it takes an answer."""
+RATE = 1 << 16
+"""Bytes a second that a client takes at least, from `SECONDS` on."""
 
 
 class StaticServer(ThreadingHTTPServer):
-    """Serves files by their paths, and sends who asks for none of them to `start`."""
+    """Serves files by their paths, and sends who asks for none of them to `start`.
+
+    Connections beyond `CONNECTIONS` wait for a turn, and each has a time by which it ends.
+    """
 
     daemon_threads = True
+    request_queue_size = 4 * CONNECTIONS
 
     def __init__(self, host: str, port: int, files: Mapping[str, Path], start: str) -> None:
         """Listen; `files` are by their paths below the root, with `/`.
@@ -52,6 +67,8 @@ class StaticServer(ThreadingHTTPServer):
             OSError: The address is taken, or no address of this machine.
         """
         self.files, self.start, self.host = files, start, host
+        self.connections: dict[socket.socket, float] = {}
+        self._turns = threading.BoundedSemaphore(CONNECTIONS)
         if ":" in host:
             self.address_family = socket.AF_INET6
         super().__init__((host, port), _Answer)
@@ -62,36 +79,90 @@ class StaticServer(ThreadingHTTPServer):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.server_address[1]}/"
 
-    def knows(self, host: str) -> bool:
+    def accepts(self, host: str) -> bool:
         """Whether a request's Host is one of this server's, where only this machine reaches it.
 
         A name of somebody else's that leads to the loopback would let pages of theirs read files.
         """
-        return self.host not in LOOPBACK or urlsplit(f"//{host}").hostname in LOOPBACK
+        if self.host not in LOOPBACK:
+            return True
+        try:
+            return urlsplit(f"//{host}").hostname in LOOPBACK
+        except ValueError:  # brackets that hold no address
+            return False
+
+    def process_request(self, request: Request, client_address: object) -> None:
+        """Answer in a thread of its own, as soon as there is a turn."""
+        while not self._turns.acquire(timeout=0.1):
+            self.service_actions()
+        connection = request[1] if isinstance(request, tuple) else request
+        self.connections[connection] = time.monotonic() + SECONDS
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._finish(connection)
+            raise
+
+    def process_request_thread(self, request: Request, client_address: object) -> None:
+        """Answer in this thread, and give the turn back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._finish(request[1] if isinstance(request, tuple) else request)
+
+    def _finish(self, connection: socket.socket) -> None:
+        # Once: Ctrl-C may end this thread's wait for a thread that has begun, and has ended.
+        if self.connections.pop(connection, None) is not None:
+            self._turns.release()
+
+    def allow(self, connection: socket.socket, size: int) -> None:
+        """Let a connection last as long as an answer of `size` bytes may take."""
+        self.connections[connection] = time.monotonic() + SECONDS + size / RATE
+
+    def service_actions(self) -> None:
+        """End connections whose time is over; `serve_forever` calls it between requests."""
+        now = time.monotonic()
+        for connection, end in tuple(self.connections.items()):
+            if now > end:
+                with suppress(OSError):  # it ended by itself meanwhile
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, _request: Request, _client_address: object) -> None:
+        """Pass over a client that went away; report what is a fault of the server."""
+        if not isinstance(error := sys.exception(), OSError):
+            print(f"internal error while a request was answered: {error!r}", file=sys.stderr)
 
 
 class _Answer(BaseHTTPRequestHandler):
     server: StaticServer
-    timeout = SECONDS
     server_version, sys_version = "tcc", ""
+
+    def setup(self) -> None:
+        """Let no wait for the client last longer than `SECONDS`."""
+        super().setup()
+        self.connection.settimeout(SECONDS)
 
     def do_GET(self) -> None:
         """Send a file."""
-        found = self._opened()
-        if found:
-            with found:
-                shutil.copyfileobj(found, self.wfile)
+        file = self._open_requested()
+        if file:
+            with file:
+                shutil.copyfileobj(file, self.wfile)
 
     def do_HEAD(self) -> None:
         """Send what is said of a file."""
-        found = self._opened()
-        if found:
-            found.close()
+        file = self._open_requested()
+        if file:
+            file.close()
 
-    def _opened(self) -> BinaryIO | None:
-        """Return the file that is asked for, with what is said of it sent; None if it is none."""
-        path = unquote(urlsplit(self.path).path).lstrip("/")
-        if not self.server.knows(self.headers.get("Host", "")):
+    def _open_requested(self) -> BinaryIO | None:
+        """Return the file that is asked for, with its headers sent; None if it is none."""
+        try:
+            path = unquote(urlsplit(self.path).path).lstrip("/")
+        except ValueError:  # brackets that hold no address
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return None
+        if not self.server.accepts(self.headers.get("Host", "")):
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
         elif not path:
             self.send_response(HTTPStatus.FOUND)
@@ -101,19 +172,21 @@ class _Answer(BaseHTTPRequestHandler):
         elif (file := self.server.files.get(path)) is None:
             self.send_error(HTTPStatus.NOT_FOUND)
         else:
-            return self._begun(file)
+            return self._begin(file)
         return None
 
-    def _begun(self, path: Path) -> BinaryIO | None:
+    def _begin(self, path: Path) -> BinaryIO | None:
         try:
             file = regular_files.opened(path)
         except OSError:
             self.send_error(HTTPStatus.NOT_FOUND)
             return None
+        size = os.fstat(file.fileno()).st_size
+        self.server.allow(self.connection, size)
         self.send_response(HTTPStatus.OK)
         kind = TYPES.get(PurePosixPath(path.name).suffix, "application/octet-stream")
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(path.stat().st_size))
+        self.send_header("Content-Length", str(size))
         self.end_headers()
         return file
 

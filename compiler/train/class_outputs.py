@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tcc.compiler.ir.graph import Graph, Input, Output
+from tcc.compiler.ir.image_inputs import advise_preprocess
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, listed
 from tcc.compiler.train import targets
 from tcc.compiler.train.losses import Loss
@@ -54,8 +55,12 @@ def found(graph: Graph, at: Span) -> tuple[Output, ...]:
     Raises:
         UserError: There is none, or the network takes no single image (E1226).
     """
-    if len(graph.inputs) != 1 or graph.inputs[0].preprocess is None:
+    if len(graph.inputs) != 1:
         raise unfit(at, "it does not take one image")
+    source = graph.inputs[0]
+    if source.preprocess is None:
+        advice = advise_preprocess(source.name, source.type.shape) or ""
+        raise unfit(at, f"nothing says how an image becomes its input `{source.name}`", advice)
     if not any(param.trainable for param in graph.params.values()):
         raise unfit(at, "it has no weights to train")
     rows = [o for o in graph.outputs if not o.train_only and _units(graph, o)]

@@ -160,7 +160,7 @@ def fake_quantized(
 
 
 def trained_calibration(
-    network: FakeQuantizedNetwork, found: CalibrationDocument, file: str
+    network: FakeQuantizedNetwork, found: CalibrationDocument
 ) -> CalibrationDocument:
     """Return the calibration file's words for a network that was trained after it.
 
@@ -170,13 +170,12 @@ def trained_calibration(
     Args:
         network: The trained network.
         found: The document that its calibration came from.
-        file: The name of the file that its weights are written to.
 
     Raises:
         UserError: A weight is not finite (E0506), or a sum could overflow (E0802).
     """
     tensors = trained_weights(network)
-    origin = WeightsOrigin("file", digest(tensors), file, None, None)
+    origin = WeightsOrigin("file", digest(tensors), None, None, None)
     return calibration_file.retrained(found, network.trained_calibration(), origin)
 
 

@@ -35,8 +35,9 @@ MOST_NAMED = 5
 class SplitOptions:
     """How images without sides are split: by what seed, and which shares train, val and test get.
 
-    `labels` are the network's, in its order, and none but them can be learned if `fixed`. Other
-    classes are in the order of their names. `targets` are those of a network that tells more than
+    `labels` are the network's, in its order: the images have these classes and no others. Where it
+    names none, classes are in the order of their names. `settable` says that `--set labels=` gives
+    it others. `targets` are those of a network that tells more than
     one class. `before` has the sides, by the images' digests, of the training that the weights are
     from: they are kept where the images have none, unless `anew`.
     """
@@ -45,7 +46,7 @@ class SplitOptions:
     shares: Shares = field(default_factory=Shares)
     labels: tuple[str, ...] = ()
     targets: Targets = ()
-    fixed: bool = True
+    settable: bool = False
     before: Mapping[str, str] = field(default_factory=dict)
     anew: bool = False
 
@@ -67,6 +68,8 @@ class ImageSplit:
     groups: Mapping[str, str]
     warnings: tuple[Diagnostic, ...] = ()
     targets: Targets = ()
+    sided: bool = False
+    """Whether the images come on the sides `train` and `val`, so that no share splits them."""
 
     @property
     def sides(self) -> Mapping[str, DataSet]:
@@ -100,7 +103,8 @@ def read(path: Path, options: SplitOptions | None = None) -> ImageSplit:
     _check_groups(found, sides)
     _check_contents(dict(zip(SIDES, parts, strict=True)))
     train, val, test = parts
-    split = ImageSplit(path, train, val, test, classes, found.groups, targets=learned)
+    sided = {"train", "val"} <= set(found.sides.values())
+    split = ImageSplit(path, train, val, test, classes, found.groups, (), learned, sided)
     said = chain(found.warnings, warnings, _remarks(split), _learned(split, options))
     return replace(split, warnings=tuple(said))
 
@@ -114,11 +118,10 @@ def _named(
         UserError: They are not those of the network (E1207).
     """
     if not options.targets:
-        return *class_names.matched(found, options.labels, options.fixed), ()
+        return *class_names.matched(found, options.labels, options.settable), ()
     labels = sorted({item.label or "" for item in found.data.items})
-    learned = targets.named(labels, options.targets, options.fixed)
-    names = targets.kinds(labels, learned, whole_file(str(found.path)))
-    return tuple(sorted(set(names.values()))), names, learned
+    names = targets.kinds(labels, options.targets, whole_file(str(found.path)))
+    return tuple(sorted(set(names.values()))), names, options.targets
 
 
 def _renamed(data: DataSet, names: Mapping[str, str]) -> DataSet:

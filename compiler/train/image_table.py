@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tcc.compiler.support import image_folders, regular_files
+from tcc.compiler.support.diagnostic_groups import MIN_SIZE
 from tcc.compiler.support.diagnostics import Diagnostic, Mistakes, Span, UserError, fail, whole_file
 
 NAME = image_folders.TABLE
@@ -157,11 +158,17 @@ def matched(
     there = set(images)
     # Windows does not tell case apart, and tables that were made there need not either.
     folded = {name.casefold(): name for name in images}
+    gone: dict[str, list[ImageLine]] = {}
     for line in lines:
-        if line.file not in there:
-            other = folded.get(line.file.casefold())
-            help = f"there is `{other}`" if other else "leave the line out, or bring the image"
-            yield Diagnostic("E1202", f"there is no image `{line.file}`", line.at, help=help)
+        if line.file in there:
+            continue
+        if other := folded.get(line.file.casefold()):
+            message = f"there is no image `{line.file}`"
+            yield Diagnostic("E1202", message, line.at, help=f"there is `{other}`")
+        else:
+            gone.setdefault(_class_of(line), []).append(line)
+    for label, absent in gone.items():
+        yield from _missing(label, absent)
     named = {line.file for line in lines}
     missing = [name for name in images if name not in named]
     if missing:
@@ -175,6 +182,31 @@ def matched(
             notes=(*missing[:10], *more),
             help="add their lines, or take the images out of the folder",
         )
+
+
+def _class_of(line: ImageLine) -> str:
+    """Return the class that a line says, or else the folder of its file; or nothing."""
+    return line.label or PurePosixPath(line.file).parent.name
+
+
+def _missing(label: str, lines: list[ImageLine]) -> Iterator[Diagnostic]:
+    """Yield what is to be said of images of a class that are not there."""
+    if len(lines) < MIN_SIZE:
+        help = "leave the line out, or bring the image"
+        for line in lines:
+            yield Diagnostic("E1202", f"there is no image `{line.file}`", line.at, help=help)
+        return
+    whose = f"of class `{label}`" if label else "of this table"
+    names = [f"line {line.at.line}: {line.file}" for line in lines[:MIN_SIZE]]
+    yield Diagnostic(
+        "E1202",
+        f"{len(lines):,} images {whose} are missing",
+        lines[0].at,
+        notes=(*names, f"and {len(lines) - MIN_SIZE:,} more")
+        if len(lines) > MIN_SIZE
+        else tuple(names),
+        help="leave their lines out, or bring the images",
+    )
 
 
 def checked(path: Path, lines: tuple[ImageLine, ...], images: tuple[str, ...]) -> None:

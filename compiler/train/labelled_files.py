@@ -12,9 +12,6 @@ from tcc.compiler.support.image_folders import Listing, listing
 from tcc.compiler.train import class_names, image_table
 from tcc.compiler.train.image_table import ImageLine
 
-MOST_TOLD = 20
-"""Mistakes of one kind that are told."""
-
 
 @dataclass(frozen=True, eq=False)
 class LabelledFiles:
@@ -159,7 +156,7 @@ def _check_folders(path: Path, named: list[_Named], first: ImageLine) -> None:
             message = f"the table says `{one.side}`, the file lies in `{folders[0]}`"
             problems.append(Diagnostic("E1202", message, one.at, help="let both say the same"))
     if problems:
-        raise UserError(tuple(problems[:MOST_TOLD]), max(0, len(problems) - MOST_TOLD))
+        raise UserError(tuple(problems))
 
 
 def _check_class_folders(path: Path, found: Listing) -> None:

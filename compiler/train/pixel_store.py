@@ -38,13 +38,15 @@ Corrupt = Literal["skip", "refuse"]
 class DecodeOptions:
     """How a set is decoded: by how many threads, and where it lies.
 
-    Levels of more than `most_bytes` go to a file in the folder `scratch`.
+    Levels of more than `most_bytes` go to a file in the folder `scratch`. `side` is what the set
+    is called in messages, where it is a part of others.
     """
 
     scratch: Path
     corrupt: Corrupt = "refuse"
     threads: int = 1
     most_bytes: int = MOST_BYTES
+    side: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,7 @@ def decoded(
     kept = [index for index in range(len(data)) if index not in problems]
     items = [data.items[index] for index in kept]
     if len(kept) < len(data):
-        _check_left(data, problems)
+        _check_left(data, problems, options.side)
         for place, index in enumerate(kept):
             levels[place] = levels[index]
     return PixelStore(
@@ -229,7 +231,7 @@ def _skipped(problems: Mapping[int, UserError]) -> tuple[Diagnostic, ...]:
     return (Diagnostic("E1210", message, first.at, label, tuple(notes), severity="warning"),)
 
 
-def _check_left(data: DataSet, problems: Mapping[int, UserError]) -> None:
+def _check_left(data: DataSet, problems: Mapping[int, UserError], side: str) -> None:
     """Refuse a set of which the damaged images were all that had a label (E1210)."""
     left = {item.label for index, item in enumerate(data.items) if index not in problems}
     for index, error in sorted(problems.items()):
@@ -238,7 +240,8 @@ def _check_left(data: DataSet, problems: Mapping[int, UserError]) -> None:
             continue
         count = sum(other.label == item.label for other in data.items)
         which = f"all {count:,} images" if count > 1 else "the only image"
-        message = f"{which} of `{item.label}` cannot be read: skipped, none is left"
+        where = f" on the side `{side}`" if side else ""
+        message = f"{which} of `{item.label}`{where} cannot be read: skipped, none is left"
         cause = error.diagnostics[0]
         help = "bring images of it that can be read, or take its folder away to train without it"
         label = f"{cause.message} ({cause.code})"

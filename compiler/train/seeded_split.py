@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tcc.compiler.data.dataset import Item
+from tcc.compiler.support.decimal_numbers import parse_float
 from tcc.compiler.support.diagnostics import Diagnostic, Span, fail
 
 SIDES = ("train", "val", "test")
@@ -41,7 +42,7 @@ def shares(text: str, where: Span) -> Shares:
             (E1212).
     """
     try:
-        train, val, test = (float(part) for part in text.split(","))
+        train, val, test = (parse_float(part.strip()) for part in text.split(","))
     except ValueError:
         train = val = test = -1.0
     fits = all(0 <= share <= 1e6 for share in (train, val, test))

@@ -10,7 +10,7 @@ from tcc.compiler.data import weights
 from tcc.compiler.driver import pipeline
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.program.level_ends import usual_shares
+from tcc.compiler.quant.program.level_ends import count_usual
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
@@ -155,10 +155,10 @@ def _retrained(request: TrainingRequest, trainer: Trainer, kept: weights.Weights
     with torch.no_grad():
         for name, tensor in network.named_weights().items():
             tensor.copy_(torch.from_numpy(np.array(kept[name])))
-    document = trained_calibration(network, request.qat, run_folder.WEIGHTS)
+    document = trained_calibration(network, request.qat)
     ready = pipeline.ready(request.spec, replace(request.start, tensors=kept))
-    shares = usual_shares(ready, network.trained_calibration(), request.split.sides["train"])
-    data = calibration_document.encode(replace(document, usual=shares))
+    usual = count_usual(ready, network.trained_calibration(), request.split.sides["train"])
+    data = calibration_document.encode(calibration_file.with_usual(document, usual))
     atomic_files.write_file(request.folder / run_folder.CALIBRATION, data)
 
 

@@ -91,7 +91,7 @@ def _check(
         message = f"this image {what} since the training"
         problems.append(Diagnostic("E1218", message, at, notes=(note,), help=help))
     if problems:
-        raise UserError(tuple(problems[:MOST_TOLD]), max(0, len(problems) - MOST_TOLD))
+        raise UserError(tuple(problems))
 
 
 def _other(split: RunSplit, where: Path, side: str, data: DataSet) -> SideImages:

@@ -6,7 +6,7 @@ single decision is the only one that takes other words: what is not its name, or
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 from tcc.compiler.data.dataset import class_index
@@ -96,21 +96,6 @@ def unfit(at: Span, why: str, help: str = "") -> UserError:
     """Return the error of a network that cannot learn what images show."""
     message = "this network cannot be trained to tell these classes"
     return UserError((Diagnostic("E1226", message, at, label=why, help=help),))
-
-
-def named(labels: Sequence[str], targets: Targets, fixed: bool) -> Targets:
-    """Return targets with the names that labels join, where those of the network are not fixed.
-
-    Only decisions that are the network's one output can take them over.
-    """
-    if fixed or len(targets) > 1:
-        return targets
-    names = {part.strip() for label in labels for part in label.split(AND)}
-    held = sorted(name for name in names if name.casefold() != NOTHING)
-    (target,) = targets
-    if {name.casefold() for name in held} == {name.casefold() for name in target.labels}:
-        return targets
-    return (replace(target, labels=tuple(held)),)
 
 
 def kinds(labels: Sequence[str], targets: Targets, at: Span) -> Mapping[str, str]:

@@ -19,10 +19,14 @@ from tcc.bundles import build, evaluate, run, verify
 from tcc.calibrations import calibrate
 from tcc.compiler.bundle.agreement import Disagreement
 from tcc.compiler.reference.accuracy_floor import BelowFloor
+from tcc.compiler.support import telemetry
 from tcc.compiler.support.diagnostics import CalibrationWarning, Diagnostic, SpecWarning, UserError
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.version import __version__
 from tcc.networks import check, load, lower, save_weights, torch, train
+
+# Importing this package imports no runtime, so that each of them still finds the switches.
+telemetry.disable()
 
 __all__ = [
     "BelowFloor",

@@ -34,6 +34,7 @@ class BuildOptions(TypedDict, total=False):
     min_correlation: float | None
     max_error: float | None
     mixed: bool
+    allow_few: bool
 
 
 @overload
@@ -68,6 +69,7 @@ def build(
     min_correlation: float | None = None,
     max_error: float | None = None,
     mixed: bool = False,
+    allow_few: bool = False,
 ) -> "Bundle | BuildAgreement":
     """Compile a spec for a target, or for several at once, and write a bundle for each.
 
@@ -88,14 +90,18 @@ def build(
         data: Images as `calibrate` takes them, which also judge the integer program.
         method: As for `calibrate`.
         min_cosine: The least mean cosine of integer and float outputs; the spec's, or 0.98 for
-            classes and any for others.
+            classes and any for others. As the correlation and the error, it is judged by the worse
+            end of the 95 % interval for unseen images.
         max_drop: The largest share of images whose class or decision may change; the spec's, or
             any.
         min_correlation: The least correlation of each output with the floats over the images; the
             spec's, or 0.5.
         max_error: The largest error of each output, relative to the spread of the floats; the
             spec's, or 1 for decisions and regression and any for classes.
-        mixed: Keep layers in float where these bounds need it.
+        mixed: Keep layers in float where these bounds need it; images that do not judge choose
+            them.
+        allow_few: Judge these bounds by fewer than 16 different images, which is refused without;
+            the manifest then warns of it.
 
     Returns:
         The bundle, as read back from the disk. Of several targets, their `bundles` and how they
@@ -104,28 +110,36 @@ def build(
         (`CalibrationWarning`).
 
     Raises:
-        UserError: The input is wrong, or a target refuses the network.
+        UserError: The input is wrong, a target refuses the network, or fewer than 16 different
+            images judge its integers.
         Disagreement: What was built gives something else than the reference; it is not written.
         BelowFloor: The integer program loses more than its bounds allow.
         MissingTool: Building needs a tool that is not here.
     """
-    from tcc import programs
+    called = locals()
+    from tcc import arguments, programs
     from tcc.compiler.driver import pipeline
     from tcc.compiler.frontend.accuracy_bounds import Accuracy
 
+    arguments.check(build, called)
     chosen = loaded(spec)
     plans = programs.plans([target] if isinstance(target, str) else target, precision, "tcc.build")
     given = pipeline.weights_of(chosen, weights, seed)
+    arguments.check(build, called, programs.find_facts(chosen, given, plans, called))
     bounds = (min_cosine, max_drop, min_correlation, max_error)
     # 1 is not 1.0 in a report, whose bytes are the command's.
     least = Accuracy(*(None if each is None else float(each) for each in bounds))
-    wanted = programs.WantedIntegers("tcc.build", calibration, data, method, least, mixed)
+    wanted = programs.WantedIntegers(
+        "tcc.build", calibration, data, method, least, mixed, allow_few
+    )
     source = programs.source(chosen, given, plans, wanted)
     if source and data is not None and wanted.images:
         fresh = source.document if calibration is None else None
         for doubt in programs.doubts(chosen, data, wanted.images, fresh):
             warnings.warn(CalibrationWarning(doubt), stacklevel=2)
     whole = programs.integers(chosen, given, plans, wanted, source)
+    for doubt in dict.fromkeys(programs.describe_few_images(whole)):
+        warnings.warn(CalibrationWarning(doubt), stacklevel=2)
     found = programs.written(chosen, given, plans, whole, Path(out))
     return found.bundles[0] if isinstance(target, str) else found
 
@@ -195,8 +209,11 @@ def verify(
             its program is not trusted.
         MissingTool: What runs the artifact is not here.
     """
+    called = locals()
+    from tcc import arguments
     from tcc.compiler.driver import rebuilt_program, verification
 
+    arguments.check(verify, called)
     found, device = _read(bundle, trust)
     own = None if spec is None else loaded(spec)
     file = None if weights is None else Path(weights)
@@ -232,20 +249,21 @@ def evaluate(
             given for a bundle, or its program is not trusted.
         MissingTool: What runs the artifact is not here.
     """
+    called = locals()
+    from tcc import arguments
     from tcc.compiler.bundle import manifest
     from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.cli.option_facts import SOME_BUNDLE, SPECS
     from tcc.compiler.data import dataset
     from tcc.compiler.driver import evaluation, labelled_images, pipeline
     from tcc.compiler.ir.graph import Model
-    from tcc.compiler.support.diagnostics import fail, whole_file
     from tcc.compiler.support.progress import silent
 
+    folder = isinstance(network, str | PathLike) and Path(network).is_dir()
+    bundled = folder or isinstance(network, Bundle)
+    arguments.check(evaluate, called, {SPECS: not bundled, SOME_BUNDLE: bundled})
     path, images = Path(data), dataset.read(Path(data))
-    if isinstance(network, Bundle) or (
-        isinstance(network, str | PathLike) and Path(network).is_dir()
-    ):
-        if weights is not None or seed is not None:
-            raise fail("E0601", "a bundle has weights of its own", whole_file("tcc.evaluate"))
+    if isinstance(network, Bundle) or (folder and isinstance(network, str | PathLike)):
         found, device = _read(network, trust)
         given = labelled_images.labelled(images, found.manifest.outputs, path)
         point = found.manifest.operating_point(given.output.name)

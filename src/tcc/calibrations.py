@@ -44,7 +44,8 @@ def calibrate(
     Raises:
         UserError: The input is wrong, gives no finite numbers, or holds fewer images.
     """
-    from tcc import programs
+    called = locals()
+    from tcc import arguments, programs
     from tcc.compiler.cli import devices
     from tcc.compiler.data.dataset import read
     from tcc.compiler.driver import pipeline, required_accuracy
@@ -54,6 +55,7 @@ def calibrate(
     from tcc.compiler.support import atomic_files
     from tcc.compiler.support.diagnostics import whole_file
 
+    arguments.check(calibrate, called)
     chosen = loaded(spec)
     here = whole_file("tcc.calibrate")
     bound, way = devices.calibrated_for([(target, here)]), known(method, here)

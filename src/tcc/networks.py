@@ -72,11 +72,14 @@ def check(
     Raises:
         UserError: The spec is wrong, or there is no such target or precision.
     """
+    called = locals()
+    from tcc import arguments
     from tcc.compiler.cli import devices
     from tcc.compiler.driver import spec_check
     from tcc.compiler.ir.precision import FP32
     from tcc.compiler.support.diagnostics import whole_file
 
+    arguments.check(check, called)
     here = whole_file("tcc.check")
     names = [targets] if isinstance(targets, str) else targets
     level = (precision or FP32.name, here)
@@ -116,15 +119,18 @@ def lower(
         UserError: The input is wrong, or the target refuses the network.
         BelowFloor: The integers lose more than the spec's bounds allow.
     """
-    from tcc import programs
+    called = locals()
+    from tcc import arguments, programs
     from tcc.compiler import passes
     from tcc.compiler.driver import build_plan, pipeline
     from tcc.compiler.frontend.accuracy_bounds import Accuracy
     from tcc.compiler.ir.graph import Model
 
+    arguments.check(lower, called)
     chosen = loaded(spec)
     plans = programs.plans([target], precision, "tcc.lower")
     given = pipeline.weights_of(chosen, weights, seed)
+    arguments.check(lower, called, programs.find_facts(chosen, given, plans, called))
     wanted = programs.WantedIntegers("tcc.lower", calibration, data, method, Accuracy())
     source = programs.source(chosen, given, plans, wanted)
     whole = programs.integers(chosen, given, plans, wanted, source)
@@ -151,8 +157,8 @@ def train(
     It trains on the CPU. Python warns of what is doubtful about the images.
 
     Args:
-        spec: What `load` returned, or what it takes. Its parameter `labels`, where it has one that
-            nobody set, takes the names of the folders.
+        spec: What `load` returned, or what it takes. Images of other classes than its labels are
+            refused. Where it names none, its parameter `labels` takes the names of the folders.
         data: A folder of class folders, with or without `train`, `val` and `test` around them, or
             an `.npz` file with `labels`.
         out: The folder to write, new or empty unless a training goes on: `weights.safetensors`
@@ -210,10 +216,14 @@ def torch(
         UserError: The spec or the weights are wrong.
         MissingTool: PyTorch is not here.
     """
+    called = locals()
     _need_torch()
 
+    from tcc import arguments
     from tcc.compiler.driver import pipeline
     from tcc.compiler.lower.torch import module
+
+    arguments.check(torch, called)
 
     chosen = loaded(spec)
     return module(chosen.graph, pipeline.weights_of(chosen, weights, seed).tensors)

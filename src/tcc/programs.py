@@ -1,6 +1,6 @@
 """The targets and the integer programs that a function's arguments ask for, and their bundles."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tcc.compiler.cli.option_needs import Fact
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.int8_program import CalibrationSource
@@ -29,6 +30,7 @@ class WantedIntegers:
     method: str
     bounds: "Accuracy"
     mixed: bool = False
+    allow_few: bool = False
 
     @cached_property
     def images(self) -> "DataSet | None":
@@ -57,6 +59,29 @@ def plans(targets: Sequence[str], precision: str | None, by: str) -> "tuple[Plan
         raise fail("E0605", "which target?", here, help="`tcc targets` lists them")
     level = (precision or FP32.name, here)
     return devices.find_all([(each, here) for each in targets], level, asked=precision is not None)
+
+
+def find_facts(
+    spec: "Spec", weights: "WeightSource", targets: "Sequence[Plan]", called: Mapping[str, object]
+) -> "Mapping[Fact, bool]":
+    """Return the facts that arguments about integers need.
+
+    Args:
+        spec: The network.
+        weights: Its weights.
+        targets: What is built, and at which precision.
+        called: The arguments by name.
+    """
+    from tcc.compiler.cli.option_facts import FRESH_CALIBRATION, INT8_TARGET, JUDGED_BUILD
+    from tcc.compiler.zoo import trained
+
+    has_images, has_file = (called[name] is not None for name in ("data", "calibration"))
+    shipped = weights.origin.origin == "zoo" and trained.of(spec) is not None
+    return {
+        INT8_TARGET: any(target.precision.calibrated for target in targets),
+        FRESH_CALIBRATION: has_images or not shipped,
+        JUDGED_BUILD: has_images or not has_file,
+    }
 
 
 def source(
@@ -107,7 +132,7 @@ def integers(
     if found is None:
         return None
     ready = pipeline.ready(spec, given)
-    least = required_accuracy.floor(spec, wanted.bounds)
+    least = required_accuracy.floor(spec, wanted.bounds, allow_few=wanted.allow_few)
     ends = {each.precision.real_ends for each in targets if each.precision.calibrated}
     return int8_program.integers(ready, found, least, ends, mixed=wanted.mixed)
 
@@ -125,6 +150,15 @@ def doubts(
     if doubt := drawn(images, Path(data), trained.of(spec)):
         yield doubt
     yield from made.notices if made else ()
+
+
+def describe_few_images(int8_programs: "Int8Programs | None") -> Iterator[str]:
+    """Yield what a build warns of where few images judged its integers."""
+    from tcc.compiler.driver import remarks
+
+    for program in (int8_programs or {}).values():
+        for warning in remarks.warn_few_images(program.calibrated.measured):
+            yield f"{warning.code}: {warning.message}: {warning.found}"
 
 
 def written(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from calibration_sets import BenchNetwork, BenchSet, Rows, outputs
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from tcc.compiler import passes
 from tcc.compiler.driver import pipeline
@@ -100,6 +99,9 @@ def _ours(network: BenchNetwork, file: Path) -> Run:
 
 
 def _onnx(network: BenchNetwork, file: Path) -> Run:
+    # After tcc, which switches its telemetry off.
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
     # What saturates on processors without VNNI is no fault of a calibration.
     session = onnxruntime_session.session(file.read_bytes(), exact_products=True)
     name = network.source.name

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from int8 import BACKEND as RUNTIME
 from int8 import TARGET as RUNTIME_TARGET
 from int8 import picture, value_limits
@@ -37,6 +36,7 @@ from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import minmax_ranges
+from tcc.compiler.support import packages
 from tcc.compiler.support.cpu import features, products
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.zoo import shipped
@@ -65,7 +65,7 @@ def main() -> None:
     }
     about = {
         "rounds": given.rounds,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": packages.version("onnxruntime"),
         "products": products(features()).form,
     }
     print(json.dumps({**about, "networks": rows, "mean": means}, indent=2))

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime, session
@@ -32,6 +31,7 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.reference import float_program
+from tcc.compiler.support import packages
 from tcc.compiler.support.cpu import features, products
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.zoo import shipped
@@ -54,7 +54,7 @@ def main() -> None:
     about = {
         "spec": given.spec,
         "rounds": given.rounds,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": packages.version("onnxruntime"),
         "products": products(features()).form,
     }
     print(json.dumps({**about, "precisions": found}, indent=2))

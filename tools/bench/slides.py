@@ -108,7 +108,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--at", type=float, default=0.5, help="micrometres of a patch's pixel")
     parser.add_argument("--mpp", type=float, help="those of the slide's")
     parser.add_argument("--patch", type=int, default=256, help="pixels of a patch's side")
-    parser.add_argument("--rule", default="paper", choices=("paper", "wide"))
+    parser.add_argument("--rule", default="any", choices=("any", "wide", "paper"))
     parser.add_argument("--workers", type=int, nargs="*", default=[1])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--whole", action="store_true", help="classify the background too")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from bundle_changes import CHANGES, Bundle
+from bundle_swaps import SWAPS
 from case import Case, Front, Outcome
 
 from tcc.compiler.zoo.shipped import samples_folder
@@ -99,7 +100,8 @@ def _prepared(name: str, seed: int, folder: Path) -> None:
     numbers = Random(seed)
     bundle = Bundle(folder / "b", templates())
     for _ in range(numbers.choice((1, 1, 1, 2, 3))):
-        change = numbers.choices([c for c, _ in CHANGES], [often for _, often in CHANGES])[0]
+        changes, weights = zip(*CHANGES, *SWAPS, strict=True)
+        change = numbers.choices(changes, weights)[0]
         change(bundle, numbers)
     bundle.finish(numbers)
 
@@ -176,4 +178,4 @@ def _warm() -> None:
     templates()
 
 
-BUNDLES = Front("bundles", 1000, _edited, _warm)
+BUNDLES = Front("bundles", 10000, _edited, _warm)

@@ -30,13 +30,16 @@ class Case:
     """Files by path inside a new folder, the words of a `tcc` command, and what else must hold.
 
     `check` gets the outcome and the folder, and returns what is wrong or an empty string: it is
-    how a front says that an accepted input must also be right.
+    how a front says that an accepted input must also be right. `meanwhile` is called with the
+    number of the command's process while it runs; `expected` are the exit codes that are an answer.
     """
 
     words: tuple[str, ...]
     files: Mapping[str, bytes] = field(default_factory=dict)
     prepare: Callable[[Path], None] | None = None
     check: Callable[[Outcome, Path], str] | None = None
+    meanwhile: Callable[[int, Path], None] | None = None
+    expected: tuple[int, ...] = EXPECTED
 
 
 @dataclass(frozen=True, slots=True)

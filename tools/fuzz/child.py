@@ -41,6 +41,8 @@ def run(case: Case, folder: Path) -> Outcome:
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.setpgid(number, number)
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        if case.meanwhile:
+            case.meanwhile(number, folder)
         code, used = _wait(number)
     except KeyboardInterrupt:
         os.killpg(number, signal.SIGKILL)

@@ -1,10 +1,12 @@
 """The fronts there are, in the order in which they are tried. To add one: its file, and a word."""
 
+from annotations import ANNOTATIONS
 from bundles import BUNDLES
 from caches import CACHES
 from case import Front
 from checkpoints import CHECKPOINTS
 from foreign import ONNX
+from http_requests import HTTP
 from images import IMAGES
 from kills import KILLS
 from programs import PROGRAMS
@@ -13,5 +15,6 @@ from signatures import SIGNATURES
 from specs import SPECS
 
 FRONTS: tuple[Front, ...] = (
-    SPECS, PROGRAMS, ONNX, IMAGES, CHECKPOINTS, BUNDLES, SIGNATURES, PROJECTS, CACHES, KILLS,
+    SPECS, PROGRAMS, ONNX, IMAGES, ANNOTATIONS, CHECKPOINTS, BUNDLES, HTTP, SIGNATURES, PROJECTS,
+    CACHES, KILLS,
 )  # fmt: skip

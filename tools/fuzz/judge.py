@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import child
-from case import EXPECTED, Case, Outcome
+from case import Case, Outcome
 
 SECONDS, PEAK = 20.0, 1 << 30
 """What a command may take: seconds of processor time, bytes of memory."""
@@ -13,7 +13,7 @@ def judged(outcome: Outcome, case: Case, folder: Path) -> str:
     """Return what is wrong with how a case ended, or an empty string."""
     if outcome.wall > child.PATIENCE:
         return f"no end after {child.PATIENCE} s"
-    if outcome.code not in EXPECTED:
+    if outcome.code not in case.expected:
         return f"exit {outcome.code}"
     if "Traceback (most recent call last)" in outcome.out + outcome.err:
         return "traceback"

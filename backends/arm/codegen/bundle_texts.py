@@ -32,12 +32,13 @@ def texts(network: Network, machine: Machine, name: str, weights: int) -> dict[s
 def _words(network: Network, machine: Machine, name: str, weights: int) -> Mapping[str, str]:
     source, upper = network.program.graph.inputs[0], name.upper()
     given = f"    static {name}_input input[{upper}_INPUT_SIZE]; /* yours */"
-    run = f"{name}_run(net, input, output)"
+    run = f"{name}_run(net, input, output);\n        if (status == {upper}_OK)\n"
+    run += f"            status = {name}_decide(output, taken)"
     if source.preprocess is not None:
         _, height, width = source.type.shape
         size = f"{height} * {width} * 3"
         given = f"    static unsigned char rgb[{size}]; /* rows of an image */"
-        run = f"{name}_classify(net, rgb, {width}, {height}, output)"
+        run = f"{name}_predict(net, rgb, {width}, {height}, output, taken)"
     return {
         # First, as it has words of its own.
         "SIGNED": _SIGNED if machine.signer else "",

@@ -11,8 +11,7 @@ from tcc.compiler.ir import image_limits as limits
 from tcc.compiler.ir.types import DType
 
 RUNTIME = (
-    "decision.h", "functions.h", "operating_point.h", "pool.h", "preprocess.h", "reader.h",
-    "report.h", "runner.c",
+    "decision.h", "functions.h", "pool.h", "preprocess.h", "reader.h", "report.h", "runner.c",
 )  # fmt: skip
 """C sources that are the same for every model but for its name."""
 MAX_THREADS = 16

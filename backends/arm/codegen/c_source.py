@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from tcc.backends.arm.codegen import c_header
+from tcc.backends.arm.codegen import c_header, operating_point
 from tcc.backends.arm.codegen import c_names as names
 from tcc.backends.arm.codegen.network import COUNTS, INSTANCE, Network, levels, outputs
 from tcc.backends.arm.kernels.base import KernelArgument, KernelCall, KernelWeights, Scratch, Value
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 FUNCTIONS = (
-    "create", "destroy", "run", "preprocess", "activate", "classify", "set_threads", "threads",
-    "watch", "message", "version",
+    "create", "destroy", "run", "preprocess", "activate", "classify", "decide", "predict",
+    "has_thresholds", "set_threads", "threads", "watch", "message", "version",
 )  # fmt: skip
 COUNTERS = ("layer_saturation", "reset_saturation")
 """The same of a library that counts."""
@@ -88,6 +88,7 @@ def sources(network: Network, name: str, version: str) -> Sources:
     # two builds do not link (docs/decisions/0018-instances.md).
     create = f"model_create_{sha256(text.encode() + weights.data).hexdigest()[:12]}"
     text = text.replace("/* create */", f"#define MODEL_CREATE {create}")
+    text = text.replace("/* mark */", names.literal(operating_point.mark(create)))
     words = [*FUNCTIONS, *TABLES, *(["run_levels"] if levels(program) else ())]
     words += COUNTERS if network.counted else ()
     words += CHOOSERS if network.variants else ()
@@ -130,12 +131,21 @@ def _tables(program: Program, version: str) -> Iterator[str]:
         axes = ", ".join(map(str, shape))
         rows.append(
             f"    {{{names.literal(output.name)}, MODEL_{output.activation.upper()}, {len(shape)}, "
-            f"{{{axes}}}, {offset}, {size}, {len(output.labels)}, {labels}}},"
+            f"{{{axes}}}, {offset}, {size}, {len(output.labels)}, {labels}, "
+            f"MODEL_{output.meaning.upper()}}},"
         )
     yield "const model_output model_outputs[MODEL_OUTPUT_COUNT] = {"
     yield from rows
     yield "};"
     yield f"const char *model_version(void) {{ return {names.literal(version)}; }}"
+    yield ""
+    yield "/* What is fitted: `tcc eval --fit` writes it here, in the libraries and the program."
+    yield " * It is volatile so that no compiler computes with what stands here. */"
+    values = ", ".join(f"{number!r}" for number in operating_point.unfitted(program))
+    count = len(operating_point.unfitted(program))
+    yield f"static const volatile struct {{ char mark[32]; double values[{count}]; }} fitted = {{"
+    yield f"    /* mark */, {{{values}}},"
+    yield "};"
     yield ""
 
 

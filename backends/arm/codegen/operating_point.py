@@ -1,37 +1,92 @@
-"""The file beside a runner program that tells it how outputs are read."""
+"""What was fitted, in the bytes of a library: records of float64 behind a mark that is its alone.
+
+After their number there is one for each output: a checksum of its name, the room for thresholds,
+temperature, positive class, count of thresholds, thresholds. `runtime/decision.h` reads them. So
+whatever is linked with the library or loads it, in whichever way, reads outputs as `tcc` does.
+
+Bundles of versions before have no such records. Their programs read a file of text, and their
+libraries know of nothing fitted.
+"""
 
 import re
+import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tcc.backends.arm.codegen.network import outputs
+from tcc.backends.arm.schedule.program import Program
+from tcc.compiler.ir.graph import Output
 from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 MAX_HEADER = 1 << 20
+MAX_BINARY = 1 << 31
 _CREATE = re.compile(r"^#define (\w+)_create (\w+)$", re.MULTILINE)
+_HEAD = 5
+"""Numbers of a record before its thresholds."""
+
+
+def mark(create: str) -> str:
+    """Return the 32 characters before a library's records.
+
+    Args:
+        create: The name of its function that creates instances, which ends with its digest.
+    """
+    return f"tcc operating point {create[-12:]}"
+
+
+def unfitted(program: Program) -> tuple[float, ...]:
+    """Return the records of a network of which nothing is fitted."""
+    numbers = [float(len(program.graph.outputs))]
+    for output, shape, _ in outputs(program):
+        room = _count_room(output, shape)
+        numbers += [float(_compute_checksum(output.name)), float(room), *[0.0] * (_HEAD - 2 + room)]
+    return tuple(numbers)
+
+
+def _count_room(output: Output, shape: tuple[int, ...]) -> int:
+    """Return how many thresholds an output may have."""
+    if len(shape) > 1 or output.meaning == "regression":
+        return 0
+    return shape[0] if output.meaning == "decisions" else 1
+
+
+def _compute_checksum(name: str) -> int:
+    return zlib.crc32(name.encode())
 
 
 def files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str, bytes]:
-    """Return the file by name; its last line is a checksum of the others.
+    """Return the files of an artifact that change with what is fitted, by name.
+
+    Args:
+        folder: The artifact.
+        points: How its outputs are read.
 
     Raises:
-        UserError: The header in `folder` does not name the network (E0652).
+        UserError: The header in `folder` does not name the network, or a library is damaged
+            (E0652).
     """
-    name, network = find_network(folder)
-    body = "".join(_lines(network, points)).encode()
-    seal = f"seal {zlib.crc32(body):08x}\n".encode()
-    return {file_name(name): body + seal}
+    name, create = read_network(folder)
+    needle = mark(create).encode()
+    binaries = {path.name: _read_content(path) for path in _find_binaries(folder, name)}
+    marked = {file: data for file, data in binaries.items() if needle in data}
+    if not marked:
+        return {f"{name}-operating-point.txt": _write_text(create, points)}
+    return {
+        file: _write_records(data, needle, points, folder / file) for file, data in marked.items()
+    }
 
 
-def file_name(name: str) -> str:
-    """Return what the file is called beside the program of a model."""
-    return f"{name}-operating-point.txt"
+def follows_in_library(folder: Path) -> bool:
+    """Return whether the library of an artifact has records, or only its program reads a file."""
+    _, create = read_network(folder)
+    return any(mark(create).encode() in _read_content(path) for path in sorted(folder.glob("*.a")))
 
 
-def find_network(folder: Path) -> tuple[str, str]:
-    """Return what an artifact's files are called after, and the symbol that tells it from others.
+def read_network(folder: Path) -> tuple[str, str]:
+    """Return the network's name in C, and its function that creates instances.
 
     Raises:
         UserError: The header in `folder` does not name the network (E0652).
@@ -39,15 +94,72 @@ def find_network(folder: Path) -> tuple[str, str]:
     for header in sorted(folder.glob("*.h")):
         with regular_files.opened(header) as stream:
             text = stream.read(MAX_HEADER).decode("utf-8", "replace")
-        if matched := _CREATE.search(text):
-            return matched[1], matched[2]
+        if match := _CREATE.search(text):
+            name, create = match.groups()
+            return name, create
     raise fail("E0652", "the header does not name the network", whole_file(str(folder)))
 
 
-def _lines(network: str, points: Sequence[OperatingPoint]) -> Iterator[str]:
+def _find_binaries(folder: Path, name: str) -> Iterator[Path]:
+    for file in (f"lib{name}.a", f"lib{name}.so", f"{name}-run"):
+        if (folder / file).is_file():
+            yield folder / file
+
+
+def _read_content(path: Path) -> bytes:
+    with regular_files.opened(path) as stream:
+        return stream.read(MAX_BINARY)
+
+
+def _write_records(
+    data: bytes, needle: bytes, points: Sequence[OperatingPoint], path: Path
+) -> bytes:
+    """Return the bytes of a library or program with other records."""
+    if data.count(needle) != 1:
+        raise _refuse(path)
+    changed, at = bytearray(data), data.index(needle) + len(needle)
+    by_name = {_compute_checksum(point.output): point for point in points}
+    try:
+        (count,) = struct.unpack_from("<d", data, at)
+        at += 8
+        for _ in range(int(count)):
+            name, room = map(int, struct.unpack_from("<2d", data, at))
+            numbers = _build_record(by_name.pop(name, None), room, path)
+            struct.pack_into(f"<{len(numbers)}d", changed, at + 16, *numbers)
+            at += 8 * (_HEAD + room)
+    except (struct.error, ValueError, OverflowError):
+        raise _refuse(path) from None
+    if by_name:
+        raise _refuse(path)
+    return bytes(changed)
+
+
+def _build_record(point: OperatingPoint | None, room: int, path: Path) -> tuple[float, ...]:
+    """Return what follows name and room: zeros where nothing is fitted."""
+    if point is None:
+        return (0.0,) * (3 + room)
+    if len(point.thresholds) > room or room < 0:
+        raise _refuse(path)
+    positive = -1 if point.positive is None else point.positive
+    padding = (0.0,) * (room - len(point.thresholds))
+    return (point.temperature, positive, len(point.thresholds), *point.thresholds, *padding)
+
+
+def _refuse(path: Path) -> UserError:
+    message = "the records of what is fitted are damaged"
+    return fail("E0652", message, whole_file(str(path)), help="build the bundle again")
+
+
+def _write_text(network: str, points: Sequence[OperatingPoint]) -> bytes:
+    """Return the file that programs of older versions read; its last line is a checksum."""
+    body = "".join(_list_lines(network, points)).encode()
+    return body + f"seal {zlib.crc32(body):08x}\n".encode()
+
+
+def _list_lines(network: str, points: Sequence[OperatingPoint]) -> Iterator[str]:
     yield f"tcc operating point 1\nnetwork {network}\n"
     for point in points:
         positive = -1 if point.positive is None else point.positive
         yield f"output {point.output}\ntemperature {point.temperature!r}\npositive {positive}\n"
         yield f"thresholds {len(point.thresholds)}\n"
-        yield from (f"{each!r}\n" for each in point.thresholds)
+        yield from (f"{threshold!r}\n" for threshold in point.thresholds)

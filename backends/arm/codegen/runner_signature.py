@@ -18,8 +18,8 @@ LIBRARY, LIBRARY_VERSION = "monocypher", "4.0.3"
 UNITS = ("monocypher.c", "monocypher-ed25519.c")
 """C files of the library, which are compiled into a program that checks."""
 LIBRARY_FILES = (*UNITS, "monocypher.h", "monocypher-ed25519.h")
-POINT_HEADER = "operating_point.h"
-"""The only C of a program that calls the check."""
+CHECK_HEADER = "signature.h"
+"""The C of the check, which defines `check_signature`."""
 
 
 def source_texts(name: str, public_key: bytes) -> dict[str, str]:
@@ -49,32 +49,19 @@ def find(folder: Path) -> RunnerSignature | None:
     keys = sorted(folder.glob(f"*{PROGRAM}.pem"))
     if not keys:
         return None
-    name, network = operating_point.find_network(folder)
+    name, network = operating_point.read_network(folder)
     program = f"{name}{PROGRAM}"
     lines = [
         "tcc runner signature 1",
         f"network {network}",
-        _describe_file(folder, operating_point.file_name(name)),
         _describe_file(folder, program),
     ]
     message = "".join(f"{line}\n" for line in lines).encode()
     return RunnerSignature(f"{program}.sig", _read_key(keys[0]), message)
 
 
-def list_companions(folder: Path) -> tuple[str, ...]:
-    """Return the files without which a program that checks its signature does not start."""
-    wanted = find(folder)
-    if wanted is None:
-        return ()
-    name, _ = operating_point.find_network(folder)
-    names = (wanted.file, operating_point.file_name(name))
-    return tuple(file for file in names if (folder / file).exists())
-
-
 def _describe_file(folder: Path, name: str) -> str:
-    """Return the line of a file: name, size and SHA-512, or that it is not there."""
-    if not (folder / name).exists():
-        return f"{name} absent"
+    """Return the line of a file: name, size and SHA-512."""
     with regular_files.opened(folder / name) as file:
         content = file.read()
     return f"{name} {len(content)} {hashlib.sha512(content).hexdigest()}"

@@ -49,7 +49,7 @@ def _link_with_shared(machine: Machine, folder: Path, workspace: Path, name: str
     shared = f"lib{name}.so"
     try:
         _copy(folder, workspace, name, shared)
-        unsigned_program.remove_check(workspace, name)
+        unsigned_program.remove_check(workspace)
         link.link_loader(workspace, machine, name)
     except (ZigError, _NoObjectError) as error:
         return LinkedLibrary(shared, problem=f"no program links with it: {_find_error(error)}")

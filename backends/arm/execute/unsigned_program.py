@@ -6,17 +6,20 @@ folder: no program that a bundle holds can skip its check.
 
 from pathlib import Path
 
-from tcc.backends.arm.codegen import c_header, link, runner_signature
+from tcc.backends.arm.codegen import link, runner_signature
 from tcc.backends.arm.machine import PROGRAM, Machine
 
+NO_CHECK = "static void check_signature(void) {}\n"
+"""What stands in place of the check."""
 
-def remove_check(workspace: Path, name: str) -> None:
-    """Replace the one source in a workspace that calls the check by that of other programs."""
-    header = runner_signature.POINT_HEADER
-    text = c_header.runtime(name, frozenset())[header]
-    (workspace / "src" / header).write_text(text, "utf-8")
-    for unit in runner_signature.UNITS:
-        (workspace / "src" / unit).unlink(missing_ok=True)
+
+def remove_check(workspace: Path) -> None:
+    """Replace the check in a workspace's sources, where they have one."""
+    header = workspace / "src" / runner_signature.CHECK_HEADER
+    if header.exists():
+        header.write_text(NO_CHECK, "utf-8")
+        for unit in runner_signature.UNITS:
+            (workspace / "src" / unit).unlink()
 
 
 def link_unsigned(machine: Machine, workspace: Path, name: str) -> Path:
@@ -25,6 +28,6 @@ def link_unsigned(machine: Machine, workspace: Path, name: str) -> Path:
     Raises:
         ZigError: It does not link.
     """
-    remove_check(workspace, name)
+    remove_check(workspace)
     link.link_program(workspace, machine, name)
     return workspace / f"{name}{PROGRAM}"

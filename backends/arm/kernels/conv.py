@@ -9,6 +9,7 @@ import numpy as np
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3, Space
 from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
+from tcc.backends.arm.kernels.tiling import LANES
 from tcc.backends.arm.kernels.window import PARTS, Band, Layout, Window, layout
 from tcc.compiler.ir.types import Pair
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.generic]
 
-LANES = 4
 WIDE = 16
 """Output channels of a block when vectors run along these: four vectors for each of at most three
 pixels, so that the sums take twelve of sixteen registers."""

@@ -17,6 +17,7 @@ from tcc.compiler.ir.measurement import (
     Workload,
     times,
 )
+from tcc.compiler.support.decimal_numbers import parse_float
 from tcc.compiler.support.progress import Progress
 
 WARM = 5
@@ -91,7 +92,7 @@ def _profile(
     place.execute([*whole, *words], count, most)
     lines = place.read("profile", most).decode(errors="replace").splitlines()
     try:
-        found = [float(line.rsplit("\t", 1)[1]) / 1e6 for line in lines]
+        found = [parse_float(line.rsplit("\t", 1)[1]) / 1e6 for line in lines]
     except (ValueError, IndexError):
         found = []
     if len(found) != BEFORE + count * width or not _are_times(found):

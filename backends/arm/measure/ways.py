@@ -53,9 +53,10 @@ def there(
     progress("copy", 0, 1)
     with regular_files.opened(program) as file:
         copied = task.board.put(program.name, file.read(), executable=True)
-    for name in runner_signature.list_companions(folder):
-        with regular_files.opened(folder / name) as file:
-            task.board.put(name, file.read())
+    signature = runner_signature.find(folder)
+    if signature and (folder / signature.file).exists():
+        with regular_files.opened(folder / signature.file) as file:
+            task.board.put(signature.file, file.read())
     place = BoardPlace(task.board, program, copied)
     known = facts(place, program)
     found = timed.measure(place, known, source, task.workload, progress)

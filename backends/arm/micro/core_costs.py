@@ -148,7 +148,7 @@ def _core(text: str, core: str, given: object) -> CoreCosts:
         case _:
             raise _damaged(text, f"[{core}] has no `counted` and `tile`", at)
     if counted not in UNITS:
-        raise _damaged(text, f"[{core}] is counted in {counted!r}, none of {', '.join(UNITS)}", at)
+        raise _damaged(text, f"[{core}] is counted in `{counted}`, none of {', '.join(UNITS)}", at)
     if not (made.tiles("loops") and made.tiles("level_loops")):
         raise _damaged(text, f"[{core}] has no costs of plain loops", at)
     return made
@@ -158,15 +158,15 @@ def _kernels(text: str, core: str, tables: Mapping[str, object]) -> Iterator[tup
     for name, table in tables.items():
         at = _line(text, rf"\[{re.escape(core)}\.{re.escape(name)}\]")
         if kind(name) not in AMOUNTS:
-            raise _damaged(text, f"there is no kernel {name!r}", at)
+            raise _damaged(text, f"there is no kernel `{name}`", at)
         if not isinstance(table, dict) or table.keys() != set(AMOUNTS[kind(name)]):
             wanted = ", ".join(AMOUNTS[kind(name)])
-            raise _damaged(text, f"the costs of a kernel {name!r} are {wanted}", at)
+            raise _damaged(text, f"the costs of a kernel `{name}` are {wanted}", at)
         for key, cost in table.items():
             if type(cost) not in (int, float) or not isfinite(cost) or cost < 0:
-                raise _damaged(text, f"the cost of {key!r} is no number from 0 on", at)
+                raise _damaged(text, f"the cost of `{key}` is no number from 0 on", at)
         if not any(table.values()):
-            raise _damaged(text, f"a kernel {name!r} costs nothing", at)
+            raise _damaged(text, f"a kernel `{name}` costs nothing", at)
         yield name, {key: float(cost) for key, cost in table.items()}
 
 

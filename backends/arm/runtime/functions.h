@@ -1,12 +1,14 @@
 /* The functions of model.h, on top of what is particular to a model, which model.c defines
  * before it includes this: `steps`, `takes_image`, `contract`, INPUT_AT, SCRATCH_AT, SCRATCH_SIZE,
- * FLOAT_INPUT, `output_at`, `levels_at`, `layer_at`, `too_large`, `too_costly`.
+ * FLOAT_INPUT, `output_at`, `levels_at`, `layer_at`, `fitted`, `too_large`, `too_costly`.
  */
 #ifndef MODEL_FUNCTIONS_H
 #define MODEL_FUNCTIONS_H
 
 #include <math.h>
 #include <string.h>
+
+#include "decision.h"
 
 /* Lies at the start of the arena, at a multiple of ALIGNMENT. */
 struct model_instance {
@@ -121,17 +123,18 @@ static int preprocess_checked(model_instance *instance, const uint8_t *rgb, int 
     return preprocess(&contract, rgb, width, height, input, scratch);
 }
 
-static void softmax(float *values, size_t channels, size_t pixels)
+static void softmax(float *values, size_t channels, size_t pixels, double temperature)
 {
     for (size_t p = 0; p < pixels; p++) {
         float *first = values + p, largest = *first;
         double total = 0.0;
         for (size_t c = 1; c < channels; c++)
             largest = first[c * pixels] > largest ? first[c * pixels] : largest;
+        double top = (double)largest / temperature;
         for (size_t c = 0; c < channels; c++)
-            total += exp((double)first[c * pixels] - largest);
+            total += exp((double)first[c * pixels] / temperature - top);
         for (size_t c = 0; c < channels; c++)
-            first[c * pixels] = (float)(exp((double)first[c * pixels] - largest) / total);
+            first[c * pixels] = (float)(exp((double)first[c * pixels] / temperature - top) / total);
     }
 }
 
@@ -139,13 +142,23 @@ static void activate(float *output)
 {
     for (int i = 0; i < MODEL_OUTPUT_COUNT; i++) {
         const model_output *about = &model_outputs[i];
+        double temperature = fitted_point(i).temperature;
         float *values = output + about->offset;
         if (about->activation == MODEL_SOFTMAX)
-            softmax(values, about->shape[0], about->size / about->shape[0]);
-        else if (about->activation == MODEL_SIGMOID)
-            for (size_t k = 0; k < about->size; k++)
-                values[k] = (float)(1.0 / (1.0 + exp(-(double)values[k])));
+            softmax(values, about->shape[0], about->size / about->shape[0], temperature);
+        else
+            for (size_t k = 0; k < about->size; k++) {
+                double value = (double)values[k] / temperature;
+                values[k] = (float)(about->activation == MODEL_SIGMOID ? 1.0 / (1.0 + exp(-value))
+                                                                       : value);
+            }
     }
+}
+
+static void decide(const float *output, unsigned char *taken)
+{
+    for (int i = 0; i < MODEL_OUTPUT_COUNT; i++)
+        decide_output(i, output + model_outputs[i].offset, taken + model_outputs[i].offset);
 }
 
 model_instance *model_create(void *arena, size_t size)
@@ -226,20 +239,50 @@ int model_activate(float *output)
     return MODEL_OK;
 }
 
-int model_classify(model_instance *instance, const uint8_t *rgb, int width, int height,
-                   float *probabilities)
+int model_decide(const float *output, unsigned char *taken)
 {
-    if (!rgb || !probabilities)
+    if (!output || !taken)
         return MODEL_BAD_ARGUMENT;
+    decide(output, taken);
+    return MODEL_OK;
+}
+
+int model_has_thresholds(int output)
+{
+    return output >= 0 && output < MODEL_OUTPUT_COUNT && fitted_point(output).count > 0;
+}
+
+/* Predict, and decide where `taken` is not NULL. */
+static int predict(model_instance *instance, const uint8_t *rgb, int width, int height,
+                   float *probabilities, unsigned char *taken)
+{
     int status = enter(instance);
     if (status)
         return status;
     status = preprocess_checked(instance, rgb, width, height, instance->values + INPUT_AT);
     if (status == MODEL_OK)
         status = run_in_place(instance, probabilities);
+    if (status == MODEL_OK && taken)
+        decide(probabilities, taken);
     if (status == MODEL_OK)
         activate(probabilities);
     return leave(instance, status);
+}
+
+int model_classify(model_instance *instance, const uint8_t *rgb, int width, int height,
+                   float *probabilities)
+{
+    if (!rgb || !probabilities)
+        return MODEL_BAD_ARGUMENT;
+    return predict(instance, rgb, width, height, probabilities, NULL);
+}
+
+int model_predict(model_instance *instance, const uint8_t *rgb, int width, int height,
+                  float *probabilities, unsigned char *taken)
+{
+    if (!rgb || !probabilities || !taken)
+        return MODEL_BAD_ARGUMENT;
+    return predict(instance, rgb, width, height, probabilities, taken);
 }
 
 #ifdef MODEL_ISAS

@@ -4,12 +4,14 @@
  *
  *     static unsigned char arena[MODEL_ARENA_SIZE];
  *     float probabilities[MODEL_OUTPUT_SIZE];
+ *     unsigned char taken[MODEL_OUTPUT_SIZE]; // 1 for each class that the image is taken for
  *     model_instance *instance = model_create(arena, sizeof arena);
- *     int status = model_classify(instance, rgb, width, height, probabilities);
+ *     int status = model_predict(instance, rgb, width, height, probabilities, taken);
  *     if (status != MODEL_OK) fprintf(stderr, "%s\n", model_message(status));
  *
- * Or step by step: model_preprocess gives the input tensor, model_run the network's raw output,
- * model_activate what they mean. Link with libmodel.a or libmodel.so, with -lpthread and -lm.
+ * Or step by step: model_preprocess gives the input tensor, model_run the network's raw outputs,
+ * model_decide what they are taken for, model_activate their probabilities. `tcc eval --fit` writes
+ * temperature and thresholds into the libraries themselves: link and install them again. Link with libmodel.a or libmodel.so, with -lpthread and -lm.
  *
  * All that changes lies in the arena that an instance was created in: there is no other state, and
  * after model_create nothing is allocated, but for the stacks of threads by model_set_threads. Any
@@ -49,6 +51,10 @@ enum {
 /* What is to be applied to a raw output: see model_activate. */
 enum { MODEL_NONE = 0, MODEL_SOFTMAX = 1, MODEL_SIGMOID = 2 };
 
+/* What an output's numbers stand for: classes of which one holds, decisions of which each holds or
+ * not, or quantities. */
+enum { MODEL_CLASSES = 0, MODEL_DECISIONS = 1, MODEL_REGRESSION = 2 };
+
 /* One output of the network. */
 typedef struct {
     const char *name;
@@ -59,6 +65,7 @@ typedef struct {
     size_t size;               /* how many floats it has */
     size_t label_count;        /* how many labels there are: one a channel, or none */
     const char *const *labels; /* UTF-8 */
+    int kind;                  /* MODEL_CLASSES, MODEL_DECISIONS or MODEL_REGRESSION */
 } model_output;
 
 /* The outputs, in the order in which they stand in the output of model_run. */
@@ -99,18 +106,36 @@ int model_preprocess(model_instance *instance, const uint8_t *rgb, int width, in
 
 /* Apply each output's activation in place, to the MODEL_OUTPUT_SIZE floats of model_run.
  *
- * Softmax is over the channels of each pixel (the elements of a vector). A temperature or threshold
- * that was fitted after the build is not known here: src/decision.h applies them to raw outputs.
+ * Softmax is over the channels of each pixel (the elements of a vector). Outputs are divided by the
+ * temperature first that `tcc eval --fit` writes into this library.
  */
 int model_activate(float *output);
 
-/* From an image to activated outputs: the three functions above in turn.
+/* Decide what the raw outputs of model_run are taken for.
+ *
+ * taken: MODEL_OUTPUT_SIZE elements. 1 for what an output is taken for, and else 0: of classes the
+ * one whose threshold `tcc eval --fit` writes into this library where its log-odds reach it, else
+ * the largest output, of equal ones the first; of decisions each one whose threshold is reached,
+ * without one from probability 0.5 on; nothing of quantities and maps. It is the decision of
+ * `tcc run`, bit for bit: probabilities do not tell, since different outputs round to equal ones.
+ */
+int model_decide(const float *output, unsigned char *taken);
+
+/* Return 1 where `tcc eval --fit` wrote thresholds for an output, by its number, and else 0. */
+int model_has_thresholds(int output);
+
+/* From an image to activated outputs: model_preprocess, model_run and model_activate in turn.
  *
  * probabilities: MODEL_OUTPUT_SIZE floats; they are probabilities where the output has
- * an activation, of temperature 1, whatever was fitted: see model_activate.
+ * an activation. The class of the largest one is not the decision where a threshold was fitted:
+ * model_predict decides.
  */
 int model_classify(model_instance *instance, const uint8_t *rgb, int width, int height,
                    float *probabilities);
+
+/* The same, and what the image is taken for, as in model_decide. */
+int model_predict(model_instance *instance, const uint8_t *rgb, int width, int height,
+                  float *probabilities, unsigned char *taken);
 
 /* Set how many threads share an instance's work, 1 to MODEL_MAX_THREADS, for all later calls.
  *
@@ -139,10 +164,11 @@ typedef void model_watcher(void *user, int layer, const void *result);
 int model_watch(model_instance *instance, model_watcher *watcher, void *user);
 
 #ifdef MODEL_COUNTS
-/* How many of a layer's 8-bit integers were the last of their levels, 255 or -128 and 127, of how
- * many: far more than on the images of the calibration say that it no longer fits. */
+/* How many of a layer's 8-bit integers were saturated, 255 or -128 and 127, of how many. A larger
+ * share than in report/saturation.json means that more values clip than on the calibration's images.
+ * A small share does not mean that images are like those, or that answers are right. */
 typedef struct {
-    uint64_t at_end, count; /* both 0 of a layer of other numbers */
+    uint64_t at_end, count; /* both 0 for a layer of other numbers */
 } model_saturation;
 
 /* Find out what was counted of a layer in all runs since model_create or model_reset_saturation. */

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "model.h"
-#include "operating_point.h"
 #include "reader.h"
 
 /* A class, its raw and its activated value, to be sorted. */
@@ -46,17 +45,37 @@ static void print_classes(const model_output *about, const float *raw, const flo
     free(classes);
 }
 
-static void print_output(int number, const float *raw, float *values, long top)
+static void print_label(const model_output *about, size_t index, const char *before)
+{
+    if (index < about->label_count)
+        printf("%s%s", before, about->labels[index]);
+    else
+        printf("%s%zu", before, index);
+}
+
+/* Print what a row is taken for. */
+static void print_decision(const model_output *about, const unsigned char *taken)
+{
+    const char *before = ": ";
+    printf("  decision");
+    for (size_t i = 0; i < about->size; i++)
+        if (taken[i]) {
+            print_label(about, i, before);
+            before = ", ";
+        }
+    printf(*before == ':' ? ": none\n" : "\n");
+}
+
+static void print_output(int number, const float *raw, const float *values,
+                         const unsigned char *taken, long top)
 {
     const model_output *about = &model_outputs[number];
-    const model_operating_point *point = &points[number];
     if (MODEL_OUTPUT_COUNT > 1)
         printf(" %s\n", about->name);
     if (about->rank == 1) {
-        if (point->temperature > 0)
-            model_activate_at(about, raw, values, point->temperature);
         print_classes(about, raw, values, top);
-        print_decision(about, raw, point);
+        if (model_has_thresholds(number))
+            print_decision(about, taken);
         return;
     }
     float low = values[0], high = values[0];

@@ -16,6 +16,9 @@
 #include "model.h"
 #include "reader.h"
 #include "report.h"
+#ifdef MODEL_SIGNER
+#include "signature.h"
+#endif
 
 static const char usage[] =
     "usage: model-run [OPTION]... [INPUT]...\n"
@@ -45,18 +48,18 @@ static const char usage[] =
     "  --version         print the version, and end\n"
     "  --help            print this, and end\n"
     "\n"
-    "Where model-operating-point.txt lies beside this program, as `tcc eval --fit` writes it, classes\n"
-    "are printed with its temperature, and decided by its thresholds; where it does not, that is\n"
-    "said on standard error.\n"
+    "Classes are printed with the temperature, and decided by the thresholds, that `tcc eval --fit`\n"
+    "writes into this program.\n"
     "\n"
 #ifdef MODEL_SIGNER
-    "It starts only where model-run.sig beside it is a signature of this program and that file.\n"
+    "It starts only where model-run.sig beside it is a signature of this program.\n"
     "\n"
     "Exit status 3: there is no such signature. Else:\n"
 #endif
     "Exit status: 0 done; 1 a fault of this program or of the system; 2 a bad option or input.\n";
 
 static float output[MODEL_OUTPUT_SIZE], values[MODEL_OUTPUT_SIZE];
+static unsigned char taken[MODEL_OUTPUT_SIZE];
 static long repeat = 1, top = 5;
 static int quiet;
 
@@ -133,12 +136,14 @@ static void run(const char *path)
     qsort(times, (size_t)repeat, sizeof *times, ascending);
     put(RAW, output, sizeof output);
     if (!quiet) {
-        tell_unfitted();
         printf("%s\n", path);
         memcpy(values, output, sizeof values);
         model_activate(values);
-        for (int i = 0; i < MODEL_OUTPUT_COUNT; i++)
-            print_output(i, output + model_outputs[i].offset, values + model_outputs[i].offset, top);
+        model_decide(output, taken);
+        for (int i = 0; i < MODEL_OUTPUT_COUNT; i++) {
+            size_t at = model_outputs[i].offset;
+            print_output(i, output + at, values + at, taken + at, top);
+        }
         if (repeat > 1)
             printf("  median of %ld runs: %.3f ms\n", repeat, times[repeat / 2]);
     }
@@ -209,10 +214,10 @@ static int set(const char *option, const char *value, const char **size)
 }
 
 #ifdef MODEL_COUNTS
-/* Print how often the integers of each layer were the last of their levels, in all runs. */
+/* Print how many integers of each layer were saturated, in all runs. */
 static void print_saturation(void)
 {
-    puts("levels at their end, in all runs");
+    puts("saturated values, in all runs");
     for (int i = 0; i < MODEL_LAYER_COUNT; i++) {
         model_saturation found;
         check("saturation", model_layer_saturation(instance, i, &found));
@@ -237,10 +242,12 @@ int main(int count, char **arguments)
 {
     int inputs = 0;
     const char *size = NULL;
+#ifdef MODEL_SIGNER
+    check_signature();
+#endif
     double start = now();
     instance = model_create(arena, sizeof arena);
     creation = now() - start;
-    find_points();
     for (int i = 1; i < count; i++) {
         const char *option = arguments[i], *value = i + 1 < count ? arguments[i + 1] : NULL;
         if (!strcmp(option, "--help"))

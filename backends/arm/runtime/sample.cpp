@@ -1,6 +1,7 @@
 // The network in C++: its memory, its instance and its errors as an object's.
 //
 // c++ -I. sample.cpp lib@NAME@.a -lpthread -lm -o sample
+#include <cstddef>
 #include <cstdio>
 #include <memory>
 #include <stdexcept>
@@ -27,11 +28,24 @@ public:
         return output;
     }
 
-    // Activated outputs of an image: red, green and blue of each pixel, row by row.
-    std::vector<float> classify(const std::vector<std::uint8_t> &rgb, int width, int height)
+    // What raw outputs are taken for: 1 for each class that is decided on, by what is fitted.
+    static std::vector<unsigned char> decide(const std::vector<float> &output)
+    {
+        std::vector<unsigned char> taken(@UPPER@_OUTPUT_SIZE);
+        check(output.size() == taken.size() ? @NAME@_decide(output.data(), taken.data())
+                                            : @UPPER@_BAD_ARGUMENT);
+        return taken;
+    }
+
+    // Activated outputs of an image: red, green and blue of each pixel, row by row. `taken` becomes
+    // what it is taken for.
+    std::vector<float> predict(const std::vector<std::uint8_t> &rgb, int width, int height,
+                               std::vector<unsigned char> &taken)
     {
         std::vector<float> output(@UPPER@_OUTPUT_SIZE);
-        check(@NAME@_classify(instance_.get(), rgb.data(), width, height, output.data()));
+        taken.resize(@UPPER@_OUTPUT_SIZE);
+        check(@NAME@_predict(instance_.get(), rgb.data(), width, height, output.data(),
+                             taken.data()));
         return output;
     }
 
@@ -50,5 +64,10 @@ int main()
 {
     Network network;
     std::vector<float> output = network.run(std::vector<@NAME@_input>(@UPPER@_INPUT_SIZE));
-    std::printf("%s %f\n", @NAME@_outputs[0].name, output[0]);
+    std::vector<unsigned char> taken = Network::decide(output);
+    const @NAME@_output &first = @NAME@_outputs[0];
+    std::printf("%s\n", first.name);
+    for (std::size_t i = 0; i < first.size; i++)
+        if (taken[i])
+            std::printf("  %s\n", i < first.label_count ? first.labels[i] : "class without a name");
 }

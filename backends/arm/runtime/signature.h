@@ -1,5 +1,5 @@
 /* The signature without which model-run does not start: Ed25519, by the key in signer.h, of the
- * program itself and of the operating point beside it, or that there is none.
+ * program as it lies on the disk, with weights, labels and what was fitted in it.
  */
 #ifndef MODEL_SIGNATURE_H
 #define MODEL_SIGNATURE_H
@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "model.h"
 #include "monocypher-ed25519.h"
@@ -14,10 +15,12 @@
 #include "signer.h"
 
 #define SIGNATURE_FILE "model-run.sig"
+#define NAME_OF(word) #word
+#define NAME_AS_TEXT(word) NAME_OF(word)
 
 enum { UNSIGNED = 3, SIGNATURE_BYTES = 64, DIGEST_BYTES = 64 };
 
-/* What is signed: a line of what this is, one of the network, and one for each file by name. */
+/* What is signed: a line of what this is, one of the network, and one of the program. */
 static char signed_text[2048];
 static size_t signed_size;
 
@@ -31,16 +34,6 @@ __attribute__((format(printf, 1, 2))) static void add_signed(const char *format,
     if (size < 0 || (size_t)size >= room)
         fail(FAULT, SIGNATURE_FILE, "there is no room for what is signed");
     signed_size += (size_t)size;
-}
-
-static void add_signed_file(const char *name, unsigned long long size, crypto_sha512_ctx *hash)
-{
-    uint8_t digest[DIGEST_BYTES];
-    crypto_sha512_final(hash, digest);
-    add_signed("%s %llu ", name, size);
-    for (int i = 0; i < DIGEST_BYTES; i++)
-        add_signed("%02x", digest[i]);
-    add_signed("\n");
 }
 
 /* Add this program, as it lies on the disk. */
@@ -59,10 +52,14 @@ static void add_signed_program(void)
     if (ferror(file))
         fail(UNSIGNED, path, strerror(errno));
     fclose(file);
-    add_signed_file("model-run", size, &hash);
+    uint8_t digest[DIGEST_BYTES];
+    crypto_sha512_final(&hash, digest);
+    add_signed("model-run %llu ", size);
+    for (int i = 0; i < DIGEST_BYTES; i++)
+        add_signed("%02x", digest[i]);
+    add_signed("\n");
 }
 
-/* Read the signature in a folder, which is a path with room behind its last slash. */
 static void read_signature(const char *path, uint8_t signature[SIGNATURE_BYTES])
 {
     uint8_t bytes[SIGNATURE_BYTES + 1];
@@ -76,28 +73,22 @@ static void read_signature(const char *path, uint8_t signature[SIGNATURE_BYTES])
     memcpy(signature, bytes, SIGNATURE_BYTES);
 }
 
-/* End the program unless a signature holds for it and for what it reads.
- *
- * path: the signature's file
- * name: what the file that was read is called
- * text: the bytes of it that the program goes on with; NULL where there is no such file
- */
-static void check_signature(const char *path, const char *name, const char *text, size_t size)
+/* End the program unless a signature beside it holds for it. */
+static void check_signature(void)
 {
+    static char path[4096];
     uint8_t signature[SIGNATURE_BYTES];
+    ssize_t size = readlink("/proc/self/exe", path, sizeof path - sizeof SIGNATURE_FILE);
+    if (size <= 0)
+        fail(UNSIGNED, "/proc/self/exe", strerror(errno));
+    path[size] = 0;
+    char *slash = strrchr(path, '/');
+    strcpy(slash ? slash + 1 : path, SIGNATURE_FILE);
     read_signature(path, signature);
     add_signed("tcc runner signature 1\nnetwork " NAME_AS_TEXT(model_create) "\n");
-    if (text) {
-        crypto_sha512_ctx hash;
-        crypto_sha512_init(&hash);
-        crypto_sha512_update(&hash, (const uint8_t *)text, size);
-        add_signed_file(name, size, &hash);
-    } else {
-        add_signed("%s absent\n", name);
-    }
     add_signed_program();
     if (crypto_ed25519_check(signature, signer, (const uint8_t *)signed_text, signed_size))
-        fail(UNSIGNED, path, "this signature does not hold for this program and what lies beside it");
+        fail(UNSIGNED, path, "this signature does not hold for this program");
 }
 
 #endif

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from tcc.backends.arm.kernels.base import Kernel
-from tcc.backends.arm.kernels.conv import FLOATS, LANES, DirectConv, Gathered
-from tcc.backends.arm.kernels.loops.tir import tile_width
+from tcc.backends.arm.kernels.conv import FLOATS, DirectConv, Gathered
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
 from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd, MicroWinograd
+from tcc.backends.arm.kernels.tiling import LANES, tile_width
 from tcc.backends.arm.micro.core_costs import AMOUNTS, kind
 from tcc.backends.arm.micro.records import PIXELS, QUAD
 from tcc.backends.arm.schedule import gather_amounts

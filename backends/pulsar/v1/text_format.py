@@ -107,7 +107,7 @@ def _tokens(text: str) -> Iterator[_Token]:
         at = TextPlace(line, position - start + 1)
         found = _TOKEN.match(text, position)
         if not found:
-            raise ConfigError(at, f"{text[position]!r} begins nothing that is known")
+            raise ConfigError(at, f"`{text[position]}` begins nothing that is known")
         kind, word = found.lastgroup or "", found[0]
         if kind != "blank":
             yield _Token(kind, word, at)

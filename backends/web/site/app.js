@@ -66,13 +66,14 @@ function idle() {
   say(count ? `${count} ${count === 1 ? 'image' : 'images'} classified.` : 'Ready.');
 }
 
-function describe({ model, target, precision, weights, input, outputs, made_with: versions }) {
+function describe(manifest) {
+  const { model, target, precision, weights, input, outputs, made_with: versions } = manifest;
   document.title = `${model.name}: classify images`;
   parts.name.textContent = model.name;
-  if (weights.notice) {
-    parts.notice.textContent = weights.notice;
-    parts.notice.hidden = false;
-  }
+  const points = manifest.operating_points ?? [];
+  const notices = [weights.notice, ...points.map((point) => point.judged?.notice)].filter(Boolean);
+  parts.notice.textContent = notices.join('. ');
+  parts.notice.hidden = !notices.length;
   const labels = outputs.flatMap((output) => output.labels).join(', ');
   const [channels, height, width] = input.shape;
   const facts = {
@@ -127,11 +128,11 @@ async function classify({ name, picture, classify: work }) {
 
 function warn(saturation) {
   if (!saturation) return;
-  const { unusual, counted } = saturation;
-  parts.saturation.hidden = unusual === 0;
+  const { deviating, compared, images, reference } = saturation;
+  parts.saturation.hidden = deviating === 0;
   parts.saturation.textContent =
-    `Levels of ${unusual} of ${counted} layers are at their end far more often than on the images of` +
-    " the network's calibration: it no longer fits these images, and its answers may be wrong.";
+    `In ${deviating} of ${compared} layers, more values clip on these ${images} images than on the` +
+    ` ${reference} images of the network's calibration that were counted. What this costs is unknown.`;
 }
 
 function ofFile(file) {

@@ -63,7 +63,7 @@ export class Classifier {
     return {
       outputs: found,
       saturation: this.saturation
-        ? { counted: this.saturation.add(given), unusual: this.saturation.unusual().length }
+        ? this.saturation.add(given).counts()
         : undefined,
       remarks: image.remarks ?? [],
       exact: image.exact ?? false,

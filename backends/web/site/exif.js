@@ -4,45 +4,62 @@
 import { ImageError } from './errors.js';
 
 const ORIENTATION = 0x0112;
-const BYTE = 1;
 const SHORT = 3;
 const LONG = 4;
+const PREFIX = 'Exif\0\0';
+// Bytes of a number of each type of TIFF.
+const SIZES = {
+  1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8,
+};
 
-/** The orientation, 1 to 8, that EXIF data say; undefined where they say none. */
+/**
+ * The orientation that EXIF data say; undefined where they say none. Data that are not sound are
+ * refused, by the same rules as the reference (compiler/data/png_exif.py).
+ */
 export function orientation(exif) {
   const data = withoutPrefix(exif);
   if (data.length === 0) return undefined;
   const view = new DataView(data.buffer, data.byteOffset, data.length);
   try {
-    const order = view.getUint16(0);
-    if (order !== 0x4949 && order !== 0x4d4d) throw new RangeError('no byte order');
-    const little = order === 0x4949;
-    const start = view.getUint32(4, little);
-    const count = view.getUint16(start, little);
-    for (let entry = start + 2; entry < start + 2 + 12 * count; entry += 12) {
-      if (view.getUint16(entry, little) === ORIENTATION) return value(view, entry, little);
-    }
+    return readDirectory(view);
   } catch (error) {
     if (error instanceof RangeError) throw new ImageError('the image is damaged: its EXIF data');
     throw error;
   }
-  return undefined;
 }
 
-function value(view, entry, little) {
-  const type = view.getUint16(entry + 2, little);
-  if (view.getUint32(entry + 4, little) !== 1) throw new RangeError('several orientations');
-  if (type === BYTE) return view.getUint8(entry + 8);
-  if (type === SHORT) return view.getUint16(entry + 8, little);
-  if (type === LONG) return view.getUint32(entry + 8, little);
+function readDirectory(view) {
+  const order = view.getUint32(0);
+  if (order !== 0x49492a00 && order !== 0x4d4d002a) throw new RangeError('no byte order');
+  const little = order === 0x49492a00;
+  const start = view.getUint32(4, little);
+  const count = view.getUint16(start, little);
+  const orientations = [];
+  for (let entry = start + 2; entry < start + 2 + 12 * count; entry += 12) {
+    const type = view.getUint16(entry + 2, little);
+    const length = view.getUint32(entry + 4, little);
+    const size = (SIZES[type] ?? 0) * length;
+    if (view.getUint32(entry + 8, little) + size > view.byteLength && size > 4) {
+      throw new RangeError('an entry whose bytes are not there');
+    }
+    if (view.getUint16(entry, little) === ORIENTATION) {
+      if (length !== 1) throw new RangeError('several orientations');
+      orientations.push(read(view, entry + 8, type, little));
+    }
+  }
+  if (orientations.length > 1) throw new RangeError('several orientations');
+  return orientations[0];
+}
+
+function read(view, place, type, little) {
+  if (type === SHORT) return view.getUint16(place, little);
+  if (type === LONG) return view.getUint32(place, little);
   throw new RangeError('an orientation that is no number');
 }
 
 function withoutPrefix(exif) {
-  let data = exif;
-  const begins = () => String.fromCharCode(...data.subarray(0, 6)) === 'Exif\0\0';
-  while (begins()) data = data.subarray(6);
-  return data;
+  const begins = String.fromCharCode(...exif.subarray(0, PREFIX.length)) === PREFIX;
+  return begins ? exif.subarray(PREFIX.length) : exif;
 }
 
 /** The orientation that the text of XMP says; undefined where it says none. */

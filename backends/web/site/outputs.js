@@ -1,5 +1,7 @@
 // What raw outputs say, as `tcc run` has it: probabilities, an order, decisions by thresholds.
 
+import { decided } from './decision.js';
+
 /** Probabilities of raw outputs: `softmax`, `sigmoid`, or with `none` the values themselves. */
 export function applied(activation, raw, temperature = 1) {
   const values = Array.from(raw, (value) => value / temperature);
@@ -31,27 +33,8 @@ export function reading(output, raw, point) {
   const ranked = values
     .map((value, index) => ({ index, label: labels[index], value, raw: raw[index] }))
     .sort((a, b) => b.raw - a.raw || a.index - b.index);
-  const decision = decided(output, raw, point)?.map((index) => labels[index]);
+  // Without thresholds the order says it.
+  const fitted = point?.thresholds?.length > 0;
+  const decision = fitted ? decided(output, raw, point).map((index) => labels[index]) : undefined;
   return { ranked, decision };
-}
-
-/** The classes that an output is taken for by fitted thresholds; undefined where there are none. */
-function decided(output, raw, point) {
-  if (!point?.thresholds?.length) return undefined;
-  const { temperature, thresholds, positive } = point;
-  if (output.kind === 'decisions') {
-    const yes = Array.from(raw, (value, i) => value / temperature >= thresholds[i]);
-    return yes.flatMap((is, index) => (is ? [index] : []));
-  }
-  const values = Array.from(raw, (value) => value / temperature);
-  const others = values.map((value, i) => (i === positive ? -Infinity : value));
-  const taken = logOdds(output.activation, values, others, positive) >= thresholds[0];
-  return [taken ? positive : others.indexOf(Math.max(...others))];
-}
-
-function logOdds(activation, values, others, index) {
-  if (activation !== 'softmax') return values[index];
-  const most = Math.max(...others);
-  const sum = others.reduce((total, value) => total + Math.exp(value - most), 0);
-  return values[index] - most - Math.log(sum);
 }

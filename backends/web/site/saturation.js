@@ -1,55 +1,76 @@
-// How often the integers of a network are the last of their levels, beside what is usual on the
-// images of its calibration: more says that they no longer stand for the images at hand. The rule is
-// that of `tcc eval --saturation` (compiler/driver/saturation.py).
+// How many of a network's integers are saturated, beside the images of its calibration. A deviation
+// says that more values clip than there; its absence says nothing. The rule is that of
+// `tcc eval --saturation` (compiler/driver/saturation.py, compiler/reference/exceedance.py).
 
-const TIMES = 4;
 const LEAST = 1e-4;
-const FEWEST = 4;
+const RATE = 0.01;
+const ABOVE = 4;
 
-/** The share of values that are the last of their levels, as they are stored. */
+/** The share of values that are the largest or, if signed, the smallest that their type stores. */
 export function share({ type, data }, signed) {
   const [low, high] = type === 'int8' ? [-128, 127] : [0, 255];
-  let found = 0;
+  let saturated = 0;
   for (let i = 0; i < data.length; i += 1) {
-    if (data[i] === high || (signed && data[i] === low)) found += 1;
+    if (data[i] === high || (signed && data[i] === low)) saturated += 1;
   }
-  return found / Math.max(data.length, 1);
+  return saturated / Math.max(data.length, 1);
 }
 
-/** Counts over images; it is given report/saturation.json. */
+/** The likelihood ratio that more than chance puts so many `images` `above` all `reference` ones. */
+export function evidence(above, images, reference) {
+  let ratio = (ABOVE / reference) * (above + 1) * (above + 2) * (above + 3);
+  for (let i = 1; i <= Math.max(reference, ABOVE); i += 1) {
+    if (i > ABOVE) ratio *= images + i;
+    else if (i > reference) ratio /= images + i;
+    if (i < reference) ratio /= images - above + i;
+  }
+  return ratio;
+}
+
+/** Counts over images; it is given report/saturation.json, which names no images if it is older. */
 export class Saturation {
-  constructor({ layers }) {
+  constructor({ images: reference = 0, layers }) {
+    this.reference = reference;
+    this.images = 0;
     this.layers = new Map(
-      layers.map(({ name, signed, usual }) => [name, { signed, usual, shares: [] }]),
+      layers.map(({ name, signed, largest }) => [name, { signed, largest, above: 0, images: 0 }]),
     );
   }
 
   /** Leave out all images that were taken in. */
   forget() {
-    for (const layer of this.layers.values()) layer.shares = [];
+    this.images = 0;
+    for (const layer of this.layers.values()) Object.assign(layer, { above: 0, images: 0 });
   }
 
-  /** Take in the outputs of an image; return of how many layers. */
+  /** Take in the outputs of an image; return this. */
   add(outputs) {
-    const known = outputs.filter(({ name }) => this.layers.has(name));
-    for (const output of known) {
-      const { shares, signed } = this.layers.get(output.name);
-      shares.push(share(output, signed));
+    this.images += 1;
+    for (const output of outputs) {
+      const layer = this.layers.get(output.name);
+      if (layer?.largest === undefined) continue;
+      layer.images += 1;
+      if (share(output, layer.signed) > Math.max(layer.largest, LEAST)) layer.above += 1;
     }
-    return known.length;
+    return this;
   }
 
-  /** The names of layers that saturate unusually often, by two standard errors, over all images. */
-  unusual() {
-    return [...this.layers].filter(([, layer]) => isUnusual(layer)).map(([name]) => name);
+  /** How many layers are compared, and how many deviate, over how many images. */
+  counts() {
+    const { images, reference } = this;
+    return { images, reference, compared: this.compared().length, deviating: this.deviating().length };
   }
-}
 
-function isUnusual({ shares, usual }) {
-  const { length } = shares;
-  if (length < FEWEST) return false; // single odd images say nothing of the others
-  const mean = shares.reduce((a, b) => a + b, 0) / length;
-  const squares = shares.reduce((sum, one) => sum + (one - mean) ** 2, 0);
-  const error = Math.sqrt(squares / (length - 1) / length);
-  return mean - 2 * error > Math.max(TIMES * usual, LEAST);
+  compared() {
+    return this.reference ? [...this.layers].filter(([, { images }]) => images) : [];
+  }
+
+  /** The names of layers in which more values clip than chance explains. */
+  deviating() {
+    const compared = this.compared();
+    const most = compared.length / RATE;
+    return compared
+      .filter(([, { above, images }]) => evidence(above, images, this.reference) >= most)
+      .map(([name]) => name);
+  }
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from tcc.compiler.data.weights import size_of
+from tcc.compiler.data.weight_misfits import size_of
 from tcc.compiler.foreign.checkpoint.checkpoint_file import Checkpoint
 from tcc.compiler.foreign.checkpoint.lazy_tensors import LazyTensor
 from tcc.compiler.ir.graph import Graph

@@ -27,7 +27,7 @@ from tcc.compiler.support.diagnostics import (
     whole_file,
 )
 
-HOLE = re.compile(r"\{(\d{1,3})([+-]\d{1,6})?\}")
+HOLE = re.compile(r"\{([0-9]{1,3})([+-][0-9]{1,6})?\}")
 KEYS = ("from", "to", "ignore")
 FORM = "write `{from: pattern, to: path}` or `{ignore: pattern}`"
 
@@ -103,7 +103,7 @@ def target(rule: MatchRule, captured: Sequence[str]) -> str:
         text = captured[number - 1]
         if not add:
             return text
-        if not re.fullmatch(r"\d{1,9}", text):
+        if not re.fullmatch(r"[0-9]{1,9}", text):
             raise fail("E0513", f"{hole[0]} needs a number", rule.at, label=f"the star is `{text}`")
         return str(int(text) + int(add))
 

@@ -11,6 +11,7 @@ from tcc.compiler.foreign.onnx_import.fusions import PARTS
 from tcc.compiler.foreign.onnx_import.graph_builder import GraphBuilder, OperatorRefusal
 from tcc.compiler.foreign.onnx_import.inputs_outputs import GraphInput
 from tcc.compiler.foreign.onnx_import.node_arguments import NotConstantError, before
+from tcc.compiler.foreign.onnx_import.operator_origin import OperatorOrigin
 from tcc.compiler.foreign.onnx_import.refusal_causes import ATTENTION, attention, cause
 from tcc.compiler.foreign.onnx_import.tensor_view import LARGEST, TooLargeError, View
 from tcc.compiler.foreign.onnx_import.unique_names import (
@@ -28,14 +29,6 @@ MAX_NAMES_SHOWN = 8
 """Nodes that one diagnostic names."""
 MAX_REFUSALS = 50
 """Diagnostics of one file."""
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorOrigin:
-    """Operators of the file, last first as (name, type), and the value that they became."""
-
-    nodes: tuple[tuple[str, str], ...]
-    value: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ def _check_tensors(path: Path, model: ModelProto) -> None:
     for tensor in _tensors(model.graph):
         why = _damage(tensor)
         if why:
-            label = f"`{tensor.name[:80]}` of shape {list(tensor.dims)[:8]}: {why}"
+            dims = "x".join(map(str, tensor.dims[:8])) or "one number"
+            label = f"`{tensor.name[:80]}` of shape {dims}: {why}"
             raise fail("E0902", "weights of the model are damaged", at, label=label)
 
 

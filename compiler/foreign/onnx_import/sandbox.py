@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.support import scratch_folders
+from tcc.compiler.support import memory_limit, scratch_folders
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,14 +28,6 @@ besides, where the system can limit it. Address space counts what libraries map 
 MAX_FOLDED_CONSTANT = 64 << 20
 """Largest constant, in bytes, that cleaning computes, where the file itself is smaller: what is
 computed of weights, such as their transposition, is no larger than they are."""
-OUT_OF_MEMORY_WORDS = (
-    "MemoryError",
-    "bad_alloc",
-    "bad allocation",
-    "allocate memory",
-    "failed to map segment",
-)
-"""What libraries say where memory is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +106,7 @@ def _run(task: str, folder: Path) -> TaskResult:
     if ended.returncode:
         scratch_folders.check_room(folder)
     words = ended.stderr.decode(errors="replace").strip()
-    if ended.returncode and any(word in words for word in OUT_OF_MEMORY_WORDS):
+    if ended.returncode and memory_limit.is_shortage(words):
         return TaskResult(_steps(log), "there is not enough memory for it")
     if ended.returncode < 0:
         return TaskResult(_steps(log), f"the library was ended by signal {-ended.returncode}")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler.data.weights import Weights, checked
-from tcc.compiler.foreign.onnx_import.conversion import OperatorOrigin
 from tcc.compiler.foreign.onnx_import.graph_builder import Tensor
+from tcc.compiler.foreign.onnx_import.operator_origin import OperatorOrigin
 from tcc.compiler.foreign.onnx_import.options import ImportOptions, PreprocessOptions
 from tcc.compiler.foreign.onnx_import.spec_writer.branch_structure import structured
 from tcc.compiler.foreign.onnx_import.spec_writer.fold_repeats import folded
@@ -26,7 +26,7 @@ from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support import scratch_folders
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
-WARNINGS_OF_OPTIONS = frozenset({"pixel-statistics"})
+WARNINGS_OF_OPTIONS = frozenset({"no-preprocess", "pixel-statistics"})
 """Kinds of warnings about what the user says; others are about the network, which is as it is."""
 
 

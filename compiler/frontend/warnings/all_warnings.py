@@ -37,15 +37,16 @@ class ExpandedSpec:
 def warnings(library: Library, made: ExpandedSpec, graph: Graph) -> tuple[Diagnostic, ...]:
     """Return the warnings about a spec that compiles, without those that it silences."""
     root = library.root
-    found = [*_of_text(library, made), *made.doubts]
+    diagnostics = [*_of_text(library, made), *made.doubts]
     # What has a name is told as that name: one warning of one fault.
     told = {value for values in made.named.values() for value in values}
-    found += graph_warnings.dead(made.root, made.nodes, made.live, told)
-    found += graph_warnings.repeated(graph)
-    found += graph_warnings.outputs(graph, root.get("output"))
-    found += graph_warnings.shape(graph.inputs[0], root.get("input"))
-    found += graph_warnings.pixels(graph.inputs[0], root.get("input"))
-    return heard(found, root)
+    diagnostics += graph_warnings.dead(made.root, made.nodes, made.live, told)
+    diagnostics += graph_warnings.repeated(graph)
+    diagnostics += graph_warnings.outputs(graph, root.get("output"))
+    diagnostics += graph_warnings.shape(graph.inputs[0], root.get("input"))
+    diagnostics += graph_warnings.find_missing_preprocess(graph.inputs[0], root.get("input"))
+    diagnostics += graph_warnings.pixels(graph.inputs[0], root.get("input"))
+    return heard(diagnostics, root)
 
 
 def _of_text(library: Library, made: ExpandedSpec) -> Iterator[Diagnostic]:

@@ -8,6 +8,7 @@ from tcc.compiler.frontend.warnings.warning_kinds import warning
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.graph import Graph, Input, Node, Output
+from tcc.compiler.ir.image_inputs import advise_preprocess
 from tcc.compiler.ops import (
     ACTIVATIONS,
     BatchNorm,
@@ -189,6 +190,16 @@ def shape(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
         message = f"the input has {channels} channels and is {width} wide"
         help = f"channels come first: write {meant} if that is meant"
         yield warning("channels-last", message, given.span, help=help)
+
+
+def find_missing_preprocess(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
+    """Yield an input of an image's shape without `preprocess`, so that no image becomes it."""
+    advice = advise_preprocess(source.name, source.type.shape)
+    key = tree.items[0][0] if isinstance(tree, MappingTree) else None
+    if source.preprocess is None and advice and key is not None:
+        message = f"nothing says how an image becomes the input `{source.name}`"
+        label = "what is built takes tensors alone: `tcc run` and `tcc train` refuse images"
+        yield warning("no-preprocess", message, key.span, label=label, help=advice)
 
 
 def pixels(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:

@@ -25,6 +25,7 @@ WARNING_KINDS = tuple(
         ("unused-block", "W0505", "a block of the spec that its graph does not use"),
         ("unused-library", "W0506", "a library in `use` of which nothing is used"),
         ("unused-allow", "W0507", "a name in `allow` that silences nothing"),
+        ("no-preprocess", "W0513", "an input of an image's shape that no image becomes"),
         ("rebound-name", "W0511", "a name bound again in one sequence, not from its own value"),
         ("shadowed-name", "W0512", "a name that hides another, which stays as it is"),
         ("single-branch", "W0521", "a `concat`, `add` or `mul` written with one branch"),

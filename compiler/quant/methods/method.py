@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.quant.calibration import Calibration
     from tcc.compiler.quant.methods.found_ranges import ScaleTrace
+    from tcc.compiler.quant.program.level_ends import UsualSaturation
     from tcc.compiler.reference.accuracy_floor import Qualities
     from tcc.compiler.reference.expected_loss import ExpectedLoss
 
@@ -35,8 +36,8 @@ class CalibrationResult:
     `used` is the candidate that won; `judged` says how each did on images which it had not learnt
     from. `held_out` images had no part in all that. `expected` says what is lost on images that
     nobody has seen. `notices` are what the user must know. `repeats` are the digests of images that
-    were left out, since others show the same. `usual` is the share of each value's levels that are
-    the last ones, over images of the set.
+    were left out, since others show the same. `usual` says how many values saturate on images of
+    the set; None before they are counted.
     """
 
     calibration: "Calibration"
@@ -47,7 +48,7 @@ class CalibrationResult:
     notices: tuple[str, ...] = ()
     expected: "Mapping[str, ExpectedLoss]" = field(default_factory=dict)
     repeats: tuple[str, ...] = ()
-    usual: "Mapping[str, float]" = field(default_factory=dict)
+    usual: "UsualSaturation | None" = None
 
 
 class Method(Protocol):

@@ -36,9 +36,13 @@ SAFE = "minmax"
 
 @dataclass(frozen=True, slots=True)
 class GuardDecision:
-    """Which candidate won, what each found, and how each did on the images held out."""
+    """Which candidate won, what each found, and how each did on the images held out.
+
+    `reason` says why the scales as the search found them are not used; it is empty where they are.
+    """
 
     winner: str
+    reason: str
     found: Mapping[str, FoundRanges]
     judged: Mapping[str, Qualities]
 
@@ -111,7 +115,7 @@ def decided(
     judged = {
         each: judge.qualities(Calibration(one.ranges, one.rounded)) for each, one in found.items()
     }
-    return GuardDecision(_winner(judged, name), found, judged)
+    return GuardDecision(*_choose_winner(judged, name), found, judged)
 
 
 def raised_name(name: str) -> str:
@@ -138,14 +142,48 @@ def raised(ready: Model, found: FoundRanges, safe: FoundRanges) -> FoundRanges:
     return FoundRanges(ranges, traces, dict(rounded_at(ready, ranges, weights)))
 
 
-def _winner(judged: Mapping[str, Qualities], name: str) -> str:
-    safe = judged[SAFE]
+def _choose_winner(qualities: Mapping[str, Qualities], name: str) -> tuple[str, str]:
+    """Return the candidate that is used, and why the scales as found are not; empty if they are."""
+    minmax_quality = qualities[SAFE]
     # Equal losses leave the scales as found, which stand first.
-    best = min((name, raised_name(name)), key=lambda each: loss(judged[each]))
-    found = judged[best]
-    better = loss(found) < MARGIN * loss(safe)
+    best = min((name, raised_name(name)), key=lambda each: loss(qualities[each]))
+    best_quality = qualities[best]
     # Both must hold: a smaller loss that changes more classes is no gain to a user.
-    return best if better and agreement(found) >= agreement(safe) else SAFE
+    if not loss(best_quality) < MARGIN * loss(minmax_quality):
+        return SAFE, _explain_loss(name, loss(qualities[name]), loss(minmax_quality))
+    if agreement(best_quality) < agreement(minmax_quality):
+        return SAFE, _explain_agreement(best, agreement(best_quality), agreement(minmax_quality))
+    if best == name:
+        return name, ""
+    searched, raised_loss = _format_distinct(loss(qualities[name]), loss(best_quality))
+    return best, f"`{name}` loses more than `{best}`: {searched}, not {raised_loss}"
+
+
+def _explain_loss(name: str, searched: float, minmax_loss: float) -> str:
+    """Return how the loss of the scales as found keeps them from being used."""
+    searched_text, minmax_text = _format_distinct(searched, minmax_loss)
+    if searched > minmax_loss:
+        return f"`{name}` loses more than `{SAFE}`: {searched_text}, not {minmax_text}"
+    if searched == minmax_loss:
+        return f"`{name}` loses as much as `{SAFE}`: {searched_text}"
+    return (
+        f"`{name}` loses less than `{SAFE}` ({searched_text}, not {minmax_text}), but not less than"
+        f" {MARGIN:.0%} of it, so that the difference may be chance"
+    )
+
+
+def _explain_agreement(name: str, share: float, minmax_share: float) -> str:
+    """Return how the decisions of the best candidate keep it from being used."""
+    return (
+        f"`{name}` loses the least, but changes more decisions than `{SAFE}`: {1 - share:.1%} of"
+        f" the images, not {1 - minmax_share:.1%}"
+    )
+
+
+def _format_distinct(a: float, b: float) -> tuple[str, str]:
+    """Return two numbers with as few digits as tell them apart, if they differ."""
+    texts = ((f"{a:.{digits}e}", f"{b:.{digits}e}") for digits in range(1, 17))
+    return next(pair for pair in texts if a == b or pair[0] != pair[1])
 
 
 def _wider(a: Limits, b: Limits) -> Limits:
@@ -164,8 +202,7 @@ def _learnt_more(
 
 
 def _notice(decision: GuardDecision, name: str) -> str:
-    lost, won = (loss(decision.judged[each]) for each in (name, decision.winner))
     return (
-        f"`{name}` as published loses more on images held out than `{decision.winner}`"
-        f" ({lost:.1e}, not {won:.1e}): the latter is used"
+        f"`{decision.winner}` is used in place of `{name}` as published; on images held out"
+        f" {decision.reason}"
     )

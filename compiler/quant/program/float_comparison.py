@@ -1,6 +1,6 @@
 """Integers beside floats, value by value: what each layer loses, and what the outputs lose."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log10, sqrt
 from typing import Any
 
@@ -15,9 +15,10 @@ from tcc.compiler.quant.program.level_ends import at_end
 from tcc.compiler.quant.program.tapped_values import tapped
 from tcc.compiler.quant.scale_groups import kept_values
 from tcc.compiler.reference import output_comparison
-from tcc.compiler.reference.accuracy_floor import Qualities
+from tcc.compiler.reference.accuracy_floor import FloorBounds, Qualities
 from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.output_comparison import ComparisonImages
+from tcc.compiler.reference.quality_bounds import estimate_bounds
 from tcc.compiler.support.progress import Progress
 
 BEST = 200.0
@@ -46,12 +47,17 @@ class LayerLoss:
 
 @dataclass(frozen=True, slots=True)
 class FloatComparison:
-    """All layers, the worst of them, and each of the model's own outputs."""
+    """All layers, the worst of them, and each of the model's own outputs.
+
+    `bounds` is what each output keeps on unseen images: estimated from those held out, or from all
+    that were compared where too few are held out.
+    """
 
     quality: Qualities
     layers: tuple[LayerLoss, ...]
     in_float: tuple[str, ...]
     inexact: tuple[str, ...]
+    bounds: FloorBounds = field(default_factory=dict)
 
     def worst(self, count: int = 5) -> tuple[LayerLoss, ...]:
         """Return the layers with the most noise, the worst first."""
@@ -104,6 +110,7 @@ def compare(
         tuple(s.layer(n, words.get(n, "input"), program.graph.types[n]) for n, s in sums.items()),
         tuple(sorted(calibration.in_float)),
         tuple(name.removesuffix(":float") for name in inexact(program.graph)),
+        estimate_bounds(ready, expected, found, images),
     )
 
 

@@ -8,7 +8,7 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.float_comparison import FloatComparison, compare
 from tcc.compiler.quant.program.mixed_precision import FloatLayer, search
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor, LossyLayer
+from tcc.compiler.reference.accuracy_floor import AccuracyFloor, BelowFloor, FloorBounds, LossyLayer
 from tcc.compiler.reference.output_comparison import ComparisonImages
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.support.progress import Progress
@@ -45,48 +45,52 @@ def with_float_layers(
     ready: Model,
     made: MeasuredProgram,
     floor: AccuracyFloor,
-    learn: DataSet,
+    choose: DataSet,
     judge: ComparisonImages,
     progress: Progress,
 ) -> MeasuredProgram:
-    """Return the program, with layers in float where the floor needs them.
-
-    Their order comes from the images to learn from; how many it takes, from the others.
+    """Return the program with layers in float, as many as the floor needs.
 
     Args:
         ready: The ready float model.
-        made: Its integer program as measured.
+        made: Its integer program as measured, which does not keep the floor.
         floor: What it is to keep.
-        learn: Images from which the order of layers comes.
-        judge: Images that say how many it takes.
+        choose: Images that choose layers.
+        judge: Images that judge what was chosen.
         progress: Told how far the search is.
     """
-    # Floats cost time on every device: none where the floor is kept without.
-    if floor.holds(made.comparison.quality):
-        return made
-    mixed, steps = search(ready, made.calibration, made.comparison, (learn, judge), floor, progress)
+    images = choose, judge
+    mixed, steps = search(ready, made.calibration, made.comparison, images, floor, progress)
     again = measured(ready, mixed, judge, progress)
     return MeasuredProgram(again.program, again.calibration, again.comparison, steps)
 
 
-def require_floor(made: MeasuredProgram, floor: AccuracyFloor) -> MeasuredProgram:
+def require_floor(
+    program: MeasuredProgram, floor: AccuracyFloor, bounds: FloorBounds, *, mixed: bool
+) -> MeasuredProgram:
     """Return the program, if it keeps the floor.
+
+    Args:
+        program: It as measured.
+        floor: What it is to keep.
+        bounds: What unseen images keep, by output.
+        mixed: Whether layers were kept in float for the floor already.
 
     Raises:
         BelowFloor: It does not; the layers that lose the most are named.
     """
-    comparison = made.comparison
-    broken = floor.broken(comparison.quality)
+    comparison = program.comparison
+    broken = floor.broken(comparison.quality, bounds)
     if broken:
-        places = {node.name: node.at for node in made.program.graph.nodes}
+        span_by_node = {node.name: node.at for node in program.program.graph.nodes}
         culprits = [
             LossyLayer(
                 # By the layer's own loss in signal to noise, worst first, which is where to look.
                 o.name,
                 f"{o.snr:.1f} dB, cosine {o.cosine:.4f}",
-                places.get(o.name, NOWHERE),
+                span_by_node.get(o.name, NOWHERE),
             )
             for o in comparison.worst()
         ]
-        raise BelowFloor(broken, comparison.quality, culprits)
-    return made
+        raise BelowFloor(broken, comparison.quality, culprits, mixed=mixed)
+    return program

@@ -1,6 +1,6 @@
 """Which layers to keep in float where integers alone lose too much."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from tcc.compiler.data.dataset import DataSet
@@ -12,19 +12,23 @@ from tcc.compiler.quant.scale_groups import fused_clamps, kept_values
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Qualities, loss
 from tcc.compiler.reference.output_comparison import ComparisonImages, StackedOutputs
+from tcc.compiler.reference.quality_bounds import add_rounding, estimate_bounds
 from tcc.compiler.support.progress import Progress
 
 CANDIDATES = 48
 """Layers that are tried one by one, those that add the most noise first."""
+GROUPS = 16
+"""Groups in which all other layers follow these."""
 IMAGES = 16
-"""Most images that the search judges by."""
+"""Most images that choose layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class FloatLayer:
     """One more layer in float with what reads it: the quality then, and what floats cost so far.
 
-    `macs` is the share of the network's multiply-accumulates that are floats'.
+    The quality is over the images that choose layers. `macs` is the share of the network's
+    multiply-accumulates that are floats'.
     """
 
     name: str
@@ -44,38 +48,50 @@ def search(
 
     Each of the layers that add the most noise is put into float by itself, with what reads it, so
     that its result is not rounded either, and judged by the model's own outputs over the first of
-    two sets of images; then they go into float together, the most useful first, until the floor is
-    met over the second. Where none are left, the last calibration is returned. It takes a program
-    for each candidate and one for each step, where all subsets would take 2^candidates.
+    two sets of images; then they go into float together, the most useful first, until the first set
+    meets the floor and the second meets it by its bounds for unseen images. The second set chooses
+    no layer. The layers that were not tried follow in groups. Where none are left, the last
+    calibration is returned. It takes a program for each candidate and step, where all subsets
+    would take 2^candidates.
 
     Args:
         ready: The ready float model.
         calibration: That of the program that loses too much.
         comparison: What its layers lose.
-        images: Those to learn from, and those that judge.
+        images: Those that choose layers, and those that judge.
         floor: What must hold.
         progress: Told how many programs are done.
     """
-    learn, held_out = (
+    chooser, judge = (
         _Trial(ready, calibration, output_comparison.all_outputs(ready, few.data), few)
         for few in (output_comparison.comparison_images(images[0].first(IMAGES)), images[1])
     )
-    names = candidates(ready, comparison)[:CANDIDATES]
-    gains: list[tuple[float, int]] = []
-    for index, name in enumerate(names):
-        progress("search", index, 2 * len(names))
-        gains.append((loss(learn.qualities(layer_and_readers(ready.graph, name))), index))
-    chosen: set[str] = set()
+    names = candidates(ready, comparison)
+    tried, untried = names[:CANDIDATES], names[CANDIDATES:]
+    losses: list[tuple[float, int]] = []
+    for index, name in enumerate(tried):
+        progress("search", index, 2 * len(tried))
+        quality = chooser.compute_qualities(chooser.run_with(layer_and_readers(ready.graph, name)))
+        losses.append((loss(quality), index))
+    ordered = [[tried[index]] for _, index in sorted(losses)]
+    in_float: frozenset[str] = frozenset()
     steps: list[FloatLayer] = []
-    for count, (_, index) in enumerate(sorted(gains)):
-        progress("search", len(names) + count, 2 * len(names))
-        chosen |= layer_and_readers(ready.graph, names[index])
-        found = held_out.qualities(chosen)
-        steps.append(FloatLayer(names[index], found, macs_share(ready, chosen)))
-        if floor.holds(found):
+    for count, group in enumerate([*ordered, *_split_evenly(untried)]):
+        progress("search", len(tried) + min(count, len(tried)), 2 * len(tried))
+        in_float = in_float.union(*(layer_and_readers(ready.graph, name) for name in group))
+        quality = chooser.compute_qualities(chooser.run_with(in_float))
+        macs = macs_share(ready, in_float)
+        steps += [FloatLayer(name, quality, macs) for name in group]
+        # Judged only once the images that choose are content: the fewer looks, the truer the bound.
+        if floor.holds(quality) and judge.check_floor(in_float, floor):
             break
-    in_float = calibration.in_float | chosen
-    return replace(calibration, in_float=in_float), tuple(steps)
+    return replace(calibration, in_float=calibration.in_float | in_float), tuple(steps)
+
+
+def _split_evenly(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the names in order, in `GROUPS` groups or fewer."""
+    size = max(1, -(-len(names) // GROUPS))
+    return (names[start : start + size] for start in range(0, len(names), size))
 
 
 @dataclass(frozen=True)
@@ -85,12 +101,32 @@ class _Trial:
     expected: StackedOutputs
     images: ComparisonImages
 
-    def qualities(self, names: Set[str]) -> Qualities:
-        """Return the qualities with some more layers in float."""
+    def run_with(self, names: Set[str], *, real_ends: bool | None = None) -> StackedOutputs:
+        """Return the outputs with some more layers in float, and with ends of another kind."""
         in_float = self.calibration.in_float | names
-        program = quantize(self.ready, replace(self.calibration, in_float=in_float))
-        found = output_comparison.all_outputs(program, self.images.data)
-        return output_comparison.qualities(self.ready, self.expected, found, self.images.judges)
+        real = self.calibration.real_ends if real_ends is None else real_ends
+        calibration = replace(self.calibration, in_float=in_float, real_ends=real)
+        return output_comparison.all_outputs(quantize(self.ready, calibration), self.images.data)
+
+    def compute_qualities(self, outputs: StackedOutputs) -> Qualities:
+        """Return how near outputs come to the floats."""
+        judges = self.images.judges
+        return output_comparison.qualities(self.ready, self.expected, outputs, judges)
+
+    def check_floor(self, names: Set[str], floor: AccuracyFloor) -> bool:
+        """Whether the floor holds with some more layers in float, by the bounds for unseen images.
+
+        Where the program ends in integers, the bounds are those of the one that ends in real
+        numbers, and what rounding its outputs adds.
+        """
+        outputs = self.run_with(names)
+        if self.calibration.real_ends:
+            bounds = estimate_bounds(self.ready, self.expected, outputs, self.images)
+        else:
+            real = self.run_with(names, real_ends=True)
+            bounds = estimate_bounds(self.ready, self.expected, real, self.images)
+            bounds = add_rounding(self.ready, bounds, (self.expected, real, outputs))
+        return floor.holds(self.compute_qualities(outputs), bounds)
 
 
 def layer_and_readers(graph: Graph, name: str) -> frozenset[str]:

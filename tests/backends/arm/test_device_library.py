@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arm_models import image, ppm, small, written
+from arm_models import LABELS, image, ppm, small, written
 from nets import Steps
 from op_cases import trained
 from quantised import calibrated, picture, ready
@@ -99,7 +99,7 @@ def test_two_networks_run_in_threads_of_one_program(name: str, tmp_path: Path) -
         archive = artifact.files[f"lib{model.graph.name}.a"]
         shown = elf_symbols.shown(archive[archive.rindex(b"\x7fELF") :])
         assert all(symbol.startswith(f"{model.graph.name}_") for symbol in shown)
-        assert len(shown) == (16 if machine.variants else 14)  # with what chooses among them
+        assert len(shown) == (19 if machine.variants else 17)  # with what chooses among them
     program = linked(tmp_path, machine, TWO, *folders)
     root = Path("/usr/arm-linux-gnueabihf")
     if not machine.native and not root.is_dir():
@@ -266,7 +266,7 @@ def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> N
     code, *commands = "\n".join(lines).strip().split("\n\n")
     shells = [c.replace("cc ", "gcc ", 1) for block in commands for c in block.splitlines()
               if c.startswith("cc ")]  # fmt: skip
-    assert len(code.splitlines()) == 12
+    assert len(code.splitlines()) == 17
     assert len(shells) == 2
     (tmp_path / "main.c").write_text(code)
     shutil.copytree(beside, tmp_path, dirs_exist_ok=True)
@@ -276,13 +276,24 @@ def test_what_the_readme_says_builds_and_runs(beside: Path, tmp_path: Path) -> N
         done = subprocess.run(["./main"], cwd=tmp_path, capture_output=True, text=True, check=True)
         said.add(done.stdout)
     assert len(said) == 1
-    assert said.pop().startswith("done: logits ")
+    # Its image is black: the class and the probability are those that the program prints first.
+    (tmp_path / "black.ppm").write_bytes(b"P6 24 20 255\n" + bytes(3 * 20 * 24))
+    command = ["./small-run", "--top", "1", "black.ppm"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    label, probability = done.stdout.splitlines()[2].rsplit(maxsplit=1)
+    assert LABELS.index(label.strip()) > 0  # not what the first class would be by chance
+    (text,) = said
+    assert text.startswith("logits: done\n")
+    name, value = text.splitlines()[1].rsplit(maxsplit=1)
+    assert name.strip() == label.strip()
+    assert abs(float(value) - float(probability)) < 1e-4
     sample = (
         "g++ -std=c++11 -Wall -Wextra -Werror -I. sample.cpp libsmall.a -lpthread -lm -o sample"
     )
     subprocess.run(sample.split(), cwd=tmp_path, check=True)
     done = subprocess.run(["./sample"], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("logits ")
+    head, taken = done.stdout.splitlines()
+    assert (head, taken.strip() in LABELS) == ("logits", True)
 
 
 @pytest.mark.usefixtures("tools")

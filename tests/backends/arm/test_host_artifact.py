@@ -71,7 +71,7 @@ def test_its_files(built: Built) -> None:
     assert sorted(built.artifact.files) == [
         "README.txt", "libsmall.a", "libsmall.so", "sample.cpp", "small-config.cmake", "small-run",
         "small.h", "small.pc",
-        "src/decision.h", "src/functions.h", "src/operating_point.h", "src/pool.h", "src/preprocess.h", "src/reader.h", "src/report.h",
+        "src/decision.h", "src/functions.h", "src/pool.h", "src/preprocess.h", "src/reader.h", "src/report.h",
         "src/runner.c", "src/small.c",
     ]  # fmt: skip
     assert built.artifact.executable == {"small-run"}
@@ -332,7 +332,8 @@ def test_the_program_builds_from_its_sources(built: Built, tmp_path: Path) -> No
 
 DOCUMENTED = {
     f"small_{word}"
-    for word in ("create", "destroy", "run", "preprocess", "activate", "classify", "set_threads",
+    for word in ("create", "destroy", "run", "preprocess", "activate", "classify", "decide", "predict",
+                 "has_thresholds", "set_threads",
                  "threads", "watch", "message", "version", "outputs", "layers",
                  *(("set_isa", "isa") if "x86-64" in HOST.title else ()))
 }  # fmt: skip

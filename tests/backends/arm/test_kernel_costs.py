@@ -99,12 +99,12 @@ def damaged(pattern: str, by: str) -> str:
     [
         (damaged(r"^\[cortex_a7\]$", "[cortex_a7"), "it is not TOML"),
         (damaged(r'^counted = "cycles"\n', ""), "[cortex_a7] has no `counted` and `tile`"),
-        (damaged('"cycles"', '"miles"'), "[cortex_a7] is counted in 'miles', none of cycles"),
-        (damaged(r"^\[cortex_a7\.vector\]$", "[cortex_a7.victor]"), "there is no kernel 'victor'"),
+        (damaged('"cycles"', '"miles"'), "[cortex_a7] is counted in `miles`, none of cycles"),
+        (damaged(r"^\[cortex_a7\.vector\]$", "[cortex_a7.victor]"), "there is no kernel `victor`"),
         (damaged(r"^products = .*$", "product = 1"), "the costs of a kernel"),
-        (damaged(r"^products = .*$", "products = -1.0"), "'products' is no number from 0 on"),
-        (damaged(r"^products = .*$", "products = nan"), "'products' is no number from 0 on"),
-        (damaged(r"^products = .*$", "products = true"), "'products' is no number from 0 on"),
+        (damaged(r"^products = .*$", "products = -1.0"), "`products` is no number from 0 on"),
+        (damaged(r"^products = .*$", "products = nan"), "`products` is no number from 0 on"),
+        (damaged(r"^products = .*$", "products = true"), "`products` is no number from 0 on"),
         ('[core]\ncounted = "cycles"\ntile = [4, 8]\n', "[core] has no costs of plain loops"),
     ],
 )

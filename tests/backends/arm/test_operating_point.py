@@ -1,22 +1,23 @@
-"""The program of a bundle reads outputs as the file beside it says, like `tcc run`."""
+"""What is fitted is in the libraries and the program of a bundle, which decide like `tcc run`."""
 
-import shutil
+import ctypes
 import subprocess
-import zlib
 
 import numpy as np
 import pytest
 from arm_models import image, ppm, small, written
 
 from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.codegen import operating_point
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.operating_point import FittingData, OperatingPoint
-from tcc.compiler.reference import decision_rule, roc_curve
+from tcc.compiler.reference import decision_odds, decision_rule
 from tcc.compiler.reference.output_activations import applied
+from tcc.compiler.support.diagnostics import UserError
 
 ARM = Arm()
 (HOST,) = (t for t in ARM.targets if t.name == "host")
-FILE = "small-operating-point.txt"
+FILES = {"libsmall.a", "libsmall.so", "small-run"}
 
 
 @pytest.fixture(scope="module")
@@ -28,46 +29,59 @@ def made(tmp_path_factory):
     return folder, raw["logits"]
 
 
+@pytest.fixture
+def fitted(made):
+    """Write operating points into the artifact, and take them out again."""
+    folder, _ = made
+    before = {name: (folder / name).read_bytes() for name in FILES}
+
+    def fit(*points):
+        files = Device(ARM, HOST).operating_point_files(folder, points)
+        assert files.keys() == FILES
+        for name, data in files.items():
+            assert len(data) == len(before[name])
+            (folder / name).write_bytes(data)
+        return folder
+
+    yield fit
+    for name, data in before.items():
+        (folder / name).write_bytes(data)
+
+
 def point(temperature, positive=None, thresholds=()):
     return OperatingPoint(
         "logits", temperature, positive, thresholds, "", FittingData("", 0, "", None)
     )
 
 
-def printed(folder, *points, spoiled=lambda data: data):
-    files = Device(ARM, HOST).operating_point_files(folder, points)
-    assert set(files) == {FILE}
-    (folder / FILE).write_bytes(spoiled(files[FILE]))
+def printed(folder):
     command = [folder / "small-run", "--top", "0", folder / "a.ppm"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    (folder / FILE).unlink()
-    return done
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 1.7, 900.0])
-def test_it_prints_the_probabilities_of_a_temperature(made, temperature):
-    folder, raw = made
-    done = printed(folder, point(temperature))
-    assert done.returncode == 0, done.stderr
-    values = applied("softmax", raw, temperature)
+def test_the_program_prints_the_probabilities_of_a_temperature(made, fitted, temperature):
+    done = printed(fitted(point(temperature)))
+    values = applied("softmax", made[1], temperature)
     lines = done.stdout.splitlines()[2:6]
     assert [float(line.split()[-1]) for line in lines] == pytest.approx(
         sorted(values, reverse=True), abs=1.1e-6
     )
     assert "decision" not in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("positive", range(4))
-def test_it_decides_as_tcc_does_on_both_sides_of_a_threshold(made, positive):
+def test_the_program_decides_as_tcc_does_up_to_the_last_bit(made, fitted, positive):
     folder, raw = made
     plain = printed(folder).stdout
     for temperature in (1.0, 2.3):
-        odds = float(roc_curve.log_odds("softmax", raw[None], temperature)[0, positive])
-        for threshold in (odds - 1e-9, odds + 1e-9):
-            at = point(temperature, positive, (threshold,))
+        odds = float(decision_odds.class_odds("softmax", raw[None], temperature, positive)[0])
+        for threshold in (odds, np.nextafter(odds, np.inf), odds - 1e-9):
+            at = point(temperature, positive, (float(threshold),))
             (wanted,) = decision_rule.class_taken("softmax", raw[None], at)
-            assert (wanted == positive) == (threshold < odds)
-            done = printed(folder, at)
+            assert (wanted == positive) == (threshold <= odds)
+            done = printed(fitted(at))
             assert f"\n  decision: {labels(plain, raw)[wanted]}\n" in done.stdout, done.stderr
 
 
@@ -77,55 +91,65 @@ def labels(text, raw):
     return dict(zip(np.argsort(-raw, kind="stable").tolist(), names, strict=True))
 
 
-def test_a_program_without_its_file_says_that_nothing_fitted_holds(made):
+def test_a_loaded_library_classifies_and_decides_by_what_is_fitted(made, fitted, tmp_path):
+    _, raw = made
+    at = point(2.3, 2, (-90.0,))
+    copy = tmp_path / "fitted.so"  # a name that this process has not loaded yet
+    copy.write_bytes((fitted(at) / "libsmall.so").read_bytes())
+    library, header = ctypes.CDLL(str(copy)), (made[0] / "small.h").read_text()
+    sizes = {
+        name: int(header.partition(f"_{name}_SIZE ")[2].split()[0]) for name in ("ARENA", "OUTPUT")
+    }
+    arena = ctypes.create_string_buffer(sizes["ARENA"])
+    library.small_create.restype = ctypes.c_void_p
+    instance = ctypes.c_void_p(library.small_create(arena, ctypes.c_size_t(sizes["ARENA"])))
+    pixels = image(31, 50).tobytes()
+    values, taken = (ctypes.c_float * sizes["OUTPUT"])(), (ctypes.c_ubyte * sizes["OUTPUT"])()
+    assert library.small_predict(instance, pixels, 50, 31, values, taken) == 0
+    assert list(values)[:4] == pytest.approx(applied("softmax", raw, 2.3).tolist(), rel=1e-6)
+    assert list(taken)[:4] == [0, 0, 1, 0]
+    assert not any(list(taken)[4:])  # a map decides nothing
+    again = (ctypes.c_float * sizes["OUTPUT"])()
+    assert library.small_classify(instance, pixels, 50, 31, again) == 0
+    assert list(again) == list(values)
+    assert (library.small_has_thresholds(0), library.small_has_thresholds(1)) == (1, 0)
+    assert library.small_predict(instance, pixels, 50, 31, values, None) == 1
+    assert library.small_decide(None, taken) == 1
+
+
+def test_nothing_fitted_is_the_library_as_it_was_built(made, fitted):
     folder, _ = made
-    done = subprocess.run(
-        [folder / "small-run", folder / "a.ppm", folder / "a.ppm"],
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    said = f"small-run: nothing that was fitted holds: no {FILE} beside this program\n"
-    assert done.stderr == said
-    assert printed(folder, point(1.5)).stderr == ""
-
-
-def resealed(change):
-    def spoil(data):
-        body = change(data[:-14])
-        return body + b"seal %08x\n" % zlib.crc32(body)
-
-    return spoil
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    fitted(point(1.5, 2, (0.25,)))
+    assert all((folder / name).read_bytes() != data for name, data in before.items())
+    fitted()
+    assert all((folder / name).read_bytes() == data for name, data in before.items())
 
 
 @pytest.mark.parametrize(
-    ("spoil", "why"),
+    "spoil",
     [
-        (lambda data: data[:-20], "damaged"),
-        (lambda data: b"", "damaged"),
-        (lambda data: data.replace(b"1.5", b"1.6"), "damaged"),
-        (lambda data: data + b"\n", "damaged"),
-        (resealed(lambda data: data.replace(b"_create_", b"_create_0")), "of another network"),
-        (resealed(lambda data: data.replace(b"logits", b"other")), "that is not here"),
-        (resealed(lambda data: data.replace(b"1.5", b"-1.5")), "damaged"),
-        (resealed(lambda data: data.replace(b"1.5", b"nan")), "damaged"),
-        (resealed(lambda data: data.replace(b"positive 2", b"positive 4")), "damaged"),
-        (resealed(lambda data: data.replace(b"positive 2", b"positive -1")), "damaged"),
-        (resealed(lambda data: data.replace(b"thresholds 1", b"thresholds 9")), "damaged"),
-        (resealed(lambda data: data.replace(b"thresholds 1", b"thresholds 2")), "damaged"),
-        (resealed(lambda data: data.replace(b"1.5", b"1\x00.5")), "damaged"),
+        lambda mark, data: data.replace(mark, mark + mark),
+        lambda mark, data: data[: data.index(mark) + 40],
+        lambda mark, data: data.replace(mark + data.partition(mark)[2][:8], mark + b"\xff" * 8),
     ],
 )
-def test_it_refuses_a_file_that_is_not_whole_or_not_its_own(made, spoil, why):
-    done = printed(made[0], point(1.5, 2, (0.25,)), spoiled=spoil)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert FILE in done.stderr
-    assert why in done.stderr
-
-
-def test_the_file_goes_with_the_program_alone(made, tmp_path):
+def test_a_library_whose_records_are_damaged_is_refused(made, fitted, spoil):
     folder, _ = made
-    shutil.copy(folder / "small-run", tmp_path / "other-name")
-    files = Device(ARM, HOST).operating_point_files(folder, (point(1.5, 2, (-90.0,)),))
-    (tmp_path / FILE).write_bytes(files[FILE])
-    command = [tmp_path / "other-name", folder / "a.ppm"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert "\n  decision: " in done.stdout
+    fitted()
+    path = folder / "libsmall.so"
+    _, create = operating_point._read_network(folder)
+    path.write_bytes(spoil(operating_point.mark(create).encode(), path.read_bytes()))
+    with pytest.raises(UserError, match="records of what is fitted are damaged"):
+        Device(ARM, HOST).operating_point_files(folder, (point(1.5),))
+
+
+def test_a_bundle_of_an_older_version_has_a_file_of_text(made, tmp_path):
+    (tmp_path / "small.h").write_text((made[0] / "small.h").read_text())
+    for name in FILES:
+        (tmp_path / name).write_bytes(b"no records")
+    files = Device(ARM, HOST).operating_point_files(tmp_path, (point(1.5, 2, (0.25,)),))
+    assert list(files) == ["small-operating-point.txt"]
+    assert b"temperature 1.5\npositive 2\nthresholds 1\n0.25\n" in next(iter(files.values()))
+    assert not ARM.follows_everywhere(HOST, tmp_path)
+    assert ARM.follows_everywhere(HOST, made[0])

@@ -123,10 +123,10 @@ def picture(home) -> Path:
 
 @pytest.fixture
 def images(home):
-    """Nine images in two class folders, of several sizes, one of them grey."""
+    """Twenty-four images in two class folders, of several sizes, one of them grey."""
     rng = np.random.default_rng(5)
-    for number in range(9):
-        shape = (8 + number, 11, 3) if number else (9, 9)
+    for number in range(24):
+        shape = (8 + number % 9, 11, 3) if number else (9, 9)
         path = home / "set" / ("cat" if number % 2 else "dog") / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(path)

@@ -1,5 +1,6 @@
 """`tcc build` and `tcc run`: from a spec to classes."""
 
+import hashlib
 import json
 import math
 import re
@@ -105,7 +106,8 @@ class TestBuild:
 
     def test_with_weights(self, tcc, home, trained):
         found = tcc("build", "tiny.yaml", "--target", "ort", "--weights", trained)
-        assert (found.code, found.err) == (0, "")
+        digest = hashlib.sha256(trained.read_bytes()).hexdigest()
+        assert (found.code, found.err) == (0, f"weights: {trained}, SHA-256 {digest}\n")
         about = json.loads((home / "build/tiny-onnxruntime-fp32/manifest.json").read_text())
         graph = load(home / "tiny.yaml").graph
         assert about["weights"] == {

@@ -2,10 +2,14 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
 import tcc
+from tcc.compiler.data import weights as tensors
+from tcc.compiler.driver import pipeline
+from tcc.compiler.zoo import cards, trained
 
 CARD, BILL = "model-card.md", "bom.cdx.json"
 REQUIRED = {
@@ -80,3 +84,133 @@ def test_a_changed_one_is_found(home, name):
     (bundle.folder / name).write_bytes(data)
     with pytest.raises(tcc.UserError, match=rf"E0622(.|\n)*{name}"):
         tcc.verify(bundle)
+
+
+def read_card(bundle):
+    """The items of a card by their heading."""
+    parts = (bundle.folder / CARD).read_text().split("\n## ")[1:]
+    return {part.splitlines()[0]: part.splitlines()[2:] for part in parts}
+
+
+REPORT = {
+    "tcc_training": 1,
+    "data": {"classes": ["cat", "dog", "owl"], "images": {"train": [3, 4, 5], "test": [1, 2, 0]}},
+    "test": {
+        "images": 3, "correct": 2, "accuracy": 2 / 3, "interval": {"low": 0.0943, "high": 0.9916},
+    },
+}  # fmt: skip
+ACCURACY = "- accuracy: 2 of 3 test images right, 66.67% (95% interval 9.43% to 99.16%), in float32"
+
+
+@pytest.fixture
+def run(home):
+    """A folder with weights and the report of their training, as `tcc train` writes it."""
+    spec = tcc.load("tiny.yaml")
+    weights = pipeline.random_weights(spec.graph, 3)
+    (home / "run").mkdir()
+    tensors.write(home / "run/weights.safetensors", weights.tensors, {tensors.SPEC_KEY: "tiny"})
+    report = REPORT | {"weights": weights.origin.digest, "network": {"spec": spec.digest}}
+    (home / "run/report.json").write_text(json.dumps(report))
+    return home / "run"
+
+
+def test_the_card_has_what_the_runs_folder_says_of_these_weights(home, run):
+    card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
+    assert card["Training data"] == [
+        "- by the report of the training's folder, of weights of this digest",
+        "- train: 12 images (cat 3, dog 4, owl 5)",
+        "- test: 3 images (cat 1, dog 2, owl 0)",
+    ]
+    assert card["Evaluation"] == [ACCURACY]
+    assert "- not a medical device: no diagnosis may rest on what it says" in card["Intended use"]
+
+
+@pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
+def test_accuracy_in_float_is_not_that_of_integers(home, run, images):
+    options = {"precision": "int8", "data": images, "method": "minmax"}
+    card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors", **options))
+    assert card["Evaluation"][:2] == [
+        ACCURACY, "- accuracy at int8: not measured; `tcc eval` measures it",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda report: report | {"weights": "0" * 64},
+        lambda report: report | {"tcc_training": 2},
+        lambda report: report | {"data": {"classes": ["cat"], "images": {"train": [3, 4, 5]}}},
+        lambda report: report | {"test": {"images": "many"}},
+        lambda report: [report],
+    ],
+    ids=["other weights", "other version", "other classes", "no numbers", "a list"],
+)
+def test_a_report_of_other_weights_or_damaged_says_nothing(home, run, spoil):
+    report = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps(spoil(report)))
+    card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
+    assert card["Training data"] == ["- not known to the compiler: whoever trained it has to say"]
+
+
+def test_the_figures_of_another_spec_are_not_this_ones(home, run):
+    report = json.loads((run / "report.json").read_text())
+    report["network"]["spec"] = "0" * 64
+    (run / "report.json").write_text(json.dumps(report))
+    card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
+    assert "- train: 12 images (cat 3, dog 4, owl 5)" in card["Training data"]
+    assert card["Evaluation"] == [
+        "- accuracy: not known: the training's figures are of another spec or other parameters;"
+        " `tcc eval` measures it"
+    ]
+
+
+def test_a_build_out_of_the_cache_has_the_card_of_what_is_there_now(home, run, monkeypatch):
+    from typer.testing import CliRunner
+
+    from tcc.compiler.cli import app
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    words = ["build", "tiny.yaml", "--target", "ort", "--weights", "run/weights.safetensors", "-q"]
+    text = []
+    for _ in range(2):
+        assert CliRunner().invoke(app, words).exit_code == 0
+        text.append((home / "build/tiny-onnxruntime-fp32" / CARD).read_text())
+        (run / "report.json").unlink(missing_ok=True)
+    assert "3 test images right" not in text[1]
+    assert "2 of 3 test images right" in text[0]
+
+
+@pytest.mark.parametrize("name", sorted(trained.networks()))
+def test_each_card_of_the_zoo_is_told_by_the_digest_of_its_weights(name):
+    network = trained.networks()[name]
+    spec = network.load()
+    digest = tensors.digest(tensors.read(network.weights, spec.graph))
+    record = cards.find_record(digest)
+    assert record.source == f"the card of {name} in the zoo"
+    assert record.spec == spec.digest
+    assert record.int8_accuracy.keys() >= {"onnxruntime", "tflite"}
+    said = record.accuracy[0].partition(" test images")[0]
+    assert f"| float | {said} |" in network.card.read_text()
+    assert cards.find_record("0" * 64) is None
+
+
+@pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
+def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_its(home):
+    shutil.copy(trained.networks()["ddsnet-blood"].weights, home / "mine.safetensors")
+    spec = tcc.load("ddsnet", labels=["Platelets", "RBC", "WBC"], size=128)
+    card = read_card(tcc.build(spec, "ort", "mine.safetensors"))
+    assert "- train: 474 images (Platelets 81, RBC 195, WBC 198)" in card["Training data"]
+    (accuracy,) = card["Evaluation"]
+    assert accuracy.startswith("- accuracy: 159 of 160 test images right, 99.38%")
+    other = read_card(tcc.build("ddsnet-blood", "ort", seed=1))
+    assert "159" not in "".join(other["Evaluation"])
+    integers = read_card(tcc.build("ddsnet-blood", "tflite", precision="int8"))
+    assert integers["Evaluation"][1].startswith("- accuracy at int8: 159 of 160 test images right")
+
+
+def test_no_paper_has_a_python_value(home):
+    for folder in (tcc.build("ddsnet-blood", "ort").folder, tcc.build("tiny.yaml", "ort").folder):
+        for name in (CARD, BILL):
+            text = (folder / name).read_text()
+            assert not re.search(r"\b(True|False|None)\b|\{'|\['|\(\d+,\)|np\.|Pair\(", text), name
+        assert "mode stretch" in (folder / CARD).read_text()

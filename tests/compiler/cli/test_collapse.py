@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tcc.compiler.quant import calibration_document
+from tcc.compiler.reference.accuracy_floor import ENOUGH
 
 HEAD = """\
 tcc: 1
@@ -114,7 +115,10 @@ def test_one_value_for_every_image_is_refused(tcc, home, pictures, spoilt, case,
 @pytest.mark.parametrize("case", ONE)
 def test_what_follows_the_floats_is_built(tcc, home, pictures, case, target):
     (home / "net.yaml").write_text(spec(*ONE[case]))
-    found = build(tcc, pictures, target, "--json")
+    # Outputs of random weights hardly vary: where they are rounded, much of what varies is lost,
+    # and of so few images it is not sure that other images keep half of it.
+    low = () if target == "onnxruntime" else ("--min-correlation", 0.2)
+    found = build(tcc, pictures, target, *low, "--json")
     assert found.code == 0, found.err
     measured = found.document["bundles"][0]["calibration"]["measured"]["outputs"]
     assert measured["found"]["correlation"] > (0.95 if target == "onnxruntime" else 0.5)
@@ -169,7 +173,7 @@ def test_images_that_are_alike_show_nothing_and_it_is_said(tcc, home, pictures):
         same = np.full((count, 12, 12, 3), 90, np.uint8)
         same[:, 11, 11] += step * np.arange(count, dtype=np.uint8)[:, None]
         np.savez(home / "same.npz", images=same)
-        found = build(tcc, home / "same.npz", "onnxruntime", "-q")
+        found = build(tcc, home / "same.npz", "onnxruntime", "-q", "--allow-few")
         assert found.code == 0, found.err
         assert words in found.err
         assert "whether the integers of `found` tell images apart" in found.err
@@ -197,7 +201,8 @@ def test_bounds_of_correlation_and_error(tcc, home, pictures):
     assert "the error of `found` is 0.0" in found.err
     found = build(tcc, pictures, "onnxruntime", "--min-correlation", 1)
     assert found.code == 4
-    assert "`found` hardly tells the images apart: its correlation with the floats is" in found.err
+    assert "the correlation of `found` with the floats is 0.99" in found.err
+    assert "apart" not in found.err  # it follows the floats, if not as closely as is asked
     text = (home / "net.yaml").read_text()
     (home / "net.yaml").write_text(text + "accuracy: {max_error: 1e-9, min_correlation: 0.9}\n")
     assert build(tcc, pictures, "onnxruntime", "-q").code == 4
@@ -241,10 +246,15 @@ def test_calibrate_says_what_build_refuses(tcc, home, method, count):
     refused = tcc("build", "net.yaml", "--seed", 1, "--data", "alike.npz", "--calibration", "c.json",
                   "--precision", "int8", "--target", "onnxruntime")  # fmt: skip
     assert refused.code == 4
-    assert re.search(r"`found` (hardly tells|does not tell) the images apart", refused.err)
-    words_of_it = r"`build` refuses these integers: `found` (hardly tells|does not tell) the images"
-    assert re.search(words_of_it, found.err)
+    few = count < ENOUGH
+    told = "error[E0722]: fewer than 16 different images" in refused.err
+    assert told == few
+    words_of_it = "(the|its) correlation (of `found` )?with the floats"
+    assert few or re.search(words_of_it, refused.err)
+    assert re.search(f"`build` refuses these integers: .*{words_of_it}", found.err)
     # Whoever gives the bound up is told of none.
     text = (home / "net.yaml").read_text()
     (home / "net.yaml").write_text(f"{text}accuracy: {{min_correlation: 0}}\n")
-    assert "`build` refuses" not in tcc("calibrate", *words, "-o", "c.json").err
+    said = tcc("calibrate", *words, "-o", "c.json").err
+    assert ("`build` refuses" in said) == few
+    assert (f"{count} different images judge them, and it takes 16" in said) == few

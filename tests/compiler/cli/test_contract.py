@@ -148,3 +148,36 @@ def test_a_folder_of_gifs_alone(tcc, home, built):
         found = tcc(*words)
         assert found.code == 2
         assert "no image in this folder\n  --> set\n   = set/a.gif: GIF is not read\n" in found.err
+
+
+def test_a_spec_without_preprocess_is_warned_of_and_the_message_has_the_line(tcc, home, picture):
+    text = (home / "tiny.yaml").read_text()
+    line = "    preprocess: {resize: {size: [8, 8], mode: stretch}}\n"
+    assert line in text
+    (home / "tiny.yaml").write_text(text.replace(line, ""))
+    checked = tcc("check", "tiny.yaml")
+    assert checked.code == 0
+    assert "warning[W0513]: nothing says how an image becomes the input `image`" in checked.err
+    assert tcc("check", "tiny.yaml", "--strict").code == 2
+    assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+    found = tcc("run", "build/tiny-onnxruntime-fp32", picture)
+    assert found.code == 2
+    assert "error[E0625]: this network does not take an image" in found.err
+    # The very line that the message gives makes it take images.
+    for said in (checked.err, found.err):
+        advised = said.partition("add `")[2].partition("` under `image`")[0]
+        assert advised.startswith("preprocess: {color: rgb, resize: {size: [8, 8]")
+        (home / "tiny.yaml").write_text(text.replace(line, f"    {advised}\n"))
+        assert "W0513" not in tcc("check", "tiny.yaml").err
+        assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+        assert tcc("run", "build/tiny-onnxruntime-fp32", picture).code == 0
+
+
+def test_tensors_of_another_form_are_not_advised_to_take_images(tcc, home, picture):
+    text = (home / "tiny.yaml").read_text().replace("shape: [3, 8, 8]", "shape: [5, 8, 8]")
+    text = text.replace("    preprocess: {resize: {size: [8, 8], mode: stretch}}\n", "")
+    (home / "tiny.yaml").write_text(text.replace("tests: {params: 135}", ""))
+    assert "W0513" not in tcc("check", "tiny.yaml").err
+    assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+    found = tcc("run", "build/tiny-onnxruntime-fp32", picture)
+    assert "help: give tensors of 5x8x8 in an .npz file" in found.err

@@ -1,5 +1,6 @@
 """`tcc import-weights`: a checkpoint under the spec's names."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -42,7 +43,12 @@ def checkpoint(home, tensors):
 
 def test_every_tensor_is_listed_and_written(tcc, home, checkpoint, tensors):
     found = tcc("import-weights", "tiny.yaml", checkpoint, "--rules", "rules.yaml")
-    assert (found.code, found.err) == (0, "")
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert (found.code, found.err) == (
+        0,
+        f"checkpoint: theirs.safetensors, SHA-256 {digest}; the format has no checksums: compare"
+        " this with what its source states\n",
+    )
     lines = [line.split() for line in found.out.splitlines()]
     assert lines[0] == ["checkpoint", "spec", "shape", "how"]
     assert ["features.1.running_var", "batch_norm.var", "4", "rule"] in lines
@@ -52,7 +58,25 @@ def test_every_tensor_is_listed_and_written(tcc, home, checkpoint, tensors):
     written = load_file(home / "weights.safetensors")
     np.testing.assert_array_equal(written["linear.weight"], tensors["classifier.weight"])
     build = tcc("build", "tiny.yaml", "--target", "ort", "--weights", "weights.safetensors")
-    assert (build.code, build.err) == (0, "")
+    digest = hashlib.sha256((home / "weights.safetensors").read_bytes()).hexdigest()
+    said = f"weights: weights.safetensors, SHA-256 {digest}\n"
+    assert (build.code, build.err) == (0, said)
+
+
+@pytest.mark.parametrize(("old", "whole"), [(True, False), (False, True)])
+def test_a_checkpoint_is_told_by_its_digest(tcc, home, tensors, old, whole):
+    """Files of old releases of PyTorch have no checksums, archives have one of each tensor."""
+    torch = pytest.importorskip("torch", reason="needs the extra `train`")
+    state = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    torch.save(state, home / "net.pt", _use_new_zipfile_serialization=not old)
+    found = tcc("import-weights", "tiny.yaml", "net.pt", "--json")
+    digest = hashlib.sha256((home / "net.pt").read_bytes()).hexdigest()
+    assert found.document["checkpoint"] == {
+        "file": "net.pt", "sha256": digest, "checksums": whole
+    }  # fmt: skip
+    assert found.err.count(digest) == 1
+    assert ("the format has no checksums" in found.err) == old
+    assert tcc("import-weights", "tiny.yaml", "net.pt", "-q").err == ""
 
 
 def test_as_json(tcc, checkpoint):

@@ -106,7 +106,7 @@ def test_the_smallest_and_the_largest_size_compile(tcc, home, size):
         (("moles", "--labels", "one,"), "error[E0601]: `--labels` takes different words"),
         (("moles", "--labels", "one,one"), "error[E0601]: `--labels` takes different words"),
         (("moles", "--size", "7"), "error: Invalid value for '--size'"),
-        (("tiny.yaml",), "error[E0603]"),
+        (("tiny.yaml",), "error[E0601]: `tcc init` makes a folder"),
     ],
 )  # fmt: skip
 def test_what_is_refused_leaves_nothing(tcc, home, words, said):
@@ -155,3 +155,11 @@ def test_a_folder_that_cannot_be_written_to(tcc, home, monkeypatch):
     assert said.code == 1
     assert "error[E0604]" in said.err
     assert list((home / "moles").iterdir()) == []
+
+
+def test_the_name_of_a_spec_is_no_folder(tcc, home):
+    found = tcc("init", "new/skin.yaml")
+    assert found.code == 2
+    assert "error[E0601]: `tcc init` makes a folder, and this is the name of a spec" in found.err
+    assert "= help: `tcc init new/skin` makes new/skin/skin.yaml" in found.err
+    assert not (home / "new").exists()

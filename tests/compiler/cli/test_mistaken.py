@@ -43,3 +43,13 @@ def test_import(tcc, home):
     assert found.code == 2
     assert found.err.startswith("error[E0902]: this is a safetensors file, not an ONNX model\n")
     assert "`tcc import-weights SPEC FILE` brings its weights under a spec's names" in found.err
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "verify", "eval", "bench", "show", "serve", "plot confusion", "sign --key k"]
+)
+def test_a_folder_of_bundles_names_them(tcc, built, command, picture):
+    found = tcc(*command.split(), "build", *([picture] if command == "run" else []))
+    assert found.code == 2
+    assert "error[E0620]: there is no bundle here\n  --> build\n" in found.err
+    assert f"= help: name one: `build/{built.name}`" in found.err

@@ -68,7 +68,7 @@ def test_a_pass_that_is_not_there_is_named_with_the_nearest(tcc, home, command):
 def test_the_canonical_text_goes_through_no_passes(tcc, home):
     ended = tcc("show", "tiny.yaml", "--stage", "spec", "--passes", "drop_train_only")
     assert ended.code == 2
-    assert "the stage `spec` is text, which goes through no passes" in ended.err
+    assert "`--passes` has no effect: the stage `spec` is the text of the file" in ended.err
 
 
 def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):

@@ -14,7 +14,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 def stored(tcc, home, images):
     """Calibrations of one network with two data sets, of another, and a bundle."""
     other = home / "other"
-    for number in range(9):
+    for number in range(18):
         (other).mkdir(exist_ok=True)
         levels = np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)
         Image.fromarray(levels).save(other / f"{number}.png")

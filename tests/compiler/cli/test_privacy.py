@@ -17,7 +17,7 @@ def patients(home) -> Path:
     """Photographs whose names, folders and EXIF say whose they are."""
     rng = np.random.default_rng(3)
     folder = home / f"{PERSON}-slides"
-    for number in range(6):
+    for number in range(18):
         kind = "cat" if number % 2 else "dog"
         place = folder / kind / f"{PERSON}-{number}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)

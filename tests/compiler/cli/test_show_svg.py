@@ -45,11 +45,17 @@ def test_the_fused_graph_is_drawn_as_devices_run_it(tcc):
     ("words", "said"),
     [
         (("--format", "svg", "--level", "layer"), "'layer' is not one of 'block', 'op'"),
-        (("--level", "op"), "error[E0601]: only pictures have a level"),
+        (("--level", "op"), "error[E0601]: `--level` has no effect: only pictures have it"),
         (("--format", "svg", "--stage", "spec"), "error[E0601]: the stage `spec` is text"),
-        (("--direction", "right"), "error[E0601]: only pictures have a direction"),
-        (("--legend",), "error[E0601]: only pictures have a legend"),
-        (("--format", "onnx", "--legend", "-o", "x"), "error[E0601]: only pictures have a legend"),
+        (
+            ("--direction", "right"),
+            "error[E0601]: `--direction` has no effect: only pictures have it",
+        ),
+        (("--legend",), "error[E0601]: `--legend` has no effect: only pictures have it"),
+        (
+            ("--format", "onnx", "--legend", "-o", "x"),
+            "error[E0601]: `--legend` has no effect: only pictures have it",
+        ),
         (("--format", "svg", "--direction", "up"), "'up' is not one of 'down', 'right'"),
         (("--format", "png"), "error[E0601]: PNG is not text"),
         (("--format", "pdf"), "error[E0601]: PDF is not text"),
@@ -97,3 +103,16 @@ def test_a_picture_lies_down_and_explains_itself(tcc):
     assert int(down.get("height")) > int(down.get("width"))
     assert int(right.get("height")) < int(right.get("width"))
     assert "convolution, linear" in tcc(*words, "--legend").out
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [(("--format", "svg"), "net.png"), ((), "net.svg"), (("--format", "png"), "net.ONNX")],
+)
+def test_a_file_that_is_named_as_another_format_is_refused(tcc, home, words, name):
+    found = tcc("show", "tiny.yaml", *words, "-o", name)
+    assert found.code == 2
+    end = name.partition(".")[2]
+    assert f"and the file is named as {end.upper()}" in found.err
+    assert f"say `--format {end.lower()}`" in found.err
+    assert not (home / name).exists()

@@ -297,8 +297,8 @@ def test_masks_that_are_none(tcc, truth, results, pixels, said):
     "more",
     [
         {"bundle": BUNDLE | {"precision": "int8"}},
-        {"tumour": {"classes": ["tumour"], "threshold": 0.7}},
-        {"slide": {"name": "b.tif", "width": 2000, "height": 1000, "micrometres_per_pixel": 0.5}},
+        {"threshold": 0.7},
+        {"mpp": 0.5},
     ],
     ids=["bundle", "threshold", "resolution"],
 )

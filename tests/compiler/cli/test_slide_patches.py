@@ -98,7 +98,7 @@ def test_what_is_cut_out_of_a_tumour_is_normal(tcc, slide, home):
         ("s.txt", "", "E1314", "there is no s.geojson or s.xml"),
         ("s.xml", ASAP.replace("<ASAP", BOMB + "<ASAP", 1), "E1314", "declares a document type"),
         ("s.xml", ASAP[:200], "E1314", "line "),
-        ("s.xml", ASAP.replace('X="232"', 'X="nan"'), "E1314", "out of its range"),
+        ("s.xml", ASAP.replace('X="232"', 'X="nan"'), "E1314", "`nan` is not a decimal number"),
         ("s.xml", ASAP.replace('"Polygon"', '"Dot"'), "E1314", "type Dot has no area"),
         ("s.xml", ASAP.replace('"_0"', '"Lesion"', 1), "E1315", "is class `Lesion`"),
         ("s.geojson", geojson(polygon("Necrosis", *CANCER)), "E1315", "is class `Necrosis`"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from drawn_slides import PINK, PURPLE, drawn, write
 from PIL import Image
+from stored_slides import BUNDLE, write_result
 from web_browser import CHROMIUM, Browser
 
 from tcc.compiler.slides import heat_maps, slide_viewer, stored_result, tile_pyramid
@@ -33,23 +34,11 @@ def pixels_of(path):
 @pytest.fixture
 def result(home):
     """A folder as `tcc slide run` writes it, and its slide."""
-    folder = home / "slides/s"
-    folder.mkdir(parents=True)
-    lines = ["row,column,x,y,side,tissue,p(normal),p(tumour),probability,tumour"]
-    for (row, column), p in LIKELY.items():
-        at = f"{row},{column},{column * 64},{row * 64},64"
-        lines.append(f"{at},1.000000,{1 - p:.6f},{p:.6f},{p:.6f},{int(p > 0.5)}")
-    (folder / "patches.csv").write_text("\n".join(lines) + "\n")
-    summary = {
-        "tcc_slide": 1,
-        "slide": {"name": "s.tif", "width": WIDTH, "height": HEIGHT, "micrometres_per_pixel": 0.5},
-        "bundle": {"network": "colour", "precision": "fp32", "notice": "Random </script> weights."},
-        "grid": {"rows": 11, "columns": 21, "span": 64, "stride": 64, "inset": 0, "patch": 64},
-        "tumour": {"classes": ["tumour"], "threshold": None},
-        "classes": ["normal", "tumour"],
-        "patches": 5, "damaged": 0, "positive": 3, "tissue_mm2": 0.1, "positive_mm2": 0.003,
-    }  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps(summary))
+    bundle = {**BUNDLE, "notice": "Random </script> weights."}
+    folder = write_result(
+        home / "slides/s", "s.tif", (WIDTH, HEIGHT), 64, LIKELY, mpp=0.5, threshold=None,
+        bundle=bundle,
+    )  # fmt: skip
     write(home / "s.tif", np.clip(PIXELS + NOISE, 0, 255).astype(np.uint8), levels=2, tile=256)
     return folder
 
@@ -142,6 +131,38 @@ def test_tiles_of_all_sizes_meet(home, width, height):
         ("summary.json", '"width": 1300', '"width": 1301'),
         ("summary.json", '"classes": ["normal"', '"classes": ["other"'),
         ("summary.json", "{", "["),
+        ("summary.json", '"tumour": {"classes": ["tumour"]', '"tumour": {"classes": ["cancer"]'),
+        ("summary.json", '"tumour": {', '"tumour": 3, "tumor": {'),
+        ("summary.json", '"threshold": null', '"threshold": "0.5"'),
+        ("summary.json", '"threshold": null', '"threshold": 1.5'),
+        ("summary.json", '"bundle": {', '"bundle": null, "bundles": {'),
+        ("summary.json", '"patch": 64', '"patch": 0'),
+        ("summary.json", '"patch": 64', '"patch": true'),
+        ("summary.json", '"patches": 5', '"patches": 4'),
+        ("summary.json", '"patches": 5', '"patches": 5, "patches": 5'),
+        ("summary.json", '"patches": 5', '"patches": "5"'),
+        ("summary.json", '"damaged": 0', '"damaged": -1'),
+        ("summary.json", '"damaged": 0', '"damaged": 1'),
+        ("summary.json", '"positive": 3', '"positive": 0'),
+        ("summary.json", '"positive_mm2": 0.003', '"positive_mm2": 0.004'),
+        ("summary.json", '"tissue_mm2": 0.2', '"tissue_mm2": 0.9'),
+        ("summary.json", '"tissue_mm2": 0.2', '"tissue_mm2": NaN, "x": 0.2'),
+        ("summary.json", '"highest_probability": 1.0', '"highest_probability": 0.5'),
+        ("summary.json", '"highest_probability": 1.0', '"highest_probability": null'),
+        ("summary.json", '"rows": 11', '"rows": 12'),
+        ("summary.json", '"name": "s.tif"', '"name": ["s.tif"]'),
+        ("summary.json", '"notice": "not', '"news": "not'),
+        ("summary.json", "{", '{"x": ' + "[" * 100_000),
+        ("patches.csv", "4,8,", "4,9,"),
+        ("patches.csv", "4,8,512,256,64", "4,8,512,320,64"),
+        ("patches.csv", "4,8,512,256,64", "4,8,512,256,65"),
+        ("patches.csv", "4,8,512,", "4,8,5_12,"),
+        ("patches.csv", "4,8,512,", "4,8,\u0665\u0661\u0662,"),
+        ("patches.csv", "4,8,512,", "4, 8,512,"),
+        ("patches.csv", "0.875000,1", "0.875000,2"),
+        ("patches.csv", "0.875000,1", "1.875000,1"),
+        ("patches.csv", "0.875000,1", "0.875000,0"),
+        ("patches.csv", "0.875000,1\n", "0.875000,1"),
         ("patches.csv", "0.875000,1", "nan,1"),
         ("patches.csv", "4,8,", "4,21,"),
         ("patches.csv", "4,8,", "-1,8,"),
@@ -157,6 +178,27 @@ def test_what_is_no_result_of_this_slide(tcc, result, library, home, name, old, 
     assert done.code == 2
     assert "error[E1313]" in done.err
     assert not (home / "viewer").exists()
+
+
+@pytest.mark.parametrize("command", ["view", "eval"])
+def test_a_line_that_is_there_twice_does_not_count_twice(tcc, result, library, home, command):
+    lines = (result / "patches.csv").read_text().splitlines(keepends=True)
+    (result / "patches.csv").write_text("".join([*lines[:3], lines[2], *lines[3:-1]]))
+    (home / "truth").mkdir()
+    words = ("slides/s", "s.tif") if command == "view" else ("slides/s", "--truth", "truth")
+    done = tcc("slide", command, *words)
+    assert done.code == 2
+    assert "error[E1313]" in done.err
+    assert "line 4 of patches.csv is of a patch that an earlier line has" in done.err
+
+
+def test_a_line_too_many_or_too_few(tcc, result, library):
+    lines = (result / "patches.csv").read_text().splitlines(keepends=True)
+    for kept in ([*lines, lines[-1]], lines[:-1]):
+        (result / "patches.csv").write_text("".join(kept))
+        done = tcc("slide", "view", "slides/s", "s.tif")
+        assert done.code == 2
+        assert "error[E1313]" in done.err
 
 
 READY = "document.documentElement?.dataset.ready === 'yes'"

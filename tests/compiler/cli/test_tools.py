@@ -30,7 +30,13 @@ def test_every_tool_is_known(project):
     tools = {tool.name for device in devices.every() for tool in device.tools}
     assert tools
     assert tools <= known | PROGRAMS.keys() | FETCHED.keys()
-    assert {*doctor.BASE, *doctor.OPTIONAL} <= known
+    assert set(doctor.BASE) <= known
+
+
+def test_doctor_shows_what_each_extra_brings(tcc):
+    document = tcc("doctor", "--json").document
+    shown = {each["name"] for each in (*document["packages"], *document["tools"])}
+    assert {name for group in EXTRAS.values() for name in group} <= shown
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,7 @@ def test_doctor_says_the_same(tcc, monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr("tcc.compiler.support.packages.version", lambda name: None)
     packages = tcc("doctor", "--json").document["packages"]
     assert {"torch", "onnxsim", "onnx-graphsurgeon", "numpy"} <= {each["name"] for each in packages}
     assert {each["name"]: each["install"] for each in packages} == {

@@ -45,14 +45,52 @@ def run(*words):
     return CliRunner().invoke(app, ["train", "net.yaml", "--data", "set", "--epochs", "1", *words])
 
 
-def test_the_folders_classes_become_the_specs(folder):
-    done = run("--split", "2,1,1", "--json", "-o", "run")
+SETTING = """labels=["Hoch's 'Ä'", "low grade"]"""
+
+
+def test_the_specs_labels_lead_and_the_message_has_the_setting_for_others(folder):
+    done = run("-o", "run")
+    assert done.exit_code == 2
+    assert "error[E1207]: the network has no class `Hoch's 'Ä'`, `low grade`, and" in done.stderr
+    assert "there is no image of the network's classes yes, no" in done.stderr
+    assert not (folder / "run").exists()
+    setting = done.stderr.partition("train and build with `")[2].partition("`\n")[0]
+    assert shlex.split(setting) == ["--set", SETTING]
+    done = run(*shlex.split(setting), "--split", "2,1,1", "--json", "-o", "run")
     assert done.exit_code == 0, done.stderr
     assert "warning[E1208]" in done.stderr
-    (said,) = [line for line in done.stderr.splitlines() if "the classes are the folders'" in line]
-    words = shlex.split(said.partition("build with ")[2])
-    assert words == ["--set", """labels=["Hoch's 'Ä'", "low grade"]""", "too"]
     assert json.loads(done.stdout)["test"]["images"] == 10
+
+
+@pytest.mark.parametrize(
+    "labels", ["[\"Hoch's 'Ä'\"]", "[low grade, Hoch's 'Ä', more]"], ids=["extra", "missing"]
+)
+def test_one_class_more_or_less_is_refused(folder, labels):
+    (folder / "net.yaml").write_text(SPEC.replace("[yes, no]", labels))
+    done = run("-o", "run")
+    assert done.exit_code == 2
+    assert "error[E1207]" in done.stderr
+    assert ("no class `low grade`" in done.stderr) == ("more" not in labels)
+    assert ("no image of the network's classes more" in done.stderr) == ("more" in labels)
+
+
+def test_the_order_and_the_case_of_folders_do_not_matter(folder):
+    (folder / "net.yaml").write_text(SPEC.replace("[yes, no]", "[Low Grade, Hoch's 'Ä']"))
+    done = run("-o", "run", "--json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads((folder / "run/report.json").read_text())
+    assert report["data"]["classes"] == ["Low Grade", "Hoch's 'Ä'"]
+
+
+def test_a_spec_that_names_no_classes_learns_the_folders(folder):
+    text = SPEC.replace("[yes, no]", "[]").replace("  labels:", "  classes: 2\n  labels:")
+    text = text.replace("units: len(labels)", "units: classes")
+    text = text.replace("labels: labels}", 'labels: "labels if classes == len(labels) else []"}')
+    (folder / "net.yaml").write_text(text)
+    done = run("-o", "run", "--json")
+    assert done.exit_code == 0, done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if "the spec names no classes" in line]
+    assert shlex.split(said.partition("build with ")[2]) == ["--set", SETTING]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +98,7 @@ def test_the_folders_classes_become_the_specs(folder):
     [
         (["--set", "labels=[low grade, high]"], "E1207", "no class `Hoch's 'Ä'`"),
         (["--split", "1,0,0"], "E1212", "`1,0,0` is no split into three"),
-        (["--corrupt", "mend"], "E0601", "say refuse or skip"),
+        (["--set", SETTING, "--corrupt", "mend"], "E0601", "say refuse or skip"),
         (["--data", "none"], "E0710", "not a data set"),
     ],
 )
@@ -74,10 +112,10 @@ def test_what_is_refused_before_anything_is_learned(folder, words, code, said):
 
 def test_a_damaged_image_is_named_then_skipped(folder):
     (folder / "set" / "low grade" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
-    done = run("-o", "run")
+    done = run("-o", "run", "--set", SETTING)
     assert done.exit_code == 2
     assert "set/low grade/3.png" in done.stderr
     assert "--corrupt skip" in done.stderr
-    done = run("-o", "run", "--corrupt", "skip")
+    done = run("-o", "run", "--set", SETTING, "--corrupt", "skip")
     assert done.exit_code == 0, done.stderr
     assert "1 damaged image is skipped" in done.stderr

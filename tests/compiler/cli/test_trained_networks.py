@@ -39,7 +39,10 @@ def test_it_tells_drawn_cells_apart_in_floats_and_integers(tcc, built, root):
         assert judged.document["correct"] == 18
         assert "synthetic: a program drew them" in judged.err
     # By its calibration's images, though drawings judged it.
-    assert judged.document["saturation"]["fits"] is True
+    saturation = judged.document["saturation"]
+    assert saturation["calibration_images"] == 16
+    assert saturation["compared"]
+    assert not any(layer["clips_more"] for layer in saturation["layers"])
 
 
 def test_seed_and_weights_go_before_its_own(built):

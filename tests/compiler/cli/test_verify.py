@@ -88,7 +88,7 @@ def test_an_output_of_another_size(tcc, built, wrong):
     found = tcc("verify", built, built)
     assert found.code == 2
     assert "error[E0655]: the artifact does not give what the bundle's manifest says" in found.err
-    assert "output `logits` is float32 (2,), not float32 (3,)" in found.err
+    assert "output `logits` is float32 2, not float32 3" in found.err
 
 
 def test_integers_must_be_equal_to_the_bit(tcc, home, images, wrong):
@@ -380,3 +380,33 @@ def test_the_published_schema_describes_the_manifest(built):
         {**plain, "outputs": "none"},
     ):
         assert len(list(schema.iter_errors(wrong))) >= 1
+
+
+def test_the_other_bundles_are_verified_where_one_cannot_be(tcc, built, home):
+    (home / "build/empty").mkdir()
+    damaged = home / "build/damaged"
+    shutil.copytree(built, damaged)
+    (damaged / "model/model.onnx").write_bytes(b"other")
+    found = tcc("verify", "build/empty", built, damaged)
+    assert found.code == 2
+    rows = [
+        line for line in found.out.splitlines() if line.startswith(str(built)) and "logits" in line
+    ]
+    assert len(rows) == 2
+    assert "not verified: 2 of 3 bundles" in found.out
+    assert "error[E0620]" in found.err
+    assert "error[E0622]" in found.err
+    document = tcc("verify", "build/empty", built, damaged, "--json").document
+    assert [one["path"] for one in document["bundles"]] == [str(built)]
+    assert document["bundles"][0]["holds"] is True
+    assert [d["code"] for d in document["diagnostics"]] == ["E0620", "E0622"]
+    assert document["exit"] == 2
+
+
+def test_what_disagrees_goes_before_what_cannot_be_verified(tcc, built, home, wrong):
+    (home / "build/empty").mkdir()
+    wrong(lambda values: values + 1)
+    found = tcc("verify", built, "build/empty")
+    assert found.code == 4
+    assert "does not give its goldens" in found.err
+    assert "error[E0620]" in found.err

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler.data import images, webp
+from tcc.compiler.data import image_files, images, webp
 from tcc.compiler.data.images import decode, read
 from tcc.compiler.ir import image_limits
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
@@ -110,7 +110,8 @@ def test_animations_and_pages_are_refused(kind):
     data = encoded(PICTURE, kind, save_all=True, append_images=[other])
     text = refused(data, "E0707")
     assert text == (
-        "error[E0707]: this file holds several frames or pages, and which one is meant is not known\n"
+        "error[E0707]: this file is an animation or has several pages, and which picture "
+        "is meant is not known\n"
         "  --> tile.png\n"
         "   = help: save the one that is meant as a file of its own"
     )
@@ -125,7 +126,7 @@ def test_animations_and_pages_are_refused(kind):
 def test_of_the_pictures_of_a_jpeg_file_the_first_is_taken():
     data = encoded(PICTURE, "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     assert np.array_equal(decode(data, "x"), decode(encoded(PICTURE, "JPEG"), "x"))
-    assert images.remarks(data) == (images.PICTURES,)
+    assert images.remarks(data) == (image_files.PICTURES,)
 
 
 @pytest.mark.parametrize("options", [{"lossless": True}, {"lossless": True, "exif": b"Exif\0\0"}])
@@ -142,7 +143,7 @@ def test_webp_with_loss_is_what_pillow_decodes():
     assert webp.size(data) == (11, 17)
     clear = PICTURE.convert("RGBA")
     clear.putalpha(9)
-    assert images.remarks(encoded(clear, "WEBP")) == (images.ALPHA,)
+    assert images.remarks(encoded(clear, "WEBP")) == (image_files.ALPHA,)
 
 
 @pytest.mark.parametrize(
@@ -202,9 +203,9 @@ def test_16_bit_colour_keeps_the_high_bytes():
         (2_000_000, 1, "it is 2000000x1 pixels"),
         (1 << 26, 1, "it is 67108864x1 pixels"),
         (8192, 8193, "it is 8192x8193 pixels"),
-        (1 << 14, 1 << 14, "it is of 268435456 pixels"),
-        (1 << 16, 1 << 16, "it is of 4294967296 pixels"),
-        ((1 << 31) - 1, (1 << 31) - 1, "it is of 4611686014132420609 pixels"),
+        (1 << 14, 1 << 14, "it is 16384x16384 pixels"),
+        (1 << 16, 1 << 16, "it is 65536x65536 pixels"),
+        ((1 << 31) - 1, (1 << 31) - 1, "it is 2147483647x2147483647 pixels"),
     ],
 )
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(width, height, label):
@@ -277,12 +278,12 @@ def test_nothing_is_said_of_most_images():
 def test_what_is_lost_is_said():
     clear = PICTURE.convert("RGBA")
     clear.putpixel((3, 10), (9, 9, 9, 254))
-    assert images.remarks(encoded(clear)) == (images.ALPHA,)
+    assert images.remarks(encoded(clear)) == (image_files.ALPHA,)
     palette = encoded(PICTURE.quantize(16), transparency=3)
-    assert images.remarks(palette) == (images.ALPHA,)
+    assert images.remarks(palette) == (image_files.ALPHA,)
     cmyk = PICTURE.convert("CMYK")
     for kind in ("TIFF", "JPEG"):
-        assert images.remarks(encoded(cmyk, kind)) == (images.CMYK,)
+        assert images.remarks(encoded(cmyk, kind)) == (image_files.CMYK,)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +296,7 @@ def test_what_is_lost_is_said():
     ],
 )  # fmt: skip
 def test_bits_that_are_dropped_are_said(data):
-    assert images.remarks(data) == (images.DEPTH,)
+    assert images.remarks(data) == (image_files.DEPTH,)
     assert decode(data, "x").dtype == np.uint8
 
 
@@ -319,7 +320,7 @@ def test_colours_that_are_not_read():
 
 
 def test_a_large_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(image_files, "MAX_BYTES", 1 << 20)
     path = tmp_path / "large.png"
     with path.open("wb") as file:
         file.truncate((1 << 20) + 1)
@@ -360,9 +361,14 @@ def test_another_format_is_named(data, label, help):
 
 
 @pytest.mark.parametrize(
-    ("data", "label"), [(b"\x89PNG\r\n\x1a\n", "PNG"), (b"II*\x00" + bytes(500), "TIFF")]
+    ("data", "label"),
+    [(b"MM\x00*" + bytes(500), "TIFF"), (b"II*\x00" + bytes(500), "TIFF")],
 )
 def test_what_only_begins_as_an_image_is_damaged(data, label):
+    assert refused(b"\x89PNG\r\n\x1a\n", "E0703") == (
+        "error[E0703]: the image is damaged\n  --> tile.png\n   = it ends too early\n"
+        "   = help: it may have been cut short or changed: copy or export it again"
+    )
     text = refused(data, "E0703")
     assert text == (
         "error[E0703]: the image is damaged\n"

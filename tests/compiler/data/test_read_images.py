@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler.data import dataset, images
+from tcc.compiler.data import confined_images, dataset
 from tcc.compiler.data.read_images import ReadImages
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
@@ -27,9 +27,9 @@ def photographs(tmp_path):
 def test_each_is_decoded_once_and_gives_the_same_bytes(photographs, monkeypatch):
     plain = [photographs.tensor(place, SOURCE) for place in range(4)]
     decoded = []
-    decode = images.levels
+    decode = confined_images.levels
     monkeypatch.setattr(
-        images, "levels", lambda data, *more: decoded.append(data) or decode(data, *more)
+        confined_images, "levels", lambda data, *more: decoded.append(data) or decode(data, *more)
     )
     kept = replace(photographs, read_already=ReadImages())
     learn, judge = kept.split()  # parts share what was read

@@ -168,6 +168,9 @@ WARNED = {
     ),
     "softmax of one channel": ("graph: [conv: {filters: 1, kernel: 1}, softmax]", [("constant-output", 5, "softmax")]),
     "one value, two outputs": ("graph: [relu]\noutput: {y: {}, z: {}}", [("same-output", 6, "z")]),
+    "an image that nothing becomes": (
+        "input: {photo: {shape: [3, 8, 8]}}\ngraph: [relu]", [("no-preprocess", 5, "photo")]
+    ),
     "channels last": ("input: {image: {shape: [32, 32, 3]}}\ngraph: [relu]", [("channels-last", 5, "[32, 32, 3]")]),
     "grey levels": (
         f"{IMAGE.replace('STATISTICS', 'mean: [124, 0.5, 0.5], std: [0.2, 0.2, 57]')}\ngraph: [relu]",
@@ -255,6 +258,10 @@ MEANT = {
     "as text": "params: {t: {type: string, default: n}, n: 3}\ngraph: [conv: {filters: \"n if t == 'x' else 1\", kernel: 1}]",
     "of the requirements": (
         "blocks: {b: {params: {n: 1}, require: [{that: n > 0}], body: [relu]}}\ngraph: [b]"
+    ),
+    "tensors": "input: {x: {shape: [5, 8, 8]}}\ngraph: [relu]",
+    "tensors on purpose": (
+        "input: {x: {shape: [3, 8, 8]}}\ngraph: [relu]\nallow: [no-preprocess]"
     ),
     "a gate": "graph: [mul: [[], [sigmoid]]]",
     "relu after sigmoid": "graph: [sigmoid, relu]",

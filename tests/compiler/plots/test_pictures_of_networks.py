@@ -57,10 +57,36 @@ def quantised(net, tmp_path):
 class TestClassMaps:
     """By hand: behind a mean of maps, class activation is the weights, and so is the gradient."""
 
+    @pytest.mark.parametrize(
+        "end",
+        [
+            "global_avg_pool, flatten, dropout: {rate: 0.2}, linear: {units: 3}",
+            "global_avg_pool, dropout: {rate: 0.5}, flatten, identity, linear: {units: 3}",
+            "dropout: {rate: 0.5}, global_avg_pool, flatten, linear: {units: 3}, identity",
+            "avg_pool: {kernel: 8}, flatten, linear: {units: 3}",
+        ],
+    )
+    def test_what_does_nothing_at_inference_may_stand_behind_the_mean(self, tmp_path, end):
+        class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
+        text = SPEC.replace("global_avg_pool, flatten, linear: {units: 3}", end)
+        (tmp_path / "net.yaml").write_text(text)
+        spec = load(tmp_path / "net.yaml")
+        net = pictures.PlottedNetwork(spec, pipeline.random_weights(spec.graph))
+        value, linear = class_maps.head(net.model, "scores")
+        assert linear is not None
+        tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
+        maps = layers.floats(net.model, value)(tensor)
+        raw = float_program.prepared(net.model)(tensor)["scores"]
+        bias = net.model.weights[linear.params[1]]
+        for index in range(3):
+            found = class_maps.activation_map(net.model, maps, linear, raw, index)
+            # The mean of a class's map is its output, but for the bias.
+            assert found.heat.mean() + bias[index] == pytest.approx(raw[index], abs=1e-5)
+
     def test_of_a_mean_are_the_weighted_maps(self, net):
         class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
         tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
-        value, linear = class_maps.head(net.spec.graph, "scores")
+        value, linear = class_maps.head(net.model, "scores")
         maps = layers.floats(net.model, value)(tensor)
         raw = float_program.prepared(net.model)(tensor)["scores"]
         found = class_maps.activation_map(net.model, maps, linear, raw, 1)

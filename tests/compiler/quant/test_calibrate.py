@@ -107,7 +107,7 @@ def test_kl_cosine_is_never_below_minmax_on_images_held_out(tmp_path):
         found = calibrate(model, tensors(tmp_path, shape, 12, seed), KL_COSINE)
         assert loss(found.judged[found.used]) <= loss(found.judged[SAFE])
         assert set(found.judged) == {KL_COSINE.name, raised_name(KL_COSINE.name), SAFE}
-        said = any("as published loses more" in notice for notice in found.notices)
+        said = any("in place of `kl-cosine` as published" in notice for notice in found.notices)
         assert said == (found.used != KL_COSINE.name)
 
 

@@ -115,13 +115,13 @@ def test_a_file_of_the_version_before_is_read_and_stays_as_it_is(made):
 @pytest.mark.parametrize(
     ("path", "to", "words"),
     [
-        (("tcc_calibration",), True, "`tcc_calibration` is True, this tcc reads 3"),
+        (("tcc_calibration",), True, "`tcc_calibration` is true, this tcc reads 3"),
         (("tcc_calibration",), 9, "`tcc_calibration` is 9, this tcc reads 3"),
         (("values",), [], "values: [] is not of type 'object'"),
         (("data", "images"), 0, "data/images: 0 is less than the minimum of 1"),
         (("data", "digest"), "x", "data/digest"),
         (("extra",), 1, "the whole: Additional properties are not allowed"),
-        (("method",), None, "method: None is not of type 'string'"),
+        (("method",), None, "method: null is not of type 'string'"),
     ],
 )
 def test_what_is_no_calibration_is_refused(made, path, to, words):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawn_slides import write
 
-from tcc.compiler.slides import mask_pyramids, slide_properties
+from tcc.compiler.slides import mask_pyramids, slide_decoder, slide_properties
 from tcc.compiler.slides.patch_grid import PatchGrid
 from tcc.compiler.support.diagnostics import UserError
 
@@ -98,4 +98,4 @@ def test_damage_and_size_are_bounded(tmp_path, monkeypatch):
         mask_pyramids.read(tmp_path / "bad.tif", grid, 4, refused)
     monkeypatch.setattr(slide_properties, "MAX_TILE", 4095)
     with pytest.raises(UserError, match="a tile of this slide has 4,096 pixels"):
-        mask_pyramids.read(path, grid, 4, refused)
+        slide_decoder.open_slide(path, None, "mask")

@@ -54,8 +54,8 @@ def test_every_warning_of_specs_has_an_entry():
 
 
 def test_most_examples_are_run():
-    """What takes another machine, a full disk or a forged bundle is told in words."""
-    assert len(SHOWN) >= 0.85 * len(ENTRIES)
+    """What takes another machine, too little memory or disk, or a forged bundle is told in words."""
+    assert len(SHOWN) >= 0.84 * len(ENTRIES)
 
 
 @pytest.mark.parametrize("code", SHOWN)

@@ -278,7 +278,7 @@ def test_a_build_takes_what_was_trained(tmp_path):
     optimizer.step()
     weights, scales = tmp_path / "w.safetensors", tmp_path / "c.json"
     tcc.save_weights(network, weights)
-    again = trained_calibration(network, document, weights.name)
+    again = trained_calibration(network, document)
     scales.write_bytes(calibration_document.encode(again))
     bundle = tcc.build(
         spec, "onnxruntime", weights, tmp_path, precision="int8", calibration=scales,

@@ -414,3 +414,19 @@ def test_the_sets_of_the_reference_data(shared):
     assert [len(data) for data in found.sides.values()] == [1036, 148, 296]
     assert codes(found) == ["E0719"]  # a text lies beside the images
     assert tuple(found.sides) == seeded_split.SIDES
+
+
+def test_images_of_a_class_that_are_missing_are_one_message(tmp_path):
+    flat(tmp_path, 3, "ab")
+    there = [f"{c}/{n}.png,{c},p{c}{n}" for c in "ab" for n in range(3)]
+    table(tmp_path, *there, *(f"df/{n}.png,df,p{n}" for n in range(50)), "b/9.png,b,p")
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, SplitOptions())
+    first, second = caught.value.diagnostics
+    assert first.message == "50 images of class `df` are missing"
+    assert (first.at.line, first.notes[0], first.notes[-1]) == (
+        8,
+        "line 8: df/0.png",
+        "and 45 more",
+    )
+    assert second.message == "there is no image `b/9.png`"

@@ -135,6 +135,9 @@ def test_a_class_of_damaged_images_alone(folder, options):
         UserError, match="all 10 images of `a` cannot be read: skipped, none is left"
     ):
         decoded(dataset.read(folder), source(), ("a", "b"), replace(options, corrupt="skip"))
+    one = replace(options, corrupt="skip", side="val")
+    with pytest.raises(UserError, match="all 10 images of `a` on the side `val` cannot be read"):
+        decoded(dataset.read(folder), source(), ("a", "b"), one)
 
 
 def test_an_image_of_another_size_where_the_network_takes_one(folder, options):

@@ -107,7 +107,7 @@ def test_settings_are_checked_before_any_training(train, home):
     assert "widht" in done.stderr
     assert not (home / "runs").exists()
     done = train("--sweep", "sweep.yaml", "--dask", "local", "--slurm", "gpu")
-    assert "exclude each other" in done.stderr
+    assert "`--slurm` has no effect: `--dask` says where trainings run" in done.stderr
 
 
 def test_a_cluster_that_does_not_answer(train, home, monkeypatch):

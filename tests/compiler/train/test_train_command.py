@@ -33,6 +33,17 @@ def reference(train, home):
     return contents(home / "whole")
 
 
+def test_each_epoch_is_a_line_where_no_terminal_looks_on(train, home):
+    done = train("-o", "run", "--epochs", 3)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 3
+    for number, line in enumerate(lines, 1):
+        assert re.fullmatch(
+            rf"epoch {number}/3: loss \d+\.\d{{4}}, validation accuracy \d+\.\d\d%", line
+        )
+    assert "epoch" not in train("-o", "quiet", "--epochs", 2, "-q").stderr
+
+
 def test_it_learns_and_writes_what_it_says(train, home, reference, pictures):
     assert list(reference) == FILES
     report = json.loads(reference["report.json"])

@@ -10,7 +10,8 @@ from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.math import LaneMath
 from tcc.backends.arm.kernels.loops.staging import PARALLEL
-from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
+from tcc.backends.arm.kernels.tiling import LANES, tile_width
 
 Visit = Callable[[Position, Expr], None]
 """Told of one channel of some pixels: where it is, and its index in the map."""
@@ -24,7 +25,7 @@ def build_softmax(kernel: SoftmaxKernel, symbol: str) -> Any:
 
     def body(source: Buffer, *rest: Buffer) -> None:
         # tiles that overlap would read each other's unfinished results
-        exact = kernel.shape[2] % tir.tile_width(kernel.shape[2], LANES)[0] == 0
+        exact = kernel.shape[2] % tile_width(kernel.shape[2], LANES)[0] == 0
         _pixels(
             kernel.shape,
             lambda walk, lanes: _softmax(kernel, source, rest, walk, lanes),
@@ -55,7 +56,7 @@ def _pixels(
 ) -> None:
     """Run `body` for all pixels, some in a row at a time."""
     channels, height, width = shape
-    count, lanes = tir.tile_width(width, LANES)
+    count, lanes = tile_width(width, LANES)
     shared = parallel and prod(shape) >= PARALLEL
     with (
         tir.loop(height, parallel=shared and height > 1) as y,

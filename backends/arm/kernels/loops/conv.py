@@ -13,6 +13,7 @@ from tcc.backends.arm.kernels.loops.conv_tile import ChannelBlock, ConvBuffers, 
 from tcc.backends.arm.kernels.loops.staging import BandedMap, Rows
 from tcc.backends.arm.kernels.loops.taps import Panel, PixelTile, gather, in_a_row, nested
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
+from tcc.backends.arm.kernels.tiling import tile_width
 
 
 def build(kernel: DirectConv, symbol: str) -> Any:
@@ -64,7 +65,7 @@ def _plane(
     height, width = rows.count, kernel.window.out[1]
     if flat:
         height, width = 1, height * width
-    tile = tir.tile_width(width, kernel.tile[1], kernel.numbers.lanes)
+    tile = tile_width(width, kernel.tile[1], kernel.numbers.lanes)
     count, lanes = (width, 1) if kernel.across else tile
     across = flat and rows.parallel
     with (

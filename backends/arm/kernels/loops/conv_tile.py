@@ -7,7 +7,8 @@ from tcc.backends.arm.kernels.conv import DirectConv
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.taps import PixelTile, Taps
-from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
+from tcc.backends.arm.kernels.tiling import LANES
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.staging import PARALLEL, stage
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.map import BorderKernel, ChannelGather, ElementwiseKernel, Lookup
+from tcc.backends.arm.kernels.tiling import tile_width
 
 THREADS = 16
 """Into how many parts a map is cut that has no channels to cut between: the most threads."""
@@ -17,7 +18,7 @@ THREADS = 16
 def build(kernel: ElementwiseKernel, symbol: str) -> Any:
     """Return the function of an element-wise kernel."""
     channels, height, width = kernel.result
-    pixels, lanes = tir.tile_width(width, kernel.tile)
+    pixels, lanes = tile_width(width, kernel.tile)
 
     def body(*buffers: Buffer) -> None:
         parallel = prod(kernel.result) >= PARALLEL
@@ -38,7 +39,7 @@ def build(kernel: ElementwiseKernel, symbol: str) -> Any:
 def build_gather(kernel: ChannelGather, symbol: str) -> Any:
     """Return the function of a reordering of channels."""
     channels, height, width = kernel.result
-    pixels, lanes = tir.tile_width(width, kernel.tile)
+    pixels, lanes = tile_width(width, kernel.tile)
 
     def body(source: Buffer, *rest: Buffer) -> None:
         with (

@@ -3,8 +3,9 @@
 from tcc.backends.arm.kernels.conv import PARALLEL
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
-from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
+from tcc.backends.arm.kernels.tiling import LANES
 from tcc.backends.arm.micro.records import QUAD, ChannelMatrix
 
 SHARE = 64

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from tcc.backends.arm.kernels.conv import PARALLEL
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
-from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
+from tcc.backends.arm.kernels.tiling import LANES
 
 ADDS, LEAST, MOST = 1, 2, 4
 """What becomes of sums, as `c/float_matrix.h` has it."""

@@ -9,8 +9,9 @@ from tcc.backends.arm.kernels.base import Space
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply, operand
 from tcc.backends.arm.kernels.loops.staging import PARALLEL, BandedMap
-from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool
+from tcc.backends.arm.kernels.tiling import LANES, tile_width
 
 UNROLLED = 16
 """Most taps of a window that are written out: 4x4. LLVM spills registers where it sees more."""
@@ -52,7 +53,7 @@ def _windows(
     result: Buffer,
 ) -> None:
     channels, height, width = kernel.result
-    pixels, lanes = tir.tile_width(width, kernel.tile, _lanes(kernel.dtype))
+    pixels, lanes = tile_width(width, kernel.tile, _lanes(kernel.dtype))
     shape = (1, height, width) if kernel.factors > 1 else (1, 1, 1)
     parallel = prod(kernel.result) * prod(kernel.window.kernel) >= PARALLEL
     own = not read.scratch

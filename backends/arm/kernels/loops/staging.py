@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from tcc.backends.arm.kernels.base import SIZES
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.tir import LANES, Buffer, Expr
+from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
+from tcc.backends.arm.kernels.tiling import LANES, tile_width
 from tcc.backends.arm.kernels.window import Band, Layout, Staging
 
 PARALLEL = 1 << 14
@@ -180,7 +181,7 @@ def _pairs(plan: Staging, read: Read, row: Expr, copy: Buffer, line: Expr) -> in
     count = min(last - first for first, last in ranges)
     if count < LANES:
         return 0
-    _, lanes = tir.tile_width(count, LANES, _lanes(plan.dtype))
+    _, lanes = tile_width(count, LANES, _lanes(plan.dtype))
     with tir.tiles(count, lanes) as j:
         at = row + j * 2
         both = read(at, lanes), read(at + lanes, lanes)
@@ -198,7 +199,7 @@ def _lanes(dtype: str) -> int:
 def _fill(copy: Buffer, start: Expr, count: int, fill: Fill) -> None:
     if count <= 0:
         return
-    width, lanes = tir.tile_width(count, LANES, _lanes(str(copy.dtype)))
+    width, lanes = tile_width(count, LANES, _lanes(str(copy.dtype)))
     with tir.tiles(count, width) as i:
         tir.store(copy, start + i, fill(lanes), lanes)
 
@@ -207,6 +208,6 @@ def _copy(read: Read, at: Expr, step: int, copy: Buffer, to: Expr, count: int) -
     if count <= 0:
         return
     many = _lanes(str(copy.dtype))
-    width, lanes = tir.tile_width(count, LANES, many) if step == 1 else (1, 1)
+    width, lanes = tile_width(count, LANES, many) if step == 1 else (1, 1)
     with tir.tiles(count, width) as i:
         tir.store(copy, to + i, read(at + i * step, lanes), lanes)

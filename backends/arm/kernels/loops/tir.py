@@ -17,8 +17,6 @@ from tcc.backends.arm.kernels.base import Space
 Expr = Any
 Buffer = Any
 
-LANES = 4
-"""Floats in a vector."""
 FLOAT, WHOLE = "float32", "int32"
 SMALL = {"int8", "uint8", "int16"}
 """What is narrower in memory than in expressions."""
@@ -84,16 +82,6 @@ def clamped(value: Expr, low: int, high: int) -> Expr:
 def least(a: Expr, b: Expr) -> Expr:
     """Return the smaller of two indices."""
     return min(a, b) if isinstance(a, int) and isinstance(b, int) else script.min(a, b)
-
-
-def tile_width(extent: int, most: int, lanes: int = LANES) -> tuple[int, int]:
-    """Return the width and the lanes, at most `lanes`, of tiles that cover `extent`."""
-    if extent < LANES:
-        return 1, 1
-    # A map narrower than a vector takes half vectors.
-    while lanes > extent:
-        lanes //= 2
-    return max(lanes, min(most, extent) // lanes * lanes), lanes
 
 
 def local(size: int, dtype: str = FLOAT) -> Buffer:

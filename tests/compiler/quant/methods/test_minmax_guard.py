@@ -41,21 +41,33 @@ def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("paper", "raised", "safe", "agreement", "winner"),
+    ("paper", "raised", "safe", "agreement", "winner", "reason"),
     [
-        (0.9999, 0.999, 0.998, 1.0, PAPER),
-        (0.9, 0.9999, 0.998, 1.0, RAISED),
-        (0.9, 0.99801, 0.998, 1.0, SAFE),
-        (0.9, 0.91, 0.998, 1.0, SAFE),
-        (0.998, 0.998, 0.998, 1.0, SAFE),
-        (0.9999, 0.999, 0.998, 0.5, SAFE),
+        (0.9999, 0.999, 0.998, 1.0, PAPER, ""),
+        (0.9, 0.9999, 0.998, 1.0, RAISED, f"`{PAPER}` loses more than `{RAISED}`: 1.0e-01, not 1."),
+        (0.9, 0.99801, 0.998, 1.0, SAFE, f"`{PAPER}` loses more than `{SAFE}`: 1.0e-01, not 2.0e"),
+        (0.9, 0.91, 0.998, 1.0, SAFE, f"`{PAPER}` loses more than `{SAFE}`: 1.0e-01, not 2.0e-03"),
+        (0.998, 0.998, 0.998, 1.0, SAFE, f"`{PAPER}` loses as much as `{SAFE}`: 2.0e-03"),
+        (0.9999, 0.999, 0.998, 0.5, SAFE, f"`{PAPER}` loses the least, but changes more decisions"),
+        # Once told as "loses more ... (7.6e-06, not 8.0e-06)".
+        (
+            1 - 7.6e-6, 1 - 7.7e-6, 1 - 8.0e-6, 1.0, SAFE,
+            f"`{PAPER}` loses less than `{SAFE}` (7.6e-06, not 8.0e-06), but not less than 90% of",
+        ),
+        (
+            1 - 8.01e-6, 1 - 8.1e-6, 1 - 8.0e-6, 1.0, SAFE,
+            f"`{PAPER}` loses more than `{SAFE}`: 8.01e-06, not 8.00e-06",
+        ),
     ],
-)
-def test_minmax_stands_unless_another_is_clearly_better(paper, raised, safe, agreement, winner):
+)  # fmt: skip
+def test_each_rule_says_its_own_sentence(paper, raised, safe, agreement, winner, reason):
     def quality(cosine, agreement=1.0):
         return {"logits": of_classes(8, cosine, agreement)}
 
     judged = {
         SAFE: quality(safe), PAPER: quality(paper, agreement), RAISED: quality(raised, agreement)
     }  # fmt: skip
-    assert minmax_guard._winner(judged, PAPER) == winner
+    used, said = minmax_guard._choose_winner(judged, PAPER)
+    assert used == winner
+    assert said.startswith(reason)
+    assert bool(said) == bool(reason)

@@ -1,0 +1,67 @@
+// What raw outputs are taken for, as in C and Python bit for bit: the operations on float64, and
+// their order, are those of compiler/reference/decision_odds.py. Math.exp and Math.log are not used,
+// since they differ in the last bit from browser to browser.
+
+const LEAST = -700;
+const BITS = 1.4426950408889634;
+const LN2 = 0.6931471805599453;
+const LN2_HIGH = 0.6931471803691238;
+const LN2_LOW = 1.9082149292705877e-10;
+const FACTORIALS = Array.from({ length: 14 }, (_, n) => {
+  let product = 1;
+  for (let i = 2; i <= n; i += 1) product *= i;
+  return product;
+});
+
+/** The indices of classes that an output is taken for: by its thresholds, or else by no threshold. */
+export function decided(output, raw, point) {
+  const { temperature = 1, thresholds = [], positive } = point ?? {};
+  if (output.kind === 'regression') return [];
+  if (output.kind === 'decisions') {
+    const yes = Array.from(raw, (value, i) => value / temperature >= (thresholds[i] ?? 0));
+    return yes.flatMap((is, index) => (is ? [index] : []));
+  }
+  const fitted = thresholds.length > 0;
+  const others = Array.from(raw, (value, i) => (fitted && i === positive ? -Infinity : value));
+  const reaches =
+    fitted && classOdds(output.activation, raw, temperature, positive) >= thresholds[0];
+  return [reaches ? positive : others.indexOf(Math.max(...others))];
+}
+
+/** The log-odds of a class. */
+export function classOdds(activation, raw, temperature, index) {
+  const values = Array.from(raw, (value) => value / temperature);
+  if (activation !== 'softmax' || values.length < 2) return values[index];
+  const others = values.filter((_, i) => i !== index);
+  const top = Math.max(...others);
+  let total = 0;
+  for (const other of others) total += portableExp(other - top);
+  return values[index] - top - portableLog(total);
+}
+
+/** e to the power of a number that is not positive; 0 below -700. */
+function portableExp(x) {
+  if (x < LEAST) return 0;
+  const halvings = Math.floor(0.5 - x * BITS);
+  const rest = x + halvings * LN2_HIGH + halvings * LN2_LOW;
+  let power = 1 / FACTORIALS[13];
+  for (let n = 12; n >= 0; n -= 1) power = power * rest + 1 / FACTORIALS[n];
+  // Powers of two are exact; `Math.pow` need not be.
+  let scale = 1;
+  for (let left = halvings, half = 0.5; left > 0; left = Math.floor(left / 2), half *= half) {
+    if (left % 2) scale *= half;
+  }
+  return power * scale;
+}
+
+/** The natural logarithm of a number that is 1 or more. */
+function portableLog(x) {
+  let scaled = x;
+  let doublings = 0;
+  for (; scaled >= 1.5; doublings += 1) scaled *= 0.5;
+  const ratio = (scaled - 1) / (scaled + 1);
+  const square = ratio * ratio;
+  let total = 0;
+  for (let n = 12; n >= 0; n -= 1) total = total * square + 1 / (2 * n + 1);
+  return doublings * LN2 + 2 * ratio * total;
+}

@@ -1,0 +1,122 @@
+"""What lies at a path that is no bundle, and what its user can do: for one error, E0620."""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from tcc.compiler.bundle import manifest
+from tcc.compiler.support import file_kinds, image_folders, regular_files
+from tcc.compiler.support.diagnostics import MAX_LISTED, UserError, fail, nearest, whole_file
+from tcc.compiler.zoo import shipped
+
+MAX_ENTRIES = 1000
+"""Most entries of a folder that are looked at."""
+DEFAULT_OUT = "build"
+"""The folder that `tcc build` writes bundles to, where no other is named."""
+BUILD = "name the folder that `tcc build` wrote"
+
+
+def no_bundle(path: Path) -> UserError:
+    """Return the error of a path that is no bundle (E0620): what it is, and what to do."""
+    label, help = _describe(path)
+    return fail("E0620", "there is no bundle here", whole_file(str(path)), label=label, help=help)
+
+
+def bundles_in(folder: Path) -> list[Path]:
+    """Return the bundles in a folder and in the folders of it, sorted."""
+    inner = [entry for entry in _entries(folder) if os.path.isdir(entry)]
+    nested = [below for entry in inner if not is_bundle(entry) for below in _entries(entry)]
+    return sorted(filter(is_bundle, [*inner, *nested]))
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder has a manifest."""
+    # Not `Path.is_file`, which raises where a name is too long for the system.
+    return os.path.isfile(folder / manifest.NAME)
+
+
+def _describe(path: Path) -> tuple[str, str]:
+    """Return what lies at a path, and what to do."""
+    outer = next((parent for parent in path.parents if is_bundle(parent)), None)
+    if outer and os.path.exists(path):
+        return "it is a part of a bundle", f"name the bundle's folder, `{outer}`"
+    if os.path.isdir(path):
+        return _describe_folder(path)
+    if os.path.isfile(path):
+        return _describe_file(path)
+    if os.path.lexists(path):
+        return "it is no folder", _list_near(path)
+    if str(path) in {*shipped.specs(), *(file.parent.name for file in shipped.trained())}:
+        return "it is the name of a known network, not a bundle", _build_first(path, str(path))
+    return "it does not exist", _list_near(path)
+
+
+def _describe_file(path: Path) -> tuple[str, str]:
+    try:
+        with regular_files.opened(path) as file:
+            kind = file_kinds.kind(path, file.read(file_kinds.HEAD))
+    except OSError:
+        kind = None
+    if kind is not file_kinds.SPEC:
+        return f"it is {kind.name if kind else 'a file'}, not a folder", _list_near(path)
+    return "it is a spec, not a bundle", _build_first(path, path.stem)
+
+
+def _build_first(path: Path, name: str) -> str:
+    nearby = [bundle for bundle in _find_nearby(path) if bundle.name.startswith(f"{name}-")]
+    names = f", or name what it wrote: {_list(nearby)}" if nearby else ""
+    return f"build it first: `tcc build {path}`{names}"
+
+
+def _describe_folder(folder: Path) -> tuple[str, str]:
+    if inner := bundles_in(folder):
+        count = "a bundle is" if len(inner) == 1 else f"{len(inner)} bundles are"
+        return f"{count} in this folder", f"name one: {_list(inner)}"
+    entries = list(_entries(folder))
+    if not entries:
+        return "the folder is empty", "`tcc init` begins a project, and `tcc build` writes bundles"
+    return _describe_contents(folder, entries)
+
+
+def _describe_contents(folder: Path, entries: list[Path]) -> tuple[str, str]:
+    if folder / "tcc.toml" in entries:
+        return "it is a project without bundles", "`tcc build` in this folder writes them"
+    if specs := sorted(entry for entry in entries if entry.suffix in (".yaml", ".yml")):
+        return "it holds specs, and no bundle", f"build one first: `tcc build {specs[0]}`"
+    if weights := next((e for e in entries if e.suffix == ".safetensors"), None):
+        return "it holds weights, and no bundle", f"`tcc build SPEC --weights {weights}` writes one"
+    if any(entry.suffix.lower() in image_folders.TAKEN for entry in entries):
+        return "it holds images, and no bundle", f"{BUILD} before the images"
+    return f"it has no {manifest.NAME}", BUILD
+
+
+def _find_nearby(path: Path) -> list[Path]:
+    """Return bundles that may be meant: beside a path, and in the default folder there."""
+    nearby = [*bundles_in(path.parent), *bundles_in(path.parent / DEFAULT_OUT)]
+    return list(dict.fromkeys(nearby))
+
+
+def _list_near(path: Path) -> str:
+    nearby = _find_nearby(path)
+    if not nearby:
+        return f"{BUILD}; `tcc init` begins a project"
+    name = nearest(path.name, {bundle.name for bundle in nearby})
+    bundles = [bundle for bundle in nearby if bundle.name == name] or nearby
+    return f"did you mean `{bundles[0]}`?" if name else f"name a bundle: {_list(nearby)}"
+
+
+def _list(paths: list[Path]) -> str:
+    suffix = f" and {len(paths) - MAX_LISTED} more" if len(paths) > MAX_LISTED else ""
+    return f"{', '.join(f'`{path}`' for path in paths[:MAX_LISTED])}{suffix}"
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Yield what lies open in a folder, as far as it is looked at and can be read."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in islice(entries, MAX_ENTRIES)]
+    except (OSError, ValueError):
+        return
+    # What is hidden is not the user's: bundles that are being written, say.
+    yield from (folder / name for name in names if not name.startswith("."))

@@ -1,0 +1,97 @@
+"""Image files to pixels, decoded by processes that can do nothing else.
+
+The functions are those of `images`, and so are pixels and errors. A decoder that crashes, hangs or
+takes too much memory is an error of its image (E1326).
+"""
+
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tcc.compiler.data import image_files
+from tcc.compiler.data.image_decoders import DECODERS
+from tcc.compiler.ir.image_limits import MAX_PIXELS
+from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.support import json_records
+from tcc.compiler.support.confined_process import Reply
+from tcc.compiler.support.decoder_pool import refuse_answer
+from tcc.compiler.support.diagnostics import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SECONDS = 120.0
+"""How long an image may take: on a slow machine the largest takes some ten."""
+MOST_BYTES = 3 * MAX_PIXELS
+"""Most bytes of an answer: the pixels of the largest image."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while a large image is decoded, so that threads do not multiply what it takes."""
+
+
+def read(path: Path) -> "NDArray[np.uint8]":
+    """Return the RGB pixels of an image file, uint8 (height, width, 3), as `images.read`.
+
+    Raises:
+        UserError: As `images.read`, or the decoder ended without an answer (E1326).
+    """
+    return decode(image_files.contents(path), str(path))
+
+
+def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
+    """Return the RGB pixels of an encoded image, as `images.decode` (E1326 besides)."""
+    reply, pixels = _ask({"do": "decode", "name": name}, data)
+    return _read_pixels(reply, pixels, name)
+
+
+def levels(
+    data: bytes, name: str, contract: Preprocess, size: tuple[int, int, int]
+) -> "NDArray[np.uint8]":
+    """Return what a contract makes of an encoded image, as `images.levels` (E1326 besides).
+
+    Of large images one is decoded at a time.
+    """
+    request = {
+        "do": "levels", "name": name, "contract": json_records.encode(contract), "size": size,
+        "large": False,
+    }  # fmt: skip
+    reply, pixels = _ask(request, data)
+    if reply.get("large"):
+        with _ONE_AT_A_TIME:
+            reply, pixels = _ask(request | {"large": True}, data)
+    return _read_pixels(reply, pixels, name)
+
+
+def find_size(data: bytes) -> tuple[int, int] | None:
+    """Return the height and width of an encoded image, as `images.size`."""
+    with suppress(UserError):  # whoever decodes it says what is wrong
+        sides = _ask({"do": "size", "name": ""}, data)[0].get("size")
+        if isinstance(sides, list) and len(sides) == 2 and all(type(n) is int for n in sides):
+            return sides[0], sides[1]
+    return None
+
+
+def collect_remarks(data: bytes) -> tuple[str, ...]:
+    """Return what is lost or chosen when an encoded image is read, as `images.remarks`."""
+    with suppress(UserError):  # whoever decodes it says what is wrong
+        named = _ask({"do": "remarks", "name": ""}, data)[0].get("remarks")
+        if isinstance(named, list):
+            known = (image_files.PICTURES, image_files.DEPTH, image_files.ALPHA, image_files.CMYK)
+            return tuple(each for each in named if each in known)
+    return ()
+
+
+def _ask(request: dict[str, Any], data: bytes) -> Reply:
+    return DECODERS.ask(request, data, request["name"], SECONDS, MOST_BYTES)
+
+
+def _read_pixels(
+    reply: dict[str, Any], pixels: bytes | bytearray | memoryview, name: str
+) -> "NDArray[np.uint8]":
+    shape = reply.get("shape")
+    if isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape):
+        with suppress(ValueError):
+            return np.frombuffer(pixels, np.uint8).reshape(shape)
+    raise refuse_answer(name, DECODERS.what, "it answers what are no pixels")

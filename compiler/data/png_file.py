@@ -1,0 +1,228 @@
+"""Whether a PNG file is sound: what decoders answer in different ways is refused.
+
+Pillow fills missing rows with black, takes a color that the palette lacks for black, and lets a
+text named `interlace` change how pixels are laid out. The page's decoder
+(backends/web/site/png_chunks.js) has the same rules as this file, so that a file is read on every
+target, with the same pixels, or on none. See the PNG specification, third edition.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from tcc.compiler.data import png_exif
+from tcc.compiler.data.png_errors import AnimatedPngError, PngError
+from tcc.compiler.ir import image_limits
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+CRITICAL = frozenset({"IHDR", "PLTE", "IDAT"})
+ANIMATION = frozenset({"acTL", "fcTL", "fdAT"})
+SHORTEST = {"gAMA": 4, "cHRM": 32, "sRGB": 1, "pHYs": 9}
+"""Bytes that a chunk has at least, where Pillow reads it."""
+ADAM7 = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # fmt: skip
+MAX_UNPACKED = (1 << 20) - 1
+"""Most bytes of a text or profile once it is unpacked."""
+MAX_TEXTS = 1 << 26
+"""Most bytes of all texts."""
+RESERVED = frozenset({"interlace", "bbox", "transparency", "default_image", "xmp"})
+"""Keys of texts that Pillow takes for what other chunks say."""
+STEP = 1 << 18
+
+
+class Chunk(NamedTuple):
+    """A part of a file: four letters and its bytes."""
+
+    name: str
+    data: bytes
+
+
+class Header(NamedTuple):
+    """What IHDR says."""
+
+    width: int
+    height: int
+    depth: int
+    color: int
+    interlaced: bool
+
+
+def check(data: bytes, name: str) -> int:
+    """Check everything of a PNG file but the colors that its pixels name.
+
+    Args:
+        data: The file's bytes.
+        name: What the image is called in errors.
+
+    Returns:
+        How many colors its palette has; 0 where its pixels have no palette.
+
+    Raises:
+        PngError: It is damaged; the message says what.
+        UserError: It is too large (E0704).
+        AnimatedPngError: It has parts of an animation.
+    """
+    chunks = list(_read_chunks(data))
+    header = _read_header(chunks)
+    image_limits.check(header.height, header.width, name)
+    if any(chunk.name in ANIMATION for chunk in chunks):
+        raise AnimatedPngError
+    _check_order(chunks, header)
+    _check_contents(chunks, header)
+    packed = [chunk.data for chunk in chunks if chunk.name == "IDAT"]
+    _check_pixels(packed, _count_bytes(header))
+    palettes = [len(chunk.data) // 3 for chunk in chunks if chunk.name == "PLTE"]
+    return palettes[0] if header.color == 3 else 0
+
+
+def _read_chunks(data: bytes) -> Iterator[Chunk]:
+    """Yield the chunks before IEND."""
+    offset = len(SIGNATURE)
+    while True:
+        if offset + 8 > len(data):
+            raise PngError("it ends too early")
+        length, letters = struct.unpack_from(">I4s", data, offset)
+        if not re.fullmatch(rb"[A-Za-z]{4}", letters):
+            raise PngError("a part of it has no name")
+        if letters == b"IEND":
+            return
+        stop = offset + 8 + length
+        if stop + 4 > len(data):
+            raise PngError("it ends too early")
+        name = letters.decode("ascii")
+        if struct.unpack_from(">I", data, stop)[0] != zlib.crc32(data[offset + 4 : stop]):
+            raise PngError(f"the checksum of {name} is wrong")
+        yield Chunk(name, data[offset + 8 : stop])
+        offset = stop + 4
+
+
+def _read_header(chunks: Sequence[Chunk]) -> Header:
+    if not chunks or chunks[0].name != "IHDR" or len(chunks[0].data) != 13:
+        raise PngError("it has no header")
+    width, height, depth, color, *methods, interlace = struct.unpack(">IIBBBBB", chunks[0].data)
+    if depth not in DEPTHS.get(color, ()) or any(methods) or interlace > 1 or not width * height:
+        raise PngError("its header")
+    return Header(width, height, depth, color, interlace == 1)
+
+
+def _check_order(chunks: Sequence[Chunk], header: Header) -> None:
+    names = [chunk.name for chunk in chunks]
+    if names.count("IHDR") > 1:
+        raise PngError("it has several headers")
+    for name in names:
+        if name[0].isupper() and name not in CRITICAL:
+            raise PngError(f"it has a part {name}, which is not known")
+    if "IDAT" not in names:
+        raise PngError("it has no pixels")
+    first_idat, count = names.index("IDAT"), names.count("IDAT")
+    if set(names[first_idat : first_idat + count]) != {"IDAT"}:
+        raise PngError("its pixels are in pieces")
+    if header.color == 3:
+        _check_palette(chunks[:first_idat], names.count("PLTE"))
+
+
+def _check_palette(chunks_ahead: Sequence[Chunk], count: int) -> None:
+    """Check that there is one palette, before the pixels."""
+    sizes = [len(chunk.data) for chunk in chunks_ahead if chunk.name == "PLTE"]
+    if count != 1 or len(sizes) != 1 or not 0 < sizes[0] <= 768 or sizes[0] % 3:
+        raise PngError("its palette")
+
+
+def _check_contents(chunks: Sequence[Chunk], header: Header) -> None:
+    shortest = SHORTEST | {"tRNS": {0: 2, 2: 6}.get(header.color, 0)}
+    texts = 0
+    for name, data in chunks:
+        if len(data) < shortest.get(name, 0):
+            raise PngError(f"{name} is cut short")
+        if name == "eXIf":
+            png_exif.check(data)
+        elif name == "iCCP":
+            _unpack(name, data[data.find(b"\0") + 1 :])
+        elif name in ("tEXt", "zTXt", "iTXt"):
+            texts += _check_text(name, data)
+    if texts > MAX_TEXTS:
+        raise PngError("its texts are too long")
+
+
+def _check_text(name: str, data: bytes) -> int:
+    """Check a text; return its length."""
+    letters, _, content = data.partition(b"\0")
+    key = letters.decode("latin-1")
+    if name == "zTXt":
+        content = _unpack(name, content) if content else b""
+    elif name == "iTXt":
+        if (international := _unpack_international(content)) is None:
+            return 0
+        content = international
+    if key in RESERVED or (key == "exif" and name != "tEXt"):
+        raise PngError(f"a text of it is named {key}")
+    if key == "exif":
+        png_exif.check(content)
+    elif key == png_exif.PROFILE:
+        png_exif.check(png_exif.read_profile(content))
+    return len(content)
+
+
+def _unpack_international(content: bytes) -> bytes | None:
+    """Return the text of iTXt after its key; None where there is none that is read."""
+    flags, parts = content[:2], content[2:].split(b"\0", 2)
+    if len(flags) < 2 or len(parts) < 3 or (flags[0] and flags[1]):
+        return None
+    return _inflate("iTXt", parts[2]) if flags[0] else parts[2]
+
+
+def _unpack(name: str, data: bytes) -> bytes:
+    """Return what stands packed after a byte that names the method."""
+    if not data or data[0]:
+        raise PngError(f"{name} is packed in a way that is not known")
+    return _inflate(name, data[1:])
+
+
+def _inflate(name: str, packed: bytes) -> bytes:
+    if not packed:
+        return b""
+    decoder = zlib.decompressobj()
+    try:
+        unpacked = decoder.decompress(packed, MAX_UNPACKED + 1)
+    except zlib.error:
+        raise PngError(f"what is packed in {name}") from None
+    if len(unpacked) > MAX_UNPACKED:
+        raise PngError(f"what is packed in {name} is too long")
+    if not decoder.eof or decoder.unused_data:
+        raise PngError(f"what is packed in {name}")
+    return unpacked
+
+
+def _count_bytes(header: Header) -> int:
+    """Return the bytes of all rows, each with the byte of its filter."""
+    total = 0
+    for x, y, across, down in ADAM7 if header.interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(header.width - x) // across), -(-(header.height - y) // down)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + -(-columns * CHANNELS[header.color] * header.depth // 8))
+    return total
+
+
+def _check_pixels(parts: Sequence[bytes], size: int) -> None:
+    """Check that what is packed unpacks to `size` bytes, and ends there; hold little of it."""
+    decoder, count = zlib.decompressobj(), 0
+    try:
+        for part in parts:
+            content = part
+            while content and not decoder.eof:
+                count += len(decoder.decompress(content, STEP))
+                content = decoder.unconsumed_tail
+                if count > size:
+                    raise PngError("it has too many pixels")
+            if decoder.unused_data or (content and decoder.eof):
+                raise PngError("what follows its pixels")
+    except zlib.error:
+        raise PngError("what is packed in it") from None
+    if not decoder.eof or count < size:
+        raise PngError("it has too few pixels")

@@ -1,0 +1,96 @@
+"""What a training's folder says of the weights that lie in it: their images, and how good they are.
+
+It is believed of weights of the same digest alone: a file of another training that lies in the
+folder, or the same file under another name, is told apart by its contents.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler.support import regular_files
+
+REPORT = "report.json"
+VERSION = 1
+MAX_BYTES = 1 << 24
+"""Most bytes of a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """What is known of the training of weights, in sentences.
+
+    Attributes:
+        source: What says so.
+        spec: The digest of the spec that `accuracy` is of.
+        images: The images that the weights learned from, and others of the same set.
+        accuracy: How good the network is in float32, on images that it has not learned from.
+        limits: What it is not fit for.
+        calibration: The SHA-256 of the calibration file that `int8_accuracy` is of.
+        int8_accuracy: How good its int8 model of that calibration is, by target.
+    """
+
+    source: str
+    spec: str
+    images: tuple[str, ...]
+    accuracy: tuple[str, ...]
+    limits: tuple[str, ...] = ()
+    calibration: str = ""
+    int8_accuracy: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_run(folder: Path, digest: str) -> TrainingRecord | None:
+    """Return what the report of a finished training says of weights.
+
+    Args:
+        folder: The training's folder.
+        digest: That of the weights' tensors.
+
+    Returns:
+        The record; None where there is no report, or it is of other weights or another form.
+    """
+    try:
+        with regular_files.opened(folder / REPORT) as file:
+            text = file.read(MAX_BYTES + 1)
+        report: Any = json.loads(text) if len(text) <= MAX_BYTES else None
+        if (report["tcc_training"], report["weights"]) != (VERSION, digest):
+            return None
+        data, test = report["data"], report["test"]
+        sides = {side: tuple(map(int, counts)) for side, counts in data["images"].items()}
+        images = tuple(describe_sides([str(name) for name in data["classes"]], sides))
+        accuracy = (describe_test(test),) if test else ("no test images were kept apart",)
+        spec = str(report["network"]["spec"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return TrainingRecord("the report of the training's folder", spec, images, accuracy)
+
+
+def describe_sides(classes: Sequence[str], sides: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """Yield a sentence for each side: how many images, and of which classes.
+
+    Args:
+        classes: Their names.
+        sides: The images of each class, by the side's name.
+
+    Raises:
+        ValueError: A side has another number of classes.
+    """
+    for side, counts in sides.items():
+        pairs = zip(classes, counts, strict=True)
+        counted = ", ".join(f"{name} {count:,}" for name, count in pairs)
+        total = sum(counts)
+        yield (
+            f"{side}: {total:,} image{'s' * (total != 1)} ({counted})" if total else f"{side}: none"
+        )
+
+
+def describe_test(test: Mapping[str, Any]) -> str:
+    """Return how many test images are told right, with the interval of 95 %."""
+    low, high = (float(test["interval"][end]) for end in ("low", "high"))
+    correct, images = int(test["correct"]), int(test["images"])
+    return (
+        f"{correct:,} of {images:,} test images right, {float(test['accuracy']):.2%}"
+        f" (95% interval {low:.2%} to {high:.2%}), in float32"
+    )

@@ -1,0 +1,152 @@
+"""What the floor of an integer program is judged by: different images, and bounds for unseen ones.
+
+A figure over the images at hand says little of others where these are few. So a floor is held
+against the end of the 95 % interval that is worse for the user, and never by fewer than `ENOUGH`
+different images unless the user allows it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.data.pictures import pictures
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.quant.calibration_document import CalibrationDocument
+from tcc.compiler.quant.image_variety import variety
+from tcc.compiler.quant.program.measured_program import MeasuredProgram
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.reference.accuracy_floor import ENOUGH, FloorBounds, TooFewImages, merge_bounds
+from tcc.compiler.reference.expected_loss import ExpectedLoss
+from tcc.compiler.reference.output_comparison import (
+    ComparisonImages,
+    all_outputs,
+    comparison_images,
+    judged_outputs,
+)
+from tcc.compiler.reference.quality_bounds import (
+    add_rounding,
+    compute_bounds,
+    estimate_bounds,
+)
+from tcc.compiler.support.diagnostics import Diagnostic, whole_file
+
+CHOOSERS = 4
+"""Fewest images that choose layers for float beside those that judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgingImages:
+    """Images that choose layers for float, those that judge a program, and how many differ.
+
+    `learned` of those that judge taught the calibration its scales; they chose nothing else.
+    """
+
+    choose: DataSet
+    judge: ComparisonImages
+    different: int
+    learned: int = 0
+
+
+def filter_different(model: Model, images: DataSet) -> DataSet:
+    """Return the images that differ by their pixels as the network sees them.
+
+    Raises:
+        UserError: An image is damaged.
+    """
+    return pictures(images, variety(model, images).repeats)
+
+
+def split_images(learn: DataSet, judge: DataSet, *, mixed: bool) -> JudgingImages:
+    """Return which images judge a program.
+
+    Args:
+        learn: Images that the calibration learnt from, or the same as `judge`.
+        judge: Images that judge; of few, all do both.
+        mixed: Whether layers are to be chosen: by images that do not judge.
+    """
+    different = len({*learn.digests, *judge.digests})
+    if not mixed:
+        return JudgingImages(learn, comparison_images(judge, learn), different)
+    if one_set := set(learn.digests) == set(judge.digests):
+        learn, judge = judge.split()
+    judge_digests = set(judge.digests)
+    remaining = [item for item in learn.items if item.digest not in judge_digests]
+    lacking = max(0, min(ENOUGH - len(judge), len(remaining) - CHOOSERS))
+    choosers = len(remaining) - lacking
+    judge = replace(judge, items=(*judge.items, *remaining[choosers:]))
+    # Fewer images than choose and judge are allowed where the user says so: then they do both.
+    choose = replace(learn, items=tuple(remaining[:choosers])) if choosers else learn
+    learned = 0 if one_set else lacking
+    return JudgingImages(choose, comparison_images(judge, choose), different, learned)
+
+
+def require_images(different: int, fewest: int, name: str, *, mixed: bool) -> None:
+    """Refuse to judge a floor by too few different images.
+
+    Args:
+        different: How many there are.
+        fewest: The fewest that judge; 0 is any.
+        name: The file or folder that is to blame, for the message.
+        mixed: Whether some of them choose layers, which cannot judge.
+
+    Raises:
+        TooFewImages: There are fewer than it takes (E0722).
+    """
+    needed = fewest + CHOOSERS if mixed else fewest
+    if different >= needed or not fewest:
+        return
+    verb = "is" if different == 1 else "are"
+    label = f"{different} {verb} different"
+    if mixed:
+        label += f"; `--mixed` chooses layers by {CHOOSERS} or more, and {fewest} others judge"
+    message = f"fewer than {needed} different images to judge the accuracy floor by"
+    help = (
+        f"give {needed} or more with --data, or say --allow-few: the manifest then warns that"
+        " nothing is known of other images"
+    )
+    raise TooFewImages((Diagnostic("E0722", message, whole_file(name), label, help=help),))
+
+
+def read_stated_losses(document: CalibrationDocument, model: Model) -> Mapping[str, ExpectedLoss]:
+    """Return what a calibration states of unseen images, if it does so for every output."""
+    stated = {name: loss for name, loss in document.expected.items() if loss.quality}
+    return stated if all(o.name in stated for o in judged_outputs(model)) else {}
+
+
+def compute_calibration_bounds(document: CalibrationDocument, model: Model) -> FloorBounds:
+    """Return the bounds that a calibration states, if enough images judged every output."""
+    stated = read_stated_losses(document, model)
+    enough = all(loss.images >= ENOUGH for loss in stated.values())
+    return compute_bounds(stated) if enough else {}
+
+
+def estimate_program_bounds(
+    document: CalibrationDocument,
+    model: Model,
+    measured: MeasuredProgram,
+    images: ComparisonImages,
+    *,
+    user_images: bool,
+) -> FloorBounds:
+    """Return what a program keeps on unseen images, by output.
+
+    The calibration speaks of the program of its own scales that ends in real numbers; of others
+    the images that these were compared over do.
+
+    Args:
+        document: The calibration.
+        model: The float model.
+        measured: Its program, compared with floats.
+        images: Those that it was compared over.
+        user_images: Whether these are not the calibration's: then both count.
+    """
+    stated = {} if measured.steps else compute_calibration_bounds(document, model)
+    if measured.calibration.real_ends:
+        bounds = measured.comparison.bounds
+        return merge_bounds(stated, bounds) if user_images or not stated else stated
+    program = quantize(model, replace(measured.calibration, real_ends=True))
+    models = (model, program, measured.program)
+    floats, real, rounded = (all_outputs(network, images.data) for network in models)
+    if user_images or not stated:
+        stated = merge_bounds(stated, estimate_bounds(model, floats, real, images))
+    return add_rounding(model, stated, (floats, real, rounded))

@@ -1,0 +1,44 @@
+"""What a spec has to say so that its network takes images, and the error of one that does not."""
+
+from tcc.compiler.support.diagnostics import Span, UserError, fail
+
+_COLORS = {1: "gray", 3: "rgb"}
+
+
+def suggest_preprocess(shape: tuple[int, ...]) -> str | None:
+    """Return the line of a spec by which images become an input; None where none can.
+
+    Args:
+        shape: The input's: channels, height and width of an image, or another.
+    """
+    color = _COLORS.get(shape[0]) if len(shape) == 3 else None
+    if color is None:
+        return None
+    channels, height, width = shape
+    mean, std = [0] * channels, [1] * channels
+    resize = f"{{size: [{height}, {width}], mode: stretch}}"
+    return f"preprocess: {{color: {color}, resize: {resize}, mean: {mean}, std: {std}}}"
+
+
+def advise_preprocess(name: str, shape: tuple[int, ...]) -> str | None:
+    """Return what to add to a spec, as a sentence; None where no image can become the input."""
+    line = suggest_preprocess(shape)
+    if line is None:
+        return None
+    return f"add `{line}` under `{name}` in the spec, with the `mean` and `std` of the training"
+
+
+def build_image_error(name: str, shape: tuple[int, ...], at: Span) -> UserError:
+    """Return the error of a network that is given images and takes none (E0625).
+
+    Args:
+        name: Its input's name.
+        shape: Its input's shape.
+        at: The place of the network, or of the images.
+    """
+    dims = "x".join(map(str, shape))
+    tensors = f"give tensors of {dims} in an .npz file"
+    advice = advise_preprocess(name, shape)
+    help = f"{advice}, and build again; or {tensors}" if advice else tensors
+    label = f"nothing says how an image becomes its input `{name}`, {dims}"
+    return fail("E0625", "this network does not take an image", at, label=label, help=help)

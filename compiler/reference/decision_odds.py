@@ -1,0 +1,76 @@
+"""Log-odds by which classes are decided: the same float64 in Python, C and JavaScript.
+
+exp and log of numpy, C libraries and browsers differ in the last bit, by which an image at a
+threshold would be decided differently. Here they are sums and products of float64 in one order,
+which backends/arm/runtime/decision.h and backends/web/site/decision.js repeat: each operation is
+rounded as IEEE 754 says, and none is fused. They are exact to some 1e-15 of their result.
+"""
+
+from math import factorial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.types import OutputActivation
+
+Values = NDArray[np.float64]
+_LEAST = -700.0
+"""e to the power of less is taken for 0."""
+_BITS = 1.4426950408889634
+_LN2 = 0.6931471805599453
+_LN2_HIGH, _LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10
+"""The logarithm of 2 in two parts; the first has so few bits that its multiples are exact."""
+_TERMS = 14
+
+
+def class_odds(
+    activation: OutputActivation, raw: NDArray[np.floating], temperature: float, column: int
+) -> Values:
+    """Return the log-odds of one class, log(p / (1 - p)), of raw outputs (images, classes).
+
+    Args:
+        activation: What makes probabilities of raw outputs; but for softmax of several, log-odds
+            are what is divided by the temperature.
+        raw: Raw outputs, finite.
+        temperature: What they are divided by first.
+        column: The class.
+
+    Returns:
+        float64 (images,).
+    """
+    values: Values = raw.astype(np.float64) / temperature
+    own = values[:, column]
+    others = [values[:, i] for i in range(values.shape[1]) if i != column]
+    if activation != "softmax" or not others:
+        return own
+    top = np.max(others, axis=0)
+    total = np.zeros_like(own)
+    for other in others:  # one after the other: numpy sums an axis in another order
+        total = total + portable_exp(other - top)
+    return np.asarray(own - top - portable_log(total))
+
+
+def portable_exp(x: Values) -> Values:
+    """Return e to the power of numbers that are not positive; 0 below -700."""
+    inside = np.maximum(x, _LEAST)
+    halvings = np.floor(0.5 - inside * _BITS)
+    rest = inside + halvings * _LN2_HIGH + halvings * _LN2_LOW
+    power = np.full_like(rest, 1.0 / factorial(_TERMS - 1))
+    for n in reversed(range(_TERMS - 1)):
+        power = power * rest + 1.0 / factorial(n)
+    scaled = np.ldexp(power, -halvings.astype(np.int64))
+    return np.where(x < _LEAST, 0.0, scaled)
+
+
+def portable_log(x: Values) -> Values:
+    """Return the natural logarithm of numbers that are 1 or more."""
+    scaled, doublings = x.copy(), np.zeros_like(x)
+    while (large := scaled >= 1.5).any():
+        scaled = np.where(large, scaled * 0.5, scaled)
+        doublings = doublings + large
+    ratio = (scaled - 1.0) / (scaled + 1.0)
+    square = ratio * ratio
+    total = np.zeros_like(x)
+    for n in reversed(range(_TERMS - 1)):
+        total = total * square + 1.0 / (2 * n + 1)
+    return np.asarray(doublings * _LN2 + 2.0 * ratio * total)

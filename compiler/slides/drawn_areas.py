@@ -1,0 +1,128 @@
+"""Polygons of a file and their classes, in arrays: a file of millions of vertices stays small."""
+
+from array import array
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_BYTES = 1 << 26
+"""Largest file that is read."""
+MOST_VERTICES = 1 << 21
+"""Most vertices of a file that is read."""
+MOST_POLYGONS = 1 << 18
+"""Most polygons of a file that is read."""
+FARTHEST = 1e9
+"""Bound of a coordinate, in pixels of level 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnAreas:
+    """Polygons, each of one ring or more.
+
+    Args:
+        names: The class of each polygon.
+        owners: The polygon of each ring (rings,), in ascending order.
+        ends: The place after the last vertex of each ring (rings,).
+        vertices: Columns and rows of level 0 (vertices, 2), ring by ring.
+    """
+
+    names: tuple[str, ...]
+    owners: "NDArray[np.int64]"
+    ends: "NDArray[np.int64]"
+    vertices: "NDArray[np.float64]"
+
+    def select(self, names: Collection[str]) -> "DrawnAreas":
+        """Return the polygons whose class, in small letters, is one of these."""
+        chosen = np.array([name.casefold() in names for name in self.names], np.bool_)
+        rings = chosen[self.owners]
+        counts = np.diff(self.ends, prepend=0)
+        new_numbers = np.cumsum(chosen) - 1
+        return DrawnAreas(
+            tuple(name for name, is_chosen in zip(self.names, chosen, strict=True) if is_chosen),
+            new_numbers[self.owners[rings]],
+            np.cumsum(counts[rings]),
+            self.vertices[np.repeat(rings, counts)],
+        )
+
+    def locate(self, vertex: int) -> int:
+        """Return the polygon that a vertex belongs to."""
+        return int(self.owners[np.searchsorted(self.ends, vertex, side="right")])
+
+
+class AreaCollector:
+    """Collects the polygons of a file while it is parsed."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._known: dict[str, str] = {}
+        self._owners, self._ends, self._vertices = array("q"), array("q"), array("d")
+
+    def add(self, name: str, rings: "Iterable[NDArray[np.float64]]") -> None:
+        """Add a polygon of a class; each ring is of vertices (n, 2), float64.
+
+        Raises:
+            ValueError: A ring has fewer than three vertices.
+            TooMuchError: There are too many vertices or polygons.
+        """
+        if len(self._names) == MOST_POLYGONS:
+            raise TooMuchError(f"there are more than {MOST_POLYGONS:,} polygons")
+        # Names are shared: a file has few classes and many polygons.
+        self._names.append(self._known.setdefault(name, name))
+        for ring in rings:
+            if len(ring) < 3:
+                raise ValueError("a ring is a list of three [x, y] or more")
+            self._vertices.frombytes(ring.tobytes())
+            self._owners.append(len(self._names) - 1)
+            self._ends.append(len(self._vertices) // 2)
+        check_count(len(self._vertices) // 2)
+
+    def close(self) -> DrawnAreas:
+        """Return what was collected.
+
+        Raises:
+            ValueError: A vertex is too far away.
+        """
+        areas = DrawnAreas(
+            tuple(self._names),
+            np.array(self._owners, np.int64),
+            np.array(self._ends, np.int64),
+            np.array(self._vertices, np.float64).reshape(-1, 2),
+        )
+        is_near = (np.abs(areas.vertices) < FARTHEST).all(axis=1)
+        if not is_near.all():
+            vertex = int(np.argmin(is_near))
+            x, y = areas.vertices[vertex].tolist()
+            place = f"polygon {areas.locate(vertex) + 1} has the corner ({x:g}, {y:g})"
+            raise ValueError(f"{place}, and coordinates are between -{FARTHEST:g} and {FARTHEST:g}")
+        return areas
+
+
+class TooMuchError(ValueError):
+    """A file has more of something than is read."""
+
+
+def check_size(count: int) -> None:
+    """Refuse a file of more bytes than are read (TooMuchError)."""
+    if count > MAX_BYTES:
+        raise TooMuchError(f"the file is larger than {MAX_BYTES >> 20} MiB")
+
+
+def check_count(vertices: int) -> None:
+    """Refuse more vertices than are read (TooMuchError)."""
+    if vertices > MOST_VERTICES:
+        raise TooMuchError(f"there are more than {MOST_VERTICES:,} vertices")
+
+
+def refuse_size(path: Path, error: TooMuchError) -> UserError:
+    """Return the error of a file that has too much (E1323)."""
+    message = "these outlines are too large to be read"
+    help = "simplify the outlines, or leave out those that are neither tumour nor tissue"
+    return fail("E1323", message, whole_file(str(path)), label=str(error)[:200], help=help)

@@ -1,0 +1,43 @@
+"""Decimal numbers in the text of other people's files, in one strict spelling.
+
+Python's `float` and `int` also accept underscores, spaces, digits of other scripts, `nan` and
+`inf`. A file that holds those was not written by the program that it claims, and a coordinate of
+`1_0` is more likely 1.0 than 10.
+"""
+
+import re
+from math import isfinite
+
+LONGEST = 64
+"""Most characters of a number; more of them add no precision and cost time."""
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+
+
+def parse_float(text: str) -> float:
+    """Return a decimal number: a sign, digits with at most one point, and an exponent.
+
+    Raises:
+        ValueError: The text is none, is longer than `LONGEST`, or overflows a double.
+    """
+    if len(text) <= LONGEST and _NUMBER.fullmatch(text):
+        number = float(text)
+        if isfinite(number):
+            return number
+    raise _refuse(text, "a decimal number such as 12.5")
+
+
+def parse_int(text: str) -> int:
+    """Return a whole number: a sign and digits.
+
+    Raises:
+        ValueError: The text is none, or is longer than `LONGEST`.
+    """
+    if len(text) <= LONGEST and _INTEGER.fullmatch(text):
+        return int(text)
+    raise _refuse(text, "a whole number such as 12")
+
+
+def _refuse(text: str, kind: str) -> ValueError:
+    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return ValueError(f"`{shown}` is not {kind}")

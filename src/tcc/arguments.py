@@ -1,0 +1,86 @@
+"""What arguments of Python's functions need to have an effect, as `option_table` has for commands.
+
+An argument that is not as by default and lacks what it needs is refused (E0601). A new argument
+with a default is a new line here: a test compares this table with the functions.
+"""
+
+from collections.abc import Callable, Mapping
+from inspect import signature
+
+from tcc.compiler.cli.option_facts import (
+    FRESH_CALIBRATION,
+    INT8_TARGET,
+    JUDGED_BUILD,
+    SOME_BUNDLE,
+    SPECS,
+)
+from tcc.compiler.cli.option_needs import ALWAYS, Fact, GivenOptions, Needs, With, Without
+from tcc.compiler.support.diagnostics import whole_file
+
+ArgumentNeeds = Mapping[str, Needs]
+
+
+def _allow(*names: str) -> ArgumentNeeds:
+    return dict.fromkeys(names, ALWAYS)
+
+
+_RANDOM = Without(("weights",), "the weights are those of the file `weights`")
+_INTEGERS: ArgumentNeeds = {
+    "calibration": (INT8_TARGET,),
+    "data": (INT8_TARGET,),
+    "method": (
+        Without(("calibration",), "the file `calibration` holds the scales"),
+        INT8_TARGET,
+        FRESH_CALIBRATION,
+    ),
+}
+
+ARGUMENTS: Mapping[str, ArgumentNeeds] = {
+    "build": {
+        **_INTEGERS,
+        **dict.fromkeys(
+            ("min_cosine", "max_drop", "min_correlation", "max_error", "allow_few"), (INT8_TARGET,)
+        ),
+        "mixed": (INT8_TARGET, JUDGED_BUILD),
+        "seed": (_RANDOM,),
+        **_allow("weights", "out", "precision"),
+    },
+    "calibrate": {
+        "seed": (_RANDOM,),
+        **_allow("target", "weights", "out", "method", "min_images"),
+    },
+    "check": {"precision": (With(("targets",)),), **_allow("targets")},
+    "evaluate": {
+        "weights": (SPECS,),
+        "seed": (SPECS, _RANDOM),
+        "trust": (SOME_BUNDLE,),
+    },
+    "lower": {**_INTEGERS, "seed": (_RANDOM,), **_allow("weights", "precision")},
+    "run": _allow("trust"),
+    "torch": {"seed": (_RANDOM,), **_allow("weights")},
+    "train": _allow("recipe", "epochs", "seed", "weights", "threads", "resume"),
+    "verify": {"weights": (With(("spec",)),), **_allow("spec", "trust")},
+}
+"""The needs of each argument by function."""
+
+
+def check(
+    function: Callable[..., object],
+    arguments: Mapping[str, object],
+    facts: Mapping[Fact, bool] | None = None,
+) -> None:
+    """Refuse an argument that is not as by default and has no effect.
+
+    Args:
+        function: The function that was called.
+        arguments: What it was called with, by name.
+        facts: What is known of the work.
+
+    Raises:
+        UserError: There is one (E0601).
+    """
+    needs = ARGUMENTS[function.__name__]
+    usual = {name: parameter.default for name, parameter in signature(function).parameters.items()}
+    passed = {name: arguments[name] for name in needs if arguments[name] != usual[name]}
+    span = whole_file(f"tcc.{function.__name__}")
+    GivenOptions(passed, passed, needs, lambda name, _: name, lambda _: span, facts or {}).check()

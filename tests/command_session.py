@@ -1,0 +1,133 @@
+"""One session of every command in use, run once under strace for all tests that look at it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+from command_uses import USES, CommandUse, write_inputs
+from traced_calls import traced
+
+from tcc.compiler.support import user_cache
+
+PROGRAM = "from tcc.compiler.entry import main; main()"
+FOLDER, HOME, LOGS, ENDS = "work", "home", "logs", "ends.json"
+PATIENCE = 600
+"""Seconds that one command may take, with the compiling of C libraries on a new machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class UseEnd:
+    """How a use ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A finished session: its folder, the user's home, and the end and log of each use."""
+
+    root: Path
+    ends: Mapping[str, UseEnd]
+
+    @property
+    def folder(self) -> Path:
+        """The working folder, with all that the commands wrote."""
+        return self.root / FOLDER
+
+    @property
+    def home(self) -> Path:
+        """The home of a user who has run nothing but tcc."""
+        return self.root / HOME
+
+    def log(self, use: CommandUse) -> Path:
+        """The calls of a use."""
+        return _log(self.root, use)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the variables of a user whose home is fresh, but for compiled C libraries and pages.
+
+    Those are made or fetched once for all tests.
+    """
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        "HOME": str(home),
+        "LC_ALL": "C.UTF-8",
+        "OMP_NUM_THREADS": "1",
+        "TCC_CACHE": str(home / ".cache/stages"),
+    }
+
+
+def copy_session(session: Session, root: Path) -> Session:
+    """Return a copy, in which every use can be run once more and nothing else is changed."""
+    for name in (FOLDER, HOME):
+        shutil.copytree(session.root / name, root / name, symlinks=True)
+    for use in USES:
+        remove_output(root / FOLDER, use)
+    return Session(root, session.ends)
+
+
+def remove_output(folder: Path, use: CommandUse) -> None:
+    """Remove what a use would not replace."""
+    for name in use.outputs:
+        place = folder / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+
+
+def read_session(root: Path) -> Session:
+    """Return the session that was run in a folder."""
+    ends = json.loads((root / ENDS).read_text())
+    return Session(root, {line: UseEnd(**end) for line, end in ends.items()})
+
+
+def run_session(root: Path) -> None:
+    """Run every use in an empty folder."""
+    for name in (FOLDER, HOME, LOGS):
+        (root / name).mkdir()
+    cache = root / HOME / ".cache"
+    cache.mkdir()
+    (cache / "tcc").symlink_to(user_cache.folder("zig").parent)
+    write_inputs(root / FOLDER)
+    ends = {use.line: asdict(_run(root, use)) for use in USES}
+    (root / ENDS).write_text(json.dumps(ends))
+
+
+def _run(root: Path, use: CommandUse) -> UseEnd:
+    command = traced([sys.executable, "-c", PROGRAM, *use.words], _log(root, use))
+    with subprocess.Popen(
+        command,
+        cwd=root / FOLDER,
+        env=environment(root / HOME),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        first = _visit(process) if use.serves else ""
+        out, err = process.communicate(timeout=PATIENCE)
+    return UseEnd(process.returncode, first + out, err)
+
+
+def _visit(tracer: "subprocess.Popen[str]") -> str:
+    """Open the page that a command serves, and end the command; return what it printed."""
+    assert tracer.stdout
+    line = tracer.stdout.readline()
+    if line:
+        with urlopen(line.strip(), timeout=60) as page:
+            assert page.status == 200
+        (child,) = Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGTERM)
+    return line
+
+
+def _log(root: Path, use: CommandUse) -> Path:
+    return root / LOGS / f"{USES.index(use):02}.txt"

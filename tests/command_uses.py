@@ -1,0 +1,269 @@
+"""Every command of `tcc` in a typical use that succeeds, as one session of a user types them.
+
+The uses run in this order in one folder: a later one reads what earlier ones wrote. `needs` names
+the extras of pyproject.toml that a use takes; what needs none runs with the base package alone.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from drawn_slides import PINK, PURPLE, drawn, write
+from PIL import Image
+from safetensors.numpy import save_file
+
+from tcc.compiler.cli.app import COMMANDS, GROUPS
+
+SPEC = """\
+tcc: 1
+name: tiny
+input: {image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8], mode: stretch}}}}
+graph:
+  - conv: {filters: 6, kernel: 3, padding: 1}
+  - batch_norm
+  - relu
+  - global_avg_pool
+  - flatten
+  - linear: {units: 2}
+output: {logits: {activation: softmax, labels: [normal, tumour]}}
+"""
+SPLITS = {"train": 24, "val": 8, "test": 8}
+"""How many images of each class a split has."""
+STATE = {
+    "conv.weight": (6, 3, 3, 3), "conv.bias": (6,),
+    "norm.weight": (6,), "norm.bias": (6,), "norm.running_mean": (6,), "norm.running_var": (6,),
+    "head.weight": (2, 6), "head.bias": (2,),
+}  # fmt: skip
+"""Names and shapes of a checkpoint of the network, as PyTorch gives them."""
+SWEEP = "tcc_sweep: 1\nseeds: [1, 2]\n"
+TISSUE, CANCER = (64, 128, 320, 416), (128, 192, 232, 320)
+"""Left, top, right and bottom, in pixels of the slide."""
+ANNOTATION = """\
+{"type": "FeatureCollection", "features": [{"type": "Feature",
+"geometry": {"type": "Polygon",
+"coordinates": [[[128, 192], [232, 192], [232, 320], [128, 320], [128, 192]]]},
+"properties": {"classification": {"name": "Tumor"}}}]}
+"""
+IMAGES = "set/test/tumour"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandUse:
+    """A command line, without `tcc`.
+
+    `needs` are the extras that it takes; `programs` those that are no Python, without which it ends
+    with 3. `loopback` says that its processes speak with each other, or with a browser, over this
+    machine's own network; `serves`, that it runs until a signal ends it. `outputs`
+    are what it writes once, and does not replace; `again` is what the line ends with where it has
+    ended well before.
+    """
+
+    line: str
+    needs: frozenset[str] = frozenset()
+    programs: tuple[str, ...] = ()
+    loopback: bool = False
+    serves: bool = False
+    outputs: tuple[str, ...] = ()
+    again: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """The command line's words."""
+        return self.line.split()
+
+    @property
+    def words_again(self) -> list[str]:
+        """The words with which it ends well once more."""
+        return [*self.words, *self.again.split()]
+
+    def __str__(self) -> str:
+        return self.line
+
+
+def use(
+    line: str, *needs: str, programs: str = "", output: str = "", **more: str | bool
+) -> CommandUse:
+    """Return a use that takes these extras; several programs, or outputs, stand in one string."""
+    return CommandUse(
+        line, frozenset(needs), tuple(programs.split()), outputs=tuple(output.split()), **more
+    )
+
+
+USES = (
+    use("init mine", output="mine"),
+    use("fmt tiny.yaml"),
+    use("check tiny.yaml"),
+    use("check tiny.yaml --target arm-a7,host,tflite,web,onnxruntime,ax620 --precision int8"),
+    use("show tiny.yaml --format onnx -o model.onnx"),
+    use("train tiny.yaml --data set --epochs 2 -o run", "train", again="--resume"),
+    use(
+        "train tiny.yaml --data set --epochs 2 -o events --tensorboard",
+        "train",
+        "tensorboard",
+        again="--resume",
+    ),
+    use(
+        "train tiny.yaml --data set --epochs 1 -o swept --sweep sweep.yaml --dask local",
+        "train",
+        "sweep",
+        loopback=True,
+    ),
+    use("calibrate tiny.yaml --data set/train --weights run/weights.safetensors -o scales.json"),
+    use("build tiny.yaml --weights run/weights.safetensors --target onnxruntime"),
+    use(
+        "build tiny.yaml --weights run/weights.safetensors --target onnxruntime --precision int8"
+        " --calibration scales.json --data set/train --report --probes"
+    ),
+    use("build tiny.yaml --weights run/weights.safetensors --target host", "arm"),
+    use(
+        "build tiny.yaml --weights run/weights.safetensors --target arm-a7",
+        "arm",
+        programs="qemu-arm",
+    ),
+    use("build tiny.yaml --weights run/weights.safetensors --target tflite", "tflite"),
+    use("build tiny.yaml --weights run/weights.safetensors --target web", programs="node"),
+    use(
+        "build tiny.yaml --weights run/weights.safetensors --target ax620 --precision int8"
+        " --calibration scales.json --data set/train"
+    ),
+    use(f"run build/tiny-onnxruntime-int8 {IMAGES}"),
+    use(f"run build/tiny-host-fp32 {IMAGES}"),
+    use(f"run build/tiny-arm-a7-fp32 {IMAGES}", programs="qemu-arm"),
+    use(f"run build/tiny-tflite-fp32 {IMAGES}", "tflite"),
+    use(f"run build/tiny-web-fp32 {IMAGES}", programs="node"),
+    use("serve build/tiny-web-fp32 --port 0", loopback=True, serves=True),
+    use("verify build/tiny-onnxruntime-fp32 build/tiny-onnxruntime-int8"),
+    use("verify build/tiny-onnxruntime-fp32 --spec tiny.yaml --weights run/weights.safetensors"),
+    use("verify build/tiny-host-fp32"),
+    use("verify build/tiny-arm-a7-fp32", programs="qemu-arm"),
+    use("verify build/tiny-tflite-fp32", "tflite"),
+    use("verify build/tiny-web-fp32", programs="node"),
+    use("eval build/tiny-onnxruntime-fp32 --data set"),
+    use("eval tiny.yaml --weights run/weights.safetensors --data set"),
+    use("bench build/tiny-onnxruntime-fp32 --runs 3"),
+    use("bench build/tiny-arm-a7-fp32", "arm", programs="qemu-arm"),
+    use("sign build/tiny-onnxruntime-fp32 --key private.pem", "sign"),
+    use("trust add public.pem --for tiny", "sign"),
+    use("verify build/tiny-onnxruntime-fp32 --key public.pem", "sign"),
+    use("trust list"),
+    use("trust require off"),
+    use("trust folder mine"),
+    use("trust revoke other.pem", "sign"),
+    use("trust"),
+    use(
+        "import model.onnx -o imported.yaml --weights imported.safetensors",
+        "import",
+        output="imported.yaml imported.safetensors",
+    ),
+    use("import-weights tiny.yaml state.safetensors -o brought.safetensors"),
+    use("targets"),
+    use("passes"),
+    use("doctor"),
+    use("help E0607"),
+    use("plot curves run -o plots/curves.png", "plot"),
+    use(
+        "plot confusion tiny.yaml --weights run/weights.safetensors --data set -o plots/confusion.png",
+        "plot",
+    ),
+    use(
+        "plot tsne tiny.yaml --weights run/weights.safetensors --data set -o plots/tsne.png", "plot"
+    ),
+    use(
+        f"plot gradcam tiny.yaml {IMAGES} --weights run/weights.safetensors -o plots/gradcam.png",
+        "plot",
+        "train",
+    ),
+    use(
+        f"plot cam tiny.yaml {IMAGES} --weights run/weights.safetensors -o plots/cam.png",
+        "plot",
+        "train",
+    ),
+    use(
+        "plot features tiny.yaml --weights run/weights.safetensors --data set/train"
+        " -o plots/features.png",
+        "plot",
+    ),
+    use(
+        "plot filters tiny.yaml --weights run/weights.safetensors --data set/train"
+        " -o plots/filters.png",
+        "plot",
+    ),
+    use(
+        "plot weights tiny.yaml --weights run/weights.safetensors --data set/train"
+        " -o plots/weights.png",
+        "plot",
+    ),
+    use(
+        "plot scatter tiny.yaml build/tiny-onnxruntime-int8 --weights run/weights.safetensors"
+        " --data set -o plots/scatter.png",
+        "plot",
+    ),
+    use(
+        "plot errors tiny.yaml --weights run/weights.safetensors --data set/train"
+        " -o plots/errors.png",
+        "plot",
+    ),
+    use("plot cosines scales.json -o plots/cosines.png"),
+    use("slide mask slides/s.tif -o mask.png --rule wide", "slides"),
+    use(
+        "slide run build/tiny-onnxruntime-int8 slides/s.tif --at 0.5 --patch 32 --rule wide"
+        " --workers 2 -o results",
+        "slides",
+    ),
+    use(
+        "slide run build/tiny-onnxruntime-int8 slides/s.tif --at 0.5 --patch 32 --rule wide"
+        " --dask local -o spread",
+        "slides",
+        "sweep",
+        loopback=True,
+    ),
+    use("slide view results/s slides/s.tif -o viewer", "slides"),
+    use("slide eval results/s --truth slides", "slides"),
+    use("slide patches slides/s.tif --at 0.5 --patch 32 --rule wide -o patches", "slides"),
+    use("zoo"),
+    use("zoo table fastnet-8"),
+    use("cache"),
+    use("cache clear"),
+)
+
+
+def command_names() -> Iterator[str]:
+    """Yield every command there is, as it is typed: those of groups with the group's name."""
+    yield from COMMANDS
+    for name, group in GROUPS.items():
+        yield from (f"{name} {each.name}" for each in group.registered_commands)
+        if group.registered_callback and group.info.invoke_without_command is True:
+            yield name
+
+
+def write_inputs(folder: Path) -> None:
+    """Write what the session begins with: a spec, images, a checkpoint, keys and a slide."""
+    (folder / "tiny.yaml").write_text(SPEC)
+    (folder / "sweep.yaml").write_text(SWEEP)
+    random = np.random.default_rng(3)
+    for split, count in SPLITS.items():
+        for label, channel in (("normal", 2), ("tumour", 0)):
+            place = folder / "set" / split / label
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 150, (9, 10, 3))
+                pixels[:, :, channel] += 80
+                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number}.png")
+    for name in ("plots", "slides"):
+        (folder / name).mkdir()
+    pixels = drawn(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
+    write(folder / "slides/s.tif", pixels, levels=2)
+    (folder / "slides/s.geojson").write_text(ANNOTATION)
+    state = {name: random.random(shape, np.float32) for name, shape in STATE.items()}
+    save_file(state, folder / "state.safetensors")
+    _write_keys(folder)
+
+
+def _write_keys(folder: Path) -> None:
+    new = ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out")
+    for private, public in (("private.pem", "public.pem"), ("lost.pem", "other.pem")):
+        half = ("openssl", "ec", "-in", private, "-pubout", "-out", public)
+        for command in ((*new, private), half):
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)

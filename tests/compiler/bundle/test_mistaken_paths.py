@@ -1,0 +1,72 @@
+"""What is said of a path that is no bundle."""
+
+import os
+
+import pytest
+
+from tcc.compiler.bundle import mistaken_paths
+from tcc.compiler.bundle.mistaken_paths import no_bundle
+
+SPEC = "tcc: 1\nname: skin\n"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a spec, and two bundles of it as far as their names go."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("skin-host-fp32", "skin-web-fp32"):
+        (tmp_path / "build" / name / "model").mkdir(parents=True)
+        (tmp_path / "build" / name / "manifest.json").write_text("{}")
+    (tmp_path / "build/.partial").mkdir()
+    (tmp_path / "build/.partial/manifest.json").write_text("{}")
+    (tmp_path / "skin.yaml").write_text(SPEC)
+    (tmp_path / "odd.json").write_text('{"tcc": 1}')
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "empty").mkdir()
+    for name, file in {"specs": "a.yaml", "runs": "w.safetensors", "set": "1.png"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path
+
+
+BOTH = "`build/skin-host-fp32`, `build/skin-web-fp32`"
+CASES = {
+    "skin.yaml": (
+        "it is a spec, not a bundle",
+        f"build it first: `tcc build skin.yaml`, or name what it wrote: {BOTH}",
+    ),
+    "odd.json": ("it is a spec, not a bundle", "build it first: `tcc build odd.json`"),
+    "build": ("2 bundles are in this folder", f"name one: {BOTH}"),
+    ".": ("2 bundles are in this folder", f"name one: {BOTH}"),
+    "empty": ("the folder is empty", "`tcc init` begins a project"),
+    "specs": ("it holds specs, and no bundle", "build one first: `tcc build specs/a.yaml`"),
+    "runs": ("it holds weights, and no bundle", "`tcc build SPEC --weights runs/w.safetensors`"),
+    "set": ("it holds images, and no bundle", "before the images"),
+    "x.png": ("it is an image, not a folder", f"name a bundle: {BOTH}"),
+    "build/skin-host-fp3": ("it does not exist", "did you mean `build/skin-host-fp32`?"),
+    "build/skin-host-fp32/model": (
+        "it is a part of a bundle",
+        "name the bundle's folder, `build/skin-host-fp32`",
+    ),
+    "build/skin-host-fp32/gone": ("it does not exist", "name the folder that `tcc build` wrote"),
+    "ddsnet": ("it is the name of a known network, not a bundle", "`tcc build ddsnet`"),
+    "pipe": ("it is no folder", f"name a bundle: {BOTH}"),
+    "a\0b": ("it does not exist", f"name a bundle: {BOTH}"),
+}
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_what_lies_there_is_said(place, path):
+    (diagnostic,) = no_bundle(type(place)(path)).diagnostics
+    label, help = CASES[path]
+    assert (diagnostic.code, diagnostic.label) == ("E0620", label)
+    assert help in diagnostic.help
+
+
+def test_folders_of_many_entries_are_not_read_to_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(mistaken_paths, "MAX_ENTRIES", 5)
+    for number in range(20):
+        (tmp_path / f"b{number}").mkdir()
+        (tmp_path / f"b{number}/manifest.json").write_text("{}")
+    assert len(mistaken_paths.bundles_in(tmp_path)) == 5

@@ -1,0 +1,217 @@
+"""Floors of integers: judged by bounds for unseen images, and never by a few images in silence."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tcc as package
+
+SPEC = """\
+tcc: 1
+name: net
+input:
+  image:
+    shape: [3, 12, 12]
+    preprocess: {{resize: {{size: [12, 12], mode: stretch}}}}
+graph:
+  - conv: {{filters: 6, kernel: 3, padding: same}}
+  - relu
+  - conv: {{filters: 6, kernel: 3, padding: same}}
+  - relu
+  - global_avg_pool
+  - flatten
+  - linear: {{units: {units}}}
+output:
+  found: {{activation: {activation}}}
+"""
+BUILD = ("build", "net.yaml", "--seed", 1, "--target", "onnxruntime", "--precision", "int8")
+FOLDER = "build/net-onnxruntime-int8"
+
+
+@pytest.fixture
+def spec(home):
+    """A network of classes."""
+    (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
+    return home / "net.yaml"
+
+
+@pytest.fixture
+def images_of(home):
+    """Write so many images that differ in brightness and colour, some of them more than once."""
+
+    def write(count, copies=0, seed=1):
+        rng = np.random.default_rng(seed)
+        folder = home / f"images-{count}-{copies}"
+        folder.mkdir()
+        for number in range(count):
+            pixels = rng.integers(0, 256, (12, 12, 3)) * rng.uniform(0.2, 1, (1, 1, 3))
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(folder / f"{number}.png")
+            if number < copies:
+                image.save(folder / f"{number}.bmp")
+        return folder
+
+    return write
+
+
+def manifest(home):
+    return json.loads((home / FOLDER / "manifest.json").read_text())
+
+
+@pytest.mark.usefixtures("spec")
+@pytest.mark.parametrize(("count", "copies"), [(1, 0), (15, 0), (12, 12)])
+def test_few_images_judge_no_floor(tcc, home, images_of, count, copies):
+    data = images_of(count, copies)
+    found = tcc(*BUILD, "--data", data, "--json")
+    assert found.code == found.document["exit"] == 4
+    assert (
+        "error[E0722]: fewer than 16 different images to judge the accuracy floor by" in found.err
+    )
+    assert f"{count} {'is' if count == 1 else 'are'} different" in found.err
+    assert not (home / "build").exists()
+    found = tcc(*BUILD, "--data", data, "--allow-few")
+    assert found.code == 0, found.err
+    assert "warning[W0671]: too few images say how near these integers are" in found.err
+    about = manifest(home)
+    assert [each["code"] for each in about["warnings"]] == ["W0671"]
+    assert about["calibration"]["measured"]["images"] == count
+    assert "W0671" in (home / FOLDER / "model-card.md").read_text()
+
+
+@pytest.mark.usefixtures("spec")
+def test_sixteen_images_are_enough(tcc, home, images_of):
+    found = tcc(*BUILD, "--data", images_of(16))
+    assert found.code == 0, found.err
+    assert "W0671" not in found.err
+    assert "warnings" not in manifest(home)
+    assert manifest(home)["calibration"]["measured"]["images"] == 16
+
+
+@pytest.mark.usefixtures("spec")
+def test_copies_of_other_images_judge_once(tcc, home, images_of):
+    """Images that are not the calibration's are counted by their pixels as well."""
+    assert tcc("calibrate", "net.yaml", "--seed", 1, "--data", images_of(24), "-o", "c.json",
+               "-q").code == 0  # fmt: skip
+    words = (*BUILD, "--calibration", "c.json", "--data")
+    assert tcc(*words, images_of(10, 10, seed=2)).code == 4
+    assert tcc(*words, images_of(16, 0, seed=2)).code == 0
+
+
+@pytest.mark.usefixtures("spec")
+def test_what_a_file_states_of_few_images_holds_no_floor(tcc, home, images_of):
+    words = ("calibrate", "net.yaml", "--seed", 1, "--data", images_of(8), "-o", "c.json")
+    found = tcc(*words)
+    assert found.code == 0
+    assert "`build` refuses these integers: 8 different images judge them" in found.err
+    found = tcc(*BUILD, "--calibration", "c.json")
+    assert found.code == 4
+    assert "error[E0722]" in found.err
+    found = tcc(*BUILD, "--calibration", "c.json", "--allow-few")
+    assert found.code == 0, found.err
+    assert "warning[W0671]" in found.err
+
+
+@pytest.mark.usefixtures("spec")
+def test_python_refuses_and_warns_as_the_command_does(home, images_of):
+    words = {"seed": 1, "precision": "int8", "data": images_of(12)}
+    with pytest.warns(package.CalibrationWarning), pytest.raises(package.UserError) as told:
+        package.build("net.yaml", "onnxruntime", **words)
+    assert [each.code for each in told.value.diagnostics] == ["E0722"]
+    with pytest.warns(package.CalibrationWarning) as record:
+        built = package.build("net.yaml", "onnxruntime", allow_few=True, **words)
+    assert "W0671: too few images say" in str(record[-1].message)
+    assert [each.code for each in built.manifest.warnings] == ["W0671"]
+
+
+@pytest.mark.parametrize("method", ["minmax", "best"])
+def test_a_floor_is_judged_by_the_bound_and_not_by_the_images(tcc, home, images_of, method):
+    """Between what the images gave and what the calibration states, nothing is written."""
+    (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
+    words = (*BUILD, "--data", images_of(32), "--method", method)
+    assert tcc(*words, "--min-cosine", 0).code == 0
+    about = manifest(home)["calibration"]["measured"]
+    measured, bound = (about[key]["found"] for key in ("outputs", "bounds"))
+    assert bound["cosine"] < measured["cosine"]
+    assert bound["correlation"] < measured["correlation"]
+    assert bound["error"] > measured["error"]
+    assert bound["images"] == 32
+    for option, low, high in (
+        ("--min-cosine", bound["cosine"], measured["cosine"]),
+        ("--min-correlation", bound["correlation"], measured["correlation"]),
+        ("--max-error", bound["error"], measured["error"]),
+    ):
+        floor = (low + high) / 2
+        found = tcc(*words, option, floor)
+        assert found.code == 4, option
+        assert "on unseen images, estimated from 32 at 95 %" in found.err
+        holds = low - 1e-9 if option != "--max-error" else low + 1e-9
+        assert tcc(*words, option, holds, "-q").code == 0, option
+
+
+def test_integers_that_their_calibration_condemns_are_refused(tcc, home):
+    """One output of random weights by `minmax`, over images that are nearly alike."""
+    (home / "net.yaml").write_text(SPEC.format(units=1, activation="sigmoid"))
+    images = np.random.default_rng(3).integers(100, 110, (24, 12, 12, 3)).astype(np.uint8)
+    np.savez(home / "odd.npz", images=images)
+    words = ("build", "net.yaml", "--seed", 3, *BUILD[4:], "--data", "odd.npz", "--json")
+    found = tcc(*words, "--method", "minmax")
+    assert found.code == 4, found.err
+    assert found.document["quality"]["found"]["correlation"] > 0.5  # six images pass
+    assert "the correlation of `found` with the floats may be as low as -1.000 on" in found.err
+    assert not (home / "build").exists()
+
+
+@pytest.mark.usefixtures("spec")
+class TestMixed:
+    """Layers that stay in float: chosen by some images, judged by others, until the floor holds."""
+
+    def test_any_floor_below_one_is_reached(self, tcc, home, images_of):
+        data = images_of(24)
+        found = tcc(*BUILD, "--data", data, "--min-cosine", 1 - 1e-10, "--mixed")
+        assert found.code == 0, found.err
+        about = manifest(home)["calibration"]
+        assert about["measured"]["bounds"]["found"]["cosine"] >= 1 - 1e-10
+        assert about["in_float"]
+
+    def test_more_layers_than_are_tried_singly(self, tcc, home, images_of, monkeypatch):
+        from tcc.compiler.quant.program import mixed_precision
+
+        monkeypatch.setattr(mixed_precision, "CANDIDATES", 1)
+        words = ("--min-cosine", 1 - 1e-10, "--mixed", "--no-cache")
+        found = tcc(*BUILD, "--data", images_of(24), *words)
+        assert found.code == 0, found.err
+
+    def test_an_option_that_is_used_is_not_advised(self, tcc, images_of, monkeypatch):
+        from tcc.compiler.quant.program import mixed_precision
+
+        every = mixed_precision.candidates
+        monkeypatch.setattr(mixed_precision, "candidates", lambda *given: every(*given)[:1])
+        data = images_of(24)
+        found = tcc(*BUILD, "--data", data, "--max-error", 0, "--mixed")
+        assert found.code == 4
+        assert "--mixed" not in found.err
+        assert "`--mixed` keeps" in tcc(*BUILD, "--data", data, "--max-error", 0).err
+
+    def test_images_that_choose_do_not_judge(self, tcc, home, images_of):
+        found = tcc(*BUILD, "--data", images_of(24), "--min-cosine", 1 - 1e-10, "--mixed")
+        assert found.code == 0, found.err
+        measured = manifest(home)["calibration"]["measured"]
+        assert measured["outputs"]["found"]["images"] == 16
+        assert measured["bounds"]["found"]["images"] == 16
+        assert "other images chose the layers" in measured["where"]
+
+    def test_it_takes_images_for_both(self, tcc, images_of):
+        found = tcc(*BUILD, "--data", images_of(18), "--mixed")
+        assert found.code == 4
+        assert "fewer than 20 different images" in found.err
+        assert "`--mixed` chooses layers by 4 or more, and 16 others judge" in found.err
+
+    def test_without_images_it_is_refused(self, tcc, images_of):
+        data = images_of(24)
+        assert tcc("calibrate", "net.yaml", "--seed", 1, "--data", data, "-o", "c.json",
+                   "-q").code == 0  # fmt: skip
+        found = tcc(*BUILD, "--calibration", "c.json", "--mixed")
+        assert found.code == 2
+        assert "error[E0618]: `--mixed` needs images to choose layers by" in found.err

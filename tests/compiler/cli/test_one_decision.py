@@ -1,0 +1,143 @@
+"""After `tcc eval --fit` all that can run a bundle decides alike: commands, C in each form, the page."""
+
+import ctypes
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+from web_node import NODE, node
+
+pytest.importorskip("tvm", reason="needs the extra `arm`")
+CC = shutil.which("cc") or shutil.which("gcc")
+READ = """
+import { readFileSync } from 'node:fs';
+import { reading } from 'site/outputs.js';
+const { outputs: [output], operating_points: [point] } = JSON.parse(readFileSync(process.argv[2]));
+const rows = JSON.parse(readFileSync(process.argv[3]));
+console.log(JSON.stringify(rows.map((raw) => reading(output, Float32Array.from(raw), point))));
+"""
+
+
+def draw(folder, seed):
+    random = np.random.default_rng(seed)
+    for label in ("cat", "dog", "owl"):
+        (folder / label).mkdir(parents=True)
+        for number in range(8):
+            pixels = random.integers(0, random.integers(40, 256), (8, 8, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+
+
+@pytest.fixture
+def fitted(tcc, home):
+    """A host bundle whose threshold, at the median, decides half of the images."""
+    draw(home / "set/val", 0)
+    draw(home / "set/test", 1)
+    assert tcc("build", "tiny.yaml", "--target", "host", "-q").code == 0
+    bundle = home / "build/tiny-host-fp32"
+    fit = ("--fit", "--positive", "owl", "--sensitivity", "0.5")
+    found = tcc("eval", bundle, "--data", "set", *fit, "--json")
+    assert found.code == 0, found.err
+    assert "libraries and program have what was fitted in them" in found.err
+    return bundle, found.document
+
+
+def by_library(bundle, paths):
+    """What the shared library gives of images: probabilities and the classes taken."""
+    library = ctypes.CDLL(str(bundle / "model/libtiny.so"))
+    header = (bundle / "model/tiny.h").read_text()
+    size = int(header.partition("_ARENA_SIZE ")[2].split()[0])
+    arena = ctypes.create_string_buffer(size)
+    library.tiny_create.restype = ctypes.c_void_p
+    instance = ctypes.c_void_p(library.tiny_create(arena, ctypes.c_size_t(size)))
+    for path in paths:
+        values, taken = (ctypes.c_float * 3)(), (ctypes.c_ubyte * 3)()
+        pixels = np.asarray(Image.open(path)).tobytes()
+        assert library.tiny_predict(instance, pixels, 8, 8, values, taken) == 0
+        alone = (ctypes.c_float * 3)()
+        assert library.tiny_classify(instance, pixels, 8, 8, alone) == 0
+        assert list(alone) == list(values)
+        yield list(values), [i for i, one in enumerate(taken) if one]
+
+
+@pytest.mark.slow
+def test_commands_the_program_the_library_and_the_page_decide_alike(tcc, home, fitted):
+    bundle, evaluated = fitted
+    paths = sorted((home / "set/test").rglob("*.png"))
+    listed = tcc("run", bundle, *paths, "--json").document["images"]
+    outputs = [image["outputs"]["logits"] for image in listed]
+    decisions = [[each["index"] for each in one["decision"]] for one in outputs]
+    assert {2 in one for one in decisions} == {True, False}
+    sums = np.bincount([one[0] for one in decisions], minlength=3).tolist()
+    assert sums == [each["predicted"] for each in evaluated["classes"]]
+    for output, taken, (values, by_c) in zip(
+        outputs, decisions, by_library(bundle, paths), strict=True
+    ):
+        assert by_c == taken
+        shown = {each["index"]: each["value"] for each in output["classes"]}
+        assert values == pytest.approx([shown[i] for i in range(3)], rel=1e-6)
+    for path in paths:
+        Image.open(path).save(path.with_suffix(".ppm"))
+    command = [bundle / "model/tiny-run", *(path.with_suffix(".ppm") for path in paths)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    words = [line.split(": ")[1] for line in said.stdout.splitlines() if "decision" in line]
+    assert words == [("cat", "dog", "owl")[one[0]] for one in decisions]
+    if NODE:
+        (home / "rows.json").write_text(json.dumps([output["raw"] for output in outputs]))
+        read = node(READ, home, bundle / "manifest.json", home / "rows.json")
+        assert [one["decision"] for one in read] == [[word] for word in words]
+
+
+@pytest.mark.slow
+def test_the_fitted_program_runs_without_being_vouched_for_and_verifies(tcc, home, fitted):
+    bundle, _ = fitted
+    assert tcc("verify", bundle).code == 0
+    program = bundle / "model/tiny-run"
+    assert program.stat().st_mode & 0o111
+    again = tcc("eval", bundle, "--data", "set", "--json")
+    assert again.document["confusion"] == fitted[1]["confusion"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"temperature": 2.5}, {"thresholds": [0.125]}, None])
+def test_a_manifest_that_says_otherwise_than_its_libraries_does_not_verify(
+    tcc, home, fitted, change
+):
+    from tcc.compiler.support.sealed_json import seal
+
+    path = fitted[0] / "manifest.json"
+    about = json.loads(path.read_text())
+    points = about["operating_points"]
+    about["operating_points"] = [points[0] | change] if change else []
+    about["seal"] = seal(about)
+    path.write_text(json.dumps(about))
+    found = tcc("verify", fitted[0])
+    assert found.code == 2
+    for name in ("libtiny.a", "libtiny.so", "tiny-run"):
+        assert f"model/{name}" in found.err
+    assert "error[E0622]: this file reads outputs by another temperature or thresholds" in found.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CC, reason="needs a C compiler")
+def test_a_program_linked_as_the_readme_says_decides_by_what_is_fitted(tcc, home, fitted):
+    bundle, _ = fitted
+    folder = bundle / "model"
+    lines = [line[4:] for line in (folder / "README.txt").read_text().splitlines()
+             if line.startswith("    ") or not line]  # fmt: skip
+    code = "\n".join(lines).strip().split("\n\n")[0]
+    path = next((home / "set/test/owl").glob("*.png"))
+    pixels = ", ".join(map(str, np.asarray(Image.open(path)).ravel()))
+    code = code.replace("rgb[8 * 8 * 3];", f"rgb[8 * 8 * 3] = {{{pixels}}};")
+    (home / "main.c").write_text(code)
+    command = [CC, f"-I{folder}", "main.c", folder / "libtiny.a", "-lpthread", "-lm", "-o", "main"]
+    subprocess.run(command, cwd=home, check=True)
+    said = subprocess.run([home / "main"], capture_output=True, text=True, check=True).stdout
+    (image,) = tcc("run", bundle, path, "--json").document["images"]
+    (taken,) = image["outputs"]["logits"]["decision"]
+    values = {e["label"]: e["value"] for e in image["outputs"]["logits"]["classes"]}
+    word, value = said.splitlines()[1].split()
+    assert (said.splitlines()[0], word) == ("logits: done", taken["label"])
+    assert float(value) == pytest.approx(values[word], abs=1e-6)

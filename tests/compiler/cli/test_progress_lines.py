@@ -1,0 +1,63 @@
+"""Long work without a terminal says now and then how far it is."""
+
+import time
+
+import pytest
+
+from tcc.compiler.cli import progress_lines
+from tcc.compiler.cli.progress_lines import ProgressLines
+from tcc.compiler.cli.report import Report
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    monkeypatch.setattr(progress_lines, "EVERY", 0.1)
+
+
+def work(report, seconds=0.5):
+    with report.stages() as stages:
+        stages("images", 0, 40)
+        stages("images", 10, 40)
+        time.sleep(seconds)
+        stages.end()
+
+
+def test_a_stage_that_lasts_is_a_line_on_standard_error(capsys):
+    work(Report())
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert 2 <= len(lines) <= 5
+    assert set(lines) <= {"images: 25%, after 0 min 00 s", "images: 25%, after 0 min 01 s"}
+
+
+def test_what_is_short_or_quiet_says_nothing(capsys):
+    work(Report(), 0)
+    work(Report(quiet=True))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_of_somebody_else_counts(capsys):
+    report = Report()
+    with report.stages() as stages:
+        stages("training", 1, 9)
+        for epoch in range(10):
+            time.sleep(0.04)
+            report.note(f"epoch {epoch}")
+            stages.spoke()
+    assert all(line.startswith("epoch ") for line in capsys.readouterr().err.splitlines())
+
+
+def test_a_stage_of_one_part_has_no_share():
+    lines = []
+    watching = ProgressLines(lines.append)
+    watching.update("write", 0, 1)
+    watching.add_detail("model.onnx")
+    watching.start()
+    time.sleep(0.25)
+    watching.stop()
+    assert lines
+    assert set(lines) == {"write: model.onnx, after 0 min 00 s"}
+    count = len(lines)
+    time.sleep(0.15)
+    assert len(lines) == count

@@ -1,0 +1,229 @@
+"""Files of drawn areas: what is read is what is there, and what is too much is refused early."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcc.compiler.slides import asap_xml, geojson, geojson_parser
+from tcc.compiler.support.diagnostics import UserError
+
+MIB = 1 << 20
+
+
+def diagnostic_of(path):
+    read = asap_xml.read if path.suffix == ".xml" else geojson.read
+    with pytest.raises(UserError) as raised:
+        read(path)
+    (diagnostic,) = raised.value.diagnostics
+    assert diagnostic.at.file == str(path)
+    return diagnostic
+
+
+NUMBERS = st.one_of(
+    st.integers(-(10**8), 10**8), st.floats(-1e8, 1e8, allow_nan=False, allow_infinity=False)
+)
+RINGS = st.lists(st.lists(NUMBERS, min_size=2, max_size=4), min_size=3, max_size=9)
+OTHER = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=9), inner, max_size=3)
+    ),
+    max_leaves=9,
+)
+
+
+@st.composite
+def features(draw):
+    polygon = st.lists(RINGS, min_size=1, max_size=3)
+    kind = draw(st.sampled_from(("Polygon", "MultiPolygon")))
+    parts = draw(polygon if kind == "Polygon" else st.lists(polygon, min_size=1, max_size=2))
+    classification = {"name": draw(st.text(max_size=9)), "color": [200, 0, 0]}
+    members = [
+        ("geometry", {"coordinates": parts, "type": kind}),
+        ("properties", {"classification": classification, "measurements": draw(OTHER)}),
+        ("id", draw(OTHER)),
+    ]
+    return dict(draw(st.permutations(members)))
+
+
+def expected(features):
+    for feature in features:
+        geometry = feature["geometry"]
+        parts = geometry["coordinates"]
+        name = feature["properties"]["classification"]["name"]
+        for polygon in [parts] if geometry["type"] == "Polygon" else parts:
+            yield name, [[vertex[:2] for vertex in ring] for ring in polygon]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(features(), max_size=4), st.booleans(), st.sampled_from((None, 1, "\t")), st.data())
+def test_geojson_is_read_as_json_reads_it(tmp_path_factory, drawn, collected, indent, data):
+    document = {"type": "FeatureCollection", "features": drawn} if collected else drawn
+    text = json.dumps(document, indent=indent, ensure_ascii=data.draw(st.booleans()))
+    path = tmp_path_factory.mktemp("drawn") / "x.geojson"
+    path.write_text(text, data.draw(st.sampled_from(("utf-8", "utf-8-sig", "utf-16"))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(geojson_parser, "RUN", 3)
+        areas = geojson.read(path)
+    wanted = list(expected(drawn))
+    assert list(areas.names) == [name for name, _ in wanted]
+    rings = [ring for _, polygon in wanted for ring in polygon]
+    starts = np.r_[0, areas.ends[:-1]] if rings else []
+    read = [areas.vertices[a:b].tolist() for a, b in zip(starts, areas.ends, strict=True)]
+    assert read == [[[float(x), float(y)] for x, y in ring] for ring in rings]
+    assert areas.owners.tolist() == [n for n, (_, polygon) in enumerate(wanted) for _ in polygon]
+
+
+POLYGON = '{"type": "Polygon", "coordinates": %s}'
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        (POLYGON % "[[[0, 0], [1_0, 0], [9, 9]]]", "`,` or `]`"),
+        (POLYGON % "[[[0, 0], [NaN, 0], [9, 9]]]", "no JSON"),
+        (POLYGON % "[[[0, 0], [1e999, 0], [9, 9]]]", "coordinates are between"),
+        (POLYGON % "[[[0, 0], [01, 0], [9, 9]]]", "no JSON"),
+        (POLYGON % "[[[0, 0], [+1, 0], [9, 9]]]", "no JSON"),
+        (POLYGON % "[[[0, 0], [0x1, 0], [9, 9]]]", ""),
+        (POLYGON % "[[[0, 0], [\u0663, 0], [9, 9]]]", "no JSON"),
+        (POLYGON % f"[[[0, 0], [{'1' * 4301}, 0], [9, 9]]]", "no JSON"),
+        (POLYGON % "[[[0, 0], [1, 0], [9, 9], 3]]", "a ring is a list of three [x, y]"),
+        (POLYGON % "[[[0, 0], [1, 0], [9]]]", "a ring is a list of three [x, y]"),
+        (POLYGON % "[[[0, 0], [1, 0], [9, 9],]]", "a value is missing"),
+        (POLYGON % "[[[0, 0], [1, 0], [9, 9]", "a `,` or `]` is missing"),
+        (POLYGON % "[[[0, 0], [1, 0], [9, 9]]]" + "{}", "something follows"),
+        ('{"type": "Polygon", "type": "Polygon"}', "the key `type` is there twice"),
+        ('{"features": 3}', "it has no geometry"),
+        (
+            '{"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [9, 9]]]',
+            "a `,` or `}` is missing",
+        ),
+        ('{"type" "Polygon"}', "members"),
+        ('{"a": "\x01"}', "no JSON"),
+        ('{"a": "\\x"}', "no JSON"),
+    ],
+    ids=range(19),
+)
+def test_what_is_no_geojson_of_polygons(tmp_path, text, label):
+    path = tmp_path / "x.geojson"
+    path.write_text(text)
+    diagnostic = diagnostic_of(path)
+    assert diagnostic.code == "E1306"
+    assert label in diagnostic.label
+
+
+XML = (
+    '<ASAP_Annotations><Annotations><Annotation PartOfGroup="Tumor" Type="Polygon"><Coordinates>%s'
+)
+END = "</Coordinates></Annotation></Annotations></ASAP_Annotations>"
+
+
+def corners(*texts):
+    return XML % "".join(f'<Coordinate Order="{n}" {text}/>' for n, text in enumerate(texts)) + END
+
+
+@pytest.mark.parametrize(
+    ("number", "label"),
+    [
+        ("1_0", "`1_0` is not a decimal number"),
+        (" 1", "` 1` is not a decimal number"),
+        ("nan", "`nan` is not"),
+        ("Infinity", "`Infinity` is not"),
+        ("1e999", "`1e999` is not"),
+        ("0x10", "`0x10` is not"),
+        ("\u0663", "`\u0663` is not"),
+        ("1,000,5", "`1.000,5` is not"),
+        ("1" * 65, "..."),
+        ("1e300", "coordinates are between"),
+        ("", "`` is not"),
+    ],
+)
+def test_numbers_of_asap_have_one_spelling(tmp_path, number, label):
+    path = tmp_path / "x.xml"
+    path.write_text(corners('X="0" Y="0"', f'X="{number}" Y="0"', 'X="9" Y="9"'))
+    diagnostic = diagnostic_of(path)
+    assert diagnostic.code == "E1314"
+    assert label in diagnostic.label
+
+
+def test_areas_of_asap_are_read_in_their_order(tmp_path):
+    path = tmp_path / "x.xml"
+    drawn = ("2", "9.5", "1,5"), ("0", "0", "-3"), ("1", "1e1", ".5")
+    points = "".join(f'<Coordinate Order="{n}" X="{x}" Y="{y}"/>' for n, x, y in drawn)
+    path.write_text(XML % points + END)
+    areas = asap_xml.read(path)
+    assert areas.names == ("Tumor",)
+    assert areas.vertices.tolist() == [[0, -3], [10, 0.5], [9.5, 1.5]]
+
+
+def test_a_corner_without_a_place(tmp_path):
+    path = tmp_path / "x.xml"
+    path.write_text(corners('X="0"', 'X="1" Y="0"', 'X="9" Y="9"'))
+    assert "a coordinate has no Y" in diagnostic_of(path).label
+
+
+HOSTILE = {  # functions, since the files are large
+    "points.geojson": lambda: POLYGON.encode() % (b"[[" + b"[1,2]," * (10 * MIB) + b"[3,4]]]"),
+    "features.geojson": lambda: b"[" + b"{}," * (21 * MIB) + b"{}]",
+    "empty.geojson": lambda: b'{"type": [' + b"[]," * (20 * MIB) + b"[]]}",
+    "numbers.geojson": lambda: b'{"a": [' + b"1," * (31 * MIB) + b"1]}",
+    "texts.geojson": lambda: b'{"type": [' + b'"",' * (21 * MIB) + b'""]}',
+    "deep.geojson": lambda: b"[" * (60 * MIB),
+    "digits.geojson": lambda: b"[" + b"1" * (60 * MIB) + b"]",
+    "text.geojson": lambda: b'{"type": "' + b"x" * (60 * MIB) + b'"}',
+    "large.geojson": lambda: b" " * (64 * MIB + 1),
+    "small-polygons.geojson": lambda: (
+        b"[" + b",".join([(POLYGON % "[[[0,0],[1,0],[0,1]]]").encode()] * 1_000_000) + b"]"
+    ),
+    "elements.xml": lambda: b"<a>" + b"<b/>" * (15 * MIB) + b"</a>",
+    "deep.xml": lambda: b"<a>" * (20 * MIB),
+    "attributes.xml": lambda: (
+        b"<a " + b" ".join(b'b%x=""' % n for n in range(5_000_000)) + b"/>"
+    ),
+    "names.xml": lambda: b"<a>" + b"".join(b"<b%x/>" % n for n in range(6_000_000)) + b"</a>",
+    "comment.xml": lambda: b"<a><!--" + b"x" * (60 * MIB) + b"--></a>",
+    "text.xml": lambda: b"<a>" + b"x" * (60 * MIB) + b"</b>",
+    "corners.xml": lambda: XML.encode() % (b'<Coordinate X="1" Y="2"/>' * 2_500_000),
+    "large.xml": lambda: b"<a>" + b" " * (64 * MIB) + b"</a>",
+}  # fmt: skip
+
+
+PROGRAM = """
+import re, sys, time
+from pathlib import Path
+from tcc.compiler.slides import asap_xml, geojson
+from tcc.compiler.support.diagnostics import UserError
+path = Path(sys.argv[1])
+try:
+    (asap_xml if path.suffix == ".xml" else geojson).read(path)
+except UserError as error:
+    (diagnostic,) = error.diagnostics
+    status = Path("/proc/self/status").read_text()  # ru_maxrss is at least what forked this
+    mib = int(re.search("VmHWM:\\s*([0-9]+)", status)[1]) >> 10
+    print(mib, round(time.process_time()), diagnostic.code, diagnostic.label)
+"""
+QUICK = ("points.geojson", "elements.xml", "deep.xml")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in HOSTILE],
+)
+def test_too_much_is_refused_before_it_takes_memory_or_time(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(HOSTILE[name]())
+    command = [sys.executable, "-c", PROGRAM, path]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    mib, seconds, code, label = ended.stdout.strip().split(" ", 3)
+    assert int(mib) < 500
+    assert int(seconds) < 20
+    assert code in ("E1306", "E1314", "E1323")
+    if code == "E1323":
+        assert re.search("(more|larger|longer) than [0-9]", label)  # the bound is named

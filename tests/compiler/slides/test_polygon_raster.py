@@ -1,0 +1,137 @@
+"""Polygons as rasters: each pixel against the even-odd rule, and a bounded cost."""
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcc.compiler.slides import (
+    contours,
+    drawn_areas,
+    mask_files,
+    patch_grid,
+    polygon_raster,
+    tissue_mask,
+)
+from tcc.compiler.slides.slide_file import Slide, SlideLevel
+from tcc.compiler.support.diagnostics import UserError
+
+
+def areas_of(polygons):
+    """Areas of polygons, each a list of rings."""
+    collector = drawn_areas.AreaCollector()
+    for rings in polygons:
+        collector.add("Tumor", [np.array(ring, float) for ring in rings])
+    return collector.close()
+
+
+def fill(polygons, shape):
+    return polygon_raster.fill(polygon_raster.find_edges(areas_of(polygons), shape))
+
+
+def is_inside(rings, x, y):
+    """Whether a point is within rings: a ray to the right crosses an odd number of edges."""
+    odd = False
+    for ring in rings:
+        for (x0, y0), (x1, y1) in zip(ring, [*ring[1:], ring[0]], strict=True):
+            if (y0 >= y) != (y1 >= y):
+                odd ^= x >= x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+    return odd
+
+
+# Odd quarters: no vertex and few edges lie on centres, where both sides are right.
+PLACES = st.integers(-16, 64).map(lambda n: n / 4 + 0.1875)
+RINGS = st.lists(st.tuples(PLACES, PLACES), min_size=3, max_size=7)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(RINGS, min_size=1, max_size=3), max_size=4), st.sampled_from((7, 4096)))
+def test_each_pixel_is_that_of_the_rule(polygons, band):
+    shape = (9, 11)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(polygon_raster, "BAND", band)
+        inside = fill(polygons, shape)
+    for row in range(shape[0]):
+        for column in range(shape[1]):
+            wanted = any(is_inside(rings, column + 0.5, row + 0.5) for rings in polygons)
+            assert inside[row, column] == wanted
+
+
+def slide_of(width, height):
+    return Slide(None, (SlideLevel(width, height, 1.0),), 0.25, None)
+
+
+def triangles(count, width, height):
+    """Triangles as wide as a slide, over each other."""
+    return [
+        [[(0.0, number % 7), (width, height - number % 5), (number % 11, height)]]
+        for number in range(count)
+    ]
+
+
+def test_polygons_over_each_other_cost_what_their_edges_do(tmp_path):
+    """8,000 triangles as wide as the slide: issue 29 saw over 80 s."""
+    slide = slide_of(8000, 8000)
+    areas = areas_of(triangles(8000, 8000, 8000))
+    tracemalloc.start()
+    start = time.process_time()
+    inside = mask_files.within(areas, tmp_path / "x.geojson", slide, 4)
+    assert time.process_time() - start < 20
+    assert tracemalloc.get_traced_memory()[1] < 400 << 20
+    tracemalloc.stop()
+    assert inside.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_more_than_is_filled_is_refused_with_the_bound(tmp_path):
+    slide = slide_of(1 << 20, 1 << 20)
+    with pytest.raises(UserError) as raised:
+        mask_files.within(areas_of(triangles(9000, 1 << 20, 1 << 20)), tmp_path / "x", slide, 256)
+    (diagnostic,) = raised.value.diagnostics
+    assert diagnostic.code == "E1324"
+    assert f"{mask_files.MOST_CROSSINGS:,}" in diagnostic.label
+
+
+def test_what_lies_far_outside_costs_nothing(tmp_path):
+    far = [[(-9e8, -9e8), (9e8, -9e8), (9e8, 9e8), (-9e8, 9e8)]]
+    inside = mask_files.within(areas_of([far] * 3), tmp_path / "x", slide_of(1000, 1000), 8)
+    assert inside.all()
+
+
+def test_classes_are_selected_with_their_rings():
+    collector = drawn_areas.AreaCollector()
+    rings = [np.arange(6, dtype=float).reshape(3, 2) + n for n in range(4)]
+    collector.add("Tumor", rings[:2])
+    collector.add("Normal", rings[2:3])
+    collector.add("tumor", rings[3:])
+    areas = collector.close().select({"tumor"})
+    assert areas.names == ("Tumor", "tumor")
+    assert areas.owners.tolist() == [0, 0, 1]
+    assert areas.ends.tolist() == [3, 6, 9]
+    assert np.array_equal(areas.vertices, np.concatenate([rings[0], rings[1], rings[3]]))
+    assert [areas.locate(n) for n in (0, 5, 6, 8)] == [0, 0, 1, 1]
+
+
+def test_regions_within_each_other_cost_what_their_number_does():
+    """Rings around rings: the bounding rectangle of each is nearly the whole grid."""
+    side = 2001
+    down, across = np.abs(np.mgrid[:side, :side] - side // 2)
+    mask = tissue_mask.TissueMask(1, np.maximum(down, across) % 2 == 0)
+    start = time.process_time()
+    kept = patch_grid.kept(patch_grid.PatchGrid(side, side, 4, 1), mask, 0.5)
+    assert time.process_time() - start < 10
+    assert kept.mean() > 0.3
+
+
+def test_outlines_of_noise_are_bounded(tmp_path, monkeypatch):
+    noise = tissue_mask.TissueMask(1, np.random.default_rng(0).random((300, 300)) < 0.5)
+    mask_files.check_outlines(tmp_path / "x.png", noise)
+    corners = sum(len(ring) - 1 for rings in contours.polygons(noise.inside) for ring in rings)
+    monkeypatch.setattr(mask_files, "MOST_CORNERS", corners - 1)
+    with pytest.raises(UserError) as raised:
+        mask_files.check_outlines(tmp_path / "x.png", noise)
+    (diagnostic,) = raised.value.diagnostics
+    assert diagnostic.code == "E1324"
+    assert f"{corners:,}" in diagnostic.message

@@ -1,0 +1,179 @@
+"""The web server of known files: every request gets an answer or an end, and no traceback."""
+
+import contextlib
+import socket
+import threading
+import time
+from random import Random
+
+import pytest
+
+from tcc.compiler.support import static_server
+from tcc.compiler.support.static_server import StaticServer
+
+PAGE = b"<title>page</title>"
+LARGE = bytes(8 << 20)
+
+
+@pytest.fixture
+def listening(tmp_path):
+    """Serve two files; end before the fixture does."""
+    for name, data in (("index.html", PAGE), ("large.bin", LARGE)):
+        (tmp_path / name).write_bytes(data)
+    files = {name: tmp_path / name for name in ("index.html", "large.bin")}
+    with StaticServer("127.0.0.1", 0, files, "index.html") as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def connect(server):
+    return socket.create_connection(server.server_address[:2], timeout=20)
+
+
+def read_all(client):
+    """Return what comes until the connection ends, whichever way it ends."""
+    parts = []
+    with contextlib.suppress(ConnectionError):
+        while part := client.recv(1 << 16):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def ask(server, request):
+    with connect(server) as client:
+        with contextlib.suppress(OSError):  # the answer came before all was sent
+            client.sendall(request)
+            client.shutdown(socket.SHUT_WR)
+        return read_all(client)
+
+
+def status(answer):
+    return int(answer.split()[1]) if answer.startswith(b"HTTP/") else None
+
+
+def test_addresses_that_are_none_are_refused(listening, capfd):
+    hosts = ("[", "]", "[x]", "[::1", "a]b", "localhost:x", "\u2100".encode().decode("latin-1"))
+    for host in hosts:
+        answer = ask(listening, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1"))
+        assert status(answer) in (302, 421), (host, answer[:80])
+    assert status(ask(listening, b"GET / HTTP/1.1\r\nHost: [\r\n\r\n")) == 421
+    for path in (
+        "http://[/x",
+        "//[",
+        "http://]",
+        "http://[::1/index.html",
+        "[",
+        "*",
+        "%",
+        "%ff%00",
+    ):
+        answer = ask(listening, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert status(answer) in (400, 404), (path, answer[:80])
+    whole = b"GET http://localhost/index.html HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert ask(listening, whole).endswith(PAGE)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_client_that_drops_a_download_is_nothing_to_report(listening, capfd):
+    for _ in range(5):
+        with connect(listening) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0] + [0] * 4))
+            client.sendall(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            client.recv(10)
+    assert status(ask(listening, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 302
+    wait_until(lambda: not listening.connections)
+    assert capfd.readouterr().err == ""
+
+
+def test_connections_are_bounded(listening):
+    before = threading.active_count()
+    clients = [connect(listening) for _ in range(static_server.CONNECTIONS + 20)]
+    try:
+        wait_until(lambda: len(listening.connections) == static_server.CONNECTIONS)
+        time.sleep(0.2)
+        assert threading.active_count() - before <= static_server.CONNECTIONS
+    finally:
+        for client in clients:
+            client.close()
+    # Who waited has a turn.
+    assert status(ask(listening, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 302
+
+
+@pytest.mark.parametrize("request_line", [b"", b"GET / HTTP/1.1\r\n", b"GET /large.bin"])
+def test_a_client_that_asks_slowly_is_dropped(listening, monkeypatch, request_line):
+    monkeypatch.setattr(static_server, "SECONDS", 0.3)
+    start = time.monotonic()
+    with connect(listening) as client, contextlib.suppress(ConnectionError):
+        client.sendall(request_line)
+        # A byte now and then: no single wait is long.
+        for _ in range(100):
+            client.sendall(b"x")
+            client.settimeout(0.05)
+            with contextlib.suppress(TimeoutError):
+                if not client.recv(1):
+                    break
+    assert time.monotonic() - start < 4
+
+
+def test_a_client_that_takes_slowly_is_dropped(listening, monkeypatch):
+    monkeypatch.setattr(static_server, "SECONDS", 0.3)
+    monkeypatch.setattr(static_server, "RATE", 1 << 30)
+    with connect(listening) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(9) == b"HTTP/1.0 "
+        assert listening.connections
+        start = time.monotonic()
+        wait_until(lambda: not listening.connections)
+        assert time.monotonic() - start < 4
+
+
+def test_requests_of_any_bytes_get_an_answer(listening, capfd):
+    """The core of `python tools/fuzz http`."""
+    numbers = Random(1)
+    whole = b"GET /index.html HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
+    for _ in range(300):
+        request = bytearray(whole)
+        for _ in range(numbers.choice((1, 2, 8))):
+            at = numbers.randrange(len(request) + 1)
+            request[at : at + numbers.choice((0, 0, 1, 9))] = numbers.choice(
+                (b"[", b"]", b"\r\n", b"\0", b" ", b"%", b"//", b":", b"\xff", b"x" * 70000)
+            )
+        answer = ask(listening, bytes(request))
+        assert not answer or status(answer) or answer == PAGE or b"Error code" in answer, request
+    assert status(ask(listening, whole)) == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_an_interrupt_ends_it_wherever_it_comes(listening, monkeypatch):
+    """As Ctrl-C in the wait for a thread that has begun, and ends before it is heard."""
+    finished = threading.Event()
+    begin, finish = threading.Thread.start, StaticServer._finish
+
+    def interrupt(thread):
+        begin(thread)
+        assert finished.wait(20)
+        raise KeyboardInterrupt
+
+    def note(server, connection):
+        finish(server, connection)
+        finished.set()
+
+    monkeypatch.setattr(StaticServer, "_finish", note)
+    client, connection = socket.socketpair()
+    with client, connection:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        monkeypatch.setattr(threading.Thread, "start", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            listening.process_request(connection, ("127.0.0.1", 1))
+
+
+def wait_until(holds):
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)

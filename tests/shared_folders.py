@@ -1,0 +1,26 @@
+"""Folders that all processes of a test run share, filled by the first of them that asks."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+DONE = "done"
+
+
+def fill_once(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], object]) -> Path:
+    """Return the folder of a name; another process may have filled it, or be about to."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared-{name}"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / DONE).exists():
+            shutil.rmtree(folder / name, ignore_errors=True)  # of one that failed halfway
+            (folder / name).mkdir()
+            fill(folder / name)
+            (folder / DONE).touch()
+    return folder / name

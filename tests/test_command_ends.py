@@ -1,0 +1,183 @@
+"""How every command ends: by a signal, without a reader of its output, where memory is short."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+from command_session import copy_session, environment, remove_output
+from command_uses import USES
+from test_network import session  # noqa: F401 - a fixture
+
+PROGRAM = "from tcc.compiler.entry import main; main()"
+RUNS = [each for each in USES if not each.serves]
+LITTLE, MUCH = 150_000 * 1024, 1 << 33
+"""Bytes of address space, of which `ulimit -v 150000` gives the first."""
+SIGNALLED = """
+import os, signal, sys
+left = int(sys.argv.pop(1))
+class Count:
+    # Asked before each module is imported: the signal comes at the same place each time.
+    def find_spec(self, name, path=None, target=None):
+        global left
+        left -= 1
+        if left == 0:
+            open("signalled", "w").close()
+            os.kill(os.getpid(), signal.SIGTERM)
+from tcc.compiler.entry import main
+sys.meta_path.insert(0, Count())
+main()
+"""
+
+
+def limited(size):
+    """Return the words that begin a command with so much address space."""
+    return ("prlimit", f"--as={size}")
+
+
+@dataclass(frozen=True)
+class End:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def copy(session, tmp_path_factory):  # noqa: F811
+    return copy_session(session, tmp_path_factory.mktemp("copy"))
+
+
+@pytest.fixture
+def run(copy):
+    """Run a use in the folder of the session."""
+
+    def run(each, program=PROGRAM, words=(), before=(), **options):
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        done = subprocess.run(
+            [*before, sys.executable, "-c", program, *words, *each.words_again], cwd=copy.folder,
+            env=environment(copy.home), stdin=subprocess.DEVNULL, text=True, check=False, **streams,
+        )  # fmt: skip
+        remove_output(copy.folder, each)
+        return End(done.returncode, done.stdout or "", done.stderr)
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("each", RUNS, ids=str)
+@pytest.mark.parametrize("place", [150, 900])
+def test_a_signal_ends_a_command_with_its_code(run, copy, each, place):
+    """While the command line is imported, and where it imports so much, what the command needs."""
+    (copy.folder / "signalled").unlink(missing_ok=True)
+    end = run(each, SIGNALLED, [str(place)])
+    signalled = (copy.folder / "signalled").exists()
+    assert signalled or place == 900
+    assert end.code == (143 if signalled else 0), end.err
+    assert "Traceback" not in end.err
+    assert not signalled or not re.search(r"\berror[:\[]", end.err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("each", RUNS, ids=str)
+def test_a_reader_that_leaves_ends_no_command(run, each):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        end = run(each, stdout=writer)
+    finally:
+        os.close(writer)
+    assert end.code == 0, end.err
+    assert "Traceback" not in end.err
+    assert "ipe" not in end.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("each", RUNS, ids=str)
+def test_little_memory_is_called_that(run, each):
+    end = run(each, before=limited(LITTLE))
+    if end.code:
+        assert (end.code, "error[E1402]: there is not enough memory" in end.err) == (1, True), end
+    assert "internal error" not in end.err
+    assert "Traceback" not in end.err
+    assert end.code or each.words[0] not in {"train", "calibrate", "run", "eval", "verify", "bench"}
+
+
+ABORTING = """
+import os, signal
+from tcc.compiler.cli import app
+from importlib import import_module
+import_module("tcc.compiler.cli.app").needed = lambda words: {action}
+from tcc.compiler.entry import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("action", "code"),
+    [
+        ("os.abort", 1),  # an exception of C++ that nobody catches
+        ("lambda: os._exit(1)", 1),  # OpenBLAS
+        ("lambda: bytearray(1 << 40)", 1),
+        ("lambda: exit(4)", 4),
+        ("lambda: os.kill(os.getpid(), signal.SIGTERM)", 143),
+        ("lambda: os.kill(os.getpid(), signal.SIGKILL)", -9),
+    ],
+)
+def test_how_a_library_ends_a_command_under_a_limit(tmp_path, action, code):
+    done = subprocess.run(
+        [*limited(MUCH), sys.executable, "-c", ABORTING.format(action=action), "targets", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert ("error[E1402]" in done.stderr) == (code == 1)
+    assert ('"exit": 1' in done.stdout) == (code == 1)
+    assert "8,192 MiB" in done.stderr or code != 1
+
+
+def test_a_signal_that_native_code_swallows_ends_a_command_all_the_same(tmp_path):
+    program = (
+        "import ctypes, os, signal\n"
+        "from tcc.compiler.support import end_signals\n"
+        "end_signals.GRACE = 0.5\n"
+        "end_signals.catch()\n"
+        "ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM))()\n"
+        "while True: pass\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 143
+
+
+def test_an_error_that_a_signal_became_is_not_told(tmp_path):
+    """Where native code is imported, what a handler raises becomes an ImportError."""
+    program = (
+        "import os, signal\n"
+        "from importlib import import_module\n"
+        "def interrupted():\n"
+        "    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    except SystemExit:\n        raise ImportError('initialization failed')\n"
+        "import_module('tcc.compiler.cli.app').COMMANDS['targets'] = interrupted\n"
+        "from tcc.compiler.entry import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "targets"], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (143, "")
+
+
+def test_a_signal_is_handed_on_under_a_limit(tmp_path):
+    program = ABORTING.format(action="lambda: (print('here', flush=True), signal.pause())")
+    with subprocess.Popen(
+        [*limited(MUCH), sys.executable, "-c", program, "targets"], stdout=subprocess.PIPE,
+        text=True, cwd=tmp_path,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143

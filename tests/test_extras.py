@@ -1,0 +1,78 @@
+"""Every command, where one extra of the package is installed by itself: in a bare environment.
+
+A command ends well where it has what it needs, and otherwise with 3 and the command that installs
+what is missing; never with 1.
+"""
+
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+from bare_environments import create
+from command_session import copy_session, environment
+from command_uses import USES
+from test_network import session  # noqa: F401 - a fixture
+from test_packaging import built  # noqa: F401 - a fixture
+
+from tcc.compiler.support.external_tools import EXTRAS, PROGRAMS
+from tcc.compiler.version import __version__
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SETS = {extra for extra, listed in PROJECT["optional-dependencies"].items() if extra in EXTRAS}
+UNSIGNED = "error[E1351]"
+"""What is told of a bundle that was built once more, where nothing can sign it."""
+RUNS = [use for use in USES if not use.serves]
+"""Those that end by themselves."""
+
+
+def test_every_extra_is_tried():
+    named = set(PROJECT["optional-dependencies"]) - {"all", "bench", "dev", "docs"}
+    assert named == SETS == {extra for use in USES for extra in use.needs}
+
+
+def test_an_environment_holds_what_its_extra_brings_and_no_more(built, tmp_path):  # noqa: F811
+    (wheel,) = built.glob("*.whl")
+    bare = create(tmp_path / "bare", wheel, "import")
+    (site,) = (tmp_path / "bare").glob("lib/python*/site-packages")
+    names = {path.name for path in site.iterdir()}
+    assert {"tcc", "numpy", "onnxsim", "onnx_graphsurgeon"} <= names
+    assert not names & {"torch", "tvm", "matplotlib", "pytest", "ai_edge_litert"}
+    assert (site / "tcc").resolve().is_relative_to(tmp_path)
+    (version, unknown) = bare.run_all([["--version"], ["nope"]], tmp_path, environment(tmp_path))
+    assert (version.code, version.text) == (0, f"tcc {__version__}\n")
+    assert unknown.code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", ["", *sorted(SETS)])
+def test_every_command_runs_or_says_what_to_install(session, built, tmp_path, extra):  # noqa: F811
+    (wheel,) = built.glob("*.whl")
+    # In a copy, as commands write, and other tests read what the session wrote.
+    copy = copy_session(session, tmp_path)
+    bare = create(tmp_path / "bare", wheel, extra)
+    ends = bare.run_all([use.words_again for use in RUNS], copy.folder, environment(copy.home))
+    assert len(ends) == len(RUNS)
+    wrong = [
+        f"{use}\n    ends with {end.code}: {end.text[-600:]}"
+        for use, end in zip(RUNS, ends, strict=True)
+        if not fits(end, use.needs - {extra}, use.programs)
+    ]
+    assert wrong == [], "\n".join(wrong)
+
+
+def fits(end, missing, programs):
+    """Whether a command ended as it should, where these extras are missing."""
+    absent = {name for name in programs if shutil.which(name) is None}
+    if end.code == 0 or not (missing or absent):
+        # also where another extra brings the same: scikit-learn needs scipy
+        return end.code == 0
+    installed = set(re.findall(r"pip install 'tcc-compiler\[(\w+)\]'", end.text))
+    installed |= {
+        name for name, package in PROGRAMS.items() if f"apt-get install {package}" in end.text
+    }
+    if end.code == 2 and UNSIGNED in end.text:
+        return "sign" in missing
+    return end.code == 3 and bool(installed) and installed <= missing | absent

@@ -1,0 +1,149 @@
+"""Nothing that tcc runs speaks with another machine: every command, with all that it starts."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_session import environment, read_session, run_session
+from command_uses import USES, command_names
+from shared_folders import fill_once
+from traced_calls import attempts, traced
+
+from tcc.backends.web import runtime_files
+from tcc.compiler.slides import slide_viewer
+from tcc.compiler.support.external_tools import MissingTool
+
+ROOT = Path(__file__).resolve().parents[1]
+FETCHED = {"web": runtime_files.RUNTIME, "slide view": slide_viewer.LIBRARY}
+"""What npm brings once for all, by the words of the uses that take it."""
+WRITTEN = (".cache/tcc", ".cache/stages", ".cache/matplotlib", ".local/state/tcc")
+"""What may be left in a user's home: docs/security.md names each."""
+SEND = """
+import socket, subprocess, sys
+ways = {
+    "tcp": lambda: socket.create_connection(("192.0.2.1", 443), timeout=1),
+    "udp": lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"x", ("192.0.2.1", 9)),
+    "message": lambda: socket.socket(type=socket.SOCK_DGRAM).sendmsg([b"x"], [], 0, ("192.0.2.1", 9)),
+    "six": lambda: socket.socket(socket.AF_INET6).connect(("2001:db8::1", 443)),
+    "name": lambda: socket.getaddrinfo("tcc.invalid", 443),
+    "proxy": lambda: socket.create_connection(("127.0.0.1", 9), timeout=1),
+    "listening": lambda: socket.socket().bind(("0.0.0.0", 0)),
+    "child": lambda: subprocess.run([sys.executable, __file__, "tcp"]),
+}
+try:
+    ways[sys.argv[1]]()
+except OSError:
+    pass
+"""
+QUIET = """
+import socket, sys
+here = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(here.getsockname())
+socket.socketpair()
+"""
+
+
+@pytest.fixture(scope="session")
+def session(tmp_path_factory):
+    for package in FETCHED.values():
+        try:
+            package.files()
+        except MissingTool as error:
+            pytest.skip(f"{error} {error.why}")
+    return read_session(fill_once(tmp_path_factory, "session", run_session))
+
+
+def test_every_command_is_in_use():
+    lines = [use.line for use in USES]
+    assert len(set(lines)) == len(lines)
+    named = {
+        name for name in command_names() if any(f"{line} ".startswith(f"{name} ") for line in lines)
+    }
+    assert named == set(command_names())
+    assert {"plot curves", "slide run", "zoo table", "cache clear", "help"} <= named
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("use", USES, ids=str)
+def test_a_command_reaches_no_other_machine(session, use):
+    end = session.ends[use.line]
+    assert end.code == (143 if use.serves else 0), end.out + end.err
+    assert attempts(session.log(use), loopback=use.loopback) == []
+
+
+@pytest.mark.slow
+def test_a_session_leaves_nothing_else_in_the_home(session):
+    """ONNX Runtime's telemetry begins with a folder there, before it sends anything."""
+    files = [
+        path.relative_to(session.home).as_posix()
+        for path in session.home.rglob("*")
+        if path.is_file()
+    ]
+    assert [name for name in files if not name.startswith(WRITTEN)] == []
+
+
+@pytest.mark.parametrize(
+    "way", ["tcp", "udp", "message", "six", "name", "proxy", "listening", "child"]
+)
+def test_what_reaches_out_is_seen(tmp_path, way):
+    (tmp_path / "send.py").write_text(SEND)
+    log = tmp_path / "log"
+    subprocess.run(traced([sys.executable, str(tmp_path / "send.py"), way], log), check=True)
+    assert attempts(log)
+
+
+def test_what_stays_here_is_seen_only_where_it_is_not_allowed(tmp_path):
+    log = tmp_path / "log"
+    subprocess.run(traced([sys.executable, "-c", QUIET], log), check=True)
+    assert attempts(log, loopback=True) == []
+    assert len(attempts(log)) == 1
+
+
+@pytest.mark.parametrize("first", ["", "import tcc"])
+def test_the_runtime_s_telemetry_is_off_where_tcc_was_imported_first(tmp_path, first):
+    """Without tcc it leaves an identifier of this machine in the home."""
+    program = f"{first}\nimport onnx, onnxruntime\nfrom onnx import helper\n"
+    program += (
+        "value = lambda name: helper.make_tensor_value_info(name, 1, [1])\n"
+        "graph = helper.make_graph([helper.make_node('Relu', ['x'], ['y'])], 'g', [value('x')], [value('y')])\n"
+        "model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)\n"
+        "onnxruntime.InferenceSession(model.SerializeToString())\n"
+    )
+    # Wherever it would send to, nothing goes out.
+    command = traced([sys.executable, "-c", program], tmp_path / "log")
+    command[1:1] = ["-e", "inject=connect,sendto,sendmsg,sendmmsg:error=ENETUNREACH"]
+    subprocess.run(command, env=environment(tmp_path / "home"), check=True)
+    left = list((tmp_path / "home").rglob("*"))
+    assert bool(left) == (not first), left
+
+
+def test_the_switches_hold_in_processes_that_tcc_starts(tmp_path):
+    program = (
+        "import os, tcc; from tcc.compiler.support import bounded_process; from pathlib import Path;"
+        "end = bounded_process.execute(['env'], Path(), 60, 1 << 20); print(end.out.decode())"
+    )
+    variables = environment(tmp_path) | {"ORT_DISABLE_TELEMETRY": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "ORT_DISABLE_TELEMETRY=1" in done.stdout.splitlines()
+
+
+def test_no_tool_imports_the_runtime_before_tcc():
+    """At a file's top the order of imports puts it first."""
+    early = []
+    for path in (ROOT / "tools").rglob("*.py"):
+        if path.parent.name.endswith("_guests"):
+            continue  # started by tools that imported tcc
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            early += [path.name for name in names if name.partition(".")[0] == "onnxruntime"]
+    assert early == []

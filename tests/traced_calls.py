@@ -1,0 +1,66 @@
+"""What a program and all that it starts asks of the network, as strace sees it.
+
+Attempts are seen, not what comes of them: where no network is, they fail and are seen all the same.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+CALLS = "socket,connect,bind,sendto,sendmsg,sendmmsg,io_uring_setup"
+"""What reaches another program. What io_uring does is not seen, so that its set-up counts."""
+LOCAL_FAMILIES = {"AF_UNIX", "AF_NETLINK", "AF_UNSPEC"}
+"""Sockets within this machine, and those to its kernel."""
+RESOLVER = re.compile(r'sun_path=@?"[^"]*(resolve|avahi|dnsmasq)')
+"""Local sockets behind which a program looks names up for others."""
+DNS = {"53", "853"}
+_FAMILY = re.compile(r"\b(AF_\w+|PF_\w+)")
+_ADDRESS = re.compile(r'inet_(?:addr\(|pton\(AF_INET6, )"([^"]+)"')
+_PORT = re.compile(r"sin6?_port=htons\((\d+)\)")
+
+
+def traced(command: Sequence[str], log: Path) -> list[str]:
+    """Return a command line that runs another and writes its calls, and its children's, to a log.
+
+    Raises:
+        RuntimeError: There is no strace: what cannot be looked at is not passed over.
+    """
+    if shutil.which("strace") is None:
+        raise RuntimeError("this test needs strace: apt-get install strace")
+    options = ["-f", "-qq", "--seccomp-bpf", "-e", f"trace={CALLS}", "-e", "signal=none"]
+    return ["strace", *options, "-o", str(log), *command]
+
+
+def attempts(log: Path, *, loopback: bool = False) -> list[str]:
+    """Return the calls of a log that reach beyond this machine, or ask for a name.
+
+    Args:
+        log: What strace wrote.
+        loopback: Whether its programs may speak with each other by this machine's own addresses.
+    """
+    return [line for line in _calls(log) if _reaches_out(line, loopback)]
+
+
+def _calls(log: Path) -> Iterator[str]:
+    """Yield each call without its process; the second half of one that was interrupted is none."""
+    for line in log.read_text(errors="replace").splitlines():
+        call = line.lstrip("0123456789 ")
+        if not call.startswith("<..."):
+            yield call
+
+
+def _reaches_out(call: str, loopback: bool) -> bool:
+    name = call.partition("(")[0]
+    if name == "io_uring_setup" or RESOLVER.search(call):
+        return True
+    families = set(_FAMILY.findall(call)) - LOCAL_FAMILIES
+    if name == "socket":
+        return bool(families - {"AF_INET", "AF_INET6"})
+    if not families:
+        return False  # by a socket that is connected, whose connection was looked at
+    addresses, ports = _ADDRESS.findall(call), set(_PORT.findall(call))
+    if not addresses or ports & DNS or not all(ip_address(each).is_loopback for each in addresses):
+        return True
+    return name != "bind" and not loopback

@@ -1,0 +1,199 @@
+"""Requests of any bytes to `tcc serve`, from clients that wait, stop or go away.
+
+Every request gets an answer or an end within seconds, nothing is printed, what comes back as a file
+is one of the bundle's, and a plain request is answered afterwards.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from bundles import templates
+from case import Case, Front, Outcome
+
+REQUESTS = 100
+"""Requests of a case, which is one server."""
+PATIENCE = 10.0
+"""Seconds after which a request that has no answer is one that hangs."""
+INTERRUPTED = 130
+PATHS = (
+    "/", "/manifest.json", "/model/app.js", "/model/index.html", "/model/model.onnx", "*", "",
+    "//[", "http://[/x", "http://localhost/manifest.json", "/model/../manifest.json", "/..", "/%",
+    "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/manifest.json?[", "/#", "/\0", "http://[::1/",
+    "/model", "/" + "a" * 70000, "/\xff", "/%ff%fe", "http:/\\x", "/;x", "?", "[::1]:80",
+)  # fmt: skip
+HOSTS = (
+    "localhost", "127.0.0.1:1", "[", "]", "[::1]", "[::1", "[x]", "", "a]b", "evil.example",
+    "\xff",
+    "localhost:99999999999", "user@localhost", "[v1.x]", "[::ffff:1.2.3.4]", "localhost#",
+    "?", "\0",
+)  # fmt: skip
+PIECES = (
+    b"[", b"]", b"\r\n", b"\n", b"\0", b" ", b"%", b"//", b":", b"\xff", b"x" * 70000,
+    b"\r\n" * 200,
+    b"a: b\r\n" * 150, b" HTTP/9.9", b" HTTP/1.0", b"Host: [\r\n", b"Content-Length: -1\r\n", b"",
+    b"Expect: 100-continue\r\n", b"Connection: keep-alive\r\n", b"Transfer-Encoding: chunked\r\n",
+)  # fmt: skip
+STATUSES = (200, 302, 400, 404, 414, 417, 421, 431, 501, 505)
+
+
+@dataclass
+class _Visit:
+    """What clients of one server met."""
+
+    seed: int
+    wrong: list[str] = field(default_factory=list)
+
+    def ask(self, process: int, folder: Path) -> None:
+        """Send the requests, then end the server as Ctrl-C does."""
+        numbers = Random(self.seed)
+        try:
+            address = _wait_for_address(folder.with_suffix(".out"))
+            for _ in range(REQUESTS):
+                self._send(address, numbers)
+            answer = _exchange(address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", _take)
+            if not answer.startswith(b"HTTP/1.0 302 "):
+                self.wrong.append(f"a plain request gets {answer[:40]!r}")
+        except OSError as error:
+            self.wrong.append(f"{type(error).__name__}: {error}")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGINT)
+
+    def _send(self, address: tuple[str, int], numbers: Random) -> None:
+        request = _request(numbers)
+        take = numbers.choices((_take, _stop_asking, _go_away, _reset), (6, 2, 1, 1))[0]
+        try:
+            wrong = _judge(_exchange(address, request, take), whole=take is not _reset)
+        except TimeoutError:
+            wrong = "no answer"
+        if wrong:
+            self.wrong.append(f"{wrong}: {request[:80]!r}")
+
+    def check(self, outcome: Outcome, _: Path) -> str:
+        """Say what was wrong with the answers."""
+        return "; ".join(self.wrong[:3]) or outcome.err.strip()[-200:]
+
+
+def _wait_for_address(out: Path) -> tuple[str, int]:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            url = json.loads(out.read_text())["url"]
+            return "127.0.0.1", int(url.rstrip("/").rpartition(":")[2])
+        time.sleep(0.01)
+    raise TimeoutError("the server says no address")
+
+
+def _request(numbers: Random) -> bytes:
+    method = numbers.choice(("GET",) * 6 + ("HEAD", "POST", "get", "\xff", "", "OPTIONS"))
+    version = numbers.choice((" HTTP/1.1",) * 5 + (" HTTP/1.0", "", " HTTP/9", " HTTP/1.1 x", " X"))
+    path, host = numbers.choice(PATHS), numbers.choice(HOSTS)
+    text = f"{method} {path}{version}\r\nHost: {host}\r\nAccept: */*\r\n\r\n"
+    request = bytearray(text.encode("latin-1"))
+    for _ in range(numbers.choice((0, 0, 1, 1, 4))):
+        at = numbers.randrange(len(request) + 1)
+        request[at : at + numbers.choice((0, 0, 1, 9))] = numbers.choice(PIECES)
+    if numbers.random() < 0.05:
+        return numbers.randbytes(numbers.choice((1, 100, 1 << 18)))
+    return bytes(request[: numbers.randrange(len(request))] if numbers.random() < 0.1 else request)
+
+
+def _exchange(
+    address: tuple[str, int], request: bytes, take: Callable[[socket.socket], bytes]
+) -> bytes:
+    with socket.create_connection(address, timeout=PATIENCE) as client:
+        with contextlib.suppress(ConnectionError):
+            client.sendall(request)
+        return take(client)
+
+
+def _take(client: socket.socket) -> bytes:
+    """Say that nothing more comes, and take the whole answer."""
+    with contextlib.suppress(OSError):
+        client.shutdown(socket.SHUT_WR)
+    return _read(client)
+
+
+def _stop_asking(client: socket.socket) -> bytes:
+    """Take the answer of a request that may lack its end: a short wait."""
+    client.settimeout(0.1)
+    with contextlib.suppress(TimeoutError):
+        return _read(client)
+    return b""
+
+
+def _go_away(_: socket.socket) -> bytes:
+    """Take nothing."""
+    return b""
+
+
+def _reset(client: socket.socket) -> bytes:
+    """Take a little, and end the connection at once."""
+    client.settimeout(0.1)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with contextlib.suppress(OSError):
+        return client.recv(20)
+    return b""
+
+
+def _read(client: socket.socket) -> bytes:
+    parts = []
+    with contextlib.suppress(ConnectionError):
+        while part := client.recv(1 << 16):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def _judge(answer: bytes, *, whole: bool) -> str:
+    """Say what is wrong with an answer; an end without one is none."""
+    if not answer.startswith(b"HTTP/1.0 "):
+        short = not answer or answer.startswith(b"<!DOCTYPE HTML>")
+        known = any(file.startswith(answer) for file in _served())
+        return "" if short or known else f"it answers {answer[:40]!r}"
+    status = int(answer[9:12])
+    if status not in STATUSES:
+        return f"status {status}"
+    body = answer.partition(b"\r\n\r\n")[2]
+    same = status != STATUSES[0] or not whole or not body or body in _served()
+    return "" if same else "a file that is not the bundle's"
+
+
+@cache
+def _served() -> set[bytes]:
+    about = json.loads((_bundle() / "manifest.json").read_bytes())
+    paths = ["manifest.json", *(file["path"] for file in about["files"])]
+    return {(_bundle() / path).read_bytes() for path in paths}
+
+
+def _bundle() -> Path:
+    return templates() / "tiny-web-fp32"
+
+
+def _case(numbers: Random) -> Case:
+    visit = _Visit(numbers.getrandbits(32))
+    return Case(
+        ("serve", str(_bundle()), "--port", "0", "--json", "-q"),
+        check=visit.check,
+        meanwhile=visit.ask,
+        expected=(INTERRUPTED,),
+    )
+
+
+def _warm() -> None:
+    if not _bundle().is_dir():
+        raise SystemExit("the front http needs a page: `tcc build --target web` makes none here")
+    import tcc.compiler.cli.serve
+    import tcc.compiler.support.static_server  # noqa: F401
+
+
+HTTP = Front("http", 100, _case, _warm)

@@ -1,0 +1,140 @@
+"""Compare rules of tissue on drawn slides, whose tissue is known to the pixel, and on real ones.
+
+    python tools/tissue_rules.py [SLIDE...]
+
+Prints for each drawn slide and rule the share of tissue that the rule misses and the share of what
+it takes that is none. Of a slide that is named it prints what each rule takes, and what it leaves
+out of all that differs from the paper: of a real slide no mask is known.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.slides import slide_file, slide_pictures, tissue_mask
+from tcc.compiler.slides.tissue_mask import TissueChoices, TissueRule, TissueSteps
+from tcc.compiler.support.progress import silent
+
+Pixels = NDArray[np.uint8]
+Inside = NDArray[np.bool_]
+PAPER = (243, 243, 244)
+STAINS = {
+    "purple": (110, 60, 140),  # dense nuclei
+    "pink": (205, 120, 170),  # stroma
+    "pale": (228, 190, 215),  # stroma of a weak stain
+    "faint": (236, 216, 230),  # its edge
+    "orange": (225, 150, 130),  # blood, keratin
+    "brown": (140, 95, 60),  # DAB
+    "blue": (150, 160, 205),  # haematoxylin alone
+}
+"""Colours of tissue: those of haematoxylin and eosin, and of DAB."""
+SLIDES: dict[str, tuple[tuple[str, float], ...]] = {
+    "glass alone": (),
+    "purple alone": (("purple", 0.3),),
+    "pink alone": (("pink", 0.3),),
+    "pale alone": (("pale", 0.3),),
+    "purple and pink": (("purple", 0.1), ("pink", 0.3)),
+    "purple and pale": (("purple", 0.1), ("pale", 0.3)),
+    "pink and pale": (("pink", 0.15), ("pale", 0.2)),
+    "all of H&E": (("purple", 0.1), ("pink", 0.15), ("pale", 0.1), ("faint", 0.05)),
+    "blood": (("purple", 0.05), ("pink", 0.2), ("orange", 0.1)),
+    "DAB": (("brown", 0.1), ("blue", 0.3)),
+    "little tissue": (("purple", 0.01), ("pink", 0.02), ("pale", 0.01)),
+    "much tissue": (("purple", 0.3), ("pink", 0.4), ("pale", 0.2)),
+}
+"""Drawn slides: stains, and the share of the slide that each covers."""
+SIDE, CELL, MPP = 1024, 32, 1.0
+NOISE = 6.0
+"""Standard deviation of a pixel's colour."""
+FAR = 12
+"""Levels of a channel by which what is no paper differs from it: twice the noise of a scan."""
+
+
+def draw(stains: tuple[tuple[str, float], ...], seed: int) -> tuple[Pixels, Inside]:
+    """Return the pixels of a slide, and which of them are tissue.
+
+    Each stain covers cells of a square grid, drawn with noise over paper that is a little darker
+    at its edge, as lamps make it.
+    """
+    random = np.random.default_rng(seed)
+    places = random.permutation((SIDE // CELL) ** 2)
+    kinds = np.zeros((SIDE // CELL) ** 2, np.int64)
+    start = 0
+    for number, (_, share) in enumerate(stains, 1):
+        count = round(share * len(places))
+        kinds[places[start : start + count]] = number
+        start += count
+    cells = kinds.reshape(SIDE // CELL, -1).repeat(CELL, axis=0).repeat(CELL, axis=1)
+    colours = np.array([PAPER, *(STAINS[name] for name, _ in stains)], np.float64)
+    across = np.abs(np.linspace(-1, 1, SIDE))
+    shade = 1 - 0.02 * np.maximum(across[:, None], across)[:, :, None]
+    pixels = colours[cells] * shade + random.normal(0, NOISE, (SIDE, SIDE, 3))
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8), cells > 0
+
+
+def compare(pixels: Pixels, inside: Inside, folder: Path) -> Iterator[tuple[str, float, float]]:
+    """Yield each rule with the share of tissue it misses, and the share of its own that is none."""
+    path = folder / "slide.png"
+    path.write_bytes(slide_pictures.png(pixels))
+    for rule, steps in find_all(path, MPP):
+        mask = steps.mask.inside
+        side = steps.mask.side
+        wanted = inside[::side, ::side]  # squares of the mask lie within the cells
+        missed = float((wanted & ~mask).sum() / max(1, wanted.sum()))
+        yield rule, missed, float((mask & ~wanted).sum() / max(1, mask.sum()))
+
+
+def find_all(path: Path, mpp: float | None) -> Iterator[tuple[TissueRule, TissueSteps]]:
+    """Yield each rule with the mask that it gives of a slide."""
+    with slide_file.opened(path, mpp) as slide:
+        for rule in get_args(TissueRule):
+            choices = TissueChoices(rule=rule)
+            yield rule, tissue_mask.find(slide, slide.mpp or 0.5, choices, silent)
+
+
+def describe(path: Path) -> Iterator[tuple[str, float, float]]:
+    """Yield each rule with the share of a slide it takes, and of what is no paper it misses."""
+    with slide_file.opened(path) as slide:
+        known = slide.mpp
+    for rule, steps in find_all(path, known or 0.5):
+        mask = steps.mask.inside
+        image = steps.image.astype(np.int64)
+        # Paper is the commonest bright colour of each channel.
+        paper = [
+            128 + int(np.bincount(image[:, :, n].ravel(), minlength=256)[128:].argmax())
+            for n in range(3)
+        ]
+        tissue = (np.abs(image - paper) > FAR).any(axis=2)
+        yield rule, float(mask.mean()), float((tissue & ~mask).sum() / max(1, tissue.sum()))
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("slides", nargs="*", type=Path, help="slides without masks")
+    given = parser.parse_args()
+    print("drawn slide; rule: missed tissue, and what is none of what is taken")
+    with tempfile.TemporaryDirectory() as folder:
+        for seed, (name, stains) in enumerate(SLIDES.items()):
+            rows = compare(*draw(stains, seed), Path(folder))
+            print(
+                f"{name:16}",
+                *(f"{rule}: {missed:6.1%} {excess:6.1%}" for rule, missed, excess in rows),
+                sep="  ",
+            )
+    for path in given.slides:
+        rows = describe(path)
+        print(
+            f"{path.name}",
+            *(f"{rule}: {taken:6.1%} {missed:6.1%}" for rule, taken, missed in rows),
+            sep="  ",
+        )
+
+
+if __name__ == "__main__":
+    main()
