@@ -118,11 +118,6 @@ def _judge(
     if (request.fit or request.carry) and points != about.operating_points:
         fitting.store(bundle, device, points)
         tell_programs(report, device, bundle.model)
-        if device.runner_signature(bundle.model):
-            report.notice(
-                "the program's signature was of the program before, and is removed: it does not "
-                "start until `tcc sign BUNDLE --runner-key PRIVATE.pem`"
-            )
     if request.fit and request.fit.positive and point and point.positive is None:
         report.notice(
             f"no threshold for `{request.fit.positive}` is stored: on the images that it is fitted "
@@ -148,8 +143,14 @@ def _choose_images(request: EvaluationRequest, about: "Manifest") -> ImageWish:
 
 def tell_programs(report: Report, device: "Device", model: Path) -> None:
     """Say which of a bundle's programs do not know of what was fitted; `model` is their folder."""
+    from tcc.compiler.ir import runner_signer
     from tcc.compiler.ir.backend import OperatingPointReader
 
+    if runner_signer.find_signature(device, model):
+        report.notice(
+            "the program's signature was of the program before, and is removed: it does not "
+            "start until `tcc sign BUNDLE --runner-key PRIVATE.pem`"
+        )
     if device.packager:
         report.notice(
             "the package's programs for the board know nothing of what was fitted: apply the "

@@ -44,13 +44,12 @@ RunnerKey = Annotated[
 
 
 Release = Annotated[
-    int | None,
+    int,
     typer.Option(
         "--release",
         metavar="N",
         min=1,
         max=MAX_RELEASE,
-        show_default="1",
         help="The release of the network: who has used a later one by your key refuses this one.",
     ),
 ]
@@ -60,7 +59,7 @@ def sign(
     bundles: BundlesArgument,
     key: PrivateKey = None,
     runner_key: RunnerKey = None,
-    release: Release = None,
+    release: Release = 1,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -75,12 +74,10 @@ def sign(
     if key is None and runner_key is None:
         help = "give `--key PRIVATE.pem`, or `--runner-key` for the program of a device"
         raise fail("E0601", "which key signs?", typed("sign"), help=help)
-    if key is None and release is not None:
-        raise fail("E0601", "--release goes with --key", typed("--release"))
     signed = _sign_programs(report, bundles, runner_key) if runner_key else []
     document: dict[str, object] = {"fingerprint": None, "release": None}
     if key:
-        paths, document = _sign_bundles(report, bundles, key, release or 1, signed)
+        paths, document = _sign_bundles(report, bundles, key, release, signed)
         signed += paths
     report.document({"signatures": list(map(str, signed)), **document})
 

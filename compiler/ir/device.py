@@ -27,7 +27,6 @@ from tcc.compiler.ir.isa_chooser import IsaChooser
 from tcc.compiler.ir.level_reader import LevelReader, ValueReader
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.processor_adviser import ProcessorAdviser
-from tcc.compiler.ir.runner_signer import RunnerSignature, RunnerSigner
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest, whole_file
 from tcc.compiler.support.external_tools import Tool
@@ -188,29 +187,6 @@ class Device:
             message = f"what is built for {self.name} chooses no instruction set"
             raise fail("E0601", message, whole_file("command line: --isa"))
         return replace(self, backend=self.backend.with_isa(self.target, name))
-
-    @property
-    def signer(self) -> bytes | None:
-        """The public key whose signature programs ask for that are built for it, if any."""
-        return self.backend.signer if isinstance(self.backend, RunnerSigner) else None
-
-    def with_signer(self, public_key: bytes) -> "Device":
-        """Return the same, whose programs start only beside a signature by this key.
-
-        Raises:
-            UserError: What is built for this target has no program that checks one (E0601).
-        """
-        if not isinstance(self.backend, RunnerSigner):
-            message = f"what is built for {self.name} has no program that checks a signature"
-            at = whole_file("command line: --require-signature")
-            raise fail("E0601", message, at, help="build it without, and sign the bundle")
-        return replace(self, backend=self.backend.with_signer(self.target, public_key))
-
-    def runner_signature(self, folder: Path) -> RunnerSignature | None:
-        """Return the signature that the program of the artifact in `folder` asks for, if any."""
-        if isinstance(self.backend, RunnerSigner):
-            return self.backend.runner_signature(self.target, folder)
-        return None
 
     @property
     def value_reader(self) -> ValueReader | None:
