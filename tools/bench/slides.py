@@ -205,11 +205,12 @@ def _command(
 ) -> dict[str, float]:  # fmt: skip
     """Run `tcc slide run` in a process of its own; return what it took."""
     named = [word for one in given.tumour for word in ("--tumour", one)]
+    rule = () if "--mask" in more else ("--rule", given.rule)  # a mask's file needs none
     with tempfile.TemporaryDirectory(dir=given.folder) as out:
         stage = Path(out) / "stage.json"
         # fmt: off
         words = [stage, "slide", "run", bundle, slide, "--at", given.at, "--patch", given.patch,
-                 *named, "--rule", given.rule, "--workers", workers, *more, "-q", "-o", out]
+                 *named, *rule, "--workers", workers, *more, "-q", "-o", out]
         # fmt: on
         if mpp:
             words += ["--mpp", mpp]

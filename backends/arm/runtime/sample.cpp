@@ -69,5 +69,5 @@ int main()
     std::printf("%s\n", first.name);
     for (std::size_t i = 0; i < first.size; i++)
         if (taken[i])
-            std::printf("  %s\n", i < first.label_count ? first.labels[i] : "class without a name");
+            std::printf("  %s\n", i < first.label_count ? first.labels[i] : "no label");
 }

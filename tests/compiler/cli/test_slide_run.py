@@ -73,7 +73,8 @@ def run(tcc, bundle, home):
     write(home / "s.tif", PIXELS, levels=2)
 
     def run(*words, slides=("s.tif",)):
-        fixed = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
+        rule = () if "--mask" in words else ("--rule", "wide")
+        fixed = ("--at", 0.5, "--patch", 32, *rule, "-q")
         return tcc("slide", "run", bundle, *slides, *fixed, *words)
 
     return run

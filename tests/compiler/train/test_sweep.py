@@ -134,7 +134,7 @@ def test_what_a_sweep_hands_to_each_training(train, home, monkeypatch):
 
     monkeypatch.setattr(sweep_runs, "run", run)
     (home / "sweep.yaml").write_text(SWEEP)
-    words = ("--max-time", "1h", "--qat", "c.json", "--weights", "w.safetensors", "--resume")
+    words = ("--max-time", "1h", "--qat", "c.json", "--weights", "w.safetensors")
     done = train(
         "--sweep", "sweep.yaml", "-o", "runs", "--tensorboard", "--corrupt", "skip", *words
     )
