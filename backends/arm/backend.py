@@ -14,6 +14,7 @@ from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
 from tcc.compiler.ir.library_linker import LinkedLibrary
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.precision import FP32, Precision
+from tcc.compiler.ir.runner_signer import RunnerSignature
 from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.packages import version
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.operating_point import OperatingPoint
 
 
+UNSIGNED_ADVICE = (
+    "its program starts once it is signed: `tcc sign BUNDLE --runner-key PRIVATE.pem`; what ran "
+    "here is its library, in a program without the check"
+)
 SOURCES = (".a", ".so", ".c", ".h")
 """What the names of libraries and of C end in."""
 
@@ -34,9 +39,11 @@ class Arm:
     """Builds libraries, a C header and a runner program; runs the latter, here or in qemu.
 
     `isa` is the instruction set that it tells programs to use, None to let them choose.
+    `signer` is the public key whose signature the programs ask for that it builds, if any.
     """
 
     isa: str | None = None
+    signer: bytes | None = None
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -51,10 +58,14 @@ class Arm:
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return TVM and zig, which build, and qemu, if it takes that to run programs here."""
-        found = (
+        found: tuple[Tool, ...] = (
             Tool("apache-tvm", "make kernels", version("apache-tvm")),
             Tool("ziglang", "compile and link", version("ziglang")),
         )
+        if self.signer:
+            from tcc.backends.arm.codegen.runner_signature import LIBRARY, LIBRARY_VERSION
+
+            found += (Tool(LIBRARY, "check signatures on a device", LIBRARY_VERSION),)
         processor = machine(target)
         # Only running needs the emulator: what is built for a board is built without it.
         return found if processor.native else (*found, _qemu(processor))
@@ -85,7 +96,8 @@ class Arm:
         with without("torch"):
             from tcc.backends.arm.compile_model import emit
 
-        processor = replace(machine(target), direct=precision is FP32_DIRECT)
+        direct = precision is FP32_DIRECT
+        processor = replace(machine(target), direct=direct, signer=self.signer)
         return emit(processor, model, progress, counted=precision is INT8_COUNTED)
 
     def plain(self, precision: Precision) -> Precision | None:
@@ -214,6 +226,20 @@ class Arm:
         isa_choice.check(machine(target), name)
         return replace(self, isa=name)
 
+    def with_signer(self, target: Target, public_key: bytes) -> "Arm":
+        """Return the same, whose programs start only beside a signature by this key."""
+        return replace(self, signer=public_key)
+
+    def runner_signature(self, target: Target, folder: Path) -> RunnerSignature | None:
+        """Return the signature that the program asks for, if it does."""
+        from tcc.backends.arm.codegen import runner_signature
+
+        return runner_signature.find(folder)
+
+    def advice(self, target: Target, precision: Precision) -> str:
+        """Return that a program is to be signed before it runs."""
+        return UNSIGNED_ADVICE if self.signer else ""
+
     def measure(
         self,
         target: Target,
@@ -255,7 +281,7 @@ class Arm:
 
     def _runs(self, target: Target) -> Machine:
         """Return a target's machine, if its programs run here."""
-        processor = replace(machine(target), isa=self.isa)
+        processor = replace(machine(target), isa=self.isa, signer=self.signer)
         if not processor.native and _qemu(processor).version is None:
             raise MissingTool(_qemu(processor))
         return processor

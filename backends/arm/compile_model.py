@@ -1,7 +1,7 @@
 """From a model to an artifact: every step in turn."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tcc.backends.arm.codegen import bundle_texts, c_names, c_source, link, micro_objects, objects
 from tcc.backends.arm.codegen.c_source import Sources
@@ -98,7 +98,8 @@ def emit(
     """
     try:
         made = compiled(machine, model, progress, counted=counted)
-        built = link.linked(made.sources, made.objects, machine, made.name, progress)
+        sources = replace(made.sources, signer=machine.signer)
+        built = link.linked(sources, made.objects, machine, made.name, progress)
     except ZigError as error:
         raise BuildError(f"{machine.target.name}: {model.graph.name}: {error}") from error
     texts = bundle_texts.texts(made.network, machine, made.name, made.memory.weights)

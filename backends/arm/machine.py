@@ -38,6 +38,8 @@ class Machine:
     """The instruction set that programs are told to use where they choose one."""
     direct: bool = False
     """Whether floats are summed product by product, and never by Winograd's method."""
+    signer: bytes | None = None
+    """The public key whose signature programs ask for when they start, if they ask for one."""
     tried: CoreCosts | None = field(default=None, compare=False, hash=False)
     """Costs by which kernels are chosen in place of what is known of the core."""
 

@@ -1,7 +1,7 @@
 """A bundle with other operating points: written again, whole, and without its signature."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from tcc.compiler.bundle import bundle_files, bundle_folder, local_builds, manifest
@@ -12,13 +12,19 @@ from tcc.compiler.support import atomic_files, known_programs
 from tcc.compiler.support.diagnostics import UserError
 
 
-def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, bytes]) -> Bundle:
+def refit(
+    found: Bundle,
+    points: Sequence[OperatingPoint],
+    beside: Mapping[str, bytes],
+    dropped: Collection[str] = (),
+) -> Bundle:
     """Write a bundle again with other operating points, whole; all else of it keeps its bytes.
 
     Args:
         found: The bundle as it was read.
         points: How its outputs are to be read.
         beside: Files of the artifact that change with them, by name.
+        dropped: Files of the artifact that no longer hold, by name.
 
     Returns:
         The bundle as it is now.
@@ -26,7 +32,7 @@ def refit(found: Bundle, points: Sequence[OperatingPoint], beside: Mapping[str, 
     Raises:
         UserError: The folder cannot be written, or another bundle took its place (E0622).
     """
-    about, old = found.manifest, {f"{MODEL}/{name}" for name in beside}
+    about, old = found.manifest, {f"{MODEL}/{name}" for name in (*beside, *dropped)}
     kept = tuple(file for file in about.files if file.path not in old)
     files = {file.path: bundle_files.content(found.folder / file.path) for file in kept}
     added = {f"{MODEL}/{name}": data for name, data in beside.items()}

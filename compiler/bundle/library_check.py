@@ -50,7 +50,7 @@ def check(bundle: Bundle, device: Device) -> tuple[LibraryCheck, ...]:
     if not isinstance(linker, LibraryLinker):
         return ()
     program_trust.check(bundle, device)
-    same_tools = bundle.manifest.made_with == device.versions()
+    same_tools = device.versions().items() <= bundle.manifest.made_with.items()
     with scratch_folders.folder() as scratch:
         linked = linker.link_libraries(device.target, bundle.model, scratch, same_tools=same_tools)
         return tuple(_check_library(bundle, device, linked_library) for linked_library in linked)

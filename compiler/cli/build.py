@@ -24,6 +24,7 @@ from tcc.compiler.cli.build_options import (
     Probes,
     Replay,
     ReportPage,
+    RequireSignature,
     UseTool,
 )
 from tcc.compiler.cli.built_integers import BuiltIntegers
@@ -108,6 +109,7 @@ def build(
     report_page: ReportPage = False,
     tool: UseTool = True,
     include_images: IncludeImages = False,
+    require_signature: RequireSignature = None,
     passes: PassesOption = None,
     verify_passes: VerifyOption = False,
     cached: Cached = True,
@@ -137,7 +139,7 @@ def build(
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)
-        plans = _plans(chosen, target, precision, tool=tool)
+        plans = _require_signatures(_plans(chosen, target, precision, tool=tool), require_signature)
         passing = PassOptions(passes, verify_passes, report)
         passing.chosen()  # said before any work is done
         # All that can be refused is refused before calibration, which may take minutes.
@@ -233,6 +235,24 @@ def _plans(
         level = (project.precision, project.places["precision"])
     found = devices.find_all(asked or theirs, level, asked=precision is not None)
     return tuple(dataclasses.replace(plan, compiles=tool) for plan in found)
+
+
+def _require_signatures(plans: "tuple[Plan, ...]", key: Path | None) -> "tuple[Plan, ...]":
+    """Return the same, whose programs ask for a signature by the key in a file, if one is typed.
+
+    Raises:
+        UserError: The file is no such key (E1366), or a target has no such program (E0601).
+    """
+    if key is None:
+        return plans
+    from tcc.compiler.bundle import runner_key
+    from tcc.compiler.ir import runner_signer
+
+    public_key = runner_key.read_public(key)
+    return tuple(
+        dataclasses.replace(plan, device=runner_signer.with_signer(plan.device, public_key))
+        for plan in plans
+    )
 
 
 def _comparison(

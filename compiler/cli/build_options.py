@@ -43,6 +43,16 @@ UseTool = Annotated[
     bool,
     typer.Option("--tool/--no-tool", help="Have a maker's tool compile a package, if it is here."),
 ]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="FILE",
+        show_default=False,
+        help="Compile this public Ed25519 key, in PEM, into the program for a device: it starts "
+        "only beside a signature of itself (see `tcc sign`).",
+    ),
+]
 Cached = Annotated[
     bool,
     typer.Option(

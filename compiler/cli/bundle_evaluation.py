@@ -58,11 +58,12 @@ def evaluate_bundle(
         saturated = saturation.of_artifact(bundle, device, images, stages)
         return SaturationReport(origin, images, path, saturated, refusal)
     sides = _BundleImages(bundle, device, given, learn)
-    evaluated, point, warnings = _judge(report, stages, sides, request, carried)
-    stored = str(folder) if request.fit or request.carry else None
     counts = None
     if request.saturation:
+        # Before anything is stored: what is fitted into a signed program has to be signed again.
         counts = saturation.of_artifact(bundle, device, given.data, stages)
+    evaluated, point, warnings = _judge(report, stages, sides, request, carried)
+    stored = str(folder) if request.fit or request.carry else None
     return EvaluationReport(origin, evaluated, point, stored, counts, warnings)
 
 
@@ -142,8 +143,14 @@ def _choose_images(request: EvaluationRequest, about: "Manifest") -> ImageWish:
 
 def tell_programs(report: Report, device: "Device", model: Path) -> None:
     """Say which of a bundle's programs do not know of what was fitted; `model` is their folder."""
+    from tcc.compiler.ir import runner_signer
     from tcc.compiler.ir.backend import OperatingPointReader
 
+    if runner_signer.find_signature(device, model):
+        report.notice(
+            "the program's signature was of the program before, and is removed: it does not "
+            "start until `tcc sign BUNDLE --runner-key PRIVATE.pem`"
+        )
     if device.packager:
         report.notice(
             "the package's programs for the board know nothing of what was fitted: apply the "

@@ -146,7 +146,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--cache": (Without(("--verify-passes",), "passes that are verified have to run"),),
         **_allow(
             "--target", "--weights", "--seed", "--precision", "--set", "--strict", "--output",
-            "--name", "--agree", "--report", "--passes", "--verify-passes",
+            "--name", "--agree", "--report", "--passes", "--verify-passes", "--require-signature",
         ),
     },
     "run": {
@@ -154,7 +154,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         **_allow("--isa", "--trust"),
     },
     "serve": _allow("--host", "--port"),
-    "sign": _allow("--key", "--release"),
+    "sign": {"--release": (With(("--key",)),), **_allow("--key", "--runner-key")},
     "trust": {},
     "trust add": _allow("--for", "--expires", "--min-release"),
     "trust list": {},

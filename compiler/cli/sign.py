@@ -1,12 +1,17 @@
 """`tcc sign`: a signature beside each bundle, which says who made it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
 from tcc.compiler.cli.report import Report
+from tcc.compiler.support.diagnostics import fail
+
+if TYPE_CHECKING:
+    from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.ir.device import Device
 
 SHOWN = 16
 """Digits of a fingerprint that are shown."""
@@ -18,12 +23,22 @@ BundlesArgument = Annotated[
     typer.Argument(metavar="BUNDLE", help="Folders that `tcc build` wrote.", show_default=False),
 ]
 PrivateKey = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--key",
         metavar="FILE",
         show_default=False,
         help="Your private key: an elliptic curve's, in PEM, without a password.",
+    ),
+]
+RunnerKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--runner-key",
+        metavar="FILE",
+        show_default=False,
+        help="The private Ed25519 key that a program asks for which `tcc build "
+        "--require-signature` built: sign the program too.",
     ),
 ]
 
@@ -42,7 +57,8 @@ Release = Annotated[
 
 def sign(
     bundles: BundlesArgument,
-    key: PrivateKey,
+    key: PrivateKey = None,
+    runner_key: RunnerKey = None,
     release: Release = 1,
     json: Json = False,
     quiet: Quiet = False,
@@ -52,26 +68,61 @@ def sign(
 
     The signature, `model.sig`, is in the format of the OpenSSF's model signing. Whoever uses the
     bundle, you too, trusts your public key once: `tcc trust add PUBLIC.pem --for NETWORK`.
+    `--runner-key` signs what the C program checks by itself when it starts.
     """
-    from tcc.compiler.bundle import signature
+    report = Report(json, quiet, verbose)
+    if key is None and runner_key is None:
+        help = "give `--key PRIVATE.pem`, or `--runner-key` for the program of a device"
+        raise fail("E0601", "which key signs?", typed("sign"), help=help)
+    signed = _sign_programs(report, bundles, runner_key) if runner_key else []
+    document: dict[str, object] = {"fingerprint": None, "release": None}
+    if key:
+        paths, document = _sign_bundles(report, bundles, key, release, signed)
+        signed += paths
+    report.document({"signatures": list(map(str, signed)), **document})
+
+
+def _load(folders: list[Path]) -> "list[tuple[Bundle, Device]]":
+    """Return bundles, whole; what another signature says of them does not matter."""
     from tcc.compiler.cli import devices
 
-    report = Report(json, quiet, verbose)
-    # All are whole before any is signed. What another signature says of them does not matter.
-    found = [devices.load(folder, None)[0] for folder in bundles]
-    signed = [signature.sign(bundle, key, release) for bundle in found]
+    return [devices.load(folder, None) for folder in folders]
+
+
+def _sign_programs(report: Report, folders: list[Path], key: Path) -> list[Path]:
+    """Sign the programs of bundles, all or none."""
+    from tcc.compiler.bundle import runner_key
+
+    # All are whole before any is signed.
+    made = [(bundle, *runner_key.make_signature(bundle, device, key)) for bundle, device in
+            _load(folders)]  # fmt: skip
+    paths = [runner_key.store_signature(*signature) for signature in made]
+    for path in paths:
+        report.text(str(path))
+    report.note(
+        "signed each program, which checks that when it starts: copy the signature along. "
+        "`eval --fit` changes the program: then sign again"
+    )
+    return paths
+
+
+def _sign_bundles(
+    report: Report, folders: list[Path], key: Path, release: int, programs: list[Path]
+) -> tuple[list[Path], dict[str, object]]:
+    """Sign all files of bundles; return the signatures, and what is reported of the key."""
+    from tcc.compiler.bundle import runner_key, signature
+
+    loaded = _load(folders)
+    if not programs:
+        for bundle, device in loaded:
+            runner_key.require_signed(bundle, device)
+    signed = [signature.sign(bundle, key, release) for bundle, _ in loaded]
     for path, _ in signed:
         report.text(str(path))
-    networks = " ".join(dict.fromkeys(f"--for {each.manifest.model.name}" for each in found))
+    names = dict.fromkeys(f"--for {bundle.manifest.model.name}" for bundle, _ in loaded)
     fingerprint = signed[0][1].fingerprint
     report.note(
         f"signed by key {fingerprint[:SHOWN]}, release {release}; to use it here or elsewhere: "
-        f"`tcc trust add PUBLIC.pem {networks}`, with the public part of your key"
+        f"`tcc trust add PUBLIC.pem {' '.join(names)}`, with the public part of your key"
     )
-    report.document(
-        {
-            "signatures": [str(path) for path, _ in signed],
-            "fingerprint": fingerprint,
-            "release": release,
-        }
-    )
+    return [path for path, _ in signed], {"fingerprint": fingerprint, "release": release}

@@ -15,6 +15,9 @@ FILES = {
 }
 """Texts of `runtime/`, and what they are called beside a model."""
 
+_SIGNED = """
+                 starts only where @NAME@-run.sig is its signature by the key in @NAME@-run.pem"""
+
 
 def texts(network: Network, machine: Machine, name: str, weights: int) -> dict[str, str]:
     """Return the texts by file name; `weights` is the bytes of constants."""
@@ -37,6 +40,8 @@ def _words(network: Network, machine: Machine, name: str, weights: int) -> Mappi
         given = f"    static unsigned char rgb[{size}]; /* rows of an image */"
         run = f"{name}_predict(net, rgb, {width}, {height}, output, taken)"
     return {
+        # First, as it has words of its own.
+        "SIGNED": _SIGNED if machine.signer else "",
         "NAME": name,
         "UPPER": upper,
         "TARGET": machine.target.name,

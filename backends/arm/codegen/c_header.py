@@ -35,7 +35,8 @@ def runtime(name: str, sections: frozenset[str]) -> dict[str, str]:
         sections: What it has that not all have: see `Network.sections`.
     """
     folder = files("tcc.backends.arm") / "runtime"
-    texts = {file: (folder / file).read_text("utf-8") for file in RUNTIME}
+    names = (*RUNTIME, *(("signature.h",) if "SIGNER" in sections else ()))
+    texts = {file: (folder / file).read_text("utf-8") for file in names}
     return {file: renamed(_chosen(text, sections), name) for file, text in texts.items()}
 
 
@@ -58,7 +59,9 @@ def header(network: Network, create: str, weights: int) -> str:
     return text.replace("/* levels */\n", own)
 
 
-_SECTION = re.compile(r"^#ifdef MODEL_(COUNTS|ISAS)\n(.*?)^#endif\n", re.MULTILINE | re.DOTALL)
+_SECTION = re.compile(
+    r"^#ifdef MODEL_(COUNTS|ISAS|SIGNER)\n(.*?)^#endif\n", re.MULTILINE | re.DOTALL
+)
 _LEVELS = """\
 /* Run the network, as far as its outputs are 8-bit integers: model_run's without their scales.
  *

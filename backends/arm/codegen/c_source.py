@@ -63,6 +63,8 @@ class Sources:
     weights: bytes
     exports: tuple[str, ...]
     sections: frozenset[str] = frozenset()
+    signer: bytes | None = None
+    """The public key by which the program's signature is checked, if it checks one."""
 
 
 def sources(network: Network, name: str, version: str) -> Sources:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tcc.backends.arm.codegen import c_header, elf_symbols, zig
+from tcc.backends.arm.codegen import c_header, elf_symbols, runner_signature, zig
 from tcc.backends.arm.codegen.c_source import Sources
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.target import Artifact
@@ -61,9 +61,10 @@ def write(folder: Path, sources: Sources, name: str) -> dict[str, bytes]:
     `unit.c` is the model with its weights, and `src/runner.c` the program.
     """
     files = {f"{name}.h": sources.header, f"src/{name}.c": sources.model}
-    files |= {
-        f"src/{file}": text for file, text in c_header.runtime(name, sources.sections).items()
-    }
+    sections = sources.sections | ({"SIGNER"} if sources.signer else frozenset())
+    files |= {f"src/{file}": text for file, text in c_header.runtime(name, sections).items()}
+    if sources.signer:
+        files |= runner_signature.source_texts(name, sources.signer)
     (folder / "src").mkdir()
     for path, text in files.items():
         (folder / path).write_text(text, "utf-8")
@@ -117,21 +118,26 @@ def link_shared(folder: Path, machine: Machine, name: str, exports: Iterable[str
 def link_program(folder: Path, machine: Machine, name: str) -> None:
     """Make `NAME-run` of `src/runner.c` and `NAME.o`; errors as for `linked`."""
     _link(
-        folder, machine.zig("musl"), f"{name}-run", *_runner(machine), f"{name}.o",
-        "-static", "-pie",
+        folder, machine.zig("musl"), f"{name}-run", *_runner(folder, machine),
+        f"{name}.o", "-static", "-pie",
     )  # fmt: skip
 
 
 def link_loader(folder: Path, machine: Machine, name: str) -> None:
     """Make a `NAME-run` that loads the `libNAME.so` beside it; errors as for `linked`."""
     _link(
-        folder, machine.zig("gnu"), f"{name}-run", *_runner(machine),
+        folder, machine.zig("gnu"), f"{name}-run", *_runner(folder, machine),
         "-L.", f"-l:lib{name}.so", "-Wl,-rpath,$ORIGIN",
     )  # fmt: skip
 
 
-def _runner(machine: Machine) -> tuple[str, ...]:
-    return (*zig.COMPILE, "-I.", "-Isrc", f"-mcpu={machine.cpu}", "src/runner.c")
+def _runner(folder: Path, machine: Machine) -> tuple[str, ...]:
+    """Return the options and sources of the runner: one that checks its signature has more."""
+    options = (*zig.COMPILE, "-I.", "-Isrc", f"-mcpu={machine.cpu}")
+    library = [f"src/{unit}" for unit in runner_signature.UNITS if (folder / "src" / unit).exists()]
+    # Functions that it does not call leave with the sections that hold them.
+    sections = ("-ffunction-sections", "-fdata-sections") if library else ()
+    return (*options, *sections, "src/runner.c", *library)
 
 
 def _link(folder: Path, target: tuple[str, ...], made: str, *options: str) -> None:

@@ -68,7 +68,7 @@ def files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str, bytes]
         UserError: The header in `folder` does not name the network, or a library is damaged
             (E0652).
     """
-    name, create = _read_network(folder)
+    name, create = read_network(folder)
     needle = mark(create).encode()
     binaries = {path.name: _read_content(path) for path in _find_binaries(folder, name)}
     marked = {file: data for file, data in binaries.items() if needle in data}
@@ -81,12 +81,16 @@ def files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str, bytes]
 
 def follows_in_library(folder: Path) -> bool:
     """Return whether the library of an artifact has records, or only its program reads a file."""
-    _, create = _read_network(folder)
+    _, create = read_network(folder)
     return any(mark(create).encode() in _read_content(path) for path in sorted(folder.glob("*.a")))
 
 
-def _read_network(folder: Path) -> tuple[str, str]:
-    """Return the network's name in C, and its function that creates instances."""
+def read_network(folder: Path) -> tuple[str, str]:
+    """Return the network's name in C, and its function that creates instances.
+
+    Raises:
+        UserError: The header in `folder` does not name the network (E0652).
+    """
     for header in sorted(folder.glob("*.h")):
         with regular_files.opened(header) as stream:
             text = stream.read(MAX_HEADER).decode("utf-8", "replace")

@@ -44,9 +44,9 @@ def of_program(
     Raises:
         UserError: The program fails, or writes something else than it describes (E0652).
     """
-    program = runner.program_file(folder)
     kind = "u1" if source.type.dtype is DType.U8 else "<f4"
     with scratch_folders.folder() as temporary:
+        program = runner.find_runnable(machine, folder, temporary)
         calls = Calls(machine, program, temporary)
         layers = _described(calls)
         size = sum(layer.size for layer in layers)

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-from tcc.backends.arm.codegen import elf_symbols, link, zig
+from tcc.backends.arm.codegen import elf_symbols, link, runner_signature, zig
 from tcc.backends.arm.codegen.zig import ZigError
+from tcc.backends.arm.execute import unsigned_program
 from tcc.backends.arm.machine import PROGRAM, Machine
 from tcc.compiler.ir.library_linker import LinkedLibrary
 from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import fail, whole_file
 
 RUNNER = Path("src/runner.c")
 
@@ -30,7 +32,7 @@ def link_all(
         _copy(folder, static, name, archive)
         exports = _extract_object(static, name)
         link.link_program(static, machine, name)
-        yield _compare(folder, static, archive, f"{name}{PROGRAM}")
+        yield _compare(machine, folder, static, name)
     except (ZigError, _NoObjectError) as error:
         yield LinkedLibrary(archive, problem=f"no program links with it: {_find_error(error)}")
     if machine.native:
@@ -47,6 +49,7 @@ def _link_with_shared(machine: Machine, folder: Path, workspace: Path, name: str
     shared = f"lib{name}.so"
     try:
         _copy(folder, workspace, name, shared)
+        unsigned_program.remove_check(workspace)
         link.link_loader(workspace, machine, name)
     except (ZigError, _NoObjectError) as error:
         return LinkedLibrary(shared, problem=f"no program links with it: {_find_error(error)}")
@@ -83,10 +86,31 @@ def _extract_object(workspace: Path, name: str) -> tuple[str, ...]:
         raise _NoObjectError(f"it holds no object file {name}.o") from error
 
 
-def _compare(folder: Path, workspace: Path, library: str, program: str) -> LinkedLibrary:
-    """Return whether a program linked with a library is the artifact's own."""
+def link_unsigned(machine: Machine, folder: Path, workspace: Path) -> Path:
+    """Return a program that checks no signature, linked with the archive of an artifact.
+
+    Raises:
+        UserError: It does not link (E0652).
+    """
+    name = _find_name(folder)
+    archive = f"lib{name}.a"
+    try:
+        _copy(folder, workspace, name, archive)
+        _extract_object(workspace, name)
+        return unsigned_program.link_unsigned(machine, workspace, name)
+    except (ZigError, _NoObjectError) as error:
+        message = f"no program links with {archive}"
+        raise fail("E0652", message, whole_file(str(folder)), label=_find_error(error)) from error
+
+
+def _compare(machine: Machine, folder: Path, workspace: Path, name: str) -> LinkedLibrary:
+    """Return whether a program linked with the archive is the artifact's own."""
+    library, program = f"lib{name}.a", f"{name}{PROGRAM}"
     if _read_bytes(workspace / program) == _read_bytes(folder / program):
         return LinkedLibrary(library, same_bytes=f"a program linked with it is {program}")
+    if runner_signature.find(folder):
+        # The signature is of the artifact's own program: none holds for this one.
+        unsigned_program.link_unsigned(machine, workspace, name)
     return LinkedLibrary(library, program=workspace)
 
 

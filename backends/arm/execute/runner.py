@@ -30,7 +30,7 @@ BATCH, BATCH_BYTES = 64, 1 << 26
 START, EACH = 120, 600
 """Seconds that a process may take: to start, and for each input. qemu is some 30 times slower
 than the device, so this only ends what hangs."""
-BAD_INPUT = 2
+BAD_INPUT, UNSIGNED = 2, 3
 MOST = 1 << 26
 """Most values that a program may give for one input."""
 Shapes = Mapping[str, tuple[int, ...]]
@@ -67,10 +67,9 @@ def _batches(
     suffix: str,
     inputs: Iterator[bytes],
 ) -> "list[Outputs]":
-    program = program_file(folder)
     found: list[Outputs] = []
     with scratch_folders.folder() as temporary:
-        calls = Calls(machine, program, temporary)
+        calls = Calls(machine, find_runnable(machine, folder, temporary), temporary)
         shapes = calls.described()
         # Many inputs share a process, which starts once; outputs bound how many.
         most = max(1, min(BATCH, BATCH_BYTES // (4 * sum(map(prod, shapes.values())))))
@@ -133,6 +132,19 @@ def program_file(folder: Path) -> Path:
     return programs[0].resolve()
 
 
+def find_runnable(machine: Machine, folder: Path, scratch: Path) -> Path:
+    """Return the program that runs an artifact's library: its own, once that can be signed.
+
+    Raises:
+        UserError: There is none, or none links (E0652).
+    """
+    if machine.signer is None:
+        return program_file(folder)
+    from tcc.backends.arm.execute import linked_libraries
+
+    return linked_libraries.link_unsigned(machine, folder, scratch / "unsigned")
+
+
 @dataclass(frozen=True, slots=True)
 class Calls:
     """A program, the machine that it is for, a scratch folder, and options for its emulator."""
@@ -165,7 +177,7 @@ class Calls:
 
         Raises:
             UserError: It refuses an input (E0653), or fails (E0652), or is to use instructions
-                that this processor lacks (E0601).
+                that this processor lacks (E0601), or is not signed (E1365).
         """
         told = isa_choice.words(self.machine)
         command = [*self._emulator(), str(self.program), *told, *arguments]
@@ -180,6 +192,13 @@ class Calls:
         # The limit on a file's size ended it, or it spoke more than was read.
         if done.code == -signal.SIGXFSZ or len(done.out) > bounded_process.SAID:
             raise self.wrong("the program writes more than its outputs")
+        self._check_code(done)
+        return done
+
+    def _check_code(self, done: Ended) -> None:
+        """Refuse a program that did not end well; errors as for `ended`."""
+        if done.code == UNSIGNED:
+            raise fail_unsigned(self._at, done.err)
         if done.code == BAD_INPUT and (lacking := isa_choice.lacking(self.machine, done.err)):
             raise lacking
         if done.code == BAD_INPUT:
@@ -188,7 +207,6 @@ class Calls:
         if done.code:
             cause = f"signal {-done.code}" if done.code < 0 else f"status {done.code}"
             raise self.wrong(f"the program failed with {cause}", _last(done.err))
-        return done
 
     def _emulator(self) -> tuple[str, ...]:
         if self.machine.native and not self.options:
@@ -202,6 +220,13 @@ class Calls:
     @property
     def _at(self) -> Span:
         return whole_file(str(self.program))
+
+
+def fail_unsigned(at: Span, said: bytes) -> UserError:
+    """Return the error of a program that ends as its signature does not hold (E1365)."""
+    message = "this program does not start: it asks for a signature that is not beside it"
+    help = "sign it for the files as they are: `tcc sign BUNDLE --runner-key PRIVATE.pem`"
+    return fail("E1365", message, at, label=_last(said), help=help)
 
 
 def shapes_of(about: object) -> Shapes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tcc.backends.arm.execute.runner import EACH, START, Calls
+from tcc.backends.arm.execute.runner import EACH, START, UNSIGNED, Calls, fail_unsigned
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.board import Board
 from tcc.compiler.support.bounded_process import Ended
@@ -116,6 +116,8 @@ class BoardPlace:
     def execute(self, words: Sequence[str], runs: int, written: int) -> Ended:
         """Run the program there; the board's own shell bounds nothing but the time."""
         ended = self.board.execute([self.copied, *words], START + EACH * runs)
+        if ended.code == UNSIGNED:
+            raise fail_unsigned(whole_file(str(self.program)), ended.err)
         if ended.code:
             said = ended.err.decode(errors="replace").strip().splitlines()
             label = said[-1][:160] if said else ""

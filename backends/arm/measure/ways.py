@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tcc.backends.arm.codegen import runner_signature
 from tcc.backends.arm.execute.runner import Calls, program_file
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.measure import board_runs, emulated, timed
@@ -52,6 +53,10 @@ def there(
     progress("copy", 0, 1)
     with regular_files.opened(program) as file:
         copied = task.board.put(program.name, file.read(), executable=True)
+    signature = runner_signature.find(folder)
+    if signature and (folder / signature.file).exists():
+        with regular_files.opened(folder / signature.file) as file:
+            task.board.put(signature.file, file.read())
     place = BoardPlace(task.board, program, copied)
     known = facts(place, program)
     found = timed.measure(place, known, source, task.workload, progress)

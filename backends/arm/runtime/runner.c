@@ -1,6 +1,9 @@
 /* model-run: run the network on files, from the command line.
  *
  * Build it from what lies beside it: cc -O2 -I.. runner.c ../libmodel.a -lpthread -lm
+#ifdef MODEL_SIGNER
+ * with monocypher.c and monocypher-ed25519.c. What is built so has a signature of its own.
+#endif
  *
  * It asks the system for the time before and after it creates the instance, before and after each
  * preprocessing and each run, and with --profile after each layer, and at no other time.
@@ -13,6 +16,9 @@
 #include "model.h"
 #include "reader.h"
 #include "report.h"
+#ifdef MODEL_SIGNER
+#include "signature.h"
+#endif
 
 static const char usage[] =
     "usage: model-run [OPTION]... [INPUT]...\n"
@@ -45,6 +51,11 @@ static const char usage[] =
     "Classes are printed with the temperature, and decided by the thresholds, that `tcc eval --fit`\n"
     "writes into this program.\n"
     "\n"
+#ifdef MODEL_SIGNER
+    "It starts only where model-run.sig beside it is a signature of this program.\n"
+    "\n"
+    "Exit status 3: there is no such signature. Else:\n"
+#endif
     "Exit status: 0 done; 1 a fault of this program or of the system; 2 a bad option or input.\n";
 
 static float output[MODEL_OUTPUT_SIZE], values[MODEL_OUTPUT_SIZE];
@@ -231,6 +242,9 @@ int main(int count, char **arguments)
 {
     int inputs = 0;
     const char *size = NULL;
+#ifdef MODEL_SIGNER
+    check_signature();
+#endif
     double start = now();
     instance = model_create(arena, sizeof arena);
     creation = now() - start;

@@ -96,6 +96,7 @@ NO_EFFECT = {
     "build tiny.yaml --target ort --precision int8 --data set --include-images": "no target is a pack",
     "build ddsnet-blood --target ort --precision int8 --min-images 2": "come with the trained network",
     "build ddsnet-blood --target ort --precision int8 --split none": "`--split` has no effect: no im",
+    "sign BUNDLE --runner-key device.pem --release 2": "`--release` has no effect: it needs `--key`",
     "run BUNDLE one.png --top 1 --json": "`--top` has no effect: `--json` prints every class",
     "eval tiny.yaml --data set --trust": "`--trust` has no effect: it is for bundles",
     "eval BUNDLE --data set --strict": "`--strict` has no effect: it is for specs",

@@ -1,0 +1,85 @@
+"""The signature that a runner program checks when it starts: its key, and what is signed.
+
+Monocypher 4.0.3 (https://monocypher.org, BSD-2-Clause or CC0) verifies: `runtime/monocypher` holds
+four of its files and its licence, as in its release.
+"""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+from tcc.backends.arm.codegen import operating_point
+from tcc.backends.arm.machine import PROGRAM
+from tcc.compiler.ir.runner_signer import RunnerSignature
+from tcc.compiler.support import ed25519_pem, regular_files
+from tcc.compiler.support.diagnostics import fail, whole_file
+
+LIBRARY, LIBRARY_VERSION = "monocypher", "4.0.3"
+UNITS = ("monocypher.c", "monocypher-ed25519.c")
+"""C files of the library, which are compiled into a program that checks."""
+LIBRARY_FILES = (*UNITS, "monocypher.h", "monocypher-ed25519.h")
+CHECK_HEADER = "signature.h"
+"""The C of the check, which defines `check_signature`."""
+
+
+def source_texts(name: str, public_key: bytes) -> dict[str, str]:
+    """Return the files that a program with the check has beside other programs', by path.
+
+    Args:
+        name: The model's.
+        public_key: The 32 bytes of the key whose signature it asks for.
+    """
+    folder = files("tcc.backends.arm") / "runtime"
+    library = folder / LIBRARY
+    texts = {file: (library / file).read_text("utf-8") for file in LIBRARY_FILES}
+    texts["LICENCE-monocypher.md"] = (library / "LICENCE.md").read_text("utf-8")
+    texts["signer.h"] = _write_header(public_key)
+    return {
+        f"{name}{PROGRAM}.pem": ed25519_pem.encode(public_key),
+        **{f"src/{file}": text for file, text in texts.items()},
+    }
+
+
+def find(folder: Path) -> RunnerSignature | None:
+    """Return what the program in a folder asks for; None where it asks for nothing.
+
+    Raises:
+        UserError: The artifact is damaged (E0652).
+    """
+    keys = sorted(folder.glob(f"*{PROGRAM}.pem"))
+    if not keys:
+        return None
+    name, network = operating_point.read_network(folder)
+    program = f"{name}{PROGRAM}"
+    lines = [
+        "tcc runner signature 1",
+        f"network {network}",
+        _describe_file(folder, program),
+    ]
+    message = "".join(f"{line}\n" for line in lines).encode()
+    return RunnerSignature(f"{program}.sig", _read_key(keys[0]), message)
+
+
+def _describe_file(folder: Path, name: str) -> str:
+    """Return the line of a file: name, size and SHA-512."""
+    with regular_files.opened(folder / name) as file:
+        content = file.read()
+    return f"{name} {len(content)} {hashlib.sha512(content).hexdigest()}"
+
+
+def _write_header(public_key: bytes) -> str:
+    rows = (public_key[at : at + 8] for at in range(0, ed25519_pem.KEY_BYTES, 8))
+    listed = "".join(f"    {', '.join(f'0x{byte:02x}' for byte in row)},\n" for row in rows)
+    return (
+        "/* The Ed25519 public key whose signature the program asks for. */\n"
+        f"static const unsigned char signer[{ed25519_pem.KEY_BYTES}] = {{\n{listed}}};\n"
+    )
+
+
+def _read_key(path: Path) -> bytes:
+    with regular_files.opened(path) as file:
+        public_key = ed25519_pem.decode(file.read(ed25519_pem.MAX_BYTES))
+    if public_key is None:
+        message = "the public key of the runner program is damaged"
+        raise fail("E0652", message, whole_file(str(path)), help="build the bundle again")
+    return public_key

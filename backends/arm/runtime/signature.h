@@ -1,0 +1,94 @@
+/* The signature without which model-run does not start: Ed25519, by the key in signer.h, of the
+ * program as it lies on the disk, with weights, labels and what was fitted in it.
+ */
+#ifndef MODEL_SIGNATURE_H
+#define MODEL_SIGNATURE_H
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "model.h"
+#include "monocypher-ed25519.h"
+#include "reader.h"
+#include "signer.h"
+
+#define SIGNATURE_FILE "model-run.sig"
+#define NAME_OF(word) #word
+#define NAME_AS_TEXT(word) NAME_OF(word)
+
+enum { UNSIGNED = 3, SIGNATURE_BYTES = 64, DIGEST_BYTES = 64 };
+
+/* What is signed: a line of what this is, one of the network, and one of the program. */
+static char signed_text[2048];
+static size_t signed_size;
+
+__attribute__((format(printf, 1, 2))) static void add_signed(const char *format, ...)
+{
+    size_t room = sizeof signed_text - signed_size;
+    va_list words;
+    va_start(words, format);
+    int size = vsnprintf(signed_text + signed_size, room, format, words);
+    va_end(words);
+    if (size < 0 || (size_t)size >= room)
+        fail(FAULT, SIGNATURE_FILE, "there is no room for what is signed");
+    signed_size += (size_t)size;
+}
+
+/* Add this program, as it lies on the disk. */
+static void add_signed_program(void)
+{
+    static const char path[] = "/proc/self/exe";
+    static uint8_t part[1 << 16];
+    unsigned long long size = 0;
+    crypto_sha512_ctx hash;
+    crypto_sha512_init(&hash);
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        fail(UNSIGNED, path, strerror(errno));
+    for (size_t got; (got = fread(part, 1, sizeof part, file)) > 0; size += got)
+        crypto_sha512_update(&hash, part, got);
+    if (ferror(file))
+        fail(UNSIGNED, path, strerror(errno));
+    fclose(file);
+    uint8_t digest[DIGEST_BYTES];
+    crypto_sha512_final(&hash, digest);
+    add_signed("model-run %llu ", size);
+    for (int i = 0; i < DIGEST_BYTES; i++)
+        add_signed("%02x", digest[i]);
+    add_signed("\n");
+}
+
+static void read_signature(const char *path, uint8_t signature[SIGNATURE_BYTES])
+{
+    uint8_t bytes[SIGNATURE_BYTES + 1];
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        fail(UNSIGNED, path, "this program starts only beside its signature, which is not here");
+    size_t size = fread(bytes, 1, sizeof bytes, file);
+    if (ferror(file) || size != SIGNATURE_BYTES)
+        fail(UNSIGNED, path, "this is no signature: it has to be 64 bytes");
+    fclose(file);
+    memcpy(signature, bytes, SIGNATURE_BYTES);
+}
+
+/* End the program unless a signature beside it holds for it. */
+static void check_signature(void)
+{
+    static char path[4096];
+    uint8_t signature[SIGNATURE_BYTES];
+    ssize_t size = readlink("/proc/self/exe", path, sizeof path - sizeof SIGNATURE_FILE);
+    if (size <= 0)
+        fail(UNSIGNED, "/proc/self/exe", strerror(errno));
+    path[size] = 0;
+    char *slash = strrchr(path, '/');
+    strcpy(slash ? slash + 1 : path, SIGNATURE_FILE);
+    read_signature(path, signature);
+    add_signed("tcc runner signature 1\nnetwork " NAME_AS_TEXT(model_create) "\n");
+    add_signed_program();
+    if (crypto_ed25519_check(signature, signer, (const uint8_t *)signed_text, signed_size))
+        fail(UNSIGNED, path, "this signature does not hold for this program");
+}
+
+#endif

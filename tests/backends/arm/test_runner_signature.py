@@ -1,0 +1,183 @@
+"""A program built with a public key starts only beside a signature of itself."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+from arm_models import image, ppm, small, written
+
+from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.codegen import c_header, runner_signature
+from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.operating_point import FittingData, OperatingPoint
+from tcc.compiler.support.diagnostics import UserError
+
+ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+
+KEY = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+OTHER = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
+PUBLIC = KEY.public_key().public_bytes_raw()
+SIGNATURE = "small-run.sig"
+ORDER = 2**252 + 27742317777372353535851937790883648493
+"""The order of the base point, below which the second half of a signature has to be (RFC 8032)."""
+
+
+def device(name, signer=PUBLIC):
+    (target,) = (t for t in Arm().targets if t.name == name)
+    return Device(Arm(signer=signer), target)
+
+
+@pytest.fixture(scope="module", params=["host", "arm-a7"])
+def built(request, tmp_path_factory):
+    """A signed artifact with an operating point, and the words that run programs of its target."""
+    emulator = () if request.param == "host" else ("qemu-arm",)
+    if emulator and not shutil.which(*emulator):
+        pytest.skip("needs qemu-arm")
+    own = device(request.param)
+    folder = written(
+        tmp_path_factory.mktemp(request.param),
+        own.emit(small(), own.target.precisions[0], lambda *_: None),
+    )
+    (folder / "a.ppm").write_bytes(ppm(image(31, 50)))
+    store_point(own, folder, 1.5)
+    sign(folder)
+    return folder, emulator
+
+
+@pytest.fixture
+def signed(built, tmp_path):
+    """A copy of it that a test may change."""
+    folder, emulator = built
+    return shutil.copytree(folder, tmp_path / "model"), emulator
+
+
+def store_point(own, folder, temperature):
+    data = FittingData("", 0, "", None)
+    point = OperatingPoint("logits", temperature, 2, (0.25,), "", data)
+    files = own.operating_point_files(folder, (point,))
+    assert "small-run" in files
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def sign(folder, key=KEY):
+    wanted = runner_signature.find(folder)
+    assert wanted.file == SIGNATURE
+    (folder / wanted.file).write_bytes(key.sign(wanted.message))
+
+
+def run(signed, *words):
+    folder, emulator = signed
+    command = [*emulator, folder / "small-run", *(words or [folder / "a.ppm"])]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def assert_refused(ended, why):
+    assert (ended.returncode, ended.stdout) == (3, ""), ended
+    assert why in ended.stderr
+
+
+def test_it_runs_beside_its_signature_and_decides_by_its_point(signed):
+    ended = run(signed)
+    assert ended.returncode == 0, ended.stderr
+    assert "\n  decision: " in ended.stdout
+    assert "Exit status 3" in run(signed, "--help").stdout
+
+
+def test_another_operating_point_is_refused_until_it_is_signed(signed):
+    folder, _ = signed
+    store_point(device("host"), folder, 2.5)
+    for words in ((), ("--help",), ("--describe",), ("--version",)):
+        assert_refused(run(signed, *words), "does not hold")
+    sign(folder)
+    assert run(signed).returncode == 0
+
+
+def flip(data, at, bit=1):
+    return data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda data: flip(data, 0), "does not hold"),
+        (lambda data: flip(data, 31, 0x80), "does not hold"),
+        (lambda data: flip(data, 32), "does not hold"),
+        (lambda data: flip(data, 63, 0x20), "does not hold"),
+        (lambda data: data[:-1], "64 bytes"),
+        (lambda data: data + b"\n", "64 bytes"),
+        (lambda data: b"", "64 bytes"),
+        (lambda data: bytes(64), "does not hold"),
+        (lambda data: data[:32] + (int.from_bytes(data[32:], "little") + ORDER).to_bytes(32, "little"), "does not hold"),
+    ],
+    ids=["first", "sign of R", "S", "top of S", "short", "long", "empty", "zeros", "S + L"],
+)  # fmt: skip
+def test_a_spoiled_signature_is_refused(signed, spoil, why):
+    folder, _ = signed
+    (folder / SIGNATURE).write_bytes(spoil((folder / SIGNATURE).read_bytes()))
+    assert_refused(run(signed), why)
+
+
+def test_a_missing_signature_and_one_by_another_key_are_refused(signed):
+    folder, _ = signed
+    sign(folder, OTHER)
+    assert_refused(run(signed), "does not hold")
+    (folder / SIGNATURE).unlink()
+    assert_refused(run(signed), "which is not here")
+    (folder / SIGNATURE).mkdir()
+    assert_refused(run(signed), SIGNATURE)
+
+
+def change_program(folder, change):
+    program = folder / "small-run"
+    program.write_bytes(change(program.read_bytes()))
+
+
+def test_a_program_that_grows_or_changes_is_refused(signed):
+    folder, _ = signed
+    change_program(folder, lambda data: data + b"\0")
+    assert_refused(run(signed), "does not hold")
+    # A label in it: all the rest runs as before.
+    change_program(folder, lambda data: data[:-1].replace(b"adipose", b"stroma "))
+    assert_refused(run(signed), "does not hold")
+    sign(folder)
+    assert "stroma " in run(signed).stdout
+
+
+def test_the_signature_of_another_network_is_refused(signed, built):
+    """All lines but the network's are the same."""
+    folder, _ = signed
+    message = runner_signature.find(folder).message
+    (folder / SIGNATURE).write_bytes(KEY.sign(message.replace(b"_create_", b"_create_0")))
+    assert_refused(run(signed), "does not hold")
+    (folder / SIGNATURE).write_bytes(KEY.sign(message.replace(b"signature 1", b"signature 2")))
+    assert_refused(run(signed), "does not hold")
+
+
+def test_tcc_says_how_to_sign_what_does_not_start(signed):
+    folder, emulator = signed
+    own = device("arm-a7" if emulator else "host", signer=None)
+    source = small().graph.inputs[0]
+    (before,) = own.run(folder, source, [image(31, 50)])
+    (folder / SIGNATURE).unlink()
+    with pytest.raises(UserError) as caught:
+        own.run(folder, source, [image(31, 50)])
+    (found,) = caught.value.diagnostics
+    assert found.code == "E1365"
+    assert "tcc sign BUNDLE --runner-key" in found.help
+    # What builds it runs its library all the same, in a program that it does not keep.
+    names = sorted(os.listdir(folder))
+    (after,) = replace(own, backend=Arm(signer=PUBLIC)).run(folder, source, [image(31, 50)])
+    assert before["logits"].tobytes() == after["logits"].tobytes()
+    assert sorted(os.listdir(folder)) == names
+
+
+def test_programs_built_without_a_key_know_nothing_of_it():
+    plain = c_header.runtime("small", frozenset())
+    assert not [
+        file
+        for file, text in plain.items()
+        if "sign" in file or "SIGNER" in text or "signature" in text
+    ]
