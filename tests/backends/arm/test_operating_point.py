@@ -138,7 +138,7 @@ def test_a_library_whose_records_are_damaged_is_refused(made, fitted, spoil):
     folder, _ = made
     fitted()
     path = folder / "libsmall.so"
-    _, create = operating_point._read_network(folder)
+    _, create = operating_point.read_network(folder)
     path.write_bytes(spoil(operating_point.mark(create).encode(), path.read_bytes()))
     with pytest.raises(UserError, match="records of what is fitted are damaged"):
         Device(ARM, HOST).operating_point_files(folder, (point(1.5),))
