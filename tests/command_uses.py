@@ -46,6 +46,8 @@ ANNOTATION = """\
 "coordinates": [[[128, 192], [232, 192], [232, 320], [128, 320], [128, 192]]]},
 "properties": {"classification": {"name": "Tumor"}}}]}
 """
+PAIRS = (("private.pem", "public.pem"), ("theirs.pem", "other.pem"), ("lost.pem", "gone.pem"))
+"""Private keys, and the public one of each."""
 IMAGES = "set/test/tumour"
 
 
@@ -145,13 +147,13 @@ USES = (
     use("bench build/tiny-onnxruntime-fp32 --runs 3"),
     use("bench build/tiny-arm-a7-fp32", "arm", programs="qemu-arm"),
     use("sign build/tiny-onnxruntime-fp32 --key private.pem", "sign"),
-    # Of the network here nothing unsigned would run from then on.
-    use("trust add public.pem --for another", "sign"),
     use("verify build/tiny-onnxruntime-fp32 --key public.pem", "sign"),
+    # Of the network here nothing unsigned would run from then on.
+    use("trust add other.pem --for another", "sign"),
     use("trust list"),
     use("trust require off"),
     use("trust folder mine"),
-    use("trust revoke other.pem", "sign"),
+    use("trust revoke gone.pem", "sign"),
     use("trust"),
     use(
         "import model.onnx -o imported.yaml --weights imported.safetensors",
@@ -264,7 +266,7 @@ def write_inputs(folder: Path) -> None:
 
 def _write_keys(folder: Path) -> None:
     new = ("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out")
-    for private, public in (("private.pem", "public.pem"), ("lost.pem", "other.pem")):
+    for private, public in PAIRS:
         half = ("openssl", "ec", "-in", private, "-pubout", "-out", public)
         for command in ((*new, private), half):
             subprocess.run(command, cwd=folder, check=True, capture_output=True)
