@@ -55,7 +55,8 @@ def make_signature(bundle: Bundle, device: Device, path: Path) -> tuple[RunnerSi
     if key.public_key().public_bytes_raw() != wanted.public_key:
         message = "the program of this bundle asks for a signature by another key"
         label = f"its public key is {next(bundle.model.glob('*-run.pem')).name}"
-        raise fail("E1368", message, whole_file(str(path)), label=label)
+        help = "give the private key that belongs to it, or build with the public part of this one"
+        raise fail("E1368", message, whole_file(str(path)), label=label, help=help)
     return wanted, key.sign(wanted.message)
 
 
