@@ -35,7 +35,7 @@ def runtime(name: str, sections: frozenset[str]) -> dict[str, str]:
         sections: What it has that not all have: see `Network.sections`.
     """
     folder = files("tcc.backends.arm") / "runtime"
-    names = (*RUNTIME, *(("signature.h",) if "SIGNER" in sections else ()))
+    names = (*RUNTIME, *(("ed25519.h", "signature.h") if "SIGNER" in sections else ()))
     texts = {file: (folder / file).read_text("utf-8") for file in names}
     return {file: renamed(_chosen(text, sections), name) for file, text in texts.items()}
 

@@ -1,7 +1,8 @@
 """The signature that a runner program checks when it starts: its key, and what is signed.
 
 Monocypher 4.0.3 (https://monocypher.org, BSD-2-Clause or CC0) verifies: `runtime/monocypher` holds
-four of its files and its licence, as in its release.
+two of its files, as in the release `pymonocypher` 4.0.3.4 on PyPI, and its licence. The hash of
+Ed25519, which these lack, is in `runtime/ed25519.h`.
 """
 
 import hashlib
@@ -15,11 +16,11 @@ from tcc.compiler.support import ed25519_pem, regular_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 LIBRARY, LIBRARY_VERSION = "monocypher", "4.0.3"
-UNITS = ("monocypher.c", "monocypher-ed25519.c")
+UNITS = ("monocypher.c",)
 """C files of the library, which are compiled into a program that checks."""
-LIBRARY_FILES = (*UNITS, "monocypher.h", "monocypher-ed25519.h")
-CHECK_HEADER = "signature.h"
-"""The C of the check, which defines `check_signature`."""
+LIBRARY_FILES = (*UNITS, "monocypher.h")
+CHECK_HEADER, HASH_HEADER = "signature.h", "ed25519.h"
+"""The C of the check, which defines `check_signature`, and of what it verifies with."""
 
 
 def source_texts(name: str, public_key: bytes) -> dict[str, str]:
@@ -32,7 +33,7 @@ def source_texts(name: str, public_key: bytes) -> dict[str, str]:
     folder = files("tcc.backends.arm") / "runtime"
     library = folder / LIBRARY
     texts = {file: (library / file).read_text("utf-8") for file in LIBRARY_FILES}
-    texts["LICENCE-monocypher.md"] = (library / "LICENCE.md").read_text("utf-8")
+    texts["LICENCE-monocypher.txt"] = (library / "LICENSE.txt").read_text("utf-8")
     texts["signer.h"] = _write_header(public_key)
     return {
         f"{name}{PROGRAM}.pem": ed25519_pem.encode(public_key),

@@ -2,7 +2,7 @@
  *
  * Build it from what lies beside it: cc -O2 -I.. runner.c ../libmodel.a -lpthread -lm
 #ifdef MODEL_SIGNER
- * with monocypher.c and monocypher-ed25519.c. What is built so has a signature of its own.
+ * with monocypher.c. What is built so has a signature of its own.
 #endif
  *
  * It asks the system for the time before and after it creates the instance, before and after each

@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ed25519.h"
 #include "model.h"
-#include "monocypher-ed25519.h"
 #include "reader.h"
 #include "signer.h"
 
@@ -18,7 +18,7 @@
 #define NAME_OF(word) #word
 #define NAME_AS_TEXT(word) NAME_OF(word)
 
-enum { UNSIGNED = 3, SIGNATURE_BYTES = 64, DIGEST_BYTES = 64 };
+enum { UNSIGNED = 3, SIGNATURE_BYTES = 64 };
 
 /* What is signed: a line of what this is, one of the network, and one of the program. */
 static char signed_text[2048];
@@ -42,20 +42,20 @@ static void add_signed_program(void)
     static const char path[] = "/proc/self/exe";
     static uint8_t part[1 << 16];
     unsigned long long size = 0;
-    crypto_sha512_ctx hash;
-    crypto_sha512_init(&hash);
+    sha512_state hash;
+    sha512_begin(&hash);
     FILE *file = fopen(path, "rb");
     if (!file)
         fail(UNSIGNED, path, strerror(errno));
     for (size_t got; (got = fread(part, 1, sizeof part, file)) > 0; size += got)
-        crypto_sha512_update(&hash, part, got);
+        sha512_add(&hash, part, got);
     if (ferror(file))
         fail(UNSIGNED, path, strerror(errno));
     fclose(file);
-    uint8_t digest[DIGEST_BYTES];
-    crypto_sha512_final(&hash, digest);
+    uint8_t digest[SHA512_BYTES];
+    sha512_end(&hash, digest);
     add_signed("model-run %llu ", size);
-    for (int i = 0; i < DIGEST_BYTES; i++)
+    for (int i = 0; i < SHA512_BYTES; i++)
         add_signed("%02x", digest[i]);
     add_signed("\n");
 }
@@ -87,7 +87,7 @@ static void check_signature(void)
     read_signature(path, signature);
     add_signed("tcc runner signature 1\nnetwork " NAME_AS_TEXT(model_create) "\n");
     add_signed_program();
-    if (crypto_ed25519_check(signature, signer, (const uint8_t *)signed_text, signed_size))
+    if (!ed25519_holds(signature, signer, (const uint8_t *)signed_text, signed_size))
         fail(UNSIGNED, path, "this signature does not hold for this program");
 }
 

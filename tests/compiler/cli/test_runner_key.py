@@ -66,7 +66,7 @@ def test_the_bundle_says_what_is_in_it(bundle, keys):
     libraries = {each["name"]: each.get("version") for each in bill["components"]}
     assert libraries["monocypher"] == "4.0.3"
     assert "tiny-run.sig" in (bundle / "model/README.txt").read_text()
-    assert "Monocypher" in (bundle / "model/src/LICENCE-monocypher.md").read_text()
+    assert "Monocypher" in (bundle / "model/src/LICENCE-monocypher.txt").read_text()
 
 
 def test_whoever_seals_the_bundle_again_does_not_get_past_the_program(tcc, bundle, keys, picture):
