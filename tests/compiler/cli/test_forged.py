@@ -146,7 +146,7 @@ WRONG = {
     ),
     "another type": (
         lambda found: {"logits": found["logits"].astype(np.int64)},
-        "output `logits` is int64 (3,), not float32 (3,)",
+        "output `logits` is int64 3, not float32 3",
     ),
 }
 

@@ -274,7 +274,10 @@ def test_a_combination_of_damaged_images_alone_is_named(train, home, made):
     words = ("-o", "run", "--corrupt", "skip", "--epochs", 1)
     done = train(*words, spec="net.yaml", data=home / "set")
     assert done.exit_code == 2
-    assert "error[E1210]: the only image of `red+blue` cannot be read" in done.output
+    assert (
+        "error[E1210]: the only image of `red+blue` on the side `train` cannot be read"
+        in done.output
+    )
     assert "set/red+blue/0.png" in done.output
     shutil.rmtree(home / "set/red+blue")
     assert train(*words, spec="net.yaml", data=home / "set").exit_code == 0
