@@ -8,7 +8,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from tcc.compiler.support import user_cache
+from tcc.compiler.support import packages, user_cache
+from tcc.compiler.support.external_tools import MissingTool, Tool
 
 COMPILE = (
     "-std=gnu11", "-O2", "-g0", "-fPIC", "-ffp-contract=off", "-fno-sanitize=all",
@@ -41,9 +42,12 @@ def run(folder: Path, command: str, *options: str) -> None:
     """Run `zig <command> <options>` in a folder, so that all paths can be relative.
 
     Raises:
+        MissingTool: Zig is not installed.
         ZigError: It fails.
         OSError: The disk is full.
     """
+    if packages.version("ziglang") is None:
+        raise MissingTool(Tool("ziglang", "compile and link", None))
     environment = {
         **os.environ,
         "ZIG_GLOBAL_CACHE_DIR": str(cache()),
