@@ -177,11 +177,10 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         **_allow("--data", "--split", "--bootstrap", "--bootstrap-seed"),
     },
     "verify": {
-        "--spec": (LAYERED_BUNDLE,),
-        "--weights": (With(("--spec",)), LAYERED_BUNDLE),
+        "--weights": (With(("--spec",)),),
         "--bisect": (LAYERED_BUNDLE,),
         "--output": (With(("--bisect",)),),
-        **_allow("--logs", "--key", "--isa", "--trust"),
+        **_allow("--spec", "--logs", "--key", "--isa", "--trust"),
     },
     "bench": {
         "--runs": (TIMED_BUNDLE,),

@@ -9,6 +9,7 @@ from tcc.compiler.cli import train_data
 from tcc.compiler.cli.common_options import ChosenSpec
 from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.train_data import DataOptions
+from tcc.compiler.support.diagnostic_groups import DiagnosticGroup
 from tcc.compiler.support.diagnostics import Diagnostic
 from tcc.compiler.support.project_file import Project
 
@@ -26,7 +27,7 @@ class PythonReport(Report):
         """Warn."""
         warnings.warn(f"{code}: {text}" if code else text, stacklevel=2)
 
-    def warn(self, diagnostic: Diagnostic) -> None:
+    def warn(self, diagnostic: Diagnostic | DiagnosticGroup) -> None:
         """Warn."""
         warnings.warn(str(diagnostic), stacklevel=2)
 

@@ -17,6 +17,7 @@ import typer
 
 from tcc.compiler.cli.progress_lines import ProgressLines
 from tcc.compiler.support import diagnostic_groups
+from tcc.compiler.support.diagnostic_groups import DiagnosticGroup
 from tcc.compiler.support.diagnostics import Diagnostic
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Report:
         """Say on standard error what must not be missed, even if quiet."""
         self._once(f"warning{f'[{code}]' if code else ''}: {text}", complain)
 
-    def warn(self, diagnostic: Diagnostic) -> None:
+    def warn(self, diagnostic: Diagnostic | DiagnosticGroup) -> None:
         """Say on standard error what is worth knowing but no error."""
         if not self.quiet:
             self._once(str(diagnostic), complain)
@@ -82,9 +83,8 @@ class Report:
 
     def warnings(self, found: Iterable[Diagnostic]) -> None:
         """Say warnings, those of one cause as one."""
-        for each in diagnostic_groups.group(found):
-            if not self.quiet:
-                self._once(str(each), complain)
+        for diagnostic in diagnostic_groups.group(found):
+            self.warn(diagnostic)
 
     def note(self, text: str) -> None:
         """Say on standard error what goes on, unless quiet."""

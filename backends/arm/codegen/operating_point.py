@@ -89,7 +89,7 @@ def read_network(folder: Path) -> tuple[str, str]:
     """Return the network's name in C, and its function that creates instances.
 
     Raises:
-        UserError: The header in `folder` does not name the network (E0652).
+        UserError: No header in `folder` names the network (E0652).
     """
     for header in sorted(folder.glob("*.h")):
         with regular_files.opened(header) as stream:
@@ -97,7 +97,8 @@ def read_network(folder: Path) -> tuple[str, str]:
         if match := _CREATE.search(text):
             name, create = match.groups()
             return name, create
-    raise fail("E0652", "the header does not name the network", whole_file(str(folder)))
+    message, help = "no header here names the network", "build the bundle again"
+    raise fail("E0652", message, whole_file(str(folder)), help=help)
 
 
 def _find_binaries(folder: Path, name: str) -> Iterator[Path]:

@@ -214,4 +214,4 @@ class TestMixed:
                    "-q").code == 0  # fmt: skip
         found = tcc(*BUILD, "--calibration", "c.json", "--mixed")
         assert found.code == 2
-        assert "error[E0618]: `--mixed` needs images to choose layers by" in found.err
+        assert "error[E0601]: `--mixed` has no effect: no images judge this int8 model" in found.err

@@ -113,7 +113,7 @@ class TestBuild:
         assert about["weights"] == {
             "origin": "file",
             "digest": weights.digest(weights.random(graph, 7)),
-            "file": "w.safetensors",
+            "file": None,
             "seed": None,
             "notice": None,
         }

@@ -35,7 +35,7 @@ def test_it_runs_when_the_user_says_so_now_and_later(tcc, strange, picture, home
     assert "E0652" in ended.err  # it ran, and is no network
     assert (home / "ran").read_text() == "ran\n"
     (home / "ran").unlink()
-    assert "E0652" in tcc("verify", strange).err
+    assert "E0652" in tcc("run", strange, picture).err
     assert (home / "ran").exists()
 
 

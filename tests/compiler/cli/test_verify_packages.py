@@ -118,4 +118,4 @@ def test_no_layer_is_looked_for_in_a_package(tcc, package):
     folder = package("ax650", "--probes")
     ended = tcc("verify", folder, "--bisect")
     assert ended.code == 2
-    assert "error[E0663]" in ended.err
+    assert "error[E0601]: `--bisect` has no effect: these bundles are packages" in ended.err
