@@ -26,7 +26,7 @@ from tcc.compiler.bundle.manifest_checks import Known
 from tcc.compiler.bundle.signature_check import SignaturePolicy, Signer
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.support import atomic_files, known_programs, regular_files
+from tcc.compiler.support import atomic_files, regular_files, user_folders
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 
 MODEL = "model"
@@ -132,7 +132,9 @@ def write(
     for end, data in contents.beside.items():
         atomic_files.write_file(beside(folder, end), data)
     atomic_files.write_tree(folder, all_files, executable, replaceable, check)
-    known_programs.add(file.sha256 for file in about.files if file.path in contents.code)
+    user_folders.KNOWN_PROGRAMS.add(
+        file.sha256 for file in about.files if file.path in contents.code
+    )
     local_builds.note(about.model.name, hashlib.sha256(all_files[manifest.NAME]).hexdigest())
     return folder
 

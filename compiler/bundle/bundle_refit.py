@@ -8,7 +8,7 @@ from tcc.compiler.bundle import bundle_files, bundle_folder, local_builds, manif
 from tcc.compiler.bundle.bundle_folder import MODEL, Bundle
 from tcc.compiler.bundle.manifest import BundleFile
 from tcc.compiler.ir.operating_point import OperatingPoint
-from tcc.compiler.support import atomic_files, known_programs
+from tcc.compiler.support import atomic_files, user_folders
 from tcc.compiler.support.diagnostics import UserError
 
 
@@ -62,6 +62,8 @@ def _keep_known(old_files: Iterable[BundleFile], new_files: Mapping[str, BundleF
     """Let a program run that a known one became by what was fitted alone."""
     changed = [file for file in old_files if new_files.get(file.path, file) != file]
     if changed:
-        known_programs.add(
-            new_files[file.path].sha256 for file in changed if known_programs.is_known(file.sha256)
+        user_folders.KNOWN_PROGRAMS.add(
+            new_files[file.path].sha256
+            for file in changed
+            if user_folders.KNOWN_PROGRAMS.has(file.sha256)
         )

@@ -11,7 +11,7 @@ from tcc.compiler.data import images
 from tcc.compiler.data.dataset import fitting
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.library_linker import LibraryLinker, LinkedLibrary
-from tcc.compiler.support import scratch_folders
+from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.external_tools import MissingTool
 
@@ -51,7 +51,7 @@ def check(bundle: Bundle, device: Device) -> tuple[LibraryCheck, ...]:
         return ()
     program_trust.check(bundle, device)
     same_tools = device.versions().items() <= bundle.manifest.made_with.items()
-    with scratch_folders.folder() as scratch:
+    with atomic_files.scratch_folder() as scratch:
         linked = linker.link_libraries(device.target, bundle.model, scratch, same_tools=same_tools)
         return tuple(_check_library(bundle, device, linked_library) for linked_library in linked)
 

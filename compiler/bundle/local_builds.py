@@ -6,11 +6,8 @@ signature was taken away, unless it was built here.
 
 from contextlib import suppress
 
-from tcc.compiler.support import trust_list
+from tcc.compiler.support import trust_list, user_folders
 from tcc.compiler.support.diagnostics import UserError
-from tcc.compiler.support.digest_folder import DigestFolder
-
-_BUILDS = DigestFolder("built")
 
 
 def note(network: str, manifest_digest: str) -> None:
@@ -23,9 +20,9 @@ def note(network: str, manifest_digest: str) -> None:
     # A list that is not believed is said when the bundle is opened: this one is written already.
     with suppress(UserError):
         if trust_list.read().names(network):
-            _BUILDS.add((manifest_digest,))
+            user_folders.LOCAL_BUILDS.add((manifest_digest,))
 
 
 def has(manifest_digest: str) -> bool:
     """Whether the bundle of this manifest was built here."""
-    return _BUILDS.has(manifest_digest)
+    return user_folders.LOCAL_BUILDS.has(manifest_digest)

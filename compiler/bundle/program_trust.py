@@ -10,7 +10,7 @@ from dataclasses import replace
 from tcc.compiler.bundle.bundle_folder import MODEL, Bundle
 from tcc.compiler.bundle.manifest import BundleFile
 from tcc.compiler.ir.device import Device
-from tcc.compiler.support import known_programs
+from tcc.compiler.support import user_folders
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 
 
@@ -38,7 +38,7 @@ def check(bundle: Bundle, device: Device) -> None:
     if bundle.trusted:
         return
     files = code(device, bundle.manifest.files)
-    strange = [file for file in files if not known_programs.is_known(file.sha256)]
+    strange = [file for file in files if not user_folders.KNOWN_PROGRAMS.has(file.sha256)]
     # Whether a signature holds was looked at when the bundle was read.
     if strange and bundle.signer is None:
         raise _strange(bundle, strange[0])
@@ -46,7 +46,7 @@ def check(bundle: Bundle, device: Device) -> None:
 
 def trusted(bundle: Bundle, device: Device) -> Bundle:
     """Return a bundle whose program may run, now and later: the user says so."""
-    known_programs.add(file.sha256 for file in code(device, bundle.manifest.files))
+    user_folders.KNOWN_PROGRAMS.add(file.sha256 for file in code(device, bundle.manifest.files))
     return replace(bundle, trusted=True)
 
 
@@ -55,6 +55,6 @@ def _strange(bundle: Bundle, file: BundleFile) -> Untrusted:
     message = "this program was not built here, and no key that you trust signed it"
     label = "whoever made it can do with this machine what you can"
     help = "if you know where it comes from, `tcc verify BUNDLE --trust` lets it run, now and later"
-    why = known_programs.obstacle()
+    why = user_folders.KNOWN_PROGRAMS.obstacle()
     found = Diagnostic("E1350", message, where, label, (why,) if why else (), help)
     return Untrusted((found,))

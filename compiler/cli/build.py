@@ -124,7 +124,7 @@ def build(
     So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
     Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
-    from tcc.compiler.support import scratch_folders
+    from tcc.compiler.support import atomic_files
 
     report = Report(json, quiet, verbose)
     asked = Int8Options(
@@ -145,7 +145,7 @@ def build(
         # All that can be refused is refused before calibration, which may take minutes.
         _placed(chosen, plans, folder)
         told = _told_of_makers(chosen, plans, passing)
-        scratch_folders.sweep()
+        atomic_files.sweep_scratch()
         given = take(report, chosen, weights, seed)
         stored = _stored(chosen, given, passing, report, usable=cached)
         lies = weights_file(chosen, weights, seed)

@@ -26,8 +26,7 @@ from tcc.compiler.cli.show_bundle import bundle_folder, of_bundle
 from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult, Stage
 from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, take
 from tcc.compiler.figures import Direction, Level
-from tcc.compiler.support.diagnostics import fail
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError, fail
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Graph, Model

@@ -230,9 +230,9 @@ def _verified(
 
 def _unproven(devices: "Sequence[Device]") -> list[str]:
     """Return what is to be said of releases that nobody held against the recorded outputs."""
-    from tcc.compiler.support import proven_runtimes
+    from tcc.compiler.support import external_tools
 
-    found = (note for device in devices for note in proven_runtimes.notes(device.tools))
+    found = (note for device in devices for note in external_tools.release_notes(device.tools))
     return list(dict.fromkeys(found))
 
 

@@ -31,7 +31,7 @@ from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import runner_signer
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.support import json_records, known_programs, stage_cache, surroundings
+from tcc.compiler.support import json_records, stage_cache, user_folders
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.stage_cache import Parts, StageCache
 
@@ -103,7 +103,7 @@ class StoredStages:
         found = _decoded(self.cache.get("bundle", key), lambda parts: _contents(parts, plan))
         digests = {f.path: f.sha256 for f in found.manifest.files} if found else {}
         # Who can write to the cache could have a program of his noted as built here.
-        known = found and all(known_programs.is_known(digests[path]) for path in found.code)
+        known = found and all(user_folders.KNOWN_PROGRAMS.has(digests[path]) for path in found.code)
         return found if known else None
 
     def keep_bundle(self, key: str, made: BundleContents) -> None:
@@ -167,7 +167,7 @@ def of_build(
         passes: Those that were typed.
     """
     shared = {
-        "surroundings": surroundings.digest() if cache.folder else "",
+        "surroundings": stage_cache.digest_surroundings() if cache.folder else "",
         "network": json_records.encode(pipeline.network(spec)),
         "weights": json_records.encode(given.origin),
         "passes": passes,

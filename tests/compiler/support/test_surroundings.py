@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.support import cpu, surroundings
+from tcc.compiler.support import cpu, stage_cache
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def copied(tmp_path, monkeypatch):
     """What gives the digest of a small tcc in a folder, and that folder."""
     place = tmp_path / "tcc/compiler/support"
     place.mkdir(parents=True)
-    shutil.copy(surroundings.__file__, place / "surroundings.py")
+    shutil.copy(stage_cache.__file__, place / "surroundings.py")
     (tmp_path / "tcc/backends/arm").mkdir(parents=True)
     (tmp_path / "tcc/backends/arm/kernel.c").write_text("int f;")
     (tmp_path / "site").mkdir()
@@ -87,7 +87,7 @@ def test_a_link_to_nowhere_among_the_sources(copied):
 
 
 def test_all_of_tcc_that_decides_bytes_counts():
-    listed = set(surroundings.sources())
+    listed = set(stage_cache.list_sources())
     assert {"compiler/cli/app.py", "spec/ddsnet.yaml", "backends/arm/backend.py"} < listed
     assert any(name.startswith("backends/arm/micro/c/") for name in listed)
     assert any(name.startswith("zoo/samples/") for name in listed)
