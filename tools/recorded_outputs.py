@@ -27,7 +27,7 @@ import numpy as np
 
 import tcc
 from tcc.compiler import passes
-from tcc.compiler.bundle import agreement, goldens, layer_agreement, replay, tolerance
+from tcc.compiler.bundle import agreement, goldens, layer_agreement, replay
 from tcc.compiler.cli import devices
 from tcc.compiler.driver import pipeline
 from tcc.compiler.ir.device import Device
@@ -128,7 +128,7 @@ def changes(found: RecordedNetwork, known: Record, targets: Sequence[str]) -> It
     for precision in ("int8", "int8-i8"):
         shown = {**now[precision]["layers"], **now[precision]["outputs"]}
         yield from _first(known[precision], shown, f"{found.name} {precision} reference")
-    floats, allowed = known["fp32"]["outputs"], tolerance.FLOAT.relative
+    floats, allowed = known["fp32"]["outputs"], agreement.FLOAT.relative
     yield from _far(floats, now["fp32"]["outputs"], allowed, f"{found.name} fp32 reference")
     for name in targets:
         device = devices.find(name, whole_file(name))
@@ -151,7 +151,7 @@ def _artifact(
             plain = {
                 one: [[float(x) for x in y.reshape(-1)] for y in v] for one, v in given.items()
             }
-            allowed = tolerance.allowed(precision).relative
+            allowed = agreement.allowed(precision).relative
             yield from _far(known["fp32"]["outputs"], plain, allowed, where)
             if device.name == BYTES and precision == FP32:
                 bits = {one: _kept(values) for one, values in given.items()}
@@ -162,7 +162,7 @@ def _artifact(
             return
         if not precision.exact:
             # Held against the reference itself, which is held against what is recorded.
-            yield from _simulated(start, given, tolerance.allowed(precision).relative, where)
+            yield from _simulated(start, given, agreement.allowed(precision).relative, where)
             return
         # What tflite calls int8 has 8-bit ends: the program decides, not the word.
         right = known["int8" if precision.real_ends else "int8-i8"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tcc.compiler.bundle import artifact_runs, program_trust, replay
+from tcc.compiler.bundle import artifact_runs, replay
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import images
@@ -49,7 +49,7 @@ def check(bundle: Bundle, device: Device) -> tuple[LibraryCheck, ...]:
     linker = device.backend
     if not isinstance(linker, LibraryLinker):
         return ()
-    program_trust.check(bundle, device)
+    artifact_runs.check_trust(bundle, device)
     same_tools = device.versions().items() <= bundle.manifest.made_with.items()
     with atomic_files.scratch_folder() as scratch:
         linked = linker.link_libraries(device.target, bundle.model, scratch, same_tools=same_tools)

@@ -172,7 +172,7 @@ def _verify_each(
     refusals: list[UserError],
 ) -> "list[VerifiedBundle]":
     """Return the bundles that can be verified; add why others cannot to `refusals`."""
-    from tcc.compiler.bundle.bundle_in_use import undisturbed
+    from tcc.compiler.bundle.bundle_folder import undisturbed
 
     verified = []
     for bundle, device in read:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from tcc.compiler.bundle import manifest, program_trust
+from tcc.compiler.bundle import artifact_runs, manifest
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents, listed
 from tcc.compiler.bundle.layer_agreement import LayerAgreement
@@ -247,7 +247,7 @@ def _contents(parts: Parts, plan: Plan) -> BundleContents:
     if not whole or (made.target, made.precision) != (plan.device.name, plan.precision.name):
         raise ValueError(made.seal)
     # Asked of the target again: an entry could leave the program out that it holds.
-    code = tuple(file.path for file in program_trust.code(plan.device, made.files))
+    code = tuple(file.path for file in artifact_runs.list_code(plan.device, made.files))
     return BundleContents(made, files, dict(about["layers"]), str(about["why"]), code)
 
 
