@@ -27,7 +27,7 @@ import numpy as np
 
 import tcc
 from tcc.compiler import passes
-from tcc.compiler.bundle import agreement, goldens, layer_agreement, replay
+from tcc.compiler.bundle import agreement, goldens, program_check, replay
 from tcc.compiler.cli import devices
 from tcc.compiler.driver import pipeline
 from tcc.compiler.ir.device import Device
@@ -96,7 +96,7 @@ def recorded(found: RecordedNetwork) -> Record:
         integers["int8" if ends else "int8-i8"] = {
             "layers": {
                 layer.name: _kept([one[layer.name] for one in values])
-                for layer in layer_agreement.levels(program.graph)
+                for layer in program_check.list_levels(program.graph)
             },
             "outputs": {
                 one.name: _kept([each[one.value] for each in values])
@@ -199,9 +199,9 @@ def _levels(device: Device, start: Model, folder: Path, source: Input) -> dict[s
     found: dict[str, list[Any]] = {}
     inputs = goldens.inputs(source)
     for each in reader.inner_levels(device.target, folder, source, inputs):
-        for name in each.keys() & {one.name for one in layer_agreement.levels(start.graph)}:
+        for name in each.keys() & {one.name for one in program_check.list_levels(start.graph)}:
             kind = types[name].dtype.value
-            levels = layer_agreement.meant(np.asarray(each[name]), np.dtype(kind)).astype(kind)
+            levels = program_check.stored_as(np.asarray(each[name]), np.dtype(kind)).astype(kind)
             found.setdefault(name, []).append(levels.reshape(types[name].shape))
     return {name: _kept(values) for name, values in found.items()}
 

@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from tcc.compiler.bundle import (
-    bundle_files,
     manifest,
     manifest_checks,
     mistaken_paths,
@@ -155,7 +154,7 @@ def replaceable(folder: Path) -> str | None:
     except UserError as error:
         return f"{error.diagnostics[0].message}: {error.diagnostics[0].label}"
     known = {*listed_files, manifest.NAME, signed_files.NAME}
-    extra = sorted(bundle_files.walk(folder) - known)
+    extra = sorted(regular_files.walk_files(folder) - known)
     return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
 
 
@@ -251,7 +250,7 @@ def problem(folder: Path, file: BundleFile) -> Diagnostic | None:
     elif (size := path.stat().st_size) != file.bytes:
         message = "a file of the bundle was changed"
         label = f"it has {size:,} bytes, the manifest says {file.bytes:,}"
-    elif bundle_files.sha256(path) != file.sha256:
+    elif regular_files.hash_file(path) != file.sha256:
         message, label = "a file of the bundle was changed", "its SHA-256 is not the manifest's"
     else:
         return None
@@ -270,7 +269,7 @@ def _outside(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
 def unlisted(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
     """Yield what lies beside the target's files, and might be taken for one of them."""
     listed = {file.path for file in about.files}
-    for path in sorted(f"{MODEL}/{name}" for name in bundle_files.walk(folder / MODEL)):
+    for path in sorted(f"{MODEL}/{name}" for name in regular_files.walk_files(folder / MODEL)):
         if path not in listed:
             where = whole_file(str(folder / path))
             yield Diagnostic("E0622", "this file is not the bundle's", where, help="remove it")
@@ -366,7 +365,7 @@ def refit(
     """
     about, old = found.manifest, {f"{MODEL}/{name}" for name in (*beside, *dropped)}
     kept = tuple(file for file in about.files if file.path not in old)
-    files = {file.path: bundle_files.content(found.folder / file.path) for file in kept}
+    files = {file.path: regular_files.read_file(found.folder / file.path) for file in kept}
     added = {f"{MODEL}/{name}": data for name, data in beside.items()}
     programs = frozenset(file.path for file in about.files if file.executable)
     added_files = listed(added, programs & added.keys())

@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcc.compiler.bundle import bundle_files, signed_files, signing_key
+from tcc.compiler.bundle import signed_files, signing_key
 from tcc.compiler.bundle.manifest import NAME as MANIFEST
 from tcc.compiler.bundle.manifest import Manifest
 from tcc.compiler.bundle.signed_files import Envelope, MalformedError, SignedFiles
 from tcc.compiler.bundle.signing_key import PublicKey
-from tcc.compiler.support import atomic_files, trust_list, user_folders
+from tcc.compiler.support import atomic_files, regular_files, trust_list, user_folders
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.trust_list import TrustedKey, TrustList
 
@@ -151,13 +151,13 @@ def _list_differences(
     folder: Path, digests: Mapping[str, str], signed: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield how a folder differs from what was signed; `digests` are those that are known."""
-    present = bundle_files.walk(folder) - {signed_files.NAME}
+    present = regular_files.walk_files(folder) - {signed_files.NAME}
     for name in sorted(present ^ signed.keys()):
         yield f"{name} was {'added' if name in present else 'taken away'} since"
     for name in sorted(present):
         if os.path.islink(folder / name):
             yield f"{name} is a link"
-        elif (digests.get(name) or bundle_files.sha256(folder / name)) != signed[name]:
+        elif (digests.get(name) or regular_files.hash_file(folder / name)) != signed[name]:
             yield f"{name} was changed since"
 
 

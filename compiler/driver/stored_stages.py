@@ -16,8 +16,8 @@ import numpy as np
 from tcc.compiler.bundle import artifact_runs, manifest
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents, listed
-from tcc.compiler.bundle.layer_agreement import LayerAgreement
 from tcc.compiler.bundle.manifest import Calibrated, Manifest
+from tcc.compiler.bundle.program_check import LayerAgreement
 from tcc.compiler.bundle.replay import Replayed
 from tcc.compiler.data import image_files
 from tcc.compiler.data.dataset import DataSet
