@@ -284,6 +284,12 @@ def _distance(a: str, b: str, most: int) -> int:
     return row[-1]
 
 
+def typed(words: str) -> Span:
+    """Return the place of words on the command line."""
+    shown = words if len(words) <= 120 else f"{words[:117]}..."
+    return whole_file(f"command line: {shown}")
+
+
 class UnhandledError(AssertionError):
     """Nothing is written for a name or a type: a fault of the compiler, never of the user."""
 

@@ -3,32 +3,13 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.ir.device import Device
-
-Trust = Annotated[
-    bool,
-    typer.Option(
-        "--trust",
-        help="Run a program that was not built here, now and later; and take a signature whose key "
-        "is not known.",
-    ),
-]
-
-Isa = Annotated[
-    str | None,
-    typer.Option(
-        "--isa",
-        metavar="NAME",
-        show_default=False,
-        help="Use these instructions, not the best that this processor has: x86-64-v2, ...",
-    ),
-]
 
 
 def load(
@@ -47,8 +28,8 @@ def load(
         Untrusted: It holds a program that was not built here, and nobody says that it may run.
         UserError: As `devices.load` and `Device.with_isa`.
     """
-    from tcc.compiler.bundle import artifact_runs
-    from tcc.compiler.cli import devices
+    from tcc.compiler.bundle import program_trust
+    from tcc.compiler.targets import devices
 
     policy = devices.signature_policy(key, any_key=trust)
     found, device = devices.load(folder, policy)
@@ -56,13 +37,13 @@ def load(
     if key is not None:
         return replace(found, trusted=True), device
     if trust:
-        return artifact_runs.trust_program(found, device), device
+        return program_trust.trusted(found, device), device
     try:
-        artifact_runs.check_trust(found, device)
-    except artifact_runs.Untrusted as error:
+        program_trust.check(found, device)
+    except program_trust.Untrusted as error:
         if not _agreed(error):
             raise
-        return artifact_runs.trust_program(found, device), device
+        return program_trust.trusted(found, device), device
     # Looked at once: a signature is of all the files.
     return replace(found, trusted=True), device
 
