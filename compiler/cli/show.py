@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
+from tcc.compiler.cli.build_options import CalibrationOption
 from tcc.compiler.cli.common_options import (
     Json,
     Quiet,
@@ -15,7 +16,6 @@ from tcc.compiler.cli.common_options import (
     Verbose,
     WeightsOption,
 )
-from tcc.compiler.cli.int8_build import CalibrationOption
 from tcc.compiler.cli.passes import PassesOption, VerifyOption
 from tcc.compiler.cli.show_bundle import of_bundle
 from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult, Stage

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.bundle.agreement import Mislabelled
-from tcc.compiler.cli import (
-    failures,
+from tcc.compiler.cli import failures
+from tcc.compiler.cli.common_options import Isa, Json, Quiet, Trust, Verbose
+from tcc.compiler.report import (
     tool_report,
     verified_bundles,
     verified_constants,
     verified_libraries,
 )
-from tcc.compiler.cli.common_options import Isa, Json, Quiet, Trust, Verbose
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, Stages, complain
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file

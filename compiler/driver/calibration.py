@@ -4,13 +4,16 @@ That is the archive of images that the tool gets, and what integers of our own l
 what the tool's lose: each layer's cosine, and the outputs' as a picture.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import cosine_bars
 from tcc.compiler.ir.tool_report import LEAST
-from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.quant.methods import METHODS
+from tcc.compiler.quant.methods.method import Method
+from tcc.compiler.support.console import Stages
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
@@ -93,21 +96,45 @@ class CalibratedPackage:
         if not bars:
             return PackageData(tar, None, inputs, found, ())
         heading = f"cosine of integers and floats, {self.target.name}"
-        atomic_files.write_file(picture, cosine_bars.picture(picture, heading, bars))
+        atomic_files.write_file(picture, draw_bars(picture, heading, bars))
         return PackageData(tar, picture, inputs, found, bars)
 
 
-def say(report: Report, found: PackageData) -> None:
-    """Print the bars and the layers that lose the most."""
-    report.text(str(found.archive))
-    report.text(f"  {found.inputs} of the images, as the network sees them, for the package")
-    if found.picture:
-        report.text(str(found.picture))
-    cosine_bars.say(report, found.bars)
-    layers = sorted(found.comparison.layers, key=lambda layer: layer.cosine)
-    shown = layers if report.verbose else layers[:WORST]
-    report.text("\nthe layers' cosines, the least first")
-    report.table(
-        ("layer", "op", "cosine", "steps off"),
-        [(each.name, each.op, f"{each.cosine:.6f}", f"{each.error:.1f}") for each in shown],
-    )
+def draw_bars(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
+    """Return the picture of bars for a file, whose suffix says which kind it is.
+
+    Args:
+        path: The file, `.svg` or any other for PNG.
+        heading: The picture's title.
+        bars: A cosine each, with its name.
+
+    Returns:
+        The file's bytes.
+    """
+    from tcc.compiler.figures import png, scene_svg
+    from tcc.compiler.figures.bar_chart import bar_chart
+
+    scene = bar_chart(heading, bars, LEAST)
+    if path.suffix == ".svg":
+        return scene_svg.render(scene, heading).encode()
+    return png.render(scene, heading)
+
+
+def known_method(name: str | None, *, guard: bool = True) -> Method:
+    """Return the method of a name, or the default, with or without its guard.
+
+    Raises:
+        UserError: There is none of that name (E0617), or nothing guards it (E0601).
+    """
+    from tcc.compiler.quant.calibrate import known
+
+    found = known(name, typed(f"--method {name}"))
+    if guard:
+        return found
+    own = found.unguarded()
+    if own is None:
+        guarded = ", ".join(each.name for each in METHODS if each.unguarded())
+        message = f"min-max does not guard `{found.name}`, so that there is no guard to leave out"
+        help = f"--no-guard is for {guarded}"
+        raise fail("E0601", message, typed("--no-guard"), help=help)
+    return own

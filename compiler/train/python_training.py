@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import train_data
-from tcc.compiler.cli.train_data import DataOptions
 from tcc.compiler.driver.chosen_spec import ChosenSpec
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import Diagnostic, DiagnosticGroup
 from tcc.compiler.support.project_file import Project
+from tcc.compiler.train import train_data
+from tcc.compiler.train.train_data import DataOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec

@@ -1,59 +1,16 @@
 """`tcc eval --saturation`: how many values of an int8 model saturate, from a bundle or a spec."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.driver.chosen_spec import ChosenSpec
-from tcc.compiler.support.console import Report, Stages
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
-    from tcc.compiler.data.dataset import DataSet
-    from tcc.compiler.driver.pipeline import WeightSource
+    from tcc.compiler.driver.evaluation_report import SaturationReport
     from tcc.compiler.driver.saturation import LayerSaturation, Saturation
-    from tcc.compiler.support.diagnostics import Diagnostic
 
 LISTED = 20
 """Layers that the table lists."""
-
-
-def of_spec(
-    stages: Stages,
-    chosen: ChosenSpec,
-    weights: "WeightSource",
-    calibration: Path | None,
-    data: "DataSet",
-) -> "Saturation":
-    """Return what the integer program of a spec's calibration gives in the reference executor.
-
-    Args:
-        stages: Told how far the work is.
-        chosen: The spec.
-        weights: Its weights.
-        calibration: The file of its calibration; without one, that of a trained network.
-        data: Images that it takes.
-
-    Raises:
-        UserError: There is no calibration (E1267), or it is another network's.
-    """
-    from tcc.compiler.driver import int8_program, pipeline, saturation
-    from tcc.compiler.quant import calibration_file
-    from tcc.compiler.quant.program.quantize import quantize
-
-    own = chosen.trained.calibration if chosen.trained and not chosen.changed else None
-    path = calibration or own
-    if path is None:
-        message = "a spec has no integers to count"
-        help = "give its calibration with --calibration, or evaluate a bundle of it"
-        raise fail("E1267", message, typed("--saturation"), help=help)
-    source = int8_program.from_file(path, chosen.spec, weights, None)
-    ready = pipeline.ready(chosen.spec, weights)
-    document = source.document
-    # The program that a build would make, without what a target adds.
-    program = quantize(ready, calibration_file.calibration(document, ready, source.name))
-    return saturation.of_program(program, document, data, stages)
 
 
 def print_counts(report: Report, counts: "Saturation") -> None:
@@ -109,28 +66,15 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-@dataclass(frozen=True)
-class SaturationReport:
-    """What was counted on images whose accuracy cannot be measured.
-
-    `about` says what ran, `refusal` refusal nothing is known of their classes.
-    """
-
-    about: dict[str, Any]
-    data: "DataSet"
-    path: Path
-    counts: "Saturation"
-    refusal: "Diagnostic"
-
-    def print(self, report: Report) -> dict[str, Any]:
-        """Print the counts, and return the document of them."""
-        refusal = self.refusal
-        label = f" ({refusal.label})" if refusal.label else ""
-        report.notice(f"accuracy is not measured on {self.path}: {refusal.message}{label}")
-        print_counts(report, self.counts)
-        images = {"path": str(self.path), "digest": self.data.digest, "images": len(self.data)}
-        counts = {"saturation": document(self.counts)}
-        return counts | {**self.about, "data": images, "accuracy": None}
+def print_counted(report: Report, found: "SaturationReport") -> dict[str, Any]:
+    """Print the counts, and return the document of them."""
+    refusal = found.refusal
+    label = f" ({refusal.label})" if refusal.label else ""
+    report.notice(f"accuracy is not measured on {found.path}: {refusal.message}{label}")
+    print_counts(report, found.counts)
+    images = {"path": str(found.path), "digest": found.data.digest, "images": len(found.data)}
+    counts = {"saturation": document(found.counts)}
+    return counts | {**found.about, "data": images, "accuracy": None}
 
 
 def document(counts: "Saturation") -> dict[str, Any]:

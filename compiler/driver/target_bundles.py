@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.built_integers import BuiltIntegers
-from tcc.compiler.cli.int8_build import Int8Build
-from tcc.compiler.cli.write_bundle import BundleCheck, WrittenBundle, write
+from tcc.compiler.driver.built_integers import BuiltIntegers
+from tcc.compiler.driver.int8_build import Int8Build
+from tcc.compiler.driver.write_bundle import BundleCheck, WrittenBundle, write
 from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import (
+from tcc.compiler.report import (
     tool_report,
     verified_constants,
     verified_layers,

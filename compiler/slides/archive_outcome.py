@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli.failures import INPUT, OURS, Rejected
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import Diagnostic
 
@@ -45,33 +44,6 @@ class ArchiveOutcome:
             return
         self.problems[number] = end.problems
         self.ours |= end.code == 1
-
-
-def conclude(
-    report: Report, outcome: ArchiveOutcome, about: Mapping[str, Any], seconds: Mapping[str, float]
-) -> None:
-    """Print the document of a run, or raise what is wrong with some of its slides.
-
-    Raises:
-        Rejected: Not all slides have a result.
-    """
-    slides = range(len(outcome.slides))
-    failed = [
-        {"slide": str(outcome.slides[n].path), "state": outcome.state(n)}
-        for n in slides
-        if n not in outcome.documents
-    ]
-    document = {
-        **about,
-        "slides": [outcome.documents[n] for n in slides if n in outcome.documents],
-        "failed": failed,
-        "left_out": [str(path) for path in outcome.left_out],
-        "seconds": dict(seconds),
-    }
-    problems = [each for n in slides for each in outcome.problems.get(n, ())]
-    if problems or outcome.others:
-        raise Rejected((*outcome.others, *problems), document, code=OURS if outcome.ours else INPUT)
-    report.document(document)
 
 
 def table(report: Report, outcome: ArchiveOutcome) -> None:

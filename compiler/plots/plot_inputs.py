@@ -6,10 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import evaluation_images
-from tcc.compiler.cli.evaluation_images import ImageWish
-from tcc.compiler.driver import run_splits
+from tcc.compiler.driver import evaluation_images, run_splits
 from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, choose
+from tcc.compiler.driver.evaluation_images import ImageWish
 from tcc.compiler.driver.weights_and_images import take, weights_file
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, Stages

@@ -7,12 +7,20 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import quality_table
-from tcc.compiler.cli.calibrate import known_method
-from tcc.compiler.cli.int8_build import Int8Build
+from tcc.compiler.driver import quality_table
+from tcc.compiler.driver.calibration import known_method
+from tcc.compiler.driver.int8_build import Int8Build
 from tcc.compiler.reference.accuracy_floor import loss
-from tcc.compiler.support import regular_files
+from tcc.compiler.support import option_needs, regular_files
 from tcc.compiler.support.console import table
+from tcc.compiler.support.option_needs import (
+    FRESH_CALIBRATION,
+    INT8_TARGET,
+    JUDGED_BUILD,
+    PACKAGE_TARGET,
+    READ_IMAGES,
+    RUNNABLE_TARGET,
+)
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import Calibrated, Measured
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.build_plan import Int8Program
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.stored_stages import Said
+    from tcc.compiler.ir.device import Plan
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.quant.program.measured_program import MeasuredProgram
     from tcc.compiler.zoo.trained import TrainedNetwork
@@ -283,3 +292,31 @@ def _describe_comparison(
     if quality_table.idle(quality, least_cosine):
         text = "a least cosine says nothing of an output of one value: bound its correlation"
         yield "warning", text
+
+
+def require_targets(plans: "Sequence[Plan]") -> None:
+    """Refuse typed options that none of the targets has a use for (E0601)."""
+    devices = [plan.device for plan in plans]
+    option_needs.require(
+        {
+            INT8_TARGET: any(plan.precision.calibrated for plan in plans),
+            PACKAGE_TARGET: any(device.packager for device in devices),
+            RUNNABLE_TARGET: any(device.target.runs for device in devices),
+        }
+    )
+
+
+def require_images(work: Int8Build, plans: "Sequence[Plan]") -> None:
+    """Refuse typed options that need images where this build reads none (E0601)."""
+    integers = any(plan.precision.calibrated for plan in plans)
+    calibrates = work.asked.calibration is None
+    shipped = calibrates and find_shipped(work) is not None
+    has_images = work.asked.data is not None or work.chosen.project.data is not None
+    reads = integers and (not shipped if calibrates else has_images)
+    option_needs.require(
+        {
+            FRESH_CALIBRATION: calibrates and not shipped,
+            JUDGED_BUILD: calibrates or has_images,
+            READ_IMAGES: bool(work.asked.agree) or reads,
+        }
+    )

@@ -3,7 +3,7 @@
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import agreement_table
+from tcc.compiler.report import agreement_table
 from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:

@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import evaluation_images
-from tcc.compiler.cli.evaluation_images import EvaluationRequest, ImageWish
-from tcc.compiler.cli.evaluation_report import EvaluationReport
-from tcc.compiler.cli.saturation import SaturationReport
-from tcc.compiler.driver import run_splits
+from tcc.compiler.driver import evaluation_images, run_splits
+from tcc.compiler.driver.evaluation_images import EvaluationRequest, ImageWish
+from tcc.compiler.driver.evaluation_report import EvaluationReport, SaturationReport
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.targets import trusted_bundle

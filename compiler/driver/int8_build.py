@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from tcc.compiler.driver import run_splits
 from tcc.compiler.driver.chosen_spec import ChosenSpec
@@ -18,68 +16,8 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.driver.stored_stages import StoredStages
 
-CalibrationOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--calibration",
-        metavar="FILE",
-        show_default=False,
-        help="Integers as a file says that `tcc calibrate` wrote; without it, calibrate here.",
-    ),
-]
-MinCosine = Annotated[
-    float | None,
-    typer.Option(
-        metavar="C",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-        help="Least mean cosine of integer and float outputs; the spec's, or 0.98 for classes.",
-    ),
-]
-MaxDrop = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-        help="Largest share of images whose class or decision may change; the spec's, or any.",
-    ),
-]
-MinCorrelation = Annotated[
-    float | None,
-    typer.Option(
-        metavar="R",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-        help="Least correlation of each output with the floats' over images; the spec's, or 0.5.",
-    ),
-]
-MaxError = Annotated[
-    float | None,
-    typer.Option(
-        metavar="E",
-        min=0.0,
-        show_default=False,
-        help="Largest error of each output, relative to the floats' spread; the spec's, or 1 but"
-        " for classes.",
-    ),
-]
-Mixed = Annotated[
-    bool, typer.Option("--mixed", help="Keep layers in float where the floor needs it.")
-]
-AllowFew = Annotated[
-    bool,
-    typer.Option(
-        "--allow-few",
-        help="Judge the accuracy floor by fewer than 16 different images; the manifest warns.",
-    ),
-]
 
-
-Bounds = tuple[float | None, float | None, float | None, float | None]
+FloorOptions = tuple[float | None, float | None, float | None, float | None]
 """The values of `--min-cosine`, `--max-drop`, `--min-correlation` and `--max-error`."""
 
 
@@ -91,7 +29,7 @@ class Int8Options:
     data: Path | None = None
     method: str | None = None
     guard: bool = True
-    bounds: Bounds = (None, None, None, None)
+    bounds: FloorOptions = (None, None, None, None)
     mixed: bool = False
     split: str | None = None
     min_images: int = 1

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import slide_options
-from tcc.compiler.cli.slide_options import PatchWish
+from tcc.compiler.slides import patch_request
+from tcc.compiler.slides.patch_request import PatchWish
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.console import Report, Stages
 
@@ -157,11 +157,11 @@ def _job(
     from tcc.compiler.slides.slide_job import SlideJob
 
     mpp, wish = slide_file.resolution(slide), request.patches
-    mask, way = slide_options.found_mask(report, stages, slide, wish.mask)
+    mask, way = patch_request.found_mask(report, stages, slide, wish.mask)
     grid = wish.grid(slide)
     if request.steps and way:
         pictures = slide_pictures.steps(way, grid, wish.least)
-        slide_options.write_steps(request.steps, pictures)
+        patch_request.write_steps(request.steps, pictures)
     kept = patch_grid.kept(grid, mask, wish.least)
     about = request.rule.output
     job = SlideJob(

@@ -1,20 +1,22 @@
 """Cosines of integers and floats as bars against the threshold: as text, and as a picture."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.ir.tool_report import LEAST
 from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
+    from tcc.compiler.driver.calibration import PackageData
     from tcc.compiler.figures.bar_chart import Bar
 
+WORST = 10
+"""Layers that are listed."""
 WIDTH = 40
 """Characters of a bar."""
 
 
-def say(report: Report, bars: "Sequence[Bar]") -> None:
+def report_bars(report: Report, bars: "Sequence[Bar]") -> None:
     """Print bars below each other, and warn of those below the threshold."""
     report.text(f"\ncosine of integers of our own and floats; {LEAST} is the least that is good")
     # Bars begin at 0.9, or lower where one needs it: between 0.98 and 1 all would look alike from
@@ -31,21 +33,17 @@ def say(report: Report, bars: "Sequence[Bar]") -> None:
             report.notice(f"the cosine of {each.name} is {each.value:.4f}, below {LEAST}")
 
 
-def picture(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
-    """Return the picture of bars for a file, whose suffix says which kind it is.
-
-    Args:
-        path: The file, `.svg` or any other for PNG.
-        heading: The picture's title.
-        bars: A cosine each, with its name.
-
-    Returns:
-        The file's bytes.
-    """
-    from tcc.compiler.figures import png, scene_svg
-    from tcc.compiler.figures.bar_chart import bar_chart
-
-    scene = bar_chart(heading, bars, LEAST)
-    if path.suffix == ".svg":
-        return scene_svg.render(scene, heading).encode()
-    return png.render(scene, heading)
+def report_package(report: Report, found: "PackageData") -> None:
+    """Print the bars and the layers that lose the most."""
+    report.text(str(found.archive))
+    report.text(f"  {found.inputs} of the images, as the network sees them, for the package")
+    if found.picture:
+        report.text(str(found.picture))
+    report_bars(report, found.bars)
+    layers = sorted(found.comparison.layers, key=lambda layer: layer.cosine)
+    shown = layers if report.verbose else layers[:WORST]
+    report.text("\nthe layers' cosines, the least first")
+    report.table(
+        ("layer", "op", "cosine", "steps off"),
+        [(each.name, each.op, f"{each.cosine:.6f}", f"{each.error:.1f}") for each in shown],
+    )

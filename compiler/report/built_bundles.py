@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import agreement_table, tool_report
-from tcc.compiler.cli.write_bundle import WrittenBundle
+from tcc.compiler.driver.write_bundle import WrittenBundle
+from tcc.compiler.report import agreement_table, tool_report
 from tcc.compiler.support.console import Report, Stages, size
 
 if TYPE_CHECKING:

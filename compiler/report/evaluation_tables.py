@@ -1,14 +1,18 @@
 """How `tcc eval` prints what it finds of one network."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli import saturation
-from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling, document
-from tcc.compiler.support.console import Report, TableCell
+from tcc.compiler.driver.evaluation_report import EvaluationReport, Resampling
+from tcc.compiler.report import saturation
+from tcc.compiler.support.console import Report, TableCell, cell
+from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.operating_point import OperatingPoint
-    from tcc.compiler.reference.classification_metrics import Interval, Rates
+    from tcc.compiler.reference.classification_metrics import ClassScores, Interval, Rates
     from tcc.compiler.reference.confidence_intervals import Bounds
     from tcc.compiler.reference.judged_classes import JudgedClasses
 
@@ -198,3 +202,157 @@ def _print_confused(report: Report, found: "JudgedClasses", what: str) -> None:
     if pairs:
         rows = [(truth, taken, count) for count, truth, taken in pairs[:CONFUSED]]
         report.table(("class", "taken for", what), rows)
+
+
+def print_all(
+    report: Report, found: Sequence[EvaluationReport], drawn: Resampling
+) -> dict[str, Any]:
+    """Print a table of networks and one of their pairs; return the document that says it.
+
+    Args:
+        report: Where results and warnings are told.
+        found: How each network did.
+        drawn: How many resamples an interval takes, and their seed; none for exact intervals.
+
+    Raises:
+        UserError: They were not judged by the same images (E1266).
+    """
+    from tcc.compiler.reference.paired_test import mcnemar
+
+    _check_same(found)
+    averages = [each.averages(drawn) for each in found]
+    rows = []
+    for each, bounds in zip(found, averages, strict=True):
+        scores, within = each.scores, each.judged.accuracy_bounds
+        rows.append(
+            (
+                each.name,
+                each.about["precision"],
+                f"{scores.accuracy:.2%}" + (f" ({percent(within)})" if within else ""),
+                shown(scores.macro.f1, bounds["macro_f1"]),
+                shown(scores.weighted.f1, bounds["weighted_f1"]),
+                shown(each.judged.area(False), bounds["macro_auc"]),
+            )
+        )
+    images = f"{found[0].scores.images:,} images, 95% intervals"
+    report.text(images)
+    report.table(("", "", "accuracy", "macro F1", "weighted F1", "macro ROC-AUC"), rows)
+    pairs = [(a, b, mcnemar(a.found.right, b.found.right)) for a, b in combinations(found, 2)]
+    report.text("")
+    report.text("McNemar's test: how likely so large a difference is by chance alone")
+    report.table(
+        ("first", "second", "only first right", "only second right", "p"),
+        [(a.name, b.name, cell(t.first_only), cell(t.second_only), f"{t.p:.4g}")
+         for a, b, t in pairs],
+    )  # fmt: skip
+    return {
+        "networks": [document(e, None, b) for e, b in zip(found, averages, strict=True)],
+        "pairs": [{"first": a.name, "second": b.name, **asdict(t)} for a, b, t in pairs],
+    }
+
+
+def _check_same(found: Sequence[EvaluationReport]) -> None:
+    first = found[0].found.given
+    for each in found[1:]:
+        given = each.found.given
+        digests = [item.data.digest for item in (first, given)]
+        # McNemar's test counts the images that one is right about and the other is not: they must
+        # be the same ones.
+        if len(set(digests)) > 1 or first.labels != given.labels:
+            message = "networks are compared on the same images of the same classes"
+            names = f"{', '.join(first.labels[:8])} and {', '.join(given.labels[:8])}"
+            raise fail("E1266", message, whole_file(each.name), label=f"classes are {names}")
+
+
+TIES = "the largest output, of equal ones the first"
+
+
+def document(
+    found: EvaluationReport, within: "Interval | None", averages: "dict[str, Bounds | None]"
+) -> dict[str, Any]:
+    """Return what `--json` prints of a network.
+
+    Args:
+        found: How a network did.
+        within: The interval of its accuracy, if one was resampled.
+        averages: The intervals of averages by name.
+    """
+    scores, given = found.scores, found.found.given
+    ends = {"saturation": saturation.document(found.saturation)} if found.saturation else {}
+    warnings = [warning.as_json() for warning in found.warnings]
+    return (
+        ends
+        | ({"warnings": warnings} if found.point else {})
+        | {
+            **found.about,
+            "data": {"path": str(given.path), "digest": given.data.digest, "images": scores.images},
+            "output": given.output.name,
+            "ties": TIES,
+            "operating_point": _point(found),
+            "accuracy": scores.accuracy,
+            "correct": scores.correct,
+            "interval": asdict(within) if within else None,
+            "log_loss": found.log_loss,
+            **figures(found.judged, averages),
+        }
+    )
+
+
+def figures(found: "JudgedClasses", averages: "dict[str, Bounds | None]") -> dict[str, Any]:
+    """Return what `--json` prints of classes and their averages."""
+    scores = found.scores
+    return {
+        "macro": asdict(scores.macro),
+        "weighted": asdict(scores.weighted),
+        "auc": {"macro": found.area(False), "weighted": found.area(True)},
+        "intervals": {
+            "level": 0.95,
+            "accuracy": bounds(found.accuracy_bounds),
+            "averages": {name: bounds(each) for name, each in averages.items()},
+        },
+        "classes": [_class(found, index, each) for index, each in enumerate(scores.classes)],
+        "confusion": [list(row) for row in scores.confusion] or None,
+    }
+
+
+def _class(found: "JudgedClasses", index: int, each: "ClassScores") -> dict[str, Any]:
+    hits, passed, area = found.class_bounds[index]
+    return {
+        "index": index,
+        "label": found.labels[index],
+        **asdict(each.rates),
+        "support": each.support,
+        "predicted": each.predicted,
+        "sensitivity": each.rates.recall if hits else None,
+        "specificity": each.specificity if passed else None,
+        "auc": found.areas[index],
+        "intervals": {
+            "sensitivity": bounds(hits),
+            "specificity": bounds(passed),
+            "auc": bounds(area),
+        },
+    }
+
+
+def bounds(found: "Bounds | None") -> dict[str, float] | None:
+    """Return an interval as a document has it."""
+    return asdict(found) if found else None
+
+
+def _point(found: EvaluationReport) -> dict[str, Any] | None:
+    from tcc.compiler.reference import sensitivity_bound
+
+    point = found.point
+    if point is None:
+        return None
+    needed = [
+        sensitivity_bound.images_needed(check.target, check.positives - check.detected)
+        for check in (point.judged.thresholds if point.judged else ())
+        if check.target is not None
+    ]
+    return {
+        **asdict(point),
+        "probabilities": point.probabilities,
+        "positives_needed": needed,
+        "stored": found.stored,
+    }

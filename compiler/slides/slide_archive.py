@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import archive_outcome, one_slide
-from tcc.compiler.cli.archive_outcome import OTHER_RUN, ArchiveOutcome
-from tcc.compiler.cli.one_slide import SlideRequest
+from tcc.compiler.slides import archive_outcome, one_slide
+from tcc.compiler.slides.archive_outcome import OTHER_RUN, ArchiveOutcome
+from tcc.compiler.slides.one_slide import SlideRequest
 from tcc.compiler.support import task_places
 from tcc.compiler.support.console import Report, Stages, cell
 from tcc.compiler.support.diagnostics import UserError
