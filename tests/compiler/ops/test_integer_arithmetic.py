@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import AvgPool, integer_arithmetic
 from tcc.compiler.ops.integer import QAdd, QAvgPool, QMul
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 from tcc.testing.int8_models import typed
 
 sums = st.integers(-(1 << 31), (1 << 31) - 1)
