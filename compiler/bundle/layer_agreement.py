@@ -44,6 +44,14 @@ class LayerAgreement:
         )
 
 
+def describe(holding: "Iterable[bool] | None") -> str:
+    """Return in a line how many layers were compared and are wrong; None of no look into them."""
+    if holding is None:
+        return "no layer was compared: nothing looks into the artifact"
+    verdicts = list(holding)
+    return f"{len(verdicts):,} layers compared, {verdicts.count(False):,} wrong"
+
+
 def levels(graph: Graph) -> tuple[LayerAgreement, ...]:
     """Return the layers of an integer program that can be compared, in its order."""
     reach = integer_program.reaches(graph)

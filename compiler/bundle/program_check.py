@@ -1,6 +1,6 @@
 """A bundle beside its integer program: its goldens and each of its layers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +14,13 @@ from tcc.compiler.bundle.manifest import Tolerance
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.reference import integer_program
+from tcc.compiler.support.value_views import ValueView
 
 Values = Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ProgramCheck:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ProgramCheck(ValueView):
     """What the reference executor says of a bundle's goldens, and of what its artifact computes.
 
     `layers` is None where nothing looks into the artifact, or it need not compute the program to
@@ -30,6 +31,12 @@ class ProgramCheck:
     goldens: tuple[Agreement, ...]
     layers: tuple[LayerAgreement, ...] | None
     tensors: tuple[NDArray[Any], ...]
+
+    def _summary(self) -> Iterator[str]:
+        wrong = sum(not each.holds for each in self.goldens)
+        yield f"ProgramCheck: {len(self.goldens):,} outputs of goldens, {wrong:,} wrong"
+        layers = self.layers
+        yield layer_agreement.describe(None if layers is None else (x.holds for x in layers))
 
     @property
     def wrong_layer(self) -> LayerAgreement | None:
