@@ -15,7 +15,6 @@ What `__all__` lists, and the fields of what these functions return, is the publ
 else may change in any version.
 """
 
-from tcc import notebook_views
 from tcc.bundles import build, evaluate, run, verify
 from tcc.calibrations import calibrate
 from tcc.compiler.bundle.agreement import Disagreement
@@ -26,10 +25,11 @@ from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.support.value_views import set_renderer
 from tcc.compiler.version import __version__
 from tcc.networks import check, load, lower, save_weights, torch, train
+from tcc.notebook_views import render
 
 # Importing this package imports no runtime, so that each of them still finds the switches.
 telemetry.disable()
-set_renderer(notebook_views.render)
+set_renderer(render)
 
 
 def __getattr__(name: str) -> object:

@@ -180,7 +180,6 @@ def run(
     called = locals()
     from tcc import arguments, memory_images
     from tcc.compiler.bundle import artifact_runs
-    from tcc.compiler.cli.option_facts import SOME_BUNDLE, SPECS
     from tcc.compiler.driver import pipeline
     from tcc.compiler.driver.predictions import (
         ImagePredictions,
@@ -191,6 +190,7 @@ def run(
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.ir.image_inputs import build_image_error
     from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
 
     folder = _find_bundle(bundle)
     arguments.check(run, called, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
@@ -281,10 +281,10 @@ def evaluate(
     called = locals()
     from tcc import arguments
     from tcc.compiler.bundle import manifest
-    from tcc.compiler.cli.option_facts import SOME_BUNDLE, SPECS
     from tcc.compiler.data import dataset
     from tcc.compiler.driver import evaluation, labelled_images, pipeline
     from tcc.compiler.ir.graph import Model
+    from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
     from tcc.compiler.support.progress import silent
 
     folder = _find_bundle(network)
@@ -317,7 +317,7 @@ def _find_bundle(network: "Bundle | Spec | str | PathLike[str]") -> Path | None:
 def _read(bundle: "Bundle | str | PathLike[str]", trust: bool) -> "tuple[Bundle, Device]":
     """Return a bundle, read anew, whose program may run, and its target."""
     from tcc.compiler.bundle import program_trust
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     folder = Path(bundle) if isinstance(bundle, str | PathLike) else bundle.folder
     found, device = devices.load(folder, devices.signature_policy(any_key=trust))
