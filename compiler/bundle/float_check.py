@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.bundle import artifact_runs, layer_agreement, replay, tolerance
+from tcc.compiler.bundle import agreement, artifact_runs, replay
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
@@ -16,7 +16,7 @@ from tcc.compiler.support.value_views import ValueView
 
 Array = NDArray[Any]
 Values = Mapping[str, Array]
-ALLOWED = tolerance.FLOAT.relative
+ALLOWED = agreement.FLOAT.relative
 """What a layer of float32 may be off, of its own largest magnitude: sums in other orders."""
 
 
@@ -67,7 +67,7 @@ class FloatCheck(ValueView):
 
     def _summary(self) -> Iterator[str]:
         layers = self.layers
-        found = layer_agreement.describe(None if layers is None else (x.holds for x in layers))
+        found = agreement.describe_layers(None if layers is None else (x.holds for x in layers))
         yield f"FloatCheck: {found}"
 
     @property

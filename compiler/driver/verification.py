@@ -6,12 +6,10 @@ from itertools import combinations
 from pathlib import Path
 
 from tcc.compiler.bundle import (
+    agreement,
     bundle_comparison,
-    constant_check,
     float_check,
-    layer_agreement,
     library_check,
-    operating_point_check,
     program_check,
     tool_check,
 )
@@ -78,7 +76,7 @@ class VerifiedBundle(ValueView):
         for check in (self.program, self.network):
             if check:
                 holding = None if check.layers is None else (each.holds for each in check.layers)
-                yield layer_agreement.describe(holding)
+                yield agreement.describe_layers(holding)
         if not self.program and not self.network:
             yield "no layer was compared: its program is not known"
         if self.constants:
@@ -109,11 +107,11 @@ def verified(
     """
     if device.packager:
         return verify_package(bundle, device, None, sources)
-    operating_point_check.check(bundle, device)
+    library_check.check_operating_points(bundle, device)
     replayed = replay(bundle, device)
     checked = program_check.check(bundle, device, program) if program else None
     layers = float_check.check(bundle, device, network) if network else None
-    constants = constant_check.check(bundle, device, sources)
+    constants = library_check.check_constants(bundle, device, sources)
     libraries = library_check.check(bundle, device)
     return VerifiedBundle(
         bundle, replayed, program=checked, network=layers, constants=constants, libraries=libraries
@@ -135,7 +133,7 @@ def verify_package(
         UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and `replay`.
     """
     simulator = find_simulator(device)
-    constants = constant_check.check(bundle, device, sources)
+    constants = library_check.check_constants(bundle, device, sources)
     tool = None
     if log or tool_check.has_log(bundle) or (simulator is None and constants is None):
         tool = tool_check.check(bundle, device, log)
