@@ -31,13 +31,15 @@ from tcc.compiler.frontend.warnings.graph_warnings import needed
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.argument_declarations import Required
+from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Graph, Node, Output, verify
 from tcc.compiler.ir.types import Shape
 from tcc.compiler.support.diagnostics import Diagnostic, Mistakes, UserError
+from tcc.compiler.support.value_views import ValueView, count, list_names
 
 
-@dataclass(frozen=True)
-class Spec:
+@dataclass(frozen=True, repr=False)
+class Spec(ValueView):
     """A spec as compiled with given settings.
 
     Its graph holds what its outputs need and nothing else: what is left out, `warnings` name.
@@ -58,6 +60,19 @@ class Spec:
     again: "Callable[[Mapping[str, str]], Spec]" = field(repr=False, compare=False)
     warnings: tuple[Diagnostic, ...] = ()
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def _summary(self) -> Iterator[str]:
+        settings = list_names(f"{name}={value}" for name, value in self.params.items())
+        costs = cost(self.graph)
+        yield (
+            f"Spec {self.name}{f' ({settings})' if settings else ''}: "
+            f"{count(len(self.graph.nodes), 'layer')}, {costs.params:,} parameters, "
+            f"{costs.macs:,} multiply-accumulates"
+        )
+        if self.warnings:
+            codes = list_names(f"{each.code} {each.message}" for each in self.warnings)
+            yield f"{count(len(self.warnings), 'warning')}: {codes}"
+        yield from self.graph.describe_ends()
 
 
 def load(path: Path, settings: Mapping[str, str] | None = None) -> Spec:
