@@ -333,13 +333,12 @@ def _node(name: str, op: Op, value: str, kind: TensorType) -> Node:
 
 def _trained(name: str, param: Param) -> Array:
     noise = _noise(name, param.shape)
-    match param.role, param.init:
-        case "var", _:
-            return np.asarray(np.float32(0.25) + noise * noise, np.float32)
-        case _, Init.KAIMING:
-            return np.asarray(noise / np.float32(np.sqrt(param.fan_in)), np.float32)
-        case _, Init.ONES:
-            return np.asarray(np.float32(1) + noise / 2, np.float32)
+    if param.role == "var":
+        return np.asarray(np.float32(0.25) + noise * noise, np.float32)
+    if param.init is Init.KAIMING:
+        return np.asarray(noise / np.float32(np.sqrt(param.fan_in)), np.float32)
+    if param.init is Init.ONES:
+        return np.asarray(np.float32(1) + noise / 2, np.float32)
     return noise
 
 
