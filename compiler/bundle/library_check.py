@@ -9,8 +9,8 @@ from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import fitting
+from tcc.compiler.ir.backend import LibraryLinker, LinkedLibrary
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.library_linker import LibraryLinker, LinkedLibrary
 from tcc.compiler.support import scratch_folders
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.external_tools import MissingTool

@@ -24,7 +24,7 @@ def print_all(
     Raises:
         UserError: They were not judged by the same images (E1266).
     """
-    from tcc.compiler.reference.paired_test import mcnemar
+    from tcc.compiler.reference.confidence_intervals import mcnemar
 
     _check_same(found)
     averages = [each.averages(drawn) for each in found]
