@@ -30,15 +30,16 @@ from tcc.compiler.cli.build_options import (
 from tcc.compiler.cli.built_integers import BuiltIntegers
 from tcc.compiler.cli.calibrate import GuardOption, MethodOption, MinImages
 from tcc.compiler.cli.common_options import (
-    ChosenSpec,
+    DataOption,
     Json,
     Quiet,
+    SeedOption,
     Settings,
     SpecArgument,
+    SplitOption,
     Strict,
     Verbose,
-    choose,
-    typed,
+    WeightsOption,
 )
 from tcc.compiler.cli.int8_build import (
     AllowFew,
@@ -51,24 +52,17 @@ from tcc.compiler.cli.int8_build import (
     MinCosine,
     Mixed,
 )
-from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
-from tcc.compiler.cli.report import Report, complain
-from tcc.compiler.cli.run_splits import SplitOption
+from tcc.compiler.cli.passes import PassesOption, VerifyOption
 from tcc.compiler.cli.target_bundles import BundlePlan
 from tcc.compiler.cli.target_options import NetworkName, Precision, Targets, renamed
-from tcc.compiler.cli.weights_and_images import (
-    DataOption,
-    SeedOption,
-    WeightsOption,
-    choose_folder,
-    note_digest,
-    take,
-    weights_file,
-)
 from tcc.compiler.cli.write_bundle import BundleCheck, WrittenBundle
+from tcc.compiler.driver.chosen_spec import ChosenSpec, choose
+from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.driver.weights_and_images import choose_folder, note_digest, take, weights_file
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.support import stage_cache
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report, complain
+from tcc.compiler.support.diagnostics import fail, typed
 from tcc.compiler.support.stage_cache import StageCache
 
 if TYPE_CHECKING:
@@ -221,7 +215,7 @@ def _plans(
     Raises:
         UserError: There are none, or they are not known.
     """
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     project = chosen.project
     words = [(text, name.strip()) for text in names or () for name in text.split(",")]

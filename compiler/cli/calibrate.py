@@ -5,33 +5,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import calibrate_package, quality_table, run_splits
+from tcc.compiler.cli import calibrate_package, quality_table
 from tcc.compiler.cli.calibrate_package import CalibratedPackage
 from tcc.compiler.cli.common_options import (
-    ChosenSpec,
+    DataOption,
     Json,
     Quiet,
+    SeedOption,
     Settings,
     SpecArgument,
+    SplitOption,
     Strict,
     Verbose,
-    choose,
-    typed,
-)
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.run_splits import SplitOption
-from tcc.compiler.cli.weights_and_images import (
-    DataOption,
-    SeedOption,
     WeightsOption,
-    choose_folder,
-    take,
-    take_images,
-    weights_file,
 )
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.chosen_spec import ChosenSpec, choose
+from tcc.compiler.driver.weights_and_images import choose_folder, take, take_images, weights_file
 from tcc.compiler.quant.methods import DEFAULT, METHODS
 from tcc.compiler.quant.methods.method import Method
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
@@ -47,7 +41,7 @@ WORST = 10
 
 
 def _targets(incomplete: str) -> list[str]:
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     found = [device.name for device in devices.every() if device.target.calibrates]
     return [name for name in found if name.startswith(incomplete)]
@@ -186,7 +180,7 @@ def _device(chosen: ChosenSpec, name: str | None) -> "Device":
     Raises:
         UserError: It is not known (E0605), or has no integers (E0606).
     """
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     places = chosen.project.places
     theirs = [(each, places["targets"]) for each in chosen.project.targets]

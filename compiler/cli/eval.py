@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import option_needs, run_splits
 from tcc.compiler.cli.bundle_evaluation import evaluate_bundle
 from tcc.compiler.cli.common_options import (
     Json,
     Quiet,
+    SeedOption,
     Settings,
+    SideOption,
+    SplitOption,
     Strict,
+    Trust,
     Verbose,
+    WeightsOption,
     spec_names,
 )
 from tcc.compiler.cli.evaluation_comparison import print_all
@@ -30,14 +34,19 @@ from tcc.compiler.cli.evaluation_options import (
 )
 from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling
 from tcc.compiler.cli.evaluation_tables import print_one
-from tcc.compiler.cli.option_facts import BUNDLES, ONE_NETWORK, SOME_BUNDLE, SPEC_OR_FITTED, SPECS
-from tcc.compiler.cli.report import Report
-from tcc.compiler.cli.run_splits import SideOption, SplitOption
 from tcc.compiler.cli.saturation import SaturationReport
-from tcc.compiler.cli.show_bundle import bundle_folder
 from tcc.compiler.cli.spec_evaluation import evaluate_spec
-from tcc.compiler.cli.trusted_bundle import Trust
-from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.chosen_spec import bundle_folder
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.option_needs import (
+    BUNDLES,
+    ONE_NETWORK,
+    SOME_BUNDLE,
+    SPEC_OR_FITTED,
+    SPECS,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import run_splits
-from tcc.compiler.cli.common_options import ChosenSpec
-from tcc.compiler.cli.passes import PassOptions
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.weights_and_images import take_images
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.driver.weights_and_images import take_images
+from tcc.compiler.support.console import Report, Stages
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.ir.tool_report import LEAST
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.stored_cosines import StoredCosine
@@ -52,9 +52,10 @@ def cosines(
             "E0601", "a picture is a .png or a .svg", at, help=f"such as `-o cosines{KINDS[0]}`"
         )
 
-    from tcc.compiler.cli import cosine_bars, devices
+    from tcc.compiler.cli import cosine_bars
     from tcc.compiler.driver import stored_cosines
     from tcc.compiler.support import atomic_files
+    from tcc.compiler.targets import devices
 
     # A picture may be drawn over again, whatever made the one that is there.
     atomic_files.check_target(output, atomic_files.anything)

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from tcc.compiler.cli import plot_inputs
-from tcc.compiler.cli.common_options import Json, Quiet, Settings, SpecArgument, Verbose, typed
+from tcc.compiler.cli.common_options import (
+    Json,
+    Quiet,
+    SeedOption,
+    Settings,
+    SpecArgument,
+    SplitOption,
+    Trust,
+    Verbose,
+    WeightsOption,
+)
 from tcc.compiler.cli.plot_inputs import PlotRequest
 from tcc.compiler.cli.plot_options import (
     ClassOption,
@@ -20,11 +30,8 @@ from tcc.compiler.cli.plot_options import (
     SpecWord,
     finish,
 )
-from tcc.compiler.cli.report import Report
-from tcc.compiler.cli.run_splits import SplitOption
-from tcc.compiler.cli.trusted_bundle import Trust
-from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import fail, typed
 
 
 def curves(

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import evaluation_report, evaluation_tables, option_needs
+from tcc.compiler.cli import evaluation_report, evaluation_tables
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.option_facts import ANNOTATED_TRUTH
-from tcc.compiler.cli.report import Report, TableCell
 from tcc.compiler.cli.slide_options import NormalSlides, OtherArea, TumourArea
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report, TableCell
+from tcc.compiler.support.option_needs import ANNOTATED_TRUTH
 
 if TYPE_CHECKING:
     from tcc.compiler.reference.froc_curve import FrocFigures

@@ -7,7 +7,6 @@ import typer
 
 from tcc.compiler.cli import slide_options
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.slide_options import (
     FillHoles,
     Grow,
@@ -21,6 +20,7 @@ from tcc.compiler.cli.slide_options import (
     StepsOption,
 )
 from tcc.compiler.support import atomic_files
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.slides.patch_grid import PatchGrid

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.slides.patch_grid import PatchGrid

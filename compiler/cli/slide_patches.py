@@ -8,7 +8,6 @@ import typer
 
 from tcc.compiler.cli import slide_options
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.slide_options import (
     At,
     FillHoles,
@@ -27,6 +26,7 @@ from tcc.compiler.cli.slide_options import (
     TumourArea,
 )
 from tcc.compiler.support import atomic_files
+from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:

@@ -8,17 +8,13 @@ import typer
 
 from tcc.compiler.cli import (
     archive_outcome,
-    option_needs,
     option_words,
     slide_archive,
     slide_options,
     task_options,
-    trusted_bundle,
 )
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.common_options import Json, Quiet, Trust, Verbose
 from tcc.compiler.cli.one_slide import SlideRequest
-from tcc.compiler.cli.option_facts import ONE_SLIDE
-from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.run import BundleArgument
 from tcc.compiler.cli.slide_options import (
     At,
@@ -36,7 +32,10 @@ from tcc.compiler.cli.slide_options import (
     Stride,
 )
 from tcc.compiler.cli.task_options import Dask, Slurm
-from tcc.compiler.cli.trusted_bundle import Trust
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.option_needs import ONE_SLIDE
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle

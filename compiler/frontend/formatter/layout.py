@@ -76,7 +76,7 @@ LayoutNode = LayoutLeaf | LayoutBranch
 
 def read(source: SourceText, known: ReadText) -> LayoutBranch:
     """Return the layout of a text whose content is known, without its comments."""
-    from tcc.compiler.frontend.yaml.reader import parse_events  # ruamel.yaml takes long to load
+    from tcc.compiler.frontend.yaml.events import parse_events  # ruamel.yaml takes long to load
 
     return _Layout(source, known.events or parse_events(source.text)).root()
 

@@ -1,34 +1,12 @@
 """YAML's events, from ruamel.yaml, handed to the builder of the tree."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.scanner import Scanner, ScannerError
 
 from tcc.compiler.frontend.yaml.syntax_errors import explained
 from tcc.compiler.frontend.yaml.tree_builder import Scalar, TreeBuilder, whole
 from tcc.compiler.support.diagnostics import UserError, fail
-
-
-class _LocatedScanner(Scanner):
-    """Gives a location to the exceptions that the library itself does not expect."""
-
-    def fetch_more_tokens(self) -> Any:
-        """Scan the next token."""
-        try:
-            return super().fetch_more_tokens()
-        except (ValueError, LookupError, AttributeError, TypeError) as error:
-            raise ScannerError(None, None, str(error), self.reader.get_mark()) from None
-
-
-def parse_events(text: str) -> Iterator[Any]:
-    """Yield the events of a YAML text, with marks but without comments."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Scanner = _LocatedScanner
-    yield from yaml.parse(text)
-
 
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -62,7 +40,7 @@ def read_yaml(builder: TreeBuilder, kept: list[Any]) -> None:
     Raises:
         UserError: E0102 where the text is no YAML.
     """
-    from tcc.compiler.frontend.yaml.reader import parse_events  # ruamel.yaml takes long to load
+    from tcc.compiler.frontend.yaml.events import parse_events  # ruamel.yaml takes long to load
 
     YamlReader(builder).read(parse_events(builder.source.text), kept)
 
