@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import package_folders as _
 import pytest
 from hypothesis import settings
 
