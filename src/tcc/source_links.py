@@ -32,8 +32,8 @@ def find_problem(package: Path) -> str:
     targets = " ".join(f"../../{name}" for name in FOLDERS)
     return (
         f"src/tcc/{missing[0]} is {kind} and must be a link to ../../{missing[0]}: run"
-        f" `ln -sf {targets} src/tcc` in {root}, and in a git checkout"
-        " `git config core.symlinks true` before"
+        f" `ln -sf {targets} src/tcc` in {root}, in a git checkout"
+        " after `git config core.symlinks true`"
     )
 
 
