@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import bench_tables, failures
+from tcc.compiler.cli import failures
 from tcc.compiler.cli.common_options import Isa, Json, Quiet, Trust, Verbose
+from tcc.compiler.report import bench_tables
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, typed

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import layer_table
 from tcc.compiler.cli.common_options import Json, Quiet, Settings, SpecArgument, Strict, Verbose
 from tcc.compiler.cli.failures import Rejected
 from tcc.compiler.cli.target_options import Precision, Targets
 from tcc.compiler.driver.chosen_spec import choose, tell_project
 from tcc.compiler.ir.precision import FP32
+from tcc.compiler.report import layer_table
 from tcc.compiler.support.console import Report, size
 from tcc.compiler.support.diagnostics import typed
 

@@ -52,8 +52,8 @@ def cosines(
             "E0601", "a picture is a .png or a .svg", at, help=f"such as `-o cosines{KINDS[0]}`"
         )
 
-    from tcc.compiler.cli import cosine_bars
-    from tcc.compiler.driver import stored_cosines
+    from tcc.compiler.driver import calibration, stored_cosines
+    from tcc.compiler.report import cosine_bars
     from tcc.compiler.support import atomic_files
     from tcc.compiler.targets import devices
 
@@ -66,11 +66,11 @@ def cosines(
         for one in stored_cosines.read(Path(path), devices.precision, policy)
     ]
     bars = _bars(found)
-    drawn = cosine_bars.picture(output, "cosine of integers and floats", bars)
+    drawn = calibration.draw_bars(output, "cosine of integers and floats", bars)
     atomic_files.write_file(output, drawn)
     report.text(str(output))
     if not quiet:
-        cosine_bars.say(report, bars)
+        cosine_bars.report_bars(report, bars)
     listed = [{"name": each.name, "cosine": each.value} for each in bars]
     report.document({"picture": str(output), "threshold": LEAST, "cosines": listed})
 

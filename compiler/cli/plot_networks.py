@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from tcc.compiler.cli import plot_inputs
 from tcc.compiler.cli.common_options import (
     Json,
     Quiet,
@@ -18,7 +17,6 @@ from tcc.compiler.cli.common_options import (
     Verbose,
     WeightsOption,
 )
-from tcc.compiler.cli.plot_inputs import PlotRequest
 from tcc.compiler.cli.plot_options import (
     ClassOption,
     Data,
@@ -30,6 +28,8 @@ from tcc.compiler.cli.plot_options import (
     SpecWord,
     finish,
 )
+from tcc.compiler.plots import plot_inputs
+from tcc.compiler.plots.plot_inputs import PlotRequest
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import fail, typed
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
+from tcc.compiler.cli.build_options import CalibrationOption
 from tcc.compiler.cli.common_options import (
     Json,
     Quiet,
@@ -15,7 +16,6 @@ from tcc.compiler.cli.common_options import (
     Verbose,
     WeightsOption,
 )
-from tcc.compiler.cli.int8_build import CalibrationOption
 from tcc.compiler.cli.passes import PassesOption, VerifyOption
 from tcc.compiler.cli.show_bundle import of_bundle
 from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult, Stage
@@ -25,9 +25,8 @@ from tcc.compiler.driver.weights_and_images import take
 from tcc.compiler.figures import Direction, Level
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, size
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.diagnostics import UnhandledError, fail, typed
 from tcc.compiler.support.option_needs import SPECS
-from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Graph, Model
