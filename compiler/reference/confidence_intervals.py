@@ -50,6 +50,17 @@ class Bounds:
     high: float
 
 
+def describe_accuracy(correct: int, images: int) -> str:
+    """Return how many images are told right, with the exact interval of 95 %."""
+    bounds = of_share(correct, images)
+    if bounds is None:
+        return "accuracy: no images"
+    return (
+        f"accuracy {correct / images:.1%} ({correct:,} of {images:,} images), "
+        f"95 % interval {bounds.low:.1%} to {bounds.high:.1%}"
+    )
+
+
 @cache
 def of_share(part: int, whole: int) -> Bounds | None:
     """Return the exact interval of a share of images; None of no images."""
