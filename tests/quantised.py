@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.lower.integer_variants import unsigned
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.lower.unsigned_weights import unsigned
 from tcc.compiler.reference import integer_program
 from tcc.compiler.support import cpu
 from tcc.testing.int8_models import every

@@ -25,7 +25,6 @@ from tcc.compiler.driver.reproducer import Reproducer
 from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantSources
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.ir.package_simulator import find_simulator
 from tcc.compiler.support.external_tools import Tool
 from tcc.compiler.support.value_views import ValueView, count
 
@@ -132,7 +131,7 @@ def verify_package(
     Raises:
         UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and `replay`.
     """
-    simulator = find_simulator(device)
+    simulator = device.simulator()
     constants = library_check.check_constants(bundle, device, sources)
     tool = None
     if log or tool_check.has_log(bundle) or (simulator is None and constants is None):

@@ -15,6 +15,8 @@ What `__all__` lists, and the fields of what these functions return, is the publ
 else may change in any version.
 """
 
+# Before all else: a checkout without links gets one sentence.
+import tcc.source_links as _  # noqa: F401
 from tcc.bundles import build, evaluate, run, verify
 from tcc.calibrations import calibrate
 from tcc.compiler.bundle.agreement import Disagreement

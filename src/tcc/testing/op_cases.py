@@ -5,6 +5,7 @@ or runs graphs goes through the whole table. Activations are in it by themselves
 """
 
 from dataclasses import dataclass
+from typing import assert_never
 from zlib import crc32
 
 import numpy as np
@@ -333,13 +334,17 @@ def _node(name: str, op: Op, value: str, kind: TensorType) -> Node:
 
 def _trained(name: str, param: Param) -> Array:
     noise = _noise(name, param.shape)
-    if param.role == "var":
+    if name.endswith(".var"):
         return np.asarray(np.float32(0.25) + noise * noise, np.float32)
-    if param.init is Init.KAIMING:
-        return np.asarray(noise / np.float32(np.sqrt(param.fan_in)), np.float32)
-    if param.init is Init.ONES:
-        return np.asarray(np.float32(1) + noise / 2, np.float32)
-    return noise
+    match param.init:
+        case Init.KAIMING:
+            return np.asarray(noise / np.float32(np.sqrt(param.fan_in)), np.float32)
+        case Init.ONES:
+            return np.asarray(np.float32(1) + noise / 2, np.float32)
+        case Init.ZEROS:
+            return noise
+        case _:
+            assert_never(param.init)
 
 
 def _noise(key: str, shape: Shape) -> Array:
