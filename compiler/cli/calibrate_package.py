@@ -87,7 +87,7 @@ class CalibratedPackage:
             if one.cosine is not None
         )
         tar, picture = (
-            path.with_name(f"{path.stem}.{end}") for end in ("images.tar", "cosine.png")
+            path.with_name(f"{path.stem}.{end}") for end in ("images.tar", "cosine.svg")
         )
         atomic_files.write_file(tar, archive)
         if not bars:

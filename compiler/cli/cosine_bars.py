@@ -42,10 +42,10 @@ def picture(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
     Returns:
         The file's bytes.
     """
-    from tcc.compiler.figures import png, scene_svg
+    from tcc.compiler.figures import export, svg
     from tcc.compiler.figures.bar_chart import bar_chart
 
     scene = bar_chart(heading, bars, LEAST)
     if path.suffix == ".svg":
-        return scene_svg.render(scene, heading).encode()
-    return png.render(scene, heading)
+        return svg.render_scene(scene, heading).encode()
+    return export.render_png(scene, heading)

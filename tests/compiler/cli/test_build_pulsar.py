@@ -194,7 +194,7 @@ def test_calibrating_writes_the_images_and_the_cosines(tcc, home, odd, images, n
     assert found.code == 0, found.err
     package = found.document["package"]
     files = [home / package["archive"], home / package["picture"], home / found.document["path"]]
-    names = [f"odd-{target}.calibration.{end}" for end in ("images.tar", "cosine.png", "json")]
+    names = [f"odd-{target}.calibration.{end}" for end in ("images.tar", "cosine.svg", "json")]
     assert [(path.parent.name, path.name) for path in files] == [("build", name) for name in names]
     assert package["threshold"] == 0.98
     assert package["cosines"].keys() == {"odd, logits", "odd, mean"}
