@@ -13,8 +13,8 @@ import support_record
 from generated import settle
 from support_record import RECORD, Cell, Key
 
-from tcc.compiler.cli import devices
 from tcc.compiler.ir.device import Device
+from tcc.compiler.targets import devices
 
 PAGE = RECORD.with_suffix(".md")
 HEAD = """# Support

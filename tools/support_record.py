@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.cli import devices
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.ir.device import Plan
 from tcc.compiler.support import json_records
+from tcc.compiler.targets import devices
 from tcc.compiler.zoo import shipped, trained
 
 RECORD = Path(__file__).resolve().parents[1] / "docs" / "support.jsonl"

@@ -13,8 +13,8 @@ import typer
 
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.report import Report, size
 from tcc.compiler.support import memory_limit
+from tcc.compiler.support.console import Report, size
 from tcc.compiler.support.external_tools import EXTRAS, Tool, install
 
 BASE = {
@@ -64,11 +64,11 @@ def doctor(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -
 
 
 def _system() -> dict[str, Any]:
-    from tcc.compiler.support import cpu, scratch_folders
+    from tcc.compiler.support import atomic_files, cpu
     from tcc.compiler.version import __version__
 
     found = cpu.features()
-    places = {"working folder": Path.cwd(), "temporary folder": scratch_folders.root()}
+    places = {"working folder": Path.cwd(), "temporary folder": atomic_files.scratch_root()}
     free = {name: shutil.disk_usage(path).free for name, path in places.items()}
     return {
         "tcc": __version__,
@@ -105,10 +105,10 @@ def _check_needed() -> Iterator[dict[str, Any]]:
 
 def _list_optional(tools: Collection[str]) -> Iterator[dict[str, Any]]:
     """Yield the packages that extras bring and that are no tools of targets."""
-    from tcc.compiler.support import packages
+    from tcc.compiler.support import external_tools
 
     for name in (name for names in EXTRAS.values() for name in names if name not in tools):
-        version = packages.version(name)
+        version = external_tools.installed_version(name)
         yield _describe_package(name, version, None if version else ABSENT, needed=False)
 
 
@@ -122,7 +122,7 @@ def _describe_package(
 
 
 def _tools() -> list[Tool]:
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     tools = {tool.name: tool for device in devices.every() for tool in device.tools}
     return [tool for name, tool in tools.items() if name not in BASE]

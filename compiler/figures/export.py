@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.figures.drawing import Point
 from tcc.compiler.figures.scene import Colour, Label, Scene
-from tcc.compiler.support import packages
 from tcc.compiler.support.diagnostics import fail, whole_file
-from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +59,7 @@ def render_pdf(scene: Scene, title: str) -> bytes:
 
 def _render(scene: Scene, format: str, metadata: Mapping[str, str | None], inches: float) -> bytes:
     """Return the file of a scene of which each pixel takes so many inches."""
-    if packages.version("matplotlib") is None:
+    if installed_version("matplotlib") is None:
         purpose = f"draw {format.upper()} files (`--format svg` needs nothing)"
         raise MissingTool(Tool("matplotlib", purpose, None))
     import matplotlib

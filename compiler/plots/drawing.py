@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.support import atomic_files, packages
+from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, whole_file
-from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +67,7 @@ def needed() -> None:
         MissingTool: matplotlib, or scikit-learn, is not here.
     """
     for name in ("matplotlib", "scikit-learn"):
-        if packages.version(name) is None:
+        if installed_version(name) is None:
             raise MissingTool(Tool(name, "draw pictures", None))
 
 
