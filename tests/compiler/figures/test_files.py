@@ -8,7 +8,6 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-from nets import Steps, dense
 from PIL import Image, ImageFont
 
 from tcc.compiler.figures import Direction, Level, export
@@ -18,6 +17,7 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, Relu
 from tcc.compiler.zoo import shipped
+from tcc.testing.nets import Steps, dense
 
 LOOKS = [PictureOptions(level, direction, True) for level in Level for direction in Direction]
 looks = pytest.mark.parametrize("look", LOOKS, ids=lambda k: f"{k.level}-{k.direction}")
