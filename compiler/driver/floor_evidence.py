@@ -8,8 +8,7 @@ different images unless the user allows it.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.data.pictures import pictures
+from tcc.compiler.data.dataset import DataSet, pictures
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.image_variety import variety
