@@ -9,7 +9,7 @@ from tcc.compiler.report import tool_report
 from tcc.compiler.support.console import Report, Stages, size, table
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle.layer_agreement import LayerAgreement
+    from tcc.compiler.bundle.program_check import LayerAgreement
     from tcc.compiler.driver.target_agreement import BuildAgreement, ComparedTarget, TargetPair
 
 
