@@ -97,7 +97,7 @@ def test_every_command_of_the_readme_and_of_the_list_runs(folder, monkeypatch):
         "confusion.png",
         "ddsnet-arm-a7-fp32",
         "ddsnet-blood-arm-a7-int8",
-        "ddsnet-blood-ax620.calibration.cosine.png",
+        "ddsnet-blood-ax620.calibration.cosine.svg",
         "ddsnet-blood-ax620.calibration.images.tar",
         "ddsnet-blood-ax620.calibration.json",
         "ddsnet-blood-host-int8",
