@@ -13,7 +13,7 @@ from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
-    from tcc.compiler.driver.stored_cosines import StoredCosine
+    from tcc.compiler.driver.calibration import StoredCosine
     from tcc.compiler.figures.bar_chart import Bar
 
 KINDS = (".png", ".svg")
@@ -52,7 +52,7 @@ def cosines(
             "E0601", "a picture is a .png or a .svg", at, help=f"such as `-o cosines{KINDS[0]}`"
         )
 
-    from tcc.compiler.driver import calibration, stored_cosines
+    from tcc.compiler.driver import calibration
     from tcc.compiler.report import cosine_bars
     from tcc.compiler.support import atomic_files
     from tcc.compiler.targets import devices
@@ -63,7 +63,7 @@ def cosines(
     found = [
         (data, one)
         for data, path in named
-        for one in stored_cosines.read(Path(path), devices.precision, policy)
+        for one in calibration.read_cosines(Path(path), devices.precision, policy)
     ]
     bars = _bars(found)
     drawn = calibration.draw_bars(output, "cosine of integers and floats", bars)

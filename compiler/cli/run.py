@@ -54,7 +54,7 @@ def run(
     """
     report = Report(json, quiet, verbose)
 
-    from tcc.compiler.data.image_decoders import DECODERS
+    from tcc.compiler.data.confined_images import DECODERS
 
     DECODERS.start()  # while the bundle and its runtime are loaded
 

@@ -25,9 +25,9 @@ from tcc.compiler.cli.slide_options import (
 )
 from tcc.compiler.cli.task_options import Dask, Slurm
 from tcc.compiler.slides import patch_request, slide_archive
-from tcc.compiler.slides.archive_outcome import ArchiveOutcome
 from tcc.compiler.slides.one_slide import SlideRequest
 from tcc.compiler.slides.patch_request import MaskWish, PatchWish
+from tcc.compiler.slides.slide_archive import ArchiveOutcome
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.option_needs import ONE_SLIDE

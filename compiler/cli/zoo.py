@@ -12,8 +12,7 @@ from tcc.compiler.support.console import Report, cell, fits, table
 from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
-    from tcc.compiler.zoo.models import ZooNetwork
-    from tcc.compiler.zoo.tables import Cell, Line, PaperTable
+    from tcc.compiler.zoo.tables import Cell, Line, PaperTable, ZooNetwork
 
 
 class TableFormat(StrEnum):
@@ -59,7 +58,7 @@ def models(
         return
     report = Report(json, quiet, verbose)
 
-    from tcc.compiler.zoo.models import entries
+    from tcc.compiler.zoo.tables import entries
 
     found = tuple(entries())
     if quiet:
