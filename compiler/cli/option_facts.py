@@ -14,6 +14,7 @@ JUDGED_BUILD = Fact(
     "give images with `--data`, or remove this option",
 )
 READ_IMAGES = Fact("no images are read", "give images with `--data`, or remove this option")
+UNNAMED_IMAGES = Fact("the images are named one by one", "remove them, or this option")
 PACKAGE_TARGET = Fact("no target is a package for a vendor toolchain", _REMOVE)
 RUNNABLE_TARGET = Fact("nothing here runs what is built for these targets", _REMOVE)
 
@@ -34,6 +35,7 @@ TIMED_BUNDLE = Fact(
 BOARD_RUNNER = Fact("these bundles are programs that run on a board by themselves", _REMOVE)
 
 SHARES_USED = Fact("these images come with `train` and `val`", "remove one of the two")
+SLIDE_PAGE = Fact("it is for the page of a slide, and no slide is named", _REMOVE)
 FIXED_EPOCHS = Fact("the sweep varies `epochs`", "remove `epochs` from the sweep, or this option")
 ONE_SLIDE = Fact("it is for one slide that this machine runs", "run the slides one at a time")
 FORMATTED_FILES = Fact("`-` writes the formatted text to standard output", _REMOVE)

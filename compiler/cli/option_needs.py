@@ -142,6 +142,34 @@ class AnyOf:
         return obstacles[-1] if all(obstacles) else None
 
 
+@dataclass(frozen=True, slots=True)
+class OfKind:
+    """Needs that the command's KIND is one of some kinds."""
+
+    kinds: tuple[str, ...]
+
+    def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
+        """Return an obstacle where it is another kind."""
+        kind = options.values["kind"]
+        if kind in self.kinds:
+            return None
+        return Obstacle(f"`{kind}` does not use it", f"remove it; it is for {', '.join(self.kinds)}")
+
+
+@dataclass(frozen=True, slots=True)
+class ForKind:
+    """Some conditions that hold for some kinds alone."""
+
+    kinds: tuple[str, ...]
+    needs: Needs
+
+    def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
+        """Return the first obstacle, where it is one of the kinds."""
+        if options.values["kind"] not in self.kinds:
+            return None
+        return next(filter(None, (need.find_obstacle(options) for need in self.needs)), None)
+
+
 _OPTIONS: ContextVar[GivenOptions | None] = ContextVar("_OPTIONS", default=None)
 """The options of the command that runs; None where Python calls."""
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.common_options import typed
+from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.cli.report import Report
 
 if TYPE_CHECKING:
@@ -82,12 +83,11 @@ class PassOptions:
         return passes.parse(self.text, typed(f"--passes {self.text}"))
 
 
-def passes(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def passes(*, report: ReportOptions) -> None:
     """List the passes and the pipelines that `--passes` takes."""
     from tcc.compiler.passes import PASSES, PIPELINES, spell
 
-    report = Report(json, quiet, verbose)
-    if quiet:
+    if report.quiet:
         report.text("\n".join(one.name for one in PASSES))
     else:
         rows = [(one.name, f"{one.bound:g}" if one.bound else "exact", one.doc) for one in PASSES]
