@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli.report import Report, table
+from tcc.compiler.support.console import Report, table
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.layer_agreement import LayerAgreement

@@ -8,9 +8,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tcc.compiler.cli import failures, zoo
 from tcc.compiler.cli import cache as cached_stages
-from tcc.compiler.cli import report as reports
+from tcc.compiler.cli import failures, zoo
 from tcc.compiler.cli import trust as trusted_keys
 from tcc.compiler.cli.bench import bench
 from tcc.compiler.cli.build import build
@@ -28,7 +27,6 @@ from tcc.compiler.cli.parameters import Command, CommandGroup, expand, is_bare
 from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.plot import EPILOG as KINDS
 from tcc.compiler.cli.plot import plot
-from tcc.compiler.cli.report import echo, named, printable
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.serve import serve
 from tcc.compiler.cli.show import show
@@ -40,8 +38,10 @@ from tcc.compiler.cli.slide_run import run as run_slides
 from tcc.compiler.cli.targets import targets
 from tcc.compiler.cli.train import train
 from tcc.compiler.cli.verify import verify
+from tcc.compiler.support import console as reports
 from tcc.compiler.support import end_signals, memory_limit, standard_streams, user_folders
 from tcc.compiler.support.atomic_files import MachineError
+from tcc.compiler.support.console import echo, named, printable
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | Group]] = {
         ),
         "sign": sign,
         "trust": Group(
-            "Show whose signatures you trust, for which networks, and whether they are required.",
+            "Show whose signatures you trust, and whether they are required.",
             {
                 "add": trusted_keys.add,
                 "list": trusted_keys.list_,
@@ -87,7 +87,7 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | Group]] = {
         "doctor": doctor,
         "fmt": fmt,
         "dev": Group(
-            "Look into tcc itself: passes, the build cache, this machine, papers' tables.",
+            "Look into tcc itself: passes, cache, machine, papers' tables.",
             {
                 "passes": passes,
                 "cache": Group(
@@ -150,7 +150,7 @@ class Commands(CommandGroup):
             code = end_signals.get_exit_code(failed=True) or failures.report(error, words)
         sys.exit(end_signals.get_exit_code(failed=False) or code or 0)
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """List the commands by what they are for."""
         width = max(map(len, COMMANDS))
         for section, names in SECTIONS.items():

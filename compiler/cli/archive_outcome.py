@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli.failures import INPUT, OURS, Rejected
-from tcc.compiler.cli.report import Report
+from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import Diagnostic
 
 if TYPE_CHECKING:

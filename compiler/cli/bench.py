@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import bench_tables, failures, option_needs, trusted_bundle
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.option_facts import BOARD_RUNNER, TIMED_BUNDLE
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.trusted_bundle import Isa, Trust
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.cli import bench_tables, failures
+from tcc.compiler.cli.options import ProgramOptions, ReportOptions
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Stages
+from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.option_needs import BOARD_RUNNER, TIMED_BUNDLE
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,11 +93,9 @@ def bench(
     ssh: SshOption = None,
     adb: AdbOption = False,
     benchmark_model: BenchmarkModel = None,
-    isa: Isa = None,
-    trust: Trust = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    program: ProgramOptions,
+    report: ReportOptions,
 ) -> None:
     """Measure what bundles cost: time, or instructions and modelled cycles, and memory.
 
@@ -104,7 +103,6 @@ def bench(
     (exit code 4: one disagrees). What QEMU runs is counted: guest instructions, and for arm-a7
     cycles by a model. A program that was not built here runs only with --trust.
     """
-    report = Report(json, quiet, verbose)
     if len(bundles) > 2:
         raise fail("E0601", "one bundle is measured, or two", typed(str(bundles[2])))
 
@@ -114,7 +112,9 @@ def bench(
     way = board.link(ssh, adb)
     with report.stages() as stages:
         options = BenchOptions(runs, threads, way, benchmark_model)
-        loaded = [trusted_bundle.load(folder, trust=trust, isa=isa) for folder in bundles]
+        loaded = [
+            trusted_bundle.load(folder, trust=program.trust, isa=program.isa) for folder in bundles
+        ]
         _require_uses([device for _, device in loaded], options)
         benched = [_benched(bundle, device, options, stages) for bundle, device in loaded]
         stages.end()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.report import Report, TableCell, complain, size
+from tcc.compiler.support.console import Report, TableCell, complain, size
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.agreement import Agreement

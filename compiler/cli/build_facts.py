@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import built_integers, option_needs
+from tcc.compiler.cli import built_integers
 from tcc.compiler.cli.int8_build import Int8Build
-from tcc.compiler.cli.option_facts import (
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.option_needs import (
     FRESH_CALIBRATION,
     INT8_TARGET,
     JUDGED_BUILD,

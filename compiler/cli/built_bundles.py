@@ -5,8 +5,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli import agreement_table, tool_report
-from tcc.compiler.cli.report import Report, Stages, size
 from tcc.compiler.cli.write_bundle import WrittenBundle
+from tcc.compiler.support.console import Report, Stages, size
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.target_agreement import BuildAgreement

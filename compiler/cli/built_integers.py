@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tcc.compiler.cli import quality_table
 from tcc.compiler.cli.calibrate import known_method
 from tcc.compiler.cli.int8_build import Int8Build
-from tcc.compiler.cli.report import table
 from tcc.compiler.reference.accuracy_floor import loss
 from tcc.compiler.support import regular_files
+from tcc.compiler.support.console import table
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import Calibrated, Measured

@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import evaluation_images, run_splits, trusted_bundle
+from tcc.compiler.cli import evaluation_images
 from tcc.compiler.cli.evaluation_images import EvaluationRequest, ImageWish
 from tcc.compiler.cli.evaluation_report import EvaluationReport
-from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.saturation import SaturationReport
+from tcc.compiler.driver import run_splits
+from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -69,8 +71,8 @@ def evaluate_bundle(
 
 def _start_points(bundle: "Bundle", request: EvaluationRequest) -> "tuple[OperatingPoint, ...]":
     """Return the operating points to begin with: the bundle's, or with --carry another's."""
-    from tcc.compiler.cli import devices
     from tcc.compiler.driver import fitting
+    from tcc.compiler.targets import devices
 
     if not request.carry:
         return bundle.manifest.operating_points

@@ -5,33 +5,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import calibrate_package, quality_table, run_splits
+from tcc.compiler.cli import calibrate_package, quality_table
 from tcc.compiler.cli.calibrate_package import CalibratedPackage
-from tcc.compiler.cli.common_options import (
-    ChosenSpec,
-    Json,
-    Quiet,
-    Settings,
-    SpecArgument,
-    Strict,
-    Verbose,
-    choose,
-    typed,
+from tcc.compiler.cli.options import (
+    CalibrationOptions,
+    ReportOptions,
+    SpecOptions,
+    WeightOptions,
 )
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.run_splits import SplitOption
-from tcc.compiler.cli.weights_and_images import (
-    DataOption,
-    SeedOption,
-    WeightsOption,
-    choose_folder,
-    take,
-    take_images,
-    weights_file,
-)
-from tcc.compiler.quant.methods import DEFAULT, METHODS
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.driver.weights_and_images import choose_folder, take_images
+from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.quant.methods.method import Method
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
@@ -47,7 +35,7 @@ WORST = 10
 
 
 def _targets(incomplete: str) -> list[str]:
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     found = [device.name for device in devices.every() if device.target.calibrates]
     return [name for name in found if name.startswith(incomplete)]
@@ -63,30 +51,9 @@ TargetOption = Annotated[
         help="What to calibrate for; without it, the project file's, or onnxruntime.",
     ),
 ]
-MethodOption = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        metavar="M",
-        show_default=False,
-        help=f"{', '.join(NAMES[:-1])} or {NAMES[-1]}; without it, {DEFAULT.name}.",
-    ),
-]
-GuardOption = Annotated[
-    bool,
-    typer.Option(
-        "--guard/--no-guard",
-        help="Give way to min-max where images held out show that a method is worse, or take the "
-        "method's own scales whatever they lose.",
-    ),
-]
 Images = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, show_default=False, help="Take N of the images; all of them."),
-]
-MinImages = Annotated[
-    int,
-    typer.Option(metavar="N", min=1, help="Refuse fewer different images than N, by their pixels."),
 ]
 Threads = Annotated[
     int | None,
@@ -108,24 +75,16 @@ Output = Annotated[
 
 
 def calibrate(
-    spec: SpecArgument = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = None,
-    data: DataOption = None,
-    split: SplitOption = None,
     target: TargetOption = None,
-    method: MethodOption = None,
-    guard: GuardOption = True,
-    images: Images = None,
-    min_images: MinImages = 1,
-    settings: Settings = None,
-    strict: Strict = False,
+    most: Images = None,
     output: Output = None,
     threads: Threads = None,
     batch: Batch = 1,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    spec: SpecOptions,
+    weights: WeightOptions,
+    images: CalibrationOptions,
+    report: ReportOptions,
 ) -> None:
     """Find the scales of an integer program by running images.
 
@@ -133,13 +92,12 @@ def calibrate(
     their names or order, nor on --threads or --batch. For a target whose own tool calibrates as
     well, the images that its package holds and a picture of what integers lose are written too.
     """
-    report = Report(json, quiet, verbose)
     with report.stages() as stages:
         stages("spec", 0, 1)
-        chosen = choose(spec, settings, strict)
+        chosen = spec.choose()
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
-        device, way = _device(chosen, target), known_method(method, guard=guard)
+        device, way = _device(chosen, target), images.find_method()
         path = output or _default(report, chosen, device)
         stages("weights", 0, 1)
         from tcc.compiler.driver import pipeline, required_accuracy
@@ -149,11 +107,11 @@ def calibrate(
 
         # Before the images are run: where it cannot be written, the work would be lost.
         atomic_files.check_target(path, atomic_files.anything)
-        given = take(report, chosen, weights, seed)
+        given = weights.take(report, chosen)
         stages("images", 0, 1)
-        run = run_splits.of_weights(split, weights_file(chosen, weights, seed))
-        found = take_images(report, chosen, data, run).first(images)
-        options = RunOptions(threads, batch, stages, min_images)
+        run = run_splits.of_weights(images.split, weights.find_file(chosen))
+        found = take_images(report, chosen, images.data, run).first(most)
+        options = RunOptions(threads, batch, stages, images.min_images)
         wanted = pipeline.CalibrationRequest(device.name, way, options)
         made = pipeline.calibrate(chosen.spec, given, found, wanted)
         broken = required_accuracy.refused(chosen.spec, given, made, found)
@@ -169,7 +127,7 @@ def calibrate(
     if broken:
         report.notice(f"`build` refuses these integers: {'; '.join(broken)}")
     _print(report, path, made)
-    if package and not quiet:
+    if package and not report.quiet:
         calibrate_package.say(report, package)
     more = {"package": package.as_json()} if package else {}
     report.document(_document(path, made, stages) | {"refused": broken} | more)
@@ -186,7 +144,7 @@ def _device(chosen: ChosenSpec, name: str | None) -> "Device":
     Raises:
         UserError: It is not known (E0605), or has no integers (E0606).
     """
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     places = chosen.project.places
     theirs = [(each, places["targets"]) for each in chosen.project.targets]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli import cosine_bars
-from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.ir.tool_report import LEAST
+from tcc.compiler.support.console import Report, Stages
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.report import Report
 from tcc.compiler.ir.tool_report import LEAST
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.figures.bar_chart import Bar

@@ -13,8 +13,8 @@ import typer
 
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import ReportOptions
-from tcc.compiler.cli.report import Report, size
 from tcc.compiler.support import memory_limit
+from tcc.compiler.support.console import Report, size
 from tcc.compiler.support.external_tools import EXTRAS, Tool, install
 
 BASE = {
@@ -58,7 +58,7 @@ def _report(report: Report, *, details: bool) -> None:
     # Backends import what may be broken, and would end the very command that is to say so.
     tools = _tools() if not broken else []
     packages += _list_optional({tool.name for tool in tools})
-    document = {
+    document: dict[str, Any] = {
         "works": not broken,
         "system": _system(),
         "packages": packages,
@@ -134,7 +134,7 @@ def _describe_package(
 
 
 def _tools() -> list[Tool]:
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     tools = {tool.name: tool for device in devices.every() for tool in device.tools}
     return [tool for name, tool in tools.items() if name not in BASE]

@@ -7,7 +7,7 @@ from typing import Any
 
 from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling, document
 from tcc.compiler.cli.evaluation_tables import percent, shown
-from tcc.compiler.cli.report import Report, cell
+from tcc.compiler.support.console import Report, cell
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 

@@ -5,20 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import run_splits
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.run_splits import SIDES, sides
-from tcc.compiler.cli.weights_and_images import synthetic
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.run_splits import SIDES, sides
+from tcc.compiler.driver.weights_and_images import synthetic
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import UserError, fail, typed, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import OutputContract
     from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.data.split_file import RunSplit
     from tcc.compiler.driver.fitting import Criterion
     from tcc.compiler.driver.labelled_images import LabelledImages
     from tcc.compiler.support.diagnostics import Diagnostic
-    from tcc.compiler.train.split_file import RunSplit
 
 
 NO_CLASSES = frozenset({"E0714", "E0715", "E0716"})

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli import saturation
 from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling, document
-from tcc.compiler.cli.report import Report, TableCell
+from tcc.compiler.support.console import Report, TableCell
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.operating_point import OperatingPoint

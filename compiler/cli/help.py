@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import typed
 from tcc.compiler.cli.options import ReportOptions
-from tcc.compiler.support.diagnostics import UserError, fail, nearest
+from tcc.compiler.support.diagnostics import UserError, fail, nearest, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.support.error_codes import ErrorCode

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import choose, parsed, tell_project, typed, words
-from tcc.compiler.cli.options import ReportOptions, Settings
-from tcc.compiler.cli.report import Report, doubt
+from tcc.compiler.cli.options import ReportOptions, Settings, split_words
+from tcc.compiler.driver.chosen_spec import choose, parsed, tell_project
+from tcc.compiler.support.console import Report, doubt
 from tcc.compiler.support.decimal_numbers import parse_float, parse_int
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, typed, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.foreign.checkpoint import ImportedWeights
@@ -213,9 +213,9 @@ def import_(
     checkpoint: CheckpointOptions,
     report: ReportOptions,
 ) -> None:
-    """Turn an ONNX classifier into a spec and weights, or a checkpoint into a spec's weights.
+    """Turn an ONNX classifier into a spec, or a checkpoint into weights.
 
-    A spec computes what the ONNX file does, which is tried out; what it cannot say is refused.
+    The spec computes what the ONNX file does, which is tried out; what it cannot say is refused.
     With --spec every tensor is listed with what it became; nothing is guessed where two would fit.
     """
     if spec is not None:
@@ -226,7 +226,7 @@ def import_(
 
     wanted = ImportOptions(
         _checked_name(name),
-        words("--labels", labels),
+        split_words("--labels", labels),
         _preprocess(color, resize, scale, _numbers("--mean", mean), _numbers("--std", std)),
         _size(shape),
         tuple(until or ()),
@@ -402,9 +402,7 @@ def _import_weights(
     others = (k for k in file_kinds.KINDS if k not in (file_kinds.PYTORCH, file_kinds.SAFETENSORS))
     file_kinds.refuse(file, "E0510", "a checkpoint", *others)
     found = import_checkpoint(file, chosen.graph, names.rules, names.entry)
-    source = CheckpointSource(
-        file.name, bundle_files.sha256(file), file_kinds.has_checksums(file)
-    )
+    source = CheckpointSource(file.name, bundle_files.sha256(file), file_kinds.has_checksums(file))
     origin = {
         weights.SPEC_KEY: chosen.name,
         # What the names are of, and where the numbers came from: a manifest repeats it.
@@ -415,8 +413,8 @@ def _import_weights(
     doubts = [_pixels(chosen, names.settings or (), found.pixels)] if found.pixels else []
     _print_tensors(report, found, output)
     report.note(str(source))
-    for doubt in doubts:
-        report.notice(doubt)
+    for each in doubts:
+        report.notice(each)
     report.document(_describe_tensors(found, output, doubts) | {"checkpoint": asdict(source)})
 
 
@@ -433,7 +431,9 @@ def _print_tensors(report: Report, found: "ImportedWeights", output: Path) -> No
     report.text(str(output))
 
 
-def _describe_tensors(found: "ImportedWeights", output: Path, doubts: Sequence[str]) -> dict[str, Any]:
+def _describe_tensors(
+    found: "ImportedWeights", output: Path, doubts: Sequence[str]
+) -> dict[str, Any]:
     rows = [asdict(row) for row in found.rows]
     return {"output": str(output), "tensors": rows, "notes": [*found.notes, *doubts]}
 
@@ -480,7 +480,5 @@ def _written_by_us(path: Path) -> str | None:
     except UserError:
         ours = False
     return (
-        None
-        if ours or not path.stat().st_size
-        else "it is there already, and not by `tcc import`"
+        None if ours or not path.stat().st_size else "it is there already, and not by `tcc import`"
     )

@@ -3,81 +3,18 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from tcc.compiler.cli import run_splits
-from tcc.compiler.cli.common_options import ChosenSpec
-from tcc.compiler.cli.passes import PassOptions
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.weights_and_images import take_images
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.driver.weights_and_images import take_images
+from tcc.compiler.support.console import Report, Stages
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.driver.stored_stages import StoredStages
-
-CalibrationOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--calibration",
-        metavar="FILE",
-        show_default=False,
-        help="Integers as a file says that `tcc calibrate` wrote; without it, calibrate here.",
-    ),
-]
-MinCosine = Annotated[
-    float | None,
-    typer.Option(
-        metavar="C",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-        help="Least mean cosine of integer and float outputs; the spec's, or 0.98 for classes.",
-    ),
-]
-MaxDrop = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-        help="Largest share of images whose class or decision may change; the spec's, or any.",
-    ),
-]
-MinCorrelation = Annotated[
-    float | None,
-    typer.Option(
-        metavar="R",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-        help="Least correlation of each output with the floats' over images; the spec's, or 0.5.",
-    ),
-]
-MaxError = Annotated[
-    float | None,
-    typer.Option(
-        metavar="E",
-        min=0.0,
-        show_default=False,
-        help="Largest error of each output, relative to the floats' spread; the spec's, or 1 but"
-        " for classes.",
-    ),
-]
-Mixed = Annotated[
-    bool, typer.Option("--mixed", help="Keep layers in float where the floor needs it.")
-]
-AllowFew = Annotated[
-    bool,
-    typer.Option(
-        "--allow-few",
-        help="Judge the accuracy floor by fewer than 16 different images; the manifest warns.",
-    ),
-]
-
 
 Bounds = tuple[float | None, float | None, float | None, float | None]
 """The values of `--min-cosine`, `--max-drop`, `--min-correlation` and `--max-error`."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.report import TableCell, fits, table
+from tcc.compiler.support.console import TableCell, fits, table
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.cost import NodeCost

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli import slide_options
-from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.slide_options import PatchWish
 from tcc.compiler.support import atomic_files
+from tcc.compiler.support.console import Report, Stages
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle

@@ -8,7 +8,8 @@ mistake where nothing would have been refused without them.
 
 from collections.abc import Mapping
 
-from tcc.compiler.cli.option_facts import (
+from tcc.compiler.support.option_needs import (
+    ALWAYS,
     ANNOTATED_TRUTH,
     BOARD_RUNNER,
     BUNDLES,
@@ -30,9 +31,6 @@ from tcc.compiler.cli.option_facts import (
     SPECS,
     TIMED_BUNDLE,
     UNNAMED_IMAGES,
-)
-from tcc.compiler.cli.option_needs import (
-    ALWAYS,
     AnyOf,
     Choice,
     ForKind,

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import common_options
-from tcc.compiler.cli.common_options import ChosenSpec, spec_names, typed
-from tcc.compiler.cli.report import Report
+from tcc.compiler.driver import chosen_spec, weights_and_images
+from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.driver.pass_options import PassOptions
 from tcc.compiler.quant.methods import DEFAULT, METHODS
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
+    from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.quant.methods.method import Method
+    from tcc.compiler.slides.tissue_mask import TissueChoices
     from tcc.compiler.support.task_places import TaskPlace
 
 METHOD_NAMES = [method.name for method in METHODS]
@@ -32,6 +35,28 @@ class ReportOptions(Report):
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say more; trace our own failures.")
     ] = False
+
+
+def split_words(option: str, text: str | None) -> tuple[str, ...]:
+    """Return what an option says between commas, nothing where it is not given.
+
+    Raises:
+        UserError: One is empty, or comes twice (E0601).
+    """
+    if text is None:
+        return ()
+    words = tuple(word.strip() for word in text.split(","))
+    if not all(words) or len(set(words)) < len(words):
+        raise fail("E0601", f"`{option}` takes different words", typed(f"{option} {text}"))
+    return words
+
+
+def spec_names(incomplete: str) -> list[str]:
+    """Return the names of known specs that begin so."""
+    from tcc.compiler.zoo import shipped
+
+    words = (*shipped.specs(), *(path.parent.name for path in shipped.trained()))
+    return [name for name in words if name.startswith(incomplete)]
 
 
 SpecArgument = Annotated[
@@ -70,7 +95,7 @@ class SpecOptions:
         Raises:
             UserError: There is none, or it is wrong; or, if `strict`, it is doubtful.
         """
-        return common_options.choose(self.spec, self.settings, self.strict)
+        return chosen_spec.choose(self.spec, self.settings, self.strict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +121,18 @@ class WeightOptions:
             help="Take random weights of this seed.",
         ),
     ] = None
+
+    def take(self, report: Report, chosen: ChosenSpec) -> "WeightSource":
+        """Return the weights for a spec; random ones are announced on standard error.
+
+        Raises:
+            UserError: Both are asked for (E0601), or the file does not fit the spec.
+        """
+        return weights_and_images.take(report, chosen, self.weights, self.seed)
+
+    def find_file(self, chosen: ChosenSpec) -> Path | None:
+        """Return the weights that are named, or the project's; None for random or the zoo's."""
+        return weights_and_images.weights_file(chosen, self.weights, self.seed)
 
 
 Split = Annotated[
@@ -180,7 +217,7 @@ class CalibrationOptions:
 
 
 def _target_names(incomplete: str) -> list[str]:
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     before, comma, last = incomplete.rpartition(",")
     names = [device.name for device in devices.every()]
@@ -205,6 +242,42 @@ class TargetOptions:
         str | None,
         typer.Option(metavar="P", show_default=False, help="Precision; fp32 by default."),
     ] = None
+
+
+def _pass_names(incomplete: str) -> list[str]:
+    from tcc.compiler.passes import PASSES, PIPELINES
+
+    # Shells complete whole words: what is before the last comma is repeated.
+    before, comma, last = incomplete.rpartition(",")
+    names = [*PIPELINES, *(one.name for one in PASSES)]
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+@dataclass(frozen=True)
+class PassChoice:
+    """The passes that run in place of the usual ones, and whether each is checked."""
+
+    passes: Annotated[
+        str | None,
+        typer.Option(
+            "--passes",
+            metavar="P[,P...]",
+            show_default=False,
+            autocompletion=_pass_names,
+            help="Run these passes or pipelines instead of the usual ones (see `tcc dev passes`).",
+        ),
+    ] = None
+    verify_passes: Annotated[
+        bool,
+        typer.Option(
+            "--verify-passes",
+            help="Run the graph before and after each pass on a random input, and compare.",
+        ),
+    ] = False
+
+    def options(self, report: Report) -> PassOptions:
+        """Return how models go through passes."""
+        return PassOptions(self.passes, self.verify_passes, report)
 
 
 BundleArgument = Annotated[
@@ -260,3 +333,158 @@ class ClusterOptions:
         from tcc.compiler.support.task_places import TaskPlace
 
         return TaskPlace(folder, self.dask, self.slurm, workers)
+
+
+SlidesArgument = Annotated[
+    list[Path], typer.Argument(metavar="SLIDE", help="Slides' files.", show_default=False)
+]
+StepsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--steps",
+        metavar="DIR",
+        show_default=False,
+        help="Write a picture of each step there.",
+    ),
+]
+RULES = ("any", "wide", "paper")
+
+
+@dataclass(frozen=True)
+class TissueOptions:
+    """How the tissue of a slide is found, and how much of a patch has to be tissue."""
+
+    mpp: Annotated[
+        float | None,
+        typer.Option(
+            "--mpp",
+            metavar="UM",
+            min=0.01,
+            max=100.0,
+            show_default=False,
+            help="Micrometres of a pixel of the slide, where its file does not say it, or wrongly.",
+        ),
+    ] = None
+    mask_mpp: Annotated[
+        float,
+        typer.Option("--mask-mpp", metavar="UM", min=0.1, max=1000.0, help="The same of the mask."),
+    ] = 4.0
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule",
+            metavar="RULE",
+            help="What is tissue: `any`, what is dark in red, green or blue, or coloured; "
+            "`wide`, what is both; `paper`, what is coloured and dark in all three, which loses "
+            "pale tissue.",
+        ),
+    ] = "any"
+    least_region: Annotated[
+        float,
+        typer.Option(
+            "--least-region", metavar="UM2", min=0.0, help="Leave out regions of a smaller area."
+        ),
+    ] = 0.0
+    fill_holes: Annotated[
+        float,
+        typer.Option("--fill-holes", metavar="UM2", min=0.0, help="Fill holes up to this area."),
+    ] = 0.0
+    grow: Annotated[
+        float, typer.Option("--grow", metavar="UM", min=0.0, help="Let tissue grow by so much.")
+    ] = 0.0
+    least_tissue: Annotated[
+        float,
+        typer.Option(
+            "--least-tissue",
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="The share of tissue from which a patch is taken.",
+        ),
+    ] = 0.5
+
+    def choose(self) -> "TissueChoices":
+        """Return how tissue is found.
+
+        Raises:
+            UserError: There is no such rule (E0601).
+        """
+        from tcc.compiler.slides.tissue_mask import TissueChoices
+
+        match self.rule:
+            case "any" | "wide" | "paper" as rule:
+                areas = (self.least_region, self.fill_holes)
+                return TissueChoices(self.mask_mpp, rule, *areas, self.grow)
+            case _:
+                help = f"rules are {', '.join(RULES)}"
+                message = f"there is no rule `{self.rule[:40]}`"
+                raise fail("E0601", message, typed("--rule"), help=help)
+
+
+PatchSide = Annotated[
+    int | None,
+    typer.Option(
+        "--patch",
+        metavar="PIXELS",
+        min=1,
+        max=8192,
+        show_default=False,
+        help="The side of a patch, in pixels of `--at`.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class PatchOptions:
+    """The patches of a slide: the size of their pixels, their side, and how they lie."""
+
+    at: Annotated[
+        float,
+        typer.Option(
+            "--at",
+            metavar="UM",
+            min=0.01,
+            max=1000.0,
+            show_default=False,
+            help="Micrometres of a patch's pixel: those of the images that the network learned "
+            "from.",
+        ),
+    ]
+    patch: PatchSide = None
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            min=1,
+            show_default=False,
+            help="From a patch to the next; without it, `--patch`: less makes patches overlap.",
+        ),
+    ] = None
+
+    def find_stride(self, side: int) -> int:
+        """Return from where to where patches of a side lie; no farther than it is wide (E0601)."""
+        if (self.stride or side) > side:
+            message = "--stride is at most --patch: nothing is left out"
+            raise fail("E0601", message, typed("--stride"))
+        return self.stride or side
+
+
+@dataclass(frozen=True)
+class AreaOptions:
+    """Which areas that somebody drew on slides are tumour."""
+
+    tumour: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tumour", metavar="CLASS", show_default=False, help="A class of areas that is tumour."
+        ),
+    ] = None
+    other: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--other", metavar="CLASS", show_default=False, help="A class of areas that is none."
+        ),
+    ] = None
+    normal: Annotated[
+        bool, typer.Option("--normal", help="Slides without annotations are free of tumour.")
+    ] = False

@@ -16,11 +16,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tcc.compiler.cli import option_needs, option_table
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.option_needs import GivenOptions
-from tcc.compiler.cli.report import echo
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.cli import option_table
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import echo
+from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.option_needs import GivenOptions
 
 _ALL = "tcc.help_all"
 """The key of a context's `meta` that says that help shows every option."""
@@ -43,7 +43,7 @@ _HELP_ALL = inspect.Parameter(
             "--help-all",
             is_eager=True,
             callback=_show_all,
-            help="Show all options; those above are the most used.",
+            help="Show every option.",
         ),
     ],
 )
@@ -129,25 +129,21 @@ class Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """List the arguments, and the options that matter or, with `--help-all`, every option."""
-        main = option_table.MAIN.get(find_command_name(ctx))
-        every = main is None or _ALL in ctx.meta
-        params = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
-        arguments = [record for param, record in params if record and not _is_option(param)]
-        options = [
-            record
-            for param, record in params
-            if record and _is_option(param) and (every or find_long_name(param) in (main or ()))
-        ]
+        listed = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
+        arguments = [record for param, record in listed if record and not _is_option(param)]
+        options = {find_long_name(p): record for p, record in listed if record and _is_option(p)}
+        main = option_table.MAIN.get(find_command_name(ctx), ())
+        shown = options if not main or _ALL in ctx.meta else {name: options[name] for name in main}
         if arguments:
             with formatter.section("Arguments"):
                 formatter.write_dl(arguments)
         with formatter.section("Options"):
-            formatter.write_dl(options)
-        if not every:
-            hidden = sum(bool(r and _is_option(p)) for p, r in params) - len(options)
+            formatter.write_dl(list(shown.values()))
+        if len(shown) < len(options):
             formatter.write_paragraph()
             with formatter.indentation():
-                formatter.write_text(f"--help-all shows {hidden} more options.")
+                left = len(options) - len(shown)
+                formatter.write_text(f"--help-all shows {left} more options.")
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, unless one of its options has no effect."""

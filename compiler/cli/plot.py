@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import option_needs, plot_inputs
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.option_facts import UNNAMED_IMAGES
+from tcc.compiler.cli import plot_inputs
 from tcc.compiler.cli.options import ReportOptions, Settings, Split, Trust, WeightOptions
 from tcc.compiler.cli.plot_inputs import PlotRequest
-from tcc.compiler.support.diagnostics import fail, nearest
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.diagnostics import fail, nearest, typed
+from tcc.compiler.support.option_needs import UNNAMED_IMAGES
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
@@ -194,10 +194,11 @@ def _pictured(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest, Pat
 
 def _draw_cosines(request: PlotRequest, out: Path) -> None:
     """Draw how near integers came to floats, as `tcc calibrate` and `tcc build` measured it."""
-    from tcc.compiler.cli import cosine_bars, devices
+    from tcc.compiler.cli import cosine_bars
     from tcc.compiler.driver import stored_cosines
     from tcc.compiler.ir.tool_report import LEAST
     from tcc.compiler.support import atomic_files
+    from tcc.compiler.targets import devices
 
     if not request.words:
         help = "name files that `tcc calibrate` wrote, or bundles"
@@ -249,19 +250,36 @@ def _name_bars(cosines: "Sequence[tuple[str, StoredCosine]]") -> "tuple[Bar, ...
 
 
 KINDS = {
-    "curves": PlotKind("RUN...", "loss, accuracy and learning rate of `tcc train`", _pictured(_curves)),
+    "curves": PlotKind(
+        "RUN...", "loss, accuracy and learning rate of `tcc train`", _pictured(_curves)
+    ),
     "confusion": PlotKind("NETWORK", "the confusion matrix", _pictured(_confusion), takes_one=True),
     "tsne": PlotKind(
-        "NETWORK", "images as points: outputs, or a layer's features", _pictured(_tsne), takes_one=True
+        "NETWORK",
+        "images as points: outputs, or a layer's features",
+        _pictured(_tsne),
+        takes_one=True,
     ),
-    "gradcam": PlotKind("SPEC IMAGE...", "where a layer speaks for a class, by Grad-CAM", _pictured(_gradcam)),
-    "cam": PlotKind("SPEC IMAGE...", "class activation, of a mean of the last maps", _pictured(_cam)),
+    "gradcam": PlotKind(
+        "SPEC IMAGE...", "where a layer speaks for a class, by Grad-CAM", _pictured(_gradcam)
+    ),
+    "cam": PlotKind(
+        "SPEC IMAGE...", "class activation, of a mean of the last maps", _pictured(_cam)
+    ),
     "features": PlotKind("SPEC IMAGE", "feature maps in float and int8", _pictured(_features)),
     "filters": PlotKind("SPEC", "filters in float and int8", _pictured(_filters), takes_one=True),
-    "weights": PlotKind("SPEC", "histograms of weights, float and int8", _pictured(_weights), takes_one=True),
-    "scatter": PlotKind("SPEC BUNDLE...", "outputs of bundles against the spec's", _pictured(_scatter)),
-    "errors": PlotKind("SPEC", "the noise of integers by layer", _pictured(_errors), takes_one=True),
-    "cosines": PlotKind("[DATA=]FILE...", "cosines of calibration files and bundles", _draw_cosines),
+    "weights": PlotKind(
+        "SPEC", "histograms of weights, float and int8", _pictured(_weights), takes_one=True
+    ),
+    "scatter": PlotKind(
+        "SPEC BUNDLE...", "outputs of bundles against the spec's", _pictured(_scatter)
+    ),
+    "errors": PlotKind(
+        "SPEC", "the noise of integers by layer", _pictured(_errors), takes_one=True
+    ),
+    "cosines": PlotKind(
+        "[DATA=]FILE...", "cosines of calibration files and bundles", _draw_cosines
+    ),
 }
 """The kinds, in the order in which help lists them."""
 DATA_KINDS = ("confusion", "tsne", "filters", "weights", "errors")
@@ -278,6 +296,7 @@ EPILOG = "\n".join(
 )
 """The kinds, a line each, at the end of the command's help; \\b keeps the lines as they are."""
 
+
 def _check_kind(name: str) -> str:
     """Return the name of a kind, before anything else is looked at; refuse others (E0601)."""
     if name in KINDS:
@@ -288,23 +307,27 @@ def _check_kind(name: str) -> str:
     raise fail("E0601", f"there is no kind of plot `{name[:40]}`", typed(f"plot {name}"), help=help)
 
 
+def _complete_kind(incomplete: str) -> list[str]:
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
 Kind = Annotated[
     str,
     typer.Argument(
         metavar="KIND",
         show_default=False,
         callback=_check_kind,
-        autocompletion=lambda word: [kind for kind in KINDS if kind.startswith(word)],
+        autocompletion=_complete_kind,
         help="What to draw; the kinds are listed below.",
     ),
 ]
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NETWORK]... [IMAGE]...",
+        metavar="NETWORK|IMAGE",
         show_default=False,
-        help="Networks, then images: specs, names of known specs, bundles, runs or calibrations; "
-        "image files, or folders of them. Without a spec, the project file's.",
+        help="Networks first: specs, names of known specs, bundles, runs or calibrations; without "
+        "a spec, the project file's. Then images: files, or folders of them.",
     ),
 ]
 Data = Annotated[

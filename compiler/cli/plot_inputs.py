@@ -6,22 +6,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import evaluation_images, option_needs, run_splits, trusted_bundle
-from tcc.compiler.cli.common_options import ChosenSpec, choose, typed
+from tcc.compiler.cli import evaluation_images
 from tcc.compiler.cli.evaluation_images import ImageWish
-from tcc.compiler.cli.option_facts import SOME_BUNDLE, SPECS
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.show_bundle import bundle_folder
-from tcc.compiler.cli.weights_and_images import take, weights_file
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, choose
+from tcc.compiler.driver.weights_and_images import take, weights_file
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import UserError, fail, typed, whole_file
+from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import OutputContract
     from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.data.split_file import RunSplit
     from tcc.compiler.driver.evaluation import Evaluated
     from tcc.compiler.driver.labelled_images import LabelledImages
     from tcc.compiler.plots.pictures import PlottedNetwork
-    from tcc.compiler.train.split_file import RunSplit
 
 
 OVERLAYS = 16

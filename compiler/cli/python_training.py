@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.cli import train_data
-from tcc.compiler.cli.common_options import ChosenSpec
-from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.train_data import DataOptions
+from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostic_groups import DiagnosticGroup
 from tcc.compiler.support.diagnostics import Diagnostic
 from tcc.compiler.support.project_file import Project

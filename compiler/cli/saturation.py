@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli.common_options import ChosenSpec, typed
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet

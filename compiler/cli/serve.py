@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import option_needs
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.option_facts import SLIDE_PAGE
 from tcc.compiler.cli.options import ReportOptions
-from tcc.compiler.cli.report import Report
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import fail, typed, whole_file
+from tcc.compiler.support.option_needs import SLIDE_PAGE
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -81,9 +80,9 @@ def serve(
     *,
     report: ReportOptions,
 ) -> None:
-    """Serve a page until it is interrupted: a bundle's for `web`, or a slide with its heat map.
+    """Serve the page of a bundle, or of a slide with its heat map.
 
-    Only the page's own files are served, and to this machine alone unless `--host` says more. With
+    It serves until it is interrupted. Only the page's own files are served, and to this machine alone unless `--host` says more. With
     --output a slide's page is written instead: DIR/index.html for any browser, and overlay.tif, a
     pyramidal image of both, for slide viewers.
     """
@@ -138,8 +137,8 @@ def _report_page(report: Report, view: "SlideView", folder: Path) -> None:
 
 
 def _serve_bundle(report: Report, folder: Path, host: str, port: int) -> None:
-    from tcc.compiler.cli import devices
     from tcc.compiler.slides.slide_summary import SUMMARY
+    from tcc.compiler.targets import devices
 
     if (folder / SUMMARY).is_file() and not (folder / "manifest.json").exists():
         help = f"name its file too: `tcc serve {folder} SLIDE`"

@@ -6,27 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
-from tcc.compiler.cli import option_needs
-from tcc.compiler.cli.common_options import (
-    ChosenSpec,
-    Json,
-    Quiet,
-    Settings,
-    SpecArgument,
-    Verbose,
-    choose,
-    tell_project,
-    typed,
+from tcc.compiler.cli.options import (
+    CalibrationFile,
+    PassChoice,
+    ReportOptions,
+    SpecOptions,
+    WeightOptions,
 )
-from tcc.compiler.cli.int8_build import CalibrationOption
-from tcc.compiler.cli.option_facts import SPECS
-from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
-from tcc.compiler.cli.report import Report, size
-from tcc.compiler.cli.show_bundle import bundle_folder, of_bundle
+from tcc.compiler.cli.show_bundle import of_bundle
 from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult, Stage
-from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, take
+from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, tell_project
+from tcc.compiler.driver.weights_and_images import take
 from tcc.compiler.figures import Direction, Level
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report, size
+from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.option_needs import SPECS
 from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
@@ -84,40 +79,35 @@ Output = Annotated[
 
 
 def show(
-    spec: SpecArgument = None,
     stage: StageOption = Stage.FLOAT,
     format: FormatOption = GraphFormat.TEXT,
     level: LevelOption = None,
     direction: DirectionOption = None,
     legend: LegendOption = False,
     output: Output = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = None,
-    settings: Settings = None,
-    calibration: CalibrationOption = None,
-    passes: PassesOption = None,
-    verify_passes: VerifyOption = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    calibration: CalibrationFile = None,
+    *,
+    spec: SpecOptions,
+    weights: WeightOptions,
+    passes: PassChoice,
+    report: ReportOptions,
 ) -> None:
     """Show a spec's graph, or what a bundle holds.
 
     SPEC may also be a bundle's folder.
     """
-    report = Report(json, quiet, verbose)
-    passing = PassOptions(passes, verify_passes, report)
+    passing = passes.options(report)
     wanted = ShowOptions(
-        stage, format, level, direction, legend, weights, seed, passing, calibration
+        stage, format, level, direction, legend, weights.weights, weights.seed, passing, calibration
     )
     wanted.check()
     wanted.check_output(output)
-    folder = bundle_folder(spec)
+    folder = bundle_folder(spec.spec)
     option_needs.require({SPECS: folder is None})
     if folder:
         shown = of_bundle(folder, wanted)
     else:
-        chosen = choose(spec, settings)
+        chosen = spec.choose()
         tell_project(report, chosen)
         shown = _of_spec(report, chosen, wanted)
     if output is None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from tcc.compiler.cli import archive_outcome, one_slide
 from tcc.compiler.cli.archive_outcome import OTHER_RUN, ArchiveOutcome
 from tcc.compiler.cli.one_slide import SlideRequest
-from tcc.compiler.cli.report import Report, Stages, cell
 from tcc.compiler.support import task_places
+from tcc.compiler.support.console import Report, Stages, cell
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.task_places import LostTask, TaskPlace
 

@@ -1,130 +1,18 @@
-"""Options that the commands of `tcc slide` share."""
+"""The tissue and the patches of a slide that the commands of `tcc slide` work on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.slides.patch_grid import PatchGrid
     from tcc.compiler.slides.slide_file import Slide
     from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask, TissueSteps
-
-RULES = ("any", "wide", "paper")
-
-SlidesArgument = Annotated[
-    list[Path], typer.Argument(metavar="SLIDE", help="Slides' files.", show_default=False)
-]
-At = Annotated[
-    float,
-    typer.Option(
-        "--at",
-        metavar="UM",
-        min=0.01,
-        max=1000.0,
-        show_default=False,
-        help="Micrometres of a patch's pixel: those of the images that the network learned from.",
-    ),
-]
-Stride = Annotated[
-    int | None,
-    typer.Option(
-        metavar="PIXELS",
-        min=1,
-        show_default=False,
-        help="From a patch to the next; without it, `--patch`: less makes patches overlap.",
-    ),
-]
-Mpp = Annotated[
-    float | None,
-    typer.Option(
-        "--mpp",
-        metavar="UM",
-        min=0.01,
-        max=100.0,
-        show_default=False,
-        help="Micrometres of a pixel of the slide, where its file does not say it, or wrongly.",
-    ),
-]
-MaskMpp = Annotated[
-    float,
-    typer.Option("--mask-mpp", metavar="UM", min=0.1, max=1000.0, help="The same of the mask."),
-]
-Rule = Annotated[
-    str,
-    typer.Option(
-        "--rule",
-        metavar="RULE",
-        help="What is tissue: `any`, what is dark in red, green or blue, or coloured; `wide`, what "
-        "is both; `paper`, what is coloured and dark in all three, which loses pale tissue.",
-    ),
-]
-LeastRegion = Annotated[
-    float,
-    typer.Option(
-        "--least-region", metavar="UM2", min=0.0, help="Leave out regions of a smaller area."
-    ),
-]
-FillHoles = Annotated[
-    float,
-    typer.Option("--fill-holes", metavar="UM2", min=0.0, help="Fill holes up to this area."),
-]
-Grow = Annotated[
-    float, typer.Option("--grow", metavar="UM", min=0.0, help="Let tissue grow by so much.")
-]
-StepsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--steps",
-        metavar="DIR",
-        show_default=False,
-        help="Write a picture of each step there.",
-    ),
-]
-PatchOption = Annotated[
-    int | None,
-    typer.Option(
-        "--patch",
-        metavar="PIXELS",
-        min=1,
-        max=8192,
-        show_default=False,
-        help="The side of a patch, in pixels of `--at`.",
-    ),
-]
-LeastTissue = Annotated[
-    float,
-    typer.Option(
-        "--least-tissue",
-        metavar="SHARE",
-        min=0.0,
-        max=1.0,
-        help="The share of tissue from which a patch is taken.",
-    ),
-]
-
-TumourArea = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tumour", metavar="CLASS", show_default=False, help="A class of areas that is tumour."
-    ),
-]
-OtherArea = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--other", metavar="CLASS", show_default=False, help="A class of areas that is none."
-    ),
-]
-NormalSlides = Annotated[
-    bool, typer.Option("--normal", help="Slides without annotations are free of tumour.")
-]
 
 
 @dataclass(frozen=True)
@@ -166,30 +54,6 @@ class PatchWish:
         scale = self.at / slide_file.resolution(slide)
         span = max(1, round(self.size * scale))
         return patch_grid.grid(slide, span, min(span, max(1, round(self.stride * scale))))
-
-
-def stride_within(size: int, stride: int | None) -> int:
-    """Return from where to where patches of a size lie; no farther than they are wide (E0601)."""
-    if (stride or size) > size:
-        raise fail("E0601", "--stride is at most --patch: nothing is left out", typed("--stride"))
-    return stride or size
-
-
-def choices(mpp: float, rule: str, least: float, fill: float, grow: float) -> "TissueChoices":
-    """Return how tissue is found, as the options say.
-
-    Raises:
-        UserError: There is no such rule (E0601).
-    """
-    from tcc.compiler.slides.tissue_mask import TissueChoices
-
-    match rule:
-        case "any" | "wide" | "paper":
-            return TissueChoices(mpp, rule, least, fill, grow)
-        case _:
-            help = f"rules are {', '.join(RULES)}"
-            message = f"there is no rule `{rule[:40]}`"
-            raise fail("E0601", message, typed("--rule"), help=help)
 
 
 def check_stems(slides: Sequence[Path]) -> None:

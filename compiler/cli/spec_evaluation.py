@@ -1,12 +1,13 @@
 """`tcc eval` of a spec: in floats, by the reference executor."""
 
-from tcc.compiler.cli import evaluation_images, run_splits
-from tcc.compiler.cli.common_options import choose
+from tcc.compiler.cli import evaluation_images
 from tcc.compiler.cli.evaluation_images import EvaluationRequest, ImageWish
 from tcc.compiler.cli.evaluation_report import EvaluationReport
-from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.saturation import SaturationReport, of_spec
-from tcc.compiler.cli.weights_and_images import take, weights_file
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.chosen_spec import choose
+from tcc.compiler.driver.weights_and_images import take, weights_file
+from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import UserError
 
 

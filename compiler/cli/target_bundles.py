@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from tcc.compiler.cli.built_integers import BuiltIntegers
 from tcc.compiler.cli.int8_build import Int8Build
-from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.write_bundle import BundleCheck, WrittenBundle, write
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import BundleContents

@@ -2,48 +2,12 @@
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
-
-
-def _target_names(incomplete: str) -> list[str]:
-    from tcc.compiler.cli import devices
-
-    before, comma, last = incomplete.rpartition(",")
-    names = [device.name for device in devices.every()]
-    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
-
-
-Targets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--target",
-        metavar="T[,T...]",
-        show_default=False,
-        autocompletion=_target_names,
-        help="What to build for (see `tcc targets`); may be repeated.",
-    ),
-]
-Precision = Annotated[
-    str | None, typer.Option(metavar="P", show_default=False, help="Precision; fp32 by default.")
-]
-NetworkName = Annotated[
-    str | None,
-    typer.Option(
-        "--name",
-        metavar="NAME",
-        show_default=False,
-        help="Call the network so in the bundle: the folder, and what a library's C names begin "
-        "with; the spec's name by default.",
-    ),
-]
 
 
 def renamed(spec: "Spec", name: str | None) -> "Spec":

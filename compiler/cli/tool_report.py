@@ -4,8 +4,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.report import Report
 from tcc.compiler.ir.tool_report import LEAST
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.tool_check import ToolCheck

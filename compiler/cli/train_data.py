@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import option_needs, run_splits
-from tcc.compiler.cli.common_options import ChosenSpec, parsed, typed
-from tcc.compiler.cli.option_facts import SHARES_USED
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.chosen_spec import ChosenSpec, parsed
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import fail, typed, whole_file
+from tcc.compiler.support.option_needs import SHARES_USED
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.support.console import Report, Stages
 
 if TYPE_CHECKING:
     from tcc.compiler.train.run_folder import OutputScores, TrainingReport

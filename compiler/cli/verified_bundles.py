@@ -10,7 +10,7 @@ from tcc.compiler.cli import (
     verified_layers,
     verified_libraries,
 )
-from tcc.compiler.cli.report import Report, complain
+from tcc.compiler.support.console import Report, complain
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.agreement import Agreement

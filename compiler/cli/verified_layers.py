@@ -4,7 +4,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli import agreement_table
-from tcc.compiler.cli.report import Report
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.float_check import FloatCheck

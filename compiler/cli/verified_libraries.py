@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli.report import Report
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.library_check import LibraryCheck

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents
     from tcc.compiler.bundle.manifest import BundleFile, Manifest
     from tcc.compiler.bundle.tool_check import ToolCheck
-    from tcc.compiler.cli.report import Stages
     from tcc.compiler.driver.build_comparison import BuildComparison
     from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.stored_stages import StoredStages
     from tcc.compiler.driver.target_agreement import ComparedTarget
     from tcc.compiler.ir.device import Device, Plan
     from tcc.compiler.ir.graph import Graph, Model
+    from tcc.compiler.support.console import Stages
 
 GOLDENS = 1
 """Goldens that are replayed after a build; under an emulator each takes its time."""

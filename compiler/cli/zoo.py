@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
-from tcc.compiler.cli.common_options import typed
 from tcc.compiler.cli.options import ReportOptions
-from tcc.compiler.cli.report import Report, cell, fits, table
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report, cell, fits, table
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.zoo.models import ZooNetwork

@@ -206,9 +206,8 @@ class _Answer(BaseHTTPRequestHandler):
     def end_headers(self) -> None:
         """Add what holds for all answers."""
         for name, value in HEADERS.items():
-            if self.server.inline_styles:
-                value = value.replace(STYLES, f"{STYLES} 'unsafe-inline'")
-            self.send_header(name, value)
+            inline = f"{STYLES} 'unsafe-inline'" if self.server.inline_styles else STYLES
+            self.send_header(name, value.replace(STYLES, inline))
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:

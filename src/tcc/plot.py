@@ -201,9 +201,9 @@ def _network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwork":
 
 def _images(data: "File", weights: "File | None", split: "File | None") -> "DataSet":
     """Return the images that judge, as `tcc plot` takes them, and warn of what it warns of."""
-    from tcc.compiler.cli import run_splits
+    from tcc.compiler.data import side_images
     from tcc.compiler.data.dataset import read
-    from tcc.compiler.train import side_images
+    from tcc.compiler.driver import run_splits
 
     where, option = Path(data), None if split is None else str(split)
     run = run_splits.of_weights(option, None if weights is None else Path(weights))

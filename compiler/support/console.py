@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
-from tcc.compiler.cli.progress_lines import ProgressLines
 from tcc.compiler.support import diagnostic_groups
 from tcc.compiler.support.diagnostic_groups import DiagnosticGroup
 from tcc.compiler.support.diagnostics import Diagnostic
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 TableCell = str | int | float
 
+EVERY = 60.0
+"""Seconds of long work without a line after which a log gets one."""
 MOST = 50
 """Warnings about a spec that are printed; JSON has them all."""
 HEARD: ContextVar[tuple[Diagnostic, ...] | None] = ContextVar("HEARD", default=None)
@@ -134,6 +136,60 @@ class Report:
         # On standard error, and gone at the end: results may be piped, and logs hold no bars.
         with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
             yield Stages(bars)
+
+
+@dataclass
+class ProgressLines:
+    """Writes how far long work is, from a thread of its own, whenever nothing was said for long.
+
+    A stage is told with the share of it that is done and the time that the whole work has taken.
+    """
+
+    write: Callable[[str], None]
+    _began: float = field(default_factory=time.monotonic)
+    _spoke: float = field(default_factory=time.monotonic)
+    _stage: str = ""
+    _share: float | None = None
+    _detail: str = ""
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and wait until nothing more is written."""
+        self._ended.set()
+        if self._thread:
+            self._thread.join()
+
+    def update(self, stage: str, parts_done: int, total: int) -> None:
+        """Take in how far a stage is; a stage of one part has no share."""
+        if stage != self._stage:
+            self._detail = ""
+        self._stage, self._share = stage, parts_done / total if total > 1 else None
+
+    def add_detail(self, text: str) -> None:
+        """Take in what else is known of the stage."""
+        self._detail = text
+
+    def hear(self) -> None:
+        """Take in that a line was written by somebody else."""
+        self._spoke = time.monotonic()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(max(0.01, self._spoke + EVERY - time.monotonic())):
+            if time.monotonic() >= self._spoke + EVERY and self._stage:
+                self.write(self._line())
+                self.hear()
+
+    def _line(self) -> str:
+        minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
+        share = "" if self._share is None else f" {self._share:.0%},"
+        detail = f" {self._detail}," if self._detail else ""
+        return f"{self._stage}:{share}{detail} after {minutes} min {seconds:02} s"
 
 
 @dataclass

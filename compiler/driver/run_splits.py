@@ -6,41 +6,19 @@ has learned from because the folder of the images is all that the command line n
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.report import Report
-from tcc.compiler.support.diagnostics import Diagnostic, fail, whole_file
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import Diagnostic, fail, typed, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
-    from tcc.compiler.train.split_file import RunSplit
+    from tcc.compiler.data.split_file import RunSplit
 
 SIDES = frozenset({"train", "val", "test"})
 """What the folders of a data set are called that is split already."""
 NO_SPLIT = "none"
 """Says that no run's split holds."""
-SplitOption = Annotated[
-    str | None,
-    typer.Option(
-        "--split",
-        metavar="RUN|none",
-        show_default=False,
-        help="The run of `tcc train` whose split holds, by its folder or split.csv; without it, "
-        "that of the folder in which the weights lie.",
-    ),
-]
-SideOption = Annotated[
-    str | None,
-    typer.Option(
-        "--side",
-        metavar="SIDE",
-        show_default=False,
-        help="Judge by the images of train, val or test; without it, test.",
-    ),
-]
 
 
 def of_weights(option: str | None, weights: Path | None) -> "RunSplit | None":
@@ -51,7 +29,7 @@ def of_weights(option: str | None, weights: Path | None) -> "RunSplit | None":
     """
     if option == NO_SPLIT or (option is None and weights is None):
         return None
-    from tcc.compiler.train import split_file
+    from tcc.compiler.data import split_file
 
     if option is not None:
         return split_file.read(Path(option))
@@ -95,7 +73,7 @@ def images(report: Report, where: Path, split: "RunSplit", side: str, use: str) 
     Raises:
         UserError: As for `side_images.find`.
     """
-    from tcc.compiler.train import side_images
+    from tcc.compiler.data import side_images
 
     found = side_images.find(split, where, folder(where, side), side)
     report.warnings(found.warnings)

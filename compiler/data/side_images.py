@@ -4,11 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tcc.compiler.data import dataset
+from tcc.compiler.data import dataset, split_file
 from tcc.compiler.data.dataset import DataSet, Item
+from tcc.compiler.data.split_file import RunSplit, SplitLine
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
-from tcc.compiler.train import split_file
-from tcc.compiler.train.split_file import RunSplit, SplitLine
 
 MOST_TOLD = 10
 """Images that an error lists."""

@@ -2,47 +2,18 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from tcc.compiler.cli import run_splits
-from tcc.compiler.cli.common_options import ChosenSpec, tell_project, typed
-from tcc.compiler.cli.report import Report
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.chosen_spec import ChosenSpec, tell_project
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.data.split_file import RunSplit
     from tcc.compiler.driver.pipeline import WeightSource
-    from tcc.compiler.train.split_file import RunSplit
     from tcc.compiler.zoo.trained import TrainedNetwork
-
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights",
-        metavar="FILE",
-        show_default=False,
-        help="Weights as safetensors; without them, the project file's, or random ones.",
-    ),
-]
-SeedOption = Annotated[
-    int | None,
-    typer.Option(
-        "--seed", metavar="N", min=0, show_default=False, help="Take random weights of this seed."
-    ),
-]
-
-DataOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        show_default=False,
-        help="Images to calibrate with: a folder, a folder of class folders, or an .npz file; "
-        "without it, the project file's.",
-    ),
-]
 
 
 def take(

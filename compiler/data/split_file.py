@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tcc.compiler.data.dataset import Item
+from tcc.compiler.data.dataset import DataSet, Item
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.diagnostics import Span, fail, whole_file
-from tcc.compiler.train.image_split import ImageSplit
-from tcc.compiler.train.seeded_split import SIDES
 
 NAME = "split.csv"
+SIDES = ("train", "val", "test")
 COLUMNS = ("file", "label", "group", "split", "sha256")
 MAX_BYTES = 1 << 28
 """Largest file that is read."""
@@ -65,8 +64,14 @@ def name(item: Item, root: Path) -> str:
     return item.path.relative_to(root).as_posix()
 
 
-def write(path: Path, split: ImageSplit) -> None:
+def write(path: Path, root: Path, sides: Mapping[str, DataSet], groups: Mapping[str, str]) -> None:
     """Write a split, in the order of sides and names.
+
+    Args:
+        path: The file.
+        root: The folder of the images, or their `.npz` file.
+        sides: The images of each side.
+        groups: The group of an image by its name, where one is known.
 
     Raises:
         UserError: The file cannot be written.
@@ -74,9 +79,9 @@ def write(path: Path, split: ImageSplit) -> None:
     found = io.StringIO(newline="")
     table = csv.writer(found, lineterminator="\n")
     table.writerow(COLUMNS)
-    for side, data in split.sides.items():
+    for side, data in sides.items():
         rows = [
-            (name(item, split.path), item.label, split.groups.get(item.name, ""), side, item.digest)
+            (name(item, root), item.label, groups.get(item.name, ""), side, item.digest)
             for item in data.items
         ]
         table.writerows(sorted(rows))

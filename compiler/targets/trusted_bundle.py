@@ -3,32 +3,13 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.ir.device import Device
-
-Trust = Annotated[
-    bool,
-    typer.Option(
-        "--trust",
-        help="Run a program that was not built here, now and later; and take a signature whose key "
-        "is not known.",
-    ),
-]
-
-Isa = Annotated[
-    str | None,
-    typer.Option(
-        "--isa",
-        metavar="NAME",
-        show_default=False,
-        help="Use these instructions, not the best that this processor has: x86-64-v2, ...",
-    ),
-]
 
 
 def load(
@@ -48,7 +29,7 @@ def load(
         UserError: As `devices.load` and `Device.with_isa`.
     """
     from tcc.compiler.bundle import program_trust
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     policy = devices.signature_policy(key, any_key=trust)
     found, device = devices.load(folder, policy)

@@ -1,52 +1,18 @@
-"""The arguments and options that several sub-commands share, and what they stand for."""
+"""The spec that a command or call names, or else the project file's; and whether it is a bundle."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from tcc.compiler.cli.report import Report, doubt
-from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
+from tcc.compiler.support.console import Report, doubt
+from tcc.compiler.support.diagnostics import UserError, fail, typed, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.support.project_file import Project
     from tcc.compiler.zoo.trained import TrainedNetwork
-
-
-def spec_names(incomplete: str) -> list[str]:
-    """Return the names of known specs that begin so."""
-    from tcc.compiler.zoo import shipped
-
-    words = (*shipped.specs(), *(path.parent.name for path in shipped.trained()))
-    return [name for name in words if name.startswith(incomplete)]
-
-
-SpecArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="SPEC",
-        show_default=False,
-        autocompletion=spec_names,
-        help="A spec file or the name of a known spec or trained network; without it, the project "
-        "file's.",
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        show_default=False,
-        help="Set a parameter of the spec; may be repeated.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Take warnings about the spec as errors.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; trace our own failures.")]
 
 
 @dataclass(frozen=True)
@@ -161,21 +127,34 @@ def parsed(settings: Sequence[str]) -> Mapping[str, str]:
     return found
 
 
-def words(option: str, text: str | None) -> tuple[str, ...]:
-    """Return what an option says between commas, nothing where it is not given.
+def bundle_folder(name: str | None) -> Path | None:
+    """Return the folder that a user means, if it is a bundle's and not a spec.
 
     Raises:
-        UserError: One is empty, or comes twice (E0601).
+        UserError: It is a folder, and neither a bundle nor the name of a known spec (E0620).
     """
-    if text is None:
-        return ()
-    found = tuple(word.strip() for word in text.split(","))
-    if not all(found) or len(set(found)) < len(found):
-        raise fail("E0601", f"`{option}` takes different words", typed(f"{option} {text}"))
-    return found
+    from tcc.compiler.support import atomic_files
+
+    if not name:
+        return None
+    folder = Path(name)
+    if not (os.path.isfile(folder) or _has_manifest(folder)):
+        atomic_files.recover(folder)  # it waits for whoever replaces the folder
+    if _has_manifest(folder):
+        return folder
+    if os.path.isdir(folder) and not _is_known(name):
+        from tcc.compiler.bundle import mistaken_paths
+
+        raise mistaken_paths.no_bundle(folder)
+    return None
 
 
-def typed(words: str) -> Span:
-    """Return the place of words on the command line."""
-    shown = words if len(words) <= 120 else f"{words[:117]}..."
-    return whole_file(f"command line: {shown}")
+def _is_known(name: str) -> bool:
+    from tcc.compiler.zoo import shipped, trained
+
+    return name in shipped.specs() or trained.named(name) is not None
+
+
+def _has_manifest(folder: Path) -> bool:
+    # Not `Path.is_file`, which raises where a name is too long for the system.
+    return os.path.isfile(folder / "manifest.json")
