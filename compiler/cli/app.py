@@ -207,7 +207,10 @@ def _add(to: typer.Typer, name: str, words: str, command: Callable[..., None] | 
     if not isinstance(command, Group):
         function = expand(words, command)
         epilog, hidden = EPILOGS.get(words), words in HIDDEN
-        to.command(name, cls=Command, epilog=epilog, hidden=hidden)(function)
+        listed = words == "plot"  # its kinds are as good as commands
+        to.command(name, cls=Command, epilog=epilog, hidden=hidden, no_args_is_help=listed)(
+            function
+        )
         return
     group = typer.Typer(
         cls=CommandGroup,

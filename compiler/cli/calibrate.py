@@ -53,7 +53,13 @@ TargetOption = Annotated[
 ]
 Images = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, show_default=False, help="Take N of the images; all of them."),
+    typer.Option(
+        "--images",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="Take N of the images; all of them.",
+    ),
 ]
 Threads = Annotated[
     int | None,

@@ -101,6 +101,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--weights": (SPECS, _GRAPH, _COMPUTED),
         "--seed": (SPECS, _GRAPH, _COMPUTED),
         "--set": (SPECS, _GRAPH),
+        "--strict": (SPECS,),
         "--calibration": (SPECS, Choice("--stage", ("int8",), "only the stage `int8` has scales")),
         "--passes": (SPECS, _GRAPH),
         "--verify-passes": (

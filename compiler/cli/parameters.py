@@ -145,6 +145,11 @@ class Command(TyperCommand):
                 left = len(options) - len(shown)
                 formatter.write_text(f"--help-all shows {left} more options.")
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Show the help, which is no error, where no word follows and one has to."""
+        _show_help_alone(self, ctx, args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command, unless one of its options has no effect."""
         with option_needs.checked(collect_options(ctx)):
@@ -160,10 +165,14 @@ class CommandGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help, which is no error, where no sub-command is named and one has to be."""
-        if not args and self.no_args_is_help and not ctx.resilient_parsing:
-            echo(ctx.get_help())
-            raise typer.Exit
+        _show_help_alone(self, ctx, args)
         return super().parse_args(ctx, args)
+
+
+def _show_help_alone(command: Any, context: Any, args: list[str]) -> None:
+    if not args and command.no_args_is_help and not context.resilient_parsing:
+        echo(context.get_help())
+        raise typer.Exit
 
 
 def is_bare(context: typer.Context) -> bool:

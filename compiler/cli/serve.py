@@ -82,9 +82,9 @@ def serve(
 ) -> None:
     """Serve the page of a bundle, or of a slide with its heat map.
 
-    It serves until it is interrupted. Only the page's own files are served, and to this machine alone unless `--host` says more. With
-    --output a slide's page is written instead: DIR/index.html for any browser, and overlay.tif, a
-    pyramidal image of both, for slide viewers.
+    It serves until it is interrupted: only the page's own files, and to this machine alone unless
+    `--host` says more. With --output a slide's page is written instead: DIR/index.html for any
+    browser, and overlay.tif, a pyramidal image of both, for slide viewers.
     """
     option_needs.require({SLIDE_PAGE: slide is not None})
     if slide is None:
