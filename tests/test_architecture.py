@@ -247,7 +247,7 @@ def test_temporary_files_have_one_place():
     """What is made elsewhere, nobody sweeps when the process is killed."""
     found = [named(path) for path in CODE if re.search(r"\btempfile\b", path.read_text())]
     assert [name for name in found if not name.startswith(("tools/", "tests/"))] == [
-        "compiler/support/scratch_folders.py"
+        "compiler/support/atomic_files.py"
     ]
 
 

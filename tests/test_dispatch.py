@@ -26,7 +26,7 @@ from tcc.compiler.lower.onnx import lower
 from tcc.compiler.ops import OPS, Resize
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.reference import output_activations
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 (LITE,) = TfLite().targets
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,7 @@ from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.cpu import features, products, slow_integers
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.support.external_tools import Tool
-from tcc.compiler.support.packages import version
+from tcc.compiler.support.external_tools import Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class OnnxRuntime:
         """Return onnx, which builds, and ONNX Runtime, which runs; both come with tcc."""
         needs = (("onnx", "write ONNX files", True), ("onnxruntime", "run ONNX files", False))
         return tuple(
-            Tool(name, needed_for, version(name), builds=builds)
+            Tool(name, needed_for, installed_version(name), builds=builds)
             for name, needed_for, builds in needs
         )
 
@@ -194,7 +193,7 @@ class OnnxRuntime:
             raise fail("E0601", message, whole_file("--threads"))
         feed = {source.name: workload.tensor[None].astype(source.type.dtype.value)}
         path = folder / FILE
-        how = f"ONNX Runtime {version('onnxruntime')}, one thread"
+        how = f"ONNX Runtime {installed_version('onnxruntime')}, one thread"
         try:
             return in_process.measure(
                 how, path, source, lambda: session(path), lambda s: s.run(None, feed),

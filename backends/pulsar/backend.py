@@ -13,8 +13,7 @@ from tcc.compiler.ir.graph import Graph, Input, Pass
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, PackageSources, Refusal, Remark, Target, ToolResults
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.external_tools import Tool
-from tcc.compiler.support.packages import version
+from tcc.compiler.support.external_tools import Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Pulsar:
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return onnx, which builds and comes with tcc."""
-        return (Tool("onnx", "write ONNX files", version("onnx")),)
+        return (Tool("onnx", "write ONNX files", installed_version("onnx")),)
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that the documents say the NPU cannot run."""

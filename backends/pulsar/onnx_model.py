@@ -9,7 +9,7 @@ from onnx import helper
 from tcc.backends.pulsar.chips import Chip, Toolchain
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.lower.onnx import lower, outline
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 HALF_PIXEL = {
     "coordinate_transformation_mode": "half_pixel",

@@ -9,8 +9,7 @@ from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.target import Target
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.support.external_tools import Tool
-from tcc.compiler.support.packages import version
+from tcc.compiler.support.external_tools import Tool, installed_version
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +25,7 @@ class SimulatedPackage:
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return ONNX Runtime, which comes with tcc."""
         use = f"run {self.file} of packages"
-        return (Tool("onnxruntime", use, version("onnxruntime"), builds=False),)
+        return (Tool("onnxruntime", use, installed_version("onnxruntime"), builds=False),)
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"

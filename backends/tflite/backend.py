@@ -14,8 +14,7 @@ from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.cpu import features, slow_integers
-from tcc.compiler.support.external_tools import MissingTool, Tool
-from tcc.compiler.support.packages import version
+from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class TfLite:
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return what knows the format, and what writes it."""
-        return tuple(Tool(name, use, version(name)) for name, use in PACKAGES)
+        return tuple(Tool(name, use, installed_version(name)) for name, use in PACKAGES)
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that TFLite has nothing for."""

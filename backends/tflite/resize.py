@@ -3,7 +3,7 @@
 from tcc.backends.tflite.file_draft import FileDraft, channels_last
 from tcc.compiler.ir.graph import Node
 from tcc.compiler.ops import Resize
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 _HALF_PIXELS = {"alignCorners": False, "halfPixelCenters": True}
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.bundle import artifact_runs, replay, tolerance
+from tcc.compiler.bundle import agreement, artifact_runs, replay
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
@@ -15,7 +15,7 @@ from tcc.compiler.reference import float_program
 
 Array = NDArray[Any]
 Values = Mapping[str, Array]
-ALLOWED = tolerance.FLOAT.relative
+ALLOWED = agreement.FLOAT.relative
 """What a layer of float32 may be off, of its own largest magnitude: sums in other orders."""
 
 

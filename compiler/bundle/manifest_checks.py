@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from math import isfinite, prod
 
-from tcc.compiler.bundle import tolerance
+from tcc.compiler.bundle import agreement
 from tcc.compiler.bundle.manifest import (
     KIND,
     BundleFile,
@@ -162,7 +162,7 @@ def _precision(about: Manifest, known: Known) -> Iterator[str]:
     if precision is None:
         yield f"precision: there is no precision {about.precision}"
         return
-    most = tolerance.most_said(precision, calibrated.inexact if calibrated else ())
+    most = agreement.most_said(precision, calibrated.inexact if calibrated else ())
     if (calibrated is None) == precision.calibrated:
         has = "none" if calibrated is None else "one"
         yield f"calibration: at {about.precision} there is {has}"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tcc.compiler.bundle import bundle_refit, signing_key
+from tcc.compiler.bundle import bundle_folder, signing_key
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.ir import runner_signer
 from tcc.compiler.ir.device import Device
@@ -69,7 +69,7 @@ def store_signature(bundle: Bundle, wanted: RunnerSignature, signature: bytes) -
         UserError: The folder cannot be written, or another bundle took its place (E0622).
     """
     points = bundle.manifest.operating_points
-    stored = bundle_refit.refit(bundle, points, {wanted.file: signature})
+    stored = bundle_folder.refit(bundle, points, {wanted.file: signature})
     return stored.model / wanted.file
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import bench_tables, failures
+from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import ProgramOptions, ReportOptions
+from tcc.compiler.report import bench_tables
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Stages
 from tcc.compiler.support.diagnostics import fail, typed

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import (
-    agreement_table,
-    build_facts,
-    built_bundles,
-    built_integers,
-    failures,
-    target_bundles,
-    tool_report,
-)
-from tcc.compiler.cli.built_integers import BuiltIntegers
-from tcc.compiler.cli.int8_build import Int8Build, Int8Options
+from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import (
     CalibrationFile,
     CalibrationOptions,
@@ -27,13 +17,16 @@ from tcc.compiler.cli.options import (
     TargetOptions,
     WeightOptions,
 )
-from tcc.compiler.cli.target_bundles import BundlePlan
-from tcc.compiler.cli.target_options import renamed
-from tcc.compiler.cli.write_bundle import BundleCheck, WrittenBundle
-from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.driver import built_integers, target_bundles
+from tcc.compiler.driver.built_integers import BuiltIntegers
+from tcc.compiler.driver.chosen_spec import ChosenSpec, renamed
+from tcc.compiler.driver.int8_build import Int8Build, Int8Options
 from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.driver.target_bundles import BundlePlan
 from tcc.compiler.driver.weights_and_images import choose_folder, note_digest
+from tcc.compiler.driver.write_bundle import BundleCheck, WrittenBundle
 from tcc.compiler.ir.precision import FP32
+from tcc.compiler.report import agreement_table, built_bundles, tool_report
 from tcc.compiler.support import stage_cache
 from tcc.compiler.support.console import Report, complain
 from tcc.compiler.support.diagnostics import fail, typed
@@ -208,7 +201,7 @@ def build(
     So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
     Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
-    from tcc.compiler.support import scratch_folders
+    from tcc.compiler.support import atomic_files
 
     asked = Int8Options(
         calibration, images.data, images.method, images.guard,
@@ -229,13 +222,13 @@ def build(
         # All that can be refused is refused before calibration, which may take minutes.
         _placed(chosen, plans, folder)
         told = _told_of_makers(chosen, plans, passing)
-        scratch_folders.sweep()
+        atomic_files.sweep_scratch()
         given = weights.take(report, chosen)
         stored = _stored(chosen, given, passing, report, usable=cached)
         lies = weights.find_file(chosen)
         note_digest(report, lies)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
-        build_facts.require_images(work, plans)
+        built_integers.require_images(work, plans)
         ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
         whole = built_integers.integers(work, ends) if ends else None
         plan = target_bundles.planned(work, plans, whole)
@@ -371,7 +364,7 @@ def _placed(chosen: ChosenSpec, plans: "Sequence[Plan]", out: Path) -> None:
     from tcc.compiler.support import atomic_files
     from tcc.compiler.support.external_tools import MissingTool
 
-    build_facts.require_targets(plans)
+    built_integers.require_targets(plans)
     for plan in plans:
         if missing := plan.device.missing():
             raise MissingTool(missing[0])

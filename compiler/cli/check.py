@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import layer_table
 from tcc.compiler.cli.failures import Rejected
 from tcc.compiler.cli.options import (
     ReportOptions,
@@ -14,6 +13,7 @@ from tcc.compiler.cli.options import (
 )
 from tcc.compiler.driver.chosen_spec import tell_project
 from tcc.compiler.ir.precision import FP32
+from tcc.compiler.report import layer_table
 from tcc.compiler.support.console import Report, size
 from tcc.compiler.support.diagnostics import typed
 

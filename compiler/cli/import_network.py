@@ -390,10 +390,9 @@ def _import_weights(
     tell_project(report, choice)
     chosen = choice.spec
 
-    from tcc.compiler.bundle import bundle_files
     from tcc.compiler.data import weights
     from tcc.compiler.foreign.checkpoint import import_checkpoint
-    from tcc.compiler.support import atomic_files, file_kinds
+    from tcc.compiler.support import atomic_files, file_kinds, regular_files
 
     # Before the checkpoint is read, which may take a while: a file that must not be replaced is
     # told at once.
@@ -402,7 +401,9 @@ def _import_weights(
     others = (k for k in file_kinds.KINDS if k not in (file_kinds.PYTORCH, file_kinds.SAFETENSORS))
     file_kinds.refuse(file, "E0510", "a checkpoint", *others)
     found = import_checkpoint(file, chosen.graph, names.rules, names.entry)
-    source = CheckpointSource(file.name, bundle_files.sha256(file), file_kinds.has_checksums(file))
+    source = CheckpointSource(
+        file.name, regular_files.hash_file(file), file_kinds.has_checksums(file)
+    )
     origin = {
         weights.SPEC_KEY: chosen.name,
         # What the names are of, and where the numbers came from: a manifest repeats it.

@@ -202,18 +202,9 @@ class CalibrationOptions:
         Raises:
             UserError: There is none of that name (E0617), or nothing guards it (E0601).
         """
-        from tcc.compiler.quant.calibrate import known
+        from tcc.compiler.driver.calibration import known_method
 
-        method = known(self.method, typed(f"--method {self.method}"))
-        if self.guard:
-            return method
-        unguarded = method.unguarded()
-        if unguarded is None:
-            guarded = ", ".join(each.name for each in METHODS if each.unguarded())
-            message = f"min-max does not guard `{method.name}`, so that there is no guard to leave"
-            help = f"--no-guard is for {guarded}"
-            raise fail("E0601", f"{message} out", typed("--no-guard"), help=help)
-        return unguarded
+        return known_method(self.method, guard=self.guard)
 
 
 def _target_names(incomplete: str) -> list[str]:
@@ -347,7 +338,6 @@ StepsOption = Annotated[
         help="Write a picture of each step there.",
     ),
 ]
-RULES = ("any", "wide", "paper")
 
 
 @dataclass(frozen=True)
@@ -409,16 +399,10 @@ class TissueOptions:
         Raises:
             UserError: There is no such rule (E0601).
         """
-        from tcc.compiler.slides.tissue_mask import TissueChoices
+        from tcc.compiler.slides import patch_request
 
-        match self.rule:
-            case "any" | "wide" | "paper" as rule:
-                areas = (self.least_region, self.fill_holes)
-                return TissueChoices(self.mask_mpp, rule, *areas, self.grow)
-            case _:
-                help = f"rules are {', '.join(RULES)}"
-                message = f"there is no rule `{self.rule[:40]}`"
-                raise fail("E0601", message, typed("--rule"), help=help)
+        areas = (self.least_region, self.fill_holes, self.grow)
+        return patch_request.choices(self.mask_mpp, self.rule, *areas)
 
 
 PatchSide = Annotated[
@@ -463,10 +447,9 @@ class PatchOptions:
 
     def find_stride(self, side: int) -> int:
         """Return from where to where patches of a side lie; no farther than it is wide (E0601)."""
-        if (self.stride or side) > side:
-            message = "--stride is at most --patch: nothing is left out"
-            raise fail("E0601", message, typed("--stride"))
-        return self.stride or side
+        from tcc.compiler.slides import patch_request
+
+        return patch_request.stride_within(side, self.stride)
 
 
 @dataclass(frozen=True)

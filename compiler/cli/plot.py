@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import plot_inputs
 from tcc.compiler.cli.options import ReportOptions, Settings, Split, Trust, WeightOptions
-from tcc.compiler.cli.plot_inputs import PlotRequest
+from tcc.compiler.plots import plot_inputs
+from tcc.compiler.plots.plot_inputs import PlotRequest
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.diagnostics import fail, nearest, typed
 from tcc.compiler.support.option_needs import UNNAMED_IMAGES
@@ -194,9 +194,9 @@ def _pictured(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest, Pat
 
 def _draw_cosines(request: PlotRequest, out: Path) -> None:
     """Draw how near integers came to floats, as `tcc calibrate` and `tcc build` measured it."""
-    from tcc.compiler.cli import cosine_bars
-    from tcc.compiler.driver import stored_cosines
+    from tcc.compiler.driver import calibration, stored_cosines
     from tcc.compiler.ir.tool_report import LEAST
+    from tcc.compiler.report import cosine_bars
     from tcc.compiler.support import atomic_files
     from tcc.compiler.targets import devices
 
@@ -215,12 +215,12 @@ def _draw_cosines(request: PlotRequest, out: Path) -> None:
         for cosine in stored_cosines.read(Path(path), devices.precision, policy)
     ]
     bars = _name_bars(cosines)
-    drawn = cosine_bars.picture(out, "cosine of integers and floats", bars)
+    drawn = calibration.draw_bars(out, "cosine of integers and floats", bars)
     atomic_files.write_file(out, drawn)
     report = request.report
     report.text(str(out))
     if not report.quiet:
-        cosine_bars.say(report, bars)
+        cosine_bars.report_bars(report, bars)
     listed = [{"name": bar.name, "cosine": bar.value} for bar in bars]
     report.document({"picture": str(out), "threshold": LEAST, "cosines": listed})
 

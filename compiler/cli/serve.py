@@ -91,7 +91,7 @@ def serve(
         _serve_bundle(report, folder, host, port)
         return
     from tcc.compiler.slides import slide_viewer
-    from tcc.compiler.support import atomic_files, scratch_folders
+    from tcc.compiler.support import atomic_files
 
     if output:
         atomic_files.check_folder(output, slide_viewer.ours)
@@ -103,7 +103,7 @@ def serve(
             stages.end()
             _report_page(report, view, output)
             return
-        with scratch_folders.folder() as scratch:
+        with atomic_files.scratch_folder() as scratch:
             page = scratch / "page"
             page.mkdir()
             slide_viewer.write(page, view, stages)

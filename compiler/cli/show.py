@@ -20,9 +20,8 @@ from tcc.compiler.driver.weights_and_images import take
 from tcc.compiler.figures import Direction, Level
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, size
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.diagnostics import UnhandledError, fail, typed
 from tcc.compiler.support.option_needs import SPECS
-from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Graph, Model

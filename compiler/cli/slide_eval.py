@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import evaluation_report, evaluation_tables
 from tcc.compiler.cli.options import AreaOptions, ReportOptions
+from tcc.compiler.report import evaluation_tables
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, TableCell
 from tcc.compiler.support.option_needs import ANNOTATED_TRUTH
@@ -138,7 +138,7 @@ def _patches(found: "JudgedClasses", averages: Any) -> dict[str, Any]:
         "patches": scores.images,
         "accuracy": scores.accuracy if scores.images else None,
         "correct": scores.correct,
-        **evaluation_report.figures(found, averages),
+        **evaluation_tables.figures(found, averages),
     }
 
 
@@ -157,7 +157,7 @@ def _print_slides(report: Report, found: "JudgedSlides") -> dict[str, Any]:
         "tumour": tumour,
         "score": "the highest probability of a patch",
         "auc": area,
-        "interval": evaluation_report.bounds(bounds),
+        "interval": evaluation_tables.bounds(bounds),
     }
 
 
@@ -202,7 +202,7 @@ def _froc(found: "FrocFigures | None") -> dict[str, Any] | None:
     return {
         "sensitivities": list(found.sensitivities),
         "mean": found.score,
-        "interval": evaluation_report.bounds(found.bounds),
+        "interval": evaluation_tables.bounds(found.bounds),
     }
 
 

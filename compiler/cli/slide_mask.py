@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import slide_options
 from tcc.compiler.cli.options import PatchSide, ReportOptions, StepsOption, TissueOptions
-from tcc.compiler.cli.slide_options import MaskWish
+from tcc.compiler.slides import patch_request
+from tcc.compiler.slides.patch_request import MaskWish
 from tcc.compiler.support import atomic_files
 
 if TYPE_CHECKING:
@@ -52,12 +52,12 @@ def mask(
     mask_files.check_name(out)
     wish = MaskWish(tissue.choose())
     with report.stages() as stages, slide_file.opened(slide, tissue.mpp) as file:
-        found, way = slide_options.found_mask(report, stages, file, wish)
+        found, way = patch_request.found_mask(report, stages, file, wish)
         grid = _grid(file, at, patch)
         pictures = slide_pictures.steps(way, grid, tissue.least_tissue) if steps and way else {}
         atomic_files.write_file(out, mask_files.encoded(out, file, found))
         if steps:
-            slide_options.write_steps(steps, pictures)
+            patch_request.write_steps(steps, pictures)
         share, regions = float(found.inside.mean()), len(found.regions)
         area = share * found.inside.size * (found.side * slide_file.resolution(file)) ** 2 / 1e6
         report.text(f"{out}: {share:.1%} is tissue, {area:.2f} mm2 in {regions:,} regions")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import slide_options
 from tcc.compiler.cli.options import (
     AreaOptions,
     PatchOptions,
@@ -14,7 +13,8 @@ from tcc.compiler.cli.options import (
     SlidesArgument,
     TissueOptions,
 )
-from tcc.compiler.cli.slide_options import MaskWish, PatchWish
+from tcc.compiler.slides import patch_request
+from tcc.compiler.slides.patch_request import MaskWish, PatchWish
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, whole_file
@@ -78,7 +78,7 @@ def patches(
     from tcc.compiler.slides import annotations as areas
     from tcc.compiler.slides import slide_file, training_patches
 
-    slide_options.check_stems(slides)
+    patch_request.check_stems(slides)
     step = cut.find_stride(cut.patch)
     atomic_files.check_folder(out, training_patches.ours)
     wish = MaskWish(tissue.choose())
@@ -126,7 +126,7 @@ def _labelled(
 
     with slide_file.opened(path, wish.mpp) as slide:
         mpp = slide_file.resolution(slide)
-        tissue, _ = slide_options.found_mask(report, stages, slide, wish.mask)
+        tissue, _ = patch_request.found_mask(report, stages, slide, wish.mask)
         inside = np.zeros(tissue.inside.shape, np.bool_)
         if drawn.file:
             inside = annotations.tumour(drawn.file, slide, tissue.side, drawn.classes)

@@ -1,16 +1,12 @@
 """`tcc slide run`: a bundle's own artifact over the tissue of whole slides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import (
-    archive_outcome,
-    slide_archive,
-)
-from tcc.compiler.cli.one_slide import SlideRequest
+from tcc.compiler.cli.failures import INPUT, OURS, Rejected
 from tcc.compiler.cli.options import (
     BundleArgument,
     ClusterOptions,
@@ -21,7 +17,10 @@ from tcc.compiler.cli.options import (
     Trust,
 )
 from tcc.compiler.cli.parameters import repeat_options
-from tcc.compiler.cli.slide_options import MaskWish, PatchWish
+from tcc.compiler.slides import slide_archive
+from tcc.compiler.slides.archive_outcome import ArchiveOutcome
+from tcc.compiler.slides.one_slide import SlideRequest
+from tcc.compiler.slides.patch_request import MaskWish, PatchWish
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.option_needs import ONE_SLIDE
@@ -130,7 +129,7 @@ def run(
         else:
             outcome = slide_archive.alone(report, stages, request, archive.slides[0], workers)
         stages.end()
-    archive_outcome.conclude(report, outcome, {"bundle": str(bundle)}, stages.seconds)
+    conclude(report, outcome, {"bundle": str(bundle)}, stages.seconds)
 
 
 def _judged(
@@ -148,3 +147,30 @@ def _judged(
     if not judged.said:
         report.note(f"tumour by its label: {', '.join(judged.labels[n] for n in judged.classes)}")
     return found, device, judged
+
+
+def conclude(
+    report: Report, outcome: ArchiveOutcome, about: Mapping[str, Any], seconds: Mapping[str, float]
+) -> None:
+    """Print the document of a run, or raise what is wrong with some of its slides.
+
+    Raises:
+        Rejected: Not all slides have a result.
+    """
+    slides = range(len(outcome.slides))
+    failed = [
+        {"slide": str(outcome.slides[n].path), "state": outcome.state(n)}
+        for n in slides
+        if n not in outcome.documents
+    ]
+    document = {
+        **about,
+        "slides": [outcome.documents[n] for n in slides if n in outcome.documents],
+        "failed": failed,
+        "left_out": [str(path) for path in outcome.left_out],
+        "seconds": dict(seconds),
+    }
+    problems = [each for n in slides for each in outcome.problems.get(n, ())]
+    if problems or outcome.others:
+        raise Rejected((*outcome.others, *problems), document, code=OURS if outcome.ours else INPUT)
+    report.document(document)

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import train_data, train_report
 from tcc.compiler.cli.options import ClusterOptions, ReportOptions, SpecOptions
 from tcc.compiler.cli.sweep import SweepRequest, sweep_words
 from tcc.compiler.cli.sweep import sweep as swept
-from tcc.compiler.cli.train_data import DataOptions
 from tcc.compiler.driver.chosen_spec import ChosenSpec, tell_project
+from tcc.compiler.report import train_report
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.train import train_data
+from tcc.compiler.train.train_data import DataOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.pipeline import WeightSource

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.bundle.agreement import Mislabelled
-from tcc.compiler.cli import (
-    failures,
+from tcc.compiler.cli import failures
+from tcc.compiler.cli.options import ProgramOptions, ReportOptions
+from tcc.compiler.report import (
     tool_report,
     verified_bundles,
     verified_constants,
     verified_libraries,
 )
-from tcc.compiler.cli.options import ProgramOptions, ReportOptions
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Stages, complain
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
@@ -168,7 +168,7 @@ def _verify_each(
     refusals: list[UserError],
 ) -> "list[VerifiedBundle]":
     """Return the bundles that can be verified; add why others cannot to `refusals`."""
-    from tcc.compiler.bundle.bundle_in_use import undisturbed
+    from tcc.compiler.bundle.bundle_folder import undisturbed
 
     verified = []
     for bundle, device in read:
@@ -226,16 +226,15 @@ def _verified(
 
 def _unproven(devices: "Sequence[Device]") -> list[str]:
     """Return what is to be said of releases that nobody held against the recorded outputs."""
-    from tcc.compiler.support import proven_runtimes
+    from tcc.compiler.support import external_tools
 
-    found = (note for device in devices for note in proven_runtimes.notes(device.tools))
+    found = (note for device in devices for note in external_tools.release_notes(device.tools))
     return list(dict.fromkeys(found))
 
 
 def _spec(name: str, bundle: "Bundle") -> "Spec":
     """Return the spec that the user named, with the bundle's parameters."""
-    from tcc.compiler.cli.target_options import renamed
-    from tcc.compiler.driver.chosen_spec import choose
+    from tcc.compiler.driver.chosen_spec import choose, renamed
     from tcc.compiler.driver.pipeline import network
 
     about = bundle.manifest.model

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tcc.compiler.bundle import bundle_refit
+from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.bundle.bundle_comparison import unlike
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.driver.evaluation import Evaluated
@@ -229,4 +229,4 @@ def store(found: Bundle, device: Device, points: Sequence[OperatingPoint]) -> Bu
     signature = runner_signer.find_signature(device, found.model)
     # It was of the program before.
     dropped = (signature.file,) if signature else ()
-    return bundle_refit.refit(found, points, files, dropped)
+    return bundle_folder.refit(found, points, files, dropped)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from tcc.compiler.bundle import bundle_comparison, layer_agreement
+from tcc.compiler.bundle import bundle_comparison, program_check
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_comparison import OutputPair
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.bundle.layer_agreement import LayerAgreement
+from tcc.compiler.bundle.program_check import LayerAgreement
 from tcc.compiler.bundle.replay import Replayed
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.precision import Arithmetic
@@ -50,7 +50,7 @@ class ComparedTarget:
     @property
     def wrong_layer(self) -> LayerAgreement | None:
         """The first layer that differs and must not."""
-        return layer_agreement.first(self.layers or ())
+        return program_check.first_wrong(self.layers or ())
 
     @property
     def holds(self) -> bool | None:

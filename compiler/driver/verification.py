@@ -7,10 +7,8 @@ from pathlib import Path
 
 from tcc.compiler.bundle import (
     bundle_comparison,
-    constant_check,
     float_check,
     library_check,
-    operating_point_check,
     program_check,
     tool_check,
 )
@@ -86,11 +84,11 @@ def verified(
     """
     if device.packager:
         return verify_package(bundle, device, None, sources)
-    operating_point_check.check(bundle, device)
+    library_check.check_operating_points(bundle, device)
     replayed = replay(bundle, device)
     checked = program_check.check(bundle, device, program) if program else None
     layers = float_check.check(bundle, device, network) if network else None
-    constants = constant_check.check(bundle, device, sources)
+    constants = library_check.check_constants(bundle, device, sources)
     libraries = library_check.check(bundle, device)
     return VerifiedBundle(
         bundle, replayed, program=checked, network=layers, constants=constants, libraries=libraries
@@ -112,7 +110,7 @@ def verify_package(
         UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and `replay`.
     """
     simulator = find_simulator(device)
-    constants = constant_check.check(bundle, device, sources)
+    constants = library_check.check_constants(bundle, device, sources)
     tool = None
     if log or tool_check.has_log(bundle) or (simulator is None and constants is None):
         tool = tool_check.check(bundle, device, log)

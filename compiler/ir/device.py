@@ -85,12 +85,12 @@ class Device:
 
     def versions(self) -> Mapping[str, str]:
         """Return the versions of what decides the files' bytes."""
-        from tcc.compiler.support.packages import version
+        from tcc.compiler.support.external_tools import installed_version
         from tcc.compiler.version import __version__
 
         # On every target the goldens come from ONNX Runtime, what it is given from onnx, and the
         # integers from numpy (docs/decisions/0011-reference-executors.md).
-        common = {name: version(name) or "" for name in ("numpy", "onnx", "onnxruntime")}
+        common = {name: installed_version(name) or "" for name in ("numpy", "onnx", "onnxruntime")}
         own = {t.name: t.version for t in self.tools if t.builds and t.version}
         distribution = dict([self.distribution]) if self.distribution else {}
         return {"tcc": __version__, **common, **own, **distribution}

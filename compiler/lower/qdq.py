@@ -27,7 +27,7 @@ from tcc.compiler.ops.integer import (
     Table,
 )
 from tcc.compiler.ops.internal import Border
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 Tensors = Mapping[str, NDArray[Any]]
 EDGES: tuple[type[Op], ...] = (Quantize, Dequantize)

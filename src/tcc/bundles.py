@@ -276,12 +276,12 @@ def evaluate(
 
 def _read(bundle: "Bundle | str | PathLike[str]", trust: bool) -> "tuple[Bundle, Device]":
     """Return a bundle, read anew, whose program may run, and its target."""
-    from tcc.compiler.bundle import program_trust
+    from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.targets import devices
 
     folder = Path(bundle) if isinstance(bundle, str | PathLike) else bundle.folder
     found, device = devices.load(folder, devices.signature_policy(any_key=trust))
     if trust:
-        return program_trust.trusted(found, device), device
-    program_trust.check(found, device)
+        return artifact_runs.trust_program(found, device), device
+    artifact_runs.check_trust(found, device)
     return found, device

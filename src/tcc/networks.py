@@ -181,8 +181,8 @@ def train(
     """
     _need_torch()
 
-    from tcc.compiler.cli import python_training
     from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.train import python_training
     from tcc.compiler.train import recipe as recipes
 
     found = recipes.read(recipes.find(str(recipe), whole_file("tcc.train")))

@@ -96,8 +96,8 @@ def gradcam(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw Grad-CAM of images for a layer and a class: the last maps', the predicted, without."""
-    from tcc.compiler.cli.plot_inputs import pictures_of
     from tcc.compiler.plots import pictures
+    from tcc.compiler.plots.plot_inputs import pictures_of
 
     net = _network(spec, weights)
     given = pictures_of([Path(image) for image in images])
@@ -113,8 +113,8 @@ def cam(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw class-activation maps of images, of a network that ends in a mean of its maps."""
-    from tcc.compiler.cli.plot_inputs import pictures_of
     from tcc.compiler.plots import pictures
+    from tcc.compiler.plots.plot_inputs import pictures_of
 
     net = _network(spec, weights)
     given = pictures_of([Path(image) for image in images])
@@ -131,8 +131,8 @@ def features(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw feature maps of the first and last convolution, or of a layer, in float and int8."""
-    from tcc.compiler.cli.plot_inputs import pictures_of
     from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots.plot_inputs import pictures_of
 
     net = _network(spec, weights)
     made, _ = integer_pictures.quantised(net, None, Path(calibration))

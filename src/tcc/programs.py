@@ -175,9 +175,9 @@ def written(
         Disagreement: An artifact gives something else than the reference; it is not written.
     """
     from tcc.compiler.bundle import bundle_folder
-    from tcc.compiler.cli.write_bundle import BundleCheck, write
     from tcc.compiler.driver import pipeline, stored_stages, target_agreement
     from tcc.compiler.driver.build_comparison import BuildComparison
+    from tcc.compiler.driver.write_bundle import BundleCheck, write
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.support.console import Stages
     from tcc.compiler.support.progress import silent

@@ -29,7 +29,7 @@ from tables import looped
 
 from tcc.backends.onnxruntime.precision_conversion import written
 from tcc.backends.onnxruntime.precisions import INT8
-from tcc.compiler.bundle import layer_agreement
+from tcc.compiler.bundle import program_check
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.lower.onnx import NEWEST, lower
@@ -264,7 +264,7 @@ def test_a_file_shows_every_layer_of_its_program(graph: Graph) -> None:
     got = made.run(list(names), {source.name: held(x[None].astype(source.type.dtype.value))})
     shown = {name: y[0] for name, y in zip(names, got, strict=True)}
     (right,) = integer_program.run(program, [x], every=True)
-    layers = layer_agreement.compared(program.graph, [(right, shown)])
+    layers = program_check.compare_layers(program.graph, [(right, shown)])
     kept = [node.name for node in program.graph.nodes if node.type.scale is not None]
     assert [layer.name for layer in layers] == kept
     assert all(layer.values and not layer.differing for layer in layers)

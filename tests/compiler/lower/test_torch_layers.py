@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.lower.torch import module, trained_weights
 from tcc.compiler.ops import BatchNorm, Conv, Dropout, Linear, MaxPool, ScaleShift
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 
 def image(graph: Graph, batch: int = 4) -> torch.Tensor:

@@ -11,7 +11,7 @@ from quantised import typed
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import AvgPool, integer_arithmetic
 from tcc.compiler.ops.integer import QAdd, QAvgPool, QMul
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 sums = st.integers(-(1 << 31), (1 << 31) - 1)
 scales = st.floats(2.0**-40, 2.0**20, width=32)

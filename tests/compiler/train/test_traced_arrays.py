@@ -10,7 +10,7 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.ops import Add, BatchNorm, Conv, DepthwiseConv
 from tcc.compiler.passes import INT8, run
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 from tcc.compiler.train.traced_arrays import TracedArray
 
 
