@@ -11,8 +11,8 @@ from onnx import ModelProto
 
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.lower.integer_variants import unsigned
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.lower.unsigned_weights import unsigned
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize

@@ -322,12 +322,10 @@ def _require_signatures(plans: "tuple[Plan, ...]", key: Path | None) -> "tuple[P
     if key is None:
         return plans
     from tcc.compiler.bundle import runner_key
-    from tcc.compiler.ir import runner_signer
 
     public_key = runner_key.read_public(key)
     return tuple(
-        dataclasses.replace(plan, device=runner_signer.with_signer(plan.device, public_key))
-        for plan in plans
+        dataclasses.replace(plan, device=plan.device.with_signer(public_key)) for plan in plans
     )
 
 

@@ -28,7 +28,6 @@ from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.driver.target_agreement import ComparedTarget
 from tcc.compiler.frontend.spec import Spec
-from tcc.compiler.ir import runner_signer
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.support import json_records, stage_cache, user_folders
@@ -188,7 +187,7 @@ def unchanged(data: DataSet) -> bool:
 
 
 def _target(plan: Plan) -> dict[str, Any]:
-    signer = runner_signer.find_signer(plan.device)
+    signer = plan.device.signer
     return {
         **({"signer": signer.hex()} if signer else {}),
         "target": plan.device.name,

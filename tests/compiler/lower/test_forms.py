@@ -32,12 +32,11 @@ from tcc.backends.onnxruntime.precisions import INT8
 from tcc.compiler.bundle import program_check
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.lower.integer_variants import unsigned, wide
 from tcc.compiler.lower.onnx import NEWEST, lower
 from tcc.compiler.lower.onnx_inspection import INTEGERS, with_inner_values
 from tcc.compiler.lower.qdq import simulated
 from tcc.compiler.lower.small_weights import dynamic, half
-from tcc.compiler.lower.unsigned_weights import unsigned
-from tcc.compiler.lower.wide_channels import wide
 from tcc.compiler.ops import (
     Add,
     Concat,

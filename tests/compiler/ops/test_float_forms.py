@@ -9,7 +9,7 @@ from quantised import LEVELS, held, session, typed
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.lower.computed_tables import computed
+from tcc.compiler.lower.integer_variants import computed
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.onnx_inspection import numbers
 from tcc.compiler.ops import Gelu, Silu

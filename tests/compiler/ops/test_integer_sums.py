@@ -9,7 +9,7 @@ from quantised import LEVELS, calibrated, differing, picture, ready
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu
 from tcc.compiler.ops.integer import QConv, RealConv
-from tcc.compiler.ops.integer.sums import EXACT, fits
+from tcc.compiler.ops.integer.conv import EXACT, fits
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
 
