@@ -45,22 +45,22 @@ from tcc.compiler.support.console import echo, named, printable
 
 
 @dataclass(frozen=True)
-class Group:
+class SubCommands:
     """Sub-commands under one word, and what it does by itself, if anything."""
 
     summary: str
-    commands: "Mapping[str, Callable[..., None] | Group]"
+    commands: "Mapping[str, Callable[..., None] | SubCommands]"
     bare: Callable[..., None] | None = None
 
 
-SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | Group]] = {
+SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
     "Start": {"init": init, "check": check, "show": show, "zoo": zoo.models, "help": help_},
     "Build": {"train": train, "calibrate": calibrate, "build": build, "import": import_},
     "Inspect": {"eval": evaluate, "verify": verify, "bench": bench, "plot": plot},
     "Deploy": {
         "run": run,
         "serve": serve,
-        "slide": Group(
+        "slide": SubCommands(
             "Find the tissue of whole slides, and classify it patch by patch.",
             {
                 "run": run_slides,
@@ -70,7 +70,7 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | Group]] = {
             },
         ),
         "sign": sign,
-        "trust": Group(
+        "trust": SubCommands(
             "Show whose signatures you trust, and whether they are required.",
             {
                 "add": trusted_keys.add,
@@ -86,11 +86,11 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | Group]] = {
     "Maintain": {
         "doctor": doctor,
         "fmt": fmt,
-        "dev": Group(
+        "dev": SubCommands(
             "Look into tcc itself: passes, cache, machine, papers' tables.",
             {
                 "passes": passes,
-                "cache": Group(
+                "cache": SubCommands(
                     "Show what builds kept: the next ones take what the same inputs gave before.",
                     {"clear": cached_stages.clear},
                     cached_stages.shown,
@@ -202,9 +202,11 @@ def application(names: Collection[str]) -> typer.Typer:
     return found
 
 
-def _add(to: typer.Typer, name: str, words: str, command: Callable[..., None] | Group) -> None:
+def _add(
+    to: typer.Typer, name: str, words: str, command: Callable[..., None] | SubCommands
+) -> None:
     """Add a command, or a group with its own; `words` are its names, the outer ones first."""
-    if not isinstance(command, Group):
+    if not isinstance(command, SubCommands):
         function = expand(words, command)
         epilog, hidden = EPILOGS.get(words), words in HIDDEN
         listed = words == "plot"  # its kinds are as good as commands
