@@ -17,16 +17,14 @@ from tcc.compiler.cli.options import (
     TargetOptions,
     WeightOptions,
 )
-from tcc.compiler.driver import built_integers, target_bundles
-from tcc.compiler.driver.built_integers import BuiltIntegers
+from tcc.compiler.driver import built_integers, written_bundles
+from tcc.compiler.driver.built_integers import BuiltIntegers, Int8Build, Int8Options
 from tcc.compiler.driver.chosen_spec import ChosenSpec, renamed
-from tcc.compiler.driver.int8_build import Int8Build, Int8Options
 from tcc.compiler.driver.pass_options import PassOptions
-from tcc.compiler.driver.target_bundles import BundlePlan
 from tcc.compiler.driver.weights_and_images import choose_folder, note_digest
-from tcc.compiler.driver.write_bundle import BundleCheck, WrittenBundle
+from tcc.compiler.driver.written_bundles import BundleCheck, BundlePlan, WrittenBundle
 from tcc.compiler.ir.precision import FP32
-from tcc.compiler.report import agreement_table, built_bundles, tool_report
+from tcc.compiler.report import build_report, tool_report
 from tcc.compiler.support import stage_cache
 from tcc.compiler.support.console import Report, complain
 from tcc.compiler.support.diagnostics import fail, typed
@@ -231,15 +229,15 @@ def build(
         built_integers.require_images(work, plans)
         ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
         whole = built_integers.integers(work, ends) if ends else None
-        plan = target_bundles.planned(work, plans, whole)
+        plan = written_bundles.plan_bundles(work, plans, whole)
         check = _check(work, whole, plan, replaying=replay, page=report_page)
-        written = list(target_bundles.written(work, plan, whole, folder, check, told))
+        written = list(written_bundles.write_all(work, plan, whole, folder, check, told))
         stages.end()
-    built_bundles.say(report, written, stages)
+    build_report.print_bundles(report, written, stages)
     told_of = _agreement(written) if check.comparison else None
     if told_of and not report.quiet:
-        agreement_table.say(report, told_of)
-    report.document(built_bundles.document(written, stages, told_of))
+        build_report.print_agreement(report, told_of)
+    report.document(build_report.document(written, stages, told_of))
     _judge(written)
 
 
@@ -282,7 +280,7 @@ def _check(
     programs = whole.programs if whole else None
     comparison = _comparison(work, model, programs, several=len(targets) > 1)
     drawn = work.chosen.spec.graph if page else None
-    keys = target_bundles.keys(targets)
+    keys = written_bundles.keys(targets)
     return BundleCheck(
         work.stages, replaying, work.stored, keys, model, programs, comparison, drawn
     )

@@ -12,7 +12,6 @@ from tcc.compiler.cli.options import (
     WeightOptions,
 )
 from tcc.compiler.driver import quality_table, run_splits
-from tcc.compiler.driver.calibration import CalibratedPackage
 from tcc.compiler.driver.chosen_spec import ChosenSpec
 from tcc.compiler.driver.weights_and_images import choose_folder, take_images
 from tcc.compiler.quant.methods import METHODS
@@ -97,6 +96,8 @@ def calibrate(
     their names or order, nor on --threads or --batch. For a target whose own tool calibrates as
     well, the images that its package holds and a picture of what integers lose are written too.
     """
+    from tcc.compiler.driver import calibration
+
     with report.stages() as stages:
         stages("spec", 0, 1)
         chosen = spec.choose()
@@ -105,7 +106,7 @@ def calibrate(
         device, way = _device(chosen, target), images.find_method()
         path = output or _default(report, chosen, device)
         stages("weights", 0, 1)
-        from tcc.compiler.driver import pipeline, required_accuracy
+        from tcc.compiler.driver import pipeline
         from tcc.compiler.quant import calibration_document
         from tcc.compiler.quant.methods.method import RunOptions
         from tcc.compiler.support import atomic_files
@@ -119,12 +120,14 @@ def calibrate(
         options = RunOptions(threads, batch, stages, images.min_images)
         wanted = pipeline.CalibrationRequest(device.name, way, options)
         made = pipeline.calibrate(chosen.spec, given, found, wanted)
-        broken = required_accuracy.refused(chosen.spec, given, made, found)
+        broken = calibration.refused(chosen.spec, given, made, found)
         stages("write", 0, 1)
         atomic_files.write_file(path, calibration_document.encode(made))
         package = None
         if backend := device.packager:
-            ready = CalibratedPackage(backend, device.target, chosen.spec, given, found, made)
+            ready = calibration.CalibratedPackage(
+                backend, device.target, chosen.spec, given, found, made
+            )
             package = ready.write(path, stages)
         stages.end()
     for notice in made.notices:

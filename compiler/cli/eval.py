@@ -16,13 +16,16 @@ from tcc.compiler.cli.options import (
     spec_names,
 )
 from tcc.compiler.driver import run_splits
-from tcc.compiler.driver.bundle_evaluation import evaluate_bundle
 from tcc.compiler.driver.chosen_spec import bundle_folder
-from tcc.compiler.driver.evaluation_images import EvaluationRequest
-from tcc.compiler.driver.evaluation_report import EvaluationReport, Resampling, SaturationReport
-from tcc.compiler.driver.spec_evaluation import evaluate_spec
-from tcc.compiler.report.evaluation_tables import print_all, print_one
-from tcc.compiler.report.saturation import print_counted
+from tcc.compiler.driver.evaluation_run import (
+    EvaluationReport,
+    EvaluationRequest,
+    Resampling,
+    SaturationReport,
+    evaluate_bundle,
+    evaluate_spec,
+)
+from tcc.compiler.report.evaluation_tables import print_all, print_counted, print_one
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.option_needs import (
     BUNDLES,

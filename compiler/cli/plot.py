@@ -18,8 +18,8 @@ from tcc.compiler.support.option_needs import UNNAMED_IMAGES
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.driver.calibration import StoredCosine
     from tcc.compiler.driver.int8_program import CalibrationSource
-    from tcc.compiler.driver.stored_cosines import StoredCosine
     from tcc.compiler.figures.bar_chart import Bar
     from tcc.compiler.plots.layers import Quantised
     from tcc.compiler.plots.pictures import Make, PlottedNetwork
@@ -194,7 +194,7 @@ def _pictured(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest, Pat
 
 def _draw_cosines(request: PlotRequest, out: Path) -> None:
     """Draw how near integers came to floats, as `tcc calibrate` and `tcc build` measured it."""
-    from tcc.compiler.driver import calibration, stored_cosines
+    from tcc.compiler.driver import calibration
     from tcc.compiler.ir.tool_report import LEAST
     from tcc.compiler.report import cosine_bars
     from tcc.compiler.support import atomic_files
@@ -212,7 +212,7 @@ def _draw_cosines(request: PlotRequest, out: Path) -> None:
     cosines = [
         (data, cosine)
         for data, path in named
-        for cosine in stored_cosines.read(Path(path), devices.precision, policy)
+        for cosine in calibration.read_cosines(Path(path), devices.precision, policy)
     ]
     bars = _name_bars(cosines)
     drawn = calibration.draw_bars(out, "cosine of integers and floats", bars)

@@ -18,9 +18,9 @@ from tcc.compiler.cli.options import (
 )
 from tcc.compiler.cli.parameters import repeat_options
 from tcc.compiler.slides import slide_archive
-from tcc.compiler.slides.archive_outcome import ArchiveOutcome
 from tcc.compiler.slides.one_slide import SlideRequest
 from tcc.compiler.slides.patch_request import MaskWish, PatchWish
+from tcc.compiler.slides.slide_archive import ArchiveOutcome
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.option_needs import ONE_SLIDE

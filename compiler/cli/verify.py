@@ -13,9 +13,7 @@ from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import ProgramOptions, ReportOptions
 from tcc.compiler.report import (
     tool_report,
-    verified_bundles,
-    verified_constants,
-    verified_libraries,
+    verification_report,
 )
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Stages, complain
@@ -126,7 +124,7 @@ def verify(
     pairs, unlike = verification.pairs(found)
     if key:
         report.text(f"signed by {key}: {', '.join(str(each.bundle.folder) for each in found)}")
-    verified_bundles.say(report, found, pairs)
+    verification_report.print_bundles(report, found, pairs)
     for first, second, why in unlike:
         report.detail(f"{first} and {second} are not compared: {why}")
     unproven = _unproven([device for _, device in read])
@@ -136,7 +134,7 @@ def verify(
     signed = {"signed_by": str(key)} if key else {}
     document = {
         **signed,
-        **verified_bundles.document(found, pairs, unlike, code),
+        **verification_report.document(found, pairs, unlike, code),
         "notes": unproven,
     }
     if refusals:
@@ -284,9 +282,9 @@ def _wrong(each: "VerifiedBundle") -> str:
     """Return what disagrees, the goldens first."""
     if not all(one.holds for one in each.agreement):
         return "the artifact does not give its goldens"
-    if fault := verified_constants.describe_fault(each.constants or ()):
+    if fault := verification_report.describe_constant_fault(each.constants or ()):
         return fault
-    if fault := verified_libraries.describe_fault(each.libraries):
+    if fault := verification_report.describe_library_fault(each.libraries):
         return fault
     if each.program and not all(one.holds for one in each.program.goldens):
         return "its goldens are not what its integer program gives"

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.driver import evaluation_images, run_splits
+from tcc.compiler.driver import evaluation_run, run_splits
 from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, choose
-from tcc.compiler.driver.evaluation_images import ImageWish
+from tcc.compiler.driver.evaluation_run import ImageWish
 from tcc.compiler.driver.weights_and_images import take, weights_file
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, Stages
@@ -178,7 +178,7 @@ def _labelled(
     most: int | None,
     wish: ImageWish,
 ) -> "LabelledImages":
-    found, _ = evaluation_images.labelled(request.report, Stages(), wish, outputs)
+    found, _ = evaluation_run.read_labelled(request.report, Stages(), wish, outputs)
     count = len(found.data)
     if most is not None and count > most:
         request.report.note(f"{most:,} of {count:,} images are drawn, the first by digest")

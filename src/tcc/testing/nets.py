@@ -34,6 +34,7 @@ class Steps:
         self.last = "image"
 
     def __call__(self, name: str, op: Op, *inputs: str, at: Span = NOWHERE) -> str:
+        """Add a node and return its name."""
         read = inputs or (self.last,)
         node = make_node(name, op, read, tuple(self.types[value] for value in read), at)
         assert node is not None
@@ -43,6 +44,7 @@ class Steps:
         return name
 
     def graph(self, *outputs: Output) -> Graph:
+        """Return the graph; its output is the last node unless others are named."""
         named = outputs or (Output("logits", self.last),)
         return verify(Graph(self.name, self.inputs, tuple(self.nodes), named))
 

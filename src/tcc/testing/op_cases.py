@@ -1,22 +1,18 @@
 """The one table of op cases, and graphs of one op made from it.
 
 Every op with every attribute that changes what it computes stands here once; whatever lowers
-or runs graphs goes through the whole table. Activations are in it by themselves, as their class says.
+or runs graphs goes through the whole table. Activations are in it by themselves.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import assert_never
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends import BACKENDS
-from tcc.compiler import passes
-from tcc.compiler.ir.backend import GraphReader
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
 from tcc.compiler.ir.op import Init, Param
-from tcc.compiler.ir.target import Target
 from tcc.compiler.ir.types import Shape, TensorType
 from tcc.compiler.ops import (
     ACTIVATIONS,
@@ -271,9 +267,6 @@ LAYOUT = {
     "resize-bilinear-one": _case(Resize((4, 4), mode="bilinear"), (3, 1, 1)),
 }
 
-LISTED = Path(__file__).with_name("golden") / "refused_ops.txt"
-"""The ops that a target has no rule for, as `target: op`; tools/make_goldens.py writes it."""
-
 CASES: dict[str, Case] = {**CONVOLUTIONS, **POINTWISE, **POOLS, **JOINS, **LAYOUT}
 
 INTERNAL_CASES: dict[str, Case] = {
@@ -283,35 +276,6 @@ INTERNAL_CASES: dict[str, Case] = {
     "border-one-channel": _case(Border((2, 0, 0, 2), (1.5,)), (1, 4, 5)),
 }
 """Ops that passes make, which not every target runs."""
-
-
-def refusals(backend: GraphReader, target: Target, graph: Graph) -> set[str]:
-    """Return which ops of a graph a target refuses, as lines of the list."""
-    return {f"{target.name}: {each.node.op.word}" for each in backend.refusals(target, graph)}
-
-
-def ready(backend: GraphReader, target: Target, model: Model) -> Model:
-    """Return a model after the passes that a target wants."""
-    return passes.run(model, backend.passes(target.precisions[0]))
-
-
-def refused(backend: GraphReader, target: Target, graph: Graph) -> bool:
-    """Whether a target refuses a graph, for an op that is listed; for another, the test fails."""
-    found = refusals(backend, target, graph)
-    assert found <= set(LISTED.read_text().splitlines())
-    return bool(found)
-
-
-def refused_ops() -> str:
-    """Return the list as it should be."""
-    found = (
-        refusals(backend, target, ready(backend, target, one_input(case)).graph)
-        for backend in BACKENDS
-        if isinstance(backend, GraphReader)
-        for target in backend.targets
-        for case in CASES.values()
-    )
-    return "".join(f"{line}\n" for line in sorted(set().union(*found)))
 
 
 def one_op(case: Case) -> Model:
@@ -354,7 +318,8 @@ def trained(graph: Graph) -> dict[str, Array]:
 def _model(
     case: Case, sources: tuple[Input, ...], before: tuple[Node, ...], values: tuple[str, ...]
 ) -> Model:
-    kinds = {v.name: v.type for v in (*sources, *before)}
+    kinds = {source.name: source.type for source in sources}
+    kinds |= {cut.name: cut.type for cut in before}
     node = make_node("op", case.op, values, tuple(kinds[v] for v in values))
     assert node is not None, "the case is the identity"
     graph = verify(Graph("case", sources, (*before, node), (Output("y", "op"),)))
@@ -369,14 +334,17 @@ def _node(name: str, op: Op, value: str, kind: TensorType) -> Node:
 
 def _trained(name: str, param: Param) -> Array:
     noise = _noise(name, param.shape)
-    match param.role, param.init:
-        case "var", _:
-            return np.float32(0.25) + noise * noise
-        case _, Init.KAIMING:
-            return noise / np.float32(np.sqrt(param.fan_in))
-        case _, Init.ONES:
-            return np.float32(1) + noise / 2
-    return noise
+    if name.endswith(".var"):
+        return np.asarray(np.float32(0.25) + noise * noise, np.float32)
+    match param.init:
+        case Init.KAIMING:
+            return np.asarray(noise / np.float32(np.sqrt(param.fan_in)), np.float32)
+        case Init.ONES:
+            return np.asarray(np.float32(1) + noise / 2, np.float32)
+        case Init.ZEROS:
+            return noise
+        case _:
+            assert_never(param.init)
 
 
 def _noise(key: str, shape: Shape) -> Array:

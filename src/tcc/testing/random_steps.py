@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-from nets import Steps
 from numpy.typing import NDArray
-from op_cases import trained
 
 from tcc.compiler.ir.graph import Graph, Output, make_node
 from tcc.compiler.ir.op import OpError
@@ -39,6 +37,8 @@ from tcc.compiler.ops import (
     Softmax,
     Tanh,
 )
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 MOST = 30_000
 """Elements of a value stay below this."""
@@ -87,8 +87,10 @@ def _op(rng: np.random.Generator, add: Steps, value: str) -> Op:
     if len(shape) == 1:
         return _pick(rng, [*anywhere, Linear(int(rng.integers(1, 22))), Softmax()])
     channels = shape[0]
-    pads = tuple(int(n) for n in rng.integers(0, 3, 4))
-    kernel = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+    top, left, bottom, right = (int(n) for n in rng.integers(0, 3, 4))
+    pads = top, left, bottom, right
+    high, wide = kernel = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+    inside = min(top, high - 1), min(left, wide - 1), min(bottom, high - 1), min(right, wide - 1)
     stride = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     dilation = int(rng.integers(1, 4)), int(rng.integers(1, 3))
     groups = int(rng.choice([g for g in range(1, channels + 1) if channels % g == 0]))
@@ -98,7 +100,7 @@ def _op(rng: np.random.Generator, add: Steps, value: str) -> Op:
         Conv(filters, (3, 3), padding=1), Conv(filters, (7, 7), (2, 2), 3),
         Conv(groups * int(rng.integers(1, 4)), kernel, stride, pads, dilation, groups),
         DepthwiseConv(kernel, stride, pads), DepthwiseConv((3, 3), (1, 1), 1, multiplier=2),
-        MaxPool(kernel, stride, tuple(min(p, k - 1) for p, k in zip(pads, kernel * 2, strict=True))),
+        MaxPool(kernel, stride, inside),
         AvgPool(kernel, stride), AvgPool((3, 3), (2, 2), 1, count_include_pad=False),
         AvgPool((3, 3), (2, 2), 1, ceil=True),
         GlobalAvgPool(), GlobalMaxPool(), Flatten(), Pad(pads, 0.5), Pad(pads),
