@@ -59,9 +59,10 @@ def init(
         help = "a network for one class has nothing to choose from; name the others too"
         raise fail("E0601", "`--labels` takes two or more", typed(f"--labels {labels}"), help=help)
 
-    from tcc.compiler.zoo import starter
+    from tcc.compiler.zoo import shipped
 
-    written = {folder / file: data for file, data in starter.files(network, classes, size).items()}
+    files = shipped.starter_files(network, classes, size)
+    written = {folder / file: data for file, data in files.items()}
     _write(written)
     steps = {command.format(name=network): what for command, what in NEXT.items()}
     report.text("\n".join(_told(name, written, steps)))

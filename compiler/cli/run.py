@@ -47,7 +47,7 @@ def run(
 
     It runs the artifact in the bundle; a program that was not built here only with --trust.
     """
-    from tcc.compiler.data.image_decoders import DECODERS
+    from tcc.compiler.data.confined_images import DECODERS
 
     DECODERS.start()  # while the bundle and its runtime are loaded
 

@@ -11,8 +11,7 @@ from tcc.compiler.support.console import Report, cell, fits, table
 from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
-    from tcc.compiler.zoo.models import ZooNetwork
-    from tcc.compiler.zoo.tables import Cell, Line, PaperTable
+    from tcc.compiler.zoo.tables import Cell, Line, PaperTable, ZooNetwork
 
 
 class TableFormat(StrEnum):
@@ -43,7 +42,7 @@ FormatOption = Annotated[TableFormat, typer.Option("--format", help="Text, or a 
 
 def models(*, report: ReportOptions) -> None:
     """List the networks that come with tcc."""
-    from tcc.compiler.zoo.models import entries
+    from tcc.compiler.zoo.tables import entries
 
     found = tuple(entries())
     if report.quiet:
