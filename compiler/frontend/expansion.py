@@ -13,13 +13,12 @@ from typing import TypeVar
 
 from tcc.compiler.frontend.block_library import Block
 from tcc.compiler.frontend.expr import UNKNOWN
-from tcc.compiler.frontend.expr.operators import Budget
+from tcc.compiler.frontend.expr.operators import Budget, GraphValue
 from tcc.compiler.frontend.step_scope import (
     ERROR_VALUE,
     LOOP_NAMES,
     Bindings,
     BoundNames,
-    GraphValue,
     PathNode,
     StepScope,
 )
