@@ -5,7 +5,7 @@ from typing import Any
 
 from tcc.compiler.frontend.argument_values import bind, evaluated, value_of
 from tcc.compiler.frontend.block_library import JOIN_WORDS, WORDS, Block
-from tcc.compiler.frontend.expansion import Expansion
+from tcc.compiler.frontend.expansion import Expansion, check_block
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
 from tcc.compiler.frontend.expr.operators import GraphValue
 from tcc.compiler.frontend.parameter_declarations import check_bindable
@@ -18,7 +18,6 @@ from tcc.compiler.frontend.step_scope import (
     lookup,
 )
 from tcc.compiler.frontend.step_syntax import Step
-from tcc.compiler.frontend.unreached_checks import check_block
 from tcc.compiler.frontend.warnings.step_warnings import doubtful_op
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
