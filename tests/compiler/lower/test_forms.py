@@ -10,20 +10,7 @@ import onnxsim
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Steps, dense, gated
-from op_cases import CASES, Case, one_input, trained
-from quantised import (
-    EXACT_LEVELS,
-    LEVELS,
-    SATURATES,
-    calibrated,
-    differing,
-    held,
-    int8,
-    picture,
-    ready,
-    session,
-)
+from quantised import EXACT_LEVELS, LEVELS, SATURATES, differing, held, session
 from random_nets import extreme, graphs
 from tables import looped
 
@@ -50,6 +37,9 @@ from tcc.compiler.ops import (
 from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program
+from tcc.testing.int8_models import calibrated, int8, picture, ready
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import CASES, Case, one_input, trained
 
 Form = Callable[[Model], Model]
 SMALL: dict[str, tuple[Form, float]] = {"half": (half, 2e-3), "dynamic": (dynamic, 5e-2)}
