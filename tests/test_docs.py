@@ -224,7 +224,7 @@ def test_every_page_is_reached_from_the_readme():
             (page.parent / link.partition("#")[0]).resolve()
             for page in new for link in links(page) if link.partition("#")[0].endswith(".md")
         } - reached  # fmt: skip
-    assert [str(page.relative_to(ROOT)) for page in PAGES if page not in reached] == []
+    assert [str(page.relative_to(ROOT)) for page in PAGES if page.resolve() not in reached] == []
 
 
 def test_every_target_and_extra_is_named():
