@@ -13,11 +13,8 @@ from tcc.compiler.cli.build_options import (
     AllowFew,
     Cached,
     CalibrationOption,
+    FloorOption,
     IncludeImages,
-    MaxDrop,
-    MaxError,
-    MinCorrelation,
-    MinCosine,
     Mixed,
     Out,
     Probes,
@@ -76,10 +73,7 @@ def build(
     method: MethodOption = None,
     guard: GuardOption = True,
     min_images: MinImages = 1,
-    min_cosine: MinCosine = None,
-    max_drop: MaxDrop = None,
-    min_correlation: MinCorrelation = None,
-    max_error: MaxError = None,
+    floor: FloorOption = None,
     mixed: Mixed = False,
     allow_few: AllowFew = False,
     settings: Settings = None,
@@ -107,11 +101,12 @@ def build(
     So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
     Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
+    from tcc.compiler.frontend.accuracy_bounds import read_floors
     from tcc.compiler.support import atomic_files
 
     report = Report(json, quiet, verbose)
     asked = Int8Options(
-        calibration, data, method, guard, (min_cosine, max_drop, min_correlation, max_error),
+        read_floors(floor or ()), calibration, data, method, guard,
         mixed, split, min_images, agree, probes, include_images, allow_few,
     )  # fmt: skip
     with report.stages() as stages:
