@@ -10,13 +10,13 @@ import typer
 
 from tcc.compiler.bundle.agreement import Mislabelled
 from tcc.compiler.cli import failures
-from tcc.compiler.cli.common_options import Isa, Json, Quiet, Trust, Verbose
+from tcc.compiler.cli.options import ProgramOptions, ReportOptions
 from tcc.compiler.report import (
     tool_report,
     verification_report,
 )
 from tcc.compiler.support import option_needs
-from tcc.compiler.support.console import Report, Stages, complain
+from tcc.compiler.support.console import Stages, complain
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.support.option_needs import LAYERED_BUNDLE
@@ -97,11 +97,9 @@ def verify(
     bisect: Bisect = False,
     out: Out = Path("reproducer"),
     key: PublicKey = None,
-    isa: Isa = None,
-    trust: Trust = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    program: ProgramOptions,
+    report: ReportOptions,
 ) -> None:
     """Replay the goldens of bundles on their artifacts, and compare the bundles.
 
@@ -112,11 +110,10 @@ def verify(
     """
     from tcc.compiler.driver import verification
 
-    report = Report(json, quiet, verbose)
     wanted = VerifyRequest(logs, spec, weights, bisect, out)
     with report.stages() as stages:
         stages("bundles", 0, 1)
-        read, refusals = _read(bundles, key, isa, trust=trust)
+        read, refusals = _read(bundles, key, program)
         layered = logs is None and any(not device.packager for _, device in read)
         if read:
             option_needs.require({LAYERED_BUNDLE: layered})
@@ -149,14 +146,14 @@ def verify(
 
 
 def _read(
-    folders: Sequence[Path], key: Path | None, isa: str | None, *, trust: bool
+    folders: Sequence[Path], key: Path | None, program: ProgramOptions
 ) -> "tuple[list[tuple[Bundle, Device]], list[UserError]]":
     """Return bundles with their targets, and why the others cannot be read."""
     read = []
     refusals: list[UserError] = []
     for folder in folders:
         try:
-            read.append(trusted_bundle.load(folder, trust=trust, key=key, isa=isa))
+            read.append(trusted_bundle.load(folder, trust=program.trust, key=key, isa=program.isa))
         except UserError as error:
             refusals.append(error)
     return read, refusals
@@ -235,8 +232,7 @@ def _unproven(devices: "Sequence[Device]") -> list[str]:
 
 def _spec(name: str, bundle: "Bundle") -> "Spec":
     """Return the spec that the user named, with the bundle's parameters."""
-    from tcc.compiler.cli.target_options import renamed
-    from tcc.compiler.driver.chosen_spec import choose
+    from tcc.compiler.driver.chosen_spec import choose, renamed
     from tcc.compiler.driver.pipeline import network
 
     about = bundle.manifest.model

@@ -29,7 +29,7 @@ from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 from tcc.compiler.support.progress import Progress
-from tcc.compiler.zoo import cards, trained
+from tcc.compiler.zoo import trained
 from tcc.compiler.zoo.trained import TrainedNetwork
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class WeightSource:
     @cached_property
     def training(self) -> TrainingRecord | None:
         """What their training's folder, or the zoo, says of weights of their digest."""
-        return cards.find_training(self.folder, self.origin.digest)
+        return trained.find_training(self.folder, self.origin.digest)
 
 
 @dataclass(frozen=True, slots=True)
