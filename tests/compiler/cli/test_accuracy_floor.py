@@ -263,6 +263,7 @@ class TestStatedFloors:
         assert found.code == 2
         assert f"error[E0790]: {message}\n" in found.err
 
+    @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
     def test_python_states_them_by_name(self, home, images_of):
         (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
         options = {"precision": "int8", "data": images_of(24), "method": "minmax"}
