@@ -5,6 +5,7 @@
 # make quick      while editing: the compiler's rooms alone, or TESTS=tests/backends/arm
 # make docs       all pages as a site in build/docs
 # make generate   write anew what is made from other files: goldens, tables, pages, samples
+# make support    measure docs/support.md for a night, MINUTES=480
 # PYTHON=...      the Python, 3.11 or newer, to make the environment with
 
 SHELL := /bin/bash
@@ -28,7 +29,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 ROOMS := data figures frontend ir lower ops passes quant reference support
 TESTS ?= tests/test_architecture.py $(ROOMS:%=tests/compiler/%)
 
-.PHONY: help demo docs test test-all test-nightly most-tests all-tests lint quick generate qemu constraints clean
+.PHONY: help demo docs test test-all test-nightly most-tests all-tests lint quick generate support qemu constraints clean
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -53,6 +54,11 @@ quick: $(VENV)/test.stamp
 
 generate: $(VENV)/test.stamp
 	$(BIN)/python tools/generate.py
+
+MINUTES ?= 480
+support: $(VENV)/test.stamp qemu
+	$(BIN)/python tools/support_matrix.py --again --minutes $(MINUTES)
+	$(BIN)/python tools/make_support.py
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check

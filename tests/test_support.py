@@ -1,7 +1,5 @@
-"""docs/support.md: it has every network, target and precision, and some of it is measured again."""
+"""docs/support.md is what docs/support.jsonl says, and the tool measures a cell."""
 
-import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,108 +18,100 @@ def tools(root):
     sys.path.remove(str(root / "tools"))
 
 
-def unlike(found, known):
-    """Say what of a cell is another one; bytes and cosines may follow a processor's floats."""
-    if known.bytes is None:
-        return "nobody has built it"
-    if abs(found.bytes - known.bytes) > 0.01 * known.bytes:
-        return f"{found.bytes} bytes, and {known.bytes} in the record"
-    same = ("refused", "goldens", "values", "allowed")
-    if apart := [name for name in same if getattr(found, name) != getattr(known, name)]:
-        return f"{apart[0]} is {getattr(found, apart[0])}"
-    if found.difference > max(10 * known.difference, found.allowed / 10 if found.allowed else 0):
-        return f"off by {found.difference}, and by {known.difference} in the record"
-    if (found.cosine is None) != (known.cosine is None):
-        return "a cosine is in one alone"
-    far = found.cosine is not None and abs(found.cosine - known.cosine) > 1e-3
-    return f"its cosine is {found.cosine}" if far else ""
+@pytest.fixture
+def record_file(tools, tmp_path, monkeypatch):
+    """An empty record in place of the project's."""
+    path = tmp_path / "support.jsonl"
+    for module in tools[1:]:
+        monkeypatch.setattr(module, "RECORD", path)
+    monkeypatch.setattr(tools[1], "_git", lambda *words: "")
+    return path
 
 
-SAMPLE = [
-    ("fastnet_block", "onnxruntime", "fp32,int8"),
-    ("fastnet_block", "tflite", "fp32,int8"),
-    *(
-        pytest.param(*each, marks=pytest.mark.slow)
-        for each in (
-            ("fastnet_block", "web", "int8"),
-            ("fastnet_block", "host", "fp32,int8"),
-            ("fastnet_block", "arm-a7", "int8"),
-            ("fastnet_block", "ax620", "int8"),
-            ("ddsnet-blood", "onnxruntime", "fp32,int8"),
-            ("fastnet-lung", "tflite", "int8"),
-        )
-    ),
-]
+def measure(tools, monkeypatch, commit, *words):
+    monkeypatch.setattr(tools[1], "_measured_commit", lambda: commit)
+    monkeypatch.setattr(sys, "argv", ["support_matrix.py", "--networks", "fastnet_block", *words])
+    assert tools[1].main() == 0
 
 
-@pytest.mark.parametrize(("network", "target", "kinds"), SAMPLE)
-def test_a_cell_is_what_is_measured(tools, network, target, kinds):
+@pytest.mark.parametrize(
+    ("target", "precision", "differing"),
+    [
+        ("onnxruntime", "int8", False),
+        ("onnxruntime", "fp32", True),
+        pytest.param("tflite", "int8", False, marks=pytest.mark.slow),
+        pytest.param("web", "int8", False, marks=pytest.mark.slow),
+        pytest.param("host", "int8", False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_cell_is_measured(tools, record_file, monkeypatch, target, precision, differing):
+    _, _, record = tools
+    (plan,) = (
+        p for p in record.plans() if (p.device.name, p.precision.name) == (target, precision)
+    )
+    if plan.device.missing() or plan.device.absent():
+        pytest.skip(f"{target} does not build or run here")
+    measure(tools, monkeypatch, "abc", "--targets", target, "--precisions", precision)
+    (cell,) = record.read().values()
+    assert cell.key == ("fastnet_block", target, precision)
+    assert cell.commit == "abc"
+    assert cell.bytes > 10_000
+    assert cell.goldens == 2
+    assert 0 <= cell.difference <= cell.allowed
+    assert cell.values == 4
+    assert bool(cell.differing) == differing
+
+
+def test_what_is_measured_again(tools, record_file, monkeypatch):
+    _, _, record = tools
+    words = ("--targets", "onnxruntime", "--precisions", "int8")
+    measure(tools, monkeypatch, "old", *words)
+    measure(tools, monkeypatch, "new", *words)
+    assert [cell.commit for cell in record.read().values()] == ["old"]
+    measure(tools, monkeypatch, "new", *words, "--again")
+    assert [cell.commit for cell in record.read().values()] == ["new"]
+
+
+def test_the_oldest_commit_comes_first(tools, monkeypatch):
     _, matrix, record = tools
-    known, one = record.read(), matrix.network(network)
-    for kind in kinds.split(","):
-        (plan,) = (p for p in record.plans() if (p.device.name, p.precision.name) == (target, kind))
-        if plan.device.missing() or plan.device.absent():
-            pytest.skip(f"{target} does not build or run here")
-        (found,) = one.cells([plan])
-        assert unlike(found, known[network, target, kind]) == ""
-        # The check itself: what is another cell is seen.
-        for change in ({"bytes": 2 * found.bytes}, {"values": 1}, {"cosine": -1.0}):
-            assert unlike(replace(found, **change), found)
+    keys = [("net", "target", kind) for kind in ("a", "b", "c", "d")]
+    commits = dict(zip(keys, ("third", "first", "second", ""), strict=True))
+    cells = {key: record.Cell(*key, bytes=1, commit=commits[key]) for key in keys[:3]}
+    monkeypatch.setattr(matrix, "_git", lambda *words: "third\nsecond\nfirst\n")
+    assert matrix._in_order(cells, keys, "now", again=False) == [keys[3]]
+    assert matrix._in_order(cells, keys, "now", again=True) == [keys[3], keys[1], keys[2], keys[0]]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("network", ["squeezenet", "shufflenet_v2"])
-def test_what_a_target_takes_it_takes(tools, network):
-    _, matrix, record = tools
-    known, one = record.read(), matrix.network(network)
-    for plan in record.plans():
-        taken = one.taken(plan)
-        assert known[taken.key].refused == taken.refused
-
-
-def test_everything_there_is_has_its_cell(tools):
-    make, _, record = tools
-    known = record.read()
-    assert list(make.missing(known)) == []
-    assert {key[0] for key in known} == set(record.networks())
-    assert len(known) == len(record.networks()) * len(record.plans())
-
-
-def test_what_is_built_agrees(tools):
+def test_every_cell_agrees_and_names_its_commit(tools):
     for cell in tools[2].read().values():
         assert cell.difference <= cell.allowed
         assert not (cell.differing and not cell.allowed)
+        assert (cell.bytes is None) == bool(cell.refused)
         assert cell.bytes is None or cell.bytes > 0
+        assert cell.commit
 
 
-def test_cells_of_older_kernels_say_so(tools, monkeypatch, tmp_path):
-    make, matrix, record = tools
-    built = next(c for c in record.read().values() if c.bytes and not c.older)
-    own = tmp_path / "support.jsonl"
-    own.write_text(record.text(replace(c, older=False) for c in record.read().values()))
-    for module in (matrix, record):
-        monkeypatch.setattr(module, "RECORD", own)
-    assert "kernels: none." in make.page(record.read())
-    words = ["--older", *("--networks", built.network), *("--targets", built.target)]
-    monkeypatch.setattr(sys, "argv", ["support_matrix.py", *words, "--precisions", built.precision])
-    assert matrix.main() == 0
-    assert [c.key for c in record.read().values() if c.older] == [built.key]
-    assert "kernels: 1." in make.page(record.read())
-    assert f"{built.bytes / 1000:,.0f} KB*" in make.page(record.read())
+def test_the_page_says_what_the_record_does(tools, root):
+    make, _, record = tools
+    cells = record.read()
+    page = make.page(cells)
+    for key in record.wanted():
+        if key in cells and cells[key].bytes:
+            assert f"{cells[key].bytes / 1000:,.0f} KB" in page
+            assert f"({cells[key].commit})" in page
+    command = [sys.executable, root / "tools/make_support.py", "--check"]
+    subprocess.run(command, check=True)
 
 
-def test_a_line_too_few_and_one_too_many_are_found(root, tmp_path):
-    """By the tool as it is run, in a copy of the two files that it needs."""
-    (tmp_path / "tools").mkdir()
-    (tmp_path / "docs").mkdir()
-    for name in ("make_support.py", "support_record.py", "generated.py"):
-        shutil.copy(root / "tools" / name, tmp_path / "tools")
-    first, *rest = (root / "docs/support.jsonl").read_text().splitlines()
-    strange = json.dumps({**json.loads(first), "network": "nothing"})
-    (tmp_path / "docs/support.jsonl").write_text("\n".join([*rest, strange]) + "\n")
-    command = [sys.executable, tmp_path / "tools/make_support.py", "--check"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert "not in the record" in ended.stdout
-    assert "nothing" in ended.stdout
-    assert "2 lines of support.jsonl are wrong" in ended.stdout
+def test_what_nobody_measured_fails_nothing(tools):
+    """A new target, network or precision has no line yet."""
+    make, _, record = tools
+    cells = record.read()
+    (key, *_) = cells
+    assert make.page({}).count("| not built ") > 0.9 * len(cells)
+    rest = {other: cell for other, cell in cells.items() if other != key}
+    assert make.page(rest).count("not built") == make.page(cells).count("not built") + 1
+    # what is there no more is left out
+    stranger = replace(cells[key], network="nothing")
+    assert make.page({**cells, stranger.key: stranger}) == make.page(cells)
+    assert "nothing" not in record.text([*cells.values(), stranger])

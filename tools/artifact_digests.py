@@ -24,7 +24,7 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic
 
-from tcc.compiler.cli import devices
+from tcc.compiler.targets import devices
 
 ROOT = Path(__file__).resolve().parents[1]
 TCC = Path(sys.executable).with_name("tcc")

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler.bundle import bundle_folder, manifest
-from tcc.compiler.cli import devices, failures
-from tcc.compiler.cli.report import Report, Stages, table
+from tcc.compiler.cli import failures
 from tcc.compiler.data.dataset import DataSet, read
 from tcc.compiler.driver import evaluation, int8_program, labelled_images, pipeline
 from tcc.compiler.driver.build_plan import Int8Programs
@@ -33,7 +32,9 @@ from tcc.compiler.ir.device import Plan
 from tcc.compiler.quant.methods import DEFAULT
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor
+from tcc.compiler.support.console import Report, Stages, table
 from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.targets import devices
 from tcc.compiler.zoo import shipped
 
 NETWORKS = {"VGG16": "vgg16_bn_gap", "GoogLeNet": "googlenet", "ResNet34": "resnet34"}

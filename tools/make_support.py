@@ -2,39 +2,38 @@
 
     python tools/make_support.py [--check]
 
-It fails where a network, a target or a precision has no line there, or a line is of none.
+What has no line there yet is `not built`.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import support_record
 from generated import settle
 from support_record import RECORD, Cell, Key
 
-from tcc.compiler.cli import devices
 from tcc.compiler.ir.device import Device
+from tcc.compiler.targets import devices
 
 PAGE = RECORD.with_suffix(".md")
 HEAD = """# Support
 
-Every network of the zoo, with its default settings, on every target at every precision: {built}
-of {all} were built and held against the reference, {refused} are refused. {taken} say `not built`:
-their target takes the network, as `tcc check` tells, but nobody has built it for this page yet, so
-that it has neither a size nor a comparison.
+See which network of the zoo runs on which target at which precision, how large it is and how
+exact. Of {all} combinations, {built} are built and compared with the reference, {refused} are
+refused. {taken} say `not built`: `tcc check` accepts them, but nobody has measured them for this
+page, so they have neither a size nor a comparison.
 
-A cell has the bytes of the target's own files, and how its outputs for drawn images, one for
-networks of more than 10⁹ multiplications and two for others, compare with the reference's:
-`exact` to the bit, or the power of ten that the largest difference is within, relative to the
-largest value, where the line *allowed* says how much may be. A cell without that is of a target
-that nothing runs here. Cells with a star were built before the last change of their target's
-kernels: {older}. Bytes are of this release; the differences of floats depend on the
-processor. Networks whose weights nobody trained have random ones, of seed 0 and with
-He's bounds, and a calibration on eight drawn images. What each target refuses, op by op, stands in
-[refused_ops.txt](../tests/golden/refused_ops.txt), what the words mean in [targets](targets.md).
+A cell has the size of the target's files, how its outputs compare with the reference's, and the
+commit that was measured. Networks of more than 10⁹ multiplications run on one synthetic image,
+the others on two. `exact` means equal bits; a number is the power of ten that bounds the largest
+difference, relative to the largest output. The row *allowed* has the tolerance. Targets that
+cannot run here have only a size. Differences of floats depend on the processor. Untrained
+networks have random weights, of seed 0 with He's bounds, and a calibration on eight synthetic
+images. [refused_ops.txt](../tests/golden/refused_ops.txt) lists which ops each target refuses,
+and [targets](targets.md) explains the words.
 
-`tools/support_matrix.py` measures this, and tests measure some of it again.
+`make support` measures this page anew for a night: what it lacks, then the oldest cells.
 """
 COSINES = """
 ## What integers lose
@@ -47,14 +46,11 @@ trained ones; those of the trained networks on real images are on their [cards](
 
 def page(record: Mapping[Key, Cell]) -> str:
     """Return the page."""
-    cells = [record[key] for key in support_record.wanted()]
+    cells = [record.get(key, Cell(*key)) for key in support_record.wanted()]
     built = sum(cell.bytes is not None for cell in cells)
     refused = sum(bool(cell.refused) for cell in cells)
     taken = len(cells) - built - refused
-    older = sum(cell.older for cell in cells)
-    head = HEAD.format(
-        all=len(cells), built=built, refused=refused, taken=taken, older=older or "none"
-    )
+    head = HEAD.format(all=len(cells), built=built, refused=refused, taken=taken)
     parts = [head, *(_of_target(device, record) for device in devices.shipped())]
     return "".join([*parts, _refusals(cells), COSINES, _cosines(cells)])
 
@@ -62,7 +58,9 @@ def page(record: Mapping[Key, Cell]) -> str:
 def _of_target(device: Device, record: Mapping[Key, Cell]) -> str:
     kinds = [kind.name for kind in device.target.precisions]
     rows = {
-        name: [record[name, device.name, kind] for kind in kinds]
+        name: [
+            record.get((name, device.name, kind), Cell(name, device.name, kind)) for kind in kinds
+        ]
         for name in support_record.networks()
     }
     allowed = [_usual(column) for column in zip(*rows.values(), strict=True)]
@@ -87,13 +85,13 @@ def _cell(cell: Cell, allowed: float) -> str:
         return "refused"
     if cell.bytes is None:
         return "not built"
-    size = f"{cell.bytes / 1000:,.0f} KB{'*' * cell.older}"
-    if not cell.goldens:
-        return size
-    if not cell.differing:
-        return f"{size}, exact"
-    other = f" of {cell.allowed:g}" if cell.allowed != allowed else ""
-    return f"{size}, {cell.difference:.0e}{other}"
+    parts = [f"{cell.bytes / 1000:,.0f} KB"]
+    if cell.goldens and not cell.differing:
+        parts.append("exact")
+    elif cell.goldens:
+        other = f" of {cell.allowed:g}" if cell.allowed != allowed else ""
+        parts.append(f"{cell.difference:.0e}{other}")
+    return f"{', '.join(parts)} ({cell.commit})"
 
 
 def _refusals(cells: Sequence[Cell]) -> str:
@@ -121,21 +119,9 @@ def _table(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, f"|{'---|' * len(lines[0])}", *rest]) + "\n"
 
 
-def missing(record: Mapping[Key, Cell]) -> Iterator[str]:
-    """Yield what the record lacks, and what of it there is no more."""
-    wanted = set(support_record.wanted())
-    for key in sorted(wanted ^ record.keys()):
-        yield f"{' '.join(key)}: {'not in the record' if key in wanted else 'there is no such'}"
-
-
 def main() -> int:
     """Write or check the page; return the exit code."""
-    record = support_record.read()
-    if wrong := list(missing(record)):
-        print("\n".join(wrong[:20]))
-        print(f"{len(wrong)} lines of {RECORD.name} are wrong: run tools/support_matrix.py")
-        return 1
-    return settle({PAGE: page(record)})
+    return settle({PAGE: page(support_record.read())})
 
 
 if __name__ == "__main__":

@@ -42,7 +42,6 @@ from tcc.backends.pulsar.chips import CHIPS, Chip, Toolchain
 from tcc.backends.pulsar.rules.check import check_file
 from tcc.backends.pulsar.rules.rule import Severity
 from tcc.compiler.bundle.bundle_folder import MODEL, BundleContents
-from tcc.compiler.cli import devices
 from tcc.compiler.data.dataset import DataSet, read
 from tcc.compiler.driver import int8_program, pipeline, required_accuracy
 from tcc.compiler.driver.build_plan import Int8Programs
@@ -56,6 +55,7 @@ from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.support.progress import silent
+from tcc.compiler.targets import devices
 from tcc.compiler.zoo.shipped import samples_folder, specs
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "pulsar.md"

@@ -28,7 +28,6 @@ import numpy as np
 import tcc
 from tcc.compiler import passes
 from tcc.compiler.bundle import agreement, goldens, layer_agreement, replay, tolerance
-from tcc.compiler.cli import devices
 from tcc.compiler.driver import pipeline
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
@@ -40,6 +39,7 @@ from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.reference import float_program, integer_program
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.support.progress import silent
+from tcc.compiler.targets import devices
 from tcc.compiler.zoo import trained
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "golden" / "outputs"

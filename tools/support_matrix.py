@@ -1,19 +1,20 @@
-"""Measure what docs/support.md says: every network of the zoo on every target and precision.
+"""Measure docs/support.jsonl: every network of the zoo on every target and precision.
 
-    python tools/support_matrix.py                          what the record lacks
+    python tools/support_matrix.py                     what the record lacks
     python tools/support_matrix.py --again --networks ddsnet --targets host,web --precisions int8
-    python tools/support_matrix.py --older --targets arm-a7,host  after a change of their kernels
+    make support MINUTES=480                           a night: what it lacks, then the oldest cells
 
-It takes hours; each line is written as it is known, into docs/support.jsonl, of which
-`make_support.py` makes the page. Networks are taken from the least work to the most. First every
-target is asked what it refuses; then artifacts are built, and run on goldens where something here
-runs them. Weights that nobody trained are random, of seed 0 and He's bounds.
+All of it takes days on two cores. Each line is written once it is known, with the commit that was
+measured; `make_support.py` writes the page. Networks go from the least work to the most. Every
+target is first asked what it refuses; then artifacts are built, and run on golden outputs where
+this machine can run them. Untrained networks have random weights, of seed 0 with He's bounds.
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, isfinite, log10
@@ -158,58 +159,73 @@ def _options() -> argparse.Namespace:
     words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for what in ("networks", "targets", "precisions"):
         words.add_argument(f"--{what}", metavar="N[,N...]", help="all")
-    words.add_argument("--again", action="store_true", help="what the record has too")
     words.add_argument(
-        "--older", action="store_true", help="measure nothing: mark what is built as of older code"
+        "--again",
+        action="store_true",
+        help="then measure what other commits measured, the oldest commit first",
     )
     words.add_argument("--minutes", type=float, default=600, help="begin nothing after so many")
     return words.parse_args()
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=RECORD.parent, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def _measured_commit() -> str:
+    """Return the commit that is checked out; exit where files differ from it."""
+    changed = [line[3:] for line in _git("status", "--porcelain", "-uno").splitlines()]
+    if others := sorted(set(changed) - {"docs/support.jsonl", "docs/support.md"}):
+        sys.exit(f"{others[0]} is not committed, and each cell names its commit: commit it first")
+    return _git("rev-parse", "--short=9", "HEAD").strip()
+
+
+def _in_order(record: dict[Key, Cell], keys: Sequence[Key], commit: str, again: bool) -> list[Key]:
+    """Return the keys to measure: those without a cell, then those of older commits."""
+    missing = [key for key in keys if key not in record or _is_unmeasured(record[key])]
+    if not again:
+        return missing
+    ages = {name: age for age, name in enumerate(_git("log", "--format=%h", "--abbrev=9").split())}
+    rest = [key for key in keys if key not in missing and record[key].commit != commit]
+    return missing + sorted(rest, key=lambda key: -ages.get(record[key].commit, len(ages)))
+
+
+def _is_unmeasured(cell: Cell) -> bool:
+    return cell.bytes is None and not cell.refused
 
 
 def main() -> int:
     """Measure what the command line asks for."""
     options = _options()
     until = monotonic() + 60 * options.minutes
+    commit = _measured_commit()
     specs = support_record.networks()
     names = _picked(sorted(specs, key=lambda n: cost(specs[n].graph).macs), options.networks)
     every = support_record.plans()
     targets = _picked(list(dict.fromkeys(p.device.name for p in every)), options.targets)
     kinds = _picked(list(dict.fromkeys(p.precision.name for p in every)), options.precisions)
+    plans = {(p.device.name, p.precision.name): p for p in every}
+    keys = [
+        (name, target, kind)
+        for name in names
+        for target, kind in plans
+        if target in targets and kind in kinds
+    ]
     record = support_record.read()
-    asked = [p for p in every if p.device.name in targets and p.precision.name in kinds]
-    if options.older:
-        found = {(name, p.device.name, p.precision.name) for name in names for p in asked}
-        RECORD.write_text(support_record.text(_aged(c, found) for c in record.values()))
-        return 0
-
-    def keep(cells: Iterator[Cell]) -> None:
-        for cell in cells:
-            record.update({cell.key: cell})
+    # The last network stays: its calibration serves all cells that follow each other.
+    current = network(names[0])
+    for key in _in_order(record, keys, commit, options.again):
+        if monotonic() > until:
+            break
+        if current.spec.name != key[0]:
+            current = network(key[0])
+        for cell in current.cells([plans[key[1:]]]):
+            record[key] = replace(cell, commit=commit)
             RECORD.write_text(support_record.text(record.values()))
-            print(*cell.key, cell.bytes, cell.differing, *cell.refused, flush=True)
-
-    for name in names:
-        one = network(name)
-        lacks = (p for p in asked if (name, p.device.name, p.precision.name) not in record)
-        keep(map(one.taken, lacks))
-    for name in names:
-        one = network(name)
-        for kind in kinds:
-            plans = [
-                p for p in asked if p.precision.name == kind
-                and (options.again or _open(record[name, p.device.name, kind]))
-            ]  # fmt: skip
-            if plans and monotonic() < until:
-                keep(one.cells(plans))
+            print(*key, cell.bytes, cell.differing, *cell.refused, flush=True)
     return 0
-
-
-def _aged(cell: Cell, found: Set[Key]) -> Cell:
-    return replace(cell, older=True) if cell.key in found and cell.bytes is not None else cell
-
-
-def _open(cell: Cell) -> bool:
-    return cell.older or (cell.bytes is None and not cell.refused)
 
 
 if __name__ == "__main__":

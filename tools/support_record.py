@@ -1,7 +1,6 @@
-"""What `docs/support.jsonl` holds: each network of the zoo, target and precision, a line each.
+"""The record `docs/support.jsonl`: one line for each network of the zoo, target and precision.
 
-The targets say themselves what they are built at, and the zoo what networks there are: neither is
-listed here again.
+A new network, target or precision has no line until somebody measures it; nothing fails for that.
 """
 
 import json
@@ -11,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.cli import devices
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.ir.device import Plan
 from tcc.compiler.support import json_records
+from tcc.compiler.targets import devices
 from tcc.compiler.zoo import shipped, trained
 
 RECORD = Path(__file__).resolve().parents[1] / "docs" / "support.jsonl"
@@ -28,13 +27,13 @@ def _left_out(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A network on a target at a precision: what of it is refused, or what is built.
+    """One network on one target at one precision: why it is refused, or what was measured.
 
-    `bytes` are those of the target's own files, None where nobody has built them yet. `goldens` are
-    those that they were run on, none where nothing runs them here: `differing` of `values` have
-    other bits than the reference's, by at most `difference` of the largest one, and `allowed` is
-    so much. `cosine` is that of the integers' outputs with the floats', over images. `older` says
-    that the target's kernels have changed since.
+    `bytes` is the size of the target's files, None where nobody has built them. They ran on
+    `goldens` test vectors, 0 where nothing runs them here: `differing` of `values` outputs have
+    other bits than the reference's, by at most `difference` relative to the largest one; `allowed`
+    is the tolerance. `cosine` compares the int8 with the fp32 outputs, over images. `commit` is
+    the abbreviated commit that was measured.
     """
 
     network: str
@@ -48,11 +47,11 @@ class Cell:
     difference: float = _left_out(0.0)
     allowed: float = _left_out(0.0)
     cosine: float | None = _left_out(None)
-    older: bool = _left_out(False)
+    commit: str = _left_out("")
 
     @property
     def key(self) -> Key:
-        """What it is about."""
+        """Network, target and precision."""
         return (self.network, self.target, self.precision)
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from tcc.compiler.cli import failures
-from tcc.compiler.cli import report as reports
 from tcc.compiler.cli.bench import bench
 from tcc.compiler.cli.build import build
 from tcc.compiler.cli.cache import cache
@@ -25,7 +24,6 @@ from tcc.compiler.cli.init import init
 from tcc.compiler.cli.parameters import Command, CommandGroup
 from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.plot import plot
-from tcc.compiler.cli.report import echo, named, printable
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.serve import serve
 from tcc.compiler.cli.show import show
@@ -36,8 +34,10 @@ from tcc.compiler.cli.train import train
 from tcc.compiler.cli.trust import trust
 from tcc.compiler.cli.verify import verify
 from tcc.compiler.cli.zoo import zoo
+from tcc.compiler.support import console as reports
 from tcc.compiler.support import end_signals, memory_limit, standard_streams, user_folders
 from tcc.compiler.support.atomic_files import MachineError
+from tcc.compiler.support.console import echo, named, printable
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "init": init,

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import bench_tables, failures, option_needs, trusted_bundle
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.option_facts import BOARD_RUNNER, TIMED_BUNDLE
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.trusted_bundle import Isa, Trust
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.cli import failures
+from tcc.compiler.cli.common_options import Isa, Json, Quiet, Trust, Verbose
+from tcc.compiler.report import bench_tables
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.option_needs import BOARD_RUNNER, TIMED_BUNDLE
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

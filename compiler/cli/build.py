@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from tcc.compiler.cli import (
-    agreement_table,
-    build_facts,
-    built_bundles,
-    built_integers,
-    failures,
-    target_bundles,
-    tool_report,
-)
+from tcc.compiler.cli import failures
 from tcc.compiler.cli.build_options import (
     Agree,
+    AllowFew,
     Cached,
+    CalibrationOption,
     IncludeImages,
+    MaxDrop,
+    MaxError,
+    MinCorrelation,
+    MinCosine,
+    Mixed,
     Out,
     Probes,
     Replay,
@@ -27,48 +26,34 @@ from tcc.compiler.cli.build_options import (
     RequireSignature,
     UseTool,
 )
-from tcc.compiler.cli.built_integers import BuiltIntegers
 from tcc.compiler.cli.calibrate import GuardOption, MethodOption, MinImages
 from tcc.compiler.cli.common_options import (
-    ChosenSpec,
+    DataOption,
     Json,
     Quiet,
+    SeedOption,
     Settings,
     SpecArgument,
+    SplitOption,
     Strict,
     Verbose,
-    choose,
-    typed,
-)
-from tcc.compiler.cli.int8_build import (
-    AllowFew,
-    CalibrationOption,
-    Int8Build,
-    Int8Options,
-    MaxDrop,
-    MaxError,
-    MinCorrelation,
-    MinCosine,
-    Mixed,
-)
-from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
-from tcc.compiler.cli.report import Report, complain
-from tcc.compiler.cli.run_splits import SplitOption
-from tcc.compiler.cli.target_bundles import BundlePlan
-from tcc.compiler.cli.target_options import NetworkName, Precision, Targets, renamed
-from tcc.compiler.cli.weights_and_images import (
-    DataOption,
-    SeedOption,
     WeightsOption,
-    choose_folder,
-    note_digest,
-    take,
-    weights_file,
 )
-from tcc.compiler.cli.write_bundle import BundleCheck, WrittenBundle
+from tcc.compiler.cli.passes import PassesOption, VerifyOption
+from tcc.compiler.cli.target_options import NetworkName, Precision, Targets, renamed
+from tcc.compiler.driver import built_integers, target_bundles
+from tcc.compiler.driver.built_integers import BuiltIntegers
+from tcc.compiler.driver.chosen_spec import ChosenSpec, choose
+from tcc.compiler.driver.int8_build import Int8Build, Int8Options
+from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.driver.target_bundles import BundlePlan
+from tcc.compiler.driver.weights_and_images import choose_folder, note_digest, take, weights_file
+from tcc.compiler.driver.write_bundle import BundleCheck, WrittenBundle
 from tcc.compiler.ir.precision import FP32
+from tcc.compiler.report import agreement_table, built_bundles, tool_report
 from tcc.compiler.support import stage_cache
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report, complain
+from tcc.compiler.support.diagnostics import fail, typed
 from tcc.compiler.support.stage_cache import StageCache
 
 if TYPE_CHECKING:
@@ -151,7 +136,7 @@ def build(
         lies = weights_file(chosen, weights, seed)
         note_digest(report, lies)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
-        build_facts.require_images(work, plans)
+        built_integers.require_images(work, plans)
         ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
         whole = built_integers.integers(work, ends) if ends else None
         targets = target_bundles.planned(work, plans, whole)
@@ -221,7 +206,7 @@ def _plans(
     Raises:
         UserError: There are none, or they are not known.
     """
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     project = chosen.project
     words = [(text, name.strip()) for text in names or () for name in text.split(",")]
@@ -288,7 +273,7 @@ def _placed(chosen: ChosenSpec, plans: "Sequence[Plan]", out: Path) -> None:
     from tcc.compiler.support import atomic_files
     from tcc.compiler.support.external_tools import MissingTool
 
-    build_facts.require_targets(plans)
+    built_integers.require_targets(plans)
     for plan in plans:
         if missing := plan.device.missing():
             raise MissingTool(missing[0])

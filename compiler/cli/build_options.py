@@ -70,3 +70,62 @@ Out = Annotated[
         help="Folder for the bundles; `build` by default.",
     ),
 ]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        show_default=False,
+        help="Integers as a file says that `tcc calibrate` wrote; without it, calibrate here.",
+    ),
+]
+MinCosine = Annotated[
+    float | None,
+    typer.Option(
+        metavar="C",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="Least mean cosine of integer and float outputs; the spec's, or 0.98 for classes.",
+    ),
+]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="Largest share of images whose class or decision may change; the spec's, or any.",
+    ),
+]
+MinCorrelation = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="Least correlation of each output with the floats' over images; the spec's, or 0.5.",
+    ),
+]
+MaxError = Annotated[
+    float | None,
+    typer.Option(
+        metavar="E",
+        min=0.0,
+        show_default=False,
+        help="Largest error of each output, relative to the floats' spread; the spec's, or 1 but"
+        " for classes.",
+    ),
+]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Keep layers in float where the floor needs it.")
+]
+AllowFew = Annotated[
+    bool,
+    typer.Option(
+        "--allow-few",
+        help="Judge the accuracy floor by fewer than 16 different images; the manifest warns.",
+    ),
+]

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.parameters import Command, CommandGroup
-from tcc.compiler.cli.report import Report, size
 from tcc.compiler.support import atomic_files, stage_cache, user_cache, user_folders
-from tcc.compiler.support.diagnostics import fail, nearest
+from tcc.compiler.support.console import Report, size
+from tcc.compiler.support.diagnostics import fail, nearest, typed
 from tcc.compiler.support.stage_cache import STAGES, StageCache, StageUse
 from tcc.compiler.support.user_cache import KERNELS
 

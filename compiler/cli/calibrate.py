@@ -5,33 +5,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import calibrate_package, quality_table, run_splits
-from tcc.compiler.cli.calibrate_package import CalibratedPackage
 from tcc.compiler.cli.common_options import (
-    ChosenSpec,
+    DataOption,
     Json,
     Quiet,
+    SeedOption,
     Settings,
     SpecArgument,
+    SplitOption,
     Strict,
     Verbose,
-    choose,
-    typed,
-)
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.run_splits import SplitOption
-from tcc.compiler.cli.weights_and_images import (
-    DataOption,
-    SeedOption,
     WeightsOption,
-    choose_folder,
-    take,
-    take_images,
-    weights_file,
 )
+from tcc.compiler.driver import quality_table, run_splits
+from tcc.compiler.driver.calibration import CalibratedPackage, known_method
+from tcc.compiler.driver.chosen_spec import ChosenSpec, choose
+from tcc.compiler.driver.weights_and_images import choose_folder, take, take_images, weights_file
 from tcc.compiler.quant.methods import DEFAULT, METHODS
-from tcc.compiler.quant.methods.method import Method
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.report import cosine_bars
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import typed
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
@@ -47,7 +40,7 @@ WORST = 10
 
 
 def _targets(incomplete: str) -> list[str]:
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     found = [device.name for device in devices.every() if device.target.calibrates]
     return [name for name in found if name.startswith(incomplete)]
@@ -170,7 +163,7 @@ def calibrate(
         report.notice(f"`build` refuses these integers: {'; '.join(broken)}")
     _print(report, path, made)
     if package and not quiet:
-        calibrate_package.say(report, package)
+        cosine_bars.report_package(report, package)
     more = {"package": package.as_json()} if package else {}
     report.document(_document(path, made, stages) | {"refused": broken} | more)
 
@@ -186,33 +179,13 @@ def _device(chosen: ChosenSpec, name: str | None) -> "Device":
     Raises:
         UserError: It is not known (E0605), or has no integers (E0606).
     """
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     places = chosen.project.places
     theirs = [(each, places["targets"]) for each in chosen.project.targets]
     at = typed(f"--target {name}")
     wanted = [(name, at)] if name else [*theirs, ("onnxruntime", at)]
     return devices.calibrated_for(wanted)
-
-
-def known_method(name: str | None, *, guard: bool = True) -> Method:
-    """Return the method of a name, or the default, with or without its guard.
-
-    Raises:
-        UserError: There is none of that name (E0617), or nothing guards it (E0601).
-    """
-    from tcc.compiler.quant.calibrate import known
-
-    found = known(name, typed(f"--method {name}"))
-    if guard:
-        return found
-    own = found.unguarded()
-    if own is None:
-        guarded = ", ".join(each.name for each in METHODS if each.unguarded())
-        message = f"min-max does not guard `{found.name}`, so that there is no guard to leave out"
-        help = f"--no-guard is for {guarded}"
-        raise fail("E0601", message, typed("--no-guard"), help=help)
-    return own
 
 
 def _print(report: Report, path: Path, made: "CalibrationDocument") -> None:

@@ -5,22 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import layer_table
-from tcc.compiler.cli.common_options import (
-    Json,
-    Quiet,
-    Settings,
-    SpecArgument,
-    Strict,
-    Verbose,
-    choose,
-    tell_project,
-    typed,
-)
+from tcc.compiler.cli.common_options import Json, Quiet, Settings, SpecArgument, Strict, Verbose
 from tcc.compiler.cli.failures import Rejected
-from tcc.compiler.cli.report import Report, size
 from tcc.compiler.cli.target_options import Precision, Targets
+from tcc.compiler.driver.chosen_spec import choose, tell_project
 from tcc.compiler.ir.precision import FP32
+from tcc.compiler.report import layer_table
+from tcc.compiler.support.console import Report, size
+from tcc.compiler.support.diagnostics import typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +91,7 @@ def _plans(names: "Sequence[str]", precision: str | None) -> "tuple[Plan, ...]":
     """
     if not names:
         return ()
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     words = [(text, name.strip()) for text in names for name in text.split(",")]
     asked = [(name, typed(f"--target {text}")) for text, name in words]

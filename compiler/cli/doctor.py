@@ -13,8 +13,8 @@ import typer
 
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.report import Report, size
 from tcc.compiler.support import memory_limit
+from tcc.compiler.support.console import Report, size
 from tcc.compiler.support.external_tools import EXTRAS, Tool, install
 
 BASE = {
@@ -122,7 +122,7 @@ def _describe_package(
 
 
 def _tools() -> list[Tool]:
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     tools = {tool.name: tool for device in devices.every() for tool in device.tools}
     return [tool for name, tool in tools.items() if name not in BASE]

@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import option_needs, run_splits
-from tcc.compiler.cli.bundle_evaluation import evaluate_bundle
 from tcc.compiler.cli.common_options import (
     Json,
     Quiet,
+    SeedOption,
     Settings,
+    SideOption,
+    SplitOption,
     Strict,
+    Trust,
     Verbose,
+    WeightsOption,
     spec_names,
 )
-from tcc.compiler.cli.evaluation_comparison import print_all
-from tcc.compiler.cli.evaluation_images import EvaluationRequest
 from tcc.compiler.cli.evaluation_options import (
     Bootstrap,
     BootstrapSeed,
@@ -28,16 +29,23 @@ from tcc.compiler.cli.evaluation_options import (
     SaturationOption,
     SensitivityOption,
 )
-from tcc.compiler.cli.evaluation_report import EvaluationReport, Resampling
-from tcc.compiler.cli.evaluation_tables import print_one
-from tcc.compiler.cli.option_facts import BUNDLES, ONE_NETWORK, SOME_BUNDLE, SPEC_OR_FITTED, SPECS
-from tcc.compiler.cli.report import Report
-from tcc.compiler.cli.run_splits import SideOption, SplitOption
-from tcc.compiler.cli.saturation import SaturationReport
-from tcc.compiler.cli.show_bundle import bundle_folder
-from tcc.compiler.cli.spec_evaluation import evaluate_spec
-from tcc.compiler.cli.trusted_bundle import Trust
-from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
+from tcc.compiler.driver import run_splits
+from tcc.compiler.driver.bundle_evaluation import evaluate_bundle
+from tcc.compiler.driver.chosen_spec import bundle_folder
+from tcc.compiler.driver.evaluation_images import EvaluationRequest
+from tcc.compiler.driver.evaluation_report import EvaluationReport, Resampling, SaturationReport
+from tcc.compiler.driver.spec_evaluation import evaluate_spec
+from tcc.compiler.report.evaluation_tables import print_all, print_one
+from tcc.compiler.report.saturation import print_counted
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.option_needs import (
+    BUNDLES,
+    ONE_NETWORK,
+    SOME_BUNDLE,
+    SPEC_OR_FITTED,
+    SPECS,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +112,7 @@ def evaluate(
     drawn = Resampling(bootstrap, bootstrap_seed)
     seconds = {"seconds": stages.seconds}
     if isinstance(first := found[0], SaturationReport):  # of one network, as `option_facts` has it
-        report.document(first.print(report) | seconds)
+        report.document(print_counted(report, first) | seconds)
         return
     measured = [each for each in found if isinstance(each, EvaluationReport)]
     if len(measured) == 1:

@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 from tcc.compiler.bundle.agreement import Disagreement, Mislabelled
-from tcc.compiler.cli import report as reports
 from tcc.compiler.reference.accuracy_floor import BelowFloor, TooFewImages
+from tcc.compiler.support import console as reports
 from tcc.compiler.support import diagnostic_groups, memory_limit
 from tcc.compiler.support.atomic_files import MachineError, explain
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, UserError

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from tcc.compiler.cli import failures, option_needs
+from tcc.compiler.cli import failures
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.option_facts import FORMATTED_FILES
-from tcc.compiler.cli.report import Report, echo
+from tcc.compiler.support import option_needs
 from tcc.compiler.support.atomic_files import explain, write_file
+from tcc.compiler.support.console import Report, echo
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.option_needs import FORMATTED_FILES
 
 STDIN = "-"
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.report import Report
-from tcc.compiler.support.diagnostics import UserError, fail, nearest
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import UserError, fail, nearest, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.support.error_codes import ErrorCode

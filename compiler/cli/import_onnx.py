@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed, words
-from tcc.compiler.cli.report import Report, doubt
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose, words
+from tcc.compiler.support.console import Report, doubt
 from tcc.compiler.support.decimal_numbers import parse_float, parse_int
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, typed, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.foreign.onnx_import import ImportedModel, ImportOptions, PreprocessOptions

@@ -8,16 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import (
-    Json,
-    Quiet,
-    Settings,
-    Verbose,
-    choose,
-    parsed,
-    tell_project,
-)
-from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.common_options import Json, Quiet, Settings, Verbose
+from tcc.compiler.driver.chosen_spec import choose, parsed, tell_project
+from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import UserError
 
 if TYPE_CHECKING:

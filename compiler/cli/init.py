@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed, words
-from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose, words
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, typed
 
 NEXT = {
     "tcc check": "what the network is, and what it costs",

@@ -8,7 +8,8 @@ mistake where nothing would have been refused without them.
 
 from collections.abc import Mapping
 
-from tcc.compiler.cli.option_facts import (
+from tcc.compiler.support.option_needs import (
+    ALWAYS,
     ANNOTATED_TRUTH,
     BOARD_RUNNER,
     BUNDLES,
@@ -28,8 +29,12 @@ from tcc.compiler.cli.option_facts import (
     SPEC_OR_FITTED,
     SPECS,
     TIMED_BUNDLE,
+    AnyOf,
+    Choice,
+    Needs,
+    With,
+    Without,
 )
-from tcc.compiler.cli.option_needs import ALWAYS, AnyOf, Choice, Needs, With, Without
 
 OptionNeeds = Mapping[str, Needs]
 

@@ -13,10 +13,11 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from tcc.compiler.cli import option_needs, option_table
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.option_needs import GivenOptions
-from tcc.compiler.cli.report import echo
+from tcc.compiler.cli import option_table
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import echo
+from tcc.compiler.support.diagnostics import typed
+from tcc.compiler.support.option_needs import GivenOptions
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,14 @@
 """`tcc passes`: the passes, and the pipelines made of them; and how commands choose and check."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
-    from tcc.compiler.ir.graph import Model, Pass
+    pass
 
 
 def _names(incomplete: str) -> list[str]:
@@ -39,47 +37,6 @@ VerifyOption = Annotated[
         help="Run the graph before and after each pass on a random input, and compare.",
     ),
 ]
-
-
-@dataclass(frozen=True)
-class PassOptions:
-    """How the command line wants models to go through passes."""
-
-    text: str | None = None
-    verified: bool = False
-    report: Report = field(default=Report(), compare=False)
-
-    def __call__(self, model: "Model", usual: "Sequence[Pass]") -> "Model":
-        """Return the model after the chosen passes, or else the usual ones.
-
-        Raises:
-            UserError: What is chosen is not known (E0614).
-            PassError: A pass changes what the model computes.
-        """
-        from tcc.compiler import passes
-        from tcc.compiler.passes import validate
-
-        chosen = self.chosen(usual)
-        # Running a network after each pass takes far longer than the passes.
-        if not self.verified:
-            return passes.run(model, chosen)
-        return validate.run(model, chosen, report=self._verified)
-
-    def _verified(self, one: "Pass", moved: float) -> None:
-        found = f"within {moved:.1e}, bound {one.bound:g}" if one.bound else "exact"
-        self.report.note(f"verified {one.name}: {found}")
-
-    def chosen(self, usual: "Sequence[Pass]" = ()) -> "tuple[Pass, ...]":
-        """Return the passes that the command line names, or else the usual ones.
-
-        Raises:
-            UserError: One is not known (E0614).
-        """
-        if self.text is None:
-            return tuple(usual)
-        from tcc.compiler import passes
-
-        return passes.parse(self.text, typed(f"--passes {self.text}"))
 
 
 def passes(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.ir.tool_report import LEAST
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.stored_cosines import StoredCosine
@@ -52,9 +52,10 @@ def cosines(
             "E0601", "a picture is a .png or a .svg", at, help=f"such as `-o cosines{KINDS[0]}`"
         )
 
-    from tcc.compiler.cli import cosine_bars, devices
-    from tcc.compiler.driver import stored_cosines
+    from tcc.compiler.driver import calibration, stored_cosines
+    from tcc.compiler.report import cosine_bars
     from tcc.compiler.support import atomic_files
+    from tcc.compiler.targets import devices
 
     # A picture may be drawn over again, whatever made the one that is there.
     atomic_files.check_target(output, atomic_files.anything)
@@ -65,11 +66,11 @@ def cosines(
         for one in stored_cosines.read(Path(path), devices.precision, policy)
     ]
     bars = _bars(found)
-    drawn = cosine_bars.picture(output, "cosine of integers and floats", bars)
+    drawn = calibration.draw_bars(output, "cosine of integers and floats", bars)
     atomic_files.write_file(output, drawn)
     report.text(str(output))
     if not quiet:
-        cosine_bars.say(report, bars)
+        cosine_bars.report_bars(report, bars)
     listed = [{"name": each.name, "cosine": each.value} for each in bars]
     report.document({"picture": str(output), "threshold": LEAST, "cosines": listed})
 

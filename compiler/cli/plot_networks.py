@@ -6,9 +6,17 @@ from typing import Annotated
 
 import typer
 
-from tcc.compiler.cli import plot_inputs
-from tcc.compiler.cli.common_options import Json, Quiet, Settings, SpecArgument, Verbose, typed
-from tcc.compiler.cli.plot_inputs import PlotRequest
+from tcc.compiler.cli.common_options import (
+    Json,
+    Quiet,
+    SeedOption,
+    Settings,
+    SpecArgument,
+    SplitOption,
+    Trust,
+    Verbose,
+    WeightsOption,
+)
 from tcc.compiler.cli.plot_options import (
     ClassOption,
     Data,
@@ -20,11 +28,10 @@ from tcc.compiler.cli.plot_options import (
     SpecWord,
     finish,
 )
-from tcc.compiler.cli.report import Report
-from tcc.compiler.cli.run_splits import SplitOption
-from tcc.compiler.cli.trusted_bundle import Trust
-from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.plots import plot_inputs
+from tcc.compiler.plots.plot_inputs import PlotRequest
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import fail, typed
 
 
 def curves(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.report import Report
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.plots.pictures import Make

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import trusted_bundle
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.report import Report
-from tcc.compiler.cli.trusted_bundle import Isa, Trust
+from tcc.compiler.cli.common_options import Isa, Json, Quiet, Trust, Verbose
+from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     import numpy as np

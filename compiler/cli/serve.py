@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.report import Report
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.run import BundleArgument
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import fail, typed, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -37,8 +37,8 @@ def serve(
 
     Only the bundle's own files are served, and to this machine alone unless `--host` says more.
     """
-    from tcc.compiler.cli import devices
     from tcc.compiler.support.static_server import LOOPBACK
+    from tcc.compiler.targets import devices
 
     report = Report(json, quiet, verbose)
     found, _ = devices.load(bundle, devices.signature_policy())

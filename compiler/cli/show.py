@@ -6,27 +6,27 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
-from tcc.compiler.cli import option_needs
+from tcc.compiler.cli.build_options import CalibrationOption
 from tcc.compiler.cli.common_options import (
-    ChosenSpec,
     Json,
     Quiet,
+    SeedOption,
     Settings,
     SpecArgument,
     Verbose,
-    choose,
-    tell_project,
-    typed,
+    WeightsOption,
 )
-from tcc.compiler.cli.int8_build import CalibrationOption
-from tcc.compiler.cli.option_facts import SPECS
-from tcc.compiler.cli.passes import PassesOption, PassOptions, VerifyOption
-from tcc.compiler.cli.report import Report, size
-from tcc.compiler.cli.show_bundle import bundle_folder, of_bundle
+from tcc.compiler.cli.passes import PassesOption, VerifyOption
+from tcc.compiler.cli.show_bundle import of_bundle
 from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult, Stage
-from tcc.compiler.cli.weights_and_images import SeedOption, WeightsOption, take
+from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, choose, tell_project
+from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.driver.weights_and_images import take
 from tcc.compiler.figures import Direction, Level
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report, size
+from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.option_needs import SPECS
 from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:

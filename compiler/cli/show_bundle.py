@@ -1,15 +1,13 @@
 """What `tcc show` shows of a bundle: what it says of itself, and its graph."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.passes import PassOptions
-from tcc.compiler.cli.report import printable, size
 from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.support.console import printable, size
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import Manifest
@@ -19,39 +17,6 @@ MAX_BYTES = 1 << 26
 """Most bytes of a graph's text that are shown."""
 
 
-def bundle_folder(name: str | None) -> Path | None:
-    """Return the folder that a user means, if it is a bundle's and not a spec.
-
-    Raises:
-        UserError: It is a folder, and neither a bundle nor the name of a known spec (E0620).
-    """
-    from tcc.compiler.support import atomic_files
-
-    if not name:
-        return None
-    folder = Path(name)
-    if not (os.path.isfile(folder) or _has_manifest(folder)):
-        atomic_files.recover(folder)  # it waits for whoever replaces the folder
-    if _has_manifest(folder):
-        return folder
-    if os.path.isdir(folder) and not _is_known(name):
-        from tcc.compiler.bundle import mistaken_paths
-
-        raise mistaken_paths.no_bundle(folder)
-    return None
-
-
-def _is_known(name: str) -> bool:
-    from tcc.compiler.zoo import shipped, trained
-
-    return name in shipped.specs() or trained.named(name) is not None
-
-
-def _has_manifest(folder: Path) -> bool:
-    # Not `Path.is_file`, which raises where a name is too long for the system.
-    return os.path.isfile(folder / "manifest.json")
-
-
 def of_bundle(folder: Path, wanted: ShowOptions) -> ShowResult:
     """Return what a bundle says of itself, before the graph of one stage.
 
@@ -59,8 +24,8 @@ def of_bundle(folder: Path, wanted: ShowOptions) -> ShowResult:
         UserError: It is no whole bundle, or has no such stage.
     """
     from tcc.compiler.bundle import bundle_folder
-    from tcc.compiler.cli import devices
     from tcc.compiler.support import json_records, regular_files
+    from tcc.compiler.targets import devices
 
     found = bundle_folder.read(folder, devices.precision, devices.signature_policy())
     listed = [PurePosixPath(file.path) for file in found.manifest.files]

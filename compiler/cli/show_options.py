@@ -6,10 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.cli.passes import PassOptions
+from tcc.compiler.driver.pass_options import PassOptions
 from tcc.compiler.figures import Direction, Level
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.diagnostics import fail, typed
 
 
 class Stage(StrEnum):

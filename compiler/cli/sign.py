@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
-from tcc.compiler.cli.report import Report
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -84,7 +84,7 @@ def sign(
 
 def _load(folders: list[Path]) -> "list[tuple[Bundle, Device]]":
     """Return bundles, whole; what another signature says of them does not matter."""
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     return [devices.load(folder, None) for folder in folders]
 

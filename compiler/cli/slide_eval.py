@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import evaluation_report, evaluation_tables, option_needs
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.option_facts import ANNOTATED_TRUTH
-from tcc.compiler.cli.report import Report, TableCell
 from tcc.compiler.cli.slide_options import NormalSlides, OtherArea, TumourArea
+from tcc.compiler.report import evaluation_tables
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report, TableCell
+from tcc.compiler.support.option_needs import ANNOTATED_TRUTH
 
 if TYPE_CHECKING:
     from tcc.compiler.reference.froc_curve import FrocFigures
@@ -142,7 +143,7 @@ def _patches(found: "JudgedClasses", averages: Any) -> dict[str, Any]:
         "patches": scores.images,
         "accuracy": scores.accuracy if scores.images else None,
         "correct": scores.correct,
-        **evaluation_report.figures(found, averages),
+        **evaluation_tables.figures(found, averages),
     }
 
 
@@ -161,7 +162,7 @@ def _print_slides(report: Report, found: "JudgedSlides") -> dict[str, Any]:
         "tumour": tumour,
         "score": "the highest probability of a patch",
         "auc": area,
-        "interval": evaluation_report.bounds(bounds),
+        "interval": evaluation_tables.bounds(bounds),
     }
 
 
@@ -206,7 +207,7 @@ def _froc(found: "FrocFigures | None") -> dict[str, Any] | None:
     return {
         "sensitivities": list(found.sensitivities),
         "mean": found.score,
-        "interval": evaluation_report.bounds(found.bounds),
+        "interval": evaluation_tables.bounds(found.bounds),
     }
 
 

@@ -5,22 +5,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import slide_options
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.slide_options import (
     FillHoles,
     Grow,
     LeastRegion,
     LeastTissue,
     MaskMpp,
-    MaskWish,
     Mpp,
     PatchOption,
     Rule,
     StepsOption,
 )
+from tcc.compiler.slides import patch_request
+from tcc.compiler.slides.patch_request import MaskWish
 from tcc.compiler.support import atomic_files
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.slides.patch_grid import PatchGrid
@@ -70,14 +70,14 @@ def mask(
 
     report = Report(json, quiet, verbose)
     mask_files.check_name(out)
-    wish = MaskWish(slide_options.choices(mask_mpp, rule, least_region, fill_holes, grow))
+    wish = MaskWish(patch_request.choices(mask_mpp, rule, least_region, fill_holes, grow))
     with report.stages() as stages, slide_file.opened(slide, mpp) as file:
-        found, way = slide_options.found_mask(report, stages, file, wish)
+        found, way = patch_request.found_mask(report, stages, file, wish)
         grid = _grid(file, at, patch)
         pictures = slide_pictures.steps(way, grid, least_tissue) if steps and way else {}
         atomic_files.write_file(out, mask_files.encoded(out, file, found))
         if steps:
-            slide_options.write_steps(steps, pictures)
+            patch_request.write_steps(steps, pictures)
         share, regions = float(found.inside.mean()), len(found.regions)
         area = share * found.inside.size * (found.side * slide_file.resolution(file)) ** 2 / 1e6
         report.text(f"{out}: {share:.1%} is tissue, {area:.2f} mm2 in {regions:,} regions")

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli import slide_options
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.report import Report, Stages
 from tcc.compiler.cli.slide_options import (
     At,
     FillHoles,
@@ -16,17 +14,18 @@ from tcc.compiler.cli.slide_options import (
     LeastRegion,
     LeastTissue,
     MaskMpp,
-    MaskWish,
     Mpp,
     NormalSlides,
     OtherArea,
-    PatchWish,
     Rule,
     SlidesArgument,
     Stride,
     TumourArea,
 )
+from tcc.compiler.slides import patch_request
+from tcc.compiler.slides.patch_request import MaskWish, PatchWish
 from tcc.compiler.support import atomic_files
+from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
@@ -90,10 +89,10 @@ def patches(
     from tcc.compiler.slides import slide_file, training_patches
 
     report = Report(json, quiet, verbose)
-    slide_options.check_stems(slides)
-    step = slide_options.stride_within(patch, stride)
+    patch_request.check_stems(slides)
+    step = patch_request.stride_within(patch, stride)
     atomic_files.check_folder(out, training_patches.ours)
-    wish = MaskWish(slide_options.choices(mask_mpp, rule, least_region, fill_holes, grow))
+    wish = MaskWish(patch_request.choices(mask_mpp, rule, least_region, fill_holes, grow))
     known = areas.classes(tumour or (), other or ())
     request = PatchWish(wish, mpp, at, patch, step, least_tissue)
     for path in slides:
@@ -136,7 +135,7 @@ def _labelled(
 
     with slide_file.opened(path, wish.mpp) as slide:
         mpp = slide_file.resolution(slide)
-        tissue, _ = slide_options.found_mask(report, stages, slide, wish.mask)
+        tissue, _ = patch_request.found_mask(report, stages, slide, wish.mask)
         inside = np.zeros(tissue.inside.shape, np.bool_)
         if drawn.file:
             inside = annotations.tumour(drawn.file, slide, tissue.side, drawn.classes)

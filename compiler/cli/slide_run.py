@@ -1,24 +1,14 @@
 """`tcc slide run`: a bundle's own artifact over the tissue of whole slides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import (
-    archive_outcome,
-    option_needs,
-    option_words,
-    slide_archive,
-    slide_options,
-    task_options,
-    trusted_bundle,
-)
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.one_slide import SlideRequest
-from tcc.compiler.cli.option_facts import ONE_SLIDE
-from tcc.compiler.cli.report import Report
+from tcc.compiler.cli import option_words, task_options
+from tcc.compiler.cli.common_options import Json, Quiet, Trust, Verbose
+from tcc.compiler.cli.failures import INPUT, OURS, Rejected
 from tcc.compiler.cli.run import BundleArgument
 from tcc.compiler.cli.slide_options import (
     At,
@@ -27,16 +17,21 @@ from tcc.compiler.cli.slide_options import (
     LeastRegion,
     LeastTissue,
     MaskMpp,
-    MaskWish,
     Mpp,
     PatchOption,
-    PatchWish,
     Rule,
     StepsOption,
     Stride,
 )
 from tcc.compiler.cli.task_options import Dask, Slurm
-from tcc.compiler.cli.trusted_bundle import Trust
+from tcc.compiler.slides import patch_request, slide_archive
+from tcc.compiler.slides.archive_outcome import ArchiveOutcome
+from tcc.compiler.slides.one_slide import SlideRequest
+from tcc.compiler.slides.patch_request import MaskWish, PatchWish
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.option_needs import ONE_SLIDE
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -138,10 +133,10 @@ def run(
     archive = archives.listed(slides, out)
     many = len(archive.slides) != 1 or bool(dask or slurm)
     option_needs.require({ONE_SLIDE: not many})
-    wish = slide_options.choices(mask_mpp, rule, least_region, fill_holes, grow)
+    wish = patch_request.choices(mask_mpp, rule, least_region, fill_holes, grow)
     found, device, judged = _judged(report, bundle, tumour or (), threshold, trust=trust)
     size = patch or max(found.input.type.shape[1:])
-    step = slide_options.stride_within(size, stride)
+    step = patch_request.stride_within(size, stride)
     cut = PatchWish(MaskWish(wish, mask), mpp, at, size, step, least_tissue)
     request = SlideRequest(found, device, judged, cut, skip_damaged, steps)
     with report.stages() as stages:
@@ -152,7 +147,7 @@ def run(
         else:
             outcome = slide_archive.alone(report, stages, request, archive.slides[0], workers)
         stages.end()
-    archive_outcome.conclude(report, outcome, {"bundle": str(bundle)}, stages.seconds)
+    conclude(report, outcome, {"bundle": str(bundle)}, stages.seconds)
 
 
 def _judged(
@@ -170,3 +165,30 @@ def _judged(
     if not judged.said:
         report.note(f"tumour by its label: {', '.join(judged.labels[n] for n in judged.classes)}")
     return found, device, judged
+
+
+def conclude(
+    report: Report, outcome: ArchiveOutcome, about: Mapping[str, Any], seconds: Mapping[str, float]
+) -> None:
+    """Print the document of a run, or raise what is wrong with some of its slides.
+
+    Raises:
+        Rejected: Not all slides have a result.
+    """
+    slides = range(len(outcome.slides))
+    failed = [
+        {"slide": str(outcome.slides[n].path), "state": outcome.state(n)}
+        for n in slides
+        if n not in outcome.documents
+    ]
+    document = {
+        **about,
+        "slides": [outcome.documents[n] for n in slides if n in outcome.documents],
+        "failed": failed,
+        "left_out": [str(path) for path in outcome.left_out],
+        "seconds": dict(seconds),
+    }
+    problems = [each for n in slides for each in outcome.problems.get(n, ())]
+    if problems or outcome.others:
+        raise Rejected((*outcome.others, *problems), document, code=OURS if outcome.ours else INPUT)
+    report.document(document)

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.slide_mask import SlideArgument
 from tcc.compiler.support import atomic_files
+from tcc.compiler.support.console import Report
 
 ResultArgument = Annotated[
     Path, typer.Argument(metavar="RESULT", help="The folder that `tcc slide run` wrote of it.")

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import option_needs
-from tcc.compiler.cli.common_options import ChosenSpec
-from tcc.compiler.cli.option_facts import FIXED_EPOCHS
-from tcc.compiler.cli.report import Report, Stages
-from tcc.compiler.cli.train_data import DataOptions
-from tcc.compiler.support import task_places
+from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.support import option_needs, task_places
+from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.option_needs import FIXED_EPOCHS
 from tcc.compiler.support.task_places import LostTask, TaskPlace
+from tcc.compiler.train.train_data import DataOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.train.recipe import Recipe

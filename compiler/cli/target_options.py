@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import typed
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
 
 
 def _target_names(incomplete: str) -> list[str]:
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     before, comma, last = incomplete.rpartition(",")
     names = [device.name for device in devices.every()]

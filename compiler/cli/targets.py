@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.report import Report
+from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) 
     """List what can be built, and what can run here."""
     report = Report(json, quiet, verbose)
 
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     listed = [_document(device) for device in devices.every()]
     for backend in devices.unusable():

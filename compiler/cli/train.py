@@ -9,24 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.cli import task_options, train_data, train_report
-from tcc.compiler.cli.common_options import (
-    ChosenSpec,
-    Json,
-    Quiet,
-    Settings,
-    SpecArgument,
-    Strict,
-    Verbose,
-    choose,
-    tell_project,
-    typed,
-)
-from tcc.compiler.cli.report import Report, Stages
+from tcc.compiler.cli import task_options
+from tcc.compiler.cli.common_options import Json, Quiet, Settings, SpecArgument, Strict, Verbose
 from tcc.compiler.cli.sweep import SweepRequest, sweep_words
 from tcc.compiler.cli.sweep import sweep as swept
 from tcc.compiler.cli.task_options import Dask, Slurm
-from tcc.compiler.cli.train_data import DataOptions
 from tcc.compiler.cli.train_options import (
     CorruptImages,
     Epochs,
@@ -45,7 +32,12 @@ from tcc.compiler.cli.train_options import (
     TrainingSeed,
     Workers,
 )
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.driver.chosen_spec import ChosenSpec, choose, tell_project
+from tcc.compiler.report import train_report
+from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.train import train_data
+from tcc.compiler.train.train_data import DataOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.pipeline import WeightSource

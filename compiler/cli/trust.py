@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.parameters import Command, CommandGroup
-from tcc.compiler.cli.report import Report
 from tcc.compiler.cli.sign import MAX_RELEASE, SHOWN
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import fail, typed, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.support.trust_list import TrustedKey, TrustList

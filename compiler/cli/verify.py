@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.bundle.agreement import Mislabelled
-from tcc.compiler.cli import (
-    failures,
-    option_needs,
+from tcc.compiler.cli import failures
+from tcc.compiler.cli.common_options import Isa, Json, Quiet, Trust, Verbose
+from tcc.compiler.report import (
     tool_report,
-    trusted_bundle,
     verified_bundles,
     verified_constants,
     verified_libraries,
 )
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.option_facts import LAYERED_BUNDLE
-from tcc.compiler.cli.report import Report, Stages, complain
-from tcc.compiler.cli.trusted_bundle import Isa, Trust
+from tcc.compiler.support import option_needs
+from tcc.compiler.support.console import Report, Stages, complain
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool
+from tcc.compiler.support.option_needs import LAYERED_BUNDLE
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_comparison import OutputPair
@@ -238,8 +237,8 @@ def _unproven(devices: "Sequence[Device]") -> list[str]:
 
 def _spec(name: str, bundle: "Bundle") -> "Spec":
     """Return the spec that the user named, with the bundle's parameters."""
-    from tcc.compiler.cli.common_options import choose
     from tcc.compiler.cli.target_options import renamed
+    from tcc.compiler.driver.chosen_spec import choose
     from tcc.compiler.driver.pipeline import network
 
     about = bundle.manifest.model

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, typed
+from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.parameters import Command, CommandGroup
-from tcc.compiler.cli.report import Report, cell, fits, table
-from tcc.compiler.support.diagnostics import fail
+from tcc.compiler.support.console import Report, cell, fits, table
+from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.zoo.models import ZooNetwork

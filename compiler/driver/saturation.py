@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import fsum, sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -27,6 +27,10 @@ from tcc.compiler.quant.program.level_ends import Levels
 from tcc.compiler.reference import exceedance
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
+
+if TYPE_CHECKING:
+    pass
+
 
 REPORT = "report/saturation.json"
 """The calibration's counts, in a bundle: for a page, which reads no weights to know them."""

@@ -281,3 +281,9 @@ def _distance(a: str, b: str, most: int) -> int:
         if min(row) > most:
             return most + 1
     return row[-1]
+
+
+def typed(words: str) -> Span:
+    """Return the place of words on the command line."""
+    shown = words if len(words) <= 120 else f"{words[:117]}..."
+    return whole_file(f"command line: {shown}")

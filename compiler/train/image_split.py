@@ -19,10 +19,11 @@ from itertools import chain
 from pathlib import Path
 
 from tcc.compiler.data.dataset import DataSet, Item
+from tcc.compiler.data.split_file import SIDES
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, listed, whole_file
 from tcc.compiler.train import class_names, seeded_split, targets
 from tcc.compiler.train.labelled_files import LabelledFiles, labelled_files
-from tcc.compiler.train.seeded_split import SIDES, Shares
+from tcc.compiler.train.seeded_split import Shares
 from tcc.compiler.train.targets import Targets
 
 FEW = 10

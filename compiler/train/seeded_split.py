@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tcc.compiler.data.dataset import Item
+from tcc.compiler.data.split_file import SIDES
 from tcc.compiler.support.decimal_numbers import parse_float
 from tcc.compiler.support.diagnostics import Diagnostic, Span, fail
 
-SIDES = ("train", "val", "test")
 Units = Mapping[str, str]
 """What each image belongs to, by the image's name."""
 

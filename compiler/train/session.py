@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tcc.compiler.data import weights
+from tcc.compiler.data import split_file, weights
 from tcc.compiler.driver import pipeline
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
@@ -23,7 +23,6 @@ from tcc.compiler.train import (
     losses,
     metrics_log,
     run_folder,
-    split_file,
     training_identity,
 )
 from tcc.compiler.train import recipe as recipes
@@ -220,7 +219,8 @@ def _written(
     weights.write(folder / run_folder.WEIGHTS, tensors)
     recipe = recipes.text(request.recipe).encode()
     atomic_files.write_file(folder / run_folder.RECIPE, recipe)
-    split_file.write(folder / split_file.NAME, request.split)
+    images = request.split
+    split_file.write(folder / split_file.NAME, images.path, images.sides, images.groups)
     run_folder.write_metrics(folder, done)
     run_folder.write_report(folder, report)
     if run.finished:

@@ -7,15 +7,20 @@ with a default is a new line here: a test compares this table with the functions
 from collections.abc import Callable, Mapping
 from inspect import signature
 
-from tcc.compiler.cli.option_facts import (
+from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.option_needs import (
+    ALWAYS,
     FRESH_CALIBRATION,
     INT8_TARGET,
     JUDGED_BUILD,
     SOME_BUNDLE,
     SPECS,
+    Fact,
+    GivenOptions,
+    Needs,
+    With,
+    Without,
 )
-from tcc.compiler.cli.option_needs import ALWAYS, Fact, GivenOptions, Needs, With, Without
-from tcc.compiler.support.diagnostics import whole_file
 
 ArgumentNeeds = Mapping[str, Needs]
 

@@ -253,10 +253,10 @@ def evaluate(
     from tcc import arguments
     from tcc.compiler.bundle import manifest
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.cli.option_facts import SOME_BUNDLE, SPECS
     from tcc.compiler.data import dataset
     from tcc.compiler.driver import evaluation, labelled_images, pipeline
     from tcc.compiler.ir.graph import Model
+    from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
     from tcc.compiler.support.progress import silent
 
     folder = isinstance(network, str | PathLike) and Path(network).is_dir()
@@ -277,7 +277,7 @@ def evaluate(
 def _read(bundle: "Bundle | str | PathLike[str]", trust: bool) -> "tuple[Bundle, Device]":
     """Return a bundle, read anew, whose program may run, and its target."""
     from tcc.compiler.bundle import program_trust
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     folder = Path(bundle) if isinstance(bundle, str | PathLike) else bundle.folder
     found, device = devices.load(folder, devices.signature_policy(any_key=trust))

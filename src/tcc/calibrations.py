@@ -46,7 +46,6 @@ def calibrate(
     """
     called = locals()
     from tcc import arguments, programs
-    from tcc.compiler.cli import devices
     from tcc.compiler.data.dataset import read
     from tcc.compiler.driver import pipeline, required_accuracy
     from tcc.compiler.quant import calibration_document
@@ -54,6 +53,7 @@ def calibrate(
     from tcc.compiler.quant.methods.method import RunOptions
     from tcc.compiler.support import atomic_files
     from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.targets import devices
 
     arguments.check(calibrate, called)
     chosen = loaded(spec)

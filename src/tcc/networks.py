@@ -74,10 +74,10 @@ def check(
     """
     called = locals()
     from tcc import arguments
-    from tcc.compiler.cli import devices
     from tcc.compiler.driver import spec_check
     from tcc.compiler.ir.precision import FP32
     from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.targets import devices
 
     arguments.check(check, called)
     here = whole_file("tcc.check")
@@ -181,8 +181,8 @@ def train(
     """
     _need_torch()
 
-    from tcc.compiler.cli import python_training
     from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.train import python_training
     from tcc.compiler.train import recipe as recipes
 
     found = recipes.read(recipes.find(str(recipe), whole_file("tcc.train")))

@@ -96,8 +96,8 @@ def gradcam(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw Grad-CAM of images for a layer and a class: the last maps', the predicted, without."""
-    from tcc.compiler.cli.plot_inputs import pictures_of
     from tcc.compiler.plots import pictures
+    from tcc.compiler.plots.plot_inputs import pictures_of
 
     net = _network(spec, weights)
     given = pictures_of([Path(image) for image in images])
@@ -113,8 +113,8 @@ def cam(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw class-activation maps of images, of a network that ends in a mean of its maps."""
-    from tcc.compiler.cli.plot_inputs import pictures_of
     from tcc.compiler.plots import pictures
+    from tcc.compiler.plots.plot_inputs import pictures_of
 
     net = _network(spec, weights)
     given = pictures_of([Path(image) for image in images])
@@ -131,8 +131,8 @@ def features(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw feature maps of the first and last convolution, or of a layer, in float and int8."""
-    from tcc.compiler.cli.plot_inputs import pictures_of
     from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots.plot_inputs import pictures_of
 
     net = _network(spec, weights)
     made, _ = integer_pictures.quantised(net, None, Path(calibration))
@@ -201,9 +201,9 @@ def _network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwork":
 
 def _images(data: "File", weights: "File | None", split: "File | None") -> "DataSet":
     """Return the images that judge, as `tcc plot` takes them, and warn of what it warns of."""
-    from tcc.compiler.cli import run_splits
+    from tcc.compiler.data import side_images
     from tcc.compiler.data.dataset import read
-    from tcc.compiler.train import side_images
+    from tcc.compiler.driver import run_splits
 
     where, option = Path(data), None if split is None else str(split)
     run = run_splits.of_weights(option, None if weights is None else Path(weights))

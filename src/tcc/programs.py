@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tcc.compiler.cli.option_needs import Fact
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.build_plan import Int8Programs
     from tcc.compiler.driver.int8_program import CalibrationSource
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.ir.device import Plan
     from tcc.compiler.quant.calibration_document import CalibrationDocument
+    from tcc.compiler.support.option_needs import Fact
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def plans(targets: Sequence[str], precision: str | None, by: str) -> "tuple[Plan
     Raises:
         UserError: There are none, or some are not known, or not built at this precision.
     """
-    from tcc.compiler.cli import devices
     from tcc.compiler.ir.precision import FP32
     from tcc.compiler.support.diagnostics import fail, whole_file
+    from tcc.compiler.targets import devices
 
     here = whole_file(by)
     if not targets:
@@ -72,7 +72,7 @@ def find_facts(
         targets: What is built, and at which precision.
         called: The arguments by name.
     """
-    from tcc.compiler.cli.option_facts import FRESH_CALIBRATION, INT8_TARGET, JUDGED_BUILD
+    from tcc.compiler.support.option_needs import FRESH_CALIBRATION, INT8_TARGET, JUDGED_BUILD
     from tcc.compiler.zoo import trained
 
     has_images, has_file = (called[name] is not None for name in ("data", "calibration"))
@@ -141,7 +141,7 @@ def doubts(
     spec: "Spec", data: str | PathLike[str], images: "DataSet", made: "CalibrationDocument | None"
 ) -> Iterator[str]:
     """Yield what commands warn of: images, and the weights and the words of a fresh calibration."""
-    from tcc.compiler.cli.weights_and_images import drawn
+    from tcc.compiler.driver.weights_and_images import drawn
     from tcc.compiler.zoo import trained
 
     if made and made.weights.notice:
@@ -175,14 +175,14 @@ def written(
         Disagreement: An artifact gives something else than the reference; it is not written.
     """
     from tcc.compiler.bundle import bundle_folder
-    from tcc.compiler.cli import devices
-    from tcc.compiler.cli.report import Stages
-    from tcc.compiler.cli.write_bundle import BundleCheck, write
     from tcc.compiler.driver import pipeline, stored_stages, target_agreement
     from tcc.compiler.driver.build_comparison import BuildComparison
+    from tcc.compiler.driver.write_bundle import BundleCheck, write
     from tcc.compiler.ir.graph import Model
+    from tcc.compiler.support.console import Stages
     from tcc.compiler.support.progress import silent
     from tcc.compiler.support.stage_cache import StageCache
+    from tcc.compiler.targets import devices
 
     model = Model(spec.graph, given.tensors)
     several = BuildComparison(model, whole) if len(targets) > 1 else None

@@ -41,12 +41,12 @@ import numpy as np
 from PIL import Image
 
 from tcc.backends.onnxruntime.backend import FILE, session
-from tcc.compiler.cli import devices
 from tcc.compiler.ir import preprocess
 from tcc.compiler.slides import patch_grid, patch_reader, slide_file, tissue_mask
 from tcc.compiler.slides.patch_reader import PatchReader
 from tcc.compiler.slides.tissue_mask import TissueChoices
 from tcc.compiler.support.progress import silent
+from tcc.compiler.targets import devices
 
 PRECISIONS = ("fp32", "int8")
 TUMOUR = ("lung_aca", "lung_scc")

@@ -24,8 +24,8 @@ from signatures import SIGNATURES, Request
 from signed_templates import place
 
 from tcc.compiler.bundle import bundle_folder
-from tcc.compiler.cli import devices
 from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.targets import devices
 
 SECONDS = 20.0
 """What one may take."""

@@ -21,7 +21,7 @@ SIGNED = tuple((key, release) for key in KEYS for release in RELEASES)
 def place() -> Path:
     """Return a folder with the keys and every signature, made once."""
     from tcc.compiler.bundle import bundle_folder, signature
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     folder = Path(tempfile.mkdtemp(prefix="signatures-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -10,9 +10,9 @@ from web_node import NODE, node
 
 from tcc.backends.web import runtime_files
 from tcc.compiler.bundle import bundle_folder
-from tcc.compiler.cli import devices
 from tcc.compiler.cli.serve import server
 from tcc.compiler.support.external_tools import MissingTool
+from tcc.compiler.targets import devices
 
 BUILD = ("build", "tiny.yaml", "--target", "web")
 REPLAY = """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcc.compiler.cli import devices
+from tcc.compiler.targets import devices
 
 HEAD = """\
 tcc: 1

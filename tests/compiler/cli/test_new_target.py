@@ -3,11 +3,11 @@
 import pytest
 
 from tcc.backends import BACKENDS
-from tcc.compiler.cli import devices
 from tcc.compiler.ir.backend import Builder, Packager, Runner
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.target import Artifact, Target
 from tcc.compiler.passes import PLAIN
+from tcc.compiler.targets import devices
 
 BUILD = ("build", "tiny.yaml", "--target", "dot")
 UNRUN = "nothing here runs what is built for dot"

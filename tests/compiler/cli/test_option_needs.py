@@ -10,9 +10,9 @@ import typer
 import tcc as tcc_api
 from tcc import arguments
 from tcc.compiler.cli import option_table
-from tcc.compiler.cli.devices import every
 from tcc.compiler.cli.parameters import find_command_name, find_long_name
 from tcc.compiler.ir.bench_traits import is_counted, needs_board_runner
+from tcc.compiler.targets.devices import every
 
 APP = importlib.import_module("tcc.compiler.cli.app").app
 
@@ -160,7 +160,7 @@ def test_what_counts_or_brings_a_runner_says_so():
     platform.machine() != "x86_64", reason="arm-a7 runs by itself on other machines"
 )
 def test_runs_of_what_is_counted_are_refused(tcc, built, monkeypatch):
-    from tcc.compiler.cli import trusted_bundle
+    from tcc.compiler.targets import trusted_bundle
 
     bundle, _ = trusted_bundle.load(built, trust=False)
     device = next(device for device in every() if device.name == "arm-a7")

@@ -4,14 +4,13 @@ import time
 
 import pytest
 
-from tcc.compiler.cli import progress_lines
-from tcc.compiler.cli.progress_lines import ProgressLines
-from tcc.compiler.cli.report import Report
+from tcc.compiler.support import console
+from tcc.compiler.support.console import ProgressLines, Report
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    monkeypatch.setattr(progress_lines, "EVERY", 0.1)
+    monkeypatch.setattr(console, "EVERY", 0.1)
 
 
 def work(report, seconds=0.5):

@@ -5,8 +5,9 @@ import tomllib
 
 import pytest
 
-from tcc.compiler.cli import devices, doctor
+from tcc.compiler.cli import doctor
 from tcc.compiler.support.external_tools import EXTRAS, FETCHED, PROGRAMS, Tool, install
+from tcc.compiler.targets import devices
 
 
 @pytest.fixture

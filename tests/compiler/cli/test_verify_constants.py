@@ -38,7 +38,7 @@ def build(tcc, home, images, state):
 
 def mask(folder: Path, target: str) -> None:
     """Let the goldens be what the changed artifact gives, and reseal the bundle."""
-    from tcc.compiler.cli import devices
+    from tcc.compiler.targets import devices
 
     forged_bundles.forged(folder, target)
     about = manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
@@ -199,9 +199,9 @@ def largest_constant(folder: Path, target: str, layer: str) -> bytes:
     """Return the bytes of a constant of a layer as the artifact has them."""
     from tcc.backends.arm.execute import stored_constants
     from tcc.backends.arm.machine import MACHINES
-    from tcc.compiler.cli import devices
     from tcc.compiler.driver import rebuilt_program
     from tcc.compiler.frontend.spec import load
+    from tcc.compiler.targets import devices
 
     about = manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
     bundle, device, spec = (

@@ -14,11 +14,11 @@ from web_browser import CHROMIUM, Browser
 from tcc.backends.onnxruntime.backend import OnnxRuntime
 from tcc.backends.web import runtime_files
 from tcc.compiler.bundle import bundle_folder
-from tcc.compiler.cli import devices
 from tcc.compiler.cli.serve import server
 from tcc.compiler.data import images
 from tcc.compiler.ir import preprocess
 from tcc.compiler.support.external_tools import MissingTool
+from tcc.compiler.targets import devices
 
 pytestmark = [
     pytest.mark.slow,

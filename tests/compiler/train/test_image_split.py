@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tcc.compiler.data import split_file
 from tcc.compiler.data.dataset import Item
 from tcc.compiler.support.diagnostics import UserError, whole_file
-from tcc.compiler.train import image_table, seeded_split
+from tcc.compiler.train import image_table
 from tcc.compiler.train.image_split import ImageSplit, SplitOptions, read
 from tcc.compiler.train.seeded_split import Shares, bound_together, shares, split
 
@@ -413,7 +414,7 @@ def test_the_sets_of_the_reference_data(shared):
     found = read(shared / "data" / "lung_histology_lc25000_224")
     assert [len(data) for data in found.sides.values()] == [1036, 148, 296]
     assert codes(found) == ["E0719"]  # a text lies beside the images
-    assert tuple(found.sides) == seeded_split.SIDES
+    assert tuple(found.sides) == split_file.SIDES
 
 
 def test_images_of_a_class_that_are_missing_are_one_message(tmp_path):

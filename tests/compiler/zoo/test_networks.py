@@ -22,7 +22,6 @@ from torch import nn
 from zoo_nets import small
 
 import tcc
-from tcc.compiler.cli import devices
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.frontend.spec_tests import check_expectations
@@ -33,6 +32,7 @@ from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.torch import module
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.support.progress import silent
+from tcc.compiler.targets import devices
 from tcc.compiler.zoo import shipped
 
 TOLERANCE = 1e-4

@@ -1,0 +1,128 @@
+"""The split of the run that weights are from, and the images of one of its sides.
+
+Weights that lie in a run's folder bring its split along: nobody is to judge a network by what it
+has learned from because the folder of the images is all that the command line names.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcc.compiler.support.console import Report
+from tcc.compiler.support.diagnostics import Diagnostic, fail, typed, whole_file
+
+if TYPE_CHECKING:
+    from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.data.split_file import RunSplit
+
+SIDES = frozenset({"train", "val", "test"})
+"""What the folders of a data set are called that is split already."""
+NO_SPLIT = "none"
+"""Says that no run's split holds."""
+
+
+def of_weights(option: str | None, weights: Path | None) -> "RunSplit | None":
+    """Return the split of a run that is named, or of the run's folder that the weights lie in.
+
+    Raises:
+        UserError: There is none where one is named, or it is damaged (E1217).
+    """
+    if option == NO_SPLIT or (option is None and weights is None):
+        return None
+    from tcc.compiler.data import split_file
+
+    if option is not None:
+        return split_file.read(Path(option))
+    beside = weights.parent / split_file.NAME if weights else None
+    return split_file.read(beside) if beside and beside.is_file() else None
+
+
+def of_bundle(option: str | None, digest: str, weights: Path | None) -> "RunSplit | None":
+    """Return the split of a run that is named, or of the project's weights if a bundle has them.
+
+    Args:
+        option: What `--split` says.
+        digest: That of the bundle's weights.
+        weights: The project's, if it names some.
+
+    Raises:
+        UserError: As for `of_weights`.
+    """
+    found = of_weights(option, weights)
+    if found is None or option is not None:
+        return found
+    try:
+        # A bundle has no split of its own: that of the project's weights holds if these are the
+        # bundle's.
+        said = json.loads((found.path.parent / "report.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(said, dict) and said.get("weights") == digest else None
+
+
+def images(report: Report, where: Path, split: "RunSplit", side: str, use: str) -> "DataSet":
+    """Return the images of a side of a run in a place, and say what they are used for.
+
+    Args:
+        report: Where this and warnings are told.
+        where: The folder or file of the images.
+        split: The run's.
+        side: One of train, val and test.
+        use: What the images are for, in words before theirs.
+
+    Raises:
+        UserError: As for `side_images.find`.
+    """
+    from tcc.compiler.data import side_images
+
+    found = side_images.find(split, where, folder(where, side), side)
+    report.warnings(found.warnings)
+    count, had = len(found.data), sum(line.side == side for line in split.lines)
+    # All of them known: the run's own images, or some of them. Else some were never seen.
+    if found.known == count:
+        part = "the" if count == had else f"{count:,} of the"
+        said = f"{part} {had:,} images of `{side}` of {split.path.parent}"
+    else:
+        said = f"{count:,} image{'s' * (count != 1)} that {split.path.parent} has not learned from"
+        if found.known:
+            said += f", {found.known:,} of them of its `{side}`"
+    report.note(f"{use} {said}")
+    return found.data
+
+
+def sides(path: Path) -> frozenset[str]:
+    """Return which of train, val and test a folder has, if it has two or more and no other."""
+    below = (
+        frozenset(each.name for each in path.iterdir() if each.is_dir()) if path.is_dir() else ()
+    )
+    return frozenset(below) if len(below) > 1 and SIDES.issuperset(below) else frozenset()
+
+
+def folder(where: Path, side: str) -> Path:
+    """Return the folder of a side where there is one, or else the place itself."""
+    return where / side if side in sides(where) else where
+
+
+def side(option: str | None) -> str | None:
+    """Return the side that is asked for, if one is.
+
+    Raises:
+        UserError: There is no such side (E0601).
+    """
+    if option is None or option in SIDES:
+        return option
+    raise fail("E0601", "say train, val or test", typed(f"--side {option}"))
+
+
+def is_unknown(option: str | None, origin: str) -> bool:
+    """Whether weights of an origin may have learned from any image, and nobody says from which."""
+    return origin == "file" and option != NO_SPLIT
+
+
+def unknown(where: Path) -> Diagnostic:
+    """Return the warning that nothing says which images weights of a file have learned from."""
+    message = "nothing says which of these images the network has learned from"
+    label = "if it has from some of them, the figures are too good"
+    help = "name its run with --split, or `none` if it has seen no image of these"
+    at = whole_file(str(where))
+    return Diagnostic("E1216", message, at, label, help=help, severity="warning")

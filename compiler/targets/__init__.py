@@ -1,0 +1,1 @@
+"""The targets of all backends, and bundles with the target that runs them."""
