@@ -3,11 +3,13 @@
 ONNX Runtime computes them in half the time that it takes to gather entries.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, verify
+from tcc.compiler.ir.graph import Graph, Model, Node, verify
+from tcc.compiler.ir.target import Remark
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops.integer import ComputedTable, Table
 from tcc.compiler.ops.integer.float_forms import ERRORS, function_scales
@@ -49,3 +51,16 @@ def computed_form(op: Table, x: TensorType) -> ComputedTable | None:
     levels = tuple(int(entry) + y.limits[0] for entry in op.entries(x))
     found = function_scales(op.function, x.like((1,)), y.like((1,)), levels)
     return found and ComputedTable(op.scale, op.signed, op.low, op.high, op.function, *found)
+
+
+def slow_tables(graph: Graph, is_computed: Callable[[Node, Table], bool]) -> Iterator[Remark]:
+    """Yield each table over the pixels of a map that a runtime does not compute in floats."""
+    for node in graph.nodes:
+        match node.op:
+            # One number a channel, as in gates, takes no time.
+            case Table() as op if node.type.elements > node.type.shape[0]:
+                if is_computed(node, op):
+                    continue
+                why = f"`{op.function.word}` of 8-bit levels is a table, whose entries are gathered"
+                help = "at fp32 the network may be faster: `tcc bench INT8 FP32` measures both"
+                yield Remark(node, why, help, "docs/measuring.md, int8 on x86", slow=True)
