@@ -14,7 +14,7 @@ from urllib.request import urlopen
 from command_uses import USES, CommandUse, write_inputs
 from traced_calls import traced
 
-from tcc.compiler.support import user_cache
+from tcc.compiler.support import user_folders
 
 PROGRAM = "from tcc.compiler.entry import main; main()"
 FOLDER, HOME, LOGS, ENDS = "work", "home", "logs", "ends.json"
@@ -95,7 +95,7 @@ def run_session(root: Path) -> None:
         (root / name).mkdir()
     cache = root / HOME / ".cache"
     cache.mkdir()
-    (cache / "tcc").symlink_to(user_cache.folder("zig").parent)
+    (cache / "tcc").symlink_to(user_folders.cache_folder("zig").parent)
     write_inputs(root / FOLDER)
     ends = {use.line: asdict(_run(root, use)) for use in USES}
     (root / ENDS).write_text(json.dumps(ends))

@@ -210,7 +210,9 @@ USES = (
         " -o plots/errors.png",
         "plot",
     ),
-    use("plot cosines scales.json -o plots/cosines.png"),
+    use("plot cosines scales.json -o plots/cosines.svg"),
+    use("plot cosines scales.json -o plots/cosines.png", "plot"),
+    use("show tiny.yaml --format pdf -o plots/net.pdf", "plot"),
     use("slide mask slides/s.tif -o mask.png --rule wide", "slides"),
     use(
         "slide run build/tiny-onnxruntime-int8 slides/s.tif --at 0.5 --patch 32 --rule wide"

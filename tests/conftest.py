@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from package_folders import ROOT
 
 # Before any test imports ONNX Runtime: its telemetry is off, here and in other processes.
 import tcc as _  # noqa: F401
-from tcc.compiler.support import cache_seal
-
-ROOT = Path(__file__).resolve().parents[1]
+from tcc.compiler.support import user_folders
 
 # Every run tries the same examples, so that many of them find no more than they once did, and none
 # is timed; `--hypothesis-profile=explore` tries others.
@@ -78,8 +77,8 @@ def session_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of this run's own for what tcc is not to forget, here and in other processes."""
     folder = tmp_path_factory.mktemp("state")
     # Kernels that earlier runs compiled are taken where they are sealed by the same key.
-    cache_seal.sealed("", b"")
-    if (key := cache_seal.key_file()) and key.is_file():
+    user_folders.seal("", b"")
+    if (key := user_folders.key_file()) and key.is_file():
         (folder / "tcc/seal").mkdir(0o700, parents=True)
         shutil.copy(key, folder / "tcc/seal")
     with pytest.MonkeyPatch.context() as patch:

@@ -9,8 +9,6 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from nets import Steps, dense
-from op_cases import trained
 
 from tcc.backends import BACKENDS
 from tcc.backends.arm import machine
@@ -26,7 +24,9 @@ from tcc.compiler.lower.onnx import lower
 from tcc.compiler.ops import OPS, Resize
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.reference import output_activations
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
+from tcc.testing.nets import Steps, dense
+from tcc.testing.op_cases import trained
 
 (LITE,) = TfLite().targets
 ROOT = Path(__file__).resolve().parents[1]

@@ -96,7 +96,7 @@ def test_every_command_of_the_readme_and_of_the_list_runs(folder, monkeypatch):
     assert sorted(p.name for p in (folder / "build").iterdir()) == [
         "confusion.png",
         "ddsnet-arm-a7-fp32",
-        "ddsnet-blood-ax620.calibration.cosine.png",
+        "ddsnet-blood-ax620.calibration.cosine.svg",
         "ddsnet-blood-ax620.calibration.images.tar",
         "ddsnet-blood-ax620.calibration.json",
         "ddsnet-host-fp32",

@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-from tcc.compiler.support import atomic_files, path_locks
+from tcc.compiler.support import atomic_files
 from tcc.compiler.support.atomic_files import check_target
 
 
@@ -40,7 +40,7 @@ def test_a_killed_writer_is_seen_as_one(interleave):
     [
         ((atomic_files, "_locked", lambda _: nullcontext()), 1, "E0602"),
         ((atomic_files, "check_folder", check_target), 1, "E0602"),
-        ((path_locks, "stands", lambda path, descriptor: True), 3, "E0603"),
+        ((atomic_files, "stands", lambda path, descriptor: True), 3, "E0603"),
     ],
     ids=("swap without the lock", "look without the lock", "claim without a look"),
 )

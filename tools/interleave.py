@@ -21,7 +21,7 @@ from random import Random
 
 from actors import Actor, ordered, patched
 
-from tcc.compiler.support import atomic_files, scratch_folders
+from tcc.compiler.support import atomic_files
 
 TREES = ({"manifest": b"first", "a/x": b"1"}, {"manifest": b"second", "y": b"22"})
 OLD = {"manifest": b"old", "z": b"0"}
@@ -56,7 +56,7 @@ def _file_writer(base: Path, number: int) -> Callable[[], None]:
 
 def _scratch(base: Path, _: int) -> Callable[[], None]:
     def use() -> None:
-        with scratch_folders.folder() as folder:
+        with atomic_files.scratch_folder() as folder:
             if not folder.is_relative_to(base):
                 raise AssertionError(folder)
             (folder / "x").write_bytes(b"1")

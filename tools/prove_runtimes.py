@@ -16,11 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tcc.compiler.support import proven_runtimes
-from tcc.compiler.support.proven_runtimes import ProvenRelease
+from tcc.compiler.support import external_tools
+from tcc.compiler.support.external_tools import ProvenRelease
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "compiler" / "support" / proven_runtimes.RECORD
+RECORD = ROOT / "compiler" / "support" / external_tools.PROVEN_RECORD
 TARGETS = {"onnxruntime": "onnxruntime", "ai-edge-litert": "tflite"}
 NETWORKS = "small,ddsnet-blood"
 HEAD = """\
@@ -78,7 +78,7 @@ def main() -> int:
     words.add_argument("releases", nargs="+", metavar="PACKAGE==VERSION")
     words.add_argument("--networks", default=NETWORKS, metavar="N[,N...]")
     options = words.parse_args()
-    known = {(each.package, each.version): each for each in proven_runtimes.releases()}
+    known = {(each.package, each.version): each for each in external_tools.proven_releases()}
     wrong = 0
     for word in options.releases:
         package, _, version = word.partition("==")

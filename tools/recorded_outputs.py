@@ -27,7 +27,7 @@ import numpy as np
 
 import tcc
 from tcc.compiler import passes
-from tcc.compiler.bundle import agreement, goldens, layer_agreement, replay, tolerance
+from tcc.compiler.bundle import agreement, goldens, program_check, replay
 from tcc.compiler.driver import pipeline
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
@@ -96,7 +96,7 @@ def recorded(found: RecordedNetwork) -> Record:
         integers["int8" if ends else "int8-i8"] = {
             "layers": {
                 layer.name: _kept([one[layer.name] for one in values])
-                for layer in layer_agreement.levels(program.graph)
+                for layer in program_check.list_levels(program.graph)
             },
             "outputs": {
                 one.name: _kept([each[one.value] for each in values])
@@ -128,7 +128,7 @@ def changes(found: RecordedNetwork, known: Record, targets: Sequence[str]) -> It
     for precision in ("int8", "int8-i8"):
         shown = {**now[precision]["layers"], **now[precision]["outputs"]}
         yield from _first(known[precision], shown, f"{found.name} {precision} reference")
-    floats, allowed = known["fp32"]["outputs"], tolerance.FLOAT.relative
+    floats, allowed = known["fp32"]["outputs"], agreement.FLOAT.relative
     yield from _far(floats, now["fp32"]["outputs"], allowed, f"{found.name} fp32 reference")
     for name in targets:
         device = devices.find(name, whole_file(name))
@@ -151,7 +151,7 @@ def _artifact(
             plain = {
                 one: [[float(x) for x in y.reshape(-1)] for y in v] for one, v in given.items()
             }
-            allowed = tolerance.allowed(precision).relative
+            allowed = agreement.allowed(precision).relative
             yield from _far(known["fp32"]["outputs"], plain, allowed, where)
             if device.name == BYTES and precision == FP32:
                 bits = {one: _kept(values) for one, values in given.items()}
@@ -162,7 +162,7 @@ def _artifact(
             return
         if not precision.exact:
             # Held against the reference itself, which is held against what is recorded.
-            yield from _simulated(start, given, tolerance.allowed(precision).relative, where)
+            yield from _simulated(start, given, agreement.allowed(precision).relative, where)
             return
         # What tflite calls int8 has 8-bit ends: the program decides, not the word.
         right = known["int8" if precision.real_ends else "int8-i8"]
@@ -199,9 +199,9 @@ def _levels(device: Device, start: Model, folder: Path, source: Input) -> dict[s
     found: dict[str, list[Any]] = {}
     inputs = goldens.inputs(source)
     for each in reader.inner_levels(device.target, folder, source, inputs):
-        for name in each.keys() & {one.name for one in layer_agreement.levels(start.graph)}:
+        for name in each.keys() & {one.name for one in program_check.list_levels(start.graph)}:
             kind = types[name].dtype.value
-            levels = layer_agreement.meant(np.asarray(each[name]), np.dtype(kind)).astype(kind)
+            levels = program_check.stored_as(np.asarray(each[name]), np.dtype(kind)).astype(kind)
             found.setdefault(name, []).append(levels.reshape(types[name].shape))
     return {name: _kept(values) for name, values in found.items()}
 

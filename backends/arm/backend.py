@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 from tcc.backends.arm.imports import without
 from tcc.backends.arm.machine import MACHINES, PROGRAM, Machine, machine
 from tcc.backends.arm.precisions import FP32_DIRECT, INT8_COUNTED
+from tcc.compiler.ir.backend import LinkedLibrary, RunnerSignature
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
-from tcc.compiler.ir.library_linker import LinkedLibrary
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.precision import FP32, Precision
-from tcc.compiler.ir.runner_signer import RunnerSignature
 from tcc.compiler.ir.target import Artifact, Refusal, Target
-from tcc.compiler.support.external_tools import MissingTool, Tool
-from tcc.compiler.support.packages import version
+from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -59,8 +57,8 @@ class Arm:
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return TVM and zig, which build, and qemu, if it takes that to run programs here."""
         found: tuple[Tool, ...] = (
-            Tool("apache-tvm", "make kernels", version("apache-tvm")),
-            Tool("ziglang", "compile and link", version("ziglang")),
+            Tool("apache-tvm", "make kernels", installed_version("apache-tvm")),
+            Tool("ziglang", "compile and link", installed_version("ziglang")),
         )
         if self.signer:
             from tcc.backends.arm.codegen.runner_signature import LIBRARY, LIBRARY_VERSION
@@ -147,7 +145,7 @@ class Arm:
         """Link a program with each library, or say that there is no linker."""
         from tcc.backends.arm.execute import linked_libraries
 
-        if version("ziglang") is None:
+        if installed_version("ziglang") is None:
             reason = "ziglang links programs with it, and is not here: pip install 'tcc[arm]'"
             libraries = sorted(path.name for path in folder.glob("lib*.*"))
             return iter([LinkedLibrary(name, unverified=reason) for name in libraries])

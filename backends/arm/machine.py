@@ -10,7 +10,7 @@ from tcc.backends.arm.precisions import PRECISIONS, WITH_DIRECT
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Target
 from tcc.compiler.ir.types import Pair
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 GLIBC = "2.28"
 """Oldest C library that the shared library runs with: Debian 10, RHEL 8, Ubuntu 18.10."""

@@ -16,8 +16,7 @@ from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.cpu import features, products, slow_integers
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.support.external_tools import Tool
-from tcc.compiler.support.packages import version
+from tcc.compiler.support.external_tools import Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class OnnxRuntime:
         """Return onnx, which builds, and ONNX Runtime, which runs; both come with tcc."""
         needs = (("onnx", "write ONNX files", True), ("onnxruntime", "run ONNX files", False))
         return tuple(
-            Tool(name, needed_for, version(name), builds=builds)
+            Tool(name, needed_for, installed_version(name), builds=builds)
             for name, needed_for, builds in needs
         )
 
@@ -82,7 +81,7 @@ class OnnxRuntime:
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
         """Yield each table over the pixels of a map that is not computed instead."""
-        from tcc.compiler.lower.computed_tables import computed_form, slow_tables
+        from tcc.compiler.lower.integer_variants import computed_form, slow_tables
 
         return slow_tables(
             graph, lambda node, table: bool(computed_form(table, *graph.input_types(node)))
@@ -200,7 +199,7 @@ class OnnxRuntime:
             raise fail("E0601", message, whole_file("--threads"))
         feed = {source.name: workload.tensor[None].astype(source.type.dtype.value)}
         path = folder / FILE
-        how = f"ONNX Runtime {version('onnxruntime')}, one thread"
+        how = f"ONNX Runtime {installed_version('onnxruntime')}, one thread"
         try:
             return in_process.measure(
                 how, path, source, lambda: session(path), lambda s: s.run(None, feed),
@@ -239,13 +238,13 @@ def _readable(path: Path) -> bytes:
 
 
 def _session(path: Path, data: bytes) -> "Session":
-    from tcc.compiler.lower import control_flow
+    from tcc.compiler.lower import onnx_inspection
     from tcc.compiler.reference import onnxruntime_session as sessions
 
     exact = products(features()).unsigned
     try:
         # The file may be a stranger's: nothing in the runtime would end a loop.
-        control_flow.check(data)
+        onnx_inspection.check(data)
         return sessions.session(data, deterministic=True, exact_products=exact)
     except Exception as error:  # the runtime has exception types of its own for each cause
         raise _broken(path, "load", error) from error

@@ -13,8 +13,7 @@ from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, PackageSources, Refusal, Remark, Target, ToolResults
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.support.external_tools import Tool
-from tcc.compiler.support.packages import version
+from tcc.compiler.support.external_tools import Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class SimulatedPackage:
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return ONNX Runtime, which comes with tcc."""
         use = f"run {self.file} of packages"
-        return (Tool("onnxruntime", use, version("onnxruntime"), builds=False),)
+        return (Tool("onnxruntime", use, installed_version("onnxruntime"), builds=False),)
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
@@ -44,7 +43,7 @@ class SimulatedPackage:
         Raises:
             UserError: It is no model that ONNX Runtime can run on these (E0651).
         """
-        from tcc.compiler.lower import control_flow
+        from tcc.compiler.lower import onnx_inspection
         from tcc.compiler.reference import onnxruntime_session as sessions
 
         path = folder / self.file
@@ -52,7 +51,7 @@ class SimulatedPackage:
             with regular_files.opened(path) as file:
                 data = file.read()
             # The file may be a stranger's: nothing in the runtime would end a loop.
-            control_flow.check(data)
+            onnx_inspection.check(data)
             session = sessions.session(data, deterministic=True)
             names = [output.name for output in session.get_outputs()]
             # What the NPU is given are floats, also where an image's are whole numbers.
@@ -92,7 +91,7 @@ class Pulsar:
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return onnx, which builds and comes with tcc."""
-        return (Tool("onnx", "write ONNX files", version("onnx")),)
+        return (Tool("onnx", "write ONNX files", installed_version("onnx")),)
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that the documents say the NPU cannot run."""

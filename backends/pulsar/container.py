@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tcc.backends.pulsar import scripts
 from tcc.backends.pulsar.scripts import NpuTool
-from tcc.compiler.support import scratch_folders
+from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.progress import Progress
 
@@ -72,7 +72,7 @@ def compiled(
         UserError: The tool fails (E0672), with its last words.
     """
     progress(tool.name, 0, 1)
-    with scratch_folders.folder() as folder:
+    with atomic_files.scratch_folder() as folder:
         package, out = folder / "package", folder / "out"
         for name, data in files.items():
             (package / name).parent.mkdir(parents=True, exist_ok=True)

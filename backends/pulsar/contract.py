@@ -8,7 +8,7 @@ from typing import Literal
 from tcc.backends.pulsar.calibration_data import takes_levels
 from tcc.compiler.ir.graph import Graph, Input, Output
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 
 def device_file(name: str) -> bytes:

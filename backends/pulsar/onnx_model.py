@@ -16,7 +16,7 @@ from tcc.compiler.lower.onnx_constants import compact
 from tcc.compiler.lower.qdq import simulated
 from tcc.compiler.ops import Conv
 from tcc.compiler.ops.integer import Quantize
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 HALF_PIXEL = {
     "coordinate_transformation_mode": "half_pixel",

@@ -15,8 +15,7 @@ from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.ir.types import DType
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.cpu import features, slow_integers
-from tcc.compiler.support.external_tools import MissingTool, Tool
-from tcc.compiler.support.packages import version
+from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class TfLite:
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return what knows the format, and what writes it."""
-        return tuple(Tool(name, use, version(name)) for name, use in PACKAGES)
+        return tuple(Tool(name, use, installed_version(name)) for name, use in PACKAGES)
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that TFLite has nothing for."""
@@ -68,7 +67,7 @@ class TfLite:
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
         """Yield each table over the pixels of a map that no floats can stand for."""
         from tcc.backends.tflite.integer_operators import SMOOTH
-        from tcc.compiler.lower.computed_tables import slow_tables
+        from tcc.compiler.lower.integer_variants import slow_tables
 
         return slow_tables(graph, lambda _, table: type(table.function) in SMOOTH)
 

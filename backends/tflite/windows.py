@@ -28,7 +28,7 @@ from tcc.compiler.ops import (
 )
 from tcc.compiler.ops.elementwise import Elementwise
 from tcc.compiler.ops.window import effective, reached
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 LOWEST = float(np.finfo(np.float32).min)
 """What never wins in a max pooling."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Input
-from tcc.compiler.support import atomic_files, bounded_process, regular_files, scratch_folders
+from tcc.compiler.support import atomic_files, bounded_process, regular_files
 from tcc.compiler.support.bounded_process import HangsError
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
@@ -76,7 +76,7 @@ def _batches(
 ) -> Iterator[dict[str, Array]]:
     waiting = iter(inputs)
     _check(folder / MODEL)
-    with scratch_folders.folder() as temporary:
+    with atomic_files.scratch_folder() as temporary:
         while batch := list(islice(waiting, most)):
             given = temporary / "inputs.bin"
             given.write_bytes(b"".join(data.tobytes() for data, _ in batch))
@@ -96,11 +96,11 @@ def _float_outputs(path: Path) -> bytes:
 
 def _check(path: Path) -> None:
     """Refuse a network that no page of tcc has, before it runs."""
-    from tcc.compiler.lower import control_flow
+    from tcc.compiler.lower import onnx_inspection
 
     try:
         with regular_files.opened(path) as file:
-            control_flow.check(file.read())
+            onnx_inspection.check(file.read())
     except Exception as error:  # protobuf has exception types of its own
         raise _broken(path, str(error)) from None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tcc.compiler.bundle import artifact_runs, bundle_in_use, replay
+from tcc.compiler.bundle import artifact_runs, bundle_folder, replay
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
 from tcc.compiler.bundle.replay import Replayed
@@ -89,7 +89,7 @@ def measure(
         artifact_runs.check(bundle, device)
         return device.measure(bundle.model, bundle.input, given, progress)
 
-    return bundle_in_use.undisturbed(bundle, measured)
+    return bundle_folder.undisturbed(bundle, measured)
 
 
 def measure_on_board(
@@ -116,7 +116,7 @@ def measure_on_board(
         artifact_runs.check(bundle, device)
         return device.measure_on_board(bundle.model, bundle.input, task, progress)
 
-    found, outputs = bundle_in_use.undisturbed(bundle, measured)
+    found, outputs = bundle_folder.undisturbed(bundle, measured)
     if outputs is None:
         return found, None
     for given in outputs:

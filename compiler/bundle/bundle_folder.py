@@ -7,14 +7,13 @@ the same bytes.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from tcc.compiler.bundle import (
-    bundle_files,
-    local_builds,
     manifest,
     manifest_checks,
     mistaken_paths,
@@ -25,9 +24,11 @@ from tcc.compiler.bundle.manifest import BundleFile, Manifest
 from tcc.compiler.bundle.manifest_checks import Known
 from tcc.compiler.bundle.signature_check import SignaturePolicy, Signer
 from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.support import atomic_files, known_programs, regular_files
+from tcc.compiler.support import atomic_files, regular_files, user_folders
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.value_views import ValueView
 
 MODEL = "model"
 """The folder of the target's files."""
@@ -58,8 +59,8 @@ class BundleContents:
         return name(about.model.name, about.target, about.precision)
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+@dataclass(frozen=True, slots=True, repr=False)
+class Bundle(ValueView):
     """A bundle whose every file was found to be what its manifest says."""
 
     folder: Path
@@ -70,6 +71,10 @@ class Bundle:
     """Whether its program may run though nobody knows it: it is just built, or vouched for."""
     signer: Signer | None = None
     """Who signed it by a key that is trusted, where somebody did."""
+
+    def _summary(self) -> Iterator[str]:
+        yield f"Bundle {self.folder}"
+        yield from self.manifest.describe()
 
     @property
     def model(self) -> Path:
@@ -132,8 +137,12 @@ def write(
     for end, data in contents.beside.items():
         atomic_files.write_file(beside(folder, end), data)
     atomic_files.write_tree(folder, all_files, executable, replaceable, check)
-    known_programs.add(file.sha256 for file in about.files if file.path in contents.code)
-    local_builds.note(about.model.name, hashlib.sha256(all_files[manifest.NAME]).hexdigest())
+    user_folders.KNOWN_PROGRAMS.add(
+        file.sha256 for file in about.files if file.path in contents.code
+    )
+    signature_check.note_build(
+        about.model.name, hashlib.sha256(all_files[manifest.NAME]).hexdigest()
+    )
     return folder
 
 
@@ -150,7 +159,7 @@ def replaceable(folder: Path) -> str | None:
     except UserError as error:
         return f"{error.diagnostics[0].message}: {error.diagnostics[0].label}"
     known = {*listed_files, manifest.NAME, signed_files.NAME}
-    extra = sorted(bundle_files.walk(folder) - known)
+    extra = sorted(regular_files.walk_files(folder) - known)
     return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
 
 
@@ -246,7 +255,7 @@ def problem(folder: Path, file: BundleFile) -> Diagnostic | None:
     elif (size := path.stat().st_size) != file.bytes:
         message = "a file of the bundle was changed"
         label = f"it has {size:,} bytes, the manifest says {file.bytes:,}"
-    elif bundle_files.sha256(path) != file.sha256:
+    elif regular_files.hash_file(path) != file.sha256:
         message, label = "a file of the bundle was changed", "its SHA-256 is not the manifest's"
     else:
         return None
@@ -265,7 +274,7 @@ def _outside(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
 def unlisted(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
     """Yield what lies beside the target's files, and might be taken for one of them."""
     listed = {file.path for file in about.files}
-    for path in sorted(f"{MODEL}/{name}" for name in bundle_files.walk(folder / MODEL)):
+    for path in sorted(f"{MODEL}/{name}" for name in regular_files.walk_files(folder / MODEL)):
         if path not in listed:
             where = whole_file(str(folder / path))
             yield Diagnostic("E0622", "this file is not the bundle's", where, help="remove it")
@@ -277,3 +286,122 @@ def _inside(folder: Path, name: str) -> bool:
     plain = not pure.is_absolute() and ".." not in pure.parts
     # A link out of the folder would have us run, or show, a file that no hash of the maker's is of.
     return plain and Path(os.path.realpath(folder / name)) == folder.resolve() / pure
+
+
+T = TypeVar("T")
+TRIES = 10
+"""How often something is done with a bundle that others replace with the same one meanwhile."""
+
+
+def undisturbed(bundle: Bundle, work: Callable[[Bundle], T]) -> T:
+    """Return what is found out of a bundle that nobody replaced meanwhile.
+
+    Args:
+        bundle: A bundle that was read; one that is not in its place yet is nobody else's.
+        work: What is done with it: more than once, where the same bundle took its place meanwhile.
+
+    Returns:
+        What `work` gives.
+
+    Raises:
+        UserError: Another bundle took its place (E0622), or the same one `TRIES` times; and what
+            `work` raises of a bundle that stood still.
+    """
+    for _ in range(TRIES):
+        bundle = bundle if _stands(bundle) else _again(bundle)
+        try:
+            found = work(bundle)
+        except (UserError, OSError):
+            # A file may have been looked for in the moment between the two folders.
+            if _stands(bundle):
+                raise
+        else:
+            if _stands(bundle):
+                return found
+    raise _taken(bundle)
+
+
+def _stands(bundle: Bundle) -> bool:
+    return bundle.seen is None or bundle.seen == identity(bundle.folder)
+
+
+def _again(bundle: Bundle) -> Bundle:
+    """Return the bundle that took its place, where it is the same to the byte."""
+    atomic_files.recover(bundle.folder)  # it waits for whoever replaces the folder
+    seen = identity(bundle.folder)
+    with suppress(UserError):
+        if seen and not any(_changes(bundle)):
+            return replace(bundle, seen=seen)
+    raise _taken(bundle)
+
+
+def _changes(bundle: Bundle) -> Iterator[object]:
+    """Yield what is not, to the byte, what the bundle was when it was read."""
+    folder, about = bundle.folder, bundle.manifest
+    yield stated(folder) != about
+    yield from (problem(folder, file) for file in about.files)
+    yield from unlisted(folder, about)
+
+
+def _taken(bundle: Bundle) -> UserError:
+    message = "another bundle took this one's place while it was in use"
+    return fail("E0622", message, whole_file(str(bundle.folder)), help="run the command again")
+
+
+def refit(
+    found: Bundle,
+    points: Sequence[OperatingPoint],
+    beside: Mapping[str, bytes],
+    dropped: Collection[str] = (),
+) -> Bundle:
+    """Write a bundle again with other operating points, whole; all else of it keeps its bytes.
+
+    Args:
+        found: The bundle as it was read.
+        points: How its outputs are to be read.
+        beside: Files of the artifact that change with them, by name.
+        dropped: Files of the artifact that no longer hold, by name.
+
+    Returns:
+        The bundle as it is now.
+
+    Raises:
+        UserError: The folder cannot be written, or another bundle took its place (E0622).
+    """
+    about, old = found.manifest, {f"{MODEL}/{name}" for name in (*beside, *dropped)}
+    kept = tuple(file for file in about.files if file.path not in old)
+    files = {file.path: regular_files.read_file(found.folder / file.path) for file in kept}
+    added = {f"{MODEL}/{name}": data for name, data in beside.items()}
+    programs = frozenset(file.path for file in about.files if file.executable)
+    added_files = listed(added, programs & added.keys())
+    known = {file.path: file for file in (*kept, *added_files)}
+    # A fresh seal must not be set on files that somebody changed since, nor on what was made of
+    # them.
+    if changed := [d for file in about.files if (d := problem(found.folder, file))]:
+        raise UserError(tuple(changed))
+    fresh = manifest.sealed(
+        replace(
+            about,
+            operating_points=tuple(points),
+            files=tuple(known[path] for path in sorted(known)),
+        )
+    )
+    everything = {**files, **added, manifest.NAME: manifest.encode(fresh)}
+    executable = frozenset(file.path for file in known.values() if file.executable)
+    atomic_files.write_tree(found.folder, everything, executable, replaceable)
+    _keep_known(about.files, known)
+    signature_check.note_build(
+        about.model.name, hashlib.sha256(everything[manifest.NAME]).hexdigest()
+    )
+    return Bundle(found.folder, fresh, identity(found.folder), found.trusted)
+
+
+def _keep_known(old_files: Iterable[BundleFile], new_files: Mapping[str, BundleFile]) -> None:
+    """Let a program run that a known one became by what was fitted alone."""
+    changed = [file for file in old_files if new_files.get(file.path, file) != file]
+    if changed:
+        user_folders.KNOWN_PROGRAMS.add(
+            new_files[file.path].sha256
+            for file in changed
+            if user_folders.KNOWN_PROGRAMS.has(file.sha256)
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tcc.compiler.bundle import tolerance
+from tcc.compiler.bundle import agreement
 from tcc.compiler.bundle.manifest import Golden, Goldens, Tolerance
 from tcc.compiler.bundle.manifest_checks import GOLDENS
 from tcc.compiler.data import confined_images
@@ -45,7 +45,7 @@ def make(model: Model, precision: Precision = FP32) -> tuple[Goldens, Mapping[st
     problems = tuple(p for found in outputs for p in _not_finite(model, found))
     if problems:
         raise UserError(problems[:1])
-    return _listed(cases, outputs, float_program.NAME, tolerance.allowed(precision))
+    return _listed(cases, outputs, float_program.NAME, agreement.allowed(precision))
 
 
 def exact(program: Model, precision: Precision) -> tuple[Goldens, Mapping[str, bytes]]:
@@ -54,7 +54,7 @@ def exact(program: Model, precision: Precision) -> tuple[Goldens, Mapping[str, b
     outputs = integer_program.run(program, [case.tensor for case in cases])
     graph = program.graph
     layers, reach = integer_program.inexact(graph), integer_program.reach(graph)
-    allowed = tolerance.allowed(precision, layers, reach)
+    allowed = agreement.allowed(precision, layers, reach)
     return _listed(cases, outputs, integer_program.NAME, allowed)
 
 

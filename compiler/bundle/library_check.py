@@ -1,18 +1,25 @@
 """Whether the libraries of a bundle, which others build with, are what its goldens are of."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tcc.compiler.bundle import artifact_runs, program_trust, replay
+from tcc.compiler.bundle import artifact_runs, replay
 from tcc.compiler.bundle.agreement import Agreement
-from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.bundle.bundle_folder import MODEL, Bundle
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import fitting
+from tcc.compiler.ir.backend import LibraryLinker, LinkedLibrary
+from tcc.compiler.ir.constant_checker import (
+    ConstantCheck,
+    ConstantChecker,
+    ConstantDifference,
+    ConstantSources,
+)
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.library_linker import LibraryLinker, LinkedLibrary
-from tcc.compiler.support import scratch_folders
-from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 from tcc.compiler.support.external_tools import MissingTool
 
 
@@ -49,9 +56,9 @@ def check(bundle: Bundle, device: Device) -> tuple[LibraryCheck, ...]:
     linker = device.backend
     if not isinstance(linker, LibraryLinker):
         return ()
-    program_trust.check(bundle, device)
+    artifact_runs.check_trust(bundle, device)
     same_tools = device.versions().items() <= bundle.manifest.made_with.items()
-    with scratch_folders.folder() as scratch:
+    with atomic_files.scratch_folder() as scratch:
         linked = linker.link_libraries(device.target, bundle.model, scratch, same_tools=same_tools)
         return tuple(_check_library(bundle, device, linked_library) for linked_library in linked)
 
@@ -83,3 +90,64 @@ def _replay(bundle: Bundle, device: Device, program: Path) -> Iterator[Agreement
     for case_outputs in outputs:
         artifact_runs.check_outputs(bundle, case_outputs)
     yield from replay.judged(bundle, device, cases, outputs).agreement
+
+
+def check_operating_points(bundle: Bundle, device: Device) -> None:
+    """Refuse an artifact whose libraries or program decide by other values than the manifest's.
+
+    Raises:
+        UserError: They do (E0622); each such file is named.
+    """
+    points = bundle.manifest.operating_points
+    wrong = []
+    for name, data in device.operating_point_files(bundle.model, points).items():
+        path = bundle.model / name
+        if not points and not path.exists():  # a bundle of an older version without its file
+            continue
+        if not path.exists() or regular_files.read_file(path) != data:
+            message = "this file reads outputs by another temperature or thresholds"
+            help = "build the bundle again, and fit again with `tcc eval --fit`"
+            wrong.append(Diagnostic("E0622", message, whole_file(f"{MODEL}/{name}"), help=help))
+    if wrong:
+        raise UserError(tuple(wrong))
+
+
+_NAME_END = re.compile(r"[:/]|_*\Z")
+"""Where a layer's name may end in an operator's."""
+
+
+def check_constants(
+    bundle: Bundle, device: Device, sources: ConstantSources | None
+) -> tuple[ConstantCheck, ...] | None:
+    """Return how each file of an artifact compares; None where nothing is known to compare with.
+
+    Args:
+        bundle: The bundle.
+        device: Its target.
+        sources: What it was built from, where that is known.
+
+    Raises:
+        MissingTool: What reads the artifact's files is not here.
+        UserError: A file cannot be read.
+    """
+    checker = device.backend
+    unknown = sources is None or (sources.floats, sources.program) == (None, None)
+    if not isinstance(checker, ConstantChecker) or sources is None or unknown:
+        return None
+    models = [model for model in (sources.floats, sources.program) if model]
+    layers = {node.name for model in models for node in model.graph.nodes}
+    checks = checker.check_constants(device.target, bundle.model, sources)
+    return tuple(_name_layers(check_constants, layers) for check_constants in checks)
+
+
+def _name_layers(check_constants: ConstantCheck, layers: Container[str]) -> ConstantCheck:
+    differences = (_name(difference, layers) for difference in check_constants.differences)
+    return replace(check_constants, differences=tuple(differences))
+
+
+def _name(difference: ConstantDifference, layers: Container[str]) -> ConstantDifference:
+    """Name the layer that an operator is of: `fc:x/y` is one of `fc`, unless that is a layer."""
+    operator = difference.layer
+    stems = [operator[: end.start()] for end in _NAME_END.finditer(operator)]
+    layer = next((stem for stem in reversed(stems) if stem in layers), operator)
+    return replace(difference, layer=layer)

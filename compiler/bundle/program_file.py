@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.bundle import float_layers, manifest
+from tcc.compiler.bundle import artifact_runs, manifest
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.ir import printer
 from tcc.compiler.ir.graph import Graph, GraphError, Input, Model, Node, Output, verify
@@ -86,13 +86,13 @@ def _checked(bundle: Bundle, found: Model) -> Model:
     """Return the program if it is the one that the bundle prints, with its input and outputs."""
     graph, about = found.graph, bundle.manifest
     try:
-        with regular_files.opened(bundle.folder / float_layers.PROGRAM) as file:
+        with regular_files.opened(bundle.folder / artifact_runs.PROGRAM) as file:
             printed = file.read(MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError):
-        raise _Wrong(f"there is no {float_layers.PROGRAM} to hold it against") from None
+        raise _Wrong(f"there is no {artifact_runs.PROGRAM} to hold it against") from None
     given = _bare(Graph(graph.name, graph.inputs, graph.nodes, graph.outputs))
     if given != _without_outputs(printed):
-        raise _Wrong(f"it is not the program of {float_layers.PROGRAM}")
+        raise _Wrong(f"it is not the program of {artifact_runs.PROGRAM}")
     (source,) = graph.inputs
     wanted = (about.input.name, about.input.shape, about.input.dtype)
     if (source.name, source.type.shape, source.type.dtype.value) != wanted:

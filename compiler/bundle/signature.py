@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from tcc.compiler.bundle import bundle_files, signed_files, signing_key
+from tcc.compiler.bundle import signed_files, signing_key
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.signed_files import NAME, SignedFiles
 from tcc.compiler.bundle.signing_key import PublicKey
-from tcc.compiler.support import atomic_files
+from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 
@@ -24,12 +24,12 @@ def sign(bundle: Bundle, key: Path, release: int) -> tuple[Path, PublicKey]:
             cannot be written.
     """
     folder = bundle.folder
-    names = sorted(bundle_files.walk(folder) - {NAME})
+    names = sorted(regular_files.walk_files(folder) - {NAME})
     for name in names:
         if (folder / name).is_symlink():
             message = "a link cannot be signed: it may lead elsewhere later"
             raise fail("E1352", message, whole_file(str(folder / name)), help="remove it")
-    digests = {name: bundle_files.sha256(folder / name) for name in names}
+    digests = {name: regular_files.hash_file(folder / name) for name in names}
     signed = SignedFiles(digests, bundle.manifest.model.name, release)
     payload = signed_files.payload(folder.resolve().name, signed)
     signature, public = signing_key.sign(key, signed_files.message(payload))

@@ -8,15 +8,16 @@ the user, or the project, wants signatures.
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcc.compiler.bundle import bundle_files, local_builds, seen_releases, signed_files, signing_key
+from tcc.compiler.bundle import signed_files, signing_key
 from tcc.compiler.bundle.manifest import NAME as MANIFEST
 from tcc.compiler.bundle.manifest import Manifest
 from tcc.compiler.bundle.signed_files import Envelope, MalformedError, SignedFiles
 from tcc.compiler.bundle.signing_key import PublicKey
-from tcc.compiler.support import atomic_files, trust_list
+from tcc.compiler.support import atomic_files, regular_files, trust_list, user_folders
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.trust_list import TrustedKey, TrustList
 
@@ -150,13 +151,13 @@ def _list_differences(
     folder: Path, digests: Mapping[str, str], signed: Mapping[str, str]
 ) -> Iterator[str]:
     """Yield how a folder differs from what was signed; `digests` are those that are known."""
-    present = bundle_files.walk(folder) - {signed_files.NAME}
+    present = regular_files.walk_files(folder) - {signed_files.NAME}
     for name in sorted(present ^ signed.keys()):
         yield f"{name} was {'added' if name in present else 'taken away'} since"
     for name in sorted(present):
         if os.path.islink(folder / name):
             yield f"{name} is a link"
-        elif (digests.get(name) or bundle_files.sha256(folder / name)) != signed[name]:
+        elif (digests.get(name) or regular_files.hash_file(folder / name)) != signed[name]:
             yield f"{name} was changed since"
 
 
@@ -192,13 +193,13 @@ def _check_release(path: Path, key: TrustedKey, manifest: Manifest, release: int
         help = "take the newest bundle from its maker"
         raise fail("E1358", message, whole_file(str(path)), label=label, help=help)
     if release > max(highest, key.min_release):
-        seen_releases.note(key.fingerprint, network, release)
+        note_release(key.fingerprint, network, release)
 
 
 def _find_highest(key: TrustedKey, network: str) -> int:
     """Return the highest release that was seen; what the list says will do where none is known."""
     try:
-        return seen_releases.highest(key.fingerprint, network)
+        return find_highest_release(key.fingerprint, network)
     except UserError:
         if key.min_release:
             return 0
@@ -212,7 +213,7 @@ def _find_requirement(
     if policy.required_by or trust.require:
         return f"{policy.required_by or trust_list.file()} wants a signature"
     is_named = trust.names(manifest.model.name) and not policy.any_key
-    if is_named and not local_builds.has(manifest_digest):
+    if is_named and not is_local_build(manifest_digest):
         return f"you trust a key for `{manifest.model.name}`, and this was not built here since"
     return ""
 
@@ -234,3 +235,74 @@ def _fail_broken(path: Path, label: str) -> UserError:
     message = "the signature of this bundle does not hold"
     help = "take the bundle again from its maker, and the key from where you trust it"
     return fail("E1352", message, whole_file(str(path)), label=label[:160], help=help)
+
+
+def note_build(network: str, manifest_digest: str) -> None:
+    """Note a bundle that was built just now, where a key is trusted for its network.
+
+    Args:
+        network: The network's name.
+        manifest_digest: The SHA-256 of the manifest's bytes, in hex.
+    """
+    # A list that is not believed is said when the bundle is opened: this one is written already.
+    with suppress(UserError):
+        if trust_list.read().names(network):
+            user_folders.LOCAL_BUILDS.add((manifest_digest,))
+
+
+def is_local_build(manifest_digest: str) -> bool:
+    """Whether the bundle of this manifest was built here."""
+    return user_folders.LOCAL_BUILDS.has(manifest_digest)
+
+
+def find_highest_release(fingerprint: str, network: str) -> int:
+    """Return the highest release that was seen; 0 where none was.
+
+    Raises:
+        UserError: Others can change what was noted (E1359).
+    """
+    folder = _locate_releases(fingerprint, network)
+    if folder is None or not os.path.lexists(folder):
+        return 0
+    if reason := user_folders.obstacle(folder.parent) or user_folders.obstacle(folder):
+        raise _fail_to_note(folder, reason)
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise _fail_to_note(folder, error.strerror or str(error)) from error
+    return max((int(name) for name in names if name.isascii() and name.isdecimal()), default=0)
+
+
+def note_release(fingerprint: str, network: str, release: int) -> None:
+    """Note a release that is higher than what was seen.
+
+    Raises:
+        UserError: It cannot be noted (E1359): a lower one would be taken later.
+    """
+    folder = _locate_releases(fingerprint, network)
+    if folder is None:
+        raise _fail_to_note(Path("~"), "there is no home")
+    try:
+        user_folders.make(folder)
+        if not (reason := user_folders.obstacle(folder)):
+            (folder / str(release)).touch(0o600)
+            return
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise _fail_to_note(folder, reason)
+
+
+def _locate_releases(fingerprint: str, network: str) -> Path | None:
+    folder = user_folders.folder("XDG_STATE_HOME", "releases")
+    # A network's name need not be one that a file can have.
+    digest = hashlib.sha256(f"{fingerprint}\0{network}".encode()).hexdigest()
+    return folder and folder / digest[:40]
+
+
+def _fail_to_note(folder: Path, reason: str) -> UserError:
+    message = "which releases were seen cannot be noted: an older one could come back unnoticed"
+    help = (
+        "set XDG_STATE_HOME to a folder that only you can write to, or say the least release "
+        "that is taken: `tcc trust add KEY.pem --min-release N`"
+    )
+    return fail("E1359", message, whole_file(str(folder)), label=reason, help=help)

@@ -145,10 +145,8 @@ def bench(
 
 def _require_uses(devices: "Sequence[Device]", options: BenchOptions) -> None:
     """Refuse typed options that measuring these bundles has no use for (E0601)."""
-    from tcc.compiler.ir.bench_traits import is_counted, needs_board_runner
-
-    timed = options.way is not None or not all(map(is_counted, devices))
-    has_runner = any(map(needs_board_runner, devices))
+    timed = options.way is not None or not all(device.is_counted for device in devices)
+    has_runner = any(device.needs_board_runner for device in devices)
     option_needs.require({TIMED_BUNDLE: timed, BOARD_RUNNER: has_runner})
 
 

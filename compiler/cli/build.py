@@ -109,7 +109,7 @@ def build(
     So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
     Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
-    from tcc.compiler.support import scratch_folders
+    from tcc.compiler.support import atomic_files
 
     report = Report(json, quiet, verbose)
     asked = Int8Options(
@@ -130,7 +130,7 @@ def build(
         # All that can be refused is refused before calibration, which may take minutes.
         _placed(chosen, plans, folder)
         told = _told_of_makers(chosen, plans, passing)
-        scratch_folders.sweep()
+        atomic_files.sweep_scratch()
         given = take(report, chosen, weights, seed)
         stored = _stored(chosen, given, passing, report, usable=cached)
         lies = weights_file(chosen, weights, seed)
@@ -231,12 +231,10 @@ def _require_signatures(plans: "tuple[Plan, ...]", key: Path | None) -> "tuple[P
     if key is None:
         return plans
     from tcc.compiler.bundle import runner_key
-    from tcc.compiler.ir import runner_signer
 
     public_key = runner_key.read_public(key)
     return tuple(
-        dataclasses.replace(plan, device=runner_signer.with_signer(plan.device, public_key))
-        for plan in plans
+        dataclasses.replace(plan, device=plan.device.with_signer(public_key)) for plan in plans
     )
 
 

@@ -6,11 +6,11 @@ import typer
 
 from tcc.compiler.cli.common_options import Json, Quiet, Verbose
 from tcc.compiler.cli.parameters import Command, CommandGroup
-from tcc.compiler.support import atomic_files, stage_cache, user_cache, user_folders
+from tcc.compiler.support import atomic_files, stage_cache, user_folders
 from tcc.compiler.support.console import Report, size
 from tcc.compiler.support.diagnostics import fail, nearest, typed
 from tcc.compiler.support.stage_cache import STAGES, StageCache, StageUse
-from tcc.compiler.support.user_cache import KERNELS
+from tcc.compiler.support.user_folders import KERNELS
 
 OWN = "compiled kernels of tcc's own, which any build takes"
 """What the kernels are: kept beside the stages, and held to the limit by themselves."""
@@ -89,13 +89,13 @@ def _kept() -> StageCache:
 
 
 def _kernels() -> StageUse:
-    found = user_cache.files(KERNELS)
-    return StageUse(KERNELS, len(found), user_cache.size(found))
+    found = user_folders.cached_files(KERNELS)
+    return StageUse(KERNELS, len(found), user_folders.total_size(found))
 
 
 def _cleared() -> tuple[StageUse, ...]:
     gone = _kernels()
-    for path in user_cache.files(KERNELS):
+    for path in user_folders.cached_files(KERNELS):
         path.unlink(missing_ok=True)
     return (gone,)
 

@@ -64,11 +64,11 @@ def doctor(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -
 
 
 def _system() -> dict[str, Any]:
-    from tcc.compiler.support import cpu, scratch_folders
+    from tcc.compiler.support import atomic_files, cpu
     from tcc.compiler.version import __version__
 
     found = cpu.features()
-    places = {"working folder": Path.cwd(), "temporary folder": scratch_folders.root()}
+    places = {"working folder": Path.cwd(), "temporary folder": atomic_files.scratch_root()}
     free = {name: shutil.disk_usage(path).free for name, path in places.items()}
     return {
         "tcc": __version__,
@@ -105,10 +105,10 @@ def _check_needed() -> Iterator[dict[str, Any]]:
 
 def _list_optional(tools: Collection[str]) -> Iterator[dict[str, Any]]:
     """Yield the packages that extras bring and that are no tools of targets."""
-    from tcc.compiler.support import packages
+    from tcc.compiler.support import external_tools
 
     for name in (name for names in EXTRAS.values() for name in names if name not in tools):
-        version = packages.version(name)
+        version = external_tools.installed_version(name)
         yield _describe_package(name, version, None if version else ABSENT, needed=False)
 
 

@@ -11,7 +11,7 @@ import typer
 from tcc.compiler.bundle.agreement import Disagreement, Mislabelled
 from tcc.compiler.reference.accuracy_floor import BelowFloor, TooFewImages
 from tcc.compiler.support import console as reports
-from tcc.compiler.support import diagnostic_groups, memory_limit
+from tcc.compiler.support import diagnostics, memory_limit
 from tcc.compiler.support.atomic_files import MachineError, explain
 from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, UserError
 from tcc.compiler.support.external_tools import MissingTool
@@ -148,7 +148,7 @@ def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 def _grouped(error: UserError) -> str:
     """Return the text of an error: as many causes as are told, and how many mistakes there are."""
-    groups = diagnostic_groups.group(error.diagnostics)
+    groups = diagnostics.group_alike(error.diagnostics)
     hidden = sum(len(group.members) for group in groups[MAX_TOLD:]) + error.more
     tail = [f"and {'at least ' if error.cut else ''}{hidden:,} more"] if hidden else []
     total = [error.counted] if error.count > 1 else []

@@ -83,10 +83,9 @@ def import_weights(
     tell_project(report, choice)
     chosen = choice.spec
 
-    from tcc.compiler.bundle import bundle_files
     from tcc.compiler.data import weights
     from tcc.compiler.foreign.checkpoint import import_checkpoint
-    from tcc.compiler.support import atomic_files, file_kinds
+    from tcc.compiler.support import atomic_files, file_kinds, regular_files
 
     # Before the checkpoint is read, which may take a while: a file that must not be replaced is
     # told at once.
@@ -96,7 +95,7 @@ def import_weights(
     file_kinds.refuse(checkpoint, "E0510", "a checkpoint", *others)
     found = import_checkpoint(checkpoint, chosen.graph, rules, entry)
     source = CheckpointSource(
-        checkpoint.name, bundle_files.sha256(checkpoint), file_kinds.has_checksums(checkpoint)
+        checkpoint.name, regular_files.hash_file(checkpoint), file_kinds.has_checksums(checkpoint)
     )
     origin = {
         weights.SPEC_KEY: chosen.name,

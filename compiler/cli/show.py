@@ -25,9 +25,8 @@ from tcc.compiler.driver.weights_and_images import take
 from tcc.compiler.figures import Direction, Level
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, size
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.diagnostics import UnhandledError, fail, typed
 from tcc.compiler.support.option_needs import SPECS
-from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Graph, Model
@@ -37,11 +36,11 @@ if TYPE_CHECKING:
 # cost a user's own file.
 _OURS = re.compile(
     rb"graph \w+ \{\n|# \w+ for [\w-]+ at \w+\n# spec [0-9a-f]{64}\n|\x08.\x12\x03tcc"
-    rb"|<!-- tcc show -->\n|%PDF-1.6\n%\xe2\xe3\xcf\xd3\n% tcc show\n"
+    rb"|<!-- tcc show -->\n|%PDF-1\.\d\n.*(% tcc show|/Creator \(tcc show\))"
     rb"|\x89PNG\r\n\x1a\n.{25}.{4}tEXtSoftware\0tcc show",
     re.DOTALL,
 )
-"""How each kind of file that `show` writes begins."""
+"""How each kind of file that `show` writes begins; a PDF names its creator near its end."""
 
 
 StageOption = Annotated[
@@ -212,14 +211,12 @@ def _picture(graph: "Graph", wanted: ShowOptions, doc: str) -> ShowResult:
         case GraphFormat.SVG:
             svg = draw(graph, look, doc)
             return ShowResult(svg.encode(), {"name": graph.name, "level": level.value, "svg": svg})
-        case GraphFormat.PNG:
-            from tcc.compiler.figures import png
+        case GraphFormat.PNG | GraphFormat.PDF:
+            from tcc.compiler.figures import export
 
-            return ShowResult(png.render(shapes(graph, look), graph.name), {}, GraphFormat.PNG)
-        case GraphFormat.PDF:
-            from tcc.compiler.figures import pdf
-
-            return ShowResult(pdf.render(shapes(graph, look), graph.name), {}, GraphFormat.PDF)
+            is_png = wanted.format is GraphFormat.PNG
+            render = export.render_png if is_png else export.render_pdf
+            return ShowResult(render(shapes(graph, look), graph.name), {}, wanted.format)
         case GraphFormat.TEXT | GraphFormat.ONNX:
             raise UnhandledError("kind of picture", wanted.format)
         case _:
@@ -264,6 +261,8 @@ def _written_by_us(path: Path) -> str | None:
     """Let what an earlier `show` wrote be replaced: a printed graph, a bundle's, or our ONNX."""
     with path.open("rb") as file:
         head = file.read(1024)
-    if not head or _OURS.match(head):
+        file.seek(max(0, path.stat().st_size - 4096))
+        tail = file.read()
+    if not head or _OURS.match(head + tail):
         return None
     return "it is there already, and no graph that tcc wrote"

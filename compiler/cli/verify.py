@@ -171,7 +171,7 @@ def _verify_each(
     refusals: list[UserError],
 ) -> "list[VerifiedBundle]":
     """Return the bundles that can be verified; add why others cannot to `refusals`."""
-    from tcc.compiler.bundle.bundle_in_use import undisturbed
+    from tcc.compiler.bundle.bundle_folder import undisturbed
 
     verified = []
     for bundle, device in read:
@@ -229,9 +229,9 @@ def _verified(
 
 def _unproven(devices: "Sequence[Device]") -> list[str]:
     """Return what is to be said of releases that nobody held against the recorded outputs."""
-    from tcc.compiler.support import proven_runtimes
+    from tcc.compiler.support import external_tools
 
-    found = (note for device in devices for note in proven_runtimes.notes(device.tools))
+    found = (note for device in devices for note in external_tools.release_notes(device.tools))
     return list(dict.fromkeys(found))
 
 

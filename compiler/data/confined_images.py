@@ -16,8 +16,7 @@ from tcc.compiler.data.image_decoders import DECODERS
 from tcc.compiler.ir.image_limits import MAX_PIXELS
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import json_records
-from tcc.compiler.support.confined_process import Reply
-from tcc.compiler.support.decoder_pool import refuse_answer
+from tcc.compiler.support.confined_process import Reply, refuse_answer
 from tcc.compiler.support.diagnostics import UserError
 
 if TYPE_CHECKING:

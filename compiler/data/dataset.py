@@ -27,6 +27,7 @@ from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.image_inputs import build_image_error
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.image_folders import listing, remarks
+from tcc.compiler.support.value_views import ValueView, count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,8 +57,8 @@ class Item:
         return str(self.path) if self.place is None else f"{self.path}[{self.place}]"
 
 
-@dataclass(frozen=True, eq=False)
-class DataSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class DataSet(ValueView):
     """Items in the order of their digests; `array` holds their pixels or tensors, if no files.
 
     `warnings` say what was passed over and what is lost in reading. `read_already` keeps levels of
@@ -72,6 +73,12 @@ class DataSet:
     def __len__(self) -> int:
         """Return how many items there are."""
         return len(self.items)
+
+    def _summary(self) -> Iterator[str]:
+        labels = {item.label for item in self.items if item.label is not None}
+        classes = f"{count(len(labels), 'label')}" if labels else "no labels"
+        warned = f", {count(len(self.warnings), 'warning')}" if self.warnings else ""
+        yield f"DataSet: {count(len(self), 'image')}, {classes}{warned}"
 
     @property
     def digests(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
@@ -110,6 +110,25 @@ def _plain(data: bytes, name: str) -> Image.Image | None:
         return image
 
 
+def is_picture(image: object) -> TypeGuard[Image.Image]:
+    """Whether this is an image of Pillow's."""
+    return isinstance(image, Image.Image)
+
+
+def convert_picture(image: Image.Image, name: str) -> "NDArray[np.uint8]":
+    """Return the RGB pixels of an image of Pillow's, uint8 (height, width, 3).
+
+    They are those of a file that it was read from. The image is left as it is.
+
+    Raises:
+        UserError: Its file is damaged (E0703), it is too large (E0704), has no 8-bit samples
+            (E0705), or holds several frames or pages (E0707).
+    """
+    with _errors_of(b"", name):
+        _check_picture(image, name)
+        return _convert(ImageOps.exif_transpose(image))
+
+
 @contextmanager
 def _errors_of(data: bytes, name: str) -> Iterator[None]:
     """Turn whatever goes wrong with an encoded image into the errors of `read`."""
@@ -139,21 +158,29 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
 def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
     colors = image_checks.check_file(data, name)
     with _opened(data, name) as image:
-        image_limits.check(image.height, image.width, name)
-        image_limits.check(*_tile(image), name)
-        if _several(image):
-            raise image_errors.animated(name)
-        if image.mode not in MODES:
-            raise image_errors.unfit(image.mode, name)
+        _check_picture(image, name)
         if (scaled := _scaled(image, data)) is not None:
             return scaled
         ImageOps.exif_transpose(image, in_place=True)
         if colors and int(image.getextrema()[1]) >= colors:  # type: ignore[arg-type]
             raise PngError("a color that its palette lacks")
-        pixels = np.empty((image.height, image.width, 3), np.uint8)
-        for rows, strip in _strips(image):
-            pixels[rows] = np.asarray(strip.convert("RGB"))
-        return pixels
+        return _convert(image)
+
+
+def _check_picture(image: Image.Image, name: str) -> None:
+    image_limits.check(image.height, image.width, name)
+    image_limits.check(*_tile(image), name)
+    if _several(image):
+        raise image_errors.animated(name)
+    if image.mode not in MODES:
+        raise image_errors.unfit(image.mode, name)
+
+
+def _convert(image: Image.Image) -> "NDArray[np.uint8]":
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for rows, strip in _strips(image):
+        pixels[rows] = np.asarray(strip.convert("RGB"))
+    return pixels
 
 
 def _opened(data: bytes, name: str = "") -> Image.Image:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.bundle import artifact_runs, layer_agreement, replay
+from tcc.compiler.bundle import artifact_runs, program_check, replay
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data.dataset import DataSet
@@ -55,7 +55,7 @@ class BuildComparison:
         layers = None
         if program and plan.precision.exact and plan.device.level_reader:
             pairs = self._levels(bundle, plan.device, program, tensors)
-            layers = layer_agreement.compared(program.graph, pairs)
+            layers = program_check.compare_layers(program.graph, pairs)
         number = len(self.images) if self.images else 0
         return ComparedTarget(plan.device, bundle, "", number, found, layers)
 

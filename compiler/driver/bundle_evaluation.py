@@ -143,10 +143,9 @@ def _choose_images(request: EvaluationRequest, about: "Manifest") -> ImageWish:
 
 def tell_programs(report: Report, device: "Device", model: Path) -> None:
     """Say which of a bundle's programs do not know of what was fitted; `model` is their folder."""
-    from tcc.compiler.ir import runner_signer
     from tcc.compiler.ir.backend import OperatingPointReader
 
-    if runner_signer.find_signature(device, model):
+    if device.runner_signature(model):
         report.notice(
             "the program's signature was of the program before, and is removed: it does not "
             "start until `tcc sign BUNDLE --runner-key PRIVATE.pem`"

@@ -90,7 +90,7 @@ class CalibratedPackage:
             if one.cosine is not None
         )
         tar, picture = (
-            path.with_name(f"{path.stem}.{end}") for end in ("images.tar", "cosine.png")
+            path.with_name(f"{path.stem}.{end}") for end in ("images.tar", "cosine.svg")
         )
         atomic_files.write_file(tar, archive)
         if not bars:
@@ -110,14 +110,17 @@ def draw_bars(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
 
     Returns:
         The file's bytes.
+
+    Raises:
+        MissingTool: matplotlib is not installed, which draws PNG.
     """
-    from tcc.compiler.figures import png, scene_svg
+    from tcc.compiler.figures import export, svg
     from tcc.compiler.figures.bar_chart import bar_chart
 
     scene = bar_chart(heading, bars, LEAST)
     if path.suffix == ".svg":
-        return scene_svg.render(scene, heading).encode()
-    return png.render(scene, heading)
+        return svg.render_scene(scene, heading).encode()
+    return export.render_png(scene, heading)
 
 
 def known_method(name: str | None, *, guard: bool = True) -> Method:

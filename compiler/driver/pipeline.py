@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from tcc.compiler import passes
 from tcc.compiler.bundle import (
+    artifact_runs,
     bill_of_materials,
     bundle_folder,
     manifest,
     model_card,
-    program_trust,
 )
 from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data import weights
@@ -283,7 +283,7 @@ def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContent
         memory=artifact.memory,
         warnings=job.warnings,
     )
-    code = tuple(file.path for file in program_trust.code(device, about.files))
+    code = tuple(file.path for file in artifact_runs.list_code(device, about.files))
     beside = {end: artifact.files[end] for end in ends}
     card, bill = model_card.encode(about, job.given.training), bill_of_materials.encode(about)
     papers = {model_card.NAME: card, bill_of_materials.NAME: bill}

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tcc.compiler import passes
-from tcc.compiler.bundle import float_layers, manifest, program_file, tolerance
+from tcc.compiler.bundle import agreement, artifact_runs, manifest, program_file
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import weights
 from tcc.compiler.driver import fast_methods, pipeline
@@ -57,9 +57,9 @@ def program(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
     layers = about.in_float if about else ()
     ends = precision.real_ends
     made = again(ready, document, str(path), layers, real_ends=ends)
-    printed = (bundle.folder / float_layers.PROGRAM).read_bytes()
+    printed = (bundle.folder / artifact_runs.PROGRAM).read_bytes()
     if printer.show(made.graph).encode() != printed:
-        raise _other(bundle, f"they make another program than {float_layers.PROGRAM}")
+        raise _other(bundle, f"they make another program than {artifact_runs.PROGRAM}")
     return made
 
 
@@ -77,7 +77,7 @@ def network(bundle: Bundle, device: Device, spec: Spec | None, file: Path | None
     """
     kind = device.precision(bundle.manifest.precision)
     # What rounds its weights has other values in each layer, and by how much nobody has said.
-    if spec is None or tolerance.allowed(kind) != tolerance.FLOAT:
+    if spec is None or agreement.allowed(kind) != agreement.FLOAT:
         return None
     _contract(bundle, spec)
     given = _weights(bundle, spec, file)

@@ -176,9 +176,9 @@ def _sources(found: Divergence, program: Model, target: str) -> Mapping[str, byt
 
 
 def _data(data: bytes) -> dataset.DataSet:
-    from tcc.compiler.support import scratch_folders
+    from tcc.compiler.support import atomic_files
 
-    with scratch_folders.folder() as folder:
+    with atomic_files.scratch_folder() as folder:
         (folder / INPUT).write_bytes(data)
         return dataset.read(folder / INPUT)
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from tcc.compiler.bundle import manifest, program_trust
+from tcc.compiler.bundle import artifact_runs, manifest
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents, listed
-from tcc.compiler.bundle.layer_agreement import LayerAgreement
 from tcc.compiler.bundle.manifest import Calibrated, Manifest
+from tcc.compiler.bundle.program_check import LayerAgreement
 from tcc.compiler.bundle.replay import Replayed
 from tcc.compiler.data import image_files
 from tcc.compiler.data.dataset import DataSet
@@ -28,10 +28,9 @@ from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.driver.target_agreement import ComparedTarget
 from tcc.compiler.frontend.spec import Spec
-from tcc.compiler.ir import runner_signer
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.support import json_records, known_programs, stage_cache, surroundings
+from tcc.compiler.support import json_records, stage_cache, user_folders
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.stage_cache import Parts, StageCache
 
@@ -103,7 +102,7 @@ class StoredStages:
         found = _decoded(self.cache.get("bundle", key), lambda parts: _contents(parts, plan))
         digests = {f.path: f.sha256 for f in found.manifest.files} if found else {}
         # Who can write to the cache could have a program of his noted as built here.
-        known = found and all(known_programs.is_known(digests[path]) for path in found.code)
+        known = found and all(user_folders.KNOWN_PROGRAMS.has(digests[path]) for path in found.code)
         return found if known else None
 
     def keep_bundle(self, key: str, made: BundleContents) -> None:
@@ -167,7 +166,7 @@ def of_build(
         passes: Those that were typed.
     """
     shared = {
-        "surroundings": surroundings.digest() if cache.folder else "",
+        "surroundings": stage_cache.digest_surroundings() if cache.folder else "",
         "network": json_records.encode(pipeline.network(spec)),
         "weights": json_records.encode(given.origin),
         "passes": passes,
@@ -188,7 +187,7 @@ def unchanged(data: DataSet) -> bool:
 
 
 def _target(plan: Plan) -> dict[str, Any]:
-    signer = runner_signer.find_signer(plan.device)
+    signer = plan.device.signer
     return {
         **({"signer": signer.hex()} if signer else {}),
         "target": plan.device.name,
@@ -247,7 +246,7 @@ def _contents(parts: Parts, plan: Plan) -> BundleContents:
     if not whole or (made.target, made.precision) != (plan.device.name, plan.precision.name):
         raise ValueError(made.seal)
     # Asked of the target again: an entry could leave the program out that it holds.
-    code = tuple(file.path for file in program_trust.code(plan.device, made.files))
+    code = tuple(file.path for file in artifact_runs.list_code(plan.device, made.files))
     return BundleContents(made, files, dict(about["layers"]), str(about["why"]), code)
 
 

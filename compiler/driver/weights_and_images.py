@@ -62,10 +62,10 @@ def note_digest(report: Report, path: Path | None) -> None:
         report: Where results and warnings are told.
         path: The file; None where they are of none.
     """
-    from tcc.compiler.bundle import bundle_files
+    from tcc.compiler.support import regular_files
 
     if path:
-        report.note(f"weights: {path}, SHA-256 {bundle_files.sha256(path)}")
+        report.note(f"weights: {path}, SHA-256 {regular_files.hash_file(path)}")
 
 
 def weights_file(chosen: ChosenSpec, weights: Path | None, seed: int | None) -> Path | None:

@@ -101,10 +101,8 @@ class BundleCheck:
         Raises:
             Disagreement: It does not.
         """
-        from tcc.compiler.ir.package_simulator import find_simulator
-
         most = GOLDENS if self.comparison is None else None
-        plan = replace(plan, device=find_simulator(plan.device) or plan.device)
+        plan = replace(plan, device=plan.device.simulator() or plan.device)
         key = self.stored.replay_key(self.keys[plan.device.name], fresh, plan, most)
         # What the user's images give is kept nowhere.
         if self.comparison is None or self.comparison.images is None:
@@ -197,9 +195,7 @@ def _tool_check(bundle: "Bundle", device: "Device") -> "ToolCheck | None":
 
 def _unchecked(device: "Device") -> str:
     """Return why a device's artifacts are not run here; nothing where they are."""
-    from tcc.compiler.ir.package_simulator import find_simulator
-
-    device = find_simulator(device) or device
+    device = device.simulator() or device
     if not device.target.runs:
         return f"nothing here runs what is built for {device.name}"
     absent = device.absent()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from tcc.compiler.ir.graph import Node
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import Span, fail
-from tcc.compiler.support.garbage import no_collection
+from tcc.compiler.support.memory_limit import no_collection
 
 # Indices of 32-bit devices are int32.
 MAX_ELEMENTS = 2**31 - 1

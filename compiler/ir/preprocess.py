@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from tcc.compiler.ir import image_limits
 from tcc.compiler.ir.pixel_resampling import Axis, axis, covering, resampled, strips
 from tcc.compiler.ir.types import Pair
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import UnhandledError, fail, whole_file
 from tcc.compiler.support.lazy_numpy import np
-from tcc.compiler.support.unhandled import UnhandledError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

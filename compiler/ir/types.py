@@ -5,7 +5,7 @@ from enum import StrEnum
 from math import prod
 from typing import Literal, assert_never
 
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]

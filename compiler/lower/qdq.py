@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tcc.compiler.ir.graph import Graph, Model, Node, verify
 from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.lower.small_weights import Dequantized
 from tcc.compiler.ops import Add, GlobalAvgPool, Mul, Op, Pad, Relu, Relu6
-from tcc.compiler.ops.compressed_weights import Dequantized
 from tcc.compiler.ops.integer import (
     Dequantize,
     QAdd,
@@ -27,7 +27,7 @@ from tcc.compiler.ops.integer import (
     Table,
 )
 from tcc.compiler.ops.internal import Border
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 Tensors = Mapping[str, NDArray[Any]]
 EDGES: tuple[type[Op], ...] = (Quantize, Dequantize)

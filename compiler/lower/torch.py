@@ -12,8 +12,7 @@ from tcc.compiler.data.weights import Weights, checked, random
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.rewrite import eliminate_dead_nodes, for_inference
 from tcc.compiler.lower.torch_layers import last_readings, layer
-from tcc.compiler.support.diagnostics import fail, whole_file
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError, fail, whole_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from tcc.compiler.ir.op import (
 )
 from tcc.compiler.ir.types import Pair, TensorType
 from tcc.compiler.ops.window import effective
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ depends on what images are called, where they lie or when it was made.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.sealed_json import DocumentKind
+from tcc.compiler.support.value_views import ValueView, count, list_names
 
 VERSION, OLDER = 3, (2,)
 MAX_BYTES = 1 << 30
@@ -69,8 +70,8 @@ class EncodedWeights:
     bias: str
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationDocument:
+@dataclass(frozen=True, slots=True, repr=False)
+class CalibrationDocument(ValueView):
     """All that a calibration file says; `seal` is the SHA-256 of the rest.
 
     `used` is the candidate that `method` chose, `judged` how each did on images that it had not
@@ -103,6 +104,25 @@ class CalibrationDocument:
     usual: Mapping[str, float] = field(default_factory=dict, metadata={"default": {}})
     usual_largest: Mapping[str, float] = field(default_factory=dict, metadata={"default": {}})
     usual_images: int = field(default=0, metadata={"default": 0, "minimum": 0})
+
+    def _summary(self) -> Iterator[str]:
+        method = f"{self.method} ({self.used})" if self.used != self.method else self.method
+        yield (
+            f"Calibration of {self.model.name} for {self.target} by {method}: "
+            f"{count(len(self.values), 'scale')} from {count(self.data.images, 'image')}, "
+            f"{self.data.held_out:,} held out"
+        )
+        doubts = (*((self.weights.notice,) if self.weights.notice else ()), *self.notices)
+        if doubts:
+            yield f"warning: {'; '.join(doubts)}"
+        if self.in_float:
+            yield f"in float: {list_names(self.in_float)}"
+        losses = [
+            f"{name} {loss.loss:.2e} (95 % interval {loss.low:.2e} to {loss.high:.2e})"
+            for name, loss in self.expected.items()
+        ]
+        unknown = "not estimated, there are too few images"
+        yield f"expected loss on unseen images: {list_names(losses) or unknown}"
 
 
 KIND = DocumentKind(

@@ -10,7 +10,7 @@ from tcc.compiler.data import confined_images, image_files
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import Pair
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 APART, ENLARGED, SQUEEZED, UNSEEN = 4.0, 2.0, 1.5, 0.75
 """From what on something is said: the largest image's side by the smallest's, the network's side by

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from tcc.compiler.support.console import Report, table
 
 if TYPE_CHECKING:
-    from tcc.compiler.bundle.layer_agreement import LayerAgreement
+    from tcc.compiler.bundle.program_check import LayerAgreement
     from tcc.compiler.driver.target_agreement import BuildAgreement, ComparedTarget, TargetPair
 
 COLUMNS = ("target", "precision", "inputs", "layers", "values", "differ", "largest step", "")

@@ -217,7 +217,7 @@ def print_all(
     Raises:
         UserError: They were not judged by the same images (E1266).
     """
-    from tcc.compiler.reference.paired_test import mcnemar
+    from tcc.compiler.reference.confidence_intervals import mcnemar
 
     _check_same(found)
     averages = [each.averages(drawn) for each in found]
@@ -340,13 +340,13 @@ def bounds(found: "Bounds | None") -> dict[str, float] | None:
 
 
 def _point(found: EvaluationReport) -> dict[str, Any] | None:
-    from tcc.compiler.reference import sensitivity_bound
+    from tcc.compiler.reference import confidence_intervals
 
     point = found.point
     if point is None:
         return None
     needed = [
-        sensitivity_bound.images_needed(check.target, check.positives - check.detected)
+        confidence_intervals.images_needed(check.target, check.positives - check.detected)
         for check in (point.judged.thresholds if point.judged else ())
         if check.target is not None
     ]

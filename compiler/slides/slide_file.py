@@ -16,8 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tcc.compiler.slides import libraries
-from tcc.compiler.support.confined_process import ConfinedProcess, Reply
-from tcc.compiler.support.decoder_pool import DecoderPool, explain_end, refuse_answer
+from tcc.compiler.support.confined_process import (
+    ConfinedProcess,
+    DecoderPool,
+    Reply,
+    explain_end,
+    refuse_answer,
+)
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.support import atomic_files, path_locks
+from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 BEAT, STALE = 5.0, 60.0
@@ -109,7 +109,7 @@ def progress(folder: Path) -> tuple[int, int] | None:
 def _taken_over(path: Path, descriptor: int, slide: Path) -> SlideLease:
     """Return a lease that nobody alive holds."""
     until = time.monotonic() + PATIENCE
-    while (locked := path_locks.lock(descriptor)) is None:
+    while (locked := atomic_files.lock(descriptor)) is None:
         if time.monotonic() > until:
             raise _taken(slide, _who(path))
         time.sleep(LOOK)

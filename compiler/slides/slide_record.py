@@ -15,7 +15,7 @@ from typing import Any
 
 from tcc.compiler.slides import slide_summary
 from tcc.compiler.slides.slide_summary import SUMMARY
-from tcc.compiler.support import atomic_files, json_records, path_locks, regular_files
+from tcc.compiler.support import atomic_files, json_records, regular_files
 from tcc.compiler.version import __version__
 
 HIDDEN = ".tcc-slides"
@@ -78,7 +78,7 @@ def finish(place: Path, request: str) -> None:
     data = {"request": request, "result": _result(place)}
     atomic_files.write_file(own / RECORD, json.dumps(data).encode())
     for each in own.glob("blocks-*"):
-        path_locks.remove(each)
+        atomic_files.remove_path(each)
 
 
 def _result(place: Path) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tcc.compiler.support import child_command
+from tcc.compiler.support import task_places
 from tcc.compiler.support.diagnostics import Diagnostic, whole_file
 
 TRIES = 3
@@ -36,7 +36,7 @@ class SlideEnd:
 def run(task: SlideTask) -> SlideEnd:
     """Run a slide, again where its process was killed."""
     for _ in range(TRIES):
-        end = child_command.run(task.words, child_command.ONE_THREAD)
+        end = task_places.run_command(task.words, task_places.ONE_THREAD)
         if end.code >= 0:
             return _end(task, end)
     name = signal.Signals(-end.code).name
@@ -53,7 +53,7 @@ def lost(task: SlideTask, why: str) -> SlideEnd:
     return SlideEnd(None, (found,), 1)
 
 
-def _end(task: SlideTask, end: child_command.ChildEnd) -> SlideEnd:
+def _end(task: SlideTask, end: task_places.ChildEnd) -> SlideEnd:
     document: Any = None
     with suppress(ValueError, RecursionError):
         document = json.loads(end.out)

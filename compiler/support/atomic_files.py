@@ -10,13 +10,15 @@ whether it is there, holds the lock of the folder around it, so that nobody sees
 import errno
 import os
 import re
+import shutil
 import stat
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
-from tcc.compiler.support import path_locks
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 
 Ours = Callable[[Path], str | None]
@@ -113,7 +115,7 @@ def write_file(path: Path, data: bytes, ours: Ours = anything) -> None:
         check_target(target, ours)
         mode = _mode(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _staged(target, path_locks.new_file) as fresh:
+        with _staged(target, new_file) as fresh:
             _fill(fresh, data, mode)
             fresh.replace(target)
             # A file's own fsync does not keep its name: the folder has to be synced as well
@@ -160,7 +162,7 @@ def write_grown(path: Path, grow: Callable[[Path], None], ours: Ours = nothing) 
         check_folder(path, ours)
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _staged(target, path_locks.new_folder) as fresh:
+        with _staged(target, new_folder) as fresh:
             grow(fresh)
             with _locked(target.parent):
                 _settle(target)
@@ -182,7 +184,7 @@ def _grow(folder: Path, files: Mapping[str, bytes], executable: frozenset[str]) 
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
         # Made with O_EXCL, so that no link that somebody put there meanwhile is written through.
-        os.close(path_locks.new_file(place, 0o777 if name in executable else 0o666))
+        os.close(new_file(place, 0o777 if name in executable else 0o666))
         _fill(place, data, None)
     for parent, _, _ in os.walk(folder):
         _sync(Path(parent))
@@ -218,7 +220,7 @@ def _settle(target: Path) -> None:
         if os.path.lexists(target):
             away = _beside(target, "new")
             aside.rename(away)
-            path_locks.remove(away)
+            remove_path(away)
         else:
             aside.rename(target)
 
@@ -226,12 +228,12 @@ def _settle(target: Path) -> None:
 @contextmanager
 def _staged(target: Path, create: Callable[[Path], int]) -> Iterator[Path]:
     """Give a fresh, claimed path beside a target; it is gone afterwards unless renamed."""
-    path_locks.sweep(_leftovers(target.parent, STAGED), path_locks.remove)
-    fresh, descriptor = path_locks.claim(lambda: _beside(target, "new"), create)
+    sweep(_leftovers(target.parent, STAGED), remove_path)
+    fresh, descriptor = claim(lambda: _beside(target, "new"), create)
     try:
         yield fresh
     finally:
-        path_locks.remove(fresh)
+        remove_path(fresh)
         os.close(descriptor)
 
 
@@ -267,7 +269,7 @@ def _locked(folder: Path) -> Iterator[None]:
     deadline = time.monotonic() + PATIENCE
     try:
         # Tried again and again, since a wait in flock itself could not be ended after a time.
-        while path_locks.lock(descriptor) is None:
+        while lock(descriptor) is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(errno.ETIMEDOUT, "another process holds the folder's lock")
             time.sleep(0.02)
@@ -301,3 +303,220 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise explain(error, path, "write this") from error
+
+
+try:
+    import fcntl
+except ImportError:  # Windows: no locks, so no clearing of leftovers either
+    fcntl = None  # type: ignore[assignment]
+
+TRIES = 100
+"""How often a claim that others swept away is made anew."""
+
+
+def claim(name: Callable[[], Path], create: Callable[[Path], int]) -> tuple[Path, int]:
+    """Return a fresh path and the open descriptor that locks it.
+
+    Args:
+        name: Gives another name at each call.
+        create: Makes the path, which must not exist, and returns a descriptor of it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    problem: OSError = FileNotFoundError()
+    for _ in range(TRIES):
+        path = name()
+        try:
+            descriptor = create(path)
+        except (FileNotFoundError, FileExistsError) as error:  # swept already, or a name in use
+            problem = error
+            continue
+        if lock(descriptor) is not None and stands(path, descriptor):
+            return path, descriptor
+        os.close(descriptor)
+    raise problem
+
+
+def sweep(paths: Iterable[Path], remove_path: Callable[[Path], None]) -> None:
+    """Remove those paths that no process has a lock on; an error leaves them for the next time."""
+    for path in paths:
+        with suppress(OSError):
+            # Whatever else bears such a name, a link or a pipe, is neither followed nor waited for.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                # False, where the disk knows no locks, is not enough: work in progress would look
+                # left over.
+                if lock(descriptor) and stands(path, descriptor):
+                    remove_path(path)
+            finally:
+                os.close(descriptor)
+
+
+def lock(descriptor: int) -> bool | None:
+    """Lock an open file or folder; None if another process has it, False if the disk cannot."""
+    if fcntl is None:
+        return False
+    try:
+        # flock's lock belongs to the open file and ends with it; lockf's would end as soon as the
+        # process closes any descriptor of that file (fcntl(2)).
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return False
+    return True
+
+
+def stands(path: Path, descriptor: int) -> bool:
+    """Whether a path is the name of what is open."""
+    with suppress(OSError):
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    return False
+
+
+def new_file(path: Path, mode: int = 0o666) -> int:
+    """Make a file that must not exist; return a descriptor to write to."""
+    return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
+
+
+def new_folder(path: Path, mode: int = 0o777) -> int:
+    """Make a folder that must not exist; return a descriptor of it."""
+    path.mkdir(mode)
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+SCRATCH_MARK = "this-is-of-tcc"
+"""The file that marks a folder as ours; it is the first to come and the last to go."""
+MOST_LOOKED, SWEEP_SECONDS = 100_000, 2.0
+"""How many entries a sweep looks at, and how long it may take before it leaves the rest."""
+NO_ROOM = 1 << 16
+"""Bytes below which a disk is full."""
+_SCRATCH_NAME = re.compile(r"tcc-scratch-[0-9a-f]{12}")
+
+
+def scratch_root() -> Path:
+    """Return the folder for temporary files: TMPDIR if it can be written, or else the system's.
+
+    Raises:
+        MachineError: No folder for temporary files can be written to (E0604).
+    """
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise _fail_scratch(error, os.environ.get("TMPDIR", "/tmp")) from error
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a fresh folder that nobody else can read; it is gone afterwards.
+
+    Raises:
+        MachineError: The disk is full or broken: in here, or where the body writes to it (E0604).
+    """
+    base = scratch_root()
+    sweep_scratch()
+    try:
+        path, descriptor = claim(lambda: base / f"tcc-scratch-{os.urandom(6).hex()}", _new_scratch)
+    except OSError as error:
+        raise _fail_scratch(error, str(base)) from error
+    try:
+        yield path
+    except OSError as error:
+        if error.errno is None and _is_full(path):  # as numpy raises it
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if _is_of_scratch(path, error):
+            raise _fail_scratch(error, str(base)) from error
+        raise
+    finally:
+        _remove_scratch(path)
+        os.close(descriptor)
+
+
+def sweep_scratch() -> None:
+    """Remove the folders that killed processes of this user left, for a bounded time."""
+    end = time.monotonic() + SWEEP_SECONDS
+    with suppress(OSError):
+        sweep((path for path in _list_scratch() if time.monotonic() < end), _remove_scratch)
+
+
+def check_room(path: Path) -> None:
+    """Find out whether a failure is the disk's, where what failed does not tell.
+
+    Raises:
+        OSError: The disk of a scratch folder is full.
+    """
+    if _is_full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _is_full(path: Path) -> bool:
+    return shutil.disk_usage(path).free < NO_ROOM
+
+
+def _list_scratch() -> list[Path]:
+    base = scratch_root()
+    with os.scandir(base) as entries:
+        named = [
+            entry for entry in islice(entries, MOST_LOOKED) if _SCRATCH_NAME.fullmatch(entry.name)
+        ]
+    return [Path(entry.path) for entry in named if _is_our_scratch(entry)]
+
+
+def _is_our_scratch(entry: "os.DirEntry[str]") -> bool:
+    with suppress(OSError):
+        # A link of that name may lead to anybody's files.
+        found = entry.stat(follow_symlinks=False)
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return False
+
+
+def _new_scratch(path: Path) -> int:
+    descriptor = new_folder(path, 0o700)
+    try:
+        os.close(new_file(path / SCRATCH_MARK))
+    except FileNotFoundError:  # swept already
+        os.close(descriptor)
+        raise
+    except OSError:
+        os.close(descriptor)
+        path.rmdir()
+        raise
+    return descriptor
+
+
+def _remove_scratch(path: Path) -> None:
+    """Remove a folder if it is marked as ours, or empty, as ours is for a moment."""
+    if (path / SCRATCH_MARK).is_file():
+        for entry in path.iterdir():
+            if entry.name != SCRATCH_MARK:
+                remove_path(entry)
+        with suppress(OSError):  # what cannot be removed keeps its mark
+            if [entry.name for entry in path.iterdir()] == [SCRATCH_MARK]:
+                (path / SCRATCH_MARK).unlink()
+    with suppress(OSError):
+        path.rmdir()
+
+
+def _is_of_scratch(path: Path, error: OSError) -> bool:
+    """Whether the machine failed with a file below a path, or one that has no name."""
+    if not is_machine(error):
+        return False
+    return error.filename is None or str(path) in str(error.filename)
+
+
+def _fail_scratch(error: OSError, place: str) -> MachineError:
+    reason = error.strerror or str(error)
+    help = "free some space there, or set TMPDIR to a folder on another disk"
+    if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        help = "set TMPDIR to a folder that can be written to"
+    message = f"cannot write temporary files: {reason}"
+    return MachineError(Diagnostic("E0604", message, whole_file(place), help=help))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tcc.compiler.support import bounded_process, regular_files, scratch_folders
+from tcc.compiler.support import atomic_files, bounded_process, regular_files
 from tcc.compiler.support.bounded_process import Ended, HangsError
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
@@ -183,7 +183,7 @@ def reached(way: BoardLink) -> Iterator[Board]:
     Raises:
         UserError: The board cannot be reached (E0658).
     """
-    with scratch_folders.folder() as scratch:
+    with atomic_files.scratch_folder() as scratch:
         # `mkdir` refuses a folder that is there, so that nobody else's files lie in it.
         asked = f'umask 077; d="{way.temporary}/tcc-$$"; mkdir "$d" && echo "$d"'
         folder = _done(way, scratch, asked).out.decode(errors="replace").strip()

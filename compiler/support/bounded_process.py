@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcc.compiler.support import scratch_folders
+from tcc.compiler.support import atomic_files
 
 IDLE = 20
 """Seconds after which a program that uses no processor is taken to wait for what never comes."""
@@ -87,7 +87,7 @@ def execute(
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if code:
-        scratch_folders.check_room(folder)
+        atomic_files.check_room(folder)
     return Ended(code, _start(out), _start(err), peak)
 
 

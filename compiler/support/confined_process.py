@@ -7,23 +7,28 @@ crashes, hangs or runs out of memory, that is an error of the file that it decod
 A frame is the lengths of a JSON text and of bytes, then both.
 """
 
+import atexit
+import ctypes
 import importlib
 import json
 import math
 import os
+import platform
 import re
+import resource
 import select
 import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
-from tcc.compiler.support import confinement
-from tcc.compiler.support.diagnostics import MAX_TEXT, Diagnostic, Span, UserError
+from tcc.compiler.support.diagnostics import MAX_TEXT, Diagnostic, Span, UserError, fail, whole_file
 
 LENGTHS = struct.Struct("<IQ")
 MOST_TEXT = 1 << 20
@@ -175,7 +180,7 @@ def serve(module: str, memory: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     answer: Decoder = importlib.import_module(module).answer
-    confinement.enter(memory)
+    confine(memory)
     while head := reader.read(LENGTHS.size):
         text, payload = LENGTHS.unpack(head)
         request = json.loads(reader.read(text))
@@ -234,3 +239,224 @@ def _widen(descriptor: int) -> None:
         import fcntl
 
         fcntl.fcntl(descriptor, _SET_PIPE_SIZE, PIPE)
+
+
+NETWORK, PROGRAMS, WRITES = "network", "programs", "writes"
+"""What a process that entered is refused, where the system can."""
+_NO_NEW_PRIVILEGES, _DUMPABLE = 38, 4
+"""Numbers of prctl(2)."""
+_SET_FILTER, _ALLOW_SPECULATION = 1, 4
+"""What seccomp(2) is asked for; older kernels slow a filtered process down unless asked not to."""
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1
+"""What a filter answers: go on, or EPERM."""
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
+"""Codes of the filter's machine: load a word, three jumps, and the answer."""
+_OPEN_FLAGS = 0o1 | 0o2 | 0o100
+"""O_WRONLY, O_RDWR and O_CREAT."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """A kind of processor: its number for seccomp, and numbers of system calls.
+
+    Args:
+        number: Its AUDIT_ARCH.
+        seccomp: The call that sets a filter.
+        refused: Calls that are refused.
+        opening: Calls that open a file, with the place of their flags among the arguments.
+    """
+
+    number: int
+    seccomp: int
+    refused: tuple[int, ...]
+    opening: tuple[tuple[int, int], ...]
+
+
+_MACHINES = {
+    "x86_64": _Machine(
+        0xC000003E,
+        317,
+        (
+            # socket connect accept sendto sendmsg bind listen socketpair accept4 sendmmsg
+            41, 42, 43, 44, 46, 49, 50, 53, 288, 307,
+            # execve execveat ptrace process_vm_* (2) kill io_uring_setup openat2 fork vfork
+            59, 322, 101, 310, 311, 62, 425, 437, 57, 58,
+            # rename* (3) unlink* (2) rmdir mkdir* (2) link* (2) symlink* (2) creat truncate
+            82, 264, 316, 87, 263, 84, 83, 258, 86, 265, 88, 266, 85, 76,
+            # chmod fchmod fchmodat chown fchown lchown fchownat
+            90, 91, 268, 92, 93, 94, 260,
+        ),
+        ((2, 1), (257, 2)),
+    ),
+    "aarch64": _Machine(
+        0xC00000B7,
+        277,
+        (
+            # socket socketpair bind listen accept connect sendto sendmsg accept4 sendmmsg
+            198, 199, 200, 201, 202, 203, 206, 211, 242, 269,
+            # execve execveat ptrace process_vm_* (2) kill io_uring_setup openat2
+            221, 281, 117, 270, 271, 129, 425, 437,
+            # renameat* (2) unlinkat mkdirat linkat symlinkat truncate fchmod* (2) fchown* (2)
+            38, 276, 35, 34, 37, 36, 45, 52, 53, 54, 55,
+        ),
+        ((56, 2),),
+    ),
+}  # fmt: skip
+_FIRST_OF_X32 = 0x40000000
+"""Numbers from here on are other ways to the same calls on x86-64."""
+
+
+def confine(memory: int) -> frozenset[str]:
+    """Give up, for the rest of this process's life, all that decoding does not need.
+
+    Args:
+        memory: Most bytes of address space beyond what the process has already.
+
+    Returns:
+        Which of `NETWORK`, `PROGRAMS` and `WRITES` the system refuses from now on.
+    """
+    limit = _address_space() + memory
+    for kind, most in (
+        (resource.RLIMIT_AS, limit), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0),
+    ):  # fmt: skip
+        with suppress(OSError, ValueError):  # a lower one may be there
+            resource.setrlimit(kind, (most, most))
+    if not sys.platform.startswith("linux"):
+        return frozenset()
+    return _enter_linux()
+
+
+def _address_space() -> int:
+    """Return the bytes of address space that the process has, as Linux counts them."""
+    with suppress(OSError, ValueError), open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+    return 0
+
+
+def _enter_linux() -> frozenset[str]:
+    library = ctypes.CDLL(None, use_errno=True)
+    library.prctl(_DUMPABLE, 0, 0, 0, 0)
+    known = _MACHINES.get(platform.machine())
+    if known is None or library.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+        return frozenset()
+    program = _build_filter(known)
+    text = ctypes.create_string_buffer(program, len(program))
+    head = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(text))
+    arguments = ctypes.create_string_buffer(head, len(head))
+    if library.syscall(known.seccomp, _SET_FILTER, _ALLOW_SPECULATION, arguments):
+        return frozenset()
+    return frozenset((NETWORK, PROGRAMS, WRITES))
+
+
+def _build_filter(machine: _Machine) -> bytes:
+    """Return a filter's program; jumps count instructions to be passed over, if yes and if no."""
+    steps = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, machine.number), (_ANSWER, 0, 0, _REFUSE)]
+    steps += [(_LOAD, 0, 0, 0), (_AT_LEAST, 0, 1, _FIRST_OF_X32), (_ANSWER, 0, 0, _REFUSE)]
+    for call in machine.refused:
+        steps += [(_EQUAL, 0, 1, call), (_ANSWER, 0, 0, _REFUSE)]
+    for call, place in machine.opening:
+        steps += [
+            (_EQUAL, 0, 4, call),
+            (_LOAD, 0, 0, 16 + 8 * place),  # the lower half of an argument
+            (_ANY_BIT, 0, 1, _OPEN_FLAGS),
+            (_ANSWER, 0, 0, _REFUSE),
+            (_ANSWER, 0, 0, _ALLOW),
+        ]
+    steps.append((_ANSWER, 0, 0, _ALLOW))
+    return b"".join(struct.pack("HBBI", code, yes, no, word) for code, yes, no, word in steps)
+
+
+class DecoderPool:
+    """Processes that decode files of one kind.
+
+    Args:
+        module: The module whose function `answer` decodes.
+        memory: Most bytes of memory that each may take beyond its modules.
+        what: What they decode, in errors: `image`.
+    """
+
+    def __init__(self, module: str, memory: int, what: str) -> None:
+        self.module, self.memory, self.what = module, memory, what
+        self._lock, self._owner = threading.Lock(), os.getpid()
+        self._idle: list[ConfinedProcess] = []
+        self._abandoned: list[ConfinedProcess] = []
+        atexit.register(self.close)
+
+    def start(self) -> None:
+        """Start a process, which takes a moment, while other things are done."""
+        with suppress(OSError):  # whoever needs it says so
+            self._give_back(self._take())
+
+    def ask(
+        self, request: dict[str, Any], payload: bytes, name: str, seconds: float, most: int
+    ) -> Reply:
+        """Return what a process answers, as `ConfinedProcess.ask`; `name` is the file's.
+
+        Raises:
+            UserError: What is wrong with the file, or the process ended without an answer (E1326).
+        """
+        with self.lend(name) as decoder, explain_end(name, self.what):
+            return decoder.ask(request, payload, seconds, most)
+
+    @contextmanager
+    def lend(self, name: str) -> Iterator[ConfinedProcess]:
+        """Lend a process, which is kept for others unless it ends without an answer.
+
+        Raises:
+            UserError: None can be started (E1326).
+        """
+        try:
+            decoder = self._take()
+        except OSError as error:
+            message = f"the process that decodes each {self.what} cannot be started"
+            label = error.strerror or str(error)
+            help = "the machine has too little memory or too many processes: end others"
+            raise fail("E1326", message, whole_file(name), label=label, help=help) from None
+        try:
+            yield decoder
+        except UserError:  # it has answered
+            self._give_back(decoder)
+            raise
+        except BaseException:  # half of an answer may be on its way
+            decoder.close()
+            raise
+        self._give_back(decoder)
+
+    def close(self) -> None:
+        """End those that are idle."""
+        with self._lock:
+            if self._owner == os.getpid():
+                for decoder in self._idle:
+                    decoder.close()
+                self._idle = []
+
+    def _take(self) -> ConfinedProcess:
+        with self._lock:
+            if self._owner != os.getpid():
+                # A fork has the parent's pipes: two that write into one would mix their frames.
+                self._abandoned += self._idle
+                self._owner, self._idle = os.getpid(), []
+            if self._idle:
+                return self._idle.pop()
+        return ConfinedProcess(self.module, self.memory)
+
+    def _give_back(self, decoder: ConfinedProcess) -> None:
+        with self._lock:
+            if not decoder.is_closed:
+                self._idle.append(decoder)
+
+
+@contextmanager
+def explain_end(name: str, what: str) -> Iterator[None]:
+    """Turn the end of a decoder into an error of its file (E1326)."""
+    try:
+        yield
+    except DecoderError as error:
+        raise refuse_answer(name, what, str(error)) from error
+
+
+def refuse_answer(name: str, what: str, how: str) -> UserError:
+    """Return the error of a file whose decoder gives no answer, or none that can be (E1326)."""
+    message = f"the decoder of this {what} ended without an answer"
+    help = "the file is damaged, or made to harm: open and save it anew, or leave it out"
+    return fail("E1326", message, whole_file(name), label=how, help=help)

@@ -16,9 +16,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
-from tcc.compiler.support import diagnostic_groups
-from tcc.compiler.support.diagnostic_groups import DiagnosticGroup
-from tcc.compiler.support.diagnostics import Diagnostic
+from tcc.compiler.support import diagnostics
+from tcc.compiler.support.diagnostics import Diagnostic, DiagnosticGroup
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -85,7 +84,7 @@ class Report:
 
     def warnings(self, found: Iterable[Diagnostic]) -> None:
         """Say warnings, those of one cause as one."""
-        for diagnostic in diagnostic_groups.group(found):
+        for diagnostic in diagnostics.group_alike(found):
             self.warn(diagnostic)
 
     def note(self, text: str) -> None:

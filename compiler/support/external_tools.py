@@ -1,9 +1,15 @@
 """What the project needs from outside and may not find."""
 
-from collections.abc import Mapping
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
 
-from tcc.compiler.support import user_cache
+from tcc.compiler.support import user_folders
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "arm": ("apache-tvm", "apache-tvm-ffi", "capstone", "ziglang"),
@@ -36,7 +42,7 @@ def install(name: str) -> str:
         return f"apt-get install {PROGRAMS[name]}"
     if name in FETCHED:
         archive = f"what `npm pack {name}@{FETCHED[name]}` brings"
-        return f"apt-get install npm, or put {archive} into {user_cache.SHOWN}/{name}"
+        return f"apt-get install npm, or put {archive} into {user_folders.CACHE_SHOWN}/{name}"
     extra = next((extra for extra, names in EXTRAS.items() if name in names), "")
     return f"pip install 'tcc-compiler[{extra}]'" if extra else f"pip install {name}"
 
@@ -70,3 +76,83 @@ class MissingTool(Exception):  # noqa: N818 - it is the tool that is missing
         super().__init__(f"{tool.name} is needed to {tool.needed_for}; install it: {tool.install}")
         self.tool = tool
         self.why = why
+
+
+_SEPARATORS = re.compile("[-_.]+")
+_SUFFIX = ".dist-info"
+
+
+def installed_version(name: str) -> str | None:
+    """Return the version of a package; None where it is not installed."""
+    wanted = _normalised(name)
+    for place in sys.path:
+        if found := _installed(place or os.curdir).get(wanted):
+            return found
+    # What is installed in another way: as an archive, or without a folder of that name.
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except (metadata.PackageNotFoundError, FileNotFoundError):
+        # The latter of a folder without metadata, where a newer importlib_metadata was loaded: it
+        # looks for what the standard library asks.
+        return None
+
+
+@lru_cache(maxsize=64)
+def _installed(place: str) -> Mapping[str, str]:
+    """Return the versions of a folder's packages by their names."""
+    try:
+        entries = os.listdir(place)
+    except OSError:
+        return {}
+    # As the standard for such folders has it, neither name nor version holds a hyphen.
+    listed = (each.removesuffix(_SUFFIX).split("-") for each in entries if each.endswith(_SUFFIX))
+    return {_normalised(about[0]): about[1] for about in listed if len(about) == 2}
+
+
+def _normalised(name: str) -> str:
+    return _SEPARATORS.sub("-", name).lower()
+
+
+PROVEN_RECORD = "proven_runtimes.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenRelease:
+    """A release of a runtime; `found` is what it computed otherwise, nothing if it is right."""
+
+    package: str
+    version: str
+    networks: tuple[str, ...]
+    found: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether it computes what was recorded."""
+        return not self.found
+
+
+def proven_releases() -> tuple[ProvenRelease, ...]:
+    """Return all releases of the record."""
+    text = (files("tcc.compiler.support") / PROVEN_RECORD).read_text()
+    return tuple(
+        ProvenRelease(package, version, tuple(one["networks"]), one["found"])
+        for package, versions in tomllib.loads(text).items()
+        for version, one in versions.items()
+    )
+
+
+def release_notes(tools: Iterable[Tool]) -> Iterator[str]:
+    """Yield a sentence for each tool whose release is not known to be right."""
+    known = proven_releases()
+    for tool in tools:
+        own = {one.version: one for one in known if one.package == tool.name}
+        if not own or tool.version is None:
+            continue
+        found = own.get(tool.version)
+        right = ", ".join(version for version, one in own.items() if one.holds)
+        if found is None:
+            yield f"{tool.name} {tool.version} is not among the releases that were proven: {right}"
+        elif not found.holds:
+            yield f"{tool.name} {tool.version} computes otherwise: {found.found}; proven: {right}"

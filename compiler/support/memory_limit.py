@@ -5,13 +5,17 @@ aborts it, OpenBLAS exits. Under a limit a command therefore runs in a child of 
 says what such an end means.
 """
 
+import ctypes
+import gc
 import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from types import FrameType
+from typing import Any
 
 from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.diagnostics import Diagnostic, whole_file
@@ -128,3 +132,36 @@ def _run_child(work: Callable[[], object], writer: int) -> None:
         raise
     os.write(writer, bytes([code & 0xFF]))
     sys.exit(code)
+
+
+def give_back_freed() -> None:
+    """Give back what is free, where the C library can (`malloc_trim` of glibc).
+
+    It keeps what each thread has freed for that thread, so that the peaks of several add up.
+    """
+    if trim := _find_trim():
+        trim(0)
+
+
+@cache
+def _find_trim() -> Any:
+    try:
+        return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    except (OSError, TypeError):  # another system
+        return None
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Look for no cycles meanwhile.
+
+    Millions of containers of one value are walked again and again otherwise: of reading a large
+    spec it takes a fifth, and of a pickle more in a process that holds much else.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

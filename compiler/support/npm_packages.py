@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from tcc.compiler.support import atomic_files, regular_files, scratch_folders, user_cache
+from tcc.compiler.support import atomic_files, regular_files, user_folders
 from tcc.compiler.support.external_tools import FETCHED, MissingTool, Tool
 
 MAX_BYTES = 1 << 26
@@ -69,7 +69,7 @@ class NpmPackage:
             return kept
         if shutil.which("npm") is None:
             raise MissingTool(self._tool(None), "npm, which would fetch it, is not here")
-        with scratch_folders.folder() as folder:
+        with atomic_files.scratch_folder() as folder:
             self._fetch(folder)
             found = self._unpacked(folder / self.archive)
         if found is None:
@@ -84,7 +84,7 @@ class NpmPackage:
         return Tool(self.name, self.needed_for, version)
 
     def _place(self) -> Path:
-        return user_cache.folder(self.name)
+        return user_folders.cache_folder(self.name)
 
     def _names(self) -> Mapping[str, str]:
         """Return the path of each file in the package by its name."""

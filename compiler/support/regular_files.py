@@ -1,10 +1,13 @@
 """Regular files alone: a pipe would be waited for, a device might never end."""
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
+
+from tcc.compiler.support import atomic_files
 
 KINDS = (
     (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"),
@@ -40,3 +43,45 @@ def _check(path: Path, mode: int) -> None:
     for is_kind, name in KINDS:
         if is_kind(mode):
             raise OSError(errno.EINVAL, f"it is {name}, not a file", str(path))
+
+
+_CHUNK = 1 << 20
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        UserError: It cannot be read (E0603).
+    """
+    try:
+        with opened(path) as file:
+            return file.read()
+    except OSError as error:
+        raise atomic_files.explain(error, path, "read this") from error
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex.
+
+    Raises:
+        UserError: It cannot be read (E0603).
+    """
+    # In pieces: a model of 2 GB is not held in memory to be checked.
+    digest = hashlib.sha256()
+    try:
+        with opened(path) as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise atomic_files.explain(error, path, "read this") from error
+    return digest.hexdigest()
+
+
+def walk_files(folder: Path) -> set[str]:
+    """Return the paths of all files below a folder, with `/`."""
+    return {
+        (Path(parent) / name).relative_to(folder).as_posix()
+        for parent, _, names in os.walk(folder)
+        for name in names
+    }

@@ -10,22 +10,19 @@ time; where all take more than the limit, those go that were used longest ago.
 import hashlib
 import json
 import os
+import platform
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from tcc.compiler.support import (
-    atomic_files,
-    cache_seal,
-    path_locks,
-    regular_files,
-    user_folders,
-)
+from tcc.compiler.support import atomic_files, cpu, regular_files, user_folders
 from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
@@ -98,9 +95,9 @@ class StageCache:
         """Keep what a stage gave, if there is room for it; what was used long ago makes room."""
         if self.folder is None:
             return
-        data = cache_seal.sealed(key, _encoded(stage, key, parts))
+        data = user_folders.seal(key, _encoded(stage, key, parts))
         if data is None:
-            self._stop(f"nothing more is kept in {self.folder}: {cache_seal.obstacle()}")
+            self._stop(f"nothing more is kept in {self.folder}: {user_folders.key_obstacle()}")
             return
         if len(data) > self.limit:
             return
@@ -174,7 +171,7 @@ class StageCache:
             with suppress(OSError):
                 found = (self.folder / stage).iterdir()
                 left = [path for path in found if atomic_files.STAGED.fullmatch(path.name)]
-                path_locks.sweep(left, path_locks.remove)
+                atomic_files.sweep(left, atomic_files.remove_path)
 
 
 def of_user(tell: Callable[[str], None]) -> StageCache:
@@ -187,7 +184,7 @@ def of_user(tell: Callable[[str], None]) -> StageCache:
     if not limit:
         return StageCache(None)
     why = "there is no home: set XDG_CACHE_HOME" if found is None else user_folders.obstacle(found)
-    why = why or cache_seal.obstacle()
+    why = why or user_folders.key_obstacle()
     if why:
         tell(f"nothing is kept for the next build: {why}")
     return StageCache(None if why else found, limit, tell)
@@ -239,7 +236,7 @@ def _encoded(stage: str, key: str, parts: Parts) -> bytes:
 
 def _parts(data: bytes, stage: str, key: str) -> Parts | None:
     """Return the parts of an entry's bytes; None where it is not whole, or another's."""
-    body = cache_seal.opened(key, data)
+    body = user_folders.open_sealed(key, data)
     if body is None:
         return None
     line, _, rest = body.partition(b"\n")
@@ -256,3 +253,91 @@ def _parts(data: bytes, stage: str, key: str) -> Parts | None:
         found[name] = rest[start : start + size]
         start += size
     return found
+
+
+SOURCES = ("compiler", "backends", "spec", "zoo")
+"""Folders of tcc whose files decide what is built: code, blocks, drawings, calibrations."""
+COMPILED = "__pycache__"
+PIECE = 1 << 17
+"""Bytes that are read at a time."""
+VARIABLES = ("CPATH", "C_INCLUDE_PATH", "GLIBC_TUNABLES", "LD_LIBRARY_PATH", "LD_PRELOAD")
+PREFIXES = ("NPY_", "OPENBLAS_", "ORT_", "QEMU_", "TVM_", "ZIG_")
+"""Variables that choose other code for the same numbers, here or in compilers."""
+
+
+@cache
+def digest_surroundings() -> str:
+    """Return the SHA-256 of all of it, by which results of the same inputs may differ.
+
+    Packages count by name, version and the time they were installed at: who edits one by hand has
+    to clear what was kept.
+    """
+    found = hashlib.sha256()
+    for each in (*_list_packages(), *_list_environment(), *cpu.identity(), sys.version):
+        found.update(f"{each}\n".encode(errors="surrogateescape"))
+    root = str(Path(__file__).parents[2])
+    for name in list_sources():
+        content = _read_source(os.path.join(root, name))
+        # With its length: no content can pass for the next file's name.
+        found.update(f"\n{name}\n{len(content)}\n".encode(errors="surrogateescape"))
+        found.update(content)
+    return found.hexdigest()
+
+
+def list_sources() -> Iterator[str]:
+    """Yield the files of tcc that decide what is built, below its root, in order."""
+    root = str(Path(__file__).parents[2])
+    for name in SOURCES:
+        yield from _walk_sources(root, name)
+
+
+def _walk_sources(root: str, folder: str) -> Iterator[str]:
+    try:
+        with os.scandir(os.path.join(root, folder)) as found:
+            entries = sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
+    except OSError:  # gone meanwhile
+        return
+    for name, is_folder in entries:
+        if not is_folder:
+            yield f"{folder}/{name}"
+        elif name != COMPILED:
+            yield from _walk_sources(root, f"{folder}/{name}")
+
+
+def _read_source(path: str) -> bytes:
+    # Without Python's buffers, which take longer than the reading: these are a thousand files.
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # an editor's link to nowhere, or gone meanwhile
+        return b""
+    try:
+        parts = [os.read(file, PIECE)]
+        while parts[-1]:
+            parts.append(os.read(file, PIECE))
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
+    return b"".join(parts)
+
+
+def _list_packages() -> Iterator[str]:
+    """Yield what is installed, by the folders that say so, where Python looks for it."""
+    for place in sys.path:
+        try:
+            with os.scandir(place or ".") as entries:
+                named = [e for e in entries if e.name.endswith((".dist-info", ".egg-info"))]
+        except OSError:
+            continue
+        for each in sorted(named, key=lambda each: each.name):
+            with suppress(OSError):
+                yield f"{each.name} {each.stat().st_mtime_ns}"
+
+
+def _list_environment() -> Iterator[str]:
+    yield from (platform.machine(), platform.system())
+    with suppress(AttributeError, OSError, ValueError):  # where the C library is another one
+        yield os.confstr("CS_GNU_LIBC_VERSION") or ""
+    for name, value in sorted(os.environ.items()):
+        if name in VARIABLES or name.startswith(PREFIXES):
+            yield f"{name}={value}"

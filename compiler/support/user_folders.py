@@ -6,12 +6,17 @@ they would put another one in its place. So each part of the path counts, and ea
 
 import errno
 import grp
+import hmac
 import os
 import pwd
 import stat
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+from tcc.compiler.support import atomic_files, regular_files
 
 VARIABLES: Mapping[str, str] = {
     "XDG_CACHE_HOME": ".cache",
@@ -98,6 +103,53 @@ def make(path: Path) -> None:
             each.mkdir(0o700, exist_ok=True)
 
 
+@dataclass(frozen=True, slots=True)
+class DigestFolder:
+    """Noted SHA-256 digests: empty files in `~/.local/state/tcc/NAME`, each called by its digest.
+
+    A note is there or it is not, however many processes write and wherever one is killed. Others
+    than the user can note nothing.
+    """
+
+    name: str
+
+    @property
+    def path(self) -> Path | None:
+        """The folder, which may not be there yet; None where there is no home."""
+        return folder("XDG_STATE_HOME", self.name)
+
+    def has(self, digest: str) -> bool:
+        """Whether a SHA-256, in hex, was noted."""
+        place = self.path
+        return place is not None and not obstacle(place) and (place / digest).is_file()
+
+    def add(self, digests: Iterable[str]) -> None:
+        """Note SHA-256s; where that cannot be done, `obstacle` says why."""
+        place, names = self.path, tuple(digests)
+        if place is None or not names:
+            return
+        with suppress(OSError):  # a build is not to fail for it: it has done what was asked
+            make(place)
+            if not obstacle(place):
+                for name in names:
+                    (place / name).touch(0o600)
+
+    def obstacle(self) -> str:
+        """Return why the folder is not believed, or cannot be written to; nothing if it is fine."""
+        place = self.path
+        if place is None:
+            return "there is no home to note in what was built here: set XDG_STATE_HOME"
+        if place.exists() and not os.access(place, os.W_OK):
+            return f"nothing can be noted in {place}"
+        return obstacle(place)
+
+
+KNOWN_PROGRAMS = DigestFolder("programs")
+"""The files of programs that were built here or that the user let run."""
+LOCAL_BUILDS = DigestFolder("built")
+"""Manifests of bundles that were built here while a key was trusted for their network."""
+
+
 def _names_root(variable: str) -> bool:
     return os.path.isabs(os.environ.get(variable, ""))
 
@@ -168,3 +220,184 @@ def _describe_user(number: int) -> str:
         return f"user {pwd.getpwuid(number).pw_name}"
     except KeyError:
         return f"user {number}"
+
+
+KERNELS = "kernels"
+"""The folder of compiled kernels: of tcc's own sources alone, whatever network asked for them."""
+CACHE_SHOWN = "~/.cache/tcc"
+"""The folder around them, as messages name it."""
+
+
+def cache_folder(name: str) -> Path:
+    """Return the folder of a tool, which is there and can be written to by the user alone.
+
+    Where the user's own cache is no such folder, it is one among the temporary files.
+
+    Raises:
+        OSError: There is none, since others can write to the place for temporary files too.
+    """
+    place = folder("XDG_CACHE_HOME", name)
+    if place is not None:
+        with suppress(OSError):
+            make(place)
+            if not obstacle(place) and os.access(place, os.W_OK):
+                return place
+    place = atomic_files.scratch_root() / f"tcc-{name}-{os.geteuid()}"
+    place.mkdir(0o700, exist_ok=True)
+    # In a place that others share, a folder of this name may be theirs.
+    if why := obstacle(place):
+        why = f"{why}; set XDG_CACHE_HOME to a folder that only you can write to"
+        raise PermissionError(errno.EACCES, why, str(place))
+    return place
+
+
+def read_cached(place: Path) -> bytes | None:
+    """Return what `write` kept in a file; None where it is not there, damaged or of others."""
+    try:
+        with regular_files.opened(place) as file:
+            entry = open_sealed(place.name, file.read())
+    except OSError:
+        return None
+    with suppress(OSError):
+        os.utime(place)  # what is used stays longest
+    return entry
+
+
+def write_cached(place: Path, content: bytes) -> None:
+    """Keep something in a file of a tool's folder, sealed; nothing where there is no seal.
+
+    Raises:
+        UserError: The file cannot be written.
+        MachineError: The disk is full or broken.
+    """
+    sealed = seal(place.name, content)
+    if sealed is not None:
+        atomic_files.write_file(place, sealed)
+
+
+def cached_files(name: str) -> tuple[Path, ...]:
+    """Return what a tool's folder holds; nothing where there is none."""
+    with suppress(OSError):
+        return tuple(path for path in cache_folder(name).iterdir() if path.is_file())
+    return ()
+
+
+def total_size(found: Iterable[Path]) -> int:
+    """Return the bytes that files take."""
+    return sum(bytes_ for _, bytes_, _ in _stat_files(found))
+
+
+def trim_cache(name: str, limit: int) -> None:
+    """Remove what was used longest ago from a tool's folder, until the rest fits."""
+    known = sorted(_stat_files(cached_files(name)))
+    total = sum(bytes_ for _, bytes_, _ in known)
+    for _, bytes_, path in known[:-1]:  # the newest stays: it is being used
+        if total <= limit:
+            return
+        path.unlink(missing_ok=True)
+        total -= bytes_
+
+
+def _stat_files(found: Iterable[Path]) -> list[tuple[int, int, Path]]:
+    """Return when each file was used, its bytes, and the file; others may remove some meanwhile."""
+    stated = []
+    for path in found:
+        with suppress(FileNotFoundError):
+            about = path.stat()
+            stated.append((about.st_mtime_ns, about.st_size, path))
+    return stated
+
+
+SEAL_BYTES = 32
+"""Bytes of the key, and of a seal: HMAC-SHA-256."""
+KEY_NAME = "cache-key"
+_PRIVATE = 0o600
+
+
+def seal(name: str, content: bytes) -> bytes | None:
+    """Return an entry's bytes behind their seal; None where no key can be kept."""
+    key = _load_key()
+    return None if key is None else _compute_seal(key, name, content) + content
+
+
+def open_sealed(name: str, entry: bytes) -> bytes | None:
+    """Return what `sealed` was given for this name; None where the seal is not of it."""
+    key = _load_key()
+    if key is None:
+        return None
+    seal, content = entry[:SEAL_BYTES], entry[SEAL_BYTES:]
+    return content if hmac.compare_digest(seal, _compute_seal(key, name, content)) else None
+
+
+def key_obstacle() -> str:
+    """Return why no key can be kept, and so no entry; nothing where one can."""
+    if _load_key() is not None:
+        return ""
+    cache_folder = _find_key_folder()
+    if cache_folder is None:
+        return "there is no home for the key of its seals: set XDG_STATE_HOME"
+    return obstacle(cache_folder) or f"the key of its seals cannot be kept in {folder}"
+
+
+def key_file() -> Path | None:
+    """Return the file of the key, which may not be there yet; None where there is no home."""
+    cache_folder = _find_key_folder()
+    return cache_folder and cache_folder / KEY_NAME
+
+
+def _compute_seal(key: bytes, name: str, content: bytes) -> bytes:
+    digest = hmac.new(key, name.encode() + b"\0", "sha256")
+    digest.update(content)
+    return digest.digest()
+
+
+def _find_key_folder() -> Path | None:
+    return folder("XDG_STATE_HOME", "seal")
+
+
+def _load_key() -> bytes | None:
+    """Return the key, which is made where there is none; None where it cannot be kept."""
+    cache_folder = _find_key_folder()
+    if cache_folder is None:
+        return None
+    with suppress(OSError):
+        make(cache_folder)
+        if obstacle(cache_folder):
+            return None
+        return _read_key(cache_folder / KEY_NAME) or _make_key(cache_folder / KEY_NAME)
+    return None
+
+
+def _read_key(path: Path) -> bytes | None:
+    """Return the key in a file; None where it is missing, cut, or others could read it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        secret = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == _PRIVATE
+        if (
+            stat.S_ISREG(status.st_mode)
+            and secret
+            and len(key := file.read(SEAL_BYTES + 1)) == SEAL_BYTES
+        ):
+            return key
+    path.unlink()  # a key that others know seals nothing
+    return None
+
+
+def _make_key(path: Path) -> bytes | None:
+    """Write a new key, unless another process was first: then return that one's."""
+    fresh = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+    try:
+        os.write(descriptor, os.urandom(SEAL_BYTES))
+        os.fsync(descriptor)
+        # A link, unlike a rename, leaves a key that is there already.
+        with suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        os.close(descriptor)
+        fresh.unlink()
+    return _read_key(path)

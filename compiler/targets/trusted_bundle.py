@@ -28,7 +28,7 @@ def load(
         Untrusted: It holds a program that was not built here, and nobody says that it may run.
         UserError: As `devices.load` and `Device.with_isa`.
     """
-    from tcc.compiler.bundle import program_trust
+    from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.targets import devices
 
     policy = devices.signature_policy(key, any_key=trust)
@@ -37,13 +37,13 @@ def load(
     if key is not None:
         return replace(found, trusted=True), device
     if trust:
-        return program_trust.trusted(found, device), device
+        return artifact_runs.trust_program(found, device), device
     try:
-        program_trust.check(found, device)
-    except program_trust.Untrusted as error:
+        artifact_runs.check_trust(found, device)
+    except artifact_runs.Untrusted as error:
         if not _agreed(error):
             raise
-        return program_trust.trusted(found, device), device
+        return artifact_runs.trust_program(found, device), device
     # Looked at once: a signature is of all the files.
     return replace(found, trusted=True), device
 

@@ -8,7 +8,7 @@ reciprocal, which rounds otherwise for two of five pixels.
 from typing import TYPE_CHECKING
 
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 if TYPE_CHECKING:
     from torch import Tensor

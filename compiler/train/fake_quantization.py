@@ -27,7 +27,7 @@ from tcc.compiler.ir.types import DType
 from tcc.compiler.lower.torch import TorchNetwork, trained_weights
 from tcc.compiler.lower.torch_layers import last_readings, layer
 from tcc.compiler.ops.integer import QConv, RealConv
-from tcc.compiler.ops.integer.sums import fits
+from tcc.compiler.ops.integer.conv import fits
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.calibration_document import CalibrationDocument

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tcc.compiler.support import image_folders, regular_files
-from tcc.compiler.support.diagnostic_groups import MIN_SIZE
-from tcc.compiler.support.diagnostics import Diagnostic, Mistakes, Span, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import (
+    MIN_GROUP_SIZE,
+    Diagnostic,
+    Mistakes,
+    Span,
+    UserError,
+    fail,
+    whole_file,
+)
 
 NAME = image_folders.TABLE
 MAX_BYTES, MAX_LINES = 1 << 26, 1 << 20
@@ -191,19 +198,19 @@ def _class_of(line: ImageLine) -> str:
 
 def _missing(label: str, lines: list[ImageLine]) -> Iterator[Diagnostic]:
     """Yield what is to be said of images of a class that are not there."""
-    if len(lines) < MIN_SIZE:
+    if len(lines) < MIN_GROUP_SIZE:
         help = "leave the line out, or bring the image"
         for line in lines:
             yield Diagnostic("E1202", f"there is no image `{line.file}`", line.at, help=help)
         return
     whose = f"of class `{label}`" if label else "of this table"
-    names = [f"line {line.at.line}: {line.file}" for line in lines[:MIN_SIZE]]
+    names = [f"line {line.at.line}: {line.file}" for line in lines[:MIN_GROUP_SIZE]]
     yield Diagnostic(
         "E1202",
         f"{len(lines):,} images {whose} are missing",
         lines[0].at,
-        notes=(*names, f"and {len(lines) - MIN_SIZE:,} more")
-        if len(lines) > MIN_SIZE
+        notes=(*names, f"and {len(lines) - MIN_GROUP_SIZE:,} more")
+        if len(lines) > MIN_GROUP_SIZE
         else tuple(names),
         help="leave their lines out, or bring the images",
     )

@@ -33,7 +33,7 @@ from tcc.compiler.ops.integer import (
 )
 from tcc.compiler.ops.integer.base import Quantized
 from tcc.compiler.ops.integer_arithmetic import multiplier
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 Types = tuple[TensorType, ...]
 Tensors = tuple[Tensor, ...]

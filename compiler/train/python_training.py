@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from tcc.compiler.driver.chosen_spec import ChosenSpec
 from tcc.compiler.support.console import Report, Stages
-from tcc.compiler.support.diagnostic_groups import DiagnosticGroup
-from tcc.compiler.support.diagnostics import Diagnostic
+from tcc.compiler.support.diagnostics import Diagnostic, DiagnosticGroup
 from tcc.compiler.support.project_file import Project
 from tcc.compiler.train import train_data
 from tcc.compiler.train.train_data import DataOptions

@@ -13,15 +13,16 @@ their folder.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
-from tcc.compiler.reference.confidence_intervals import Bounds
+from tcc.compiler.reference.confidence_intervals import Bounds, describe_accuracy
 from tcc.compiler.support import atomic_files, json_records
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.value_views import ValueView, count
 from tcc.compiler.train.metrics import EpochMetrics, Judgement
 
 WEIGHTS, METRICS, RECIPE = "weights.safetensors", "metrics.jsonl", "recipe.json"
@@ -63,8 +64,8 @@ class OutputScores:
     decisions: Mapping[str, DecisionCounts]
 
 
-@dataclass(frozen=True, slots=True)
-class TestScores:
+@dataclass(frozen=True, slots=True, repr=False)
+class TestScores(ValueView):
     """The final judgement, in floats by the reference executor, on images of no other use.
 
     `interval` is the accuracy's exact one, of 95 %. Where a network tells more than one class, an
@@ -79,9 +80,12 @@ class TestScores:
     confusion: tuple[tuple[int, ...], ...]
     outputs: Mapping[str, OutputScores] = field(default_factory=dict, metadata={"default": {}})
 
+    def _summary(self) -> Iterator[str]:
+        yield f"{describe_accuracy(self.correct, self.images)}, macro F1 {self.macro_f1:.4f}"
 
-@dataclass(frozen=True, slots=True)
-class TrainingReport:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TrainingReport(ValueView):
     """All that `report.json` says; `weights` is the digest of the tensors that were kept.
 
     `kept` is the epoch whose weights they are; `finished` is false where the time was over first.
@@ -102,6 +106,19 @@ class TrainingReport:
     made_with: Mapping[str, str]
     threads: int
     processes: int
+
+    def _summary(self) -> Iterator[str]:
+        images = count(sum(self.data.images.get("train", ())), "training image")
+        state = "" if self.finished else ", NOT FINISHED: the time was over"
+        yield (
+            f"Training of {self.network.name}: {count(self.epochs, 'epoch')}, weights of epoch "
+            f"{self.kept}, {images}{state}"
+        )
+        if self.val:
+            images = count(self.val.images, "image")
+            yield f"validation: accuracy {self.val.accuracy:.1%} of {images}"
+        test = str(self.test) if self.test else "no images were kept apart, accuracy is not known"
+        yield f"test: {test}"
 
 
 def check(folder: Path, *, resume: bool) -> None:

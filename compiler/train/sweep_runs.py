@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.support import child_command
+from tcc.compiler.support import task_places
 from tcc.compiler.train import run_folder
 
 
@@ -31,7 +31,7 @@ def run(command: TrialCommand) -> TrialEnd:
     # A sweep that was stopped is begun again as a whole: what is done or half done is known by its
     # folder.
     begun = any((folder / name).exists() for name in (run_folder.CHECKPOINT, run_folder.REPORT))
-    done = child_command.run([*command.words, *(["--resume"] if begun else [])])
+    done = task_places.run_command([*command.words, *(["--resume"] if begun else [])])
     if done.code:
         return TrialEnd(None, done.err.strip()[-2000:])
     return TrialEnd(json.loads((folder / run_folder.REPORT).read_bytes()), "")

@@ -112,12 +112,12 @@ def stores(
     Raises:
         UserError: Images are damaged and not to be skipped, or do not fit the network or the disk.
     """
-    from tcc.compiler.support import scratch_folders
+    from tcc.compiler.support import atomic_files
     from tcc.compiler.train import pixel_store
     from tcc.compiler.train.pixel_store import DecodeOptions
 
     (source,) = spec.graph.inputs
-    with scratch_folders.folder() as scratch:
+    with atomic_files.scratch_folder() as scratch:
         options = DecodeOptions(scratch, _corrupt(corrupt), threads=2)
         found = {
             side: pixel_store.decoded(

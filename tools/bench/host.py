@@ -36,7 +36,7 @@ from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import minmax_ranges
-from tcc.compiler.support import packages
+from tcc.compiler.support import external_tools
 from tcc.compiler.support.cpu import features, products
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.zoo import shipped
@@ -65,7 +65,7 @@ def main() -> None:
     }
     about = {
         "rounds": given.rounds,
-        "onnxruntime": packages.version("onnxruntime"),
+        "onnxruntime": external_tools.installed_version("onnxruntime"),
         "products": products(features()).form,
     }
     print(json.dumps({**about, "networks": rows, "mean": means}, indent=2))

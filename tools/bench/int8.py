@@ -31,7 +31,7 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.reference import float_program
-from tcc.compiler.support import packages
+from tcc.compiler.support import external_tools
 from tcc.compiler.support.cpu import features, products
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.zoo import shipped
@@ -54,7 +54,7 @@ def main() -> None:
     about = {
         "spec": given.spec,
         "rounds": given.rounds,
-        "onnxruntime": packages.version("onnxruntime"),
+        "onnxruntime": external_tools.installed_version("onnxruntime"),
         "products": products(features()).form,
     }
     print(json.dumps({**about, "precisions": found}, indent=2))

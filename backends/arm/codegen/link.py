@@ -7,7 +7,7 @@ from tcc.backends.arm.codegen import c_header, elf_symbols, runner_signature, zi
 from tcc.backends.arm.codegen.c_source import Sources
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.target import Artifact
-from tcc.compiler.support import scratch_folders
+from tcc.compiler.support import atomic_files
 from tcc.compiler.support.progress import Progress, silent
 
 UNIT = """\
@@ -46,7 +46,7 @@ def linked(
         ZigError: They do not compile or link.
     """
     made = (f"lib{name}.a", f"lib{name}.so", f"{name}-run")
-    with scratch_folders.folder() as folder:
+    with atomic_files.scratch_folder() as folder:
         written = write(folder, sources, name)
         for file, data in objects.items():
             (folder / file).write_bytes(data)

@@ -11,7 +11,7 @@ from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.micro.isas import ISAS, Isa, forms
 from tcc.backends.arm.micro.records import MicroKernel
-from tcc.compiler.support import scratch_folders, stage_cache, user_cache
+from tcc.compiler.support import atomic_files, stage_cache, user_folders
 
 OPTIONS = (*zig.COMPILE, "-fvisibility=hidden", "-ffunction-sections")
 """Their text is of the matter: what a program does not call, the linker leaves out."""
@@ -32,7 +32,7 @@ def compiled(kernels: Iterable[Kernel], machine: Machine) -> dict[str, bytes]:
     """
     called = {micro for kernel in kernels for micro in kernel.micro_kernels}
     micros = sorted(called, key=lambda micro: micro.word)
-    with scratch_folders.folder() as folder:
+    with atomic_files.scratch_folder() as folder:
         write(folder)
         made = dict(_variants(folder, micros, machine) if machine.variants else ())
         for micro in () if machine.variants else micros:
@@ -76,13 +76,15 @@ def _object(folder: Path, word: str, machine: Machine, cpu: str, *options: str) 
     texts = {file.name: file.read_text("utf-8") for file in sorted(folder.glob("*.h"))}
     asked = repr((version("ziglang"), told, (folder / f"{word}.c").read_text("utf-8"), texts))
     key = sha256(asked.encode()).hexdigest()[:32]
-    cache_path = user_cache.folder(user_cache.KERNELS) / f"{word}-{key}.sealed"
-    if made := user_cache.read(cache_path):
+    cache_path = user_folders.cache_folder(user_folders.KERNELS) / f"{word}-{key}.sealed"
+    if made := user_folders.read_cached(cache_path):
         return made
     zig.run(folder, "cc", *told, "-c", f"{word}.c", "-o", f"{word}.o")
     made = (folder / f"{word}.o").read_bytes()
-    user_cache.write(cache_path, made)
-    user_cache.trim(user_cache.KERNELS, stage_cache.bytes_of_limit() or stage_cache.USUAL_LIMIT)
+    user_folders.write_cached(cache_path, made)
+    user_folders.trim_cache(
+        user_folders.KERNELS, stage_cache.bytes_of_limit() or stage_cache.USUAL_LIMIT
+    )
     return made
 
 

@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from tcc.compiler.support import packages, user_cache
+from tcc.compiler.support import external_tools, user_folders
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 COMPILE = (
@@ -30,7 +30,7 @@ def cache() -> Path:
     Raises:
         OSError: There is no home, and in the place for temporary files it is somebody else's.
     """
-    return user_cache.folder("zig")
+    return user_folders.cache_folder("zig")
 
 
 def mark(arch: str) -> Path:
@@ -46,7 +46,7 @@ def run(folder: Path, command: str, *options: str) -> None:
         ZigError: It fails.
         OSError: The disk is full.
     """
-    if packages.version("ziglang") is None:
+    if external_tools.installed_version("ziglang") is None:
         raise MissingTool(Tool("ziglang", "compile and link", None))
     environment = {
         **os.environ,

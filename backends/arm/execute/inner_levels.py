@@ -14,7 +14,7 @@ from tcc.backends.arm.execute.runner import Calls
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import DType
-from tcc.compiler.support import regular_files, scratch_folders
+from tcc.compiler.support import atomic_files, regular_files
 
 LEVELS, FLOATS = frozenset({"uint8", "int8"}), frozenset({"float32"})
 MOST = 1 << 32
@@ -45,7 +45,7 @@ def of_program(
         UserError: The program fails, or writes something else than it describes (E0652).
     """
     kind = "u1" if source.type.dtype is DType.U8 else "<f4"
-    with scratch_folders.folder() as temporary:
+    with atomic_files.scratch_folder() as temporary:
         program = runner.find_runnable(machine, folder, temporary)
         calls = Calls(machine, program, temporary)
         layers = _described(calls)

@@ -16,7 +16,7 @@ from tcc.backends.arm.execute import isa_choice
 from tcc.backends.arm.machine import PROGRAM, Machine
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import DType
-from tcc.compiler.support import atomic_files, bounded_process, regular_files, scratch_folders
+from tcc.compiler.support import atomic_files, bounded_process, regular_files
 from tcc.compiler.support.bounded_process import Ended, HangsError
 from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
 
@@ -68,7 +68,7 @@ def _batches(
     inputs: Iterator[bytes],
 ) -> "list[Outputs]":
     found: list[Outputs] = []
-    with scratch_folders.folder() as temporary:
+    with atomic_files.scratch_folder() as temporary:
         calls = Calls(machine, find_runnable(machine, folder, temporary), temporary)
         shapes = calls.described()
         # Many inputs share a process, which starts once; outputs bound how many.

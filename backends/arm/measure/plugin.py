@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tcc.backends.arm.codegen import zig
 from tcc.backends.arm.machine import Machine
-from tcc.compiler.support import scratch_folders, user_cache
+from tcc.compiler.support import atomic_files, user_folders
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 SOURCE = "count.c"
@@ -35,15 +35,15 @@ def write(machine: Machine, path: Path) -> None:
     options = ("-target", f"{_processor()}-linux-gnu.2.28", f"-DAPI={api}", "-shared", "-s")
     key = sha256(repr((text, options, zig.COMPILE)).encode()).hexdigest()[:16]
     entry = zig.cache() / f"count-{key}.sealed"
-    library = user_cache.read(entry)
+    library = user_folders.read_cached(entry)
     if library is None:
         library = _compile(text, options)
-        user_cache.write(entry, library)
+        user_folders.write_cached(entry, library)
     path.write_bytes(library)
 
 
 def _compile(text: bytes, options: tuple[str, ...]) -> bytes:
-    with scratch_folders.folder() as folder:
+    with atomic_files.scratch_folder() as folder:
         (folder / SOURCE).write_bytes(text)
         zig.run(folder, "cc", *zig.COMPILE, *options, "-o", "count.so", SOURCE)
         return (folder / "count.so").read_bytes()

@@ -11,7 +11,7 @@ from tcc.backends.arm.measure.places import BoardPlace, LocalPlace
 from tcc.backends.arm.measure.program_facts import facts
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
-from tcc.compiler.support import regular_files, scratch_folders
+from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
 
@@ -29,7 +29,7 @@ def here(
         UserError: The program fails (E0652), or is counted, and on more threads than one (E0601).
     """
     program = program_file(folder)
-    with scratch_folders.folder() as scratch:
+    with atomic_files.scratch_folder() as scratch:
         calls = Calls(machine, program, scratch)
         if machine.native:
             place = LocalPlace(calls)

@@ -12,7 +12,7 @@ from tcc.backends.arm.kernels.tiling import LANES, tile_width
 from tcc.backends.arm.micro.core_costs import AMOUNTS, kind
 from tcc.backends.arm.micro.records import PIXELS, QUAD
 from tcc.backends.arm.schedule import gather_amounts
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 Amounts = dict[str, float]
 RUN = 16

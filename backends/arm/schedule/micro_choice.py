@@ -40,7 +40,7 @@ from tcc.backends.arm.schedule.site import Site
 from tcc.compiler import ops
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.ops import integer, integer_arithmetic
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

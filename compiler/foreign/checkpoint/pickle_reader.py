@@ -17,7 +17,7 @@ from itertools import islice
 from pickletools import genops
 from typing import Any
 
-from tcc.compiler.support.garbage import no_collection
+from tcc.compiler.support.memory_limit import no_collection
 
 STEPS = 3_000_000
 """Most instructions of a pickle: a checkpoint of 50,000 tensors takes 2 million."""

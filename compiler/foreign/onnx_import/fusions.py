@@ -24,7 +24,7 @@ from tcc.compiler.ir.op import Argument, Call, Const
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.lower.onnx import OLDEST
 from tcc.compiler.ops import ACTIVATIONS
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 PARTS = "parts"
 """The attribute of a fused node that names the operators it was: (name, type) pairs."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.support import memory_limit, scratch_folders
+from tcc.compiler.support import atomic_files, memory_limit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, TaskResult]":
     """
     import onnx
 
-    with scratch_folders.folder() as folder:
+    with atomic_files.scratch_folder() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         # What went wrong is told in steps: a file that was checked and could not be simplified is
         # used as it is.
@@ -65,7 +65,7 @@ def outputs(
     """
     import numpy as np
 
-    with scratch_folders.folder() as folder:
+    with atomic_files.scratch_folder() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         (folder / "inputs.json").write_text(json.dumps([list(feed) for feed in feeds]))
         for trial, feed in enumerate(feeds):
@@ -104,7 +104,7 @@ def _run(task: str, folder: Path) -> TaskResult:
         return TaskResult(_steps(log), f"it took longer than {TIMEOUT} s")
     # A full disk looks like a crash of the library, and is said as what it is.
     if ended.returncode:
-        scratch_folders.check_room(folder)
+        atomic_files.check_room(folder)
     words = ended.stderr.decode(errors="replace").strip()
     if ended.returncode and memory_limit.is_shortage(words):
         return TaskResult(_steps(log), "there is not enough memory for it")

@@ -23,7 +23,7 @@ from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.ir.graph import Graph, GraphError, Model
 from tcc.compiler.ir.preprocess import channels_of
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.support import scratch_folders
+from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 WARNINGS_OF_OPTIONS = frozenset({"no-preprocess", "pixel-statistics"})
@@ -134,7 +134,7 @@ def _load(path: Path, text: SpecText) -> Spec:
     Raises:
         UserError: It is beyond the limits of the language; the place is the file's.
     """
-    with scratch_folders.folder() as place:
+    with atomic_files.scratch_folder() as place:
         file = place / f"network{text.suffix}"
         # In a file, as `load` takes one; its place in messages is replaced by that of the user's
         # file.

@@ -20,7 +20,7 @@ from tcc.compiler.quant.observe.statistics import MOST_OUTPUTS, Statistics
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, output_comparison
 from tcc.compiler.reference.output_comparison import StackedOutputs
-from tcc.compiler.support.freed_memory import give_back
+from tcc.compiler.support.memory_limit import give_back_freed
 
 Fit = Callable[[Statistics], Calibration]
 """Gives a calibration, from what was seen of some images."""
@@ -173,5 +173,5 @@ class CrossFitting:
     def _judged(self, fit: Fit, fold: Fold) -> StackedOutputs:
         # Statistics are of each image by itself: those of a part are taken, not observed again.
         calibration = fit(self.seen.of(fold.learn))
-        give_back()
+        give_back_freed()
         return self.run(quantize(self.ready, calibration), self.data, fold.judge)

@@ -17,7 +17,7 @@ from tcc.compiler.quant.observe.statistics import (
     ValueStatistics,
 )
 from tcc.compiler.quant.observe.tap_moments import Float64, TapMoments, TapSums
-from tcc.compiler.support.freed_memory import give_back
+from tcc.compiler.support.memory_limit import give_back_freed
 
 Parts = Sequence[Sequence[int]]
 """The places of the images of each part."""
@@ -46,7 +46,7 @@ def condensed(seen: Iterable[Statistics], parts: Parts, threads: int | None = No
         def looked(one: Statistics) -> tuple[Statistics, Mapping[str, TapSums]]:
             told = {n: w for n, w in one.windows.items() if w.op.filters * _taps(w) <= LARGEST}
             sums = dict(zip(told, pool.map(_sums, told.values()), strict=True))
-            give_back()
+            give_back_freed()
             return _bare(one), sums
 
         # `map` holds no part while the next is looked at, as a loop would.

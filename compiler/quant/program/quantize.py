@@ -16,7 +16,7 @@ from tcc.compiler.quant.calibration import Calibration, Float32, Range, RoundedW
 from tcc.compiler.quant.program.overflow_checks import check_scales, check_sums
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.scale_groups import end_values, fused_clamps
-from tcc.compiler.support.unhandled import UnhandledError
+from tcc.compiler.support.diagnostics import UnhandledError
 
 Tensors = tuple[NDArray[Any], ...]
 Out = tuple[float, bool, int, int]

@@ -10,7 +10,7 @@ pytest.importorskip("ziglang")
 
 from tcc.backends.arm.codegen import micro_objects, zig
 from tcc.backends.arm.machine import MACHINES
-from tcc.compiler.support import user_cache
+from tcc.compiler.support import user_folders
 
 EVIL = b"\x7fELF of a stranger"
 
@@ -38,7 +38,7 @@ def compiler(tmp_path, monkeypatch):
 
 
 def entries() -> list[Path]:
-    return list(user_cache.folder(user_cache.KERNELS).iterdir())
+    return list(user_folders.cache_folder(user_folders.KERNELS).iterdir())
 
 
 def test_a_kernel_is_compiled_once(compiler):
@@ -74,7 +74,7 @@ def test_a_cache_that_a_stranger_made_is_not_taken(compiler, tmp_path, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
     assert compiler() == (b"compiled", 3)
     assert [path.name for path in entries()] == [entry.name]
-    assert user_cache.folder(user_cache.KERNELS).is_relative_to(tmp_path / "home")
+    assert user_folders.cache_folder(user_folders.KERNELS).is_relative_to(tmp_path / "home")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make files of others")
@@ -84,4 +84,4 @@ def test_a_folder_of_another_user_is_not_taken(compiler, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", None)
     os.chown(tmp_path / "cache/tcc", 65534, 65534)
     assert compiler() == (b"compiled", 2)
-    assert user_cache.folder(user_cache.KERNELS) == tmp_path / "tcc-kernels-0"
+    assert user_folders.cache_folder(user_folders.KERNELS) == tmp_path / "tcc-kernels-0"

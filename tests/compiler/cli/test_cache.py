@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcc.compiler.support import cache_seal, known_programs, surroundings, user_cache
+from tcc.compiler.support import stage_cache, user_folders
 
 INT8 = ("--target", "onnxruntime", "--precision", "int8", "--data", "set")
 
@@ -26,9 +26,9 @@ def store(home, monkeypatch) -> Path:
     """A cache and a state folder of the test's own."""
     monkeypatch.delenv("TCC_CACHE_LIMIT")
     monkeypatch.setenv("TCC_CACHE", str(home / "cache"))
-    key = cache_seal.key_file()
+    key = user_folders.key_file()
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
-    shutil.copytree(key.parent, cache_seal.key_file().parent)  # kernels are compiled already
+    shutil.copytree(key.parent, user_folders.key_file().parent)  # kernels are compiled already
     return home / "cache/stages"
 
 
@@ -128,7 +128,7 @@ def known(build, images, store, kept, monkeypatch):
 def test_what_shapes_the_bytes_is_in_the_key(change, known, build, home, monkeypatch):
     what = CHANGES[change]
     if change == "tcc":
-        monkeypatch.setattr(surroundings, "digest", lambda: "another")
+        monkeypatch.setattr(stage_cache, "digest_surroundings", lambda: "another")
     elif callable(what):
         what(home)
     words = () if callable(what) else change.split()
@@ -267,7 +267,7 @@ def test_a_program_comes_out_of_the_cache_only_where_it_may_run(build, store, ho
     first = files(home / "build")
     assert build(*words) == [["bundle", "replay"]]
     assert files(home / "build") == first
-    for known in known_programs.folder().iterdir():
+    for known in user_folders.KNOWN_PROGRAMS.path.iterdir():
         known.unlink()
     # Who can write to the cache is not who may have programs noted.
     assert build(*words) == [["replay"]]
@@ -282,7 +282,7 @@ def test_what_is_code_comes_out_of_the_cache_only_where_it_may_run(build, store,
     words = ("--target", "onnxruntime")
     assert build(*words) == [[]]
     assert build(*words) == [["bundle", "replay"]]
-    (known,) = known_programs.folder().iterdir()
+    (known,) = user_folders.KNOWN_PROGRAMS.path.iterdir()
     known.unlink()
     # Who can write to the cache is not who may have programs noted.
     assert build(*words) == [["replay"]]
@@ -330,7 +330,9 @@ def test_a_replay_is_of_one_artifact_runtime_and_processor(build, store, home, m
         assert "replay" not in build(*words)[0]
     with monkeypatch.context() as patch:
         patch.setattr("tcc.compiler.support.cpu.identity", lambda: ("flags : none",))
-        patch.setattr(surroundings, "digest", surroundings.digest.__wrapped__)
+        patch.setattr(
+            stage_cache, "digest_surroundings", stage_cache.digest_surroundings.__wrapped__
+        )
         assert build(*words) == [[]]
     assert build(*words) == [["bundle", "replay"]]
 
@@ -458,7 +460,7 @@ def test_cache_shows_and_clears(tcc, build, images, store, monkeypatch):
 def test_compiled_kernels_are_shown_and_cleared_by_their_name_alone(tcc, store, home, monkeypatch):
     """Each takes seconds to compile anew, and none is of a network."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "caches"))
-    folder = user_cache.folder(user_cache.KERNELS)
+    folder = user_folders.cache_folder(user_folders.KERNELS)
     for number in range(3):
         (folder / f"{number}.o").write_bytes(bytes(100))
     assert tcc("cache", "--json").document["kernels"] == {"entries": 3, "bytes": 300}
@@ -472,13 +474,13 @@ def test_compiled_kernels_are_shown_and_cleared_by_their_name_alone(tcc, store, 
 
 def test_the_limit_holds_for_kernels_too(home, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "caches"))
-    folder = user_cache.folder(user_cache.KERNELS)
+    folder = user_folders.cache_folder(user_folders.KERNELS)
     for age in (3, 1, 2, 0):
         (folder / f"{age}.o").write_bytes(bytes(100))
         os.utime(folder / f"{age}.o", (1000 - age, 1000 - age))
-    user_cache.trim(user_cache.KERNELS, 250)
+    user_folders.trim_cache(user_folders.KERNELS, 250)
     assert {path.name for path in folder.iterdir()} == {"0.o", "1.o"}
-    user_cache.trim(user_cache.KERNELS, 10)
+    user_folders.trim_cache(user_folders.KERNELS, 10)
     assert [path.name for path in folder.iterdir()] == ["0.o"]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from build_kinds import PAIRS
 
-from tcc.compiler.support import cache_seal
+from tcc.compiler.support import user_folders
 
 PROGRAM = """
 import json, sys
@@ -71,7 +71,7 @@ def build(place, home, images, commands, settings):
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     env["XDG_CACHE_HOME"] = str(cache)  # what was fetched, and compiled pieces of runtimes
     # With the key that seals them; what was built here is no part of what is built.
-    shutil.copytree(cache_seal.key_file().parent, place / "home/.local/state/tcc/seal")
+    shutil.copytree(user_folders.key_file().parent, place / "home/.local/state/tcc/seal")
     command = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
     ended = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -132,7 +132,7 @@ def test_names_shape_no_calibration(tcc, home, images, monkeypatch):
         # This target has more files: the images of the package, and a picture.
         words = ("calibrate", spec, "--weights", weights, "--data", data, "--target", "ax620")
         assert tcc(*words, "-o", scales, "-q").code == 0
-        ends = (".json", ".images.tar", ".cosine.png")
+        ends = (".json", ".images.tar", ".cosine.svg")
         stem = scales.removesuffix(".json")
         found.append([(home / place / f"{stem}{end}").read_bytes() for end in ends])
     assert found[0] == found[1]

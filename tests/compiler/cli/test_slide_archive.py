@@ -15,7 +15,7 @@ import pytest
 from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
 
 from tcc.compiler.slides import slide_lease, slide_record, slide_tasks
-from tcc.compiler.support import child_command, task_places
+from tcc.compiler.support import task_places
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 WORDS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
@@ -184,9 +184,9 @@ def test_how_a_slides_own_run_may_end(monkeypatch, code, out, found):
 
     def run(words, more):
         tries.append(words)
-        return child_command.ChildEnd(code, out, "what it said")
+        return task_places.ChildEnd(code, out, "what it said")
 
-    monkeypatch.setattr(child_command, "run", run)
+    monkeypatch.setattr(task_places, "run_command", run)
     end = slide_tasks.run(slide_tasks.SlideTask(("slide",), "/scans/s.tif", "s.tif"))
     assert [each.code for each in end.problems] == ([found] if found else [])
     assert len(tries) == (slide_tasks.TRIES if code < 0 else 1)
@@ -277,8 +277,8 @@ def processes(home):
 @pytest.fixture
 def slowly(monkeypatch, archive, expected):
     """Have each slide's own process be slow, so that it can be killed at work."""
-    monkeypatch.setattr(child_command, "PROGRAM", SLOWLY + child_command.PROGRAM)
-    program = f"from tcc.compiler.support import child_command; child_command.PROGRAM = {child_command.PROGRAM!r}\n"
+    monkeypatch.setattr(task_places, "PROGRAM", SLOWLY + task_places.PROGRAM)
+    program = f"from tcc.compiler.support import task_places; task_places.PROGRAM = {task_places.PROGRAM!r}\n"
     monkeypatch.setattr(sys.modules[__name__], "PROGRAM", program + PROGRAM)
 
 
@@ -366,7 +366,7 @@ def test_a_dask_cluster_of_which_a_worker_is_killed(tcc, bundle, slowly, expecte
     killed = []
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         # The workers' own processes have to be as slow.
-        client.run(setattr, child_command, "PROGRAM", child_command.PROGRAM)
+        client.run(setattr, task_places, "PROGRAM", task_places.PROGRAM)
         numbers = client.run(os.getpid)
 
         def kill():

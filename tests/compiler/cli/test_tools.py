@@ -62,7 +62,7 @@ def test_doctor_says_the_same(tcc, monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    monkeypatch.setattr("tcc.compiler.support.packages.version", lambda name: None)
+    monkeypatch.setattr("tcc.compiler.support.external_tools.installed_version", lambda name: None)
     packages = tcc("doctor", "--json").document["packages"]
     assert {"torch", "onnxsim", "onnx-graphsurgeon", "numpy"} <= {each["name"] for each in packages}
     assert {each["name"]: each["install"] for each in packages} == {

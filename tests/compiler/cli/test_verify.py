@@ -351,11 +351,11 @@ def test_bundles_of_one_spec_say_the_same_of_it(tcc, built, change, label):
 
 
 def test_a_release_that_was_not_proven_is_noted(tcc, built, monkeypatch):
-    from tcc.compiler.support import proven_runtimes
-    from tcc.compiler.support.proven_runtimes import ProvenRelease
+    from tcc.compiler.support import external_tools
+    from tcc.compiler.support.external_tools import ProvenRelease
 
     known = (ProvenRelease("onnxruntime", "0.1", ("small",), ""),)
-    monkeypatch.setattr(proven_runtimes, "releases", lambda: known)
+    monkeypatch.setattr(external_tools, "proven_releases", lambda: known)
     ended = tcc("verify", built, "--json")
     (note,) = ended.document["notes"]
     assert note.endswith("is not among the releases that were proven: 0.1")

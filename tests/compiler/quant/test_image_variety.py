@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import Steps
 from PIL import Image
 
 from tcc.compiler.data.dataset import read
@@ -15,6 +14,7 @@ from tcc.compiler.ops import Flatten, GlobalAvgPool
 from tcc.compiler.quant.image_sizes import sizes
 from tcc.compiler.quant.image_variety import variety
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.nets import Steps
 
 
 def model(labels=("a", "b", "c")) -> Model:

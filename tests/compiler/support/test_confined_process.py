@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.support.confined_process import ConfinedProcess, DecoderError
-from tcc.compiler.support.decoder_pool import DecoderPool
+from tcc.compiler.support.confined_process import ConfinedProcess, DecoderError, DecoderPool
 from tcc.compiler.support.diagnostics import UserError
 
 MIB = 1 << 20

@@ -2,11 +2,11 @@
 
 import ctypes
 
-from tcc.compiler.support import freed_memory
+from tcc.compiler.support import memory_limit
 
 
 def test_a_system_without_it_is_left_alone(monkeypatch):
-    freed_memory.give_back()
+    memory_limit.give_back_freed()
 
     class Other:
         def __init__(self, name):
@@ -14,8 +14,8 @@ def test_a_system_without_it_is_left_alone(monkeypatch):
 
     asked = []
     for library in (Other, lambda _: asked.append(1) or (_ for _ in ()).throw(OSError())):
-        freed_memory._trim.cache_clear()
+        memory_limit._find_trim.cache_clear()
         monkeypatch.setattr(ctypes, "CDLL", library)
-        freed_memory.give_back()
+        memory_limit.give_back_freed()
     assert asked
-    freed_memory._trim.cache_clear()
+    memory_limit._find_trim.cache_clear()

@@ -5,9 +5,8 @@ from importlib.resources import files
 
 import pytest
 
-from tcc.compiler.support import proven_runtimes
-from tcc.compiler.support.external_tools import Tool
-from tcc.compiler.support.proven_runtimes import ProvenRelease
+from tcc.compiler.support import external_tools
+from tcc.compiler.support.external_tools import ProvenRelease, Tool
 
 
 def tool(version):
@@ -20,7 +19,7 @@ def record(monkeypatch):
         ProvenRelease("onnxruntime", "1.2.3", ("small",), ""),
         ProvenRelease("onnxruntime", "1.3.0", ("small",), "small int8 onnxruntime: `a` gives"),
     )
-    monkeypatch.setattr(proven_runtimes, "releases", lambda: known)
+    monkeypatch.setattr(external_tools, "proven_releases", lambda: known)
 
 
 @pytest.mark.parametrize(
@@ -38,15 +37,15 @@ def record(monkeypatch):
     ],
 )
 def test_what_is_said_of_a_release(record, version, said):
-    assert list(proven_runtimes.notes([tool(version)])) == said
+    assert list(external_tools.release_notes([tool(version)])) == said
 
 
 def test_other_tools_are_none_of_it(record):
-    assert list(proven_runtimes.notes([Tool("onnx", "write ONNX files", "1")])) == []
+    assert list(external_tools.release_notes([Tool("onnx", "write ONNX files", "1")])) == []
 
 
 def test_the_record_has_two_releases_of_each_runtime_on_both_networks():
-    text = (files("tcc.compiler.support") / proven_runtimes.RECORD).read_text()
+    text = (files("tcc.compiler.support") / external_tools.PROVEN_RECORD).read_text()
     known = tomllib.loads(text)
     assert known.keys() == {"onnxruntime", "ai-edge-litert"}
     for versions in known.values():

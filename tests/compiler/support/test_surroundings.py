@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.support import cpu, surroundings
+from tcc.compiler.support import cpu, stage_cache
 
 
 @pytest.fixture
@@ -15,15 +15,15 @@ def copied(tmp_path, monkeypatch):
     """What gives the digest of a small tcc in a folder, and that folder."""
     place = tmp_path / "tcc/compiler/support"
     place.mkdir(parents=True)
-    shutil.copy(surroundings.__file__, place / "surroundings.py")
+    shutil.copy(stage_cache.__file__, place / "stage_cache.py")
     (tmp_path / "tcc/backends/arm").mkdir(parents=True)
     (tmp_path / "tcc/backends/arm/kernel.c").write_text("int f;")
     (tmp_path / "site").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path / "site"), str(tmp_path / "nowhere")])
-    about = importlib.util.spec_from_file_location("copied", place / "surroundings.py")
+    about = importlib.util.spec_from_file_location("copied", place / "stage_cache.py")
     module = importlib.util.module_from_spec(about)
     about.loader.exec_module(module)
-    return module.digest.__wrapped__, tmp_path
+    return module.digest_surroundings.__wrapped__, tmp_path
 
 
 CHANGES = {
@@ -87,7 +87,7 @@ def test_a_link_to_nowhere_among_the_sources(copied):
 
 
 def test_all_of_tcc_that_decides_bytes_counts():
-    listed = set(surroundings.sources())
+    listed = set(stage_cache.list_sources())
     assert {"compiler/cli/app.py", "spec/ddsnet.yaml", "backends/arm/backend.py"} < listed
     assert any(name.startswith("backends/arm/micro/c/") for name in listed)
     assert any(name.startswith("zoo/samples/") for name in listed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.support import cache_seal, user_cache, user_folders
+from tcc.compiler.support import user_folders
 
 NOBODY = 65534
 AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make files of others")
@@ -30,11 +30,11 @@ def test_a_relative_variable_is_ignored_and_that_is_said(home, monkeypatch):
     assert user_folders.folder("XDG_CACHE_HOME", "x") == home / ".cache/tcc/x"
     (said,) = user_folders.ignored_variables()
     assert said == "XDG_CACHE_HOME=c is ignored: it is not an absolute path; ~/.cache is used"
-    assert user_cache.folder("kernels") == home / ".cache/tcc/kernels"
+    assert user_folders.cache_folder("kernels") == home / ".cache/tcc/kernels"
     assert not Path("c").exists()
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "c"))
     assert user_folders.ignored_variables() == ()
-    assert user_cache.folder("kernels") == home / "c/tcc/kernels"
+    assert user_folders.cache_folder("kernels") == home / "c/tcc/kernels"
 
 
 def test_folders_that_are_made_are_the_users_alone(home):
@@ -49,18 +49,18 @@ PARTS = (".", "..", "../..", "../../..")
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757, 0o707])
 @pytest.mark.parametrize("part", PARTS)
 def test_a_folder_is_as_safe_as_each_above_it(mode, part, home):
-    place = user_cache.folder("kernels")
+    place = user_folders.cache_folder("kernels")
     assert user_folders.obstacle(place) == ""
     weak = (place / part).resolve()
     weak.chmod(mode)
     assert f"others can write to {weak}" in user_folders.obstacle(place)
-    assert user_cache.folder("kernels") != place
+    assert user_folders.cache_folder("kernels") != place
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_nobody_can_exchange_what_lies_in_a_shared_folder(part, home):
     """As in `/tmp`: all write there, and nobody removes what is another's."""
-    place = user_cache.folder("kernels")
+    place = user_folders.cache_folder("kernels")
     (place / part).resolve().chmod(0o1777)
     assert bool(user_folders.obstacle(place)) == (part == ".")
 
@@ -68,11 +68,11 @@ def test_nobody_can_exchange_what_lies_in_a_shared_folder(part, home):
 @AS_ROOT
 @pytest.mark.parametrize("part", PARTS)
 def test_a_folder_below_that_of_another_is_his(part, home):
-    place = user_cache.folder("kernels")
+    place = user_folders.cache_folder("kernels")
     owned = (place / part).resolve()
     os.chown(owned, NOBODY, NOBODY)
     assert f"{owned} belongs to user nobody" in user_folders.obstacle(place)
-    assert user_cache.folder("kernels") != place
+    assert user_folders.cache_folder("kernels") != place
 
 
 @AS_ROOT
@@ -80,7 +80,7 @@ def test_a_link_counts_with_where_it_leads(home, tmp_path):
     target = tmp_path / "elsewhere"
     target.mkdir()
     (home / ".cache").symlink_to(target)
-    assert user_cache.folder("kernels") == home / ".cache/tcc/kernels"
+    assert user_folders.cache_folder("kernels") == home / ".cache/tcc/kernels"
     os.chown(target, NOBODY, NOBODY)
     assert "belongs to user nobody" in user_folders.obstacle(home / ".cache/tcc/kernels")
     os.chown(target, 0, 0)
@@ -108,18 +108,18 @@ def test_dots_are_followed_as_the_system_does(where, home):
 def test_a_cache_of_another_among_temporary_files_is_refused(home, tmp_path):
     (home / ".cache").mkdir()
     (home / ".cache").chmod(0o777)
-    place = user_cache.folder("kernels")
+    place = user_folders.cache_folder("kernels")
     assert place == tmp_path / "tmp/tcc-kernels-0"
     os.chown(place, NOBODY, NOBODY)
     with pytest.raises(PermissionError, match="set XDG_CACHE_HOME"):
-        user_cache.folder("kernels")
+        user_folders.cache_folder("kernels")
 
 
 @AS_ROOT
 def test_what_another_user_cannot_change_he_cannot(home):
     """The rule, tried by a process of another user: it fails at all that is called safe."""
-    place = user_cache.folder("kernels")
-    user_cache.write(place / "x", b"content")
+    place = user_folders.cache_folder("kernels")
+    user_folders.write_cached(place / "x", b"content")
     child = os.fork()
     if not child:
         os.setgroups([])
@@ -129,7 +129,7 @@ def test_what_another_user_cannot_change_he_cannot(home):
             lambda: (place / "x").write_bytes(b""),
             lambda: (place / "y").write_bytes(b""),
             lambda: place.rename(place.with_name("z")),
-            lambda: cache_seal.key_file().read_bytes(),
+            lambda: user_folders.key_file().read_bytes(),
         ):
             try:
                 act()
@@ -138,64 +138,64 @@ def test_what_another_user_cannot_change_he_cannot(home):
             os._exit(1)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert user_cache.read(place / "x") == b"content"
+    assert user_folders.read_cached(place / "x") == b"content"
 
 
 def test_an_entry_comes_back_under_its_own_name_alone(home):
-    place = user_cache.folder("kernels")
-    user_cache.write(place / "x", b"content")
-    assert user_cache.read(place / "x") == b"content"
+    place = user_folders.cache_folder("kernels")
+    user_folders.write_cached(place / "x", b"content")
+    assert user_folders.read_cached(place / "x") == b"content"
     (place / "y").write_bytes((place / "x").read_bytes())
-    assert user_cache.read(place / "y") is None
+    assert user_folders.read_cached(place / "y") is None
     entry = bytearray((place / "x").read_bytes())
     for index in range(len(entry)):
         entry[index] ^= 1 << index % 8
         (place / "x").write_bytes(entry)
-        assert user_cache.read(place / "x") is None
+        assert user_folders.read_cached(place / "x") is None
         entry[index] ^= 1 << index % 8
     for cut in (b"", bytes(entry[:31]), bytes(entry[:32]), bytes(entry[:-1])):
         (place / "x").write_bytes(cut)
-        assert user_cache.read(place / "x") is None
+        assert user_folders.read_cached(place / "x") is None
 
 
 def test_an_entry_that_another_key_sealed_is_none(home, monkeypatch):
-    place = user_cache.folder("kernels")
-    user_cache.write(place / "x", b"content")
+    place = user_folders.cache_folder("kernels")
+    user_folders.write_cached(place / "x", b"content")
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "other"))
-    assert user_cache.read(place / "x") is None
-    user_cache.write(place / "x", b"new")
-    assert user_cache.read(place / "x") == b"new"
+    assert user_folders.read_cached(place / "x") is None
+    user_folders.write_cached(place / "x", b"new")
+    assert user_folders.read_cached(place / "x") == b"new"
     monkeypatch.delenv("XDG_STATE_HOME")
-    assert user_cache.read(place / "x") is None
+    assert user_folders.read_cached(place / "x") is None
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
 def test_a_key_that_others_could_read_is_replaced(mode, home):
-    place = user_cache.folder("kernels")
-    user_cache.write(place / "x", b"content")
-    before = cache_seal.key_file().read_bytes()
-    cache_seal.key_file().chmod(mode)
-    assert user_cache.read(place / "x") is None
-    assert cache_seal.key_file().read_bytes() != before
-    assert stat.S_IMODE(cache_seal.key_file().stat().st_mode) == 0o600
+    place = user_folders.cache_folder("kernels")
+    user_folders.write_cached(place / "x", b"content")
+    before = user_folders.key_file().read_bytes()
+    user_folders.key_file().chmod(mode)
+    assert user_folders.read_cached(place / "x") is None
+    assert user_folders.key_file().read_bytes() != before
+    assert stat.S_IMODE(user_folders.key_file().stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
 def test_a_key_that_is_cut_is_replaced(content, home):
-    assert cache_seal.obstacle() == ""
-    cache_seal.key_file().write_bytes(content)
-    assert cache_seal.sealed("x", b"")
-    assert len(cache_seal.key_file().read_bytes()) == 32
+    assert user_folders.key_obstacle() == ""
+    user_folders.key_file().write_bytes(content)
+    assert user_folders.seal("x", b"")
+    assert len(user_folders.key_file().read_bytes()) == 32
 
 
 def test_without_a_key_nothing_is_kept_and_nothing_believed(home):
-    place = user_cache.folder("kernels")
-    user_cache.write(place / "x", b"content")
-    cache_seal.key_file().parent.chmod(0o777)
-    assert user_cache.read(place / "x") is None
-    user_cache.write(place / "y", b"content")
+    place = user_folders.cache_folder("kernels")
+    user_folders.write_cached(place / "x", b"content")
+    user_folders.key_file().parent.chmod(0o777)
+    assert user_folders.read_cached(place / "x") is None
+    user_folders.write_cached(place / "y", b"content")
     assert not (place / "y").exists()
-    assert "others can write" in cache_seal.obstacle()
+    assert "others can write" in user_folders.key_obstacle()
 
 
 def test_many_processes_agree_on_one_key(home):
@@ -203,7 +203,7 @@ def test_many_processes_agree_on_one_key(home):
     for _ in range(8):
         child = os.fork()
         if not child:
-            os._exit(0 if cache_seal.sealed("x", b"") else 1)
+            os._exit(0 if user_folders.seal("x", b"") else 1)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
-    assert [path.name for path in cache_seal.key_file().parent.iterdir()] == ["cache-key"]
+    assert [path.name for path in user_folders.key_file().parent.iterdir()] == ["cache-key"]

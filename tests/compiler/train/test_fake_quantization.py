@@ -11,9 +11,6 @@ import random_nets
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Steps, dense, gated
-from op_cases import trained
-from quantised import calibrated, picture, ready
 
 import tcc
 from tcc.compiler.ir.graph import Graph, Model, Output
@@ -46,6 +43,9 @@ from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program, onnxruntime_session
 from tcc.compiler.train.contract_arithmetic import normalized
 from tcc.compiler.train.fake_quantization import fake_quantized, trained_calibration
+from tcc.testing.int8_models import calibrated, picture, ready
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import trained
 
 ROOT = Path(__file__).resolve().parents[3]
 
