@@ -6,21 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
-from tcc.compiler.cli.build_options import CalibrationOption
-from tcc.compiler.cli.common_options import (
-    Json,
-    Quiet,
-    SeedOption,
-    Settings,
-    SpecArgument,
-    Verbose,
-    WeightsOption,
+from tcc.compiler.cli.options import (
+    CalibrationFile,
+    PassChoice,
+    ReportOptions,
+    SpecOptions,
+    WeightOptions,
 )
-from tcc.compiler.cli.passes import PassesOption, VerifyOption
 from tcc.compiler.cli.show_bundle import of_bundle
 from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult, Stage
-from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, choose, tell_project
-from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, tell_project
 from tcc.compiler.driver.weights_and_images import take
 from tcc.compiler.figures import Direction, Level
 from tcc.compiler.support import option_needs
@@ -83,40 +78,35 @@ Output = Annotated[
 
 
 def show(
-    spec: SpecArgument = None,
     stage: StageOption = Stage.FLOAT,
     format: FormatOption = GraphFormat.TEXT,
     level: LevelOption = None,
     direction: DirectionOption = None,
     legend: LegendOption = False,
     output: Output = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = None,
-    settings: Settings = None,
-    calibration: CalibrationOption = None,
-    passes: PassesOption = None,
-    verify_passes: VerifyOption = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    calibration: CalibrationFile = None,
+    *,
+    spec: SpecOptions,
+    weights: WeightOptions,
+    passes: PassChoice,
+    report: ReportOptions,
 ) -> None:
     """Show a spec's graph, or what a bundle holds.
 
     SPEC may also be a bundle's folder.
     """
-    report = Report(json, quiet, verbose)
-    passing = PassOptions(passes, verify_passes, report)
+    passing = passes.options(report)
     wanted = ShowOptions(
-        stage, format, level, direction, legend, weights, seed, passing, calibration
+        stage, format, level, direction, legend, weights.weights, weights.seed, passing, calibration
     )
     wanted.check()
     wanted.check_output(output)
-    folder = bundle_folder(spec)
+    folder = bundle_folder(spec.spec)
     option_needs.require({SPECS: folder is None})
     if folder:
         shown = of_bundle(folder, wanted)
     else:
-        chosen = choose(spec, settings)
+        chosen = spec.choose()
         tell_project(report, chosen)
         shown = _of_spec(report, chosen, wanted)
     if output is None:

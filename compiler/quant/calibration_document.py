@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
-from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.data.pictures import pictures
+from tcc.compiler.data.dataset import DataSet, pictures
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
