@@ -17,7 +17,7 @@ def build(tcc, home, images):
 
     def run(target, *words):
         asked = ("--target", target, "--precision", "int8", "--data", images, "--no-cache")
-        return tcc("build", "tiny.yaml", *asked, "--min-cosine", "0.5", *words)
+        return tcc("build", "tiny.yaml", *asked, "--floor", "min_cosine=0.5", *words)
 
     return run
 
