@@ -9,7 +9,7 @@ from web_browser import CHROMIUM, Browser
 
 BUILD = (
     "build", "tiny.yaml", "--target", "ort", "--precision", "int8", "--method", "minmax",
-    "--min-cosine", "0", "--report", "--data",
+    "--floor", "min_cosine=0", "--report", "--data",
 )  # fmt: skip
 EMPTY = {"meta", "img"}
 
