@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.calibration_document import CalibrationDocument
     from tcc.compiler.train.distributed import World
     from tcc.compiler.train.image_split import ImageSplit
-    from tcc.compiler.train.metrics import EpochMetrics
-    from tcc.compiler.train.recipe import Recipe
-    from tcc.compiler.train.run_folder import TrainingReport
+    from tcc.compiler.train.recipe_records import Recipe
+    from tcc.compiler.train.run_folder import EpochMetrics, TrainingReport
     from tcc.compiler.train.training_request import TrainingRequest
 
 RUNS = Path("runs")
@@ -209,10 +208,10 @@ def train(
     recipe, PyTorch, threads and kind of CPU give the same bytes, also after an interruption.
     """
     _needs_torch()
-    from tcc.compiler.train import checkpoint, metrics_log, run_folder
+    from tcc.compiler.train import checkpoint, run_folder
 
     began, seconds = time.monotonic(), _seconds(max_time)
-    metrics_log.require(tensorboard=tensorboard)
+    run_folder.require(tensorboard=tensorboard)
     with _joined(device) as world, _alone(speaks=world.first):
         with report.stages() as stages:
             stages("spec", 0, 1)

@@ -10,8 +10,7 @@ from typing import Any
 from tcc.compiler.figures import svg
 from tcc.compiler.figures.bar_chart import Bar, bar_chart
 from tcc.compiler.support import atomic_files
-from tcc.compiler.train.sweep import Trial
-from tcc.compiler.train.sweep_runs import TrialEnd
+from tcc.compiler.train.sweep import Trial, TrialEnd
 
 JSON, PICTURE = "sweep.json", "sweep.svg"
 
