@@ -15,7 +15,7 @@ from tcc.compiler.support.option_needs import ANNOTATED_TRUTH
 if TYPE_CHECKING:
     from tcc.compiler.reference.classification_metrics import JudgedClasses
     from tcc.compiler.reference.froc_curve import FrocFigures
-        from tcc.compiler.slides.slide_judgement import JudgedSlide, JudgedSlides, LesionRule
+    from tcc.compiler.slides.slide_judgement import JudgedSlide, JudgedSlides, LesionRule
 
 ResultsArgument = Annotated[
     list[Path],
