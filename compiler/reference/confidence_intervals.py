@@ -8,7 +8,6 @@ Averages over classes have no such formula, and have the percentile bootstrap ov
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import exp, lgamma, log, log1p, sqrt
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.reference import roc_curve
+from tcc.compiler.support.json_records import Record
 
 LEVEL = 0.95
 """The share of data sets whose interval holds the true figure."""
@@ -38,8 +38,7 @@ AVERAGES = tuple(f"{how}_{what}" for how in ("macro", "weighted") for what in
 """The averages that have intervals."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Record, frozen=True):
     """An interval, both ends of it included."""
 
     low: float

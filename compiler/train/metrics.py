@@ -1,19 +1,20 @@
 """What is measured in training, epoch by epoch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import field
+
+from tcc.compiler.support.json_records import OmitDefault, Record
 
 
-@dataclass(frozen=True, slots=True)
-class OutputJudgement:
+class OutputJudgement(Record, frozen=True):
     """How one of several outputs does."""
 
     accuracy: float
     macro_f1: float
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Record, frozen=True):
     """How the network does on images that it does not learn from; `loss` is without smoothing.
 
     Where it tells more than one class, an image counts as correct where all that it tells is. Of
@@ -24,11 +25,10 @@ class Judgement:
     loss: float
     accuracy: float
     macro_f1: float
-    outputs: Mapping[str, OutputJudgement] = field(default_factory=dict, metadata={"default": {}})
+    outputs: OmitDefault[Mapping[str, OutputJudgement]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class EpochMetrics:
+class EpochMetrics(Record, frozen=True):
     """One epoch, counted from 1: its last learning rate, and means over its steps.
 
     `accuracy` is of the augmented images, each at the moment when it was learned from.

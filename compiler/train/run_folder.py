@@ -15,13 +15,16 @@ their folder.
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, field
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
 from tcc.compiler.reference.confidence_intervals import Bounds
 from tcc.compiler.support import atomic_files, json_records
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.json_records import OmitDefault, Record
 from tcc.compiler.train.metrics import EpochMetrics, Judgement
 
 WEIGHTS, METRICS, RECIPE = "weights.safetensors", "metrics.jsonl", "recipe.json"
@@ -30,8 +33,7 @@ REPORT, CHECKPOINT = "report.json", "checkpoint.safetensors"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedData:
+class TrainedData(Record, frozen=True):
     """The images: the digest of each side, how many images each class has there, and the seed."""
 
     classes: tuple[str, ...]
@@ -40,8 +42,7 @@ class TrainedData:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionCounts:
+class DecisionCounts(Record, frozen=True):
     """Images of which a decision holds, of which it does not, and how many of each are told so."""
 
     holds: int
@@ -50,8 +51,7 @@ class DecisionCounts:
     told_holds_not: int
 
 
-@dataclass(frozen=True, slots=True)
-class OutputScores:
+class OutputScores(Record, frozen=True):
     """The final judgement of one output; `decisions` are those of an output that has some."""
 
     labels: tuple[str, ...]
@@ -63,8 +63,7 @@ class OutputScores:
     decisions: Mapping[str, DecisionCounts]
 
 
-@dataclass(frozen=True, slots=True)
-class TestScores:
+class TestScores(Record, frozen=True):
     """The final judgement, in floats by the reference executor, on images of no other use.
 
     `interval` is the accuracy's exact one, of 95 %. Where a network tells more than one class, an
@@ -77,17 +76,16 @@ class TestScores:
     interval: Bounds
     macro_f1: float
     confusion: tuple[tuple[int, ...], ...]
-    outputs: Mapping[str, OutputScores] = field(default_factory=dict, metadata={"default": {}})
+    outputs: OmitDefault[Mapping[str, OutputScores]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingReport:
+class TrainingReport(Record, frozen=True):
     """All that `report.json` says; `weights` is the digest of the tensors that were kept.
 
     `kept` is the epoch whose weights they are; `finished` is false where the time was over first.
     """
 
-    tcc_training: int = field(metadata={"const": VERSION})
+    tcc_training: Annotated[int, Meta(ge=VERSION, le=VERSION)]
     network: NetworkRecord
     start: WeightsOrigin
     recipe: str

@@ -8,11 +8,11 @@ from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import NOWHERE
+from tcc.compiler.support.json_records import Record
 from tcc.compiler.zoo import shipped, tables, trained
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(Record, frozen=True):
     """What a spec's text does not say: see `zoo/models.yaml`."""
 
     task: str = ""

@@ -15,6 +15,7 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.yaml import parse, plain
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import Span, fail, nearest
+from tcc.compiler.support.json_records import Record
 from tcc.compiler.zoo import shipped
 from tcc.compiler.zoo.counting_conventions import CONVENTIONS, Convention, Counted
 
@@ -22,8 +23,7 @@ UNITS: Mapping[str, int] = {"": 1, "M": 10**6, "G": 10**9, "MB": 10**6, "MiB": 2
 """What a paper's units hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Record, frozen=True):
     """A column of a paper: its title, unit, decimals, and the convention that it counts by."""
 
     title: str
@@ -37,8 +37,7 @@ class Column:
         return CONVENTIONS[self.convention]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Record, frozen=True):
     """A network of a paper: the spec that it is, and the printed figures by column.
 
     `functions` and `twice` say how the program is written that the paper counted; `why` says in
@@ -54,8 +53,7 @@ class Row:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PaperTable:
+class PaperTable(Record, frozen=True):
     """A table of a paper; `note` says in a line what holds for all of it."""
 
     title: str

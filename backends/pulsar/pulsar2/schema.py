@@ -6,48 +6,40 @@ not know, and computes something else than was meant; here they are errors.
 """
 
 import json
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from msgspec import Meta
 
 from tcc.compiler.support import json_records
-
-ABSENT: dict[str, Any] = {"default": None}
-"""Metadata of a field that is written only where it is given."""
-_CHANNELS = {"minItems": 1, "maxItems": 4}
+from tcc.compiler.support.json_records import OmitDefault, Record, RecordError
 
 Colours = Literal["AutoColorSpace", "GRAY", "BGR", "RGB"]
 AxisOrder = Literal["NHWC", "NCHW"]
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationInput:
+class CalibrationInput(Record, frozen=True):
     """Inputs to calibrate with; mean and deviation are in grey levels, 0 to 255."""
 
     tensor_name: str
     calibration_dataset: str
     calibration_format: Literal["Image", "Numpy", "Binary", "NumpyObject"]
     calibration_size: int
-    calibration_mean: tuple[float, ...] | None = field(default=None, metadata=ABSENT)
-    calibration_std: tuple[float, ...] | None = field(default=None, metadata=ABSENT)
+    calibration_mean: OmitDefault[tuple[float, ...] | None] = None
+    calibration_std: OmitDefault[tuple[float, ...] | None] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Quant:
+class Quant(Record, frozen=True):
     """How the tool quantises."""
 
-    input_configs: tuple[CalibrationInput, ...] = field(metadata={"minItems": 1})
+    input_configs: Annotated[tuple[CalibrationInput, ...], Meta(min_length=1)]
     calibration_method: Literal["MinMax", "Percentile", "MSE", "KL"]
     precision_analysis: bool
     precision_analysis_method: Literal["PerLayer", "EndToEnd"]
     precision_analysis_mode: Literal["Reference", "NPUBackend"]
-    conv_bias_data_type: Literal["S32", "FP32"] | None = field(default=None, metadata=ABSENT)
+    conv_bias_data_type: OmitDefault[Literal["S32", "FP32"] | None] = None
 
 
-@dataclass(frozen=True, slots=True)
-class InputProcessor:
+class InputProcessor(Record, frozen=True):
     """What comes in on the board: `src`, and what the network reads of it."""
 
     tensor_name: str
@@ -59,15 +51,13 @@ class InputProcessor:
     csc_mode: Literal["NoCSC", "Matrix", "FullRange", "LimitedRange"]
 
 
-@dataclass(frozen=True, slots=True)
-class Compiler:
+class Compiler(Record, frozen=True):
     """How far the tool checks its own work."""
 
-    check: int = field(metadata={"minimum": 0, "maximum": 3})
+    check: Annotated[int, Meta(ge=0, le=3)]
 
 
-@dataclass(frozen=True, slots=True)
-class BuildConfig:
+class BuildConfig(Record, frozen=True):
     """The whole of `config.json`."""
 
     input: str
@@ -77,7 +67,7 @@ class BuildConfig:
     target_hardware: Literal["AX650", "AX620E", "AX615", "AX637", "AX8860", "M76H", "M57"]
     npu_mode: Literal["NPU1", "NPU2", "NPU3", "NPU4"]
     quant: Quant
-    input_processors: tuple[InputProcessor, ...] = field(metadata={"minItems": 1})
+    input_processors: Annotated[tuple[InputProcessor, ...], Meta(min_length=1)]
     compiler: Compiler
 
 
@@ -101,13 +91,10 @@ def decode(data: bytes) -> BuildConfig:
         plain = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BuildConfigError(f"it is not JSON: {error}") from None
-    schema = json_records.schema(BuildConfig)
-    # Of many errors of a schema the deepest: that of a union's branch says nothing.
-    wrong = best_match(Draft202012Validator(schema).iter_errors(plain))
-    if wrong:
-        place = "/".join(map(str, wrong.absolute_path)) or "the whole"
-        raise BuildConfigError(f"{place}: {wrong.message[:160]}")
-    found: BuildConfig = json_records.decode(BuildConfig, plain)
+    try:
+        found = json_records.decode(BuildConfig, plain)
+    except RecordError as error:
+        raise BuildConfigError(str(error)[:200]) from None
     for problem in _problems(found):
         raise BuildConfigError(problem)
     return found
