@@ -29,7 +29,11 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 ROOMS := data figures frontend ir lower ops passes quant reference support
 TESTS ?= tests/test_architecture.py $(ROOMS:%=tests/compiler/%)
 
-.PHONY: help demo docs test test-all test-nightly most-tests all-tests lint quick generate support qemu constraints clean
+# Links of a checkout that git or an archive left out: one sentence says how to make them.
+links:
+	@$(PYTHON) src/tcc/source_links.py
+
+.PHONY: links help demo docs test test-all test-nightly most-tests all-tests lint quick generate support qemu constraints clean
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -71,7 +75,7 @@ docs: $(VENV)/docs.stamp
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -c docs . build/docs
 	@echo build/docs/index.html
 
-$(VENV)/bin/python:
+$(VENV)/bin/python: | links
 	@$(PYTHON) tools/make_environment.py $(VENV)
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(VENV)/bin/python

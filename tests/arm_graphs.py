@@ -1,8 +1,6 @@
 """Random graphs that put every way of fusing and placing values to the test."""
 
 import numpy as np
-from nets import Steps
-from op_cases import trained
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
 from tcc.compiler.ir.op import OpError
@@ -32,6 +30,8 @@ from tcc.compiler.ops import (
     Slice,
     Softmax,
 )
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 
 def random_graph(seed: int, steps: int = 14) -> Graph:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from arm_steps import Array, Library
-from quantised import calibrated, picture, ready
-from random_steps import random_graph
 
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule.partition import partition
@@ -18,6 +16,8 @@ from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
+from tcc.testing.int8_models import calibrated, picture, ready
+from tcc.testing.random_steps import random_graph
 
 
 def seeded(seed: int) -> Model:

@@ -4,14 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from nets import Steps
 from numpy.typing import NDArray
-from op_cases import trained
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ir.target import Artifact
 from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, Relu, Sigmoid
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 LABELS = ("adipose", 'quo"ted \\ ??/', "naïve", "stroma")
 

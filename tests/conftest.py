@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from package_folders import ROOT
 
 # Before any test imports ONNX Runtime: its telemetry is off, here and in other processes.
 import tcc as _  # noqa: F401
 from tcc.compiler.support import user_folders
-
-ROOT = Path(__file__).resolve().parents[1]
 
 # Every run tries the same examples, so that many of them find no more than they once did, and none
 # is timed; `--hypothesis-profile=explore` tries others.

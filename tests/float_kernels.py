@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_calls import CallProgram, call_program
-from nets import Steps
-from op_cases import Array, trained
 
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv, Op
 from tcc.compiler.reference import float_program
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import Array, trained
 
 A7 = next(m for m in MACHINES if m.target.name == "arm-a7")
 A53 = next(m for m in MACHINES if m.target.name == "arm-a53")

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nets import Steps
-from op_cases import trained
 
 from tcc.compiler.foreign.checkpoint import ImportedWeights, import_checkpoint
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import BatchNorm, Conv, Op
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 ROLES = {"mean": "running_mean", "var": "running_var"}
 State = OrderedDict[str, torch.Tensor]

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import lite  # noqa: F401 - skips where the extra `tflite` is missing
-from op_cases import trained
 
 from tcc.backends.tflite.backend import FILE, TfLite
 from tcc.compiler.ir.backend import Builder
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.target import Artifact
 from tcc.compiler.passes import INFERENCE, run
+from tcc.testing.op_cases import trained
 
 BACKEND: Builder = TfLite()
 (TARGET,) = BACKEND.targets

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 from lite import interpreter
-from quantised import calibrated, every, picture, ready
 
 from tcc.backends.tflite.backend import FILE, TfLite
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
+from tcc.testing.int8_models import calibrated, every, picture, ready
 
 Array = np.ndarray
 BACKEND = TfLite()

@@ -1,11 +1,10 @@
 """What tests of passes share: a chain of steps as a model, and its words before and after."""
 
-from nets import Steps
-from op_cases import trained
-
 from tcc.compiler.ir.graph import Graph, Model, Pass
 from tcc.compiler.ops import Op
 from tcc.compiler.passes import validate
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 
 def model(graph: Graph) -> Model:

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-from op_cases import trained
 
 from tcc.compiler import passes
 from tcc.compiler.data.dataset import read
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.reference.accuracy_floor import Quality
+from tcc.testing.op_cases import trained
 
 
 def tensors(folder, shape, count=6, seed=0, order=None, name="set"):

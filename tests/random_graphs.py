@@ -1,7 +1,6 @@
 """Random small networks: a feature map through random steps, forks and joins, then a head."""
 
 from hypothesis import strategies as st
-from nets import Steps
 
 from tcc.compiler.ir.graph import Graph, Output
 from tcc.compiler.ops import (
@@ -30,6 +29,7 @@ from tcc.compiler.ops import (
     Sigmoid,
     Slice,
 )
+from tcc.testing.nets import Steps
 
 
 def same_shape(channels: int) -> st.SearchStrategy[Op]:

@@ -5,9 +5,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
-from nets import Steps
 from numpy.typing import NDArray
-from op_cases import trained
 
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import (
@@ -43,6 +41,8 @@ from tcc.compiler.ops import (
     Softmax,
     Tanh,
 )
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 T = TypeVar("T")
 Array = NDArray[Any]

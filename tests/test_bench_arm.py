@@ -5,13 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from nets import gated
 
 from tcc.backends.arm.measure import cycles
 from tcc.compiler import ops
 from tcc.compiler.data.weights import random
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node
 from tcc.compiler.ir.types import TensorType
+from tcc.testing.nets import gated
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,6 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from nets import Steps, dense
-from op_cases import trained
 
 from tcc.backends import BACKENDS
 from tcc.backends.arm import machine
@@ -27,10 +25,12 @@ from tcc.compiler.ops import OPS, Resize
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.reference import output_activations
 from tcc.compiler.support.diagnostics import UnhandledError
+from tcc.testing.nets import Steps, dense
+from tcc.testing.op_cases import trained
 
 (LITE,) = TfLite().targets
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("compiler", "backends", "tools", "src/tcc")
+FILES = ("compiler/**/*.py", "backends/**/*.py", "tools/**/*.py", "src/tcc/*.py")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_floats_have_no_limits():
 
 @cache
 def trees():
-    files = (path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")))
+    files = (path for each in FILES for path in sorted(ROOT.glob(each)))
     return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in files}
 
 

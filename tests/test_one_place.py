@@ -107,6 +107,7 @@ class Tree:
                 (package / source.name).symlink_to(at / source.name)
             elif source.is_file():
                 shutil.copy(source, package)
+        shutil.copytree(ROOT / "src/tcc/testing", package / "testing")
         for name, changes in before.items():
             text = (at / name).read_text()
             for place, more in changes:
@@ -172,7 +173,7 @@ def test_what_is_generated_says_it(with_mish: Tree) -> None:
 @pytest.mark.nightly
 def test_what_every_op_must_do_it_does(with_mish: Tree) -> None:
     """Torch and ONNX agree, it comes back from ONNX, its table is exact, targets list it."""
-    write = "import op_cases; op_cases.LISTED.write_text(op_cases.refused_ops())"
+    write = "import refused_ops as r; r.LISTED.write_text(r.refused_ops())"
     program = f"import sys; sys.path.insert(0, 'tests'); {write}"
     assert with_mish.run("-c", program).returncode == 0
     listed = (with_mish.at / "tests/golden/refused_ops.txt").read_text().split("\n")
@@ -192,7 +193,10 @@ def test_what_every_op_must_do_it_does(with_mish: Tree) -> None:
 def drives(path: Path) -> bool:
     """Whether a test goes through the table of op cases."""
     return (
-        re.search(r"^from op_cases import .*\bCASES\b", path.read_text(), re.MULTILINE) is not None
+        re.search(
+            r"^from tcc\.testing\.op_cases import .*\bCASES\b", path.read_text(), re.MULTILINE
+        )
+        is not None
     )
 
 

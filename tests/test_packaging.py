@@ -5,9 +5,9 @@ import os
 import re
 import runpy
 import shutil
+import stat
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -22,7 +22,9 @@ from tcc.compiler.cli import doctor
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGED = ("compiler", "backends", "spec", "zoo")
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".*_cache", "__pycache__", "*.egg-info", "build", "dist"
+)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +50,8 @@ def installed(built, tmp_path_factory):
     pip += ["--python", place / "bin/python", "install", "--no-deps", "--no-index", wheel]
     subprocess.run(pip, check=True)
     (site,) = place.glob("lib/python*/site-packages")
-    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    borrowed = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
     return place / "bin/tcc"
 
 
@@ -88,6 +91,21 @@ def test_the_source_distribution_holds_the_same_and_the_licence(built):
         names = {name.partition("/")[2] for name in file.getnames()}
     assert {f"src/tcc/{name}" for name in data_files()} - names == set()
     assert {"LICENSE", "README.md", "pyproject.toml"} <= names
+
+
+def test_the_source_distribution_runs_its_own_tests(built, installed, tmp_path):
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    tests = ["tests/test_passes_table.py", "tests/test_dispatch.py", "tests/compiler/passes"]
+    done = subprocess.run(
+        [installed.with_name("python"), "-m", "pytest", "-q", "-m", "not slow", *tests],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    for name in ("CONTRIBUTING.md", "Makefile", "constraints.txt", "tools/generate.py"):
+        assert (folder / name).is_file(), name
 
 
 def version():
@@ -131,6 +149,83 @@ def test_links_are_links_in_a_clone():
         f"src/tcc/{folder}" for folder in PACKAGED
     }
     assert all(os.readlink(ROOT / f"src/tcc/{f}") == f"../../{f}" for f in PACKAGED)
+
+
+def test_packages_are_free_of_links(built):
+    (archive,) = built.glob("*.tar.gz")
+    (wheel,) = built.glob("*.whl")
+    with tarfile.open(archive) as file:
+        assert [m.name for m in file if m.issym() or m.islnk()] == []
+    with zipfile.ZipFile(wheel) as file:
+        modes = {info.filename: info.external_attr >> 16 for info in file.infolist()}
+    assert [name for name, mode in modes.items() if stat.S_ISLNK(mode)] == []
+
+
+@pytest.fixture(params=["a file", "missing"])
+def without_links(request, tmp_path):
+    """What git and archives leave where they make no links, and what stands where one was."""
+    for name in PACKAGED:
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("tests", "src/tcc"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("src/tcc/__init__.py", "src/tcc/source_links.py", "tests/conftest.py",
+                 "tests/package_folders.py", "Makefile", "constraints.txt", "pyproject.toml", "setup.py"):  # fmt: skip
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in PACKAGED if request.param == "a file" else ():
+        (tmp_path / "src/tcc" / name).write_text(f"../../{name}")
+    return tmp_path, request.param
+
+
+PIP = "-m pip --disable-pip-version-check --quiet install --no-index --no-build-isolation --no-deps"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, *PIP.split(), "--target", "there", "."],
+        [sys.executable, *PIP.split(), "--target", "there", "--editable", "."],
+        [sys.executable, "-c", "import sys; sys.path.insert(0, 'src'); import tcc"],
+        [sys.executable, "-m", "pytest"],
+        ["make", "test"],
+    ],
+    ids=["build", "editable", "import", "pytest", "make"],
+)
+def test_a_checkout_without_links_says_so_in_a_sentence(without_links, command):
+    folder, kind = without_links
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    repair = "ln -sf ../../backends ../../compiler ../../spec ../../zoo src/tcc"
+    sentence = (
+        f"src/tcc/backends is {kind} and must be a link to ../../backends: run `{repair}`"
+        f" in {folder}, in a git checkout after `git config core.symlinks true`"
+    )
+    assert done.returncode != 0
+    assert said.count(sentence) == 1
+    # what pip, Python and make say around it
+    assert len(said.splitlines()) <= 20
+    assert said.count("\n  File ") <= 3
+    # and it is the remedy
+    subprocess.run(repair.split(), cwd=folder, check=True)
+    subprocess.run([sys.executable, "src/tcc/source_links.py"], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ((), "{0}/src/tcc/backends is missing: install tcc again"),
+        (
+            ("pyproject.toml",),
+            "the folder {0}/backends is missing: unpack the archive or clone again",
+        ),
+    ],
+)
+def test_folders_that_are_nowhere_are_told_otherwise(tmp_path, files, expected):
+    for name in files:
+        (tmp_path / name).touch()
+    (tmp_path / "src/tcc").mkdir(parents=True)
+    program = shutil.copy(ROOT / "src/tcc/source_links.py", tmp_path / "src/tcc")
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, expected.format(tmp_path) + "\n")
 
 
 def test_an_old_python_is_told_what_is_needed(monkeypatch):

@@ -4,10 +4,7 @@ None is there because the zoo has it: sizes lie on either side of where kernels'
 each thing that costs are of is large in some and small in others.
 """
 
-import sys
 from collections.abc import Mapping
-from importlib import import_module
-from pathlib import Path
 
 from tcc.compiler import passes
 from tcc.compiler.data import weights
@@ -16,9 +13,9 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import Add, AvgPool, Conv, GlobalAvgPool, MaxPool, Relu, Slice
 from tcc.compiler.passes.drop_train_only import drop_train_only
 from tcc.compiler.zoo import shipped
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-nets, op_cases, quantised = map(import_module, ("nets", "op_cases", "quantised"))
+from tcc.testing.int8_models import int8
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained as trained_weights
 
 Sample = tuple[Conv, tuple[int, int]]
 """A convolution of a square map: its channels and its side."""
@@ -92,7 +89,7 @@ EVERY: Mapping[str, Sample] = {
 
 def convolutions(names: "tuple[str, ...] | list[str]", *, levels: bool) -> Model:
     """Return a network in which each sample reads its part of the input, then ReLU follows."""
-    add = nets.Steps(CHANNELS, SIDE, SIDE, name="samples")
+    add = Steps(CHANNELS, SIDE, SIDE, name="samples")
     ends = []
     for name in names:
         op, (channels, side) = EVERY[name]
@@ -107,7 +104,7 @@ def convolutions(names: "tuple[str, ...] | list[str]", *, levels: bool) -> Model
 
 def loops() -> Model:
     """Return a network of what only plain loops compute, whose tile is the core's."""
-    add = nets.Steps(16, 28, 28, name="loops")
+    add = Steps(16, 28, 28, name="loops")
     add("most", MaxPool((3, 3), (2, 2), 1), "image")
     mean = add("mean", AvgPool((3, 3), (1, 1), 1))
     add("narrow", MaxPool((2, 2), (2, 2)))
@@ -118,11 +115,11 @@ def loops() -> Model:
 
 
 def _model(graph: Graph, *, levels: bool) -> Model:
-    trained = op_cases.trained(graph)
+    trained = trained_weights(graph)
     for name, values in trained.items():
         if name.startswith("mean_") and values.ndim > 1:
             values[:] = 1 / values[0].size
-    return quantised.int8(graph, trained) if levels else Model(graph, trained)
+    return int8(graph, trained) if levels else Model(graph, trained)
 
 
 def network(name: str, *, levels: bool) -> Model:
@@ -130,6 +127,5 @@ def network(name: str, *, levels: bool) -> Model:
     graph = load(shipped.specs()[name]).graph
     random = weights.random(graph, 0)
     if levels:
-        made: Model = quantised.int8(graph, random)
-        return made
+        return int8(graph, random)
     return drop_train_only(passes.run(Model(graph, random), passes.INFERENCE))

@@ -55,7 +55,7 @@ def goldens() -> Iterator[tuple[Path, str]]:
         for stage, text in stages(spec).items():
             yield GOLDEN / f"{spec.stem}.{stage}.txt", text
     sys.path.append(str(GOLDEN.parent))
-    yield GOLDEN / "refused_ops.txt", import_module("op_cases").refused_ops()
+    yield GOLDEN / "refused_ops.txt", import_module("refused_ops").refused_ops()
 
 
 def specs() -> list[Path]:

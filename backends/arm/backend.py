@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from tcc.backends.arm.imports import without
 from tcc.backends.arm.machine import MACHINES, PROGRAM, Machine, machine
 from tcc.backends.arm.precisions import FP32_DIRECT, INT8_COUNTED
+from tcc.compiler.ir.backend import LinkedLibrary, RunnerSignature
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
-from tcc.compiler.ir.library_linker import LinkedLibrary
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.precision import FP32, Precision
-from tcc.compiler.ir.runner_signer import RunnerSignature
 from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent

@@ -232,13 +232,13 @@ def _readable(path: Path) -> bytes:
 
 
 def _session(path: Path, data: bytes) -> "Session":
-    from tcc.compiler.lower import control_flow
+    from tcc.compiler.lower import onnx_inspection
     from tcc.compiler.reference import onnxruntime_session as sessions
 
     exact = products(features()).unsigned
     try:
         # The file may be a stranger's: nothing in the runtime would end a loop.
-        control_flow.check(data)
+        onnx_inspection.check(data)
         return sessions.session(data, deterministic=True, exact_products=exact)
     except Exception as error:  # the runtime has exception types of its own for each cause
         raise _broken(path, "load", error) from error

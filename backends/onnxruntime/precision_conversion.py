@@ -12,13 +12,11 @@ from tcc.backends.onnxruntime.precisions import (
 )
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32, Precision
-from tcc.compiler.lower.computed_tables import computed
+from tcc.compiler.lower.integer_variants import computed, unsigned, wide
 from tcc.compiler.lower.onnx import declare_narrow, lower
 from tcc.compiler.lower.onnx_constants import compact
 from tcc.compiler.lower.qdq import simulated
 from tcc.compiler.lower.small_weights import dynamic, half
-from tcc.compiler.lower.unsigned_weights import unsigned
-from tcc.compiler.lower.wide_channels import wide
 
 
 def as_is(model: Model) -> Model:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.target import Refusal, Remark
-from tcc.compiler.lower.computed_tables import computed_form
+from tcc.compiler.lower.integer_variants import computed_form
 from tcc.compiler.ops import INTERNAL, OPS, Op
 from tcc.compiler.ops.integer import INTEGERS, Table
 

@@ -35,7 +35,7 @@ class SimulatedPackage:
         Raises:
             UserError: It is no model that ONNX Runtime can run on these (E0651).
         """
-        from tcc.compiler.lower import control_flow
+        from tcc.compiler.lower import onnx_inspection
         from tcc.compiler.reference import onnxruntime_session as sessions
 
         path = folder / self.file
@@ -43,7 +43,7 @@ class SimulatedPackage:
             with regular_files.opened(path) as file:
                 data = file.read()
             # The file may be a stranger's: nothing in the runtime would end a loop.
-            control_flow.check(data)
+            onnx_inspection.check(data)
             session = sessions.session(data, deterministic=True)
             names = [output.name for output in session.get_outputs()]
             # What the NPU is given are floats, also where an image's are whole numbers.

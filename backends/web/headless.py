@@ -96,11 +96,11 @@ def _float_outputs(path: Path) -> bytes:
 
 def _check(path: Path) -> None:
     """Refuse a network that no page of tcc has, before it runs."""
-    from tcc.compiler.lower import control_flow
+    from tcc.compiler.lower import onnx_inspection
 
     try:
         with regular_files.opened(path) as file:
-            control_flow.check(file.read())
+            onnx_inspection.check(file.read())
     except Exception as error:  # protobuf has exception types of its own
         raise _broken(path, str(error)) from None
 

@@ -1,6 +1,6 @@
 """How far an artifact is from the reference that its goldens hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import isfinite
 from typing import assert_never
@@ -79,6 +79,14 @@ class Agreement(Record, frozen=True):
             if isinstance(value, float)
         }
         return {**asdict(self), **finite, "holds": self.holds}
+
+
+def describe_layers(holding: Iterable[bool] | None) -> str:
+    """Return in a line how many layers were compared and are wrong; None of no look into them."""
+    if holding is None:
+        return "no layer was compared: nothing looks into the artifact"
+    verdicts = list(holding)
+    return f"{len(verdicts):,} layers compared, {verdicts.count(False):,} wrong"
 
 
 class Disagreement(Exception):  # noqa: N818 - it is what was found

@@ -28,6 +28,7 @@ from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.support import atomic_files, regular_files, user_folders
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.value_views import ValueView
 
 MODEL = "model"
 """The folder of the target's files."""
@@ -58,8 +59,8 @@ class BundleContents:
         return name(about.model.name, about.target, about.precision)
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+@dataclass(frozen=True, slots=True, repr=False)
+class Bundle(ValueView):
     """A bundle whose every file was found to be what its manifest says."""
 
     folder: Path
@@ -70,6 +71,10 @@ class Bundle:
     """Whether its program may run though nobody knows it: it is just built, or vouched for."""
     signer: Signer | None = None
     """Who signed it by a key that is trusted, where somebody did."""
+
+    def _summary(self) -> Iterator[str]:
+        yield f"Bundle {self.folder}"
+        yield from self.manifest.describe()
 
     @property
     def model(self) -> Path:

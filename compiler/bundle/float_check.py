@@ -1,6 +1,6 @@
 """A bundle of float32 beside its network: the layers that its artifact shows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.reference import float_program
+from tcc.compiler.support.value_views import ValueView
 
 Array = NDArray[Any]
 Values = Mapping[str, Array]
@@ -53,8 +54,8 @@ class FloatLayerAgreement:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FloatCheck:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FloatCheck(ValueView):
     """What the artifact of a bundle computes beside its network; `tensors` are its goldens'.
 
     `layers` is None where nothing looks into the artifact.
@@ -63,6 +64,11 @@ class FloatCheck:
     network: Model
     layers: tuple[FloatLayerAgreement, ...] | None
     tensors: tuple[Array, ...]
+
+    def _summary(self) -> Iterator[str]:
+        layers = self.layers
+        found = agreement.describe_layers(None if layers is None else (x.holds for x in layers))
+        yield f"FloatCheck: {found}"
 
     @property
     def wrong_layer(self) -> FloatLayerAgreement | None:

@@ -10,6 +10,7 @@ from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import MODEL, Bundle
 from tcc.compiler.data import images
 from tcc.compiler.data.dataset import fitting
+from tcc.compiler.ir.backend import LibraryLinker, LinkedLibrary
 from tcc.compiler.ir.constant_checker import (
     ConstantCheck,
     ConstantChecker,
@@ -17,7 +18,6 @@ from tcc.compiler.ir.constant_checker import (
     ConstantSources,
 )
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.library_linker import LibraryLinker, LinkedLibrary
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
 from tcc.compiler.support.external_tools import MissingTool

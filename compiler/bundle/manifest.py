@@ -4,7 +4,7 @@ The records below are its whole definition: the JSON Schema that reads it is mad
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -21,6 +21,7 @@ from tcc.compiler.ir.types import OutputActivation, OutputKind
 from tcc.compiler.reference.accuracy_floor import Quality, QualityBounds
 from tcc.compiler.support import json_records
 from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, Sha256, seal
+from tcc.compiler.support.value_views import ValueView, list_names
 
 NAME = "manifest.json"
 VERSION = 2
@@ -74,6 +75,14 @@ class Measured(Record, frozen=True):
     outputs: Mapping[str, Quality]
     bounds: OmitDefault[Mapping[str, QualityBounds]] = field(default_factory=dict)
     images: OmitDefault[int] = 0
+
+    def describe(self) -> str:
+        """Return in a line how near the integers are to the floats."""
+        outputs = list_names(
+            f"{name} {', '.join(quality.describe())}" for name, quality in self.outputs.items()
+        )
+        images = max((quality.images for quality in self.outputs.values()), default=0)
+        return f"int8 against fp32 over {images:,} images {self.where}: {outputs}"
 
 
 class Calibrated(Record, frozen=True):
@@ -150,7 +159,7 @@ class BuildWarning(Record, frozen=True):
     help: str
 
 
-class Manifest(Record, frozen=True):
+class Manifest(ValueView, Record, frozen=True):
     """All that a bundle says of itself; `seal` is the SHA-256 of the rest.
 
     `compiled` is what the maker's own tool said, where it was here and compiled the package;
@@ -175,6 +184,30 @@ class Manifest(Record, frozen=True):
     warnings: OmitDefault[tuple[BuildWarning, ...]] = ()
     operating_points: OmitDefault[tuple[OperatingPoint, ...]] = ()
     seal: str = ""
+
+    @property
+    def model_bytes(self) -> int:
+        """The bytes of the target's own files."""
+        return sum(file.bytes for file in self.files if file.path.startswith("model/"))
+
+    def _summary(self) -> Iterator[str]:
+        yield "Manifest"
+        yield from self.describe()
+
+    def describe(self) -> Iterator[str]:
+        """Yield what a bundle is, what makes it doubtful, its size, and how near int8 is."""
+        yield (
+            f"{self.model.name} for {self.target} at {self.precision}; "
+            f"weights: {self.weights.origin}, {self.weights.digest[:12]}"
+        )
+        doubts = (*self.notices, *(f"{each.code}: {each.message}" for each in self.warnings))
+        if doubts:
+            yield f"warning: {'; '.join(doubts)}"
+        memory = f", {self.memory.arena:,} of working memory" if self.memory else ""
+        yield f"{self.model_bytes:,} bytes of the target's files{memory}"
+        if self.calibration:
+            measured = self.calibration.measured
+            yield measured.describe() if measured else "int8 against fp32: not measured"
 
     def operating_point(self, output: str) -> OperatingPoint | None:
         """Return how an output is read, None where nothing was fitted of it."""

@@ -27,7 +27,7 @@ from tcc.compiler.ir.operating_point import (
 )
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.types import DType
-from tcc.compiler.reference import sensitivity_bound
+from tcc.compiler.reference import confidence_intervals
 
 # With one input, an artifact that always answers the same would give all of its goldens.
 GOLDENS = 2
@@ -115,7 +115,7 @@ def _find_judged_problem(point: OperatingPoint, judged: JudgedPoint) -> str:
 def _reaches_target(check: ThresholdCheck) -> bool | None:
     if check.target is None:
         return None
-    return sensitivity_bound.is_shown(check.target, check.detected, check.positives)
+    return confidence_intervals.is_shown(check.target, check.detected, check.positives)
 
 
 def _input(source: InputContract) -> Iterator[str]:

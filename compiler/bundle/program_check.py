@@ -1,19 +1,20 @@
 """A bundle beside its integer program: its goldens and each of its layers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.bundle import artifact_runs, replay
+from tcc.compiler.bundle import agreement, artifact_runs, replay
 from tcc.compiler.bundle.agreement import Agreement, Tolerance
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.reference import integer_program
 from tcc.compiler.support.json_records import Record
+from tcc.compiler.support.value_views import ValueView
 
 Values = Mapping[str, NDArray[Any]]
 
@@ -102,8 +103,8 @@ def stored_as(found: Array, kind: Any) -> NDArray[np.int16]:
     return stored + np.int16(OFFSET if found.dtype == np.int8 else -OFFSET)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ProgramCheck:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ProgramCheck(ValueView):
     """What the reference executor says of a bundle's goldens, and of what its artifact computes.
 
     `layers` is None where nothing looks into the artifact, or it need not compute the program to
@@ -114,6 +115,12 @@ class ProgramCheck:
     goldens: tuple[Agreement, ...]
     layers: tuple[LayerAgreement, ...] | None
     tensors: tuple[NDArray[Any], ...]
+
+    def _summary(self) -> Iterator[str]:
+        wrong = sum(not each.holds for each in self.goldens)
+        yield f"ProgramCheck: {len(self.goldens):,} outputs of goldens, {wrong:,} wrong"
+        layers = self.layers
+        yield agreement.describe_layers(None if layers is None else (x.holds for x in layers))
 
     @property
     def wrong_layer(self) -> LayerAgreement | None:

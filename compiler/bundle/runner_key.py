@@ -4,9 +4,8 @@ from pathlib import Path
 
 from tcc.compiler.bundle import bundle_folder, signing_key
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.ir import runner_signer
+from tcc.compiler.ir.backend import RunnerSignature
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.runner_signer import RunnerSignature
 from tcc.compiler.support import atomic_files, ed25519_pem, regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
@@ -47,7 +46,7 @@ def make_signature(bundle: Bundle, device: Device, path: Path) -> tuple[RunnerSi
         raise _fail_key(path, "private", (str(error).splitlines() or [""])[0][:160]) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise _fail_key(path, "private", "it is of another kind")
-    wanted = runner_signer.find_signature(device, bundle.model)
+    wanted = device.runner_signature(bundle.model)
     if wanted is None:
         message = "the program of this bundle asks for no signature"
         help = "build it with `--require-signature PUBLIC.pem`; `--key` signs any bundle"
@@ -80,7 +79,7 @@ def require_signed(bundle: Bundle, device: Device) -> None:
         MissingTool: What verifies is not installed.
         UserError: There is none, or it does not hold (E1369).
     """
-    wanted = runner_signer.find_signature(device, bundle.model)
+    wanted = device.runner_signature(bundle.model)
     if wanted is None:
         return
     signing_key.require_package()

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.slide_options import NormalSlides, OtherArea, TumourArea
+from tcc.compiler.cli.options import AreaOptions, ReportOptions
 from tcc.compiler.report import evaluation_tables
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, TableCell
@@ -74,17 +73,14 @@ TIES = "of equal ones the first by rows"
 def evaluate(
     results: ResultsArgument,
     truth: TruthOption,
-    tumour: TumourArea = None,
-    other: OtherArea = None,
-    normal: NormalSlides = False,
     subset: Subset = False,
     least: Least = 0.5,
     apart: Apart = 200.0,
     join: Join = 75.0,
     shortest: Shortest = 275.0,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    drawing: AreaOptions,
+    report: ReportOptions,
 ) -> None:
     """Judge results of slides by what is known of these: patches, slides and lesions.
 
@@ -96,9 +92,8 @@ def evaluate(
     from tcc.compiler.slides.lesions import LesionRule
     from tcc.compiler.slides.slide_judgement import JudgedSlides
 
-    report = Report(json, quiet, verbose)
-    known = annotations.classes(tumour or (), other or ())
-    folder = slide_truth.folder(truth, known, normal=normal)
+    known = annotations.classes(drawing.tumour or (), drawing.other or ())
+    folder = slide_truth.folder(truth, known, normal=drawing.normal)
     option_needs.require({ANNOTATED_TRUTH: folder.annotated})
     found = [(path, stored_result.read(path)) for path in results]
     slide_judgement.check_alike(found)

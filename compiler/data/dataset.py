@@ -13,7 +13,7 @@ are decoded when they are asked for.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tcc.compiler.data import confined_images, image_files, npz
-from tcc.compiler.data.read_images import ReadImages, levels_of_file
+from tcc.compiler.data.confined_images import ReadImages, levels_of_file
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.image_inputs import build_image_error
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.image_folders import listing, remarks
+from tcc.compiler.support.value_views import ValueView, count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,8 +57,8 @@ class Item:
         return str(self.path) if self.place is None else f"{self.path}[{self.place}]"
 
 
-@dataclass(frozen=True, eq=False)
-class DataSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class DataSet(ValueView):
     """Items in the order of their digests; `array` holds their pixels or tensors, if no files.
 
     `warnings` say what was passed over and what is lost in reading. `read_already` keeps levels of
@@ -72,6 +73,12 @@ class DataSet:
     def __len__(self) -> int:
         """Return how many items there are."""
         return len(self.items)
+
+    def _summary(self) -> Iterator[str]:
+        labels = {item.label for item in self.items if item.label is not None}
+        classes = f"{count(len(labels), 'label')}" if labels else "no labels"
+        warned = f", {count(len(self.warnings), 'warning')}" if self.warnings else ""
+        yield f"DataSet: {count(len(self), 'image')}, {classes}{warned}"
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -303,3 +310,15 @@ def _raw(values: "Float32", source: Input) -> "Float32":
     # The steps of `preprocess.normalized` backwards; rounded, since levels are whole numbers.
     levels: Float32 = np.clip(np.rint((values * std + mean) * np.float32(255)), 0, 255)
     return levels
+
+
+def pictures(data: DataSet, repeats: Collection[str]) -> DataSet:
+    """Return the items that show something new: one of each contents.
+
+    Args:
+        data: The items, some of which may be there twice.
+        repeats: Digests of those that show what another does, as files of other contents.
+    """
+    kept = {item.digest: item for item in reversed(data.items) if item.digest not in repeats}
+    # In the order that they have: what is equal lies side by side.
+    return replace(data, items=tuple(reversed(kept.values())))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tcc.compiler import passes
 from tcc.compiler.data.weights import placeholders
-from tcc.compiler.driver import remarks
+from tcc.compiler.driver import build_warnings
 from tcc.compiler.driver.pipeline import refused
 from tcc.compiler.ir.device import Plan
 from tcc.compiler.ir.graph import Graph, Model
@@ -14,10 +14,11 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
+from tcc.compiler.support.value_views import ValueView, count
 
 
-@dataclass(frozen=True, slots=True)
-class Capability:
+@dataclass(frozen=True, slots=True, repr=False)
+class Capability(ValueView):
     """What a target says of a network at a precision: nodes it cannot run, and what to know."""
 
     plan: Plan
@@ -34,6 +35,18 @@ class Capability:
             "doubtful": [_plain(each) for each in self.remarks if not each.slow],
         }
 
+    def describe(self) -> str:
+        """Return in a few words whether the target runs the network."""
+        name = f"{self.plan.device.name} at {self.plan.precision.name}"
+        if self.refusals:
+            return f"{name} refuses {count(len(self.refusals), 'layer')}"
+        warned = count(len({each.node.name for each in self.remarks}), "layer")
+        return f"{name} accepts it{f', and warns of {warned}' if self.remarks else ''}"
+
+    def _summary(self) -> Iterator[str]:
+        yield f"Capability: {self.describe()}"
+        yield from (f"{error.code}: {error.message}" for error in self.errors)
+
     @property
     def errors(self) -> Iterator[Diagnostic]:
         """Each node that the target cannot run."""
@@ -42,7 +55,7 @@ class Capability:
     @property
     def warnings(self) -> Iterator[Diagnostic]:
         """Each rule that remarks are of, at the first of its nodes."""
-        return remarks.warnings(self.plan.device, self.remarks)
+        return build_warnings.warnings(self.plan.device, self.remarks)
 
 
 def capability(graph: Graph, plan: Plan) -> Capability:

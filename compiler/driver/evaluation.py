@@ -28,6 +28,7 @@ from tcc.compiler.reference import (
 from tcc.compiler.reference.classification_metrics import Scores
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.progress import Progress
+from tcc.compiler.support.value_views import ValueView
 
 Outputs = Mapping[str, NDArray[np.float32]]
 Answer = tuple[bytes, Outputs]
@@ -40,19 +41,20 @@ BATCH_BYTES = 1 << 26
 """Bytes of pixels at which a batch is full."""
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluated:
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluated(ValueView):
     """What a network gave for labelled images, in their order.
 
     `raw` are its outputs (images, values), None where these would be more than `MOST_VALUES`;
     `taken` says of each image and class whether the image was taken for it; `inputs` are hashes of
-    what went in.
+    what went in; `notices` what makes the figures doubtful.
     """
 
     given: LabelledImages
     taken: NDArray[np.bool_]
     raw: NDArray[np.float32] | None
     inputs: tuple[bytes, ...]
+    notices: tuple[str, ...] = ()
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -69,6 +71,12 @@ class Evaluated:
         # The confusion matrix as one product of what is and what was taken.
         counts = holds.astype(np.int64).T @ self.taken
         return classification_metrics.scores(counts)
+
+    def _summary(self) -> Iterator[str]:
+        yield f"Evaluation on {self.given.path}"
+        if self.notices:
+            yield f"warning: {'; '.join(self.notices)}"
+        yield from self.scores.describe(self.given.labels)
 
     def odds(self, temperature: float = 1.0) -> NDArray[np.float64] | None:
         """Return the log-odds of each class, (images, classes)."""

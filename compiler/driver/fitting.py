@@ -8,7 +8,6 @@ from tcc.compiler.bundle.bundle_comparison import unlike
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.driver.evaluation import Evaluated
 from tcc.compiler.driver.labelled_images import LabelledImages
-from tcc.compiler.ir import runner_signer
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.operating_point import FittingData, OperatingPoint
 from tcc.compiler.ir.types import OutputActivation
@@ -226,7 +225,7 @@ def store(found: Bundle, device: Device, points: Sequence[OperatingPoint]) -> Bu
         UserError: The folder cannot be written.
     """
     files = device.operating_point_files(found.model, points)
-    signature = runner_signer.find_signature(device, found.model)
+    signature = device.runner_signature(found.model)
     # It was of the program before.
     dropped = (signature.file,) if signature else ()
     return bundle_folder.refit(found, points, files, dropped)

@@ -8,7 +8,7 @@ that belong to other outputs are passed over.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tcc.compiler.bundle.manifest import OutputContract
 from tcc.compiler.data.dataset import MOST_LISTED, DataSet, class_index
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.value_views import ValueView, count, list_names
 
 AND, NOTHING = "+", "none"
 """What stands between the decisions that hold of an image, and for none of them."""
@@ -25,8 +26,8 @@ NEGATIVE, POSITIVE = "0", "1"
 """The labels of a single decision that has no name."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledImages:
+@dataclass(frozen=True, slots=True, repr=False)
+class LabelledImages(ValueView):
     """A data set with the classes of each item, and where it comes from.
 
     These are one each, but for decisions. `labels` are what classes are called in reports.
@@ -37,6 +38,10 @@ class LabelledImages:
     labels: tuple[str, ...]
     output: OutputContract
     path: Path
+
+    def _summary(self) -> Iterator[str]:
+        yield f"{count(len(self.data), 'labelled image')} of {self.path}"
+        yield f"output {self.output.name}: {list_names(self.labels)}"
 
     @property
     def single(self) -> bool:

@@ -1,22 +1,28 @@
 """What a bundle's artifact tells of images: raw values, and what its contract makes of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.bundle import artifact_runs
+from tcc.compiler.bundle import artifact_runs, manifest
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import OutputContract
+from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.device import Device
+from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.operating_point import OperatingPoint
-from tcc.compiler.reference import decision_rule
+from tcc.compiler.reference import decision_rule, float_program
 from tcc.compiler.reference.output_activations import applied
+from tcc.compiler.support.value_views import ValueView, count, list_names
+
+SHOWN, LONGEST_NAME = 2, 24
+"""Images of a summary, and how much of the end of their names it shows."""
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(ValueView):
     """One output of one image: raw values, and the probabilities that its activation makes.
 
     `point` is what was fitted of it, if anything.
@@ -31,6 +37,20 @@ class Prediction:
     def labels(self) -> tuple[str, ...]:
         """The classes' names, or their indices."""
         return self.output.labels or tuple(map(str, range(len(self.values))))
+
+    def _summary(self) -> Iterator[str]:
+        yield f"{self.output.name}: {self.describe()}"
+
+    def describe(self) -> str:
+        """Return in a line what the output says of the image."""
+        if self.values.ndim != 1:
+            shape = "x".join(map(str, self.values.shape))
+            return f"{shape} values from {self.values.min():.4f} to {self.values.max():.4f}"
+        ranking = list_names(f"{label} {number:.4f}" for _, label, number in self.ranked())
+        decided = self.decided()
+        if decided is None:
+            return ranking
+        return f"{ranking}; decided: {list_names(self.labels[i] for i in decided) or 'none'}"
 
     def ranked(self) -> list[tuple[int, str, float]]:
         """Return class index, label and value, the largest first, of equal ones the first.
@@ -51,6 +71,55 @@ class Prediction:
         return (int(found[0]),)
 
 
+class ImagePredictions(dict[str, Prediction], ValueView):
+    """What a network says of one image, `name`, by the outputs' names."""
+
+    def __init__(self, name: str, outputs: Mapping[str, Prediction]) -> None:
+        super().__init__(outputs)
+        self.name = name
+
+    __repr__ = ValueView.__repr__
+
+    def _summary(self) -> Iterator[str]:
+        outputs = self.values()
+        if len(outputs) == 1:
+            yield from (f"{self.name}: {each.describe()}" for each in outputs)
+            return
+        yield self.name
+        yield from (f"  {each.output.name}: {each.describe()}" for each in outputs)
+
+
+class Predictions(tuple[ImagePredictions, ...], ValueView):
+    """What a network says of images, in their order; `notices` are what makes it doubtful."""
+
+    notices: tuple[str, ...]
+
+    def __new__(
+        cls, images: Iterable[ImagePredictions], notices: tuple[str, ...] = ()
+    ) -> "Predictions":
+        """Return the predictions of images."""
+        predictions = super().__new__(cls, images)
+        predictions.notices = notices
+        return predictions
+
+    __repr__ = ValueView.__repr__
+
+    def _summary(self) -> Iterator[str]:
+        yield f"Predictions for {count(len(self), 'image')}"
+        if self.notices:
+            yield f"warning: {'; '.join(self.notices)}"
+        for image in self[:SHOWN]:
+            outputs = "; ".join(f"{each.output.name}: {each.describe()}" for each in image.values())
+            name = (
+                image.name
+                if len(image.name) <= LONGEST_NAME
+                else f"...{image.name[-LONGEST_NAME:]}"
+            )
+            yield f"{name}: {outputs}"
+        if len(self) > SHOWN:
+            yield f"and {count(len(self) - SHOWN, 'more image')}"
+
+
 def predicted(
     bundle: Bundle, device: Device, images: Sequence[NDArray[np.uint8]]
 ) -> Iterator[Mapping[str, Prediction]]:
@@ -66,9 +135,34 @@ def predicted(
     """
     about = bundle.manifest
     for raw in artifact_runs.run(bundle, device, images):
-        found = {}
-        for output in about.outputs:
-            own, point = raw[output.name], about.operating_point(output.name)
-            values = applied(output.activation, own, point.temperature if point else 1.0)
-            found[output.name] = Prediction(output, own, values, point)
-        yield found
+        yield {
+            output.name: _read_output(output, raw[output.name], about.operating_point(output.name))
+            for output in about.outputs
+        }
+
+
+def predict_by_reference(
+    model: Model, images: Sequence[NDArray[np.uint8]]
+) -> Iterator[Mapping[str, Prediction]]:
+    """Yield what a network as written says of each image, in floats, by the reference executor.
+
+    Args:
+        model: The network in floats, which takes images.
+        images: uint8 (height, width, 3) each, which fit the network.
+    """
+    (source,) = model.graph.inputs
+    contract = source.preprocess
+    assert contract is not None
+    channels, height, width = source.type.shape
+    run, outputs = float_program.prepared(model), manifest.results(model.graph)
+    for image in images:
+        levels = preprocess.levels(contract, image, (channels, height, width))
+        raw = run(preprocess.normalized(contract, levels))
+        yield {output.name: _read_output(output, raw[output.name], None) for output in outputs}
+
+
+def _read_output(
+    output: OutputContract, raw: NDArray[np.float32], point: OperatingPoint | None
+) -> Prediction:
+    values = applied(output.activation, raw, point.temperature if point else 1.0)
+    return Prediction(output, raw, values, point)

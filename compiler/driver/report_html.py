@@ -27,6 +27,9 @@ tbody th{font-weight:500;overflow-wrap:anywhere;min-width:9rem}
 code{font-size:.85em;overflow-wrap:anywhere}
 """
 
+MOST_CLASSES = 40
+"""Most classes of a confusion matrix that is shown."""
+
 
 def document(title: str, body: str) -> str:
     """Return a whole page; it may load nothing, and runs nothing."""
@@ -94,6 +97,34 @@ def _row(row: Sequence[str], right: frozenset[int], ready: frozenset[int]) -> st
 
 def _class(index: int, right: frozenset[int]) -> str:
     return ' class="n"' if index in right else ""
+
+
+def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """Return a confusion matrix, which needs no style sheet: a cell is as dark as its row's share.
+
+    Args:
+        labels: What classes are called.
+        counts: Images by their class, a row, and the one that they were taken for, a column.
+    """
+    if len(labels) > MOST_CLASSES:
+        return f"<p>The confusion matrix of {len(labels):,} classes is too large to show.</p>\n"
+    cell = "padding:.2rem .5rem;text-align:right;border:1px solid rgba(128,128,128,.4)"
+    rows = []
+    for label, row in zip(labels, counts, strict=True):
+        images = sum(row)
+        shares = [count / images if images else 0.0 for count in row]
+        cells = "".join(
+            f'<td style="{cell};background:rgba(9,105,218,{0.6 * share:.2f})">{count:,}</td>'
+            for count, share in zip(row, shares, strict=True)
+        )
+        rows.append(f'<tr><th scope="row" style="{cell}">{plain(label)}</th>{cells}</tr>\n')
+    heads = "".join(f'<th scope="col" style="{cell}">{plain(label)}</th>' for label in labels)
+    return (
+        '<div style="overflow:auto"><table style="border-collapse:collapse;width:auto">\n'
+        "<caption>images by their class (rows) and by the class that they were taken for "
+        f"(columns)</caption>\n<thead><tr><td></td>{heads}</tr></thead>\n"
+        f"<tbody>\n{''.join(rows)}</tbody></table></div>\n"
+    )
 
 
 def plain(text: str) -> str:

@@ -1,6 +1,6 @@
 """What is known of a network before it has weights: its costs, its own tests, and its targets."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,14 +8,15 @@ from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.frontend.spec_tests import Expectation, check_expectations
 from tcc.compiler.ir.cost import Cost, cost
 from tcc.compiler.support.diagnostics import Diagnostic
+from tcc.compiler.support.value_views import ValueView, count
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.capability import Capability
     from tcc.compiler.ir.device import Plan
 
 
-@dataclass(frozen=True, slots=True)
-class SpecCheck:
+@dataclass(frozen=True, slots=True, repr=False)
+class SpecCheck(ValueView):
     """A network's cost by layer, how its `tests:` end, and what targets can run of it."""
 
     spec: Spec
@@ -33,6 +34,24 @@ class SpecCheck:
     def holds(self) -> bool:
         """Whether nothing is wrong."""
         return not self.errors
+
+    def _summary(self) -> Iterator[str]:
+        errors = self.errors
+        verdict = f"{count(len(errors), 'error')}" if errors else "no errors"
+        yield (
+            f"Check of {self.spec.name}: {verdict}; {self.cost.params:,} parameters, "
+            f"{self.cost.macs:,} multiply-accumulates"
+        )
+        if self.expectations:
+            passed = sum(each.holds for each in self.expectations)
+            yield f"its own tests: {passed} of {len(self.expectations)} pass"
+        else:
+            yield "it has no tests of its own"
+        if self.capabilities:
+            yield "; ".join(each.describe() for each in self.capabilities)
+        else:
+            yield "no target was asked"
+        yield from (f"{error.code}: {error.message}" for error in errors)
 
 
 def check(spec: Spec, plans: "Iterable[Plan]") -> SpecCheck:

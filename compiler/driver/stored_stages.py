@@ -20,15 +20,13 @@ from tcc.compiler.bundle.manifest import Calibrated, Manifest
 from tcc.compiler.bundle.program_check import LayerAgreement
 from tcc.compiler.bundle.replay import Replayed
 from tcc.compiler.data import image_files
-from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.data.pictures import pictures
+from tcc.compiler.data.dataset import DataSet, pictures
 from tcc.compiler.data.training_record import TrainingRecord
 from tcc.compiler.driver import pipeline
 from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.driver.target_agreement import ComparedTarget
 from tcc.compiler.frontend.spec import Spec
-from tcc.compiler.ir import runner_signer
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.support import json_records, stage_cache, user_folders
@@ -188,7 +186,7 @@ def unchanged(data: DataSet) -> bool:
 
 
 def _target(plan: Plan) -> dict[str, Any]:
-    signer = runner_signer.find_signer(plan.device)
+    signer = plan.device.signer
     return {
         **({"signer": signer.hex()} if signer else {}),
         "target": plan.device.name,

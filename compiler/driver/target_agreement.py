@@ -1,6 +1,6 @@
 """How the targets of one build agree: with the reference executor, layer by layer, and in pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -12,10 +12,11 @@ from tcc.compiler.bundle.program_check import LayerAgreement
 from tcc.compiler.bundle.replay import Replayed
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.precision import Arithmetic
+from tcc.compiler.support.value_views import ValueView, count
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ComparedTarget:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ComparedTarget(ValueView):
     """One target of a build, over `images` of the user's and the goldens of its bundle.
 
     `unchecked` says why it was not run; then it agrees with nothing. `layers` is None where nothing
@@ -30,6 +31,22 @@ class ComparedTarget:
     layers: tuple[LayerAgreement, ...] | None = None
     stored: bool = False
     """Whether it was run before, the same on this machine, and not now."""
+
+    def describe(self) -> str:
+        """Return in a line how the target's artifact agrees with the reference."""
+        name = f"{self.device.name} at {self.bundle.manifest.precision}"
+        match self.holds:
+            case None:
+                return f"{name}: not compared with the reference: {self.unchecked}"
+            case bool(holds):
+                verdict = "agrees" if holds else "DISAGREES"
+                inputs = count(self.inputs, "input")
+                return f"{name} {verdict} with the reference on {inputs}; {self.bundle.folder}"
+            case _:
+                assert_never(self.holds)
+
+    def _summary(self) -> Iterator[str]:
+        yield f"ComparedTarget {self.describe()}"
 
     def at(self, bundle: Bundle) -> "ComparedTarget":
         """Return the same of the bundle in another folder."""
@@ -83,8 +100,8 @@ class TargetPair:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class BuildAgreement:
+@dataclass(frozen=True, slots=True, repr=False)
+class BuildAgreement(ValueView):
     """All targets of a build, and each that ran beside each other."""
 
     targets: tuple[ComparedTarget, ...]
@@ -101,6 +118,15 @@ class BuildAgreement:
         return all(each.holds is not False for each in self.targets) and all(
             pair.found.holds for pair in self.pairs
         )
+
+    def _summary(self) -> Iterator[str]:
+        compared = sum(each.holds is not None for each in self.targets)
+        verdict = "nothing disagrees" if self.holds else "DISAGREES"
+        yield (
+            f"Build for {count(len(self.targets), 'target')}: {verdict}; "
+            f"{compared} compared with the reference, {count(len(self.pairs), 'pair')} of outputs"
+        )
+        yield from (each.describe() for each in self.targets)
 
 
 def unchecked(device: Device, bundle: Bundle, why: str) -> ComparedTarget:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tcc.compiler.driver.evaluation import Evaluated, taken_classes
 from tcc.compiler.driver.fitting import threshold_columns
 from tcc.compiler.ir.operating_point import JudgedPoint, OperatingPoint, ThresholdCheck
-from tcc.compiler.reference import decision_rule, sensitivity_bound
+from tcc.compiler.reference import confidence_intervals, decision_rule
 from tcc.compiler.support.diagnostics import Diagnostic, whole_file
 
 
@@ -56,7 +56,7 @@ def _check_threshold(
     positives, detected = int(holds.sum()), int(taken[holds].sum())
     shown = None
     if target is not None:
-        shown = sensitivity_bound.is_shown(target, detected, positives)
+        shown = confidence_intervals.is_shown(target, detected, positives)
     return ThresholdCheck(
         evaluated.given.labels[column],
         target,
@@ -66,7 +66,7 @@ def _check_threshold(
         int((~taken[~holds]).sum()),
         int(default[holds, column].sum()),
         int((~default[~holds, column]).sum()),
-        sensitivity_bound.lower_bound(detected, positives),
+        confidence_intervals.lower_bound(detected, positives),
         shown,
     )
 
@@ -145,10 +145,10 @@ def _format_shares(check: ThresholdCheck, detected: int, rejected: int) -> str:
 def _advise(check: ThresholdCheck) -> str:
     assert check.target is not None
     missed = check.positives - check.detected
-    least = sensitivity_bound.images_needed(check.target, 0)
+    least = confidence_intervals.images_needed(check.target, 0)
     if least is None:
         return f"no number of images shows a sensitivity of {check.target:g}: ask for less than 1"
-    as_here = sensitivity_bound.images_needed(check.target, missed)
+    as_here = confidence_intervals.images_needed(check.target, missed)
     more = f", with {missed:,} missed {as_here:,}" if missed and as_here else ""
     return (
         f"to show it with 95 % confidence takes {least:,} images of `{check.label}` with none"

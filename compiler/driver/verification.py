@@ -1,11 +1,12 @@
 """What is found of a bundle when its goldens are replayed and its layers compared."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 from tcc.compiler.bundle import (
+    agreement,
     bundle_comparison,
     float_check,
     library_check,
@@ -24,12 +25,12 @@ from tcc.compiler.driver.reproducer import Reproducer
 from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantSources
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.ir.package_simulator import find_simulator
 from tcc.compiler.support.external_tools import Tool
+from tcc.compiler.support.value_views import ValueView, count
 
 
-@dataclass(frozen=True)
-class VerifiedBundle:
+@dataclass(frozen=True, repr=False)
+class VerifiedBundle(ValueView):
     """A bundle, and what its artifact gave or the tool that running it here lacks."""
 
     bundle: Bundle
@@ -60,6 +61,27 @@ class VerifiedBundle:
         agrees = all(each.holds for each in self.agreement)
         known = (self.tool, self.program, self.network, *(self.constants or ()), *self.libraries)
         return agrees and all(each.holds for each in known if each)
+
+    def _summary(self) -> Iterator[str]:
+        yield f"Verified {self.bundle.folder}: {'nothing disagrees' if self.holds else 'DISAGREES'}"
+        if self.replayed:
+            values = sum(each.values for each in self.agreement)
+            differing = sum(each.differing for each in self.agreement)
+            subject = f" ({self.simulated_file} ran, not the NPU)" if self.simulated_file else ""
+            goldens = count(len({each.golden for each in self.agreement}), "golden")
+            yield f"{goldens}: {differing:,} of {values:,} output values differ by a bit{subject}"
+        else:
+            yield "it did not run here: no golden was compared"
+        for check in (self.program, self.network):
+            if check:
+                holding = None if check.layers is None else (each.holds for each in check.layers)
+                yield agreement.describe_layers(holding)
+        if not self.program and not self.network:
+            yield "no layer was compared: its program is not known"
+        if self.constants:
+            wrong = sum(not each.holds for each in self.constants)
+            files = count(len(self.constants), "file")
+            yield f"weights and scales: {files} compared, {wrong:,} wrong"
 
 
 def verified(
@@ -109,7 +131,7 @@ def verify_package(
     Raises:
         UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and `replay`.
     """
-    simulator = find_simulator(device)
+    simulator = device.simulator()
     constants = library_check.check_constants(bundle, device, sources)
     tool = None
     if log or tool_check.has_log(bundle) or (simulator is None and constants is None):

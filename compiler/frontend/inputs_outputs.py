@@ -1,10 +1,9 @@
 """What a spec says of its input and outputs: shapes, preprocessing, labels."""
 
-from typing import Any, get_args
+from typing import Any, assert_never, get_args
 
 from tcc.compiler.frontend.argument_values import LARGEST, check_single, value_of
 from tcc.compiler.frontend.expr import Unknown
-from tcc.compiler.frontend.output_kinds import check_kind
 from tcc.compiler.frontend.size_limits import MAX_ELEMENTS
 from tcc.compiler.frontend.step_scope import GraphValue, StepScope, single_value
 from tcc.compiler.frontend.suggestions import channels_first
@@ -23,6 +22,40 @@ from tcc.compiler.ir.preprocess import (
 )
 from tcc.compiler.ir.types import OutputActivation, OutputKind, TensorType
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
+
+
+def check_kind(output: Output, kind: TensorType, given: Tree) -> None:
+    """Refuse a `kind:` that contradicts the output's activation or shape.
+
+    Raises:
+        UserError: It does (E0235).
+    """
+    match output.kind:
+        case None:
+            return
+        case "classes":
+            # The largest of one value is always the first.
+            if kind.shape[0] < 2:
+                help = "for one value, write `kind: decisions` with `activation: sigmoid`"
+                raise _contradiction(output, given, f"the output is {kind}: one value", help)
+        case "decisions":
+            # A decision by itself needs a probability by itself: a softmax's depend on each other.
+            if output.activation != "sigmoid":
+                label = f"its activation is `{output.activation}`, and decisions are probabilities"
+                help = "write `activation: sigmoid`, which gives each value its own probability"
+                raise _contradiction(output, given, label, help)
+        case "regression":
+            if output.activation == "softmax":
+                help = "write `activation: none`, or leave `kind` out"
+                raise _contradiction(output, given, "softmax gives shares of classes", help)
+        case _:
+            assert_never(output.kind)
+
+
+def _contradiction(output: Output, given: Tree, label: str, help: str) -> UserError:
+    message = f"`{output.name}` cannot be of kind `{output.kind}`"
+    return fail("E0235", message, given.span, label=label, help=help)
+
 
 SHAPE = Parameter("shape", Kind.LIST, low=1)
 COLOR = Parameter("color", Kind.ENUM, "rgb", choices=COLORS)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from tcc.compiler.frontend.argument_values import value_of
 from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope
 from tcc.compiler.frontend.expr.operators import Budget
-from tcc.compiler.frontend.expr.tokenizer import KEYWORDS
+from tcc.compiler.frontend.expr.parser import KEYWORDS
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ir.argument_declarations import Kind, Parameter
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail

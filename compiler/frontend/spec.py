@@ -1,6 +1,7 @@
 """From a spec file to its graph."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -10,34 +11,42 @@ from typing import Any
 
 from tcc.compiler.frontend.accuracy_bounds import Accuracy, read_accuracy
 from tcc.compiler.frontend.argument_values import MAX_PROBLEMS, bind
-from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Library, collect_blocks, read_library
 from tcc.compiler.frontend.expansion import Expansion, ExpansionLimit
 from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope
 from tcc.compiler.frontend.expr.operators import Budget
 from tcc.compiler.frontend.inputs_outputs import read_input, read_outputs
-from tcc.compiler.frontend.node_paths import id_clashes, paths
 from tcc.compiler.frontend.parameter_declarations import declare, default_problems
 from tcc.compiler.frontend.schema_errors import check_structure, enclosing_step
-from tcc.compiler.frontend.settings import read_settings
 from tcc.compiler.frontend.size_limits import room_for_nesting
 from tcc.compiler.frontend.step_dispatch import dispatch
-from tcc.compiler.frontend.step_scope import ERROR_VALUE, GraphValue, PathNode, StepScope
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, Bindings, GraphValue, PathNode, StepScope
 from tcc.compiler.frontend.step_syntax import check_step, sequences
 from tcc.compiler.frontend.undefined_names import explained
 from tcc.compiler.frontend.unreached_checks import check_unreached
 from tcc.compiler.frontend.warnings.all_warnings import ExpandedSpec, warnings
 from tcc.compiler.frontend.warnings.graph_warnings import needed
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
-from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse
 from tcc.compiler.ir.argument_declarations import Required
+from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Graph, Node, Output, verify
 from tcc.compiler.ir.types import Shape
-from tcc.compiler.support.diagnostics import Diagnostic, Mistakes, UserError
+from tcc.compiler.support.diagnostics import (
+    NOWHERE,
+    Diagnostic,
+    Mistakes,
+    Span,
+    UserError,
+    fail,
+    listed,
+    nearest,
+)
+from tcc.compiler.support.value_views import ValueView, count, list_names
 
 
-@dataclass(frozen=True)
-class Spec:
+@dataclass(frozen=True, repr=False)
+class Spec(ValueView):
     """A spec as compiled with given settings.
 
     Its graph holds what its outputs need and nothing else: what is left out, `warnings` name.
@@ -58,6 +67,19 @@ class Spec:
     again: "Callable[[Mapping[str, str]], Spec]" = field(repr=False, compare=False)
     warnings: tuple[Diagnostic, ...] = ()
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def _summary(self) -> Iterator[str]:
+        settings = list_names(f"{name}={value}" for name, value in self.params.items())
+        costs = cost(self.graph)
+        yield (
+            f"Spec {self.name}{f' ({settings})' if settings else ''}: "
+            f"{count(len(self.graph.nodes), 'layer')}, {costs.params:,} parameters, "
+            f"{costs.macs:,} multiply-accumulates"
+        )
+        if self.warnings:
+            codes = list_names(f"{each.code} {each.message}" for each in self.warnings)
+            yield f"{count(len(self.warnings), 'warning')}: {codes}"
+        yield from self.graph.describe_ends()
 
 
 def load(path: Path, settings: Mapping[str, str] | None = None) -> Spec:
@@ -281,3 +303,78 @@ def _renamed(node: Node, names: Mapping[str, str]) -> Node:
         # Weights are called after the path of their step, in checkpoints and files alike.
         params=tuple(name + p.removeprefix(node.name) for p in node.params),
     )
+
+
+def read_settings(settings: Mapping[str, str], known: tuple[str, ...]) -> MappingTree:
+    """Return `--set` values as the tree of a file that would hold `name: value` lines.
+
+    Raises:
+        UserError: A name is not a parameter, or a value is not well formed.
+    """
+    found: list[tuple[Scalar, Tree]] = []
+    for name, text in settings.items():
+        # Read as YAML, so that a value means the same on the command line as in the file.
+        line = f"{name}: {text}"
+        at = Span("--set", 1, 1, line, len(name))
+        if name not in known:
+            close = nearest(name, known)
+            there = f"parameters are {listed(known)}" if known else "it has none"
+            help = f"did you mean `{close}`?" if close else there
+            raise fail("E0601", f"the spec has no parameter `{name}`", at, help=help)
+        tree = parse(line, "--set")
+        if not isinstance(tree, MappingTree) or len(tree.items) != 1:
+            raise fail("E0626", f"`{name}` must be set to one value", at)
+        found += tree.items
+    return MappingTree(tuple(found), NOWHERE)
+
+
+def paths(root: PathNode) -> dict[int, str]:
+    """Return the path of every place below a root, by the place's identity.
+
+    A word that occurs once among its siblings stands alone, else its occurrences are numbered
+    from 1; an id stays as written. A number that an id took is skipped.
+    """
+    found: dict[int, str] = {}
+    # A list and not recursion: places nest as deep as steps do. Each place is met once; names are
+    # counted among siblings alone.
+    pending = [(root, "")]
+    while pending:
+        place, prefix = pending.pop()
+        for child, name in zip(place.children, _local(place.children), strict=True):
+            found[id(child)] = prefix + name
+            pending.append((child, f"{prefix}{name}/"))
+    return found
+
+
+def _local(children: list[PathNode]) -> list[str]:
+    count = Counter(c.base for c in children)
+    fixed = {c.base for c in children if c.fixed and count[c.base] == 1}
+    used: Counter[str] = Counter()
+    names = []
+    for c in children:
+        alone = count[c.base] == 1 and not c.numbered
+        # A word stands alone as long as it is alone, so that most paths have no numbers. A loop's
+        # turns are numbered even where there is one, as its count may change.
+        if c.base in fixed or alone:
+            names.append(c.base)
+            continue
+        used[c.base] += 1
+        while f"{c.base}_{used[c.base]}" in fixed:
+            used[c.base] += 1
+        names.append(f"{c.base}_{used[c.base]}")
+    return names
+
+
+def id_clashes(root: PathNode) -> Iterator[tuple[PathNode, PathNode]]:
+    """Yield pairs of steps, written in two places, whose ids are equal in one part of the tree."""
+    pending = [root]
+    while pending:
+        place = pending.pop()
+        pending += place.children
+        first: dict[str, PathNode] = {}
+        for child in place.children:
+            known = first.setdefault(child.base, child) if child.fixed else child
+            # A block that is called twice has the ids of its steps twice, from one place in the
+            # text: paths of the calls tell them apart.
+            if known.at != child.at:
+                yield known, child

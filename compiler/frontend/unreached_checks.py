@@ -1,12 +1,11 @@
 """The checks of steps that expansion did not reach: they are expanded with nothing known."""
 
 from tcc.compiler.frontend.argument_values import evaluated
-from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.block_library import Block
 from tcc.compiler.frontend.expansion import Expansion
 from tcc.compiler.frontend.expr import UNKNOWN
 from tcc.compiler.frontend.parameter_declarations import default_problems
-from tcc.compiler.frontend.step_scope import ERROR_VALUE, PathNode, StepScope
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, Bindings, PathNode, StepScope
 from tcc.compiler.frontend.yaml import Sequence
 from tcc.compiler.support.diagnostics import UserError
 

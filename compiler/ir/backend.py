@@ -4,11 +4,12 @@ A `Backend` has targets, and the methods of those protocols that it can keep, an
 others. Commands and the pipeline hold a target with its backend as a `Device`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
-from tcc.compiler.ir.graph import Graph, Input, Model, Pass
+from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
@@ -22,6 +23,122 @@ from tcc.compiler.ir.target import (
 )
 from tcc.compiler.support.external_tools import Tool
 from tcc.compiler.support.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@runtime_checkable
+class LevelReader(Protocol):
+    """A backend whose integer artifacts can be looked into while they run here."""
+
+    def inner_levels(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the artifact in `folder` on tensors; yield what it computes inside for each.
+
+        Args:
+            target: One of the backend's.
+            folder: Where the artifact's files are.
+            source: The network's input.
+            tensors: As for `Runner.infer`; each is taken when its turn comes.
+
+        Yields:
+            The values of 8-bit integers by their names in the graph, as the artifact stores them:
+            uint8 or int8, in the graph's layout or flat; what the graph has as uint8 may be int8,
+            128 less.
+
+        Raises:
+            MissingTool: What runs the artifact here is not installed.
+            UserError: The artifact cannot be run on these.
+        """
+        ...
+
+
+@runtime_checkable
+class ValueReader(Protocol):
+    """A backend whose artifacts of float32 can be looked into while they run here."""
+
+    def inner_values(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the artifact in `folder` on tensors; yield the floats that it computes inside.
+
+        Args:
+            target: One of the backend's.
+            folder: Where the artifact's files are.
+            source: The network's input.
+            tensors: As for `Runner.infer`; each is taken when its turn comes.
+
+        Yields:
+            float32 by the names of values in the graph, or of outputs, in the graph's layout or
+            flat; other names are the artifact's own.
+
+        Raises:
+            MissingTool: What runs the artifact here is not installed.
+            UserError: The artifact cannot be run on these.
+        """
+        ...
+
+
+@runtime_checkable
+class IsaChooser(Protocol):
+    """A backend that may be told which instructions its programs use here."""
+
+    def with_isa(self, target: Target, name: str) -> Self:
+        """Return the same, whose programs use the instruction set of a name.
+
+        Raises:
+            UserError: There is no such set, or no choice for the target (E0601). What this
+                processor lacks is refused once a program runs.
+        """
+        ...
+
+
+@runtime_checkable
+class Fetcher(Protocol):
+    """A backend that takes files from a package registry, once."""
+
+    def fetch(self, target: Target) -> None:
+        """Have here what building for a target takes from elsewhere.
+
+        Args:
+            target: One of the backend's.
+
+        Raises:
+            MissingTool: It cannot be fetched.
+        """
+        ...
+
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@runtime_checkable
+class Approximator(Protocol):
+    """A backend some of whose float kernels round in more steps than sums of products do."""
+
+    def plain(self, precision: Precision) -> Precision | None:
+        """Return the precision that is built without them; None where none has them."""
+        ...
+
+    def approximate_layers(self, target: Target, model: Model) -> tuple[Node, ...]:
+        """Return the nodes that they compute of a model after `passes`."""
+        ...
+
+    def approximate_outputs(
+        self, target: Target, model: Model, tensor: "np.ndarray"
+    ) -> "Mapping[str, np.ndarray]":
+        """Return the raw outputs, by name, of such a model with such kernels.
+
+        Args:
+            target: One of the backend's.
+            model: The model after `passes`.
+            tensor: float32 of the input's shape, without a batch axis.
+        """
+        ...
+
 
 if TYPE_CHECKING:
     import numpy as np
@@ -295,5 +412,118 @@ class BoardMeasurer(Protocol):
         Raises:
             UserError: The board does not do what it is asked (E0658), or the artifact cannot be run
                 there.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedLibrary:
+    """A library of an artifact, and what linking with it showed.
+
+    One of the others is set. `program` is a folder whose program uses the library, and runs as the
+    artifact does. `same_bytes` is what linking gave again, byte for byte. `problem` is why it is no
+    library of this artifact, and `unverified` why nothing is known of it here.
+    """
+
+    file: str
+    program: Path | None = None
+    same_bytes: str = ""
+    problem: str = ""
+    unverified: str = ""
+
+
+@runtime_checkable
+class LibraryLinker(Protocol):
+    """A backend whose artifacts have libraries that others build with."""
+
+    def link_libraries(
+        self, target: Target, folder: Path, scratch: Path, *, same_tools: bool
+    ) -> Iterator[LinkedLibrary]:
+        """Link a program with each library of the artifact in `folder`.
+
+        Args:
+            target: One of the backend's.
+            folder: Where the artifact's files are.
+            scratch: An empty folder for what is made of them.
+            same_tools: Whether the artifact was linked by the tools that are here, so that linking
+                gives the same bytes.
+        """
+        ...
+
+
+@runtime_checkable
+class ProcessorAdviser(Protocol):
+    """A backend whose artifacts this machine's processor may not run as fast as others do."""
+
+    def advice(self, target: Target, precision: Precision) -> str:
+        """Return what whoever runs them here should know; empty if there is nothing."""
+        ...
+
+
+@runtime_checkable
+class InstructionCounter(Protocol):
+    """A measurer that counts instructions of targets that do not run here by themselves."""
+
+    def counts(self, target: Target) -> bool:
+        """Return whether it counts one run of a target's artifacts instead of timing many."""
+        ...
+
+
+@runtime_checkable
+class BoardRunnerUser(Protocol):
+    """A board measurer whose artifacts are run by a program that the user brings."""
+
+    @property
+    def board_runner(self) -> str:
+        """The name of that program."""
+        ...
+
+
+@runtime_checkable
+class PackageSimulator(Protocol):
+    """A backend whose packages hold a network that a runtime of this machine computes as well."""
+
+    def simulator(self, target: Target) -> tuple[Backend, str] | None:
+        """Return what runs that network, and its file in the artifact; None where there is none.
+
+        The backend is a `Runner` of one target of the same name, which runs here. What it gives is
+        what the file means: a maker's tool may make something else of it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSignature:
+    """The signature that an artifact's program asks for when it starts: Ed25519, 64 bytes.
+
+    `file` is its name beside the program, `public_key` the 32 bytes of the key that is compiled
+    into the program, and `message` the bytes to sign, for the files as they are now.
+    """
+
+    file: str
+    public_key: bytes
+    message: bytes
+
+
+@runtime_checkable
+class RunnerSigner(Protocol):
+    """A backend that builds programs that check a signature."""
+
+    signer: bytes | None
+    """The public key of whoever signs what it builds; None where programs check nothing."""
+
+    def with_signer(self, target: Target, public_key: bytes) -> Self:
+        """Return the same, whose programs start only beside a signature by this key.
+
+        What it runs are programs without the check, linked with the same library: what it builds
+        is not signed yet.
+        """
+        ...
+
+    def runner_signature(self, target: Target, folder: Path) -> RunnerSignature | None:
+        """Return what the program in a folder asks for; None where it asks for nothing.
+
+        Raises:
+            UserError: The artifact is damaged (E0652).
         """
         ...

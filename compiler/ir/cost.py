@@ -1,10 +1,12 @@
 """What a graph costs: parameters, multiply-accumulates and memory, by layer and in all."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.rewrite import for_inference
 from tcc.compiler.ir.types import Shape
+from tcc.compiler.support.value_views import ValueView, count
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,8 @@ class NodeCost:
     activation_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+@dataclass(frozen=True, slots=True, repr=False)
+class Cost(ValueView):
     """Costs of a graph for one image, in fp32.
 
     `params` counts trainable numbers, `buffers` others (running statistics), heads that only
@@ -35,6 +37,13 @@ class Cost:
     macs: int
     weight_bytes: int
     peak_bytes: int
+
+    def _summary(self) -> Iterator[str]:
+        yield (
+            f"Cost: {count(len(self.rows), 'layer')}, {self.params:,} parameters, "
+            f"{self.macs:,} multiply-accumulates"
+        )
+        yield f"in fp32: {self.weight_bytes:,} bytes of weights, {self.peak_bytes:,} of activations"
 
 
 def cost(graph: Graph) -> Cost:

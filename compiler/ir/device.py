@@ -5,28 +5,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.ir.approximator import Approximator
 from tcc.compiler.ir.backend import (
     Adviser,
+    Approximator,
     Backend,
     BoardMeasurer,
+    BoardRunnerUser,
     Builder,
     CodeRunner,
+    Fetcher,
     GraphReader,
     ImageRunner,
+    InstructionCounter,
+    IsaChooser,
+    LevelReader,
     Measurer,
     NumbersReader,
     OperatingPointReader,
     Packager,
+    PackageSimulator,
+    ProcessorAdviser,
     Runner,
+    RunnerSignature,
+    RunnerSigner,
     ToolUser,
+    ValueReader,
 )
-from tcc.compiler.ir.fetcher import Fetcher
 from tcc.compiler.ir.image_inputs import build_image_error
-from tcc.compiler.ir.isa_chooser import IsaChooser
-from tcc.compiler.ir.level_reader import LevelReader, ValueReader
 from tcc.compiler.ir.precision import Precision
-from tcc.compiler.ir.processor_adviser import ProcessorAdviser
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest, whole_file
 from tcc.compiler.support.external_tools import Tool
@@ -259,6 +265,54 @@ class Device:
             return self.backend.measure_on_board(self.target, folder, source, task, progress)
         message = f"nothing runs on a board what is built for {self.name}"
         raise fail("E0657", message, whole_file(str(folder)))
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether measuring here counts the instructions of one run instead of timing many."""
+        backend = self.backend
+        return isinstance(backend, InstructionCounter) and backend.counts(self.target)
+
+    @property
+    def needs_board_runner(self) -> bool:
+        """Whether artifacts run on a board by a program that the user brings."""
+        return isinstance(self.backend, BoardRunnerUser)
+
+    def simulator(self) -> "Device | None":
+        """Return what runs a package's network here, without the maker's tool or the board."""
+        if not isinstance(self.backend, PackageSimulator):
+            return None
+        simulation = self.backend.simulator(self.target)
+        if simulation is None:
+            return None
+        backend, file = simulation
+        return Device(backend, backend.targets[0], simulated_file=file)
+
+    @property
+    def signer(self) -> bytes | None:
+        """The public key whose signature the target's programs ask for, if any."""
+        return self.backend.signer if isinstance(self.backend, RunnerSigner) else None
+
+    def with_signer(self, public_key: bytes) -> "Device":
+        """Return the same, whose programs start only beside a signature by a key.
+
+        Raises:
+            UserError: What is built for it has no program that checks one (E0601).
+        """
+        if not isinstance(self.backend, RunnerSigner):
+            message = f"what is built for {self.name} has no program that checks a signature"
+            at = whole_file("command line: --require-signature")
+            raise fail("E0601", message, at, help="build it without, and sign the bundle")
+        return replace(self, backend=self.backend.with_signer(self.target, public_key))
+
+    def runner_signature(self, folder: Path) -> RunnerSignature | None:
+        """Return the signature that the program of the artifact in a folder asks for, if any.
+
+        Raises:
+            UserError: The artifact is damaged (E0652).
+        """
+        if isinstance(self.backend, RunnerSigner):
+            return self.backend.runner_signature(self.target, folder)
+        return None
 
     @property
     def _builder(self) -> Builder:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 from tcc.compiler.ir.op import Op, OpError, Param
 from tcc.compiler.ir.types import OutputActivation, OutputKind, TensorType
 from tcc.compiler.support.diagnostics import NOWHERE, Span
+from tcc.compiler.support.value_views import ValueView, count, list_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +39,10 @@ class Node:
     type: TensorType
     # No part of what a node is: two specs that say the same on other lines have equal graphs.
     at: Span = field(default=NOWHERE, compare=False)
+
+    def __repr__(self) -> str:
+        """Return one line."""
+        return f"Node {self.name}: {self.op.word}({', '.join(self.inputs)}) -> {self.type}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +76,8 @@ class Output:
 
 
 # Without slots, since a cached property keeps its value in the instance's `__dict__`.
-@dataclass(frozen=True)
-class Graph:
+@dataclass(frozen=True, repr=False)
+class Graph(ValueView):
     """Nodes in an order in which each comes after its inputs."""
 
     name: str
@@ -109,6 +114,22 @@ class Graph:
             )
         }
 
+    def _summary(self) -> Iterator[str]:
+        numbers = sum(param.elements for param in self.params.values())
+        yield f"Graph {self.name}: {count(len(self.nodes), 'node')}, {numbers:,} weights"
+        yield from self.describe_ends()
+
+    def describe_ends(self) -> Iterator[str]:
+        """Yield a line for each input and each output."""
+        for source in self.inputs:
+            image = f", an image ({source.preprocess.color})" if source.preprocess else ""
+            yield f"input {source.name}: {source.type.dtype} {source.type}{image}"
+        for output in self.outputs:
+            labels = f": {list_names(output.labels)}" if output.labels else ""
+            trained = ", in training alone" if output.train_only else ""
+            kind = f"{output.meaning}, activation {output.activation}{trained}"
+            yield f"output {output.name}: {self.types[output.value]} {kind}{labels}"
+
     def input_types(self, node: Node) -> tuple[TensorType, ...]:
         """Return the types of a node's inputs."""
         return tuple(self.types[value] for value in node.inputs)
@@ -121,12 +142,19 @@ class Graph:
         return readers[0] if alone else None
 
 
-@dataclass(frozen=True)
-class Model:
+@dataclass(frozen=True, repr=False)
+class Model(ValueView):
     """A graph with the values of its weights."""
 
     graph: Graph
     weights: "Mapping[str, np.ndarray]"
+
+    def _summary(self) -> Iterator[str]:
+        size = sum(array.nbytes for array in self.weights.values())
+        nodes = count(len(self.graph.nodes), "node")
+        tensors = count(len(self.weights), "weight tensor")
+        yield f"Model {self.graph.name}: {nodes}, {tensors}, {size:,} bytes"
+        yield from self.graph.describe_ends()
 
 
 Transform = Callable[[Model], Model]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tcc.compiler.ir.graph import Graph, Model, Node, verify
 from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ir.types import DType, TensorType
+from tcc.compiler.lower.small_weights import Dequantized
 from tcc.compiler.ops import Add, GlobalAvgPool, Mul, Op, Pad, Relu, Relu6
-from tcc.compiler.ops.compressed_weights import Dequantized
 from tcc.compiler.ops.integer import (
     Dequantize,
     QAdd,

@@ -4,7 +4,7 @@ The class holds all that is to be known of it: what it is called and takes, the 
 its weights, its meaning in torch and ONNX, and for integer programs whether it only moves numbers
 or, of a function of one number, its float64 meaning. What it has no integer form for stays float
 between integers. A target that has no rule for it refuses it with its place; tests want a case for
-it in tests/op_cases.py.
+it in src/tcc/testing/op_cases.py.
 """
 
 from tcc.compiler.ir.op import Op

@@ -6,20 +6,20 @@ depends on what images are called, where they lie or when it was made.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, field
 
 from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
-from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.data.pictures import pictures
+from tcc.compiler.data.dataset import DataSet, pictures
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, Sha256
+from tcc.compiler.support.value_views import ValueView, count, list_names
 
 VERSION, OLDER = 3, (2,)
 MAX_BYTES = 1 << 30
@@ -66,7 +66,7 @@ class EncodedWeights(Record, frozen=True):
     bias: str
 
 
-class CalibrationDocument(Record, frozen=True):
+class CalibrationDocument(ValueView, Record, frozen=True):
     """All that a calibration file says; `seal` is the SHA-256 of the rest.
 
     `used` is the candidate that `method` chose, `judged` how each did on images that it had not
@@ -99,6 +99,25 @@ class CalibrationDocument(Record, frozen=True):
     usual: OmitDefault[Mapping[str, float]] = field(default_factory=dict)
     usual_largest: OmitDefault[Mapping[str, float]] = field(default_factory=dict)
     usual_images: OmitDefault[Annotated[int, Meta(ge=0)]] = 0
+
+    def _summary(self) -> Iterator[str]:
+        method = f"{self.method} ({self.used})" if self.used != self.method else self.method
+        yield (
+            f"Calibration of {self.model.name} for {self.target} by {method}: "
+            f"{count(len(self.values), 'scale')} from {count(self.data.images, 'image')}, "
+            f"{self.data.held_out:,} held out"
+        )
+        doubts = (*((self.weights.notice,) if self.weights.notice else ()), *self.notices)
+        if doubts:
+            yield f"warning: {'; '.join(doubts)}"
+        if self.in_float:
+            yield f"in float: {list_names(self.in_float)}"
+        losses = [
+            f"{name} {loss.loss:.2e} (95 % interval {loss.low:.2e} to {loss.high:.2e})"
+            for name, loss in self.expected.items()
+        ]
+        unknown = "not estimated, there are too few images"
+        yield f"expected loss on unseen images: {list_names(losses) or unknown}"
 
 
 KIND = DocumentKind(

@@ -50,6 +50,13 @@ class Quality(Record, frozen=True):
     ties: float | None
     loss: float
 
+    def describe(self) -> Iterator[str]:
+        """Yield the figures that say most: cosine, unchanged decisions, correlation, error."""
+        if self.agreement is not None:
+            yield f"same decision {self.agreement:.1%}"
+        figures = {"mean cosine": self.cosine, "correlation": self.correlation, "error": self.error}
+        yield from (f"{name} {x:.4f}" for name, x in figures.items() if x is not None)
+
 
 ENOUGH = 16
 """Fewest different images that a floor is judged by."""

@@ -14,11 +14,14 @@ taken for others:
 - accuracy is the share of images whose class was found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tcc.compiler.reference.confidence_intervals import describe_accuracy
+from tcc.compiler.support.value_views import ValueView, count
 
 Counts = NDArray[np.int64]
 """Images by their class (row) and the one that they were taken for (column)."""
@@ -51,8 +54,8 @@ class ClassScores:
         return bool(self.support or self.predicted)
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+@dataclass(frozen=True, slots=True, repr=False)
+class Scores(ValueView):
     """All figures of a confusion matrix; `classes` and `confusion` in the network's order."""
 
     images: int
@@ -67,6 +70,22 @@ class Scores:
     def accuracy(self) -> float:
         """The share of images whose class was found."""
         return _ratio(self.correct, self.images)
+
+    def _summary(self) -> Iterator[str]:
+        yield from self.describe(tuple(map(str, range(len(self.classes)))))
+
+    def describe(self, labels: Sequence[str]) -> Iterator[str]:
+        """Yield the accuracy with its interval, and the class of which the most is missed."""
+        yield describe_accuracy(self.correct, self.images)
+        tested = [
+            (scores.rates.recall, label, scores.support)
+            for scores, label in zip(self.classes, labels, strict=True)
+            if scores.support
+        ]
+        yield f"macro F1 {self.macro.f1:.4f}; {len(tested)} of {len(labels)} classes have images"
+        if tested:
+            recall, label, support = min(tested)
+            yield f"lowest recall: {label} {recall:.1%}, of {count(support, 'image')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,16 @@ Pearson (Biometrika 26, 1934): it holds the true share in 95 % of all data sets 
 images there are, and does not shrink to a point where all are right, as a bootstrap does. The area
 under a ROC curve has Newcombe's (Statistics in Medicine 25, 2006, method 5), which does not either.
 Averages over classes have no such formula, and have the percentile bootstrap over images.
+
+How many images show a sensitivity follows from one-sided bounds by Clopper and Pearson: it is shown
+with 95 % confidence where a network of that sensitivity misses as few of as many images in at most
+5 % of all draws. Whether two networks differ by more than chance is McNemar's test.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
-from math import exp, lgamma, log, log1p, sqrt
+from math import comb, erfc, exp, lgamma, log, log1p, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +48,17 @@ class Bounds(Record, frozen=True):
 
     low: float
     high: float
+
+
+def describe_accuracy(correct: int, images: int) -> str:
+    """Return how many images are told right, with the exact interval of 95 %."""
+    bounds = of_share(correct, images)
+    if bounds is None:
+        return "accuracy: no images"
+    return (
+        f"accuracy {correct / images:.1%} ({correct:,} of {images:,} images), "
+        f"95 % interval {bounds.low:.1%} to {bounds.high:.1%}"
+    )
 
 
 @cache
@@ -190,3 +206,89 @@ def _fraction(terms: Sequence[float]) -> float:
     for term in reversed(terms):
         value = 1 + term / value
     return value
+
+
+RISK = 0.05
+"""How often a bound may be wrong."""
+MOST = 1 << 40
+"""Beyond so many images no number is named."""
+
+
+def lower_bound(detected: int, positives: int) -> float:
+    """Return the sensitivity that is reached with 95 % confidence, from 0 to 1."""
+    if detected == 0:
+        return 0.0
+    return beta_quantile(RISK, detected, positives - detected + 1)
+
+
+def is_shown(sensitivity: float, detected: int, positives: int) -> bool:
+    """Return whether a sensitivity is reached with 95 % confidence."""
+    if sensitivity <= 0:
+        return True
+    # The chance to miss so few of so many where the sensitivity is no larger.
+    missed = positives - detected
+    return sensitivity < 1 and detected > 0 and _tail(sensitivity, positives, missed) <= RISK
+
+
+def images_needed(sensitivity: float, missed: int) -> int | None:
+    """Return how many positive images show a sensitivity where so many are missed.
+
+    Args:
+        sensitivity: From 0 to 1.
+        missed: How many of the images are not detected.
+
+    Returns:
+        The smallest such number; None where no number does.
+    """
+    if sensitivity <= 0:
+        return 0
+    if sensitivity >= 1:
+        return None
+    low, high = missed, missed + 1
+    while _tail(sensitivity, high, missed) > RISK:
+        low, high = high, 2 * high
+        if high > MOST:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _tail(sensitivity, middle, missed) <= RISK else (middle, high)
+    return high
+
+
+def _tail(sensitivity: float, positives: int, missed: int) -> float:
+    """Return the chance that at most so many of so many images are missed."""
+    return incomplete_beta(sensitivity, positives - missed, missed + 1)
+
+
+EXACT = 1000
+"""Most images of which one network alone is right whose probability is counted out."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """McNemar's test: images that one of two alone has right, and the probability `p` of that.
+
+    It is that of a difference at least so large where both are right equally often.
+    """
+
+    first_only: int
+    second_only: int
+    p: float
+    exact: bool
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> PairedTest:
+    """Return McNemar's test (Psychometrika 12, 1947) of which images each network has right.
+
+    Exact, by the binomial distribution, up to `EXACT` images that tell them apart; chi squared with
+    Edwards's correction beyond.
+    """
+    # Only images that one of the two has right tell them apart.
+    a, b = int((first & ~second).sum()), int((second & ~first).sum())
+    total = a + b
+    if total <= EXACT:
+        tail = sum(comb(total, k) for k in range(min(a, b) + 1))
+        # Two-sided; twice the smaller tail may exceed 1 where both have equally many.
+        return PairedTest(a, b, float(min(1, 2 * tail / 2**total)), True)
+    chi = max(0, abs(a - b) - 1) / sqrt(total)
+    return PairedTest(a, b, erfc(chi / sqrt(2)), False)

@@ -106,8 +106,8 @@ def _session(model: Model, *, optimised: bool = False) -> "Session":
     Integer weights are unsigned where the processor's products of mixed signs saturate.
     """
     # What compares results that are known already loads neither onnx nor ONNX Runtime.
+    from tcc.compiler.lower.integer_variants import unsigned
     from tcc.compiler.lower.onnx import lower
-    from tcc.compiler.lower.unsigned_weights import unsigned
     from tcc.compiler.reference.onnxruntime_session import session
 
     fit = unsigned(model) if products(features()).unsigned else model

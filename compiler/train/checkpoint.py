@@ -21,7 +21,7 @@ from tcc.compiler.support.atomic_files import write_file
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.json_records import DocumentKind, Record
 from tcc.compiler.train import arithmetic
-from tcc.compiler.train.metrics import EpochMetrics
+from tcc.compiler.train.run_folder import EpochMetrics
 from tcc.compiler.train.trainer import Trainer, array
 
 VERSION = 1

@@ -27,7 +27,7 @@ from tcc.compiler.ir.types import DType
 from tcc.compiler.lower.torch import TorchNetwork, trained_weights
 from tcc.compiler.lower.torch_layers import last_readings, layer
 from tcc.compiler.ops.integer import QConv, RealConv
-from tcc.compiler.ops.integer.sums import fits
+from tcc.compiler.ops.integer.conv import fits
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.calibration_document import CalibrationDocument
@@ -144,19 +144,6 @@ class FakeQuantizedNetwork(TorchNetwork):
         wide = (node.name for node in model.graph.nodes if _is_wide(model, node))
         live = _differentiable(ready, equal, model, calibration)
         return LiveProgram(model, {**weights, **live}, frozenset(wide), device)
-
-
-def fake_quantized(
-    graph: Graph, weights: Weights, calibration: Calibration
-) -> FakeQuantizedNetwork:
-    """Return the module of a graph that trains as its integer program.
-
-    Args:
-        graph: The network as written.
-        weights: float32 arrays by the graph's names.
-        calibration: Ranges of the ready model's values; its integer weights are not used.
-    """
-    return FakeQuantizedNetwork(graph, weights, calibration)
 
 
 def trained_calibration(

@@ -15,6 +15,8 @@ What `__all__` lists, and the fields of what these functions return, is the publ
 else may change in any version.
 """
 
+# Before all else: a checkout without links gets one sentence.
+import tcc.source_links as _  # noqa: F401
 from tcc.bundles import build, evaluate, run, verify
 from tcc.calibrations import calibrate
 from tcc.compiler.bundle.agreement import Disagreement
@@ -22,11 +24,29 @@ from tcc.compiler.reference.accuracy_floor import BelowFloor
 from tcc.compiler.support import telemetry
 from tcc.compiler.support.diagnostics import CalibrationWarning, Diagnostic, SpecWarning, UserError
 from tcc.compiler.support.external_tools import MissingTool
+from tcc.compiler.support.value_views import set_renderer
 from tcc.compiler.version import __version__
 from tcc.networks import check, load, lower, save_weights, torch, train
+from tcc.notebook_views import render
 
 # Importing this package imports no runtime, so that each of them still finds the switches.
 telemetry.disable()
+set_renderer(render)
+
+
+def __getattr__(name: str) -> object:
+    """Return `tcc.plot`, which is imported when it is asked for."""
+    if name == "plot":
+        from importlib import import_module
+
+        return import_module("tcc.plot")
+    raise AttributeError(f"module 'tcc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names of the public interface."""
+    return __all__
+
 
 __all__ = [
     "BelowFloor",
@@ -43,6 +63,7 @@ __all__ = [
     "evaluate",
     "load",
     "lower",
+    "plot",
     "run",
     "save_weights",
     "torch",

@@ -61,7 +61,11 @@ ARGUMENTS: Mapping[str, ArgumentNeeds] = {
         "trust": (SOME_BUNDLE,),
     },
     "lower": {**_INTEGERS, "seed": (_RANDOM,), **_allow("weights", "precision")},
-    "run": _allow("trust"),
+    "run": {
+        "weights": (SPECS,),
+        "seed": (SPECS, _RANDOM),
+        "trust": (SOME_BUNDLE,),
+    },
     "torch": {"seed": (_RANDOM,), **_allow("weights")},
     "train": _allow("recipe", "epochs", "seed", "weights", "threads", "resume"),
     "verify": {"weights": (With(("spec",)),), **_allow("spec", "trust")},

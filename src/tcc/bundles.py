@@ -1,24 +1,24 @@
 """What is done with bundles: they are built, run, verified and evaluated."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast, overload
 
 from tcc.compiler.support.diagnostics import CalibrationWarning
 from tcc.networks import loaded
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.driver.evaluation import Evaluated
-    from tcc.compiler.driver.predictions import Prediction
+    from tcc.compiler.driver.predictions import Predictions
     from tcc.compiler.driver.target_agreement import BuildAgreement
     from tcc.compiler.driver.verification import VerifiedBundle
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.ir.device import Device
+    from tcc.memory_images import ImageLike
 
 
 class BuildOptions(TypedDict, total=False):
@@ -145,42 +145,71 @@ def build(
 
 
 def run(
-    bundle: "Bundle | str | PathLike[str]",
-    images: "Sequence[str | PathLike[str] | NDArray[Any]]",
+    bundle: "Bundle | Spec | str | PathLike[str]",
+    images: "ImageLike | Sequence[ImageLike]",
+    weights: str | PathLike[str] | None = None,
     *,
+    seed: int | None = None,
     trust: bool = False,
-) -> "tuple[Mapping[str, Prediction], ...]":
-    """Return what a bundle's own artifact tells of images, from their pixels on.
+) -> "Predictions":
+    """Return what a bundle's own artifact, or a spec in floats, tells of images.
+
+    A file, a Pillow image and an array of the same pixels give the same bits.
 
     Args:
-        bundle: What `build` returned, or a folder that it wrote.
-        images: Image files, or pixels, uint8 (height, width, 3).
-        trust: Run a program that was not built here, now and later; a signature whose key is not
-            known is no obstacle.
+        bundle: What `build` returned, or a folder that it wrote; or what `load` returned or takes.
+        images: One image or several: files, Pillow images, or arrays of RGB pixels from 0 to 255,
+            uint8 (height, width, 3), or (height, width) of grey ones. The network's preprocessing
+            is applied to all of them alike.
+        weights: Of a spec: a safetensors file; without it, a trained network's own, or random ones.
+        seed: Of a spec: the seed of random weights.
+        trust: Of a bundle: run a program that was not built here, now and later; a signature whose
+            key is not known is no obstacle.
 
     Returns:
         For each image, by the outputs' names: the `raw` values, the `values` that the output's
         activation makes of them, `labels`, `ranked()`, and what was `decided()` where thresholds
-        were fitted.
+        were fitted. Its `notices` say what makes all of it doubtful, as random weights do.
 
     Raises:
-        UserError: The bundle or an image is damaged, it does not take images, or its program is not
+        UserError: The bundle or an image is damaged, an array is not of this form (E1450), the
+            network does not take images, weights are given for a bundle, or its program is not
             trusted.
         MissingTool: What runs the artifact is not here.
     """
-    import numpy as np
-
-    from tcc.compiler.data import images as files
-    from tcc.compiler.data.dataset import fitting
-    from tcc.compiler.driver import predictions
-
-    found, device = _read(bundle, trust)
-    pixels = (
-        (each, "an array") if isinstance(each, np.ndarray) else (files.read(Path(each)), str(each))
-        for each in images
+    called = locals()
+    from tcc import arguments, memory_images
+    from tcc.compiler.bundle import artifact_runs
+    from tcc.compiler.driver import pipeline
+    from tcc.compiler.driver.predictions import (
+        ImagePredictions,
+        Predictions,
+        predict_by_reference,
+        predicted,
     )
-    fit = [fitting(array, found.input, name) for array, name in pixels]
-    return tuple(predictions.predicted(found, device, fit))
+    from tcc.compiler.ir.graph import Model
+    from tcc.compiler.ir.image_inputs import build_image_error
+    from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
+
+    folder = _find_bundle(bundle)
+    arguments.check(run, called, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
+    if folder is not None:
+        found, device = _read(folder, trust)
+        artifact_runs.check_images(found)
+        names, pixels = memory_images.read_all(images, found.input)
+        outputs, notices = predicted(found, device, pixels), found.manifest.notices
+    else:
+        spec = loaded(cast("Spec | str", bundle))
+        given = pipeline.weights_of(spec, weights, seed)
+        (source,) = spec.graph.inputs
+        if source.preprocess is None:
+            raise build_image_error(source.name, source.type.shape, whole_file("tcc.run"))
+        names, pixels = memory_images.read_all(images, source)
+        outputs = predict_by_reference(Model(spec.graph, given.tensors), pixels)
+        notices = (given.origin.notice,) if given.origin.notice else ()
+    each = (ImagePredictions(name, found) for name, found in zip(names, outputs, strict=True))
+    return Predictions(each, notices)
 
 
 def verify(
@@ -252,26 +281,37 @@ def evaluate(
     called = locals()
     from tcc import arguments
     from tcc.compiler.bundle import manifest
-    from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.data import dataset
     from tcc.compiler.driver import evaluation, labelled_images, pipeline
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
     from tcc.compiler.support.progress import silent
 
-    folder = isinstance(network, str | PathLike) and Path(network).is_dir()
-    bundled = folder or isinstance(network, Bundle)
-    arguments.check(evaluate, called, {SPECS: not bundled, SOME_BUNDLE: bundled})
+    folder = _find_bundle(network)
+    arguments.check(evaluate, called, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
     path, images = Path(data), dataset.read(Path(data))
-    if isinstance(network, Bundle) or (folder and isinstance(network, str | PathLike)):
-        found, device = _read(network, trust)
+    if folder is not None:
+        found, device = _read(folder, trust)
         given = labelled_images.labelled(images, found.manifest.outputs, path)
         point = found.manifest.operating_point(given.output.name)
-        return evaluation.by_artifact(found, device, given, silent, point)
-    spec = loaded(network)
+        judged = evaluation.by_artifact(found, device, given, silent, point)
+        return replace(judged, notices=found.manifest.notices)
+    spec = loaded(cast("Spec | str", network))
     given = labelled_images.labelled(images, manifest.results(spec.graph), path)
-    model = Model(spec.graph, pipeline.weights_of(spec, weights, seed).tensors)
-    return evaluation.by_reference(model, given, silent)
+    source = pipeline.weights_of(spec, weights, seed)
+    judged = evaluation.by_reference(Model(spec.graph, source.tensors), given, silent)
+    return replace(judged, notices=(source.origin.notice,) if source.origin.notice else ())
+
+
+def _find_bundle(network: "Bundle | Spec | str | PathLike[str]") -> Path | None:
+    """Return the folder of a bundle; None where a spec is meant."""
+    from tcc.compiler.bundle.bundle_folder import Bundle
+
+    if isinstance(network, Bundle):
+        return network.folder
+    if isinstance(network, str | PathLike) and Path(network).is_dir():
+        return Path(network)
+    return None
 
 
 def _read(bundle: "Bundle | str | PathLike[str]", trust: bool) -> "tuple[Bundle, Device]":

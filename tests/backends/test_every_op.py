@@ -5,8 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from nets import Steps
-from op_cases import CASES, one_input, trained
 
 from tcc.backends import BACKENDS
 from tcc.backends.arm.backend import Arm
@@ -24,6 +22,8 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import CASES, one_input, trained
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tcc.backends.arm.codegen import operating_point
 from tcc.backends.arm.machine import PROGRAM
-from tcc.compiler.ir.runner_signer import RunnerSignature
+from tcc.compiler.ir.backend import RunnerSignature
 from tcc.compiler.support import ed25519_pem, regular_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 

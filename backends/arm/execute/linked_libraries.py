@@ -14,7 +14,7 @@ from tcc.backends.arm.codegen import elf_symbols, link, runner_signature, zig
 from tcc.backends.arm.codegen.zig import ZigError
 from tcc.backends.arm.execute import unsigned_program
 from tcc.backends.arm.machine import PROGRAM, Machine
-from tcc.compiler.ir.library_linker import LinkedLibrary
+from tcc.compiler.ir.backend import LinkedLibrary
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import fail, whole_file
 

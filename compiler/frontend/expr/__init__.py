@@ -9,15 +9,16 @@ length, nesting, size of numbers and length of lists.
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tcc.compiler.frontend.expr.operators import MAX_INT, MAX_LIST
-from tcc.compiler.frontend.expr.parser import MAX_NESTING, MAX_TEXT, Parser
-from tcc.compiler.frontend.expr.scope import (
+from tcc.compiler.frontend.expr.operators import (
+    MAX_INT,
+    MAX_LIST,
     UNKNOWN,
     ExpressionError,
     ExpressionScope,
     Result,
     Unknown,
 )
+from tcc.compiler.frontend.expr.parser import MAX_NESTING, MAX_TEXT, Parser
 from tcc.compiler.frontend.expr.size_queries import check_names, holds_names, places
 from tcc.compiler.frontend.expr.syntax_tree import (
     Expression,

@@ -1,13 +1,44 @@
-"""What operators and functions do with values; wrong kinds and sizes raise `OperandError`."""
+"""What expressions see, and what operators and functions do with values.
+
+Wrong kinds and sizes raise `OperandError`.
+"""
 
 import math
 import operator
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, cast
 
 from tcc.compiler.ir.argument_declarations import ArgumentValue
+from tcc.compiler.ir.types import Shape
+
+
+class Unknown:
+    """The type of `UNKNOWN`."""
+
+    def __repr__(self) -> str:
+        """The word that messages use."""
+        return "unknown"
+
+
+UNKNOWN = Unknown()
+"""Stands for a value that an earlier error keeps from being known; what uses it is unknown too."""
+
+Result = ArgumentValue | Unknown
+
+
+@dataclass
+class ExpressionError(Exception):
+    """A mistake in text[start:end] of an expression."""
+
+    code: str
+    message: str
+    start: int
+    end: int
+    help: str = ""
+    notes: tuple[str, ...] = ()
+
 
 MAX_INT = 1 << 63
 """Largest whole number, in magnitude: ONNX's attributes and sizes have 64 bits, and without a bound
@@ -53,6 +84,19 @@ class Budget:
         if self.left < 0:
             help = "its loops and lists are too long; compute what they share once, with `let`"
             raise OperandError("the spec takes too many steps to expand", None, help, "E0406")
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionScope:
+    """Names that stand for values, and the shapes of named tensors, None where unknown.
+
+    `lists` has the shapes of each named list of tensors; `budget` is what evaluation may cost.
+    """
+
+    names: Mapping[str, Result] = field(default_factory=dict)
+    shapes: Mapping[str, Shape | None] = field(default_factory=dict)
+    lists: Mapping[str, tuple[Shape | None, ...]] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget, compare=False)
 
 
 def cost(values: tuple[ArgumentValue, ...], each_list: int = 0) -> int:

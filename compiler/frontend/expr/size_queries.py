@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
-from tcc.compiler.frontend.expr.scope import UNKNOWN, ExpressionError, ExpressionScope, Result
+from tcc.compiler.frontend.expr.operators import UNKNOWN, ExpressionError, ExpressionScope, Result
 from tcc.compiler.frontend.expr.syntax_tree import (
     Expression,
     FunctionCall,

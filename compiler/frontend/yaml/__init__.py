@@ -23,17 +23,19 @@ from tcc.compiler.frontend.yaml.source_text import (
     decode,
     max_bytes,
 )
-from tcc.compiler.frontend.yaml.tree import (
+from tcc.compiler.frontend.yaml.tree_builder import (
+    MAX_DEPTH,
+    MAX_NODES,
     Mapping,
     Scalar,
     Sequence,
     Tree,
+    TreeBuilder,
     at,
     find,
     key_at,
     plain,
 )
-from tcc.compiler.frontend.yaml.tree_builder import MAX_DEPTH, MAX_NODES, TreeBuilder
 from tcc.compiler.support.diagnostics import UserError, fail
 
 MAX_DIRECTIVES = 100

@@ -5,8 +5,7 @@ import re
 from collections.abc import Callable
 from math import isinf
 
-from tcc.compiler.frontend.yaml.tree import Scalar
-from tcc.compiler.frontend.yaml.tree_builder import TreeBuilder, whole
+from tcc.compiler.frontend.yaml.tree_builder import Scalar, TreeBuilder, whole
 from tcc.compiler.support.diagnostics import UserError, fail
 
 # Possessive quantifiers: no text, however hostile, is gone through twice.

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tcc.compiler.frontend.yaml.syntax_errors import explained
-from tcc.compiler.frontend.yaml.tree import Scalar
-from tcc.compiler.frontend.yaml.tree_builder import TreeBuilder, whole
+from tcc.compiler.frontend.yaml.tree_builder import Scalar, TreeBuilder, whole
 from tcc.compiler.support.diagnostics import UserError, fail
 
 _WORDS: dict[str, bool | None] = {

@@ -10,12 +10,11 @@ from tcc.compiler.ir.op import Op
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer.base import IntegerForm, IntegerSite, Quantized
 from tcc.compiler.ops.integer.border import QPad
-from tcc.compiler.ops.integer.conv import QConv, UnsignedQConv, WideQConv
+from tcc.compiler.ops.integer.conv import QConv, RealConv, UnsignedQConv, WideQConv
 from tcc.compiler.ops.integer.join import QAdd, QMul
 from tcc.compiler.ops.integer.level_conversion import Dequantize, Quantize
 from tcc.compiler.ops.integer.mean import QGlobalAvgPool, RealGlobalAvgPool
 from tcc.compiler.ops.integer.pool import QAvgPool
-from tcc.compiler.ops.integer.sums import RealConv
 from tcc.compiler.ops.integer.table import ComputedTable, Table
 
 __all__ = [

@@ -22,7 +22,7 @@ from tcc.compiler.quant.methods.cross_fitting import CrossFitting
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.range_method import RangeMethod
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference import image_errors, output_comparison
+from tcc.compiler.reference import expected_loss, output_comparison
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss, expected_losses
 from tcc.compiler.reference.output_comparison import StackedOutputs
@@ -80,7 +80,7 @@ def best(
         options.progress("best", done, len(ways))
         found.append(crossed.outputs(way.fit))
     options.progress("best", len(ways), len(ways))
-    errors = [image_errors.error_shares(ready, crossed.expected, outputs) for outputs in found]
+    errors = [expected_loss.error_shares(ready, crossed.expected, outputs) for outputs in found]
     # One image cannot judge what it taught: the one that leaves the most room is taken unseen.
     won = ways[chosen(errors) if crossed.folds else 0]
     # Made anew from all images to learn from: the fits of the parts were to judge the way.

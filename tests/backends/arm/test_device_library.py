@@ -8,9 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_models import LABELS, image, ppm, small, written
-from nets import Steps
-from op_cases import trained
-from quantised import calibrated, picture, ready
 
 from tcc.backends.arm import compile_model
 from tcc.backends.arm.backend import Arm
@@ -22,6 +19,9 @@ from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ops import Conv, GlobalAvgPool, Relu
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
+from tcc.testing.int8_models import calibrated, picture, ready
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 ARM = Arm()
 BY_NAME = {m.target.name: m for m in MACHINES}

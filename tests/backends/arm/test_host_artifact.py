@@ -12,9 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_models import LABELS, image, ppm, small, written
-from nets import Steps
 from numpy.typing import NDArray
-from op_cases import trained
 
 from tcc.backends.arm import compile_model
 from tcc.backends.arm.backend import Arm
@@ -36,6 +34,8 @@ from tcc.compiler.reference import float_program
 from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.external_tools import MissingTool
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 ARM = Arm()
 (HOST,) = (t for t in ARM.targets if t.name == "host")

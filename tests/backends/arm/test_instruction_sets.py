@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_models import written
-from nets import Steps
-from op_cases import trained
-from quantised import calibrated, picture, ready
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.micro.isas import ISAS
@@ -17,6 +14,9 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu, Relu6
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program
+from tcc.testing.int8_models import calibrated, picture, ready
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 ARM = Arm()
 HOST = next(target for target in ARM.targets if target.name == "host")

@@ -11,9 +11,6 @@ from arm_calls import BrokenCallError, call_program
 from arm_int8 import artifact_layers, compared, differing, exact_results, seeded
 from arm_steps import Array, Library, library
 from float_kernels import favouring
-from nets import Steps, chain, dense, gated
-from op_cases import trained
-from quantised import calibrated, int8, picture, ready
 from tables import looped
 
 from tcc.backends.arm.backend import Arm
@@ -30,6 +27,9 @@ from tcc.compiler.ir.types import DType
 from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu, Silu
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
+from tcc.testing.int8_models import calibrated, int8, picture, ready
+from tcc.testing.nets import Steps, chain, dense, gated
+from tcc.testing.op_cases import trained
 
 BY_NAME = {m.target.name: m for m in MACHINES}
 HOST = BY_NAME["host"]

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_calls import call_program
-from quantised import noise, typed
 
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, verify
@@ -22,6 +21,7 @@ from tcc.compiler.ops.integer import (
     Quantized,
     RealConv,
 )
+from tcc.testing.int8_models import noise, typed
 
 Case = tuple[Op, tuple[TensorType, ...], tuple[Array, ...], tuple[Array, ...]]
 """An op, the types of its inputs, these, and its weights."""

@@ -9,8 +9,6 @@ from float_kernels import A7, A53, favouring
 from host_forms import HOST
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import Steps
-from op_cases import trained
 from typer.testing import CliRunner
 
 from tcc.backends.arm.machine import MACHINES, Machine
@@ -20,6 +18,8 @@ from tcc.backends.arm.schedule import kernel_amounts, kernel_candidates
 from tcc.backends.arm.schedule.program import program
 from tcc.compiler.cli import app
 from tcc.compiler.ops import Conv
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 FILE = Path(core_costs.__file__).with_name(core_costs.FILE)
 TEXT = FILE.read_text("utf-8")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nets import gated
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.measure import counts, program_facts, timed
@@ -21,6 +20,7 @@ from tcc.compiler.ir.measurement import Measurement, RunTimes, Workload
 from tcc.compiler.support.bounded_process import Ended
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.progress import silent
+from tcc.testing.nets import gated
 
 ARM = Arm()
 DEVICES = {target.name: Device(ARM, target) for target in ARM.targets}

@@ -5,7 +5,6 @@ import pytest
 from arm_graphs import random_graph, random_model
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import Steps
 
 from tcc.backends.arm.kernels.base import KernelCall, Scratch, Value
 from tcc.backends.arm.machine import MACHINES
@@ -16,6 +15,7 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import Concat, Conv, Flatten, Identity, Relu, Slice
 from tcc.compiler.zoo import shipped
+from tcc.testing.nets import Steps
 
 BUFFERS = st.lists(
     st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 10)), max_size=40

@@ -9,7 +9,7 @@ import pytest
 from arm_graphs import followed_model, led_model, random_model
 from arm_steps import Array, Library, library
 from numpy.typing import NDArray
-from op_cases import CASES, Case, one_input, one_op, refused, tensors
+from refused_ops import refused
 from tables import looped
 
 from tcc.backends.arm.backend import Arm
@@ -45,6 +45,7 @@ from tcc.compiler.ops import (
     Softmax,
     Tanh,
 )
+from tcc.testing.op_cases import CASES, Case, one_input, one_op, tensors
 
 HOST = next(m for m in MACHINES if m.target.name == "host")
 FOLLOWED = {

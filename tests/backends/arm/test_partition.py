@@ -2,7 +2,6 @@
 
 import pytest
 from arm_graphs import random_graph
-from nets import dense, gated
 
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.backends.arm.schedule.partition import MAX_NODES, FusionGroup, partition
@@ -10,6 +9,7 @@ from tcc.backends.arm.schedule.program import supported
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.op import Alias
 from tcc.compiler.ops import OPS
+from tcc.testing.nets import dense, gated
 
 
 def shown(groups: tuple[FusionGroup, ...]) -> list[str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from arm_graphs import random_model
-from nets import gated
 
 from tcc.backends.arm.backend import Arm
 from tcc.compiler.data import images
@@ -19,6 +18,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import Artifact, Target
 from tcc.compiler.passes import INFERENCE, run
 from tcc.compiler.reference import float_program
+from tcc.testing.nets import gated
 
 ARM = Arm()
 TARGETS = {t.name: t for t in ARM.targets}

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from nets import dense
 
 from tcc.backends.arm.backend import Arm
 from tcc.compiler.data.weights import random
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import Artifact
+from tcc.testing.nets import dense
 
 ARM = Arm()
 

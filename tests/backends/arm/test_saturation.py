@@ -5,7 +5,6 @@ import subprocess
 
 import numpy as np
 import pytest
-from nets import dense
 from quant_sets import ready, tensors
 
 from tcc.backends.arm import compile_model
@@ -16,6 +15,7 @@ from tcc.compiler.quant.calibrate import calibrate
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
+from tcc.testing.nets import dense
 
 HOST = next(machine for machine in MACHINES if machine.target.name == "host")
 

@@ -9,8 +9,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from nets import dense, gated
-from op_cases import CASES, Case, one_input, tensors, trained
 from tables import looped
 
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
@@ -27,6 +25,8 @@ from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import Relu
 from tcc.compiler.passes import INFERENCE, run
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.nets import dense, gated
+from tcc.testing.op_cases import CASES, Case, one_input, tensors, trained
 
 BACKEND: Builder = OnnxRuntime()
 (TARGET,) = BACKEND.targets

@@ -11,9 +11,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from nets import Steps, dense, gated
-from op_cases import trained
-from quantised import calibrated, int8, picture, ready
 
 from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
 from tcc.compiler.bundle import goldens
@@ -28,6 +25,9 @@ from tcc.compiler.ops import Conv, Flatten, Linear, Relu
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program
+from tcc.testing.int8_models import calibrated, int8, picture, ready
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import trained
 
 BACKEND = OnnxRuntime()
 (TARGET,) = BACKEND.targets

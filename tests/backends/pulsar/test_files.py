@@ -1,9 +1,7 @@
 """The check of whole files: it finds what was done to a file that the emitter wrote."""
 
 import pytest
-from nets import dense
 from onnx import TensorProto, helper
-from op_cases import trained
 
 from tcc.backends.pulsar.chips import AX620, AX620E, CHIPS
 from tcc.backends.pulsar.onnx_model import npu_onnx
@@ -12,6 +10,8 @@ from tcc.backends.pulsar.rules.check import RuleError, check, check_file, verify
 from tcc.backends.pulsar.rules.rule import Severity
 from tcc.compiler import passes
 from tcc.compiler.ir.graph import Model
+from tcc.testing.nets import dense
+from tcc.testing.op_cases import trained
 
 
 def emitted(chip):

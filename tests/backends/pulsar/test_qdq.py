@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from nets import Steps, dense, gated
 from onnx import numpy_helper
-from op_cases import trained
-from quantised import int8
 
 from tcc.backends.pulsar.chips import AX650
 from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ops import Conv, GlobalAvgPool
+from tcc.testing.int8_models import int8
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import trained
 
 EDGES = {"QuantizeLinear", "DequantizeLinear"}
 

@@ -4,16 +4,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from nets import dense
 from onnx import TensorProto, helper, numpy_helper
-from op_cases import trained
-from quantised import int8
 
 from tcc.backends.pulsar.chips import AX620, AX620E, AX650
 from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
 from tcc.backends.pulsar.rules.check import check, check_file
 from tcc.backends.pulsar.rules.qdq_rules import RULES
 from tcc.backends.pulsar.rules.rule import Severity
+from tcc.testing.int8_models import int8
+from tcc.testing.nets import dense
+from tcc.testing.op_cases import trained
 
 U8, S8, S32, F32 = np.uint8, np.int8, np.int32, np.float32
 

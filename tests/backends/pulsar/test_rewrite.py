@@ -6,8 +6,7 @@ import pytest
 import random_nets
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Steps, dense
-from op_cases import CASES, LISTED, one_input, trained
+from refused_ops import LISTED
 
 from tcc.backends.pulsar.chips import AX620, AX620E, CHIPS, Toolchain
 from tcc.backends.pulsar.onnx_model import npu_onnx
@@ -29,6 +28,8 @@ from tcc.compiler.ops import (
 )
 from tcc.compiler.passes import validate
 from tcc.compiler.reference import float_program
+from tcc.testing.nets import Steps, dense
+from tcc.testing.op_cases import CASES, one_input, trained
 
 ROUNDING = 1e-5
 """What sums in another order may move, of the largest number: these networks have few layers."""

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from lite import KERNELS, delegates, difference, opened, operators, outputs
 from lite_float import BACKEND, PRECISIONS, TARGET, emitted, fused, written
-from nets import Steps, dense, gated
-from op_cases import CASES, INTERNAL_CASES, Case, one_input, refused, tensors, trained
 from random_graphs import graphs
+from refused_ops import refused
 from tables import looped
 
 from tcc.compiler.ir.graph import Graph, Model, Output
@@ -30,6 +29,8 @@ from tcc.compiler.ops import (
 )
 from tcc.compiler.passes import INFERENCE, run
 from tcc.compiler.reference import float_program
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import CASES, INTERNAL_CASES, Case, one_input, tensors, trained
 
 MEASURED = {"fp32": (3e-6, 1e-5), "fp16": (1e-3, 1e-3), "dynamic": (2e-2, 5e-2)}
 """Largest difference from the float32 reference, of one op and of a network, as a part of the

@@ -12,11 +12,11 @@ import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
 from lite import opened
 from lite_float import BACKEND, TARGET, emitted, fused
-from nets import dense
 
 from tcc.backends.tflite import file_inspection
 from tcc.backends.tflite.backend import FILE
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.nets import dense
 
 FLOW = ("WHILE", "IF", "CALL_ONCE", "CALL", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
         "HASHTABLE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE", "CUSTOM", "RANDOM_UNIFORM")  # fmt: skip

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from lite import TensorType, delegates, difference, opened, operators, outputs
 from lite_float import BACKEND, PRECISIONS, TARGET, emitted, fused, written
-from nets import Steps, dense, gated
-from op_cases import tensors, trained
 
 from tcc.backends.tflite import backend as module
 from tcc.backends.tflite import writer
@@ -21,6 +19,8 @@ from tcc.compiler.ops import Conv, ConvTranspose, DepthwiseConv, Relu
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.external_tools import MissingTool
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import tensors, trained
 
 nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
 

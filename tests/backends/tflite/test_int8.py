@@ -13,10 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lite import KERNELS, interpreter, opened, operators
 from lite_int8 import BACKEND, TARGET, closed, differing, file, run, steps, whole
-from nets import Steps, chain, dense, gated
-from op_cases import CASES, Case, one_input, refused, trained
-from quantised import calibrated, noise, picture, ready, typed
 from random_nets import extreme, graphs
+from refused_ops import refused
 from zoo_nets import small
 
 from tcc.backends.tflite.lookup_tables import sure
@@ -47,6 +45,9 @@ from tcc.compiler.quant.calibration import Range
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import scale_for
 from tcc.compiler.reference import integer_program
+from tcc.testing.int8_models import calibrated, noise, picture, ready, typed
+from tcc.testing.nets import Steps, chain, dense, gated
+from tcc.testing.op_cases import CASES, Case, one_input, trained
 
 SPEC = Path(__file__).resolve().parents[3] / "spec"
 nets = pytest.mark.parametrize("graph", [dense(), gated(), chain(30)], ids=lambda g: g.name)

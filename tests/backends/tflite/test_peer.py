@@ -12,9 +12,6 @@ pytest.importorskip("ai_edge_quantizer", reason="needs the extra `dev`")
 from ai_edge_quantizer import quantizer, recipe
 from lite import opened
 from lite_int8 import file, run
-from nets import Steps, chain
-from op_cases import trained
-from quantised import calibrated, picture, ready
 
 from tcc.backends.tflite.float_file import described
 from tcc.backends.tflite.writer import pack
@@ -22,6 +19,9 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ops import Add, Concat, Conv, DepthwiseConv, MaxPool, Relu
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.testing.int8_models import calibrated, picture, ready
+from tcc.testing.nets import Steps, chain
+from tcc.testing.op_cases import trained
 
 
 def residual() -> Graph:

@@ -6,9 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 import pytest
-from nets import dense, gated
-from op_cases import CASES, one_input, tensors, trained
-from quantised import int8, picture
 from web_node import node
 
 from tcc.backends.web.backend import Web
@@ -19,6 +16,9 @@ from tcc.compiler.ops import Relu
 from tcc.compiler.passes import INFERENCE, run
 from tcc.compiler.reference import float_program, integer_program
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.int8_models import int8, picture
+from tcc.testing.nets import dense, gated
+from tcc.testing.op_cases import CASES, one_input, tensors, trained
 
 BACKEND = Web()
 (TARGET,) = BACKEND.targets

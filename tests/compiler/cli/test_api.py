@@ -336,7 +336,7 @@ def test_importing_loads_nothing_heavy_and_every_name_is_there():
         "typer",
     ]
     text = (
-        "import sys, tcc; assert all(map(tcc.__dict__.__contains__, tcc.__all__));"
+        "import sys, tcc; assert {*tcc.__all__} - {'plot'} <= vars(tcc).keys();"
         f"assert not set({heavy}) & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", text], check=True)

@@ -9,7 +9,7 @@ import pytest
 import tcc
 from tcc.compiler.data import weights as tensors
 from tcc.compiler.driver import pipeline
-from tcc.compiler.zoo import cards, trained
+from tcc.compiler.zoo import trained
 
 CARD, BILL = "model-card.md", "bom.cdx.json"
 REQUIRED = {
@@ -185,13 +185,13 @@ def test_each_card_of_the_zoo_is_told_by_the_digest_of_its_weights(name):
     network = trained.networks()[name]
     spec = network.load()
     digest = tensors.digest(tensors.read(network.weights, spec.graph))
-    record = cards.find_record(digest)
+    record = trained.find_record(digest)
     assert record.source == f"the card of {name} in the zoo"
     assert record.spec == spec.digest
     assert record.int8_accuracy.keys() >= {"onnxruntime", "tflite"}
     said = record.accuracy[0].partition(" test images")[0]
     assert f"| float | {said} |" in network.card.read_text()
-    assert cards.find_record("0" * 64) is None
+    assert trained.find_record("0" * 64) is None
 
 
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")

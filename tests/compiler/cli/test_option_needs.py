@@ -11,7 +11,6 @@ import tcc as tcc_api
 from tcc import arguments
 from tcc.compiler.cli import option_table
 from tcc.compiler.cli.parameters import find_command_name, find_long_name
-from tcc.compiler.ir.bench_traits import is_counted, needs_board_runner
 from tcc.compiler.targets.devices import every
 
 APP = importlib.import_module("tcc.compiler.cli.app").app
@@ -150,10 +149,10 @@ def test_what_a_project_file_says_is_a_default(tcc, home, images):
 
 def test_what_counts_or_brings_a_runner_says_so():
     devices = {device.name: device for device in every()}
-    assert not is_counted(devices["onnxruntime"])
-    assert not is_counted(devices["host"])
-    assert needs_board_runner(devices["tflite"])
-    assert not needs_board_runner(devices["host"])
+    assert not devices["onnxruntime"].is_counted
+    assert not devices["host"].is_counted
+    assert devices["tflite"].needs_board_runner
+    assert not devices["host"].needs_board_runner
 
 
 @pytest.mark.skipif(
@@ -164,7 +163,7 @@ def test_runs_of_what_is_counted_are_refused(tcc, built, monkeypatch):
 
     bundle, _ = trusted_bundle.load(built, trust=False)
     device = next(device for device in every() if device.name == "arm-a7")
-    assert is_counted(device)
+    assert device.is_counted
     monkeypatch.setattr(trusted_bundle, "load", lambda *_, **__: (bundle, device))
     done = tcc("bench", built, "--runs", "100")
     assert done.code == 2

@@ -132,7 +132,7 @@ def test_names_shape_no_calibration(tcc, home, images, monkeypatch):
         # This target has more files: the images of the package, and a picture.
         words = ("calibrate", spec, "--weights", weights, "--data", data, "--target", "ax620")
         assert tcc(*words, "-o", scales, "-q").code == 0
-        ends = (".json", ".images.tar", ".cosine.png")
+        ends = (".json", ".images.tar", ".cosine.svg")
         stem = scales.removesuffix(".json")
         found.append([(home / place / f"{stem}{end}").read_bytes() for end in ends])
     assert found[0] == found[1]

@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nets import Steps, dense, gated, place
-from op_cases import trained
 from safetensors.numpy import load_file, save_file
 
 from tcc.compiler.data import weights
@@ -22,6 +20,8 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ops import BatchNorm, Conv, Linear, Relu
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
+from tcc.testing.nets import Steps, dense, gated, place
+from tcc.testing.op_cases import trained
 
 RECORDED = [
     "0x1.bcb2e40000000p-6",
@@ -81,7 +81,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from hashlib import sha256
-from nets import dense
+from tcc.testing.nets import dense
 from tcc.compiler.data import weights
 data = weights.encode(weights.random(dense(), 7), {c: c for c in "abcdefgh"})
 print(sha256(data).hexdigest())

@@ -6,7 +6,6 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from nets import Steps, dense
 
 from tcc.compiler.figures import Direction, Level
 from tcc.compiler.figures.graph_picture import PictureOptions, draw, plan
@@ -14,6 +13,7 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Input, Node, Output, make_node, verify
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Add, Concat, Conv, GlobalAvgPool, Relu
+from tcc.testing.nets import Steps, dense
 
 ROOT = Path(__file__).resolve().parents[3]
 SPECS = sorted(p for p in (ROOT / "spec").rglob("*.yaml") if "\ngraph:" in p.read_text())

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from tcc.compiler.frontend.argument_values import ArgumentValues, bind
-from tcc.compiler.frontend.bindings import Bindings
 from tcc.compiler.frontend.expr import ExpressionScope
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.spec_tests import check_expectations
-from tcc.compiler.frontend.step_scope import ERROR_VALUE, PathNode, StepScope
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, Bindings, PathNode, StepScope
 from tcc.compiler.frontend.yaml import Scalar
 from tcc.compiler.ir.argument_declarations import Kind, Parameter
 from tcc.compiler.support.diagnostics import Span, UserError

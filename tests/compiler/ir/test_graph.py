@@ -3,11 +3,11 @@
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
-from nets import Steps, dense, gated
 
 from tcc.compiler.ir.graph import Graph, GraphError, Input, Node, Output, make_node, verify
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Add, BatchNorm, Concat, Conv, Linear, Relu
+from tcc.testing.nets import Steps, dense, gated
 
 MAP = TensorType((4, 6, 6))
 

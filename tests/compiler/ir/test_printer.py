@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 
-from nets import Steps, dense
-
 from tcc.compiler.ir.graph import Graph, Input, Output, make_node, verify
 from tcc.compiler.ir.printer import show
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Conv, Linear, Relu, Softmax
+from tcc.testing.nets import Steps, dense
 
 
 def test_a_graph_reads_like_a_program() -> None:

@@ -10,20 +10,7 @@ import onnxsim
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Steps, dense, gated
-from op_cases import CASES, Case, one_input, trained
-from quantised import (
-    EXACT_LEVELS,
-    LEVELS,
-    SATURATES,
-    calibrated,
-    differing,
-    held,
-    int8,
-    picture,
-    ready,
-    session,
-)
+from quantised import EXACT_LEVELS, LEVELS, SATURATES, differing, held, session
 from random_nets import extreme, graphs
 from tables import looped
 
@@ -32,12 +19,11 @@ from tcc.backends.onnxruntime.precisions import INT8
 from tcc.compiler.bundle import program_check
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Output
+from tcc.compiler.lower.integer_variants import unsigned, wide
 from tcc.compiler.lower.onnx import NEWEST, lower
 from tcc.compiler.lower.onnx_inspection import INTEGERS, with_inner_values
 from tcc.compiler.lower.qdq import simulated
 from tcc.compiler.lower.small_weights import dynamic, half
-from tcc.compiler.lower.unsigned_weights import unsigned
-from tcc.compiler.lower.wide_channels import wide
 from tcc.compiler.ops import (
     Add,
     Concat,
@@ -51,6 +37,9 @@ from tcc.compiler.ops import (
 from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program
+from tcc.testing.int8_models import calibrated, int8, picture, ready
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import CASES, Case, one_input, trained
 
 Form = Callable[[Model], Model]
 SMALL: dict[str, tuple[Form, float]] = {"half": (half, 2e-3), "dynamic": (dynamic, 5e-2)}

@@ -12,8 +12,6 @@ import onnxruntime
 import onnxsim
 import pytest
 import torch
-from nets import Steps, chain, dense, gated
-from op_cases import CASES, one_op, tensors, trained
 
 from tcc import __version__
 from tcc.compiler.data import weights
@@ -23,6 +21,8 @@ from tcc.compiler.lower.onnx import NEWEST, lower
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import Conv, Linear, Relu
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.nets import Steps, chain, dense, gated
+from tcc.testing.op_cases import CASES, one_op, tensors, trained
 
 OPSETS = (11, 13, 17, NEWEST)
 SPECS = Path(__file__).resolve().parents[3] / "spec"
@@ -167,8 +167,8 @@ def test_it_says_who_made_it_and_nothing_of_where_or_when() -> None:
 PROGRAM = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
-from nets import dense
-from op_cases import trained
+from tcc.testing.nets import dense
+from tcc.testing.op_cases import trained
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
 graph = dense()

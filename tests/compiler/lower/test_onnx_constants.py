@@ -6,10 +6,8 @@ from functools import cache
 import numpy as np
 import onnx
 import pytest
-from nets import Steps, gated
 from onnx import numpy_helper
-from op_cases import trained
-from quantised import LEVELS, Array, int8, picture, session
+from quantised import LEVELS, Array, session
 from zoo_nets import small
 
 from tcc.backends.onnxruntime.precision_conversion import FORMS, WRITTEN_OUT, written
@@ -23,6 +21,9 @@ from tcc.compiler.lower.onnx_constants import WORTH, compact
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool, Relu
 from tcc.compiler.passes import INFERENCE, PLAIN, run
 from tcc.compiler.zoo import shipped
+from tcc.testing.int8_models import int8, picture
+from tcc.testing.nets import Steps, gated
+from tcc.testing.op_cases import trained
 
 SLOW = pytest.mark.slow
 SMALLER = pytest.mark.parametrize(

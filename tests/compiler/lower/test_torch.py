@@ -7,13 +7,13 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from nets import Steps, chain, dense, gated
-from op_cases import trained
 
 from tcc.compiler.data import weights
 from tcc.compiler.ir.graph import Graph, Output
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import BatchNorm, Concat, Conv, Dropout, Flatten, Linear, Relu
+from tcc.testing.nets import Steps, chain, dense, gated
+from tcc.testing.op_cases import trained
 
 graphs = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
 
@@ -182,7 +182,7 @@ def test_tied_layers_share_one_tensor() -> None:
 
 
 def test_several_inputs_come_in_order() -> None:
-    from op_cases import CASES, one_op, tensors
+    from tcc.testing.op_cases import CASES, one_op, tensors
 
     model = one_op(CASES["concat-3"])
     a, b, c = map(torch.from_numpy, tensors(model))

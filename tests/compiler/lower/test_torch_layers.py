@@ -6,8 +6,6 @@ import pickle
 
 import pytest
 import torch
-from nets import Steps, dense, gated
-from op_cases import CASES, one_op, tensors, trained
 from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
@@ -16,6 +14,8 @@ from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.lower.torch import module, trained_weights
 from tcc.compiler.ops import BatchNorm, Conv, Dropout, Linear, MaxPool, ScaleShift
 from tcc.compiler.support.diagnostics import UnhandledError
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import CASES, one_op, tensors, trained
 
 
 def image(graph: Graph, batch: int = 4) -> torch.Tensor:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from op_cases import Case, one_op
 
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import ACTIVATIONS, Scale
 from tcc.compiler.ops.elementwise import ScalarFunction
+from tcc.testing.op_cases import Case, one_op
 
 FUNCTIONS = {op.word: op() for op in ACTIVATIONS} | {"scale": Scale(-0.7, 0.3)}
 every = pytest.mark.parametrize("op", FUNCTIONS.values(), ids=FUNCTIONS)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantised import LEVELS, held, session, typed
+from quantised import LEVELS, held, session
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.lower.computed_tables import computed
+from tcc.compiler.lower.integer_variants import computed
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.onnx_inspection import numbers
 from tcc.compiler.ops import Gelu, Silu
@@ -22,6 +22,7 @@ from tcc.compiler.ops.integer.float_forms import (
     product_step,
 )
 from tcc.compiler.reference import integer_program
+from tcc.testing.int8_models import typed
 
 SIDE = 256
 LOWS = st.sampled_from((0, -128))

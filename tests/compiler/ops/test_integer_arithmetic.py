@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantised import typed
 
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import AvgPool, integer_arithmetic
 from tcc.compiler.ops.integer import QAdd, QAvgPool, QMul
 from tcc.compiler.support.diagnostics import UnhandledError
+from tcc.testing.int8_models import typed
 
 sums = st.integers(-(1 << 31), (1 << 31) - 1)
 scales = st.floats(2.0**-40, 2.0**20, width=32)

@@ -7,8 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
-from op_cases import CONVOLUTIONS, POOLS
-from quantised import EXACT_LEVELS, Array, held, noise, session, typed
+from quantised import EXACT_LEVELS, Array, held, session
 from tables import looped
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
@@ -41,6 +40,8 @@ from tcc.compiler.ops.integer import (
     Table,
 )
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.int8_models import noise, typed
+from tcc.testing.op_cases import CONVOLUTIONS, POOLS
 
 OPSETS = (13, 15, 17, 19, NEWEST)
 

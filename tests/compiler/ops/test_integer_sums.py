@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
-from nets import Steps
-from op_cases import trained
-from quantised import LEVELS, calibrated, differing, picture, ready
+from quantised import LEVELS, differing
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu
 from tcc.compiler.ops.integer import QConv, RealConv
-from tcc.compiler.ops.integer.sums import EXACT, fits
+from tcc.compiler.ops.integer.conv import EXACT, fits
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
+from tcc.testing.int8_models import calibrated, picture, ready
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 
 def program(model: Model, seed: int = 0) -> Model:

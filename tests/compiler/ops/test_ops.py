@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from op_cases import CASES, INTERNAL_CASES, Case, one_input, one_op, tensors
 from tables import looped
 from torch.nn import functional
 
@@ -29,6 +28,7 @@ from tcc.compiler.ops import (
     Mul,
     Op,
 )
+from tcc.testing.op_cases import CASES, INTERNAL_CASES, Case, one_input, one_op, tensors
 
 OPSETS = (11, 13, 17, NEWEST)
 EVERY = {**CASES, **INTERNAL_CASES}
@@ -124,7 +124,7 @@ def test_one_input_is_the_same_op(case: Case) -> None:
 def test_every_op_has_a_case() -> None:
     written = {type(case.op) for case in CASES.values()}
     lacking = sorted(op.word for op in OPS if op not in written)
-    assert not lacking, f"tests/op_cases.py has no case of: {', '.join(lacking)}"
+    assert not lacking, f"src/tcc/testing/op_cases.py has no case of: {', '.join(lacking)}"
     assert written <= set(OPS)
 
 

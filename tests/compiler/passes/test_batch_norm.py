@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from nets import Steps
-from op_cases import trained
 
 from tcc.compiler.ir.graph import Graph, Model, Output, verify
 from tcc.compiler.ir.printer import show
@@ -22,6 +20,8 @@ from tcc.compiler.ops import (
     Relu,
 )
 from tcc.compiler.passes import fold_scale, lower_batch_norm
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 
 def outputs(model: Model) -> dict[str, np.ndarray]:
@@ -152,7 +152,7 @@ def test_it_stays_after_an_input_and_after_a_relu() -> None:
 
 
 def test_the_place_is_that_of_the_layer() -> None:
-    from nets import place
+    from tcc.testing.nets import place
 
     add = Steps(3, 6, 6)
     add("conv", Conv(4, (1, 1)), at=place(7))

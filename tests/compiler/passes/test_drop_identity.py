@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from nets import Steps, gated
-from op_cases import CASES, one_op, trained
 from passes_nets import after, chain
 
 from tcc.compiler.ir.graph import Model, Output
@@ -30,6 +28,8 @@ from tcc.compiler.ops import (
     Slice,
 )
 from tcc.compiler.passes import drop_identity
+from tcc.testing.nets import Steps, gated
+from tcc.testing.op_cases import CASES, one_op, trained
 
 
 def test_readers_read_the_input_instead() -> None:

@@ -1,13 +1,13 @@
 """Leaving out what only training needs."""
 
 import pytest
-from nets import Steps, dense, gated
-from op_cases import trained
 
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.printer import show
 from tcc.compiler.ops import Conv, Relu
 from tcc.compiler.passes import drop_train_only
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import trained
 
 
 def test_train_only_heads_go_with_all_that_leads_only_there() -> None:

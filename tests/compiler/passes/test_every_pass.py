@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import CASES, INTERNAL_CASES, Case, one_input, trained
 from random_graphs import graphs
 from tables import looped
 from zoo_nets import small
@@ -17,6 +16,7 @@ from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.printer import show
 from tcc.compiler.passes import INT8, PASSES, Pass, merge_parallel, run, validate
 from tcc.compiler.zoo.shipped import specs
+from tcc.testing.op_cases import CASES, INTERNAL_CASES, Case, one_input, trained
 
 EVERY = {**CASES, **INTERNAL_CASES}
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -1,7 +1,6 @@
 """Scales and borders become part of the layers around them."""
 
 import pytest
-from nets import Steps
 from passes_nets import after, chain, model, words
 
 from tcc.compiler.ir.graph import Output
@@ -21,6 +20,7 @@ from tcc.compiler.ops import (
     ScaleShift,
 )
 from tcc.compiler.passes import fold_ahead, fold_pad, fold_scale
+from tcc.testing.nets import Steps
 
 
 @pytest.mark.parametrize("scale", [BatchNorm(), ScaleShift(), Scale(0.5, 2.0), Scale(3.0)])

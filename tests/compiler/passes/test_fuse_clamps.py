@@ -1,7 +1,6 @@
 """Clamps that clamp nothing go, and others stand where they cost least."""
 
 import pytest
-from nets import Steps
 from passes_nets import after, chain, model
 
 from tcc.compiler.ir.graph import Output
@@ -30,6 +29,7 @@ from tcc.compiler.ops import (
     Softmax,
 )
 from tcc.compiler.passes import fuse_clamps
+from tcc.testing.nets import Steps
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nets import chain, dense, gated
-from op_cases import trained
 
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
@@ -15,6 +13,8 @@ from tcc.compiler.ir.graph import Graph, GraphError, Model, exact
 from tcc.compiler.ir.printer import show
 from tcc.compiler.lower.torch import module
 from tcc.compiler.passes import INFERENCE, run
+from tcc.testing.nets import chain, dense, gated
+from tcc.testing.op_cases import trained
 
 SPECS = Path(__file__).resolve().parents[3] / "spec"
 GRAPHS: dict[str, Graph] = {

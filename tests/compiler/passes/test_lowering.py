@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from nets import Steps
-from op_cases import CASES, one_op, trained
 
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
@@ -33,6 +31,8 @@ from tcc.compiler.passes import (
     validate,
 )
 from tcc.compiler.zoo.shipped import specs
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import CASES, one_op, trained
 
 
 def model(graph: Graph) -> Model:

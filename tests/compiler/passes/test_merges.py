@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from nets import Steps
 from passes_nets import after, chain, model, words
 
 from tcc.compiler.ir.cost import cost
@@ -34,6 +33,7 @@ from tcc.compiler.passes import (
     merge_sum,
     run,
 )
+from tcc.testing.nets import Steps
 
 
 def forked(*ops: Op) -> Steps:

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from nets import Steps, place
-from op_cases import tensors, trained
 
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
@@ -14,6 +12,8 @@ from tcc.compiler.ops import AvgPool, BatchNorm, Conv, GlobalAvgPool, MaxPool, O
 from tcc.compiler.passes import FOLDED, INFERENCE, pool_first, run
 from tcc.compiler.reference import float_program
 from tcc.compiler.zoo.shipped import specs
+from tcc.testing.nets import Steps, place
+from tcc.testing.op_cases import tensors, trained
 
 
 def model(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:

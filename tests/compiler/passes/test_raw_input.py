@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import Steps
-from op_cases import trained
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import Preprocess, normalized
@@ -13,6 +11,8 @@ from tcc.compiler.ir.printer import show
 from tcc.compiler.ops import Conv, MaxPool, Op, Relu
 from tcc.compiler.passes import raw_input, validate
 from tcc.compiler.reference import float_program
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 WHITE = Preprocess(mean=(1.0,), std=(0.5,))

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import Steps, dense, gated
-from op_cases import trained
 
 from tcc.compiler.ir.graph import Graph, GraphError, Model, Output, Pass, exact, within
 from tcc.compiler.ir.rewrite import Bypass, Replacement, rewrite
 from tcc.compiler.ops import Conv, Relu, Relu6
 from tcc.compiler.passes import INT8, run, validate
 from tcc.compiler.passes.validate import PassError, moved
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import trained
 
 
 def small() -> Model:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import dense, gated
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from quant_sets import ready, tensors
@@ -27,6 +26,7 @@ from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import end_values
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import loss
+from tcc.testing.nets import dense, gated
 
 ABOUT = calibration_file.Provenance(
     "best", "ax620", "drop_train_only", NetworkRecord("net", "", "0" * 64, {}),

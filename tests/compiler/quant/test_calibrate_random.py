@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import CASES, one_input
 from quant_sets import tensors
 from random_nets import extreme, graphs
 from tables import looped
@@ -19,6 +18,7 @@ from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.op_cases import CASES, one_input
 
 
 def same(one, two):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nets import dense, gated
 from quant_sets import ready, tensors
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
@@ -20,6 +19,7 @@ from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.json_records import seal
+from tcc.testing.nets import dense, gated
 
 NETWORK = NetworkRecord("net", "", "0" * 64, {"classes": "5"})
 WEIGHTS = WeightsOrigin("file", "1" * 64, "w.safetensors", None, None)

@@ -4,17 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import Steps
 from PIL import Image
 
-from tcc.compiler.data.dataset import read
-from tcc.compiler.data.pictures import pictures
+from tcc.compiler.data.dataset import pictures, read
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ops import Flatten, GlobalAvgPool
 from tcc.compiler.quant.image_sizes import sizes
 from tcc.compiler.quant.image_variety import variety
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.nets import Steps
 
 
 def model(labels=("a", "b", "c")) -> Model:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from nets import Steps
 from quant_sets import ready, tensors
 
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu
@@ -11,6 +10,7 @@ from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.sample_tail import tail_level
 from tcc.compiler.quant.unseen_extremes import reach_estimate, unseen_extremes
+from tcc.testing.nets import Steps
 
 UNSEEN = 10_000
 

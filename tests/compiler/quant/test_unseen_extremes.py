@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from nets import Steps
 from quant_sets import ready, tensors
 
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu, Relu6
@@ -15,6 +14,7 @@ from tcc.compiler.quant.unseen_extremes import (
     seen_extremes,
     unseen_extremes,
 )
+from tcc.testing.nets import Steps
 
 GUMBEL = 0.1699
 

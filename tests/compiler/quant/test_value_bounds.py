@@ -4,12 +4,12 @@ from dataclasses import replace
 from math import inf
 
 import pytest
-from nets import Steps
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ops import Add, Concat, Conv, GlobalAvgPool, MaxPool, Pad, Relu, Relu6, Sigmoid
 from tcc.compiler.quant.value_bounds import value_bounds
+from tcc.testing.nets import Steps
 
 
 def test_bounds_go_through_what_moves_and_what_takes_means():

@@ -14,8 +14,13 @@ from tcc.compiler.reference import (
     decision_rule,
     roc_curve,
 )
-from tcc.compiler.reference.confidence_intervals import of_area, of_averages, of_share
-from tcc.compiler.reference.paired_test import EXACT, mcnemar
+from tcc.compiler.reference.confidence_intervals import (
+    EXACT,
+    mcnemar,
+    of_area,
+    of_averages,
+    of_share,
+)
 
 FITTED = FittingData("", 0, "", None)
 SCORED = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=40)

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from nets import Steps
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Flatten, GlobalAvgPool
-from tcc.compiler.reference.expected_loss import FEWEST, expected_losses
-from tcc.compiler.reference.image_errors import error_shares, losses
+from tcc.compiler.reference.expected_loss import FEWEST, error_shares, expected_losses, losses
+from tcc.testing.nets import Steps
 
 IMAGES = 400
 

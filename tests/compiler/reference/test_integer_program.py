@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import chain, dense, gated
-from op_cases import CASES, Case, one_input, trained
-from quantised import LEVELS, SATURATES, calibrated, differing, int8, picture, ready
+from quantised import LEVELS, SATURATES, differing
 from random_nets import extreme, graphs
 from tables import looped
 from zoo_nets import small
@@ -22,6 +20,9 @@ from tcc.compiler.ops.integer import QConv
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program
 from tcc.compiler.support import cpu
+from tcc.testing.int8_models import calibrated, int8, picture, ready
+from tcc.testing.nets import chain, dense, gated
+from tcc.testing.op_cases import CASES, Case, one_input, trained
 
 SPEC = Path(__file__).resolve().parents[3] / "spec"
 nets = pytest.mark.parametrize("graph", [dense(), gated(), chain(30)], ids=lambda g: g.name)

@@ -1,7 +1,6 @@
 """Tissue is found as the paper finds it, and masks can be edited."""
 
 import json
-from inspect import signature
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcc.compiler.cli import slide_mask, slide_patches, slide_run
+from tcc.compiler.cli.options import TissueOptions
 from tcc.compiler.slides import (
     contours,
     drawn_areas,
@@ -105,8 +104,7 @@ def test_each_mask_has_its_say(tmp_path, colour, step):
 
 
 def test_options_begin_with_the_default_rule():
-    for command in (slide_mask.mask, slide_run.run, slide_patches.patches):
-        assert signature(command).parameters["rule"].default == tissue_mask.DEFAULT_RULE
+    assert TissueOptions().rule == tissue_mask.DEFAULT_RULE
     assert TissueChoices().rule == tissue_mask.DEFAULT_RULE
 
 

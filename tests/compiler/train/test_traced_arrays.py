@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from nets import Steps, dense, gated
-from op_cases import trained
 
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.rewrite import for_inference
@@ -12,6 +10,8 @@ from tcc.compiler.ops import Add, BatchNorm, Conv, DepthwiseConv
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.support.diagnostics import UnhandledError
 from tcc.compiler.train.traced_arrays import TracedArray
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import trained
 
 
 def branches() -> Graph:

@@ -4,14 +4,14 @@ import struct
 
 import numpy as np
 import pytest
-from nets import Steps
-from op_cases import trained
-from quantised import int8
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.precisions import INT8
 from tcc.compiler.ops import Conv, Relu
+from tcc.testing.int8_models import int8
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 EXECUTABLE = 1
 DOTS = ((0x9F20FC00, 0x0E009400), (0x9F00F400, 0x0F00E000))

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from arm_graphs import followed_model
 from float_kernels import A7, FloatKernels, favouring, followed, given
-from nets import Steps
-from op_cases import trained
 
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise
 from tcc.backends.arm.schedule.program import Program, program
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 CONVOLUTIONS = {
     "3x3": followed(Conv(5, (3, 3), padding=1, groups=5), (5, 13, 14), Relu()),

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from arm_graphs import followed_model
 from float_kernels import A7, BOTH, FloatKernels, favouring, followed, given
-from nets import Steps
 
 from tcc.backends.arm.kernels import micro_float
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
 from tcc.backends.arm.schedule.program import program
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
+from tcc.testing.nets import Steps
 
 CONVOLUTIONS = {
     "in rows": followed(Conv(14, (1, 1)), (8, 5, 7), Relu()),

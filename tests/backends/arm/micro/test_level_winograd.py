@@ -8,9 +8,6 @@ import pytest
 from arm_calls import CallProgram, call_program
 from arm_int8 import compared
 from float_kernels import A7, BOTH, favouring
-from nets import Steps
-from op_cases import Array, trained
-from quantised import calibrated, int8, ready
 
 from tcc.backends.arm.kernels.loops import micro_winograd as loops
 from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd
@@ -23,6 +20,9 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.ops import Add, Conv, Op, Relu
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
+from tcc.testing.int8_models import calibrated, int8, ready
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import Array, trained
 
 Shape = tuple[int, int, int]
 FEW = 4000

@@ -11,8 +11,6 @@ import pytest
 from arm_graphs import followed_model
 from float_kernels import A7, BOTH, FloatKernels, favouring, followed, given
 from host_forms import HOST
-from nets import Steps
-from op_cases import trained
 
 from tcc.backends.arm.kernels.loops import micro_winograd as loops
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
@@ -23,6 +21,8 @@ from tcc.backends.arm.micro.winograd import WideWinograd, Winograd
 from tcc.backends.arm.schedule.program import Program, program
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 CONVOLUTIONS = {
     "3x3": followed(Conv(9, (3, 3), padding=1), (5, 13, 14), Relu()),

@@ -12,10 +12,10 @@ import torch
 from foreign_states import foreign, refused, saved, twins
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from op_cases import trained
 
 from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.op_cases import trained
 
 
 def test_pytorch_is_not_needed(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_pytorch_is_not_needed(tmp_path: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['torch'] = None\n"
         "from pathlib import Path\n"
-        "from nets import dense\n"
+        "from tcc.testing.nets import dense\n"
         "from tcc.compiler.foreign.checkpoint import checkpoint_file as foreign\n"
         "print(len(foreign.read(Path(sys.argv[2])).tensors))"
     )

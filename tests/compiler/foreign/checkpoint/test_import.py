@@ -20,8 +20,6 @@ from foreign_states import (
     saved,
     twins,
 )
-from nets import Steps, dense, gated
-from op_cases import trained
 from safetensors.numpy import save_file
 
 from tcc.compiler.data import images
@@ -32,6 +30,8 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.lower.torch import module
 from tcc.compiler.ops import Conv, Linear
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import trained
 
 
 @pytest.mark.parametrize("graph", [dense(), gated(), twins()], ids=["dense", "gated", "twins"])

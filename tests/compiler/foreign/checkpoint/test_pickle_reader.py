@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from foreign_states import State, assert_whole, foreign, hows, layers, refused, saved, twins
-from op_cases import trained
 
 from tcc.compiler.foreign.checkpoint import import_checkpoint
+from tcc.testing.op_cases import trained
 
 
 def packed(folder: Path, pickled: bytes, **more: bytes) -> Path:

@@ -8,13 +8,13 @@ import torch
 from foreign_states import assert_whole, foreign, hows, refused, saved, twins
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import Steps
 
 from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.foreign.checkpoint.rule_files import capture
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import Add, BatchNorm, Conv, Relu
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.nets import Steps
 
 
 def rule_file(folder: Path, text: str) -> Path:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from foreign_states import State, assert_whole, foreign, hows, refused, saved, twins
-from nets import Steps
 from safetensors.torch import save_file
 
 from tcc.compiler.foreign.checkpoint import import_checkpoint
@@ -17,6 +16,7 @@ from tcc.compiler.ir.graph import Graph, Output
 from tcc.compiler.ops import BatchNorm, Conv, Flatten, GlobalAvgPool, Linear
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.zoo import shipped
+from tcc.testing.nets import Steps
 
 
 def other(state: Mapping[str, torch.Tensor]) -> State:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-from op_cases import CASES, Case, one_input, one_op, tensors
 from tables import looped
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
@@ -12,6 +11,7 @@ from tcc.compiler.ir.types import TensorType
 from tcc.compiler.lower.onnx import NEWEST, lower
 from tcc.compiler.ops import Flatten, Tanh
 from tcc.compiler.reference.float_program import run
+from tcc.testing.op_cases import CASES, Case, one_input, one_op, tensors
 
 OPSETS = {f"opset {opset}": opset for opset in (11, 17, NEWEST)}
 

@@ -3,7 +3,6 @@
 import numpy as np
 import onnx
 import pytest
-from op_cases import trained
 from zoo_nets import small
 
 from tcc.compiler.frontend.formatter import format_spec
@@ -12,6 +11,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.reference.float_program import run
 from tcc.compiler.zoo import shipped
+from tcc.testing.op_cases import trained
 
 QUICK = ("ddsnet", "fastnet", "shufflenet_v2")
 MARKS = {**dict.fromkeys(QUICK, ()), "resnet34": pytest.mark.nightly}

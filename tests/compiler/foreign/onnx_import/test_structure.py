@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Steps
-from op_cases import trained
 
 from tcc.compiler.foreign.onnx_import import ImportOptions
 from tcc.compiler.foreign.onnx_import.spec_rebuild import rebuild
@@ -13,6 +11,8 @@ from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ops import Add, BatchNorm, Concat, Conv, Mul, Relu, Sigmoid, Slice
 from tcc.compiler.reference.float_program import run
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 SINGLE = (Relu(), Sigmoid(), BatchNorm(), Conv(4, (3, 3), padding=1), Conv(4, (1, 1), bias=False))
 

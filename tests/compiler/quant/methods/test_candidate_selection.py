@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import Steps, dense, gated
 from quant_sets import ready, tensors
 
 from tcc.compiler.data.dataset import DataSet
@@ -36,6 +35,7 @@ from tcc.compiler.quant.rounding.second_moments import round_by_moments
 from tcc.compiler.quant.scale_groups import fused_clamps, minmax_ranges
 from tcc.compiler.reference import float_program, integer_program, output_comparison
 from tcc.compiler.reference.accuracy_floor import loss
+from tcc.testing.nets import Steps, dense, gated
 
 nets = pytest.mark.parametrize("net", [dense, gated])
 

@@ -4,12 +4,12 @@ import hashlib
 
 import numpy as np
 import pytest
-from nets import dense
 from quant_sets import ready, tensors
 
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.methods.cross_fitting import CrossFitting, folds
 from tcc.compiler.quant.observe.observer import observe
+from tcc.testing.nets import dense
 
 
 def digests(count):

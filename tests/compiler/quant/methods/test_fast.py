@@ -1,7 +1,6 @@
 """The quick method: one fit of three fourths of the images, and the rest judge its program."""
 
 import numpy as np
-from nets import dense
 from quant_sets import ready, tensors
 
 from tcc.compiler.passes import INT8
@@ -11,6 +10,7 @@ from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.expected_loss import expected_losses
+from tcc.testing.nets import dense
 
 
 def test_it_learns_from_three_fourths_and_equalises_channels(tmp_path):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from nets import dense, gated
 from quant_sets import of_classes, ready, tensors
 
 from tcc.compiler.passes import INT8
@@ -15,6 +14,7 @@ from tcc.compiler.quant.methods.minmax_guard import FLOOR, SAFE, decided, raised
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import loss
+from tcc.testing.nets import dense, gated
 
 PAPER = KL_COSINE.name
 RAISED = raised_name(PAPER)

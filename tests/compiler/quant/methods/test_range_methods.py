@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import dense, gated
 from quant_sets import ready, tensors, with_weights
 
 from tcc.compiler.passes import INT8
@@ -20,6 +19,7 @@ from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import minmax_ranges, scale_groups
 from tcc.compiler.reference import output_comparison
+from tcc.testing.nets import dense, gated
 
 NETS = {"dense": dense, "gated": gated}
 methods = pytest.mark.parametrize("method", SEARCHES, ids=lambda method: method.name)

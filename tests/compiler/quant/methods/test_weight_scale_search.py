@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-from nets import Steps
 from quant_sets import ready, tensors
 
 from tcc.compiler.ir.graph import Model, Output
@@ -18,6 +17,7 @@ from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.weight_scale_search import BINS, SHARES, divergence
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.reference import float_program
+from tcc.testing.nets import Steps
 
 
 def net(last=None):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import dense
 from quant_sets import ready, tensors
 
 from tcc.compiler.ops import Conv
@@ -18,6 +17,7 @@ from tcc.compiler.quant.observe import condensed_statistics, observer, sampling
 from tcc.compiler.quant.observe.condensed_statistics import condensed
 from tcc.compiler.quant.observe.observer import observe, observe_parts
 from tcc.compiler.quant.observe.statistics import InputWindows, Statistics
+from tcc.testing.nets import dense
 
 
 def sums(op, parts, images):

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import dense, gated
 from quant_sets import ready, tensors, with_weights
 
 from tcc.compiler.ir.graph import Model, Output
@@ -15,6 +14,7 @@ from tcc.compiler.quant.observe.statistics import outputs
 from tcc.compiler.quant.scale_groups import kept_values
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.nets import dense, gated
 
 NETS = {"dense": dense, "gated": gated}
 nets = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
@@ -148,13 +148,13 @@ def test_the_first_layer_that_overflows_is_named(huge, tmp_path):
 
 
 def test_a_damaged_image_ends_the_observation(tmp_path):
-    from nets import Steps
     from PIL import Image
 
     from tcc.compiler.data.dataset import read
     from tcc.compiler.ir.graph import Input
     from tcc.compiler.ir.preprocess import PixelResize, Preprocess
     from tcc.compiler.ops import Conv
+    from tcc.testing.nets import Steps
 
     add = Steps(3, 8, 8)
     add("conv", Conv(2, (3, 3)))

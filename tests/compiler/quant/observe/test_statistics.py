@@ -3,13 +3,13 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import Steps
 
 from tcc.compiler.data import weights
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv
 from tcc.compiler.quant.observe.statistics import InputWindows, outputs
 from tcc.compiler.reference import float_program
+from tcc.testing.nets import Steps
 
 
 @given(

@@ -4,10 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nets import Steps
-from op_cases import trained
 from quant_sets import of_classes, tensors
-from quantised import calibrated, ready
 
 from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DataSet
@@ -25,6 +22,9 @@ from tcc.compiler.reference import (
 )
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor
 from tcc.compiler.support.progress import silent
+from tcc.testing.int8_models import calibrated, ready
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
 
 
 def graph() -> Graph:

@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nets import Steps, place
-from op_cases import trained
-from quantised import calibrated, picture, ready, typed
 
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ops import (
@@ -32,6 +29,9 @@ from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest, rounded
 from tcc.compiler.quant.scale_groups import scale_for
 from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.int8_models import calibrated, picture, ready, typed
+from tcc.testing.nets import Steps, place
+from tcc.testing.op_cases import trained
 
 signed = st.booleans()
 

@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Steps, dense, gated
-from op_cases import trained
 from quant_sets import ready, tensors
-from quantised import picture
-from quantised import ready as ready_random
 from random_nets import extreme, graphs
 
 from tcc.compiler.ir.graph import Graph, Model
@@ -42,6 +38,10 @@ from tcc.compiler.quant.rounding.second_moments import round_by_moments
 from tcc.compiler.quant.scale_groups import minmax_ranges
 from tcc.compiler.quant.unseen_extremes import seen_extremes
 from tcc.compiler.reference import accuracy_floor, float_program, output_comparison
+from tcc.testing.int8_models import picture
+from tcc.testing.int8_models import ready as ready_random
+from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.op_cases import trained
 
 FLOOR = 1 / 32
 

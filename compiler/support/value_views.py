@@ -1,0 +1,62 @@
+"""How values look to whoever types Python: a few lines of text, and HTML in notebooks.
+
+A value summarizes itself. Its HTML is rendered by the package that users import, which hands the
+renderer in: the compiler draws nothing.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar
+
+MOST_LINES, LONGEST_LINE = 5, 120
+"""Most lines of a `repr`, and most characters of one."""
+MOST_NAMES = 6
+"""Most names of a list that a summary prints."""
+
+Renderer = Callable[[object], str]
+
+
+class ValueView:
+    """A value whose `repr` is a summary, and which notebooks show as HTML."""
+
+    __slots__ = ()
+    _render: ClassVar[Renderer]
+
+    @abstractmethod
+    def _summary(self) -> Iterator[str]:
+        """Yield the lines of the summary, the most important first."""
+
+    def __repr__(self) -> str:
+        """Return at most `MOST_LINES` lines."""
+        lines = [clip_line(line) for line in self._summary()]
+        hidden = len(lines) - MOST_LINES
+        if hidden > 0:
+            lines[MOST_LINES - 1 :] = [f"and {hidden + 1} more lines"]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: HTML that loads nothing and runs nothing."""
+        return ValueView._render(self)
+
+
+def set_renderer(render: Renderer) -> None:
+    """Have a function write the HTML of all values."""
+    ValueView._render = staticmethod(render)
+
+
+def clip_line(text: str) -> str:
+    """Return a text as one line of printable characters, cut where it is too long."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."
+
+
+def list_names(names: Iterable[object]) -> str:
+    """Return names with commas between them, the first few of many."""
+    words = list(map(str, names))
+    more = f" and {len(words) - MOST_NAMES} more" if len(words) > MOST_NAMES else ""
+    return ", ".join(words[:MOST_NAMES]) + more
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, which takes an s: `1 image`, `24 images`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,1 @@
+"""Tests that any target must pass: see `check_backend`."""

@@ -1,0 +1,111 @@
+"""Small graphs for tests, built step by step."""
+
+from tcc.compiler.ir.graph import Graph, Input, Node, Output, make_node, verify
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.ops import (
+    Add,
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    MaxPool,
+    Mul,
+    Op,
+    Relu,
+    Relu6,
+    Sigmoid,
+)
+from tcc.compiler.support.diagnostics import NOWHERE, Span
+
+
+class Steps:
+    """A graph in the making: each call adds a node, which reads the last one unless told."""
+
+    def __init__(self, *shape: int, name: str = "net") -> None:
+        self.name = name
+        self.inputs = (Input("image", TensorType(shape)),)
+        self.nodes: list[Node] = []
+        self.types = {"image": TensorType(shape)}
+        self.last = "image"
+
+    def __call__(self, name: str, op: Op, *inputs: str, at: Span = NOWHERE) -> str:
+        """Add a node and return its name."""
+        read = inputs or (self.last,)
+        node = make_node(name, op, read, tuple(self.types[value] for value in read), at)
+        assert node is not None
+        self.nodes.append(node)
+        self.types[name] = node.type
+        self.last = name
+        return name
+
+    def graph(self, *outputs: Output) -> Graph:
+        """Return the graph; its output is the last node unless others are named."""
+        named = outputs or (Output("logits", self.last),)
+        return verify(Graph(self.name, self.inputs, tuple(self.nodes), named))
+
+
+def place(line: int, text: str = "  - conv: {filters: 8}") -> Span:
+    """Return a place in a spec, at the step's first word."""
+    return Span("net.yaml", line, 5, text, 4)
+
+
+def dense() -> Graph:
+    """A stem, a dense layer, a batch norm that cannot fold, and a head, with a train-only one."""
+    add = Steps(3, 16, 16, name="dense")
+    add("stem", Conv(8, (3, 3), (2, 2), 1), at=place(3))
+    add("stem_bn", BatchNorm(), at=place(4))
+    skip = add("stem_relu", Relu())
+    add("layer/depthwise", DepthwiseConv((3, 3), padding=1, bias=False), at=place(5))
+    add("layer/bn", BatchNorm(), at=place(6))
+    add("layer/relu", Relu6())
+    add("concat", Concat(), skip, "layer/relu")
+    add("bn", BatchNorm(eps=1e-3), at=place(7))
+    add("relu", Relu())
+    add("pool", AvgPool((2, 2)))
+    add("gap", GlobalAvgPool())
+    add("flat", Flatten())
+    add("drop", Dropout(0.5))
+    add("fc", Linear(5), at=place(8))
+    add("aux_gap", GlobalAvgPool(), "stem_relu")
+    add("aux_flat", Flatten())
+    add("aux_fc", Linear(5))
+    return add.graph(
+        Output("logits", "fc", "softmax", tuple("abcde")),
+        Output("aux", "aux_fc", train_only=True),
+    )
+
+
+def gated() -> Graph:
+    """A residual block with a squeeze-and-excite gate, and two outputs."""
+    add = Steps(4, 9, 9, name="gated")
+    skip = add("pool", MaxPool((3, 3), (2, 2), ceil=True))
+    add("conv", Conv(8, (1, 1), bias=False))
+    wide = add("conv_bn", BatchNorm())
+    add("squeeze", GlobalAvgPool())
+    add("shrink", Conv(2, (1, 1)))
+    add("shrink_relu", Relu())
+    add("grow", Conv(8, (1, 1)))
+    gate = add("gate", Sigmoid())
+    add("gated", Mul(), wide, gate)
+    add("reduce", Conv(4, (1, 1), bias=False))
+    total = add("sum", Add(), skip, "reduce")
+    add("gap", GlobalAvgPool())
+    add("flat", Flatten())
+    add("fc", Linear(3))
+    add("fc_bn", BatchNorm())
+    return add.graph(Output("features", total), Output("logits", "fc_bn"))
+
+
+def chain(length: int) -> Graph:
+    """Return convolutions, batch norms and relus in turn."""
+    add = Steps(4, 4, 4, name="chain")
+    for i in range(length // 3):
+        add(f"conv_{i}", Conv(4, (1, 1)))
+        add(f"bn_{i}", BatchNorm())
+        add(f"relu_{i}", Relu())
+    return add.graph()

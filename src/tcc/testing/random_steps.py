@@ -1,0 +1,114 @@
+"""Random small graphs by seed: every op that integers compute, and some that they do not."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.compiler.ir.graph import Graph, Output, make_node
+from tcc.compiler.ir.op import OpError
+from tcc.compiler.ops import (
+    Add,
+    AvgPool,
+    ChannelShuffle,
+    Concat,
+    Conv,
+    ConvTranspose,
+    DepthwiseConv,
+    Flatten,
+    Gelu,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    HardSwish,
+    LayerNorm,
+    LeakyRelu,
+    Linear,
+    MaxPool,
+    Mul,
+    Op,
+    Pad,
+    Relu,
+    Relu6,
+    Resize,
+    ScaleShift,
+    Sigmoid,
+    Silu,
+    Slice,
+    Softmax,
+    Tanh,
+)
+from tcc.testing.nets import Steps
+from tcc.testing.op_cases import trained
+
+MOST = 30_000
+"""Elements of a value stay below this."""
+
+
+def random_graph(seed: int, steps: int = 12) -> tuple[Graph, Mapping[str, NDArray[np.float32]]]:
+    """Return a graph of ops drawn at random, and weights of any magnitude for it."""
+    rng = np.random.default_rng(seed)
+    add = Steps(*(int(n) for n in (rng.integers(1, 13), *rng.integers(1, 20, 2))))
+    while len(add.nodes) < steps:
+        _step(rng, add, f"n{len(add.nodes)}")
+    read = {value for node in add.nodes for value in node.inputs}
+    ends = [node.name for node in add.nodes if node.name not in read]
+    graph = add.graph(*(Output(f"y{i}", value) for i, value in enumerate(ends)))
+    weights = {
+        name: (values * rng.choice([1, 1, 1, 1e-3, 30, 0])).astype(np.float32)
+        if name.endswith("weight")
+        else values
+        for name, values in trained(graph).items()
+    }
+    return graph, weights
+
+
+def _step(rng: np.random.Generator, add: Steps, name: str) -> None:
+    values = list(add.types)
+    first = values[-1] if rng.random() < 0.7 else values[int(rng.integers(len(values)))]
+    op = _op(rng, add, first)
+    fewest, most = op.arity
+    like = [v for v, kind in add.types.items() if kind.shape[1:] == add.types[first].shape[1:]]
+    count = 1 if most == 1 else int(rng.integers(max(fewest, 2), (most or 4) + 1))
+    inputs = [first, *(like[int(rng.integers(len(like)))] for _ in range(count - 1))]
+    try:
+        node = make_node(name, op, tuple(inputs), tuple(add.types[value] for value in inputs))
+    except OpError:
+        return
+    if node is not None and 0 < node.type.elements < MOST:
+        add(name, op, *inputs)
+
+
+def _op(rng: np.random.Generator, add: Steps, value: str) -> Op:
+    shape = add.types[value].shape
+    anywhere: list[Op] = [
+        Relu(), Relu6(), LeakyRelu(0.2), Sigmoid(), Silu(), Tanh(), Gelu(), HardSwish(),
+        ScaleShift(), Add(), Add(), Mul(), Concat(), Concat(), Slice(0, None, 2), Slice(1),
+    ]  # fmt: skip
+    if len(shape) == 1:
+        return _pick(rng, [*anywhere, Linear(int(rng.integers(1, 22))), Softmax()])
+    channels = shape[0]
+    top, left, bottom, right = (int(n) for n in rng.integers(0, 3, 4))
+    pads = top, left, bottom, right
+    high, wide = kernel = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+    inside = min(top, high - 1), min(left, wide - 1), min(bottom, high - 1), min(right, wide - 1)
+    stride = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    dilation = int(rng.integers(1, 4)), int(rng.integers(1, 3))
+    groups = int(rng.choice([g for g in range(1, channels + 1) if channels % g == 0]))
+    filters = int(rng.integers(1, 20))
+    windows: list[Op] = [
+        Conv(filters, kernel, stride, pads, dilation), Conv(filters, (1, 1)),
+        Conv(filters, (3, 3), padding=1), Conv(filters, (7, 7), (2, 2), 3),
+        Conv(groups * int(rng.integers(1, 4)), kernel, stride, pads, dilation, groups),
+        DepthwiseConv(kernel, stride, pads), DepthwiseConv((3, 3), (1, 1), 1, multiplier=2),
+        MaxPool(kernel, stride, inside),
+        AvgPool(kernel, stride), AvgPool((3, 3), (2, 2), 1, count_include_pad=False),
+        AvgPool((3, 3), (2, 2), 1, ceil=True),
+        GlobalAvgPool(), GlobalMaxPool(), Flatten(), Pad(pads, 0.5), Pad(pads),
+        ChannelShuffle(groups), Resize(scale=(2, 1)), ConvTranspose(3, (2, 2), (2, 2)),
+        Resize((shape[1] + 1, 5), mode="bilinear"), Softmax(), LayerNorm(),
+    ]  # fmt: skip
+    return _pick(rng, anywhere + windows + windows)
+
+
+def _pick(rng: np.random.Generator, ops: list[Op]) -> Op:
+    return ops[int(rng.integers(len(ops)))]

@@ -1,0 +1,42 @@
+"""The ops that a target has no rule for, as a list that is reviewed."""
+
+from pathlib import Path
+
+from tcc.backends import BACKENDS
+from tcc.compiler import passes
+from tcc.compiler.ir.backend import GraphReader
+from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.target import Target
+from tcc.testing.op_cases import CASES, one_input
+
+LISTED = Path(__file__).with_name("golden") / "refused_ops.txt"
+"""The ops that a target has no rule for, as `target: op`; tools/make_goldens.py writes it."""
+
+
+def refusals(backend: GraphReader, target: Target, graph: Graph) -> set[str]:
+    """Return which ops of a graph a target refuses, as lines of the list."""
+    return {f"{target.name}: {each.node.op.word}" for each in backend.refusals(target, graph)}
+
+
+def ready(backend: GraphReader, target: Target, model: Model) -> Model:
+    """Return a model after the passes that a target wants."""
+    return passes.run(model, backend.passes(target.precisions[0]))
+
+
+def refused(backend: GraphReader, target: Target, graph: Graph) -> bool:
+    """Whether a target refuses a graph, for an op that is listed; for another, the test fails."""
+    found = refusals(backend, target, graph)
+    assert found <= set(LISTED.read_text().splitlines())
+    return bool(found)
+
+
+def refused_ops() -> str:
+    """Return the list as it should be."""
+    found = (
+        refusals(backend, target, ready(backend, target, one_input(case)).graph)
+        for backend in BACKENDS
+        if isinstance(backend, GraphReader)
+        for target in backend.targets
+        for case in CASES.values()
+    )
+    return "".join(f"{line}\n" for line in sorted(set().union(*found)))

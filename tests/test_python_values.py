@@ -1,0 +1,189 @@
+"""What `tcc`'s functions return looks like: short as text, a picture in a notebook, safe as HTML."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tcc
+from tcc.compiler.support.value_views import LONGEST_LINE, MOST_LINES
+
+ROOT = Path(__file__).resolve().parents[1]
+TILES, SAMPLES = ROOT / "docs/examples/tiles.yaml", ROOT / "zoo/samples"
+CLASSES = ["ADI", "MUC", "MUS", "STR", "STU", "TUM"]
+ODD = '<b onload="x">&'
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory):
+    """Everything that the functions return for one small network, by name."""
+    folder = tmp_path_factory.mktemp("values")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        spec = tcc.load(TILES, labels=[ODD, *CLASSES[1:]])
+        scales = tcc.calibrate(spec, SAMPLES, method="minmax")
+        options = {"precision": "int8", "data": SAMPLES, "method": "minmax", "min_cosine": 0}
+        bundle = tcc.build(spec, "onnxruntime", out=folder / "one", **options)
+        several = tcc.build(spec, ["onnxruntime", "tflite"], out=folder / "two", **options)
+        plain = tcc.load(TILES, labels=CLASSES)
+        found = {
+            "spec": spec,
+            "graph": spec.graph,
+            "scales": scales,
+            "check": tcc.check(spec, ["onnxruntime", "ax620", "tflite"], precision="int8"),
+            "floats": tcc.lower(spec, "arm-a7"),
+            "integers": tcc.lower(spec, "onnxruntime", precision="int8", data=SAMPLES),
+            "bundle": bundle,
+            "manifest": bundle.manifest,
+            "several": several,
+            "predictions": tcc.run(bundle, sorted(SAMPLES.rglob("*.png"))[:7]),
+            "verified": tcc.verify(bundle, spec),
+            "evaluated": tcc.evaluate(plain, SAMPLES),
+        }
+        if pytest.importorskip("torch"):
+            found["trained"] = tcc.train(plain, SAMPLES, folder / "run", epochs=1, threads=1)
+    found["prediction"] = found["predictions"][0]["tissue"]
+    found["target"], found["data"] = several.targets[0], found["evaluated"].given.data
+    found["program"] = found["verified"].program
+    return found
+
+
+def test_each_value_is_a_few_lines_of_text_and_html_that_loads_and_runs_nothing(values):
+    for name, value in values.items():
+        lines = repr(value).splitlines()
+        assert 1 <= len(lines) <= MOST_LINES, name
+        assert all(0 < len(line) <= LONGEST_LINE for line in lines), (name, lines)
+        page = value._repr_html_()
+        assert ODD not in page, name
+        assert "<script" not in page, name
+        assert all(each.startswith("data:") for each in page.split('src="')[1:]), name
+
+
+def test_summaries_say_what_one_wants_to_know(values):
+    text = {name: repr(value) for name, value in values.items()}
+    assert f"{len(values['spec'].graph.nodes)} layers" in text["spec"]
+    assert "the weights are random (seed 0): predictions mean nothing" in text["bundle"]
+    assert "the weights are random" in text["predictions"]
+    assert "the weights are random" in text["evaluated"]
+    assert "same decision" in text["bundle"]
+    assert "accepts it" in text["check"]
+    assert "nothing disagrees" in text["several"]
+    assert "nothing disagrees" in text["verified"]
+    scores = values["evaluated"].scores
+    assert f"({scores.correct} of {scores.images} images), 95 % interval" in text["evaluated"]
+    assert text["predictions"].endswith("and 5 more images")
+
+
+def test_notebooks_get_pictures_bars_and_matrices(values):
+    for name in ("spec", "graph", "check", "floats", "integers"):
+        assert "data:image/svg+xml;base64," in values[name]._repr_html_(), name
+    bars = values["predictions"]._repr_html_()
+    assert bars.count("background:#0969da") == 7 * len(CLASSES)
+    for name in ("evaluated", "trained"):
+        page = values[name]._repr_html_()
+        assert "images by their class" in page
+        assert all(f">{label}</th>" in page for label in CLASSES)
+
+
+def test_nothing_is_said_to_agree_where_nothing_was_compared(values):
+    from dataclasses import replace
+
+    bare = replace(values["verified"], replayed=None, program=None, constants=None)
+    assert "no golden was compared" in repr(bare)
+    assert "no layer was compared" in repr(bare)
+    unchecked = replace(values["target"], replayed=None, unchecked="it does not run here")
+    assert "not compared with the reference: it does not run here" in repr(unchecked)
+
+
+def test_a_file_a_pillow_image_and_an_array_give_the_same_bits(values, tmp_path):
+    file = sorted(SAMPLES.rglob("*.png"))[0]
+    picture = Image.open(file)
+    array = np.asarray(picture.convert("RGB"))
+    images = [str(file), file, picture, array, np.asfortranarray(array)]
+    for network in (values["bundle"], values["bundle"].folder, values["spec"]):
+        together = tcc.run(network, images)
+        alone = [tcc.run(network, image)[0] for image in images]
+        for each in (*together, *alone):
+            assert each["tissue"].raw.tobytes() == together[0]["tissue"].raw.tobytes()
+
+
+def test_odd_pillow_images_give_the_bits_of_their_files(values, tmp_path):
+    """Turned by EXIF, grey, of a palette, with alpha, CMYK; the image itself stays as it is."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    colors = Image.fromarray(pixels)
+    turned = Image.Exif()
+    turned[274] = 6
+    colors.save(tmp_path / "turned.png", exif=turned)
+    for mode, name in (("L", "grey.png"), ("P", "palette.png"), ("RGBA", "alpha.png"),
+                       ("CMYK", "inks.jpg"), ("1", "bits.png")):  # fmt: skip
+        colors.convert(mode).save(tmp_path / name)
+    for path in sorted(tmp_path.iterdir()):
+        with Image.open(path) as image:
+            file, memory = tcc.run(values["bundle"], [path, image])
+            assert image.size == colors.size
+        assert file["tissue"].raw.tobytes() == memory["tissue"].raw.tobytes(), path
+    with Image.open(tmp_path / "grey.png") as grey:
+        file, memory = tcc.run(values["bundle"], [tmp_path / "grey.png", np.asarray(grey)])
+    assert file["tissue"].raw.tobytes() == memory["tissue"].raw.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("image", "code", "words"),
+    [
+        (np.zeros((8, 8, 3), np.float32), "E1450", "255 \\* array"),
+        (np.zeros((3, 8, 8), np.uint8), "E1450", "transpose"),
+        (np.zeros((3, 8, 3), np.uint8), "E1450", "first or last"),
+        (np.zeros((8, 8, 4), np.uint8), "E1450", "fourth channel"),
+        (np.zeros((8, 8, 5), np.uint8), "E1450", "one image, or a list"),
+        (np.zeros((0, 8, 3), np.uint8), "E1450", "no pixel"),
+        (np.zeros((8, 8, 3), bool), "E1450", "bool"),
+        ([7], "E1450", "builtins.int"),
+        (Image.new("I;16", (8, 8)), "E0705", "8 bits"),
+        (Image.new("F", (8, 8)), "E0705", "8 bits"),
+    ],
+)
+def test_images_of_doubtful_meaning_are_refused(values, image, code, words):
+    with pytest.raises(tcc.UserError, match=words) as told:
+        tcc.run(values["bundle"], image)
+    assert told.value.diagnostics[0].code == code
+
+
+def test_a_batch_is_one_array(values):
+    array = np.random.default_rng(1).integers(0, 256, (3, 40, 40, 3), np.uint8)
+    found = tcc.run(values["bundle"], array)
+    assert len(found) == 3
+    for each, one in zip(found, array, strict=True):
+        (again,) = tcc.run(values["bundle"], one)
+        assert each["tissue"].raw.tobytes() == again["tissue"].raw.tobytes()
+
+
+def test_a_spec_runs_with_weights_and_a_bundle_takes_none(values, tmp_path):
+    from tcc.compiler.data import weights
+
+    spec, path = values["spec"], tmp_path / "w.safetensors"
+    weights.write(path, weights.random(spec.graph, 3), {})
+    image = sorted(SAMPLES.rglob("*.png"))[0]
+    with_file, seeded = tcc.run(spec, image, path), tcc.run(spec, image, seed=3)
+    assert with_file[0]["tissue"].raw.tobytes() == seeded[0]["tissue"].raw.tobytes()
+    assert with_file.notices == ()
+    assert "random (seed 3)" in seeded.notices[0]
+    bundle = tcc.build(spec, "onnxruntime", path, out=tmp_path)
+    (built,) = tcc.run(bundle, image)
+    assert np.allclose(built["tissue"].raw, with_file[0]["tissue"].raw, rtol=1e-4, atol=1e-5)
+    with pytest.raises(tcc.UserError, match="E0601"):
+        tcc.run(bundle, image, path)
+    with pytest.raises(tcc.UserError, match="E0601"):
+        tcc.run(spec, image, trust=True)
+
+
+def test_plots_come_with_the_package_and_load_nothing_before_they_draw():
+    program = (
+        "import sys, tcc; assert 'plot' in dir(tcc);"
+        "assert not {'tcc.plot', 'numpy', 'matplotlib'} & sys.modules.keys();"
+        "assert tcc.plot.curves; assert 'matplotlib' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
