@@ -19,8 +19,7 @@ from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, RecordError
 from tcc.compiler.support.trust_list import TrustList
-from tcc.compiler.zoo.models import About
-from tcc.compiler.zoo.tables import PaperTable
+from tcc.compiler.zoo.tables import About, PaperTable
 from tcc.compiler.zoo.trained import Training
 
 
