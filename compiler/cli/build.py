@@ -39,44 +39,14 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.device import Plan
     from tcc.compiler.ir.graph import Model
 
-MinCosine = Annotated[
-    float | None,
+FloorOption = Annotated[
+    list[str] | None,
     typer.Option(
-        metavar="C",
-        min=0.0,
-        max=1.0,
+        "--floor",
+        metavar="FILE|NAME=VALUE",
         show_default=False,
-        help="Least mean cosine of integer and float outputs; the spec's, or 0.98 for classes.",
-    ),
-]
-MaxDrop = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-        help="Largest share of images whose class or decision may change; the spec's, or any.",
-    ),
-]
-MinCorrelation = Annotated[
-    float | None,
-    typer.Option(
-        metavar="R",
-        min=0.0,
-        max=1.0,
-        show_default=False,
-        help="Least correlation of each output with the floats' over images; the spec's, or 0.5.",
-    ),
-]
-MaxError = Annotated[
-    float | None,
-    typer.Option(
-        metavar="E",
-        min=0.0,
-        show_default=False,
-        help="Largest error of each output, relative to the floats' spread; the spec's, or 1 but"
-        " for classes.",
+        help="What integers must keep, in place of the spec's `accuracy:`: min_cosine, max_drop, "
+        "min_correlation, max_error; may be repeated.",
     ),
 ]
 Mixed = Annotated[
@@ -168,10 +138,7 @@ Out = Annotated[
 
 def build(
     calibration: CalibrationFile = None,
-    min_cosine: MinCosine = None,
-    max_drop: MaxDrop = None,
-    min_correlation: MinCorrelation = None,
-    max_error: MaxError = None,
+    floor: FloorOption = None,
     mixed: Mixed = False,
     allow_few: AllowFew = False,
     output: Out = None,
@@ -199,11 +166,12 @@ def build(
     So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
     Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
+    from tcc.compiler.frontend.accuracy_bounds import read_floors
     from tcc.compiler.support import atomic_files
 
     asked = Int8Options(
-        calibration, images.data, images.method, images.guard,
-        (min_cosine, max_drop, min_correlation, max_error), mixed, images.split, images.min_images,
+        read_floors(floor or ()), calibration, images.data, images.method, images.guard,
+        mixed, images.split, images.min_images,
         agree, probes, include_images, allow_few,
     )  # fmt: skip
     with report.stages() as stages:

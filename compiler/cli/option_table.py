@@ -144,9 +144,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--method": _CALIBRATES,
         "--guard": _CALIBRATES,
         "--min-images": _CALIBRATES,
-        **dict.fromkeys(
-            ("--min-cosine", "--max-drop", "--min-correlation", "--max-error"), (INT8_TARGET,)
-        ),
+        "--floor": (INT8_TARGET,),
         "--mixed": (INT8_TARGET, JUDGED_BUILD),
         "--allow-few": (INT8_TARGET,),
         "--probes": (INT8_TARGET,),

@@ -22,6 +22,11 @@ from tcc.compiler.support.console import echo
 from tcc.compiler.support.diagnostics import fail, typed
 from tcc.compiler.support.option_needs import GivenOptions
 
+REPLACED = {
+    f"--{name.replace('_', '-')}": f"--floor {name}=VALUE"
+    for name in ("min_cosine", "max_drop", "min_correlation", "max_error")
+}
+"""What stands for options of older versions."""
 _ALL = "tcc.help_all"
 """The key of a context's `meta` that says that help shows every option."""
 
@@ -148,6 +153,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help, which is no error, where no word follows and one has to."""
         _show_help_alone(self, ctx, args)
+        _refuse_replaced(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -173,6 +179,14 @@ def _show_help_alone(command: Any, context: Any, args: list[str]) -> None:
     if not args and command.no_args_is_help and not context.resilient_parsing:
         echo(context.get_help())
         raise typer.Exit
+
+
+def _refuse_replaced(args: list[str]) -> None:
+    """Say how an option of an older version is written now (E0601)."""
+    for word in args:
+        if new := REPLACED.get(word.partition("=")[0]):
+            message = f"`{word.partition('=')[0]}` is now `{new}`"
+            raise fail("E0601", message, typed(word), help=f"say `{new}`")
 
 
 def is_bare(context: typer.Context) -> bool:

@@ -15,8 +15,7 @@ from tcc.compiler.support.option_needs import ANNOTATED_TRUTH
 if TYPE_CHECKING:
     from tcc.compiler.reference.froc_curve import FrocFigures
     from tcc.compiler.reference.judged_classes import JudgedClasses
-    from tcc.compiler.slides.lesions import LesionRule
-    from tcc.compiler.slides.slide_judgement import JudgedSlide, JudgedSlides
+    from tcc.compiler.slides.slide_judgement import JudgedSlide, JudgedSlides, LesionRule
 
 ResultsArgument = Annotated[
     list[Path],
@@ -89,8 +88,7 @@ def evaluate(
     likeliest patches, none closer than --apart to a likelier one; each lies where its middle does.
     """
     from tcc.compiler.slides import annotations, slide_judgement, slide_truth, stored_result
-    from tcc.compiler.slides.lesions import LesionRule
-    from tcc.compiler.slides.slide_judgement import JudgedSlides
+    from tcc.compiler.slides.slide_judgement import JudgedSlides, LesionRule
 
     known = annotations.classes(drawing.tumour or (), drawing.other or ())
     folder = slide_truth.folder(truth, known, normal=drawing.normal)

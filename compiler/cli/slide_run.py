@@ -106,11 +106,11 @@ def run(
     that was interrupted goes on where it was, when it is given again; what is
     finished is not repeated.
     """
-    from tcc.compiler.slides import archive as archives
-    from tcc.compiler.slides import libraries
+    from tcc.compiler.slides import slide_archive as archives
+    from tcc.compiler.slides import slide_file
 
     # Here, where it is told as what it is: what runs slides elsewhere has the same packages.
-    libraries.require(*libraries.PACKAGES)
+    slide_file.require(*slide_file.PACKAGES)
     place = cluster.task_place(out / ".tcc-slides", workers)
     archive = archives.listed(slides, out)
     many = len(archive.slides) != 1 or bool(cluster.dask or cluster.slurm)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,25 +30,22 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.driver.stored_stages import Said, StoredStages
+    from tcc.compiler.frontend.accuracy_bounds import Accuracy
     from tcc.compiler.ir.device import Plan
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.quant.program.measured_program import MeasuredProgram
     from tcc.compiler.zoo.trained import TrainedNetwork
 
 
-FloorOptions = tuple[float | None, float | None, float | None, float | None]
-"""The values of `--min-cosine`, `--max-drop`, `--min-correlation` and `--max-error`."""
-
-
 @dataclass(frozen=True, slots=True)
 class Int8Options:
     """What the command line says of integers."""
 
+    floors: "Accuracy"
     calibration: Path | None = None
     data: Path | None = None
     method: str | None = None
     guard: bool = True
-    bounds: FloorOptions = (None, None, None, None)
     mixed: bool = False
     split: str | None = None
     min_images: int = 1
@@ -161,12 +158,9 @@ class _Making:
     def made(self, *, real: bool) -> "tuple[Int8Program, list[Said]]":
         """Return the program of an end, at or above the floor, and what is said of it."""
         from tcc.compiler.driver import floor_evidence, int8_program
-        from tcc.compiler.frontend.accuracy_bounds import Accuracy
 
         asked = self.work.asked
-        floor = floor_evidence.floor(
-            self.work.chosen.spec, Accuracy(*asked.bounds), allow_few=asked.allow_few
-        )
+        floor = floor_evidence.floor(self.work.chosen.spec, asked.floors, allow_few=asked.allow_few)
         own: list[Said] = []
 
         def report_program(program: "MeasuredProgram", measured: "Measured") -> None:
@@ -234,7 +228,7 @@ def _given(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
         **_calibrated_by(work, images),
         "calibration": asked.calibration and _file_digest(asked.calibration),
         "shipped": network and network.name,
-        "bounds": asked.bounds,
+        "bounds": astuple(asked.floors),
         "mixed": asked.mixed,
         "few": asked.allow_few,
         "probes": asked.probes,

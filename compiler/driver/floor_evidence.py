@@ -187,7 +187,9 @@ def check_stated(
         return Measured("as the calibration says", quality, bounds, images)
     # A floor that nobody can look at is not kept in silence: it must be given up in so many words.
     if floor.cosine != 0 or floor.drop not in (None, 1):
-        help = "give images with --data, or --min-cosine 0 --max-drop 1 to build without"
+        help = (
+            "give images with --data, or --floor min_cosine=0 --floor max_drop=1 to build without"
+        )
         raise fail("E0618", "the accuracy floor needs images", whole_file(name), help=help)
     return None
 
@@ -221,16 +223,7 @@ def floor(spec: Spec, requested: Accuracy, *, allow_few: bool = False) -> Accura
         requested: What the user asks.
         allow_few: Judge by however few images there are.
     """
-    own = spec.accuracy
-    correlation = _first(requested.min_correlation, own.min_correlation)
-    return AccuracyFloor(
-        _first(requested.min_cosine, own.min_cosine),
-        _first(requested.max_drop, own.max_drop),
-        CORRELATION if correlation is None else correlation,
-        _first(requested.max_error, own.max_error),
-        0 if allow_few else ENOUGH,
-    )
-
-
-def _first(asked: float | None, own: float | None) -> float | None:
-    return own if asked is None else asked
+    least = requested.over(spec.accuracy)
+    correlation = CORRELATION if least.min_correlation is None else least.min_correlation
+    fewest = 0 if allow_few else ENOUGH
+    return AccuracyFloor(least.min_cosine, least.max_drop, correlation, least.max_error, fewest)

@@ -285,7 +285,10 @@ SPEC, WEIGHTS, CALIBRATION, INPUT = (
     "spec.yaml", "weights.safetensors", "calibration.json", "input.npz",
 )  # fmt: skip
 PRECISION = "int8-i8"
-NO_FLOOR = "--min-cosine 0 --max-drop 1 --min-correlation 0 --max-error 1e9 --allow-few"
+NO_FLOOR = (
+    "--floor min_cosine=0 --floor max_drop=1 --floor min_correlation=0 --floor max_error=1e9"
+    " --allow-few"
+)
 
 
 @dataclass(frozen=True, slots=True)

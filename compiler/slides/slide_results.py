@@ -15,11 +15,11 @@ import numpy as np
 from tcc.compiler.slides import (
     contours,
     geojson,
-    heat_maps,
-    libraries,
     mask_files,
     patch_grid,
+    slide_file,
     slide_summary,
+    slide_viewer,
 )
 from tcc.compiler.slides.slide_job import SlideJob
 from tcc.compiler.slides.slide_pictures import SlidePicture, png
@@ -79,8 +79,8 @@ def files(result: SlideResult) -> dict[str, bytes]:
     positive[done] = taken
     grid, shown = result.job.grid, result.picture
     overlays = {
-        f"{name}.png": png(heat_maps.overlay(shown.pixels, shown.side, grid, tumour, name))
-        for name in heat_maps.MAPS
+        f"{name}.png": png(slide_viewer.overlay(shown.pixels, shown.side, grid, tumour, name))
+        for name in slide_viewer.MAPS
     }
     numbers = _numbers(result, probabilities, tumour)
     return {
@@ -166,7 +166,7 @@ def _ome(
     result: SlideResult, probabilities: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
 ) -> bytes:
     """Return the grid as OME-TIFF: a channel for each class, and the last for all of tumour."""
-    library: Any = libraries.load("tifffile")
+    library: Any = slide_file.load("tifffile")
     job, out = result.job, BytesIO()
     stack = np.concatenate([probabilities, tumour[:, :, None].astype(np.float32)], axis=2)
     side = job.grid.stride * job.mpp

@@ -28,7 +28,7 @@ class WantedIntegers:
     calibration: str | PathLike[str] | None
     data: str | PathLike[str] | None
     method: str
-    bounds: "Accuracy"
+    floors: Mapping[str, float] | None = None
     mixed: bool = False
     allow_few: bool = False
 
@@ -42,6 +42,19 @@ class WantedIntegers:
         from tcc.compiler.data.dataset import read
 
         return None if self.data is None else read(Path(self.data))
+
+    @cached_property
+    def accuracy(self) -> "Accuracy":
+        """The bounds of `floors`.
+
+        Raises:
+            UserError: One has no such name, or is no number that it may be (E0790).
+        """
+        from tcc.compiler.frontend.accuracy_bounds import check_floors
+        from tcc.compiler.support.diagnostics import whole_file
+
+        at = whole_file(self.by)
+        return check_floors((name, value, at) for name, value in (self.floors or {}).items())
 
 
 def plans(targets: Sequence[str], precision: str | None, by: str) -> "tuple[Plan, ...]":
@@ -100,7 +113,8 @@ def source(
 
     if not any(each.precision.calibrated for each in targets):
         return None
-    here, images = whole_file(wanted.by), wanted.images
+    here, _ = whole_file(wanted.by), wanted.accuracy  # wrong floors are refused before any work
+    images = wanted.images
     if wanted.calibration is not None:
         return int8_program.from_file(Path(wanted.calibration), spec, given, images)
     network = trained.of(spec)
@@ -132,7 +146,7 @@ def integers(
     if found is None:
         return None
     ready = pipeline.ready(spec, given)
-    least = floor_evidence.floor(spec, wanted.bounds, allow_few=wanted.allow_few)
+    least = floor_evidence.floor(spec, wanted.accuracy, allow_few=wanted.allow_few)
     ends = {each.precision.real_ends for each in targets if each.precision.calibrated}
     return int8_program.integers(ready, found, least, ends, mixed=wanted.mixed)
 

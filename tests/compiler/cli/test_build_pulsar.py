@@ -118,8 +118,7 @@ def test_without_images_there_is_no_package(tcc, home, odd, images, no_docker):
         tcc("calibrate", "odd.yaml", "--target", "ax620", "--data", images, "-o", "c.json").code
         == 0
     )
-    found = tcc("build", "odd.yaml", "--target", "ax620", "--calibration", "c.json", "--min-cosine",
-                "0", "--max-drop", "1")  # fmt: skip
+    found = tcc("build", "odd.yaml", "--target", "ax620", "--calibration", "c.json", "--floor", "min_cosine=0", "--floor", "max_drop=1")  # fmt: skip
     assert found.code == 2
     assert "error[E0670]: a package for ax620 holds images to calibrate with" in found.err
     assert not (home / "build/odd-ax620-int8").exists()

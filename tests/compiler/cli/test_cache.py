@@ -93,10 +93,10 @@ CHANGES = {
     "--no-guard --method kl-cosine": [],
     "--min-images 2": [],
     "--passes ready": [],
-    "--min-cosine 0.1": ["calibration"],
-    "--max-drop 0.9": ["calibration"],
-    "--min-correlation 0.01": ["calibration"],
-    "--max-error 50": ["calibration"],
+    "--floor min_cosine=0.1": ["calibration"],
+    "--floor max_drop=0.9": ["calibration"],
+    "--floor min_correlation=0.01": ["calibration"],
+    "--floor max_error=50": ["calibration"],
     "--mixed": ["calibration"],
     "--probes": ["calibration"],
 }
@@ -149,7 +149,7 @@ def test_a_cache_of_one_precision_is_not_anothers(known, build, home):
 
 
 OPTIONS = (
-    ("--seed", "1"), ("--method", "minmax"), ("--min-cosine", "0.5"), ("--mixed",), ("--probes",),
+    ("--seed", "1"), ("--method", "minmax"), ("--floor", "min_cosine=0.5"), ("--mixed",), ("--probes",),
     ("--passes", "ready"), ("--set", "width=5"), ("--no-replay",), ("--report",),
     ("--precision", "int8-qdq"), ("--target", "tflite"),
 )  # fmt: skip
@@ -359,7 +359,7 @@ def test_what_does_not_agree_is_not_kept(tcc, store, monkeypatch):
 
 
 def test_what_is_below_its_floor_stays_below(build, images, store):
-    words = (*INT8, "--max-error", "0.0000001")
+    words = (*INT8, "--floor", "max_error=0.0000001")
     for _ in range(2):
         assert "error" in build(*words, code=4).err
     assert {path.parent.name for path in store.glob("*/*")} == {"calibration"}

@@ -49,7 +49,7 @@ NAMES = {
     "two/deeper": ("other spec.yaml", "best of 3.safetensors", "patients", "c.json"),
 }
 """The names of the spec, the weights, the images and the calibration, by working folder."""
-LAX = ("--method", "minmax", "--min-cosine", "0", "--min-correlation", "0", "--probes")
+LAX = ("--method", "minmax", "--floor", "min_cosine=0", "--floor", "min_correlation=0", "--probes")
 
 
 def digests(folder):

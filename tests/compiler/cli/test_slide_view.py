@@ -11,7 +11,7 @@ from PIL import Image
 from stored_slides import BUNDLE, write_result
 from web_browser import CHROMIUM, Browser
 
-from tcc.compiler.slides import heat_maps, slide_viewer, stored_result, tile_pyramid
+from tcc.compiler.slides import slide_viewer, stored_result
 from tcc.compiler.slides.patch_grid import PatchGrid
 from tcc.compiler.slides.slide_file import opened
 from tcc.compiler.support.external_tools import MissingTool
@@ -83,8 +83,8 @@ def test_the_tiles_are_the_slide_and_the_overlay_lies_on_it(page, result, home):
     # JPEG has colours of 16 x 16 pixels, to which the patches are aligned.
     assert (changed == inside).mean() > 0.999
     heat = stored_result.read(result).raster()
-    whole = heat_maps.overlay(slide, 1, GRID, heat, "overlay")
-    part = heat_maps.overlay(slide[256:, 512:], 1, GRID, heat, "overlay", (512, 256))
+    whole = slide_viewer.overlay(slide, 1, GRID, heat, "overlay")
+    part = slide_viewer.overlay(slide[256:, 512:], 1, GRID, heat, "overlay", (512, 256))
     assert np.array_equal(whole[256:, 512:], part)
 
 
@@ -109,9 +109,9 @@ def test_tiles_of_all_sizes_meet(home, width, height):
     pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(home / "s.png")
     with opened(home / "s.png", 0.5) as slide:
-        made = tile_pyramid.pyramid(slide, 1)
+        made = slide_viewer.pyramid(slide, 1)
         levels = [np.zeros((*made.size(n)[::-1], 3), np.uint8) for n in range(made.depth + 1)]
-        for (level, column, row), tile in tile_pyramid.tiles(slide, made, silent):
+        for (level, column, row), tile in slide_viewer.tiles(slide, made, silent):
             assert tile.shape[1::-1] == made.shape((level, column, row))
             levels[level][512 * row :, 512 * column :][: tile.shape[0], : tile.shape[1]] = tile
     assert np.array_equal(levels[-1], pixels)

@@ -15,9 +15,7 @@ from tcc.compiler.slides import (
     contours,
     drawn_areas,
     mask_files,
-    otsu,
     patch_grid,
-    polygon_raster,
     slide_file,
     tissue_mask,
 )
@@ -57,7 +55,7 @@ def by_definition(values):
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=60))
 def test_otsu_is_as_defined(levels):
     values = np.array(levels, np.uint8)
-    assert otsu.threshold(values) == by_definition(values.astype(np.float64))
+    assert tissue_mask.threshold(values) == by_definition(values.astype(np.float64))
 
 
 def test_saturation_is_that_of_hsv():
@@ -171,8 +169,8 @@ def test_outlines_are_the_regions(inside):
             assert np.array_equal(ring[0], ring[-1])
             turns = [(a[0] == b[0]) for a, b in pairwise(ring)]
             assert all(one != other for one, other in pairwise([*turns, turns[0]]))
-    edges = polygon_raster.find_edges(collector.close(), inside.shape)
-    assert np.array_equal(polygon_raster.fill(edges), inside)
+    edges = mask_files.find_edges(collector.close(), inside.shape)
+    assert np.array_equal(mask_files.fill(edges), inside)
 
 
 @settings(max_examples=15)

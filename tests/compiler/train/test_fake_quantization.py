@@ -287,7 +287,7 @@ def test_a_build_takes_what_was_trained(tmp_path):
     scales.write_bytes(calibration_document.encode(again))
     bundle = tcc.build(
         spec, "onnxruntime", weights, tmp_path, precision="int8", calibration=scales,
-        data=ROOT / "zoo/samples", min_cosine=0, min_correlation=0,
+        data=ROOT / "zoo/samples", floors={"min_cosine": 0, "min_correlation": 0},
     )  # fmt: skip
     model = (bundle.model / "model.onnx").read_bytes()
     session = onnxruntime_session.session(model, exact_products=True)  # without VNNI as well
