@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from msgspec import field
 
-from tcc.backends.pulsar.pulsar2.schema import BuildConfig
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.manifest import Manifest
 from tcc.compiler.bundle.program_check import LayerAgreement
@@ -110,7 +109,7 @@ def test_text_that_means_nothing_or_two_things_is_refused(text, message):
 @pytest.mark.parametrize(
     "document",
     [
-        Manifest, CalibrationDocument, SlideSummary, TrustList, BuildConfig, Agreement,
+        Manifest, CalibrationDocument, SlideSummary, TrustList, Agreement,
         LayerAgreement, PaperTable, Training, About,
     ],
 )  # fmt: skip
