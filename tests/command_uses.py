@@ -8,13 +8,17 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import typer
 from drawn_slides import PINK, PURPLE, drawn, write
 from PIL import Image
 from safetensors.numpy import save_file
 
-from tcc.compiler.cli.app import COMMANDS, GROUPS
+from tcc.compiler.cli import app
+from tcc.compiler.cli.help import FORMER_NAMES
+from tcc.compiler.cli.plot import KINDS
 
 SPEC = """\
 tcc: 1
@@ -162,11 +166,25 @@ USES = (
         "import",
         output="imported.yaml imported.safetensors",
     ),
-    use("import-weights tiny.yaml state.safetensors -o brought.safetensors"),
+    use("import state.safetensors --spec tiny.yaml -o brought.safetensors"),
+    use("import-weights tiny.yaml state.safetensors -o former.safetensors"),
     use("targets"),
-    use("passes"),
     use("doctor"),
+    use("dev doctor"),
+    use("dev passes"),
+    use("passes"),
     use("help E0607"),
+    use(
+        "plot gradcam tiny.yaml --weights run/weights.safetensors --data set --images 4"
+        " -o plots/seen.svg",
+        "plot",
+        "train",
+    ),
+    use(
+        f"plot features tiny.yaml {IMAGES}/0.png --weights run/weights.safetensors"
+        " --calibration scales.json -o plots/maps.svg",
+        "plot",
+    ),
     use("plot curves run -o plots/curves.png", "plot"),
     use(
         "plot confusion tiny.yaml --weights run/weights.safetensors --data set -o plots/confusion.png",
@@ -210,7 +228,9 @@ USES = (
         " -o plots/errors.png",
         "plot",
     ),
-    use("plot cosines scales.json -o plots/cosines.png"),
+    use("plot cosines scales.json -o plots/cosines.svg"),
+    use("plot cosines scales.json -o plots/cosines.png", "plot"),
+    use("show tiny.yaml --format pdf -o plots/net.pdf", "plot"),
     use("slide mask slides/s.tif -o mask.png --rule wide", "slides"),
     use(
         "slide run build/tiny-onnxruntime-int8 slides/s.tif --at 0.5 --patch 32 --rule wide"
@@ -224,23 +244,38 @@ USES = (
         "sweep",
         loopback=True,
     ),
-    use("slide view results/s slides/s.tif -o viewer", "slides"),
+    use("serve results/s slides/s.tif --port 0", "slides", loopback=True, serves=True),
+    use("serve results/s slides/s.tif -o viewer", "slides"),
+    use("slide view results/s slides/s.tif", "slides"),
     use("slide eval results/s --truth slides", "slides"),
     use("slide patches slides/s.tif --at 0.5 --patch 32 --rule wide -o patches", "slides"),
     use("zoo"),
+    use("dev table fastnet-8"),
     use("zoo table fastnet-8"),
+    use("dev cache"),
     use("cache"),
-    use("cache clear"),
+    use("dev cache clear"),
+    use("cache clear kernels"),
 )
 
 
 def command_names() -> Iterator[str]:
-    """Yield every command there is, as it is typed: those of groups with the group's name."""
-    yield from COMMANDS
-    for name, group in GROUPS.items():
-        yield from (f"{name} {each.name}" for each in group.registered_commands)
-        if group.registered_callback and group.info.invoke_without_command is True:
-            yield name
+    """Yield every command there is, as it is typed: those of groups with the group's name.
+
+    So are the kinds of plots, and the names that commands had before.
+    """
+    yield from _below(typer.main.get_command(app), "")
+    yield from (f"plot {kind}" for kind in KINDS)
+    yield from map(" ".join, FORMER_NAMES)
+
+
+def _below(group: Any, prefix: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        inner = hasattr(command, "commands")
+        if not inner or command.invoke_without_command:
+            yield f"{prefix}{name}"
+        if inner:
+            yield from _below(command, f"{prefix}{name} ")
 
 
 def write_inputs(folder: Path) -> None:

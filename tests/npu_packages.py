@@ -24,5 +24,5 @@ ODD = {
 
 def build(tcc, target, images, *more):
     """Build a package of `odd.yaml`, however bad its integers are."""
-    return tcc("build", "odd.yaml", "--target", target, "--data", images, "--min-cosine", "0",
-               "--min-correlation", "0", *more)  # fmt: skip
+    return tcc("build", "odd.yaml", "--target", target, "--data", images, "--floor", "min_cosine=0",
+               "--floor", "min_correlation=0", *more)  # fmt: skip

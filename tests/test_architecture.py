@@ -13,25 +13,26 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CODE = sorted(
     path
-    for folder in ("compiler", "backends", "tools", "src/tcc")
-    for path in (ROOT / folder).rglob("*.py")
+    for files in ("compiler/**/*.py", "backends/**/*.py", "tools/**/*.py", "src/tcc/*.py")
+    for path in ROOT.glob(files)
 )
 MOST_PARAMETERS = 7
 TRIED_ELSEWHERE = {"compiler/driver", "compiler/report", "compiler/targets"}  # through the commands
 OPTIONS = ("compiler/cli/", "src/tcc/")  # whose parameters are what users may say
 SHARED_NAMES = {("tcc.backends.arm.kernels.loops.tir", "Buffer")}  # TVM's word for it
 HEAVY = {
-    "PIL", "jsonschema", "matplotlib", "networkx", "numpy", "onnx", "onnxruntime", "openslide", "pydantic", "ruamel", "safetensors",
+    "PIL", "matplotlib", "networkx", "numpy", "onnx", "onnxruntime", "openslide", "pydantic", "ruamel", "safetensors",
     "scipy", "sklearn", "tifffile", "torch", "tvm",
 }  # fmt: skip
 
 
 def test_the_layers_hold():
     """The contracts are in pyproject.toml, under `tool.importlinter`."""
-    linter = Path(sys.executable).with_name("lint-imports")
+    program = "from importlinter.cli import lint_imports_command as lint; lint()"
     found = subprocess.run(
-        [linter, "--no-cache"], check=False, cwd=ROOT, capture_output=True, text=True
-    )
+        [sys.executable, "-c", program, "--no-cache"],
+        check=False, cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
 
 
@@ -195,8 +196,8 @@ def test_only_pictures_load_what_draws(tmp_path):
     assert drawing() == drawing("--format", "onnx", "-o", str(tmp_path / "net.onnx")) == set()
     svg = drawing("--format", "svg")
     assert "svg" in svg
-    assert not {"pdf", "png"} & svg
-    assert "pdf" in drawing("--format", "pdf", "-o", str(tmp_path / "net.pdf"))
+    assert "export" not in svg
+    assert "export" in drawing("--format", "pdf", "-o", str(tmp_path / "net.pdf"))
 
 
 def loaded(*words):

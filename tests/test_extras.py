@@ -33,6 +33,18 @@ def test_every_extra_is_tried():
     assert named == SETS == {extra for use in USES for extra in use.needs}
 
 
+def test_the_readme_names_the_commands_of_each_extra():
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", text, re.MULTILINE)
+    named = {extra: set(re.findall(r"`(\w+)[^`]*`", cell)) - {"cosines", "host", "pdf", "tflite"}
+             for extra, cell in rows}  # fmt: skip
+    commands = {
+        extra: {str(use).split()[0] for use in USES if extra in use.needs} for extra in SETS
+    }
+    assert named == commands
+    assert max(len(use.needs) for use in USES) == 2
+
+
 def test_an_environment_holds_what_its_extra_brings_and_no_more(built, tmp_path):  # noqa: F811
     (wheel,) = built.glob("*.whl")
     bare = create(tmp_path / "bare", wheel, "import")

@@ -8,7 +8,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -23,7 +22,9 @@ from tcc.compiler.cli import doctor
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGED = ("compiler", "backends", "spec", "zoo")
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "tests")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".*_cache", "__pycache__", "*.egg-info", "build", "dist"
+)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +50,8 @@ def installed(built, tmp_path_factory):
     pip += ["--python", place / "bin/python", "install", "--no-deps", "--no-index", wheel]
     subprocess.run(pip, check=True)
     (site,) = place.glob("lib/python*/site-packages")
-    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    borrowed = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
     return place / "bin/tcc"
 
 
@@ -91,6 +93,21 @@ def test_the_source_distribution_holds_the_same_and_the_licence(built):
     assert {"LICENSE", "README.md", "pyproject.toml"} <= names
 
 
+def test_the_source_distribution_runs_its_own_tests(built, installed, tmp_path):
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    tests = ["tests/test_passes_table.py", "tests/test_dispatch.py", "tests/compiler/passes"]
+    done = subprocess.run(
+        [installed.with_name("python"), "-m", "pytest", "-q", "-m", "not slow", *tests],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    for name in ("CONTRIBUTING.md", "Makefile", "constraints.txt", "tools/generate.py"):
+        assert (folder / name).is_file(), name
+
+
 def version():
     from tcc import __version__
 
@@ -104,7 +121,7 @@ def test_the_wheel_runs_outside_the_checkout(installed, tmp_path):
         [python, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert Path(found.stdout.strip()).is_relative_to(installed.parents[1])
-    assert "import-weights" in tcc(installed, tmp_path, "--help")
+    assert "import" in tcc(installed, tmp_path, "--help")
     assert version() in tcc(installed, tmp_path, "--version")
 
 

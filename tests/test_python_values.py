@@ -26,7 +26,12 @@ def values(tmp_path_factory):
         warnings.simplefilter("ignore")
         spec = tcc.load(TILES, labels=[ODD, *CLASSES[1:]])
         scales = tcc.calibrate(spec, SAMPLES, method="minmax")
-        options = {"precision": "int8", "data": SAMPLES, "method": "minmax", "min_cosine": 0}
+        options = {
+            "precision": "int8",
+            "data": SAMPLES,
+            "method": "minmax",
+            "floors": {"min_cosine": 0},
+        }
         bundle = tcc.build(spec, "onnxruntime", out=folder / "one", **options)
         several = tcc.build(spec, ["onnxruntime", "tflite"], out=folder / "two", **options)
         plain = tcc.load(TILES, labels=CLASSES)

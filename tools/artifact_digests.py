@@ -33,10 +33,10 @@ RUNNABLE = frozenset(device.name for device in devices.every() if device.target.
 """The targets whose artifacts run here."""
 # Random weights may well lose more than a build allows; what is built is the same.
 NO_FLOOR = (
-    "--min-cosine=0",
-    "--max-drop=1",
-    "--max-error=1e9",
-    "--min-correlation=0",
+    "--floor=min_cosine=0",
+    "--floor=max_drop=1",
+    "--floor=max_error=1e9",
+    "--floor=min_correlation=0",
     "--allow-few",
 )
 

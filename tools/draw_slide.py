@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.slides import contours, geojson, slide_pictures
-from tcc.compiler.slides.tiled_tiff import TiledTiff
+from tcc.compiler.slides.slide_viewer import TiledTiff
 
 TILE = 512
 PAPER, TISSUE, TUMOUR = range(3)

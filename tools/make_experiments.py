@@ -26,7 +26,7 @@ from experiment_records import (
 from experiment_rows import TableRow, form_of, judged, rows
 from generated import settle
 
-from tcc.compiler.figures import scene_svg
+from tcc.compiler.figures import svg
 from tcc.compiler.reference import confidence_intervals
 from tcc.compiler.reference.classification_metrics import Scores
 
@@ -174,7 +174,7 @@ def page(of: Experiment, found: ExperimentResults, stem: Path) -> dict[Path, str
     files, links = {}, []
     for kind, picture in experiment_pictures.drawn(of, found).items():
         path = stem.with_name(f"{stem.name}-{kind}.svg")
-        files[path] = scene_svg.render(picture, f"{of.title}: {kind}")
+        files[path] = svg.render_scene(picture, f"{of.title}: {kind}")
         links.append(f"![{of.title}: {kind}]({path.name})")
     spread = (
         "One seed was trained: another one gives other figures."

@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw
 
 from tcc.compiler.slides import (
     contours,
-    heat_maps,
     patch_grid,
     patch_reader,
     slide_file,
+    slide_viewer,
     tissue_mask,
 )
 from tcc.compiler.slides.block_means import block_means
@@ -60,7 +60,7 @@ def drawn() -> Pixels:
             kept = patch_grid.kept(grid, mask, 0.5)
             heat = _heat(slide, grid, kept)
     white = np.where(mask.inside[::SHOWN, ::SHOWN, None], small, 255).astype(np.uint8)
-    over = heat_maps.overlay(small, SHOWN, grid, heat, "overlay")
+    over = slide_viewer.overlay(small, SHOWN, grid, heat, "overlay")
     parts = small, _with_patches(white, grid, kept), _with_outlines(over, kinds)
     gap = np.full((len(small), GAP, 3), 255, np.uint8)
     return np.concatenate([parts[0], gap, parts[1], gap, parts[2]], axis=1)

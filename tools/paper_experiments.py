@@ -155,7 +155,7 @@ def integers(
         "calibrate", *network, "--data", at.calibration(run.data), "--target", "onnxruntime",
         "--threads", str(at.threads), "-o", scales,
     )  # fmt: skip
-    floors = ("--min-cosine", "0", "--min-correlation", "0")
+    floors = ("--floor", "min_cosine=0", "--floor", "min_correlation=0")
     built = called(
         "build", *network, "--calibration", scales, "--precision", "int8", *floors,
         "--target", "onnxruntime", "-o", folder / "bundles", may=(LOSES,),

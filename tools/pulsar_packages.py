@@ -43,7 +43,7 @@ from tcc.backends.pulsar.rules.check import check_file
 from tcc.backends.pulsar.rules.rule import Severity
 from tcc.compiler.bundle.bundle_folder import MODEL, BundleContents
 from tcc.compiler.data.dataset import DataSet, read
-from tcc.compiler.driver import int8_program, pipeline, required_accuracy
+from tcc.compiler.driver import floor_evidence, int8_program, pipeline
 from tcc.compiler.driver.build_plan import Int8Programs
 from tcc.compiler.driver.pipeline import CalibrationRequest, WeightSource
 from tcc.compiler.frontend.accuracy_bounds import Accuracy
@@ -162,7 +162,7 @@ def packages(spec: Spec, data: DataSet) -> tuple[Int8Programs, Iterator[BundleCo
     given = weights(spec)
     wanted = CalibrationRequest(int8_program.ANY, MINMAX, RunOptions())
     source = int8_program.from_images(spec, given, data, wanted)
-    none = required_accuracy.floor(spec, Accuracy(0.0, 1.0, 0.0, 1e9), allow_few=True)
+    none = floor_evidence.floor(spec, Accuracy(0.0, 1.0, 0.0, 1e9), allow_few=True)
     ends = {plan.precision.real_ends for plan in plans}
     programs = int8_program.integers(pipeline.ready(spec, given), source, none, ends)
     return programs, pipeline.build(spec, given, plans, silent, programs)

@@ -2,74 +2,117 @@
 
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tcc.compiler.cli import failures
+from tcc.compiler.cli import cache as cached_stages
+from tcc.compiler.cli import failures, zoo
+from tcc.compiler.cli import trust as trusted_keys
 from tcc.compiler.cli.bench import bench
 from tcc.compiler.cli.build import build
-from tcc.compiler.cli.cache import cache
 from tcc.compiler.cli.calibrate import EPILOG as METHODS
 from tcc.compiler.cli.calibrate import calibrate
 from tcc.compiler.cli.check import check
-from tcc.compiler.cli.doctor import doctor
+from tcc.compiler.cli.doctor import doctor, inspect_installation
 from tcc.compiler.cli.eval import evaluate
 from tcc.compiler.cli.fmt import fmt
-from tcc.compiler.cli.help import help_
-from tcc.compiler.cli.import_onnx import import_
-from tcc.compiler.cli.import_weights import import_weights
+from tcc.compiler.cli.help import find_present_name, help_
+from tcc.compiler.cli.import_network import import_, import_weights
 from tcc.compiler.cli.init import init
-from tcc.compiler.cli.parameters import Command, CommandGroup
+from tcc.compiler.cli.options import ReportOptions
+from tcc.compiler.cli.parameters import Command, CommandGroup, expand, is_bare
 from tcc.compiler.cli.passes import passes
+from tcc.compiler.cli.plot import EPILOG as KINDS
 from tcc.compiler.cli.plot import plot
 from tcc.compiler.cli.run import run
 from tcc.compiler.cli.serve import serve
 from tcc.compiler.cli.show import show
 from tcc.compiler.cli.sign import sign
-from tcc.compiler.cli.slide import slide
+from tcc.compiler.cli.slide_eval import evaluate as evaluate_slides
+from tcc.compiler.cli.slide_mask import mask
+from tcc.compiler.cli.slide_patches import patches
+from tcc.compiler.cli.slide_run import run as run_slides
 from tcc.compiler.cli.targets import targets
 from tcc.compiler.cli.train import train
-from tcc.compiler.cli.trust import trust
 from tcc.compiler.cli.verify import verify
-from tcc.compiler.cli.zoo import zoo
 from tcc.compiler.support import console as reports
 from tcc.compiler.support import end_signals, memory_limit, standard_streams, user_folders
 from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.console import echo, named, printable
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "init": init,
-    "check": check,
-    "show": show,
-    "train": train,
-    "calibrate": calibrate,
-    "build": build,
-    "run": run,
-    "serve": serve,
-    "sign": sign,
-    "eval": evaluate,
-    "verify": verify,
-    "bench": bench,
-    "import": import_,
-    "import-weights": import_weights,
-    "targets": targets,
-    "passes": passes,
-    "doctor": doctor,
-    "fmt": fmt,
-    "help": help_,
+
+@dataclass(frozen=True)
+class SubCommands:
+    """Sub-commands under one word, and what it does by itself, if anything."""
+
+    summary: str
+    commands: "Mapping[str, Callable[..., None] | SubCommands]"
+    bare: Callable[..., None] | None = None
+
+
+SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
+    "Start": {"init": init, "check": check, "show": show, "zoo": zoo.models, "help": help_},
+    "Build": {"train": train, "calibrate": calibrate, "build": build, "import": import_},
+    "Inspect": {"eval": evaluate, "verify": verify, "bench": bench, "plot": plot},
+    "Deploy": {
+        "run": run,
+        "serve": serve,
+        "slide": SubCommands(
+            "Find the tissue of whole slides, and classify it patch by patch.",
+            {
+                "run": run_slides,
+                "mask": mask,
+                "eval": evaluate_slides,
+                "patches": patches,
+            },
+        ),
+        "sign": sign,
+        "trust": SubCommands(
+            "Show whose signatures you trust, and whether they are required.",
+            {
+                "add": trusted_keys.add,
+                "list": trusted_keys.list_,
+                "revoke": trusted_keys.revoke,
+                "require": trusted_keys.require,
+                "folder": trusted_keys.folder,
+            },
+            trusted_keys.list_,
+        ),
+        "targets": targets,
+    },
+    "Maintain": {
+        "doctor": doctor,
+        "fmt": fmt,
+        "dev": SubCommands(
+            "Look into tcc itself: passes, cache, machine, papers' tables.",
+            {
+                "passes": passes,
+                "cache": SubCommands(
+                    "Show what builds kept: the next ones take what the same inputs gave before.",
+                    {"clear": cached_stages.clear},
+                    cached_stages.shown,
+                ),
+                "doctor": inspect_installation,
+                "table": zoo.regenerate,
+            },
+        ),
+    },
 }
-"""The sub-commands, in the order in which help lists them. To add one: its file, and a line."""
-GROUPS = {"plot": plot, "slide": slide, "zoo": zoo, "cache": cache, "trust": trust}
-"""Those that have sub-commands of their own, which help lists last."""
+"""The commands, in the order in which help lists them. To add one: its file, and a word here."""
+COMMANDS = {name: each for section in SECTIONS.values() for name, each in section.items()}
+"""All of these by their first word."""
+HIDDEN = {"import-weights": import_weights}
+"""Former names that are commands of their own; `help.FORMER_NAMES` has the others."""
 
 EPILOG = (
     "Exit codes: 0 done, 1 tcc failed, 2 the input is wrong, 3 a tool is missing, "
-    "4 built but wrong, 130 and 143 interrupted."
+    "4 built but wrong, 130 and 143 interrupted. Every command takes --json, --quiet and --verbose."
 )
 
-EPILOGS = {"calibrate": METHODS}
+EPILOGS = {"calibrate": METHODS, "plot": KINDS}
 """What the help of a command ends with."""
 
 
@@ -91,7 +134,7 @@ class Commands(CommandGroup):
         **extra: Any,
     ) -> NoReturn:
         """Run the sub-command that `args` name, and exit with its code."""
-        words = list(sys.argv[1:] if args is None else args)
+        words = find_present_name(sys.argv[1:] if args is None else args)
         reports.HEARD.set(None)
         try:
             for ignored in user_folders.ignored_variables():
@@ -106,6 +149,19 @@ class Commands(CommandGroup):
             # What a signal interrupts may end as any error.
             code = end_signals.get_exit_code(failed=True) or failures.report(error, words)
         sys.exit(end_signals.get_exit_code(failed=False) or code or 0)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """List the commands by what they are for."""
+        width = max(map(len, COMMANDS))
+        for section, names in SECTIONS.items():
+            listed = [
+                (f"{name:<{width}}", self.commands[name].get_short_help_str(100))
+                for name in names
+                if name in self.commands
+            ]
+            if listed:
+                with formatter.section(section):
+                    formatter.write_dl(listed)
 
 
 def _version(wanted: bool) -> None:
@@ -140,16 +196,51 @@ def application(names: Collection[str]) -> typer.Typer:
         },
     )
     found.callback(no_args_is_help=True)(tcc)
-    for name, function in COMMANDS.items():
+    for name, command in {**COMMANDS, **HIDDEN}.items():
         if name in names:
-            found.command(name, cls=Command, epilog=EPILOGS.get(name))(function)
-    for name, group in GROUPS.items():
-        if name in names:
-            found.add_typer(group, name=name)
+            _add(found, name, name, command)
     return found
 
 
-app = application({*COMMANDS, *GROUPS})
+def _add(
+    to: typer.Typer, name: str, words: str, command: Callable[..., None] | SubCommands
+) -> None:
+    """Add a command, or a group with its own; `words` are its names, the outer ones first."""
+    if not isinstance(command, SubCommands):
+        function = expand(words, command)
+        epilog, hidden = EPILOGS.get(words), words in HIDDEN
+        listed = words == "plot"  # its kinds are as good as commands
+        to.command(name, cls=Command, epilog=epilog, hidden=hidden, no_args_is_help=listed)(
+            function
+        )
+        return
+    group = typer.Typer(
+        cls=CommandGroup,
+        no_args_is_help=command.bare is None,
+        invoke_without_command=command.bare is not None,
+        rich_markup_mode=None,
+    )
+    group.callback(help=command.summary)(_bare(words, command.bare))
+    for each, inner in command.commands.items():
+        _add(group, each, f"{words} {each}", inner)
+    to.add_typer(group, name=name)
+
+
+def _bare(words: str, command: Callable[..., None] | None) -> Callable[..., None]:
+    """Return what a group calls before its sub-commands, or without one."""
+
+    def nothing() -> None:
+        """Leave all to the sub-command."""
+
+    def call(context: typer.Context, *, report: ReportOptions) -> None:
+        """Do what the group does by itself."""
+        if is_bare(context) and command:
+            command(report=report)
+
+    return expand(words, call) if command else nothing
+
+
+app = application({*COMMANDS, *HIDDEN})
 """`tcc` with all that it can do."""
 
 
@@ -158,8 +249,8 @@ def needed(words: Sequence[str]) -> typer.Typer:
 
     Typer makes every option of every sub-command, which takes longer than many a command.
     """
-    alone = bool(words) and words[0] in {*COMMANDS, *GROUPS} - {"help"}
-    return application(words[:1]) if alone else app
+    first = find_present_name(words)[:1]
+    return application(first) if {*first} & ({*COMMANDS, *HIDDEN} - {"help"}) else app
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.cli import failures
-from tcc.compiler.cli.common_options import Isa, Json, Quiet, Trust, Verbose
+from tcc.compiler.cli.options import ProgramOptions, ReportOptions
 from tcc.compiler.report import bench_tables
 from tcc.compiler.support import option_needs
-from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.support.console import Stages
 from tcc.compiler.support.diagnostics import fail, typed
 from tcc.compiler.support.option_needs import BOARD_RUNNER, TIMED_BUNDLE
 from tcc.compiler.targets import trusted_bundle
@@ -94,11 +94,9 @@ def bench(
     ssh: SshOption = None,
     adb: AdbOption = False,
     benchmark_model: BenchmarkModel = None,
-    isa: Isa = None,
-    trust: Trust = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    program: ProgramOptions,
+    report: ReportOptions,
 ) -> None:
     """Measure what bundles cost: time, or instructions and modelled cycles, and memory.
 
@@ -106,7 +104,6 @@ def bench(
     (exit code 4: one disagrees). What QEMU runs is counted: guest instructions, and for arm-a7
     cycles by a model. A program that was not built here runs only with --trust.
     """
-    report = Report(json, quiet, verbose)
     if len(bundles) > 2:
         raise fail("E0601", "one bundle is measured, or two", typed(str(bundles[2])))
 
@@ -116,7 +113,9 @@ def bench(
     way = board.link(ssh, adb)
     with report.stages() as stages:
         options = BenchOptions(runs, threads, way, benchmark_model)
-        loaded = [trusted_bundle.load(folder, trust=trust, isa=isa) for folder in bundles]
+        loaded = [
+            trusted_bundle.load(folder, trust=program.trust, isa=program.isa) for folder in bundles
+        ]
         _require_uses([device for _, device in loaded], options)
         benched = [_benched(bundle, device, options, stages) for bundle, device in loaded]
         stages.end()

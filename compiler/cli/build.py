@@ -3,54 +3,28 @@
 import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tcc.compiler.cli import failures
-from tcc.compiler.cli.build_options import (
-    Agree,
-    AllowFew,
-    Cached,
-    CalibrationOption,
-    IncludeImages,
-    MaxDrop,
-    MaxError,
-    MinCorrelation,
-    MinCosine,
-    Mixed,
-    Out,
-    Probes,
-    Replay,
-    ReportPage,
-    RequireSignature,
-    UseTool,
+from tcc.compiler.cli.options import (
+    CalibrationFile,
+    CalibrationOptions,
+    PassChoice,
+    ReportOptions,
+    SpecOptions,
+    TargetOptions,
+    WeightOptions,
 )
-from tcc.compiler.cli.calibrate import GuardOption, MethodOption, MinImages
-from tcc.compiler.cli.common_options import (
-    DataOption,
-    Json,
-    Quiet,
-    SeedOption,
-    Settings,
-    SpecArgument,
-    SplitOption,
-    Strict,
-    Verbose,
-    WeightsOption,
-)
-from tcc.compiler.cli.passes import PassesOption, VerifyOption
-from tcc.compiler.cli.target_options import NetworkName, Precision, Targets, renamed
-from tcc.compiler.driver import built_integers, target_bundles
-from tcc.compiler.driver.built_integers import BuiltIntegers
-from tcc.compiler.driver.chosen_spec import ChosenSpec, choose
-from tcc.compiler.driver.int8_build import Int8Build, Int8Options
+from tcc.compiler.driver import built_integers, written_bundles
+from tcc.compiler.driver.built_integers import BuiltIntegers, Int8Build, Int8Options
+from tcc.compiler.driver.chosen_spec import ChosenSpec, renamed
 from tcc.compiler.driver.pass_options import PassOptions
-from tcc.compiler.driver.target_bundles import BundlePlan
-from tcc.compiler.driver.weights_and_images import choose_folder, note_digest, take, weights_file
-from tcc.compiler.driver.write_bundle import BundleCheck, WrittenBundle
+from tcc.compiler.driver.weights_and_images import choose_folder, note_digest
+from tcc.compiler.driver.written_bundles import BundleCheck, BundlePlan, WrittenBundle
 from tcc.compiler.ir.precision import FP32
-from tcc.compiler.report import agreement_table, built_bundles, tool_report
+from tcc.compiler.report import build_report, tool_report
 from tcc.compiler.support import stage_cache
 from tcc.compiler.support.console import Report, complain
 from tcc.compiler.support.diagnostics import fail, typed
@@ -65,27 +39,108 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.device import Plan
     from tcc.compiler.ir.graph import Model
 
+FloorOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--floor",
+        metavar="FILE|NAME=VALUE",
+        show_default=False,
+        help="What integers must keep, in place of the spec's `accuracy:`: min_cosine, max_drop, "
+        "min_correlation, max_error; may be repeated.",
+    ),
+]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Keep layers in float where the floor needs it.")
+]
+AllowFew = Annotated[
+    bool,
+    typer.Option(
+        "--allow-few",
+        help="Judge the accuracy floor by fewer than 16 different images; the manifest warns.",
+    ),
+]
+NetworkName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        show_default=False,
+        help="Call the network so in the bundle: the folder, and what a library's C names begin "
+        "with; the spec's name by default.",
+    ),
+]
+Replay = Annotated[
+    bool,
+    typer.Option(help="Run what was built on a golden image first, where it can run here."),
+]
+Agree = Annotated[
+    int,
+    typer.Option(
+        "--agree",
+        metavar="N",
+        min=0,
+        help="Compare the targets over N images of --data too, from their pixels on.",
+    ),
+]
+Probes = Annotated[
+    bool,
+    typer.Option(
+        "--probes",
+        help="Put the integer program into each bundle: `tcc verify` then compares each layer.",
+    ),
+]
+ReportPage = Annotated[
+    bool,
+    typer.Option(
+        "--report",
+        help="Put a page into each bundle, report.html: agreement, sizes, losses by layer, costs.",
+    ),
+]
+IncludeImages = Annotated[
+    bool,
+    typer.Option(
+        "--include-images",
+        help="Put the images that a maker's tool calibrates with into its package, not beside it.",
+    ),
+]
+UseTool = Annotated[
+    bool,
+    typer.Option("--tool/--no-tool", help="Have a maker's tool compile a package, if it is here."),
+]
+RequireSignature = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        metavar="FILE",
+        show_default=False,
+        help="Compile this public Ed25519 key, in PEM, into the program for a device: it starts "
+        "only beside a signature of itself (see `tcc sign`).",
+    ),
+]
+Cached = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Take what the same inputs gave before out of the cache (see `tcc dev cache`).",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        show_default=False,
+        help="Folder for the bundles; `build` by default.",
+    ),
+]
+
 
 def build(
-    spec: SpecArgument = None,
-    target: Targets = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = None,
-    precision: Precision = None,
-    calibration: CalibrationOption = None,
-    data: DataOption = None,
-    split: SplitOption = None,
-    method: MethodOption = None,
-    guard: GuardOption = True,
-    min_images: MinImages = 1,
-    min_cosine: MinCosine = None,
-    max_drop: MaxDrop = None,
-    min_correlation: MinCorrelation = None,
-    max_error: MaxError = None,
+    calibration: CalibrationFile = None,
+    floor: FloorOption = None,
     mixed: Mixed = False,
     allow_few: AllowFew = False,
-    settings: Settings = None,
-    strict: Strict = False,
     output: Out = None,
     name: NetworkName = None,
     replay: Replay = True,
@@ -95,12 +150,14 @@ def build(
     tool: UseTool = True,
     include_images: IncludeImages = False,
     require_signature: RequireSignature = None,
-    passes: PassesOption = None,
-    verify_passes: VerifyOption = False,
     cached: Cached = True,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    spec: SpecOptions,
+    targets: TargetOptions,
+    weights: WeightOptions,
+    images: CalibrationOptions,
+    passes: PassChoice,
+    report: ReportOptions,
 ) -> None:
     """Compile a spec into a bundle for each target.
 
@@ -109,45 +166,46 @@ def build(
     So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
     Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
+    from tcc.compiler.frontend.accuracy_bounds import read_floors
     from tcc.compiler.support import atomic_files
 
-    report = Report(json, quiet, verbose)
     asked = Int8Options(
-        calibration, data, method, guard, (min_cosine, max_drop, min_correlation, max_error),
-        mixed, split, min_images, agree, probes, include_images, allow_few,
+        read_floors(floor or ()), calibration, images.data, images.method, images.guard,
+        mixed, images.split, images.min_images,
+        agree, probes, include_images, allow_few,
     )  # fmt: skip
     with report.stages() as stages:
         stages("spec", 0, 1)
-        chosen = choose(spec, settings, strict)
+        chosen = spec.choose()
         chosen = dataclasses.replace(chosen, spec=renamed(chosen.spec, name))
         folder = choose_folder(report, chosen, output)
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
         stages("weights", 0, 1)
-        plans = _require_signatures(_plans(chosen, target, precision, tool=tool), require_signature)
-        passing = PassOptions(passes, verify_passes, report)
+        plans = _require_signatures(_plans(chosen, targets, tool=tool), require_signature)
+        passing = passes.options(report)
         passing.chosen()  # said before any work is done
         # All that can be refused is refused before calibration, which may take minutes.
         _placed(chosen, plans, folder)
         told = _told_of_makers(chosen, plans, passing)
         atomic_files.sweep_scratch()
-        given = take(report, chosen, weights, seed)
+        given = weights.take(report, chosen)
         stored = _stored(chosen, given, passing, report, usable=cached)
-        lies = weights_file(chosen, weights, seed)
+        lies = weights.find_file(chosen)
         note_digest(report, lies)
         work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
         built_integers.require_images(work, plans)
         ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
         whole = built_integers.integers(work, ends) if ends else None
-        targets = target_bundles.planned(work, plans, whole)
-        check = _check(work, whole, targets, replaying=replay, page=report_page)
-        written = list(target_bundles.written(work, targets, whole, folder, check, told))
+        plan = written_bundles.plan_bundles(work, plans, whole)
+        check = _check(work, whole, plan, replaying=replay, page=report_page)
+        written = list(written_bundles.write_all(work, plan, whole, folder, check, told))
         stages.end()
-    built_bundles.say(report, written, stages)
+    build_report.print_bundles(report, written, stages)
     told_of = _agreement(written) if check.comparison else None
-    if told_of and not quiet:
-        agreement_table.say(report, told_of)
-    report.document(built_bundles.document(written, stages, told_of))
+    if told_of and not report.quiet:
+        build_report.print_agreement(report, told_of)
+    report.document(build_report.document(written, stages, told_of))
     _judge(written)
 
 
@@ -190,15 +248,13 @@ def _check(
     programs = whole.programs if whole else None
     comparison = _comparison(work, model, programs, several=len(targets) > 1)
     drawn = work.chosen.spec.graph if page else None
-    keys = target_bundles.keys(targets)
+    keys = written_bundles.keys(targets)
     return BundleCheck(
         work.stages, replaying, work.stored, keys, model, programs, comparison, drawn
     )
 
 
-def _plans(
-    chosen: ChosenSpec, names: Sequence[str] | None, precision: str | None, *, tool: bool
-) -> "tuple[Plan, ...]":
+def _plans(chosen: ChosenSpec, targets: TargetOptions, *, tool: bool) -> "tuple[Plan, ...]":
     """Return the targets that the command line names, or else the project file, at a precision.
 
     A precision of the project file, or none, is for the targets that have it.
@@ -209,12 +265,13 @@ def _plans(
     from tcc.compiler.targets import devices
 
     project = chosen.project
-    words = [(text, name.strip()) for text in names or () for name in text.split(",")]
+    words = [(text, name.strip()) for text in targets.targets or () for name in text.split(",")]
     asked = [(name, typed(f"--target {text}")) for text, name in words]
     theirs = [(name, project.places["targets"]) for name in project.targets]
     if not (asked or theirs):
         known = ", ".join(device.name for device in devices.every())
         raise fail("E0605", "which target?", typed("--target"), help=f"known targets: {known}")
+    precision = targets.precision
     level = (precision or FP32.name, typed(f"--precision {precision}"))
     if precision is None and project.precision:
         level = (project.precision, project.places["precision"])

@@ -1,13 +1,12 @@
-"""`tcc cache`: what builds kept for the next ones, and clearing it."""
+"""`tcc dev cache`: what builds kept for the next ones, and clearing it."""
 
 from typing import Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.parameters import Command, CommandGroup
+from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support import atomic_files, stage_cache, user_folders
-from tcc.compiler.support.console import Report, size
+from tcc.compiler.support.console import size
 from tcc.compiler.support.diagnostics import fail, nearest, typed
 from tcc.compiler.support.stage_cache import STAGES, StageCache, StageUse
 from tcc.compiler.support.user_folders import KERNELS
@@ -23,29 +22,16 @@ StageArgument = Annotated[
     ),
 ]
 
-cache = typer.Typer(cls=CommandGroup, invoke_without_command=True, rich_markup_mode=None)
-"""The command `tcc cache` with its sub-command."""
 
-
-@cache.callback()
-def shown(
-    context: typer.Context, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
-) -> None:
+def shown(*, report: ReportOptions) -> None:
     """Show what builds kept: the next ones take what the same inputs gave before."""
-    # Options before the sub-command would be read by this function alone, and lost.
-    if context.invoked_subcommand:
-        if json or quiet or verbose:
-            help = f"such as `tcc cache {context.invoked_subcommand} --json`"
-            raise fail("E0601", "options come after the sub-command", typed("cache"), help=help)
-        return
-    report = Report(json, quiet, verbose)
     kept = _kept()
     uses, kernels = kept.uses(), _kernels()
     shown = [(each, STAGES[each.stage]) for each in uses] + [(kernels, OWN)]
     rows = [(each.stage, each.entries, size(each.bytes), what) for each, what in shown]
     total = sum(each.bytes for each in uses)
     report.table(("stage", "entries", "size", "what"), rows)
-    if not quiet:
+    if not report.quiet:
         limit = f"of at most {size(kept.limit)}" if kept.limit else "and no more is kept"
         report.text(f"\n{size(total)} {limit} in {kept.folder or 'no folder: there is no home'}")
         if why := kept.folder and user_folders.obstacle(kept.folder):
@@ -61,10 +47,7 @@ def shown(
     )
 
 
-@cache.command("clear", cls=Command)
-def clear(
-    stage: StageArgument = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
-) -> None:
+def clear(stage: StageArgument = None, *, report: ReportOptions) -> None:
     """Remove what builds kept: the next ones make it anew."""
     known = (*STAGES, KERNELS)
     if stage is not None and stage not in known:
@@ -72,13 +55,12 @@ def clear(
         listed = f"stages: {', '.join(known)}"
         help = f"did you mean `{close}`? {listed}" if close else listed
         raise fail("E1401", f"there is no stage `{stage[:80]}`", typed(f"clear {stage}"), help=help)
-    report = Report(json, quiet, verbose)
     kept = _kept()
     try:
         gone = _cleared() if stage == KERNELS else kept.clear(stage)
     except OSError as error:
         raise atomic_files.explain(error, str(kept.folder), "clear this") from error
-    if not quiet:
+    if not report.quiet:
         count, total = sum(each.entries for each in gone), sum(each.bytes for each in gone)
         report.text(f"removed {count:,} {'entry' if count == 1 else 'entries'}, {size(total)}")
     report.document({"removed": [_plain(each) for each in gone]})

@@ -5,23 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import (
-    DataOption,
-    Json,
-    Quiet,
-    SeedOption,
-    Settings,
-    SpecArgument,
-    SplitOption,
-    Strict,
-    Verbose,
-    WeightsOption,
+from tcc.compiler.cli.options import (
+    CalibrationOptions,
+    ReportOptions,
+    SpecOptions,
+    WeightOptions,
 )
 from tcc.compiler.driver import quality_table, run_splits
-from tcc.compiler.driver.calibration import CalibratedPackage, known_method
-from tcc.compiler.driver.chosen_spec import ChosenSpec, choose
-from tcc.compiler.driver.weights_and_images import choose_folder, take, take_images, weights_file
-from tcc.compiler.quant.methods import DEFAULT, METHODS
+from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.driver.weights_and_images import choose_folder, take_images
+from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.report import cosine_bars
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import typed
@@ -56,30 +49,15 @@ TargetOption = Annotated[
         help="What to calibrate for; without it, the project file's, or onnxruntime.",
     ),
 ]
-MethodOption = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        metavar="M",
-        show_default=False,
-        help=f"{', '.join(NAMES[:-1])} or {NAMES[-1]}; without it, {DEFAULT.name}.",
-    ),
-]
-GuardOption = Annotated[
-    bool,
-    typer.Option(
-        "--guard/--no-guard",
-        help="Give way to min-max where images held out show that a method is worse, or take the "
-        "method's own scales whatever they lose.",
-    ),
-]
 Images = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, show_default=False, help="Take N of the images; all of them."),
-]
-MinImages = Annotated[
-    int,
-    typer.Option(metavar="N", min=1, help="Refuse fewer different images than N, by their pixels."),
+    typer.Option(
+        "--images",
+        metavar="N",
+        min=1,
+        show_default=False,
+        help="Take N of the images; all of them.",
+    ),
 ]
 Threads = Annotated[
     int | None,
@@ -101,24 +79,16 @@ Output = Annotated[
 
 
 def calibrate(
-    spec: SpecArgument = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = None,
-    data: DataOption = None,
-    split: SplitOption = None,
     target: TargetOption = None,
-    method: MethodOption = None,
-    guard: GuardOption = True,
-    images: Images = None,
-    min_images: MinImages = 1,
-    settings: Settings = None,
-    strict: Strict = False,
+    most: Images = None,
     output: Output = None,
     threads: Threads = None,
     batch: Batch = 1,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    spec: SpecOptions,
+    weights: WeightOptions,
+    images: CalibrationOptions,
+    report: ReportOptions,
 ) -> None:
     """Find the scales of an integer program by running images.
 
@@ -126,35 +96,38 @@ def calibrate(
     their names or order, nor on --threads or --batch. For a target whose own tool calibrates as
     well, the images that its package holds and a picture of what integers lose are written too.
     """
-    report = Report(json, quiet, verbose)
+    from tcc.compiler.driver import calibration
+
     with report.stages() as stages:
         stages("spec", 0, 1)
-        chosen = choose(spec, settings, strict)
+        chosen = spec.choose()
         report.detail(f"project file: {chosen.project.path or 'none'}")
         report.detail(f"spec: {chosen.spec.path}")
-        device, way = _device(chosen, target), known_method(method, guard=guard)
+        device, way = _device(chosen, target), images.find_method()
         path = output or _default(report, chosen, device)
         stages("weights", 0, 1)
-        from tcc.compiler.driver import pipeline, required_accuracy
+        from tcc.compiler.driver import pipeline
         from tcc.compiler.quant import calibration_document
         from tcc.compiler.quant.methods.method import RunOptions
         from tcc.compiler.support import atomic_files
 
         # Before the images are run: where it cannot be written, the work would be lost.
         atomic_files.check_target(path, atomic_files.anything)
-        given = take(report, chosen, weights, seed)
+        given = weights.take(report, chosen)
         stages("images", 0, 1)
-        run = run_splits.of_weights(split, weights_file(chosen, weights, seed))
-        found = take_images(report, chosen, data, run).first(images)
-        options = RunOptions(threads, batch, stages, min_images)
+        run = run_splits.of_weights(images.split, weights.find_file(chosen))
+        found = take_images(report, chosen, images.data, run).first(most)
+        options = RunOptions(threads, batch, stages, images.min_images)
         wanted = pipeline.CalibrationRequest(device.name, way, options)
         made = pipeline.calibrate(chosen.spec, given, found, wanted)
-        broken = required_accuracy.refused(chosen.spec, given, made, found)
+        broken = calibration.refused(chosen.spec, given, made, found)
         stages("write", 0, 1)
         atomic_files.write_file(path, calibration_document.encode(made))
         package = None
         if backend := device.packager:
-            ready = CalibratedPackage(backend, device.target, chosen.spec, given, found, made)
+            ready = calibration.CalibratedPackage(
+                backend, device.target, chosen.spec, given, found, made
+            )
             package = ready.write(path, stages)
         stages.end()
     for notice in made.notices:
@@ -162,7 +135,7 @@ def calibrate(
     if broken:
         report.notice(f"`build` refuses these integers: {'; '.join(broken)}")
     _print(report, path, made)
-    if package and not quiet:
+    if package and not report.quiet:
         cosine_bars.report_package(report, package)
     more = {"package": package.as_json()} if package else {}
     report.document(_document(path, made, stages) | {"refused": broken} | more)

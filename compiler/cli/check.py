@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Settings, SpecArgument, Strict, Verbose
 from tcc.compiler.cli.failures import Rejected
-from tcc.compiler.cli.target_options import Precision, Targets
-from tcc.compiler.driver.chosen_spec import choose, tell_project
+from tcc.compiler.cli.options import (
+    ReportOptions,
+    SpecOptions,
+    TargetOptions,
+)
+from tcc.compiler.driver.chosen_spec import tell_project
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.report import layer_table
 from tcc.compiler.support.console import Report, size
@@ -46,35 +49,30 @@ class ShownLayers:
 
 
 def check(
-    spec: SpecArgument = None,
-    settings: Settings = None,
     depth: Depth = None,
     layers_: Layers = False,
-    target: Targets = None,
-    precision: Precision = None,
-    strict: Strict = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    spec: SpecOptions,
+    targets: TargetOptions,
+    report: ReportOptions,
 ) -> None:
     """Validate a spec; print its layers and costs.
 
     The `tests:` that the spec states of itself are run too. With --target it says what a target
     cannot run of it, or runs badly, before anything is trained.
     """
-    report = Report(json, quiet, verbose)
-    choice = choose(spec, settings, strict)
+    choice = spec.choose()
     tell_project(report, choice)
     chosen = choice.spec
 
     from tcc.compiler.driver import spec_check
 
-    found = spec_check.check(chosen, _plans(target or (), precision))
-    costs, facts, targets = found.cost, found.expectations, found.capabilities
-    document = _document(chosen, costs, facts) | _answers(targets)
-    if not quiet:
+    found = spec_check.check(chosen, _plans(targets.targets or (), targets.precision))
+    costs, facts = found.cost, found.expectations
+    document = _document(chosen, costs, facts) | _answers(found.capabilities)
+    if not report.quiet:
         _print(report, chosen, costs, facts, ShownLayers(depth, layers_))
-    for each in targets:
+    for each in found.capabilities:
         _tell(report, each)
     if not found.holds:
         # With the document: a program wants the costs of a network whose stated ones do not hold,

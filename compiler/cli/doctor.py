@@ -1,4 +1,4 @@
-"""`tcc doctor`: what is here, and what is missing."""
+"""`tcc doctor`: does tcc work here, and what is missing; `tcc dev doctor`: all that is here."""
 
 import os
 import platform
@@ -12,14 +12,14 @@ from typing import Any
 import typer
 
 from tcc.compiler.cli import failures
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support import memory_limit
 from tcc.compiler.support.console import Report, size
 from tcc.compiler.support.external_tools import EXTRAS, Tool, install
 
 BASE = {
-    "jsonschema": "jsonschema",
     "ml-dtypes": "ml_dtypes",
+    "msgspec": "msgspec",
     "networkx": "networkx",
     "numpy": "numpy",
     "onnx": "onnx",
@@ -42,22 +42,34 @@ ROOM = 1 << 30
 """Bytes of free disk below which a build may fail."""
 
 
-def doctor(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
-    """Show what is here, and how to get what is missing."""
-    report = Report(json, quiet, verbose)
+def doctor(*, report: ReportOptions) -> None:
+    """Check that tcc works here, and show how to get what is missing."""
+    _report(report, details=False)
+
+
+def inspect_installation(*, report: ReportOptions) -> None:
+    """Show each package and tool with its version, and this machine."""
+    _report(report, details=True)
+
+
+def _report(report: Report, *, details: bool) -> None:
     packages = list(_check_needed())
     broken = [p for p in packages if p["problem"]]
     # Backends import what may be broken, and would end the very command that is to say so.
     tools = _tools() if not broken else []
     packages += _list_optional({tool.name for tool in tools})
-    document = {
+    document: dict[str, Any] = {
         "works": not broken,
         "system": _system(),
         "packages": packages,
         "tools": [asdict(tool) for tool in tools],
     }
-    if not quiet:
-        _print(report, document, tools)
+    if not report.quiet:
+        if details:
+            _print_system(report, document["system"])
+        else:
+            _print_health(report, document)
+        _print_packages(report, document["packages"], tools, every=details)
     report.document(document)
     if broken:
         raise typer.Exit(failures.TOOL)
@@ -128,8 +140,16 @@ def _tools() -> list[Tool]:
     return [tool for name, tool in tools.items() if name not in BASE]
 
 
-def _print(report: Report, document: dict[str, Any], tools: list[Tool]) -> None:
+def _print_health(report: Report, document: dict[str, Any]) -> None:
     system = document["system"]
+    state = "works" if document["works"] else "does not work: packages that it needs are broken"
+    report.text(f"tcc {system['tcc']}, Python {system['python']}: it {state}")
+    for where in system["low_on_disk"]:
+        report.text(f"{size(system['free_bytes'][where])} free in the {where}, which is little")
+    report.text("`tcc dev doctor` shows all packages and this machine")
+
+
+def _print_system(report: Report, system: dict[str, Any]) -> None:
     free = [f"{size(count)} free in the {where}" for where, count in system["free_bytes"].items()]
     products = system["products"]
     report.text(
@@ -138,13 +158,22 @@ def _print(report: Report, document: dict[str, Any], tools: list[Tool]) -> None:
         f"{' '.join(system['flags']) or 'no known features'}\n"
         f"{ONNX_RUNTIME[products['form']]}: {products['why']}\n"
         f"{', '.join(free)}"
-        f"{', which is little' if system['low_on_disk'] else ''}\n"
+        f"{', which is little' if system['low_on_disk'] else ''}"
     )
+
+
+def _print_packages(
+    report: Report, packages: list[dict[str, Any]], tools: list[Tool], *, every: bool
+) -> None:
+    """Print the packages and tools that are missing or broken, or every one."""
     rows = [
         (p["name"], p["version"] or "-", p["problem"] or "here", p["install"] or "")
-        for p in document["packages"]
+        for p in packages
     ]
     for tool in tools:
         state, install = ("here", "") if tool.version else ("missing", tool.install)
         rows.append((tool.name, tool.version or "-", state, install))
-    report.table(("what", "version", "state", "install it with"), rows)
+    shown = [row for row in rows if every or row[2] != "here"]
+    if shown:
+        report.text("")
+        report.table(("what", "version", "state", "install it with"), shown)

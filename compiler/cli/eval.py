@@ -1,44 +1,32 @@
 """`tcc eval`: how well networks, or bundles' artifacts, tell labelled images apart."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import (
-    Json,
-    Quiet,
-    SeedOption,
+from tcc.compiler.cli.options import (
+    ReportOptions,
     Settings,
-    SideOption,
-    SplitOption,
+    Split,
     Strict,
     Trust,
-    Verbose,
-    WeightsOption,
+    WeightOptions,
     spec_names,
 )
-from tcc.compiler.cli.evaluation_options import (
-    Bootstrap,
-    BootstrapSeed,
-    CarryOption,
-    FitOption,
-    IntegersOption,
-    LabelledOption,
-    PositiveOption,
-    SaturationOption,
-    SensitivityOption,
-)
 from tcc.compiler.driver import run_splits
-from tcc.compiler.driver.bundle_evaluation import evaluate_bundle
 from tcc.compiler.driver.chosen_spec import bundle_folder
-from tcc.compiler.driver.evaluation_images import EvaluationRequest
-from tcc.compiler.driver.evaluation_report import EvaluationReport, Resampling, SaturationReport
-from tcc.compiler.driver.spec_evaluation import evaluate_spec
-from tcc.compiler.report.evaluation_tables import print_all, print_one
-from tcc.compiler.report.saturation import print_counted
+from tcc.compiler.driver.evaluation_run import (
+    EvaluationReport,
+    EvaluationRequest,
+    Resampling,
+    SaturationReport,
+    evaluate_bundle,
+    evaluate_spec,
+)
+from tcc.compiler.report.evaluation_tables import print_all, print_counted, print_one
 from tcc.compiler.support import option_needs
-from tcc.compiler.support.console import Report
 from tcc.compiler.support.option_needs import (
     BUNDLES,
     ONE_NETWORK,
@@ -48,8 +36,6 @@ from tcc.compiler.support.option_needs import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tcc.compiler.driver.fitting import Criterion
 
 Networks = Annotated[
@@ -62,17 +48,101 @@ Networks = Annotated[
         "project file's spec.",
     ),
 ]
+Side = Annotated[
+    str | None,
+    typer.Option(
+        "--side",
+        metavar="SIDE",
+        show_default=False,
+        help="Judge by the images of train, val or test; without it, test.",
+    ),
+]
+LabelledOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        show_default=False,
+        help="Labelled images: a folder of class folders, or of `test` and other splits, or an "
+        ".npz file with `labels`; without it, the project file's.",
+    ),
+]
+FitOption = Annotated[
+    bool,
+    typer.Option(
+        "--fit",
+        help="Fit the temperature, and thresholds, to the images of DIR/val, or of the run's "
+        "`val`, store them in the bundle, and judge by those of `test`.",
+    ),
+]
+CarryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--carry",
+        metavar="BUNDLE",
+        show_default=False,
+        help="Store in the bundle what was fitted of another of the same network.",
+    ),
+]
+PositiveOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLASS",
+        show_default=False,
+        help="With --fit, also fit a threshold from which an image is taken for this class.",
+    ),
+]
+SensitivityOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        min=0.0,
+        max=1.0,
+        show_default=False,
+        help="With --fit, the least sensitivity of thresholds on the images fitted to, which is "
+        "checked on those that judge; without it, Youden's J decides.",
+    ),
+]
+Bootstrap = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=10_000_000,
+        show_default=False,
+        help="Draw N resamples for the intervals of averages, 1000 without it, and give the one "
+        "that holds the accuracy of 95 % of them as well.",
+    ),
+]
+BootstrapSeed = Annotated[
+    int, typer.Option("--bootstrap-seed", metavar="N", min=0, help="Seed of the resamples.")
+]
+SaturationOption = Annotated[
+    bool,
+    typer.Option(
+        "--saturation",
+        help="Count each layer's saturated integers, and compare them with the calibration's "
+        "images; images need no labels.",
+    ),
+]
+IntegersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="FILE",
+        show_default=False,
+        help="With --saturation of a spec: the integers, as `tcc calibrate` wrote them.",
+    ),
+]
 
 
 def evaluate(
     networks: Networks = None,
     data: LabelledOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = None,
     settings: Settings = None,
     strict: Strict = False,
-    split: SplitOption = None,
-    side: SideOption = None,
+    split: Split = None,
+    side: Side = None,
     fit: FitOption = False,
     carry: CarryOption = None,
     positive: PositiveOption = None,
@@ -82,9 +152,9 @@ def evaluate(
     bootstrap: Bootstrap = None,
     bootstrap_seed: BootstrapSeed = 0,
     trust: Trust = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    weights: WeightOptions,
+    report: ReportOptions,
 ) -> None:
     """Measure accuracy, sensitivity, specificity, F1 and ROC-AUC on labelled images.
 
@@ -92,12 +162,11 @@ def evaluate(
     in floats, by the reference executor. An image is taken for the class of largest output, of
     equal ones for the first. Several are compared with each other by McNemar's test.
     """
-    report = Report(json, quiet, verbose)
     criterion = _criterion(fit, positive, sensitivity)
     judged = run_splits.side(side)
     request = EvaluationRequest(
-        data, weights, seed, settings, strict, criterion, carry, split, judged, saturation,
-        calibration, trust, bootstrap,
+        data, weights.weights, weights.seed, settings, strict, criterion, carry, split, judged,
+        saturation,        calibration, trust, bootstrap,
     )  # fmt: skip
     names: Sequence[str | None] = networks or (None,)
     folders = [bundle_folder(name) for name in names]
@@ -121,7 +190,7 @@ def evaluate(
         report.document(print_all(report, measured, drawn) | seconds)
 
 
-def _require_networks(folders: "Sequence[Path | None]", request: EvaluationRequest) -> None:
+def _require_networks(folders: Sequence[Path | None], request: EvaluationRequest) -> None:
     """Refuse typed options that these specs and bundles have no use for (E0601)."""
     bundles = [folder is not None for folder in folders]
     fits = not all(bundles) or request.fit is not None or request.carry is not None

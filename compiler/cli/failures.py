@@ -128,8 +128,8 @@ def _below(error: BelowFloor) -> Failure:
     mixed = "" if error.mixed else "`--mixed` keeps the layers that need it in float; "
     help = (
         f"   = help: {mixed}calibrate with more images, by which the bounds for unseen ones are"
-        " narrower, or with other ones; or lower the floor with --min-cosine, --max-drop,"
-        " --min-correlation and --max-error"
+        " narrower, or with other ones; or lower the floor with --floor NAME=VALUE, where"
+        " NAME is min_cosine, max_drop, min_correlation or max_error"
     )
     # Without images nothing is known of layers.
     heading = ["   = the layers that lose the most:"] if layers else []

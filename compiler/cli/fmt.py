@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from tcc.compiler.cli import failures
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.atomic_files import explain, write_file
-from tcc.compiler.support.console import Report, echo
+from tcc.compiler.support.console import echo
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.option_needs import FORMATTED_FILES
 
@@ -32,15 +32,13 @@ Check = Annotated[
 def fmt(
     files: Files,
     check: Check = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    report: ReportOptions,
 ) -> None:
     """Rewrite specs in canonical form.
 
     What they mean stays, and so do their comments. With --check, exits with 1 if any would change.
     """
-    report = Report(json, quiet, verbose)
     option_needs.require({FORMATTED_FILES: Path(STDIN) not in files})
     if Path(STDIN) in files:
         _filter(check, alone=len(files) == 1)

@@ -2,19 +2,26 @@
 
 import re
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.support.console import Report
+from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support.diagnostics import UserError, fail, nearest, typed
 
 if TYPE_CHECKING:
     from tcc.compiler.support.error_codes import ErrorCode
 
+FORMER_NAMES = {
+    ("passes",): ("dev", "passes"),
+    ("cache",): ("dev", "cache"),
+    ("zoo", "table"): ("dev", "table"),
+    ("slide", "view"): ("serve", "--output", "viewer"),
+}
+"""What commands were called before, and the words that stand for it now."""
 WIDTH = 100
 """Columns of the text of an entry, at most."""
 NEAR = 3
@@ -33,14 +40,13 @@ Words = Annotated[
 def help_(
     context: typer.Context,
     words: Words = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    report: ReportOptions,
 ) -> None:
     """Explain an error code, a kind of warning or a command."""
-    report = Report(json, quiet, verbose)
     root = context.find_root()
-    command = _command(root, words or ())
+    named = takewhile(lambda word: not word.startswith("-"), find_present_name(words or ()))
+    command = _command(root, list(named))
     if command is not None:
         report.text(command.get_help())
         report.document({"command": command.command_path, "help": command.get_help()})
@@ -53,6 +59,14 @@ def help_(
     found = _entry(words or (), entries(), kinds, list(getattr(root.command, "commands", ())))
     report.text(_shown(found, kinds.get(found.code, "")))
     report.document({**asdict(found), "kind": kinds.get(found.code)})
+
+
+def find_present_name(words: Sequence[str]) -> list[str]:
+    """Return a command line in which a command has the name that it has now."""
+    for former, present in FORMER_NAMES.items():
+        if tuple(words[: len(former)]) == former:
+            return [*present, *words[len(former) :]]
+    return list(words)
 
 
 def _command(root: Any, words: Collection[str]) -> Any:

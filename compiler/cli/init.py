@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose, words
+from tcc.compiler.cli.options import ReportOptions, split_words
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, typed
 
 NEXT = {
@@ -46,25 +45,24 @@ def init(
     name: Name = None,
     labels: Labels = None,
     size: Size = 64,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    report: ReportOptions,
 ) -> None:
-    """Begin a project: write a small spec with comments, and a project file.
+    """Begin a project: a small spec with comments, and a project file.
 
     Nothing that is there is replaced.
     """
-    report = Report(json, quiet, verbose)
     folder = Path(name or "")
     network = _network(name)
-    classes = words("--labels", labels)
+    classes = split_words("--labels", labels)
     if len(classes) == 1:
         help = "a network for one class has nothing to choose from; name the others too"
         raise fail("E0601", "`--labels` takes two or more", typed(f"--labels {labels}"), help=help)
 
-    from tcc.compiler.zoo import starter
+    from tcc.compiler.zoo import shipped
 
-    written = {folder / file: data for file, data in starter.files(network, classes, size).items()}
+    files = shipped.starter_files(network, classes, size)
+    written = {folder / file: data for file, data in files.items()}
     _write(written)
     steps = {command.format(name=network): what for command, what in NEXT.items()}
     report.text("\n".join(_told(name, written, steps)))

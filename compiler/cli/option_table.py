@@ -1,4 +1,4 @@
-"""What every option of every command needs to have an effect.
+"""What every option of every command needs to have an effect, and which options help shows first.
 
 A new option is a new line here: a test compares this table with the commands. `_allow` names
 options that have an effect whatever else holds. Some of them allow something (`--trust`,
@@ -25,13 +25,17 @@ from tcc.compiler.support.option_needs import (
     READ_IMAGES,
     RUNNABLE_TARGET,
     SHARES_USED,
+    SLIDE_PAGE,
     SOME_BUNDLE,
     SPEC_OR_FITTED,
     SPECS,
     TIMED_BUNDLE,
+    UNNAMED_IMAGES,
     AnyOf,
     Choice,
+    ForKind,
     Needs,
+    OfKind,
     With,
     Without,
 )
@@ -43,7 +47,7 @@ def _allow(*names: str) -> OptionNeeds:
     return dict.fromkeys(names, ALWAYS)
 
 
-COMMON = _allow("--json", "--quiet", "--verbose")
+COMMON = _allow("--json", "--quiet", "--verbose", "--help-all")
 """The options of every command."""
 
 _FILE_CALIBRATES = Without(("--calibration",), "the file of `--calibration` holds the scales")
@@ -70,17 +74,17 @@ _NO_BOARD = (
 )
 _MASK_FILE = Without(("--mask",), "the file of `--mask` says what is tissue")
 _CALIBRATION_READ = Without(("--calibration",), "with `--calibration` no images are read")
-_IMAGE_READ = Without(
-    ("--calibration", "--image"), "with `--calibration` and `--image` no other images are read"
-)
 _TISSUE = ("--rule", "--least-region", "--fill-holes", "--grow")
-_SPEC_WEIGHTS = _allow("--weights", "--seed", "--set")
-_INTEGER_PLOT: OptionNeeds = {
-    "--data": (_CALIBRATION_READ,),
-    "--split": (_CALIBRATION_READ,),
-    **_SPEC_WEIGHTS,
-    **_allow("--calibration", "--output"),
-}
+_WEIGHT_PLOTS, _MAPS, _PRECISION = (
+    ("filters", "weights"), ("gradcam", "cam"), ("features", "filters", "weights", "errors")
+)  # fmt: skip
+_LABELLED = ("confusion", "tsne", "scatter")
+_NETWORK_PLOTS = OfKind((*_LABELLED, *_MAPS, *_PRECISION))
+_PLOT_IMAGES: Needs = (_NETWORK_PLOTS, ForKind(_WEIGHT_PLOTS, (_CALIBRATION_READ,)), UNNAMED_IMAGES)
+_PLOT_WEIGHTS: Needs = (_NETWORK_PLOTS, SPECS)
+_SERVED = Without(("--output",), "`--output` writes the page, and serves nothing")
+_CHECKPOINT = With(("--spec",))
+_ONNX = Without(("--spec",), "`--spec` is of a network that is known")
 
 OPTIONS: Mapping[str, OptionNeeds] = {
     "init": _allow("--labels", "--size"),
@@ -97,6 +101,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--weights": (SPECS, _GRAPH, _COMPUTED),
         "--seed": (SPECS, _GRAPH, _COMPUTED),
         "--set": (SPECS, _GRAPH),
+        "--strict": (SPECS,),
         "--calibration": (SPECS, Choice("--stage", ("int8",), "only the stage `int8` has scales")),
         "--passes": (SPECS, _GRAPH),
         "--verify-passes": (
@@ -139,9 +144,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--method": _CALIBRATES,
         "--guard": _CALIBRATES,
         "--min-images": _CALIBRATES,
-        **dict.fromkeys(
-            ("--min-cosine", "--max-drop", "--min-correlation", "--max-error"), (INT8_TARGET,)
-        ),
+        "--floor": (INT8_TARGET,),
         "--mixed": (INT8_TARGET, JUDGED_BUILD),
         "--allow-few": (INT8_TARGET,),
         "--probes": (INT8_TARGET,),
@@ -158,7 +161,13 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--top": (Without(("--json",), "`--json` prints every class"),),
         **_allow("--isa", "--trust"),
     },
-    "serve": _allow("--host", "--port"),
+    "serve": {
+        "--host": (_SERVED,),
+        "--port": (_SERVED,),
+        "--at": (SLIDE_PAGE,),
+        "--skip-damaged": (SLIDE_PAGE,),
+        "--output": (SLIDE_PAGE,),
+    },
     "sign": {"--release": (With(("--key",)),), **_allow("--key", "--runner-key")},
     "trust": {},
     "trust add": _allow("--for", "--expires", "--min-release"),
@@ -194,46 +203,37 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--isa": _NO_BOARD,
         **_allow("--threads", "--adb", "--trust"),
     },
-    "import": _allow(
-        "--output", "--weights", "--name", "--labels", "--shape", "--until", "--color", "--resize",
-        "--scale", "--mean", "--std", "--flat",
-    ),
+    "import": {
+        **dict.fromkeys(
+            (
+                "--weights", "--name", "--labels", "--shape", "--until", "--color", "--resize",
+                "--scale", "--mean", "--std", "--flat",
+            ),
+            (_ONNX,),
+        ),
+        **dict.fromkeys(("--rules", "--entry", "--set"), (_CHECKPOINT,)),
+        **_allow("--output", "--spec"),
+    },
     "import-weights": _allow("--rules", "--entry", "--output", "--set"),
     "targets": {},
-    "passes": {},
     "doctor": {},
     "fmt": {"--json": (FORMATTED_FILES,), **_allow("--check")},
     "help": {},
-    "plot curves": _allow("--output"),
-    "plot confusion": {
-        **dict.fromkeys(("--weights", "--seed", "--set"), (SPECS,)),
-        "--trust": (SOME_BUNDLE,),
-        **_allow("--data", "--split", "--output"),
+    "plot": {
+        "--data": _PLOT_IMAGES,
+        "--split": _PLOT_IMAGES,
+        "--images": (OfKind((*_LABELLED, *_MAPS)),),
+        "--layer": (OfKind(("tsne", "gradcam", "features")),),
+        "--class": (OfKind(_MAPS),),
+        "--calibration": (OfKind(_PRECISION),),
+        "--weights": _PLOT_WEIGHTS,
+        "--seed": _PLOT_WEIGHTS,
+        "--set": _PLOT_WEIGHTS,
+        "--image": (OfKind(("features",)),),
+        "--tsne-seed": (OfKind(("tsne",)),),
+        "--trust": (OfKind(_LABELLED), SOME_BUNDLE),
+        **_allow("--output"),
     },
-    "plot tsne": {
-        **dict.fromkeys(("--weights", "--seed", "--set"), (SPECS,)),
-        "--trust": (SOME_BUNDLE,),
-        **_allow("--data", "--layer", "--images", "--tsne-seed", "--split", "--output"),
-    },
-    "plot gradcam": {**_SPEC_WEIGHTS, **_allow("--layer", "--class", "--output")},
-    "plot cam": {**_SPEC_WEIGHTS, **_allow("--class", "--output")},
-    "plot features": {
-        "--data": (_IMAGE_READ,),
-        "--split": (_IMAGE_READ,),
-        **_SPEC_WEIGHTS,
-        **_allow("--calibration", "--image", "--layer", "--output"),
-    },
-    "plot filters": _INTEGER_PLOT,
-    "plot weights": _INTEGER_PLOT,
-    "plot scatter": {
-        **_SPEC_WEIGHTS,
-        **_allow("--data", "--images", "--split", "--output", "--trust"),
-    },
-    "plot errors": {
-        **_SPEC_WEIGHTS,
-        **_allow("--data", "--calibration", "--split", "--output"),
-    },
-    "plot cosines": _allow("--output"),
     "slide run": {
         "--mask": (ONE_SLIDE,),
         "--steps": (_MASK_FILE, ONE_SLIDE),
@@ -250,7 +250,6 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--least-tissue": (With(("--patch",)),),
         **_allow("--output", "--mpp", "--mask-mpp", "--steps", *_TISSUE),
     },
-    "slide view": _allow("--at", "--skip-damaged", "--output"),
     "slide eval": {
         "--tumour": (ANNOTATED_TRUTH,),
         "--other": (ANNOTATED_TRUTH,),
@@ -261,11 +260,57 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--seed", "--mpp", "--mask-mpp", "--least-tissue", "--output", *_TISSUE,
     ),
     "zoo": {},
-    "zoo table": {"--format": (Without(("--json",), "`--json` prints a document"),)},
-    "cache": {},
-    "cache clear": {},
+    "dev passes": {},
+    "dev doctor": {},
+    "dev table": {"--format": (Without(("--json",), "`--json` prints a document"),)},
+    "dev cache": {},
+    "dev cache clear": {},
 }  # fmt: skip
 """The needs of each option by command, without those in `COMMON`."""
+
+MAIN: Mapping[str, tuple[str, ...]] = {
+    "show": (
+        "--stage", "--format", "--level", "--direction", "--output", "--weights", "--set",
+        "--calibration", "--passes",
+    ),
+    "train": (
+        "--data", "--split", "--recipe", "--output", "--epochs", "--seed", "--weights", "--resume",
+        "--device", "--set",
+    ),
+    "calibrate": (
+        "--weights", "--data", "--split", "--target", "--method", "--images", "--min-images",
+        "--set", "--output", "--threads",
+    ),
+    "build": (
+        "--target", "--precision", "--weights", "--data", "--calibration", "--method", "--set",
+        "--output", "--agree", "--report",
+    ),
+    "eval": (
+        "--data", "--weights", "--set", "--split", "--side", "--fit", "--positive", "--sensitivity",
+        "--saturation", "--trust",
+    ),
+    "import": (
+        "--spec", "--output", "--weights", "--name", "--labels", "--shape", "--color", "--resize",
+        "--mean", "--std",
+    ),
+    "plot": (
+        "--data", "--split", "--images", "--layer", "--class", "--calibration", "--weights",
+        "--set", "--output", "--trust",
+    ),
+    "slide run": (
+        "--at", "--patch", "--stride", "--mpp", "--mask", "--tumour", "--threshold", "--workers",
+        "--output", "--trust",
+    ),
+    "slide mask": (
+        "--output", "--mpp", "--mask-mpp", "--rule", "--least-region", "--fill-holes", "--grow",
+        "--steps", "--at", "--patch",
+    ),
+    "slide patches": (
+        "--at", "--patch", "--stride", "--annotations", "--tumour", "--other", "--normal", "--most",
+        "--mpp", "--output",
+    ),
+}  # fmt: skip
+"""The options that `--help` shows of commands with more than ten; `--help-all` shows all."""
 
 
 def find_needs(command: str) -> OptionNeeds:

@@ -1,14 +1,17 @@
-"""Words of the command line that are text or paths: Typer converts every other one.
+"""Commands as Typer takes them: option groups expanded, text kept as it is, help in two sizes.
 
-It does so with pydantic, even what is no option's value at all, and loading that takes a third of
-the time of `tcc check`. Text beyond ASCII, which may hold what is no character, is left to it.
+Typer converts words with pydantic, even what is no option's value at all, and loading that takes a
+third of the time of `tcc check`. Words that are text or paths are converted here, all others by
+Typer, and so is text beyond ASCII, which may hold what is no character.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -16,8 +19,83 @@ from typer.core import TyperCommand, TyperGroup
 from tcc.compiler.cli import option_table
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import echo
-from tcc.compiler.support.diagnostics import typed
+from tcc.compiler.support.diagnostics import fail, typed
 from tcc.compiler.support.option_needs import GivenOptions
+
+REPLACED = {
+    f"--{name.replace('_', '-')}": f"--floor {name}=VALUE"
+    for name in ("min_cosine", "max_drop", "min_correlation", "max_error")
+}
+"""What stands for options of older versions."""
+_ALL = "tcc.help_all"
+"""The key of a context's `meta` that says that help shows every option."""
+
+
+def _show_all(context: typer.Context, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        context.meta[_ALL] = True
+        echo(context.get_help())
+        raise typer.Exit
+
+
+_HELP_ALL = inspect.Parameter(
+    "help_all",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option(
+            "--help-all",
+            is_eager=True,
+            callback=_show_all,
+            help="Show every option.",
+        ),
+    ],
+)
+
+
+def expand(name: str, command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command for Typer: the fields of its option groups are options of its own.
+
+    A group is a dataclass as a parameter's type; its fields that are annotated for Typer are
+    options or arguments. Where `--help` shows some of the options, `--help-all` is one more.
+    """
+    parameters = inspect.signature(command).parameters
+    groups = {key: each.annotation for key, each in parameters.items() if _is_group(each)}
+    members = {key: list(_list_members(group)) for key, group in groups.items()}
+    expanded = [
+        member.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for key, each in parameters.items()
+        for member in members.get(key, (each,))
+    ]
+    if name in option_table.MAIN:
+        expanded.append(_HELP_ALL)
+
+    @functools.wraps(command)
+    def call(**values: Any) -> None:
+        values.pop(_HELP_ALL.name, None)
+        filled = {
+            key: group(**{member.name: values.pop(member.name) for member in members[key]})
+            for key, group in groups.items()
+        }
+        command(**values, **filled)
+
+    call.__signature__ = inspect.Signature(expanded)  # type: ignore[attr-defined]
+    return call
+
+
+def _is_group(parameter: inspect.Parameter) -> bool:
+    return is_dataclass(parameter.annotation)
+
+
+def _list_members(group: Any) -> Iterator[inspect.Parameter]:
+    """Yield the options and arguments of a group, as parameters."""
+    for field in fields(group):
+        if hasattr(field.type, "__metadata__"):
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            yield inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type
+            )
 
 
 @dataclass(frozen=True)
@@ -54,6 +132,30 @@ class Command(TyperCommand):
         """Return the parameters, `--help` included."""
         return left_as_text(super().get_params(ctx))
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """List the arguments, and the options that matter or, with `--help-all`, every option."""
+        listed = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
+        arguments = [record for param, record in listed if record and not _is_option(param)]
+        options = {find_long_name(p): record for p, record in listed if record and _is_option(p)}
+        main = option_table.MAIN.get(find_command_name(ctx), ())
+        shown = options if not main or _ALL in ctx.meta else {name: options[name] for name in main}
+        if arguments:
+            with formatter.section("Arguments"):
+                formatter.write_dl(arguments)
+        with formatter.section("Options"):
+            formatter.write_dl(list(shown.values()))
+        if len(shown) < len(options):
+            formatter.write_paragraph()
+            with formatter.indentation():
+                left = len(options) - len(shown)
+                formatter.write_text(f"--help-all shows {left} more options.")
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Show the help, which is no error, where no word follows and one has to."""
+        _show_help_alone(self, ctx, args)
+        _refuse_replaced(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command, unless one of its options has no effect."""
         with option_needs.checked(collect_options(ctx)):
@@ -69,10 +171,33 @@ class CommandGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help, which is no error, where no sub-command is named and one has to be."""
-        if not args and self.no_args_is_help and not ctx.resilient_parsing:
-            echo(ctx.get_help())
-            raise typer.Exit
+        _show_help_alone(self, ctx, args)
         return super().parse_args(ctx, args)
+
+
+def _show_help_alone(command: Any, context: Any, args: list[str]) -> None:
+    if not args and command.no_args_is_help and not context.resilient_parsing:
+        echo(context.get_help())
+        raise typer.Exit
+
+
+def _refuse_replaced(args: list[str]) -> None:
+    """Say how an option of an older version is written now (E0601)."""
+    for word in args:
+        if new := REPLACED.get(word.partition("=")[0]):
+            message = f"`{word.partition('=')[0]}` is now `{new}`"
+            raise fail("E0601", message, typed(word), help=f"say `{new}`")
+
+
+def is_bare(context: typer.Context) -> bool:
+    """Whether a group is called by itself; options before a sub-command are refused (E0601)."""
+    if context.invoked_subcommand is None:
+        return True
+    if collect_options(context).typed:  # they would be read by the group alone, and lost
+        name = find_command_name(context)
+        help = f"such as `tcc {name} {context.invoked_subcommand} --json`"
+        raise fail("E0601", "options come after the sub-command", typed(name), help=help)
+    return False
 
 
 def collect_options(context: typer.Context) -> GivenOptions:
@@ -93,7 +218,34 @@ def collect_options(context: typer.Context) -> GivenOptions:
         return f"{name} {text}"
 
     needs = option_table.find_needs(find_command_name(context))
-    return GivenOptions(values, typed_values, needs, spell, typed)
+    arguments = {p.name: context.params.get(p.name or "")
+                 for p in context.command.params if not _is_option(p)}  # fmt: skip
+    return GivenOptions(values | arguments, typed_values, needs, spell, typed)
+
+
+def repeat_options(context: typer.Context, without: Collection[str]) -> tuple[str, ...]:
+    """Return the typed options as they would be typed elsewhere, with paths that hold anywhere.
+
+    Args:
+        context: The command's.
+        without: Names of parameters that are left out.
+    """
+    words: list[str] = []
+    for param in context.command.params:
+        value = context.params.get(param.name or "")
+        if not _is_option(param) or param.name in without or value == param.default:
+            continue
+        name = find_long_name(param)
+        if value is True:
+            words.append(name)
+        values = value if isinstance(value, list | tuple) else (value,)
+        # In one word: a value may begin with a dash.
+        words += [
+            f"{name}={each.resolve() if isinstance(each, Path) else each}"
+            for each in values
+            if each is not None and not isinstance(each, bool)
+        ]
+    return tuple(words)
 
 
 def find_command_name(context: Any) -> str:

@@ -1,50 +1,13 @@
-"""`tcc passes`: the passes, and the pipelines made of them; and how commands choose and check."""
+"""`tcc dev passes`: the passes, and the pipelines made of them."""
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
-
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.support.console import Report
-
-if TYPE_CHECKING:
-    pass
+from tcc.compiler.cli.options import ReportOptions
 
 
-def _names(incomplete: str) -> list[str]:
-    from tcc.compiler.passes import PASSES, PIPELINES
-
-    # Shells complete whole words: what is before the last comma is repeated.
-    before, comma, last = incomplete.rpartition(",")
-    names = [*PIPELINES, *(one.name for one in PASSES)]
-    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
-
-
-PassesOption = Annotated[
-    str | None,
-    typer.Option(
-        "--passes",
-        metavar="P[,P...]",
-        show_default=False,
-        autocompletion=_names,
-        help="Run these passes or pipelines instead of the usual ones (see `tcc passes`).",
-    ),
-]
-VerifyOption = Annotated[
-    bool,
-    typer.Option(
-        "--verify-passes",
-        help="Run the graph before and after each pass on a random input, and compare.",
-    ),
-]
-
-
-def passes(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def passes(*, report: ReportOptions) -> None:
     """List the passes and the pipelines that `--passes` takes."""
     from tcc.compiler.passes import PASSES, PIPELINES, spell
 
-    report = Report(json, quiet, verbose)
-    if quiet:
+    if report.quiet:
         report.text("\n".join(one.name for one in PASSES))
     else:
         rows = [(one.name, f"{one.bound:g}" if one.bound else "exact", one.doc) for one in PASSES]

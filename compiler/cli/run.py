@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import Isa, Json, Quiet, Trust, Verbose
+from tcc.compiler.cli.options import BundleArgument, ProgramOptions, ReportOptions
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 from tcc.compiler.targets import trusted_bundle
@@ -26,9 +26,6 @@ BATCH = 8
 BATCH_BYTES = 1 << 26
 """Bytes of pixels beyond which a batch is full."""
 
-BundleArgument = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="A folder that `tcc build` wrote.")
-]
 Images = Annotated[
     list[Path],
     typer.Argument(metavar="IMAGE", help="Image files, or folders of them.", show_default=False),
@@ -42,25 +39,21 @@ def run(
     bundle: BundleArgument,
     images: Images,
     top: Top = 5,
-    isa: Isa = None,
-    trust: Trust = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    program: ProgramOptions,
+    report: ReportOptions,
 ) -> None:
     """Classify images with a bundle.
 
     It runs the artifact in the bundle; a program that was not built here only with --trust.
     """
-    report = Report(json, quiet, verbose)
-
-    from tcc.compiler.data.image_decoders import DECODERS
+    from tcc.compiler.data.confined_images import DECODERS
 
     DECODERS.start()  # while the bundle and its runtime are loaded
 
     from tcc.compiler.bundle import artifact_runs
 
-    found, device = trusted_bundle.load(bundle, trust=trust, isa=isa)
+    found, device = trusted_bundle.load(bundle, trust=program.trust, isa=program.isa)
     artifact_runs.check_images(found)
     about = found.manifest
     for notice in about.notices:

@@ -1,21 +1,40 @@
-"""`tcc serve`: a page that `tcc build --target web` wrote, on this machine."""
+"""`tcc serve`: the page of a bundle for `web`, or of a slide and its heat map, on this machine."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.run import BundleArgument
+from tcc.compiler.cli.options import ReportOptions
+from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import fail, typed, whole_file
+from tcc.compiler.support.option_needs import SLIDE_PAGE
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
+    from tcc.compiler.slides.slide_viewer import SlideView
     from tcc.compiler.support.static_server import StaticServer
 
 PAGE = "index.html"
+PageArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER",
+        help="A bundle for `web`, or what `tcc slide run` wrote of a slide.",
+        show_default=False,
+    ),
+]
+ViewedSlide = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[SLIDE]", help="The slide's file, of a result of `tcc slide run`.",
+        show_default=False,
+    ),
+]  # fmt: skip
 Host = Annotated[
     str,
     typer.Option("--host", metavar="ADDRESS", help="Address to listen on: others may be let in."),
@@ -23,36 +42,126 @@ Host = Annotated[
 Port = Annotated[
     int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port; 0 takes a free one.")
 ]
+FinestPixel = Annotated[
+    float | None,
+    typer.Option(
+        "--at",
+        metavar="UM",
+        min=0.01,
+        max=1000.0,
+        show_default=False,
+        help="Micrometres of the finest pixel of a slide's page, rounded down to a power of two of "
+        "the slide's; without it, the patches' own.",
+    ),
+]
+SkipDamaged = Annotated[
+    bool, typer.Option("--skip-damaged", help="Show what is damaged of a slide white.")
+]
+PageOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        show_default=False,
+        help="Write a slide's page there instead of serving it: it works without a server.",
+    ),
+]
 
 
 def serve(
-    bundle: BundleArgument,
+    folder: PageArgument,
+    slide: ViewedSlide = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    output: PageOut = None,
+    at: FinestPixel = None,
+    skip_damaged: SkipDamaged = False,
+    *,
+    report: ReportOptions,
 ) -> None:
-    """Serve the page of a bundle for `web`, until it is interrupted.
+    """Serve the page of a bundle, or of a slide with its heat map.
 
-    Only the bundle's own files are served, and to this machine alone unless `--host` says more.
+    It serves until it is interrupted: only the page's own files, and to this machine alone unless
+    `--host` says more. With --output a slide's page is written instead: DIR/index.html for any
+    browser, and overlay.tif, a pyramidal image of both, for slide viewers.
     """
-    from tcc.compiler.support.static_server import LOOPBACK
+    option_needs.require({SLIDE_PAGE: slide is not None})
+    if slide is None:
+        _serve_bundle(report, folder, host, port)
+        return
+    from tcc.compiler.slides import slide_viewer
+    from tcc.compiler.support import atomic_files
+
+    if output:
+        atomic_files.check_folder(output, slide_viewer.ours)
+    with _viewed(report, folder, slide, at, skips=skip_damaged) as (view, stages):
+        if output:
+            atomic_files.write_grown(
+                output, lambda place: slide_viewer.write(place, view, stages), slide_viewer.ours
+            )
+            stages.end()
+            _report_page(report, view, output)
+            return
+        with atomic_files.scratch_folder() as scratch:
+            page = scratch / "page"
+            page.mkdir()
+            slide_viewer.write(page, view, stages)
+            stages.end()
+            paths = (path for path in page.rglob("*") if path.is_file())
+            files = {path.relative_to(page).as_posix(): path for path in paths}
+            with listen(files, PAGE, host, port, inline_styles=True) as listening:
+                _serve(report, listening, {"result": str(folder), "slide": str(slide)})
+
+
+@contextmanager
+def _viewed(
+    report: Report, folder: Path, slide: Path, at: float | None, *, skips: bool
+) -> "Iterator[tuple[SlideView, Any]]":
+    """Give the view of a slide and its result, while the slide is open."""
+    from tcc.compiler.slides import slide_file, slide_viewer, stored_result
+
+    result = stored_result.read(folder)
+    slide_viewer.LIBRARY.files()
+    with report.stages() as stages, slide_file.opened(slide, result.mpp, skips=skips) as file:
+        yield slide_viewer.view(file, result, at), stages
+
+
+def _report_page(report: Report, view: "SlideView", folder: Path) -> None:
+    pyramid = view.pyramid
+    columns, rows = pyramid.count(pyramid.depth)
+    pixel, page = pyramid.side * view.result.mpp, folder / PAGE
+    report.text(f"{page}: open it in a browser; its pixels are {pixel:g} um wide")
+    document = {"page": str(page), "micrometres_per_pixel": pixel, "tiles": columns * rows}
+    report.document(document)
+
+
+def _serve_bundle(report: Report, folder: Path, host: str, port: int) -> None:
+    from tcc.compiler.slides.slide_summary import SUMMARY
     from tcc.compiler.targets import devices
 
-    report = Report(json, quiet, verbose)
-    found, _ = devices.load(bundle, devices.signature_policy())
-    with server(found, host, port) as listening:
-        if host not in LOOPBACK:
-            report.notice(
-                "whoever reaches this machine can open the page; over http, browsers do not let it"
-                " use the camera there"
-            )
-        report.text(listening.url)
-        report.document({"url": listening.url, "bundle": str(bundle)})
-        sys.stdout.flush()  # whoever waits for it through a pipe goes on from here
-        report.note("Ctrl-C ends it")
-        listening.serve_forever()
+    if (folder / SUMMARY).is_file() and not (folder / "manifest.json").exists():
+        help = f"name its file too: `tcc serve {folder} SLIDE`"
+        message = "this is the result of a slide"
+        raise fail("E0601", message, whole_file(str(folder)), help=help)
+    bundle, _ = devices.load(folder, devices.signature_policy())
+    with server(bundle, host, port) as listening:
+        _serve(report, listening, {"bundle": str(folder)})
+
+
+def _serve(report: Report, listening: "StaticServer", document: Mapping[str, str]) -> None:
+    from tcc.compiler.support.static_server import LOOPBACK
+
+    if listening.host not in LOOPBACK:
+        report.notice(
+            "whoever reaches this machine can open the page; over http, browsers do not let it"
+            " use the camera there"
+        )
+    report.text(listening.url)
+    report.document({"url": listening.url, **document})
+    sys.stdout.flush()  # whoever waits for it through a pipe goes on from here
+    report.note("Ctrl-C ends it")
+    listening.serve_forever()
 
 
 def server(bundle: "Bundle", host: str, port: int) -> "StaticServer":
@@ -63,7 +172,6 @@ def server(bundle: "Bundle", host: str, port: int) -> "StaticServer":
     """
     from tcc.compiler.bundle.bundle_folder import MODEL
     from tcc.compiler.bundle.manifest import NAME
-    from tcc.compiler.support.static_server import StaticServer
 
     paths = [NAME, *(file.path for file in bundle.manifest.files)]
     page = f"{MODEL}/{PAGE}"
@@ -71,9 +179,21 @@ def server(bundle: "Bundle", host: str, port: int) -> "StaticServer":
         message = f"a bundle for {bundle.manifest.target} has no page to serve"
         where = whole_file(str(bundle.folder))
         raise fail("E0659", message, where, help="build one with `tcc build --target web`")
-    files: dict[str, Path] = {path: bundle.folder / path for path in paths}
+    return listen({path: bundle.folder / path for path in paths}, page, host, port)
+
+
+def listen(
+    files: Mapping[str, Path], page: str, host: str, port: int, *, inline_styles: bool = False
+) -> "StaticServer":
+    """Return what serves files, and sends who asks for no file to `page`.
+
+    Raises:
+        UserError: The address cannot be listened on (E0661).
+    """
+    from tcc.compiler.support.static_server import StaticServer
+
     try:
-        return StaticServer(host, port, files, page)
+        return StaticServer(host, port, files, page, inline_styles=inline_styles)
     except (OSError, TypeError, ValueError) as error:  # a name that is no name is one of these
         reason = getattr(error, "strerror", None) or "it is no address"
         message = f"cannot listen on {host[:80]}, port {port}: {reason}"

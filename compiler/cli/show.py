@@ -6,21 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
-from tcc.compiler.cli.build_options import CalibrationOption
-from tcc.compiler.cli.common_options import (
-    Json,
-    Quiet,
-    SeedOption,
-    Settings,
-    SpecArgument,
-    Verbose,
-    WeightsOption,
+from tcc.compiler.cli.options import (
+    CalibrationFile,
+    PassChoice,
+    ReportOptions,
+    SpecOptions,
+    WeightOptions,
 )
-from tcc.compiler.cli.passes import PassesOption, VerifyOption
 from tcc.compiler.cli.show_bundle import of_bundle
 from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult, Stage
-from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, choose, tell_project
-from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, tell_project
 from tcc.compiler.driver.weights_and_images import take
 from tcc.compiler.figures import Direction, Level
 from tcc.compiler.support import option_needs
@@ -36,11 +31,11 @@ if TYPE_CHECKING:
 # cost a user's own file.
 _OURS = re.compile(
     rb"graph \w+ \{\n|# \w+ for [\w-]+ at \w+\n# spec [0-9a-f]{64}\n|\x08.\x12\x03tcc"
-    rb"|<!-- tcc show -->\n|%PDF-1.6\n%\xe2\xe3\xcf\xd3\n% tcc show\n"
+    rb"|<!-- tcc show -->\n|%PDF-1\.\d\n.*(% tcc show|/Creator \(tcc show\))"
     rb"|\x89PNG\r\n\x1a\n.{25}.{4}tEXtSoftware\0tcc show",
     re.DOTALL,
 )
-"""How each kind of file that `show` writes begins."""
+"""How each kind of file that `show` writes begins; a PDF names its creator near its end."""
 
 
 StageOption = Annotated[
@@ -83,40 +78,35 @@ Output = Annotated[
 
 
 def show(
-    spec: SpecArgument = None,
     stage: StageOption = Stage.FLOAT,
     format: FormatOption = GraphFormat.TEXT,
     level: LevelOption = None,
     direction: DirectionOption = None,
     legend: LegendOption = False,
     output: Output = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = None,
-    settings: Settings = None,
-    calibration: CalibrationOption = None,
-    passes: PassesOption = None,
-    verify_passes: VerifyOption = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    calibration: CalibrationFile = None,
+    *,
+    spec: SpecOptions,
+    weights: WeightOptions,
+    passes: PassChoice,
+    report: ReportOptions,
 ) -> None:
     """Show a spec's graph, or what a bundle holds.
 
     SPEC may also be a bundle's folder.
     """
-    report = Report(json, quiet, verbose)
-    passing = PassOptions(passes, verify_passes, report)
+    passing = passes.options(report)
     wanted = ShowOptions(
-        stage, format, level, direction, legend, weights, seed, passing, calibration
+        stage, format, level, direction, legend, weights.weights, weights.seed, passing, calibration
     )
     wanted.check()
     wanted.check_output(output)
-    folder = bundle_folder(spec)
+    folder = bundle_folder(spec.spec)
     option_needs.require({SPECS: folder is None})
     if folder:
         shown = of_bundle(folder, wanted)
     else:
-        chosen = choose(spec, settings)
+        chosen = spec.choose()
         tell_project(report, chosen)
         shown = _of_spec(report, chosen, wanted)
     if output is None:
@@ -211,14 +201,12 @@ def _picture(graph: "Graph", wanted: ShowOptions, doc: str) -> ShowResult:
         case GraphFormat.SVG:
             svg = draw(graph, look, doc)
             return ShowResult(svg.encode(), {"name": graph.name, "level": level.value, "svg": svg})
-        case GraphFormat.PNG:
-            from tcc.compiler.figures import png
+        case GraphFormat.PNG | GraphFormat.PDF:
+            from tcc.compiler.figures import export
 
-            return ShowResult(png.render(shapes(graph, look), graph.name), {}, GraphFormat.PNG)
-        case GraphFormat.PDF:
-            from tcc.compiler.figures import pdf
-
-            return ShowResult(pdf.render(shapes(graph, look), graph.name), {}, GraphFormat.PDF)
+            is_png = wanted.format is GraphFormat.PNG
+            render = export.render_png if is_png else export.render_pdf
+            return ShowResult(render(shapes(graph, look), graph.name), {}, wanted.format)
         case GraphFormat.TEXT | GraphFormat.ONNX:
             raise UnhandledError("kind of picture", wanted.format)
         case _:
@@ -263,6 +251,8 @@ def _written_by_us(path: Path) -> str | None:
     """Let what an earlier `show` wrote be replaced: a printed graph, a bundle's, or our ONNX."""
     with path.open("rb") as file:
         head = file.read(1024)
-    if not head or _OURS.match(head):
+        file.seek(max(0, path.stat().st_size - 4096))
+        tail = file.read()
+    if not head or _OURS.match(head + tail):
         return None
     return "it is there already, and no graph that tcc wrote"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import fail, typed
 
@@ -60,9 +60,8 @@ def sign(
     key: PrivateKey = None,
     runner_key: RunnerKey = None,
     release: Release = 1,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    report: ReportOptions,
 ) -> None:
     """Sign bundles with a key of yours, so that others know who made them.
 
@@ -70,7 +69,6 @@ def sign(
     bundle, you too, trusts your public key once: `tcc trust add PUBLIC.pem --for NETWORK`.
     `--runner-key` signs what the C program checks by itself when it starts.
     """
-    report = Report(json, quiet, verbose)
     if key is None and runner_key is None:
         help = "give `--key PRIVATE.pem`, or `--runner-key` for the program of a device"
         raise fail("E0601", "which key signs?", typed("sign"), help=help)

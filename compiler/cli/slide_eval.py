@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.slide_options import NormalSlides, OtherArea, TumourArea
+from tcc.compiler.cli.options import AreaOptions, ReportOptions
 from tcc.compiler.report import evaluation_tables
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, TableCell
 from tcc.compiler.support.option_needs import ANNOTATED_TRUTH
 
 if TYPE_CHECKING:
+    from tcc.compiler.reference.classification_metrics import JudgedClasses
     from tcc.compiler.reference.froc_curve import FrocFigures
-    from tcc.compiler.reference.judged_classes import JudgedClasses
-    from tcc.compiler.slides.lesions import LesionRule
-    from tcc.compiler.slides.slide_judgement import JudgedSlide, JudgedSlides
+    from tcc.compiler.slides.slide_judgement import JudgedSlide, JudgedSlides, LesionRule
 
 ResultsArgument = Annotated[
     list[Path],
@@ -74,17 +72,14 @@ TIES = "of equal ones the first by rows"
 def evaluate(
     results: ResultsArgument,
     truth: TruthOption,
-    tumour: TumourArea = None,
-    other: OtherArea = None,
-    normal: NormalSlides = False,
     subset: Subset = False,
     least: Least = 0.5,
     apart: Apart = 200.0,
     join: Join = 75.0,
     shortest: Shortest = 275.0,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    drawing: AreaOptions,
+    report: ReportOptions,
 ) -> None:
     """Judge results of slides by what is known of these: patches, slides and lesions.
 
@@ -93,12 +88,10 @@ def evaluate(
     likeliest patches, none closer than --apart to a likelier one; each lies where its middle does.
     """
     from tcc.compiler.slides import annotations, slide_judgement, slide_truth, stored_result
-    from tcc.compiler.slides.lesions import LesionRule
-    from tcc.compiler.slides.slide_judgement import JudgedSlides
+    from tcc.compiler.slides.slide_judgement import JudgedSlides, LesionRule
 
-    report = Report(json, quiet, verbose)
-    known = annotations.classes(tumour or (), other or ())
-    folder = slide_truth.folder(truth, known, normal=normal)
+    known = annotations.classes(drawing.tumour or (), drawing.other or ())
+    folder = slide_truth.folder(truth, known, normal=drawing.normal)
     option_needs.require({ANNOTATED_TRUTH: folder.annotated})
     found = [(path, stored_result.read(path)) for path in results]
     slide_judgement.check_alike(found)

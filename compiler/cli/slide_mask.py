@@ -5,22 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.slide_options import (
-    FillHoles,
-    Grow,
-    LeastRegion,
-    LeastTissue,
-    MaskMpp,
-    Mpp,
-    PatchOption,
-    Rule,
-    StepsOption,
-)
+from tcc.compiler.cli.options import PatchSide, ReportOptions, StepsOption, TissueOptions
 from tcc.compiler.slides import patch_request
 from tcc.compiler.slides.patch_request import MaskWish
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.slides.patch_grid import PatchGrid
@@ -47,19 +35,12 @@ PatchMpp = Annotated[
 def mask(
     slide: SlideArgument,
     out: MaskOut = Path("mask.png"),
-    mpp: Mpp = None,
-    mask_mpp: MaskMpp = 4.0,
-    rule: Rule = "any",
-    least_region: LeastRegion = 0.0,
-    fill_holes: FillHoles = 0.0,
-    grow: Grow = 0.0,
     steps: StepsOption = None,
     at: PatchMpp = None,
-    patch: PatchOption = None,
-    least_tissue: LeastTissue = 0.5,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    patch: PatchSide = None,
+    *,
+    tissue: TissueOptions,
+    report: ReportOptions,
 ) -> None:
     """Find the tissue of a slide, and write it as a mask that can be edited.
 
@@ -68,13 +49,12 @@ def mask(
     """
     from tcc.compiler.slides import mask_files, patch_grid, slide_file, slide_pictures
 
-    report = Report(json, quiet, verbose)
     mask_files.check_name(out)
-    wish = MaskWish(patch_request.choices(mask_mpp, rule, least_region, fill_holes, grow))
-    with report.stages() as stages, slide_file.opened(slide, mpp) as file:
+    wish = MaskWish(tissue.choose())
+    with report.stages() as stages, slide_file.opened(slide, tissue.mpp) as file:
         found, way = patch_request.found_mask(report, stages, file, wish)
         grid = _grid(file, at, patch)
-        pictures = slide_pictures.steps(way, grid, least_tissue) if steps and way else {}
+        pictures = slide_pictures.steps(way, grid, tissue.least_tissue) if steps and way else {}
         atomic_files.write_file(out, mask_files.encoded(out, file, found))
         if steps:
             patch_request.write_steps(steps, pictures)
@@ -83,7 +63,7 @@ def mask(
         report.text(f"{out}: {share:.1%} is tissue, {area:.2f} mm2 in {regions:,} regions")
         said = {"slide": slide.name, "mask": str(out), "steps": str(steps) if steps else None}
         figures = {"tissue_share": share, "tissue_mm2": area, "regions": regions}
-        kept = int(patch_grid.kept(grid, found, least_tissue).sum()) if grid else None
+        kept = int(patch_grid.kept(grid, found, tissue.least_tissue).sum()) if grid else None
         report.document({**said, **figures, "patches": kept})
 
 

@@ -6,21 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.slide_options import (
-    At,
-    FillHoles,
-    Grow,
-    LeastRegion,
-    LeastTissue,
-    MaskMpp,
-    Mpp,
-    NormalSlides,
-    OtherArea,
-    Rule,
+from tcc.compiler.cli.options import (
+    AreaOptions,
+    PatchOptions,
+    ReportOptions,
     SlidesArgument,
-    Stride,
-    TumourArea,
+    TissueOptions,
 )
 from tcc.compiler.slides import patch_request
 from tcc.compiler.slides.patch_request import MaskWish, PatchWish
@@ -32,12 +23,6 @@ if TYPE_CHECKING:
     from tcc.compiler.slides.annotations import AreaClasses
     from tcc.compiler.slides.training_patches import LabelledGrid
 
-Side = Annotated[
-    int,
-    typer.Option(
-        "--patch", metavar="PIXELS", min=1, max=8192, help="The side of a patch, in pixels of --at."
-    ),
-]
 Folder = Annotated[
     Path | None,
     typer.Option(
@@ -57,28 +42,33 @@ PatchesOut = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class TrainingPatchOptions(PatchOptions):
+    """The patches that are cut to train on, whose side is always said."""
+
+    patch: Annotated[
+        int,
+        typer.Option(
+            "--patch",
+            metavar="PIXELS",
+            min=1,
+            max=8192,
+            help="The side of a patch, in pixels of --at.",
+        ),
+    ]
+
+
 def patches(
     slides: SlidesArgument,
-    at: At,
-    patch: Side,
-    stride: Stride = None,
     annotations: Folder = None,
-    tumour: TumourArea = None,
-    other: OtherArea = None,
-    normal: NormalSlides = False,
     most: MostOf = None,
     seed: Seed = 0,
-    mpp: Mpp = None,
-    mask_mpp: MaskMpp = 4.0,
-    rule: Rule = "any",
-    least_region: LeastRegion = 0.0,
-    fill_holes: FillHoles = 0.0,
-    grow: Grow = 0.0,
-    least_tissue: LeastTissue = 0.5,
     out: PatchesOut = Path("patches"),
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    cut: TrainingPatchOptions,
+    drawing: AreaOptions,
+    tissue: TissueOptions,
+    report: ReportOptions,
 ) -> None:
     """Cut images to train on from slides with annotations: as many of tumour as of normal tissue.
 
@@ -88,24 +78,25 @@ def patches(
     from tcc.compiler.slides import annotations as areas
     from tcc.compiler.slides import slide_file, training_patches
 
-    report = Report(json, quiet, verbose)
     patch_request.check_stems(slides)
-    step = patch_request.stride_within(patch, stride)
+    step = cut.find_stride(cut.patch)
     atomic_files.check_folder(out, training_patches.ours)
-    wish = MaskWish(patch_request.choices(mask_mpp, rule, least_region, fill_holes, grow))
-    known = areas.classes(tumour or (), other or ())
-    request = PatchWish(wish, mpp, at, patch, step, least_tissue)
+    wish = MaskWish(tissue.choose())
+    known = areas.classes(drawing.tumour or (), drawing.other or ())
+    request = PatchWish(wish, tissue.mpp, cut.at, cut.patch, step, tissue.least_tissue)
     for path in slides:
         slide_file.check_there(path)
     drawn = {path: _Drawn(areas.beside(path, annotations), known) for path in slides}
     for path, each in drawn.items():
-        if each.file is None and not normal:
+        if each.file is None and not drawing.normal:
             _missing(path)
     with report.stages() as stages:
         found = [_labelled(report, stages, path, drawn[path], request) for path in slides]
         taken = training_patches.balanced(found, most, seed)
         atomic_files.write_grown(
-            out, lambda folder: training_patches.write(folder, taken, patch), training_patches.ours
+            out,
+            lambda folder: training_patches.write(folder, taken, cut.patch),
+            training_patches.ours,
         )
         stages.end()
     _tell(report, out, found, taken)

@@ -6,28 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli import option_words, task_options
-from tcc.compiler.cli.common_options import Json, Quiet, Trust, Verbose
 from tcc.compiler.cli.failures import INPUT, OURS, Rejected
-from tcc.compiler.cli.run import BundleArgument
-from tcc.compiler.cli.slide_options import (
-    At,
-    FillHoles,
-    Grow,
-    LeastRegion,
-    LeastTissue,
-    MaskMpp,
-    Mpp,
-    PatchOption,
-    Rule,
+from tcc.compiler.cli.options import (
+    BundleArgument,
+    ClusterOptions,
+    PatchOptions,
+    ReportOptions,
     StepsOption,
-    Stride,
+    TissueOptions,
+    Trust,
 )
-from tcc.compiler.cli.task_options import Dask, Slurm
-from tcc.compiler.slides import patch_request, slide_archive
-from tcc.compiler.slides.archive_outcome import ArchiveOutcome
+from tcc.compiler.cli.parameters import repeat_options
+from tcc.compiler.slides import slide_archive
 from tcc.compiler.slides.one_slide import SlideRequest
 from tcc.compiler.slides.patch_request import MaskWish, PatchWish
+from tcc.compiler.slides.slide_archive import ArchiveOutcome
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.option_needs import ONE_SLIDE
@@ -93,29 +86,19 @@ def run(
     context: typer.Context,
     bundle: BundleArgument,
     slides: SlidesAndFolders,
-    at: At,
-    patch: PatchOption = None,
-    stride: Stride = None,
-    mpp: Mpp = None,
     mask: MaskFile = None,
-    mask_mpp: MaskMpp = 4.0,
-    rule: Rule = "any",
-    least_region: LeastRegion = 0.0,
-    fill_holes: FillHoles = 0.0,
-    grow: Grow = 0.0,
-    least_tissue: LeastTissue = 0.5,
     tumour: Tumour = None,
     threshold: Threshold = None,
     skip_damaged: SkipDamaged = False,
     workers: Workers = 1,
-    dask: Dask = None,
-    slurm: Slurm = None,
     out: SlidesOut = Path("slides"),
     steps: StepsOption = None,
     trust: Trust = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    cut: PatchOptions,
+    tissue: TissueOptions,
+    cluster: ClusterOptions,
+    report: ReportOptions,
 ) -> None:
     """Classify the tissue of slides patch by patch, and draw where tumour is likely.
 
@@ -123,25 +106,24 @@ def run(
     that was interrupted goes on where it was, when it is given again; what is
     finished is not repeated.
     """
-    from tcc.compiler.slides import archive as archives
-    from tcc.compiler.slides import libraries
+    from tcc.compiler.slides import slide_archive as archives
+    from tcc.compiler.slides import slide_file
 
-    report = Report(json, quiet, verbose)
     # Here, where it is told as what it is: what runs slides elsewhere has the same packages.
-    libraries.require(*libraries.PACKAGES)
-    place = task_options.place(out / ".tcc-slides", dask, slurm, workers)
+    slide_file.require(*slide_file.PACKAGES)
+    place = cluster.task_place(out / ".tcc-slides", workers)
     archive = archives.listed(slides, out)
-    many = len(archive.slides) != 1 or bool(dask or slurm)
+    many = len(archive.slides) != 1 or bool(cluster.dask or cluster.slurm)
     option_needs.require({ONE_SLIDE: not many})
-    wish = patch_request.choices(mask_mpp, rule, least_region, fill_holes, grow)
+    wish = tissue.choose()
     found, device, judged = _judged(report, bundle, tumour or (), threshold, trust=trust)
-    size = patch or max(found.input.type.shape[1:])
-    step = patch_request.stride_within(size, stride)
-    cut = PatchWish(MaskWish(wish, mask), mpp, at, size, step, least_tissue)
-    request = SlideRequest(found, device, judged, cut, skip_damaged, steps)
+    size = cut.patch or max(found.input.type.shape[1:])
+    step = cut.find_stride(size)
+    patches = PatchWish(MaskWish(wish, mask), tissue.mpp, cut.at, size, step, tissue.least_tissue)
+    request = SlideRequest(found, device, judged, patches, skip_damaged, steps)
     with report.stages() as stages:
         if many:
-            words = option_words.typed_again(context, NOT_OF_ONE)
+            words = repeat_options(context, NOT_OF_ONE)
             asked = slide_archive.ArchiveRequest(request, words, place, workers)
             outcome = slide_archive.run(report, stages, asked, archive)
         else:

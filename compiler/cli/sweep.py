@@ -14,10 +14,9 @@ from tcc.compiler.support.task_places import LostTask, TaskPlace
 from tcc.compiler.train.train_data import DataOptions
 
 if TYPE_CHECKING:
-    from tcc.compiler.train.recipe import Recipe
-    from tcc.compiler.train.sweep import Trial
+    from tcc.compiler.train.recipe_records import Recipe
+    from tcc.compiler.train.sweep import Trial, TrialCommand
     from tcc.compiler.train.sweep_report import SweepRow
-    from tcc.compiler.train.sweep_runs import TrialCommand
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
     """
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.train import sweep as sweeps
-    from tcc.compiler.train import sweep_report, sweep_runs
-    from tcc.compiler.train.sweep_runs import TrialEnd
+    from tcc.compiler.train import sweep_report
+    from tcc.compiler.train.sweep import TrialEnd
 
     folder = request.place.folder
     trials = sweeps.read(request.file, request.recipe)
@@ -82,7 +81,7 @@ def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
     ends: dict[int, TrialEnd] = {}
     with task_places.opened(request.place, "run a sweep there") as run:
         stages("trainings", 0, len(trials))
-        for place, ended in run(sweep_runs.run, commands):
+        for place, ended in run(sweeps.run_trial, commands):
             end = TrialEnd(None, ended.why) if isinstance(ended, LostTask) else ended
             ends[place] = end
             stages("trainings", len(ends), len(trials))
@@ -105,7 +104,7 @@ def _command(request: SweepRequest, trial: "Trial") -> "TrialCommand":
     """Write a training's recipe, and return its words."""
     from tcc.compiler.support import atomic_files
     from tcc.compiler.train import recipe as recipes
-    from tcc.compiler.train.sweep_runs import TrialCommand
+    from tcc.compiler.train.sweep import TrialCommand
 
     base = request.place.folder.resolve()
     path = base / f"{trial.name}.recipe.json"

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
+from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
@@ -12,10 +12,8 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
 
 
-def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def targets(*, report: ReportOptions) -> None:
     """List what can be built, and what can run here."""
-    report = Report(json, quiet, verbose)
-
     from tcc.compiler.targets import devices
 
     listed = [_document(device) for device in devices.every()]
@@ -23,11 +21,11 @@ def targets(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) 
         report.notice(
             f"target `{backend.name}` of {backend.distribution} cannot be used: {backend.reason}"
         )
-    if quiet:
+    if report.quiet:
         report.text("\n".join(each["name"] for each in listed))
     else:
         _print(report, listed)
-    if verbose:
+    if report.verbose:
         _explain(report, devices.every())
     report.document({"targets": listed})
 

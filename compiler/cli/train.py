@@ -7,32 +7,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tcc.compiler.cli import task_options
-from tcc.compiler.cli.common_options import Json, Quiet, Settings, SpecArgument, Strict, Verbose
+import typer
+
+from tcc.compiler.cli.options import ClusterOptions, ReportOptions, SpecOptions
 from tcc.compiler.cli.sweep import SweepRequest, sweep_words
 from tcc.compiler.cli.sweep import sweep as swept
-from tcc.compiler.cli.task_options import Dask, Slurm
-from tcc.compiler.cli.train_options import (
-    CorruptImages,
-    Epochs,
-    Images,
-    MaxTime,
-    Qat,
-    RecipeOption,
-    Resume,
-    RunFolder,
-    SplitShares,
-    StartWeights,
-    SweepFile,
-    TensorBoard,
-    Threads,
-    TrainingDevice,
-    TrainingSeed,
-    Workers,
-)
-from tcc.compiler.driver.chosen_spec import ChosenSpec, choose, tell_project
+from tcc.compiler.driver.chosen_spec import ChosenSpec, tell_project
 from tcc.compiler.report import train_report
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, typed
@@ -44,9 +26,8 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.calibration_document import CalibrationDocument
     from tcc.compiler.train.distributed import World
     from tcc.compiler.train.image_split import ImageSplit
-    from tcc.compiler.train.metrics import EpochMetrics
-    from tcc.compiler.train.recipe import Recipe
-    from tcc.compiler.train.run_folder import TrainingReport
+    from tcc.compiler.train.recipe_records import Recipe
+    from tcc.compiler.train.run_folder import EpochMetrics, TrainingReport
     from tcc.compiler.train.training_request import TrainingRequest
 
 RUNS = Path("runs")
@@ -77,8 +58,129 @@ class Observing:
         self.stages.spoke()
 
 
+def _recipe_names(incomplete: str) -> list[str]:
+    from tcc.compiler.zoo import shipped
+
+    return [name for name in shipped.recipes() if name.startswith(incomplete)]
+
+
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        show_default=False,
+        help="Labelled images: a folder with train, val and test, each of class folders; or of "
+        "class folders, or with an index.csv, which is split by the seed; without it, the "
+        "project file's.",
+    ),
+]
+SplitShares = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TRAIN,VAL,TEST",
+        show_default=False,
+        help="Shares of a split by the seed, where the images have none; 70,15,15 by default.",
+    ),
+]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE",
+        autocompletion=_recipe_names,
+        help="How to train: a recipe file, or the name of a known recipe.",
+    ),
+]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        show_default=False,
+        help="Folder for weights, metrics and report; runs/SPEC-RECIPE by default.",
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, max=100_000, show_default=False, help="Epochs, in the recipe's place."
+    ),
+]
+TrainingSeed = Annotated[
+    int,
+    typer.Option("--seed", metavar="N", min=0, help="Seed of split, start, order and changes."),
+]
+MaxTime = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        show_default=False,
+        help="End after so long, as 90m or 1h30m, with a state that --resume goes on from.",
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the folder's training.")]
+StartWeights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        show_default=False,
+        help="Weights to start from; random ones by default.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=4096,
+        show_default=False,
+        help="Threads; the same number gives the same weights again.",
+    ),
+]
+TrainingDevice = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda",
+        help="Where to train; by auto on a GPU that PyTorch finds, or else on the CPU.",
+    ),
+]
+CorruptImages = Annotated[
+    str,
+    typer.Option(
+        "--corrupt", metavar="refuse|skip", help="What is done about images that do not decode."
+    ),
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write events for TensorBoard beside the metrics.")
+]
+Qat = Annotated[
+    Path | None,
+    typer.Option(
+        "--qat",
+        metavar="FILE",
+        show_default=False,
+        help="Train --weights as the integer program of this calibration (tcc calibrate).",
+    ),
+]
+SweepFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--sweep",
+        metavar="FILE",
+        show_default=False,
+        help="Train every combination that this file lists, each in a folder of its own.",
+    ),
+]
+Workers = Annotated[
+    int, typer.Option(metavar="N", min=1, max=1024, help="Processes of `--dask local`.")
+]
+
+
 def train(
-    spec: SpecArgument = None,
     data: Images = None,
     split: SplitShares = None,
     recipe: RecipeOption = "quick",
@@ -94,14 +196,11 @@ def train(
     tensorboard: TensorBoard = False,
     qat: Qat = None,
     sweep: SweepFile = None,
-    dask: Dask = None,
-    slurm: Slurm = None,
     workers: Workers = 2,
-    settings: Settings = None,
-    strict: Strict = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    spec: SpecOptions,
+    cluster: ClusterOptions,
+    report: ReportOptions,
 ) -> None:
     """Train a spec's network on labelled images, by a recipe.
 
@@ -109,24 +208,23 @@ def train(
     recipe, PyTorch, threads and kind of CPU give the same bytes, also after an interruption.
     """
     _needs_torch()
-    from tcc.compiler.train import checkpoint, metrics_log, run_folder
+    from tcc.compiler.train import checkpoint, run_folder
 
     began, seconds = time.monotonic(), _seconds(max_time)
-    metrics_log.require(tensorboard=tensorboard)
+    run_folder.require(tensorboard=tensorboard)
     with _joined(device) as world, _alone(speaks=world.first):
-        report = Report(json, quiet, verbose)
         with report.stages() as stages:
             stages("spec", 0, 1)
-            chosen = choose(spec, settings, strict)
+            chosen = spec.choose()
             tell_project(report, chosen)
             how = _recipe(recipe, epochs)
             folder = output or RUNS / f"{chosen.spec.name}-{Path(recipe).stem}"
-            options = DataOptions(data, seed, split, settings or (), weights)
+            options = DataOptions(data, seed, split, spec.settings or (), weights)
             if sweep:
                 more = dict(zip(HANDED_ON, (threads, corrupt, max_time, device), strict=True))
                 words = sweep_words(chosen, options, qat, more, tensorboard=tensorboard)
                 # Here one after another: each training has all cores.
-                place = task_options.place(folder, dask, slurm, workers if dask else 1)
+                place = cluster.task_place(folder, workers if cluster.dask else 1)
                 swept(report, stages, SweepRequest(sweep, chosen.spec.path, how, words, place))
                 return
             run_folder.check(folder, resume=resume)

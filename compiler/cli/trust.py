@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.parameters import Command, CommandGroup
+from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.cli.sign import MAX_RELEASE, SHOWN
-from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import fail, typed, whole_file
 
 if TYPE_CHECKING:
@@ -73,31 +71,14 @@ FolderArgument = Annotated[
     typer.Argument(metavar="DIR", help="The folder of a `tcc.toml`.", show_default=False),
 ]
 
-trust = typer.Typer(cls=CommandGroup, invoke_without_command=True, rich_markup_mode=None)
-"""The command `tcc trust` with its sub-commands."""
 
-
-@trust.callback()
-def shown(
-    context: typer.Context, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
-) -> None:
-    """Show whose signatures you trust, for which networks, and whether they are required."""
-    if not context.invoked_subcommand:
-        list_(json, quiet, verbose)
-    elif json or quiet or verbose:  # they would be read by this function alone, and lost
-        help = f"such as `tcc trust {context.invoked_subcommand} --json`"
-        raise fail("E0601", "options come after the sub-command", typed("trust"), help=help)
-
-
-@trust.command("add", cls=Command)
 def add(
     key: PublicKeyFile,
     networks: Networks = None,
     expires: Expires = None,
     min_release: MinRelease = 0,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    report: ReportOptions,
 ) -> None:
     """Trust a public key: bundles that its owner signed run, and pass `verify`.
 
@@ -120,19 +101,16 @@ def add(
     named = tuple(dict.fromkeys(networks or ()))
     entry = TrustedKey(public.fingerprint, public.pem, named, expires, min_release)
     path = trust_list.write(trusted.with_key(entry))
-    report = Report(json, quiet, verbose)
     report.text(f"trusted: {_line(entry)}")
     if not trusted.require:
         report.note("bundles without a signature still run: `tcc trust require on` refuses them")
     report.document({"file": str(path), "key": asdict(entry)})
 
 
-@trust.command("list", cls=Command)
-def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None:
+def list_(*, report: ReportOptions) -> None:
     """List the keys that are trusted, those that are revoked, and what is required."""
     from tcc.compiler.support import trust_list
 
-    report = Report(json, quiet, verbose)
     trusted, copied = trust_list.read(), trust_list.key_files()
     for key in trusted.keys:
         report.text(_line(key))
@@ -147,25 +125,18 @@ def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False) ->
     report.document(asdict(trusted) | {"files": [str(path) for path in copied]})
 
 
-@trust.command("revoke", cls=Command)
-def revoke(
-    key: KeyOrFingerprint, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
-) -> None:
+def revoke(key: KeyOrFingerprint, *, report: ReportOptions) -> None:
     """Revoke a key: whatever it signed is refused from now on, whoever vouches for it."""
     from tcc.compiler.support import trust_list
 
     trusted = trust_list.read()
     fingerprint = _fingerprint(key, trusted)
     path = trust_list.write(trusted.without(fingerprint))
-    report = Report(json, quiet, verbose)
     report.text(f"revoked: {fingerprint[:SHOWN]}")
     report.document({"file": str(path), "revoked": fingerprint})
 
 
-@trust.command("require", cls=Command)
-def require(
-    switch: SwitchArgument, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
-) -> None:
+def require(switch: SwitchArgument, *, report: ReportOptions) -> None:
     """Refuse bundles without a signature, or take them again.
 
     What you build yourself needs one too, once it is written: `tcc sign`.
@@ -174,15 +145,11 @@ def require(
 
     required = switch is Switch.ON
     path = trust_list.write(replace(trust_list.read(), require=required))
-    report = Report(json, quiet, verbose)
     report.text(f"bundles without a signature are {'refused' if required else 'taken'}")
     report.document({"file": str(path), "require": required})
 
 
-@trust.command("folder", cls=Command)
-def folder(
-    folder: FolderArgument, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
-) -> None:
+def folder(folder: FolderArgument, *, report: ReportOptions) -> None:
     """Obey the project file in a folder, although others than you can change it."""
     from tcc.compiler.support import trust_list
 
@@ -190,7 +157,6 @@ def folder(
     path = trust_list.write(
         replace(trusted, folders=tuple(dict.fromkeys((*trusted.folders, place))))
     )
-    report = Report(json, quiet, verbose)
     report.text(f"project files in {place} are obeyed")
     report.document({"file": str(path), "folder": place})
 

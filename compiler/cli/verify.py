@@ -10,15 +10,13 @@ import typer
 
 from tcc.compiler.bundle.agreement import Mislabelled
 from tcc.compiler.cli import failures
-from tcc.compiler.cli.common_options import Isa, Json, Quiet, Trust, Verbose
+from tcc.compiler.cli.options import ProgramOptions, ReportOptions
 from tcc.compiler.report import (
     tool_report,
-    verified_bundles,
-    verified_constants,
-    verified_libraries,
+    verification_report,
 )
 from tcc.compiler.support import option_needs
-from tcc.compiler.support.console import Report, Stages, complain
+from tcc.compiler.support.console import Stages, complain
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.support.option_needs import LAYERED_BUNDLE
@@ -99,11 +97,9 @@ def verify(
     bisect: Bisect = False,
     out: Out = Path("reproducer"),
     key: PublicKey = None,
-    isa: Isa = None,
-    trust: Trust = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    *,
+    program: ProgramOptions,
+    report: ReportOptions,
 ) -> None:
     """Replay the goldens of bundles on their artifacts, and compare the bundles.
 
@@ -114,11 +110,10 @@ def verify(
     """
     from tcc.compiler.driver import verification
 
-    report = Report(json, quiet, verbose)
     wanted = VerifyRequest(logs, spec, weights, bisect, out)
     with report.stages() as stages:
         stages("bundles", 0, 1)
-        read, refusals = _read(bundles, key, isa, trust=trust)
+        read, refusals = _read(bundles, key, program)
         layered = logs is None and any(not device.packager for _, device in read)
         if read:
             option_needs.require({LAYERED_BUNDLE: layered})
@@ -129,7 +124,7 @@ def verify(
     pairs, unlike = verification.pairs(found)
     if key:
         report.text(f"signed by {key}: {', '.join(str(each.bundle.folder) for each in found)}")
-    verified_bundles.say(report, found, pairs)
+    verification_report.print_bundles(report, found, pairs)
     for first, second, why in unlike:
         report.detail(f"{first} and {second} are not compared: {why}")
     unproven = _unproven([device for _, device in read])
@@ -139,7 +134,7 @@ def verify(
     signed = {"signed_by": str(key)} if key else {}
     document = {
         **signed,
-        **verified_bundles.document(found, pairs, unlike, code),
+        **verification_report.document(found, pairs, unlike, code),
         "notes": unproven,
     }
     if refusals:
@@ -151,14 +146,14 @@ def verify(
 
 
 def _read(
-    folders: Sequence[Path], key: Path | None, isa: str | None, *, trust: bool
+    folders: Sequence[Path], key: Path | None, program: ProgramOptions
 ) -> "tuple[list[tuple[Bundle, Device]], list[UserError]]":
     """Return bundles with their targets, and why the others cannot be read."""
     read = []
     refusals: list[UserError] = []
     for folder in folders:
         try:
-            read.append(trusted_bundle.load(folder, trust=trust, key=key, isa=isa))
+            read.append(trusted_bundle.load(folder, trust=program.trust, key=key, isa=program.isa))
         except UserError as error:
             refusals.append(error)
     return read, refusals
@@ -237,8 +232,7 @@ def _unproven(devices: "Sequence[Device]") -> list[str]:
 
 def _spec(name: str, bundle: "Bundle") -> "Spec":
     """Return the spec that the user named, with the bundle's parameters."""
-    from tcc.compiler.cli.target_options import renamed
-    from tcc.compiler.driver.chosen_spec import choose
+    from tcc.compiler.driver.chosen_spec import choose, renamed
     from tcc.compiler.driver.pipeline import network
 
     about = bundle.manifest.model
@@ -288,9 +282,9 @@ def _wrong(each: "VerifiedBundle") -> str:
     """Return what disagrees, the goldens first."""
     if not all(one.holds for one in each.agreement):
         return "the artifact does not give its goldens"
-    if fault := verified_constants.describe_fault(each.constants or ()):
+    if fault := verification_report.describe_constant_fault(each.constants or ()):
         return fault
-    if fault := verified_libraries.describe_fault(each.libraries):
+    if fault := verification_report.describe_library_fault(each.libraries):
         return fault
     if each.program and not all(one.holds for one in each.program.goldens):
         return "its goldens are not what its integer program gives"

@@ -1,4 +1,4 @@
-"""`tcc zoo`: the networks that come with tcc, and papers' tables beside what they really cost."""
+"""`tcc zoo` lists the networks of tcc; `tcc dev table` sets papers' tables beside their costs."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 
 import typer
 
-from tcc.compiler.cli.common_options import Json, Quiet, Verbose
-from tcc.compiler.cli.parameters import Command, CommandGroup
+from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support.console import Report, cell, fits, table
 from tcc.compiler.support.diagnostics import fail, typed
 
 if TYPE_CHECKING:
-    from tcc.compiler.zoo.models import ZooNetwork
-    from tcc.compiler.zoo.tables import Cell, Line, PaperTable
+    from tcc.compiler.zoo.tables import Cell, Line, PaperTable, ZooNetwork
 
 
 class TableFormat(StrEnum):
@@ -42,45 +40,24 @@ TableArgument = Annotated[
 FormatOption = Annotated[TableFormat, typer.Option("--format", help="Text, or a Markdown table.")]
 
 
-zoo = typer.Typer(cls=CommandGroup, invoke_without_command=True, rich_markup_mode=None)
-"""The command `tcc zoo` with its sub-command."""
-
-
-@zoo.callback()
-def models(
-    context: typer.Context, json: Json = False, quiet: Quiet = False, verbose: Verbose = False
-) -> None:
-    """List the networks that come with tcc, or regenerate a paper's table."""
-    # Options before the sub-command would be read by this function alone, and lost.
-    if context.invoked_subcommand:
-        if json or quiet or verbose:
-            help = f"such as `tcc zoo {context.invoked_subcommand} ... --json`"
-            raise fail("E0601", "options come after the sub-command", typed("zoo"), help=help)
-        return
-    report = Report(json, quiet, verbose)
-
-    from tcc.compiler.zoo.models import entries
+def models(*, report: ReportOptions) -> None:
+    """List the networks that come with tcc."""
+    from tcc.compiler.zoo.tables import entries
 
     found = tuple(entries())
-    if quiet:
+    if report.quiet:
         report.text("\n".join(entry.name for entry in found))
     else:
         _list(report, found)
     report.document({"models": [_entry_document(entry) for entry in found]})
 
 
-@zoo.command("table", cls=Command)
 def regenerate(
-    name: TableArgument,
-    format: FormatOption = TableFormat.TEXT,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    name: TableArgument, format: FormatOption = TableFormat.TEXT, *, report: ReportOptions
 ) -> None:
     """Regenerate a paper's table beside its printed figures."""
-    if json and format is not TableFormat.TEXT:
+    if report.json and format is not TableFormat.TEXT:
         raise fail("E0601", "--json and --format exclude each other", typed(f"--format {format}"))
-    report = Report(json, quiet, verbose)
 
     from tcc.compiler.zoo import tables
 

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcc.compiler.data import image_files
-from tcc.compiler.data.image_decoders import DECODERS
 from tcc.compiler.ir.image_limits import MAX_PIXELS
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import json_records
-from tcc.compiler.support.confined_process import Reply, refuse_answer
+from tcc.compiler.support.confined_process import DecoderPool, Reply, refuse_answer
 from tcc.compiler.support.diagnostics import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+MEMORY = 2 << 30
+"""Bytes that a decoder may take: several times the pixels of the largest image, and its file."""
+DECODERS = DecoderPool("tcc.compiler.data.image_decoder", MEMORY, "image")
+
 
 SECONDS = 120.0
 """How long an image may take: on a slow machine the largest takes some ten."""
@@ -94,3 +99,42 @@ def _read_pixels(
         with suppress(ValueError):
             return np.frombuffer(pixels, np.uint8).reshape(shape)
     raise refuse_answer(name, DECODERS.what, "it answers what are no pixels")
+
+
+ROOM = 32 << 20
+"""Bytes of all: some 200 images of 224 x 224 pixels, which is more than judge candidates."""
+
+
+def levels_of_file(
+    path: Path, contract: Preprocess, size: tuple[int, int, int]
+) -> "NDArray[np.uint8]":
+    """Return what a contract makes of an image file before it divides, as `images.levels`.
+
+    Raises:
+        UserError: The image is damaged, or of a size that the network does not take.
+    """
+    return levels(image_files.contents(path), str(path), contract, size)
+
+
+class ReadImages:
+    """Levels uint8 (height, width, channels) by the digest of an image, for one network's input.
+
+    What is kept is the first that came. Threads may share it.
+    """
+
+    def __init__(self, room: int = ROOM) -> None:
+        self._room, self._kept = room, dict[str, "NDArray[np.uint8]"]()
+        self._lock = threading.Lock()
+
+    def get(self, digest: str) -> "NDArray[np.uint8] | None":
+        """Return the levels of an image, if they are kept."""
+        return self._kept.get(digest)
+
+    def keep(self, digest: str, levels: "NDArray[np.uint8]") -> None:
+        """Keep a copy of the levels of an image, if there is room."""
+        with self._lock:
+            if digest not in self._kept and levels.nbytes <= self._room:
+                self._room -= levels.nbytes
+                # A copy: what was cut out of a large image would keep all of it.
+                self._kept[digest] = levels.copy()
+                self._kept[digest].flags.writeable = False

@@ -13,7 +13,7 @@ are decoded when they are asked for.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tcc.compiler.data import confined_images, image_files, npz
-from tcc.compiler.data.read_images import ReadImages, levels_of_file
+from tcc.compiler.data.confined_images import ReadImages, levels_of_file
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.image_inputs import build_image_error
@@ -310,3 +310,15 @@ def _raw(values: "Float32", source: Input) -> "Float32":
     # The steps of `preprocess.normalized` backwards; rounded, since levels are whole numbers.
     levels: Float32 = np.clip(np.rint((values * std + mean) * np.float32(255)), 0, 255)
     return levels
+
+
+def pictures(data: DataSet, repeats: Collection[str]) -> DataSet:
+    """Return the items that show something new: one of each contents.
+
+    Args:
+        data: The items, some of which may be there twice.
+        repeats: Digests of those that show what another does, as files of other contents.
+    """
+    kept = {item.digest: item for item in reversed(data.items) if item.digest not in repeats}
+    # In the order that they have: what is equal lies side by side.
+    return replace(data, items=tuple(reversed(kept.values())))

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
-from tcc.compiler.data import image_checks, image_errors, image_files, pillow_resampling, webp
+from tcc.compiler.data import image_files, pillow_resampling, png_file
 from tcc.compiler.data.image_files import ALPHA, CMYK, DEPTH, PICTURES
-from tcc.compiler.data.png_errors import PngError
+from tcc.compiler.data.png_file import AnimatedPngError, PngError
 from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
@@ -47,6 +47,12 @@ TILE_WIDTH, TILE_HEIGHT = 322, 323
 """Tags of TIFF files."""
 ORIENTATION = 274
 """The tag of EXIF data that says how an image is turned: from 5 on, by a right angle."""
+MAX_SCANS = 100
+"""Most scans of a JPEG file, each of which goes over all its pixels; encoders make some ten."""
+WEBP_CHUNK = 12
+"""Where the first chunk of a WebP file begins: after `RIFF`, the file's length and `WEBP`."""
+WEBP_BODY = WEBP_CHUNK + 8
+"""Where its contents begin: after its name and length."""
 _imaging.set_block_size(1 << 26)
 """Bytes that Pillow takes at a time: more than glibc keeps for a thread once they are freed."""
 
@@ -98,7 +104,7 @@ def levels(
 
 def _plain(data: bytes, name: str) -> Image.Image | None:
     """Return a JPEG or PNG image of plain colours, turned as it is shown; None of all else."""
-    image_checks.check_file(data, name)
+    _check_file(data, name)
     with _opened(data) as image:
         # Other formats have cases of their own, which `_decode` knows.
         fits = image.mode == "RGB" and image.format in ("JPEG", "PNG") and not _several(image)
@@ -145,18 +151,18 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
                 "E0703", "the image is damaged", where, label=str(error), help=help
             ) from None
         except UnidentifiedImageError:
-            raise image_errors.unknown(data, name) from None
+            raise image_files.unknown(data, name) from None
         except Image.DecompressionBombError as error:
             pixels = re.search(r"\d+ pixels", str(error))
             raise image_limits.too_large(name, f"it is of {pixels[0]}" if pixels else "") from None
         except Exception as error:  # a decoder meets damaged data with any exception at all
             raise fail(
-                "E0703", "the image is damaged", whole_file(name), label=image_errors.reason(error)
+                "E0703", "the image is damaged", whole_file(name), label=image_files.reason(error)
             ) from None
 
 
 def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
-    colors = image_checks.check_file(data, name)
+    colors = _check_file(data, name)
     with _opened(data, name) as image:
         _check_picture(image, name)
         if (scaled := _scaled(image, data)) is not None:
@@ -171,9 +177,9 @@ def _check_picture(image: Image.Image, name: str) -> None:
     image_limits.check(image.height, image.width, name)
     image_limits.check(*_tile(image), name)
     if _several(image):
-        raise image_errors.animated(name)
+        raise image_files.animated(name)
     if image.mode not in MODES:
-        raise image_errors.unfit(image.mode, name)
+        raise image_files.unfit(image.mode, name)
 
 
 def _convert(image: Image.Image) -> "NDArray[np.uint8]":
@@ -185,7 +191,7 @@ def _convert(image: Image.Image) -> "NDArray[np.uint8]":
 
 def _opened(data: bytes, name: str = "") -> Image.Image:
     if kind(data[:256]) == "WEBP":
-        image_limits.check(*webp.size(data), name)
+        image_limits.check(*_webp_size(data), name)
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
@@ -289,3 +295,48 @@ def _deep(tile: Any) -> bool:
     """Whether a part of a file, as Pillow describes it, has more than 8 bits a sample."""
     mode, *more = (tile.args,) if isinstance(tile.args, str) else tile.args
     return ";16" in str(mode) or (tile.codec_name == "ppm" and more[0] > 255)
+
+
+def _check_file(data: bytes, name: str) -> int:
+    """Check an encoded image; most formats have nothing to check.
+
+    Returns:
+        How many colors the palette of a PNG file has; 0 where there is none.
+
+    Raises:
+        UserError: A JPEG file goes over its pixels too often, or a PNG file is too large (E0704),
+            or it has parts of an animation (E0707).
+        PngError: A PNG file is damaged.
+    """
+    match kind(data[:256]):
+        case "PNG":
+            try:
+                return png_file.check(data, name)
+            except AnimatedPngError:
+                raise image_files.animated(name) from None
+        case "JPEG" if data.count(b"\xff\xda") > MAX_SCANS:  # as data, 0xff is never before this
+            message = f"this JPEG file has more than {MAX_SCANS} scans, each over all its pixels"
+            raise fail("E0704", message, whole_file(name), help="save it anew")
+        case _:
+            return 0
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Return the height and width that a WebP file's header names; zeros where it is cut off.
+
+    Pillow's decoder takes the memory of all pixels, twice, as soon as it opens a file. See the
+    WebP Container Specification and RFC 6386, section 9.1, and RFC 9649, section 3.4.
+    """
+
+    def number(at: int, count: int) -> int:
+        return int.from_bytes(data[WEBP_BODY + at : WEBP_BODY + at + count], "little")
+
+    match data[WEBP_CHUNK : WEBP_CHUNK + 4]:
+        case b"VP8X":  # flags, then both less one, 24 bits each
+            return number(7, 3) + 1, number(4, 3) + 1
+        case b"VP8L":  # a byte of signature, then both less one, 14 bits each
+            both = number(1, 4)
+            return (both >> 14 & 0x3FFF) + 1, (both & 0x3FFF) + 1
+        case b"VP8 ":  # six bytes of tag and start code; two bits of scale are in each number
+            return number(8, 2) & 0x3FFF, number(6, 2) & 0x3FFF
+    return 0, 0

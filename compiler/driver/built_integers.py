@@ -2,17 +2,18 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.driver import quality_table
-from tcc.compiler.driver.calibration import known_method
-from tcc.compiler.driver.int8_build import Int8Build
+from tcc.compiler.driver import quality_table, run_splits
+from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.driver.weights_and_images import take_images
 from tcc.compiler.reference.accuracy_floor import loss
 from tcc.compiler.support import option_needs, regular_files
-from tcc.compiler.support.console import table
+from tcc.compiler.support.console import Report, Stages, table
 from tcc.compiler.support.option_needs import (
     FRESH_CALIBRATION,
     INT8_TARGET,
@@ -27,11 +28,72 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.build_plan import Int8Program
     from tcc.compiler.driver.int8_program import CalibrationSource
-    from tcc.compiler.driver.stored_stages import Said
+    from tcc.compiler.driver.pipeline import WeightSource
+    from tcc.compiler.driver.stored_stages import Said, StoredStages
+    from tcc.compiler.frontend.accuracy_bounds import Accuracy
     from tcc.compiler.ir.device import Plan
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.quant.program.measured_program import MeasuredProgram
     from tcc.compiler.zoo.trained import TrainedNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Options:
+    """What the command line says of integers."""
+
+    floors: "Accuracy"
+    calibration: Path | None = None
+    data: Path | None = None
+    method: str | None = None
+    guard: bool = True
+    mixed: bool = False
+    split: str | None = None
+    min_images: int = 1
+    agree: int = 0
+    probes: bool = False
+    images: bool = False
+    allow_few: bool = False
+
+
+@dataclass(frozen=True)
+class Int8Build:
+    """What a build works with: what was asked, whom to tell, and how models go through passes.
+
+    `weights` is the file of the weights, if they are of one; `stored` are the stages' results that
+    are known already.
+    """
+
+    report: Report
+    stages: Stages
+    chosen: ChosenSpec
+    given: "WeightSource"
+    asked: Int8Options
+    passing: PassOptions
+    weights: Path | None
+    stored: "StoredStages"
+
+    def agreeing(self) -> "DataSet | None":
+        """Return the images that targets are compared over, if any are asked for.
+
+        Raises:
+            UserError: As for `images`.
+        """
+        from tcc.compiler.data.dataset import check
+
+        if not self.asked.agree:
+            return None
+        (source,) = self.chosen.spec.graph.inputs
+        return check(self.images.first(self.asked.agree), source)
+
+    @cached_property
+    def images(self) -> "DataSet":
+        """Return the images to calibrate with.
+
+        Raises:
+            UserError: As for `take_images`.
+        """
+        split = run_splits.of_weights(self.asked.split, self.weights)
+        return take_images(self.report, self.chosen, self.asked.data, split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +157,10 @@ class _Making:
 
     def made(self, *, real: bool) -> "tuple[Int8Program, list[Said]]":
         """Return the program of an end, at or above the floor, and what is said of it."""
-        from tcc.compiler.driver import int8_program, required_accuracy
-        from tcc.compiler.frontend.accuracy_bounds import Accuracy
+        from tcc.compiler.driver import floor_evidence, int8_program
 
         asked = self.work.asked
-        floor = required_accuracy.floor(
-            self.work.chosen.spec, Accuracy(*asked.bounds), allow_few=asked.allow_few
-        )
+        floor = floor_evidence.floor(self.work.chosen.spec, asked.floors, allow_few=asked.allow_few)
         own: list[Said] = []
 
         def report_program(program: "MeasuredProgram", measured: "Measured") -> None:
@@ -169,7 +228,7 @@ def _given(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
         **_calibrated_by(work, images),
         "calibration": asked.calibration and _file_digest(asked.calibration),
         "shipped": network and network.name,
-        "bounds": asked.bounds,
+        "bounds": astuple(asked.floors),
         "mixed": asked.mixed,
         "few": asked.allow_few,
         "probes": asked.probes,
@@ -229,6 +288,7 @@ def _fresh_source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
     """Return a fresh calibration; and remarks."""
     from tcc.compiler import passes
     from tcc.compiler.driver import int8_program, pipeline
+    from tcc.compiler.driver.calibration import known_method
     from tcc.compiler.quant.methods.method import RunOptions
 
     asked = work.asked

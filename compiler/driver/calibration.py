@@ -1,29 +1,37 @@
-"""What `tcc calibrate` makes besides for a target whose own tool calibrates too.
+"""What `tcc calibrate` does beside the scales: methods, refusals, and what a package takes.
 
-That is the archive of images that the tool gets, and what integers of our own lose, which foretells
-what the tool's lose: each layer's cosine, and the outputs' as a picture.
+For a target whose own tool calibrates too, that is the archive of images that the tool gets, and
+what integers of our own lose, which foretells what the tool's lose.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tcc.compiler.bundle import bundle_folder
+from tcc.compiler.bundle.manifest_checks import Known
+from tcc.compiler.bundle.signature_check import SignaturePolicy
+from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.driver import floor_evidence, int8_program, pipeline
+from tcc.compiler.driver.pipeline import WeightSource
+from tcc.compiler.frontend.accuracy_bounds import Accuracy
+from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.tool_report import LEAST
+from tcc.compiler.quant import calibration_document
+from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.quant.methods.method import Method
+from tcc.compiler.reference.accuracy_floor import ENOUGH, Qualities
 from tcc.compiler.support.console import Stages
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.diagnostics import fail, typed, whole_file
 
 if TYPE_CHECKING:
-    from tcc.compiler.data.dataset import DataSet
-    from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.figures.bar_chart import Bar
-    from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.ir.backend import Packager
     from tcc.compiler.ir.target import Target
-    from tcc.compiler.quant.calibration_document import CalibrationDocument
     from tcc.compiler.quant.program.float_comparison import FloatComparison
+
 
 WORST = 10
 """Layers that are listed."""
@@ -90,7 +98,7 @@ class CalibratedPackage:
             if one.cosine is not None
         )
         tar, picture = (
-            path.with_name(f"{path.stem}.{end}") for end in ("images.tar", "cosine.png")
+            path.with_name(f"{path.stem}.{end}") for end in ("images.tar", "cosine.svg")
         )
         atomic_files.write_file(tar, archive)
         if not bars:
@@ -110,14 +118,17 @@ def draw_bars(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
 
     Returns:
         The file's bytes.
+
+    Raises:
+        MissingTool: matplotlib is not installed, which draws PNG.
     """
-    from tcc.compiler.figures import png, scene_svg
+    from tcc.compiler.figures import export, svg
     from tcc.compiler.figures.bar_chart import bar_chart
 
     scene = bar_chart(heading, bars, LEAST)
     if path.suffix == ".svg":
-        return scene_svg.render(scene, heading).encode()
-    return png.render(scene, heading)
+        return svg.render_scene(scene, heading).encode()
+    return export.render_png(scene, heading)
 
 
 def known_method(name: str | None, *, guard: bool = True) -> Method:
@@ -138,3 +149,88 @@ def known_method(name: str | None, *, guard: bool = True) -> Method:
         help = f"--no-guard is for {guarded}"
         raise fail("E0601", message, typed("--no-guard"), help=help)
     return own
+
+
+def refused(
+    spec: Spec, given: WeightSource, document: CalibrationDocument, images: DataSet
+) -> tuple[str, ...]:
+    """Return why a build would refuse a fresh calibration, in words; nothing where it would not.
+
+    Images that it had not learnt from judge, as far as there are enough.
+
+    Args:
+        spec: The network, with what it asks of integers.
+        given: Its weights.
+        document: The calibration.
+        images: Those that it was made with.
+    """
+    minimum, (learn, judge) = floor_evidence.floor(spec, Accuracy()), document.data.parts(images)
+    different = floor_evidence.split_images(learn, judge, mixed=False).different
+    few = (
+        (f"{different} different images judge them, and it takes {ENOUGH} or `--allow-few`",)
+        if different < ENOUGH and minimum.needs_images(o.meaning for o in spec.graph.outputs)
+        else ()
+    )
+    model = pipeline.ready(spec, given)
+    losses = floor_evidence.read_stated_losses(document, model)
+    if bounds := floor_evidence.compute_calibration_bounds(document, model):
+        quality = {name: loss.quality for name, loss in losses.items() if loss.quality}
+        return (*minimum.broken(quality, bounds), *few)
+    # Few images state nothing, nor do outputs that are no numbers.
+    comparison = int8_program.compared(spec, given, document, images)
+    return (*minimum.broken(comparison.quality, comparison.bounds), *few)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCosine:
+    """The mean cosine of an output's integers and floats, over images of one data set.
+
+    `data` is the digest of that set, `target` what was calibrated or built for.
+    """
+
+    network: str
+    target: str
+    data: str
+    output: str
+    cosine: float
+
+
+def read_cosines(path: Path, known: Known, policy: SignaturePolicy) -> tuple[StoredCosine, ...]:
+    """Return the cosines of a calibration file, or of a bundle.
+
+    Args:
+        path: The file, or the bundle's folder.
+        known: Says what the precisions of targets are.
+        policy: Which signatures of bundles are taken.
+
+    Raises:
+        UserError: It is neither, or is damaged (E0603, E0620 to E0623, E0730), or holds no cosine
+            (E1280).
+    """
+    found = tuple(_bundle_cosines(path, known, policy) if path.is_dir() else _file_cosines(path))
+    if found:
+        return found
+    message = "this says nothing of any cosine of integers and floats"
+    help = "calibrate with more images, some of which are held out, or give a bundle of integers"
+    raise fail("E1280", message, whole_file(str(path)), help=help)
+
+
+def _file_cosines(path: Path) -> Iterator[StoredCosine]:
+    about = calibration_document.read(path)
+    judged = about.judged.get(about.used, {})
+    yield from _list_cosines(about.model.name, about.target, about.data.digest, judged)
+
+
+def _bundle_cosines(folder: Path, known: Known, policy: SignaturePolicy) -> Iterator[StoredCosine]:
+    about = bundle_folder.read(folder, known, policy).manifest
+    found = about.calibration
+    if found and found.measured:
+        yield from _list_cosines(about.model.name, about.target, found.data, found.measured.outputs)
+
+
+def _list_cosines(
+    network: str, target: str, data: str, judged: Qualities
+) -> Iterator[StoredCosine]:
+    for output, quality in judged.items():
+        if quality.cosine is not None:
+            yield StoredCosine(network, target, data, output, quality.cosine)

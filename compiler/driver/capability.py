@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tcc.compiler import passes
 from tcc.compiler.data.weights import placeholders
-from tcc.compiler.driver import remarks
+from tcc.compiler.driver import build_warnings
 from tcc.compiler.driver.pipeline import refused
 from tcc.compiler.ir.device import Plan
 from tcc.compiler.ir.graph import Graph, Model
@@ -55,7 +55,7 @@ class Capability(ValueView):
     @property
     def warnings(self) -> Iterator[Diagnostic]:
         """Each rule that remarks are of, at the first of its nodes."""
-        return remarks.warnings(self.plan.device, self.remarks)
+        return build_warnings.warnings(self.plan.device, self.remarks)
 
 
 def capability(graph: Graph, plan: Plan) -> Capability:

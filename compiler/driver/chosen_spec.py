@@ -1,6 +1,7 @@
 """The spec that a command or call names, or else the project file's; and whether it is a bundle."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -158,3 +159,20 @@ def _is_known(name: str) -> bool:
 def _has_manifest(folder: Path) -> bool:
     # Not `Path.is_file`, which raises where a name is too long for the system.
     return os.path.isfile(folder / "manifest.json")
+
+
+def renamed(spec: "Spec", name: str | None) -> "Spec":
+    """Return a spec whose network is called by the name that the command line gives, if it does.
+
+    Raises:
+        UserError: It is no name of a network (E0629).
+    """
+    from tcc.compiler.frontend.language_schema import NETWORK_NAME
+
+    if name is None:
+        return spec
+    if not re.fullmatch(NETWORK_NAME, name):
+        help = "begin with a letter; then come letters, digits, `_`, `.` and `-`, 64 in all"
+        message = f"a network cannot be called `{name[:80]}`"
+        raise fail("E0629", message, typed(f"--name {name}"), help=help)
+    return replace(spec, name=name, graph=replace(spec.graph, name=name))

@@ -1,34 +1,46 @@
-"""What the floor of an integer program is judged by: different images, and bounds for unseen ones.
+"""The floor of an integer program, and what it is judged by: images, and bounds for unseen ones.
 
 A figure over the images at hand says little of others where these are few. So a floor is held
 against the end of the 95 % interval that is worse for the user, and never by fewer than `ENOUGH`
-different images unless the user allows it.
+different images unless the user allows it. Without images, what the calibration states holds it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.data.pictures import pictures
+from tcc.compiler.bundle.manifest import Measured
+from tcc.compiler.data.dataset import DataSet, pictures
+from tcc.compiler.frontend.accuracy_bounds import Accuracy
+from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Model
+from tcc.compiler.passes.validate import sample
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.image_variety import variety
 from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.reference.accuracy_floor import ENOUGH, FloorBounds, TooFewImages, merge_bounds
-from tcc.compiler.reference.expected_loss import ExpectedLoss
+from tcc.compiler.reference import float_program, output_comparison, output_quality
+from tcc.compiler.reference.accuracy_floor import (
+    CORRELATION,
+    ENOUGH,
+    AccuracyFloor,
+    BelowFloor,
+    FloorBounds,
+    TooFewImages,
+    merge_bounds,
+)
+from tcc.compiler.reference.expected_loss import (
+    ExpectedLoss,
+    add_rounding,
+    compute_bounds,
+    estimate_bounds,
+)
 from tcc.compiler.reference.output_comparison import (
     ComparisonImages,
     all_outputs,
     comparison_images,
     judged_outputs,
 )
-from tcc.compiler.reference.quality_bounds import (
-    add_rounding,
-    compute_bounds,
-    estimate_bounds,
-)
-from tcc.compiler.support.diagnostics import Diagnostic, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, fail, whole_file
 
 CHOOSERS = 4
 """Fewest images that choose layers for float beside those that judge."""
@@ -150,3 +162,72 @@ def estimate_program_bounds(
     if user_images or not stated:
         stated = merge_bounds(stated, estimate_bounds(model, floats, real, images))
     return add_rounding(model, stated, (floats, real, rounded))
+
+
+TRIED = 4
+"""Inputs that a program is tried on where there are no images."""
+
+
+def check_stated(
+    name: str, floor: AccuracyFloor, losses: Mapping[str, ExpectedLoss]
+) -> Measured | None:
+    """Return how good a calibration file states that its program is; None where it does not say.
+
+    Args:
+        name: The file's name, for errors.
+        floor: That of each output.
+        losses: What the file states of the program; it knows nothing of one that ends in integers.
+
+    Raises:
+        BelowFloor: It is below the floor.
+        UserError: It states nothing, and the floor was not given up (E0618).
+    """
+    if losses:
+        quality = {output: loss.quality for output, loss in losses.items() if loss.quality}
+        bounds = compute_bounds(losses)
+        if broken := floor.broken(quality, bounds):
+            raise BelowFloor(broken, quality, ())
+        images = min(loss.images for loss in losses.values())
+        return Measured("as the calibration says", quality, bounds, images)
+    # A floor that nobody can look at is not kept in silence: it must be given up in so many words.
+    if floor.cosine != 0 or floor.drop not in (None, 1):
+        help = (
+            "give images with --data, or --floor min_cosine=0 --floor max_drop=1 to build without"
+        )
+        raise fail("E0618", "the accuracy floor needs images", whole_file(name), help=help)
+    return None
+
+
+def refuse_collapsed(model: Model, program: Model) -> None:
+    """Refuse a program that gives one answer for pixels dark and bright, whatever was said of it.
+
+    Raises:
+        BelowFloor: Floats tell these well apart.
+    """
+    (source,) = model.graph.inputs
+    # From dark to bright, since a collapsed network keeps a constant answer over noise as well.
+    tensors = [sample(source, seed, (seed + 1) / TRIED) for seed in range(TRIED)]
+    floats, outputs = (
+        output_comparison.stacked_outputs(model, float_program.run(network, tensors))
+        for network in (model, program)
+    )
+    frozen = [name for name in floats if output_quality.frozen(floats[name], outputs[name])]
+    if frozen:
+        reasons = (
+            f"`{name}` is the same for {TRIED} inputs that floats tell apart" for name in frozen
+        )
+        raise BelowFloor(tuple(reasons), output_comparison.qualities(model, floats, outputs), ())
+
+
+def floor(spec: Spec, requested: Accuracy, *, allow_few: bool = False) -> AccuracyFloor:
+    """Return the floor: what is asked for, or else the spec's, or else the default.
+
+    Args:
+        spec: The network, with what it asks of integers.
+        requested: What the user asks.
+        allow_few: Judge by however few images there are.
+    """
+    least = requested.over(spec.accuracy)
+    correlation = CORRELATION if least.min_correlation is None else least.min_correlation
+    fewest = 0 if allow_few else ENOUGH
+    return AccuracyFloor(least.min_cosine, least.max_drop, correlation, least.max_error, fewest)

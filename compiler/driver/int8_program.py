@@ -10,7 +10,7 @@ from tcc.compiler.bundle import program_file
 from tcc.compiler.bundle.manifest import Calibrated, Measured
 from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.driver import floor_evidence, pipeline, saturation, stated_accuracy
+from tcc.compiler.driver import floor_evidence, pipeline, saturation
 from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program, Int8Programs
 from tcc.compiler.driver.pipeline import CalibrationRequest, WeightSource
 from tcc.compiler.frontend.spec import Spec
@@ -251,14 +251,14 @@ class _Run:
         losses = floor_evidence.read_stated_losses(source.document, self.ready)
         if losses and calibration.real_ends:
             self._require(min(loss.images for loss in losses.values()), source.name)
-        measured = stated_accuracy.check_stated(
+        measured = floor_evidence.check_stated(
             source.name, floor, losses if calibration.real_ends else {}
         )
         blind = quantize(self.ready, calibration)
         # A file's word for a program is of one made elsewhere. A network that gives one answer
         # for everything is seen without images, and is the worst that integers do.
         if floor.correlation > 0 and calibration.real_ends:
-            stated_accuracy.refuse_collapsed(self.ready, blind)
+            floor_evidence.refuse_collapsed(self.ready, blind)
         return _packed(blind, source, calibration, measured, {})
 
 

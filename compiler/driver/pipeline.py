@@ -19,7 +19,7 @@ from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data import weights
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.data.training_record import TrainingRecord
-from tcc.compiler.driver import build_plan, fast_methods, remarks
+from tcc.compiler.driver import build_plan, build_warnings
 from tcc.compiler.driver.build_plan import Int8Program, Int8Programs, Lower
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir import printer
@@ -29,7 +29,7 @@ from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, Refusal
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 from tcc.compiler.support.progress import Progress
-from tcc.compiler.zoo import cards, trained
+from tcc.compiler.zoo import trained
 from tcc.compiler.zoo.trained import TrainedNetwork
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class WeightSource:
     @cached_property
     def training(self) -> TrainingRecord | None:
         """What their training's folder, or the zoo, says of weights of their digest."""
-        return cards.find_training(self.folder, self.origin.digest)
+        return trained.find_training(self.folder, self.origin.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +162,10 @@ def build(
         files = {**files, **(own.files if own else {}), **_texts(model.graph, lean, stage)}
         # An integer program may begin at grey levels; floats take what the spec's contract gives.
         contract = lean if kind.integer else model.graph
-        said = remarks.of_plan(plan, start.graph, own.program.graph if own else None)
+        said = build_warnings.of_plan(plan, start.graph, own.program.graph if own else None)
         about = own.calibrated if own else None
-        few = remarks.warn_few_images(about.measured if about else None)
-        built, slower = fast_methods.kept(spec, plan, start)
+        few = build_warnings.warn_few_images(about.measured if about else None)
+        built, slower = build_warnings.choose_methods(spec, plan, start)
         said += slower
         job = BundleJob(spec, given, kind, contract, about, golden, files, (*few, *said), images)
         yield _packed(job, device, _made(built, start, own, spec.name, progress))

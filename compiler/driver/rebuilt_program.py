@@ -8,7 +8,7 @@ from tcc.compiler import passes
 from tcc.compiler.bundle import agreement, artifact_runs, manifest, program_file
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import weights
-from tcc.compiler.driver import fast_methods, pipeline
+from tcc.compiler.driver import build_warnings, pipeline
 from tcc.compiler.driver.build_plan import CALIBRATION
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec
@@ -108,7 +108,9 @@ def find_constant_sources(
         model = passes.run(Model(spec.graph, weight_source.tensors), device.passes(precision))
         if _is_printed(bundle, model):
             floats = model
-            precision = fast_methods.kept(spec, Plan(device, precision), model)[0].precision
+            precision = build_warnings.choose_methods(spec, Plan(device, precision), model)[
+                0
+            ].precision
     return ConstantSources(floats, program, precision, same_tools)
 
 

@@ -20,8 +20,7 @@ from tcc.compiler.bundle.manifest import Calibrated, Manifest
 from tcc.compiler.bundle.program_check import LayerAgreement
 from tcc.compiler.bundle.replay import Replayed
 from tcc.compiler.data import image_files
-from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.data.pictures import pictures
+from tcc.compiler.data.dataset import DataSet, pictures
 from tcc.compiler.data.training_record import TrainingRecord
 from tcc.compiler.driver import pipeline
 from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program

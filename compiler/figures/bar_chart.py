@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tcc.compiler.figures.colours import FAINT, PAINTS, TEXT
-from tcc.compiler.figures.drawing import TextLine
-from tcc.compiler.figures.scene import Label, Rect, Scene, rgb
-from tcc.compiler.figures.text_metrics import DETAIL, HEADING, SHAPE, TITLE, clip
+from tcc.compiler.figures.drawing import DETAIL, HEADING, SHAPE, TITLE, TextLine, clip
+from tcc.compiler.figures.scene import FAINT, PAINTS, TEXT, Label, Rect, Scene, rgb
 
 MARGIN, ROW, BAR, LONG = 24, 30, 16, 420
 """Pixels around, of a row, of a bar's height, and of the axis."""

@@ -5,14 +5,12 @@ from typing import assert_never
 
 from tcc.compiler.figures import Direction, Level
 from tcc.compiler.figures.block_folding import fold
-from tcc.compiler.figures.box_labels import shape_of
 from tcc.compiler.figures.box_layout import lay_out
-from tcc.compiler.figures.box_tree import nest
-from tcc.compiler.figures.drawing import Drawing, DrawingStyle
+from tcc.compiler.figures.box_tree import nest, shape_of
+from tcc.compiler.figures.drawing import Drawing, DrawingStyle, clip, counted, rounded
 from tcc.compiler.figures.page_layout import Sheet, sheet
 from tcc.compiler.figures.scene import Scene, scene
-from tcc.compiler.figures.svg import render
-from tcc.compiler.figures.text_metrics import clip, counted, rounded
+from tcc.compiler.figures.svg import render_sheet
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Graph
 
@@ -28,7 +26,7 @@ class PictureOptions:
 
 def draw(graph: Graph, look: PictureOptions, doc: str = "") -> str:
     """Return a graph as the text of an SVG file; `doc` is what it says of itself."""
-    return render(_sheet(graph, look), _heading(graph), doc)
+    return render_sheet(_sheet(graph, look), _heading(graph), doc)
 
 
 def shapes(graph: Graph, look: PictureOptions) -> Scene:

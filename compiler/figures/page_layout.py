@@ -4,9 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tcc.compiler.figures.drawing import Drawing, Point, TextLine
-from tcc.compiler.figures.legend import LegendEntry, legend
-from tcc.compiler.figures.text_metrics import HEADING, clip
+from tcc.compiler.figures.drawing import DETAIL, HEADING, Drawing, Point, TextLine, clip
+
+MEANINGS = {
+    "input": "input, output",
+    "conv": "convolution, linear",
+    "norm": "normalisation",
+    "activation": "activation",
+    "pool": "pooling, resizing",
+    "join": "join",
+    "layout": "moves or drops values",
+    "closed": "block, closed",
+    "block": "block, open",
+}
+"""The kinds of boxes, in the legend's order."""
+EDGES = "on lines: channels x height x width"
+SIZE, LINE, GAP = 14, 24, 18
+"""Side of a patch of colour, height of a line, and pixels between entries."""
+
 
 MARGIN = 24
 """Pixels around the drawing."""
@@ -16,6 +31,16 @@ ROUND = 6
 """Radius of corners."""
 NARROWEST = 320
 """Width that a legend has at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegendEntry:
+    """A patch of a kind's colour, and its text; the last entry, of lines, has no patch."""
+
+    kind: str
+    x: int
+    y: int
+    text: TextLine
 
 
 @dataclass(frozen=True)
@@ -39,8 +64,29 @@ def sheet(drawing: Drawing, heading: str, *, with_legend: bool = False) -> Sheet
     left = (width - drawing.width) // 2
     if not with_legend:
         return Sheet(width, height, title, drawing, left, TOP)
-    entries, more = legend(drawing, inner, MARGIN, height)
+    entries, more = _explain(drawing, inner, MARGIN, height)
     return Sheet(width, height + more + MARGIN // 2, title, drawing, left, TOP, entries)
+
+
+def _explain(
+    drawing: Drawing, width: int, left: int, top: int
+) -> tuple[tuple[LegendEntry, ...], int]:
+    """Return the entries for what a drawing shows, in lines of a width, and their height."""
+    # Only what is in the picture: a legend of nine kinds explains nothing to a network of three.
+    shown = {frame.box.kind_shown for frame in drawing.frames}
+    words = [(kind, text) for kind, text in MEANINGS.items() if kind in shown]
+    if drawing.shapes:
+        words.append(("", EDGES))
+    entries, x, y = [], 0, 0
+    for kind, text in words:
+        patch = SIZE + 6 if kind else 0
+        wide = patch + DETAIL.width(text)
+        if x and x + wide > width:
+            x, y = 0, y + LINE
+        at = TextLine(left + x + patch, top + y + SIZE - 3, text, DETAIL)
+        entries.append(LegendEntry(kind, left + x, top + y, at))
+        x += wide + GAP
+    return tuple(entries), y + LINE
 
 
 def path(points: Sequence[Point]) -> tuple[Point, ...]:

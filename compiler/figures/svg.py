@@ -3,14 +3,24 @@
 from collections.abc import Iterator
 from html import escape
 
-from tcc.compiler.figures.colours import DARK, FAINT, LINE, PAINTS, TEXT, WHITE, Paint
-from tcc.compiler.figures.drawing import Drawing, Frame, Point, TextLine, Wire
-from tcc.compiler.figures.legend import SIZE, LegendEntry
-from tcc.compiler.figures.page_layout import ROUND, Sheet, head, path
-from tcc.compiler.figures.text_metrics import WHOLE, clip
+from tcc.compiler.figures.drawing import WHOLE, Drawing, Frame, Point, TextLine, Wire, clip
+from tcc.compiler.figures.page_layout import ROUND, SIZE, LegendEntry, Sheet, head, path
+from tcc.compiler.figures.scene import (
+    DARK,
+    FAINT,
+    LINE,
+    PAINTS,
+    TEXT,
+    WHITE,
+    Colour,
+    Label,
+    Paint,
+    Rect,
+    Scene,
+)
 
 
-def render(sheet: Sheet, heading: str, about: str) -> str:
+def render_sheet(sheet: Sheet, heading: str, about: str) -> str:
     """Return the text of an SVG file; `about` is what it says of itself to those who ask."""
     width, height = sheet.width, sheet.height
     lines = [
@@ -118,3 +128,50 @@ def _head(wire: Wire) -> str:
 
 def _xml(text: str) -> str:
     return escape(clip(text, WHOLE))
+
+
+FONTS = "Helvetica,Arial,'DejaVu Sans',sans-serif"
+
+
+def render_scene(scene: Scene, heading: str) -> str:
+    """Return the text of an SVG file; lines with corners have them sharp."""
+    width, height = scene.width, scene.height
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+        f' viewBox="0 0 {width} {height}" font-family="{FONTS}">',
+        f"<title>{escape(heading)}</title>",
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        *map(_rect, scene.rects),
+        *_lines(scene),
+        *map(_label, scene.labels),
+        "</svg>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rect(rect: Rect) -> str:
+    place = f'x="{rect.x}" y="{rect.y}" width="{rect.width}" height="{rect.height}"'
+    paint = f'fill="{_code(rect.fill)}" stroke="{_code(rect.stroke)}"'
+    return f'<rect {place} rx="{rect.radius}" {paint}/>'
+
+
+def _lines(scene: Scene) -> Iterator[str]:
+    paint = f'stroke="{_code(scene.line)}" stroke-width="1.2"'
+    for line in scene.lines:
+        points = " ".join(f"{x},{y}" for x, y in line)
+        yield f'<polyline points="{points}" fill="none" {paint}/>'
+    for corners in scene.heads:
+        points = " ".join(f"{x},{y}" for x, y in corners)
+        yield f'<polygon points="{points}" fill="{_code(scene.line)}"/>'
+
+
+def _label(label: Label) -> str:
+    text, font = label.text, label.text.font
+    weight = ' font-weight="bold"' if font.bold else ""
+    anchor = ' text-anchor="middle"' if text.centred else ""
+    place = f'x="{text.x}" y="{text.y}" font-size="{font.size}" fill="{_code(label.colour)}"'
+    return f"<text {place}{weight}{anchor}>{escape(text.text)}</text>"
+
+
+def _code(colour: Colour) -> str:
+    return "#" + "".join(f"{part:02x}" for part in colour)

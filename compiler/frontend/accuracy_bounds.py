@@ -1,25 +1,37 @@
-"""A spec's `accuracy:`: what its integer program must keep of its float outputs."""
+"""What an int8 model keeps of its float outputs: a spec's `accuracy:`, or what a user states."""
 
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from math import inf, isfinite
+from pathlib import Path
 
+from tcc.compiler.frontend import yaml
 from tcc.compiler.frontend.argument_values import evaluated
 from tcc.compiler.frontend.expr import ExpressionScope
 from tcc.compiler.frontend.yaml import Mapping, Tree
-from tcc.compiler.support.diagnostics import Diagnostic, UserError
+from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support.decimal_numbers import parse_float
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, typed
 
 BOUNDS = {"min_cosine": 1.0, "max_drop": 1.0, "min_correlation": 1.0, "max_error": inf}
 """What each bound may be at most; all are at least 0."""
+HELP = f"floors are {', '.join(BOUNDS)}; such as min_cosine=0.95"
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """The bounds of `reference.accuracy_floor`; None is what the spec does not say."""
+    """The bounds of `reference.accuracy_floor`; None is what nobody states."""
 
     min_cosine: float | None = None
     max_drop: float | None = None
     min_correlation: float | None = None
     max_error: float | None = None
+
+    def over(self, other: "Accuracy") -> "Accuracy":
+        """Return these bounds, and the other's where these state none."""
+        names = [field.name for field in fields(self)]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        return Accuracy(**{n: b if a is None else a for n, (a, b) in pairs.items()})
 
 
 def read_accuracy(tree: Tree | None, env: ExpressionScope) -> Accuracy:
@@ -30,21 +42,78 @@ def read_accuracy(tree: Tree | None, env: ExpressionScope) -> Accuracy:
     """
     if not isinstance(tree, Mapping):
         return Accuracy()
-    found: dict[str, float] = {}
+    floors = ((str(key.value), evaluated(value, env), value.span) for key, value in tree.items)
+    return check_floors(floors, "E0213")
+
+
+def read_floors(words: Sequence[str]) -> Accuracy:
+    """Return what `--floor` states: `name=value`, or a file of such, each name once.
+
+    Args:
+        words: What was typed after each `--floor`.
+
+    Raises:
+        UserError: A file cannot be read (E0603), is no YAML (E01..) or no mapping, a name is not
+            known or comes twice, or a value is no number that it may be (E0790).
+    """
+    return check_floors(floor for word in words for floor in _list_floors(word))
+
+
+def check_floors(floors: Iterable[tuple[str, object, Span]], code: str = "E0790") -> Accuracy:
+    """Return bounds that are stated by name.
+
+    Args:
+        floors: Each with its name, its value and its place.
+        code: That of the errors.
+
+    Raises:
+        UserError: A name is not known or comes twice, or a value is no number that it may be.
+    """
+    stated: dict[str, float] = {}
     problems = []
-    for key, value in tree.items:
-        number, most = evaluated(value, env), BOUNDS[str(key.value)]
-        if (
+    for name, value, at in floors:
+        if name not in BOUNDS:
+            problems.append(Diagnostic(code, f"there is no floor `{name[:80]}`", at, help=HELP))
+        elif name in stated:
+            help = "state each floor once"
+            problems.append(Diagnostic(code, f"`{name}` is stated twice", at, help=help))
+        elif isinstance(value, bool) or not isinstance(value, int | float):
             # To Python `true` is 1: as a bound it would be one that nobody meant.
-            isinstance(number, bool)
-            or not isinstance(number, int | float)
-            or not 0 <= number <= most
-        ):
-            wanted = "from 0 to 1" if most == 1 else "that is not negative"
-            message = f"`{key.value}` must be a number {wanted}"
-            problems.append(Diagnostic("E0213", message, value.span))
-            continue
-        found[str(key.value)] = float(number)
+            problems.append(_no_bound(code, name, at))
+        elif not (isfinite(value) and 0 <= value <= BOUNDS[name]):
+            problems.append(_no_bound(code, name, at))
+        else:
+            stated[name] = float(value)
     if problems:
         raise UserError(tuple(problems))
-    return Accuracy(**found)
+    return Accuracy(**stated)
+
+
+def _no_bound(code: str, name: str, at: Span) -> Diagnostic:
+    wanted = "from 0 to 1" if BOUNDS[name] == 1 else "that is not negative"
+    return Diagnostic(code, f"`{name}` must be a number {wanted}", at)
+
+
+def _list_floors(word: str) -> Iterator[tuple[str, object, Span]]:
+    """Yield the floors of a word: the one that it states, or those of the file that it names."""
+    path, at = Path(word), typed(f"--floor {word}")
+    name, equals, text = word.partition("=")
+    if equals and not path.is_file():
+        try:
+            yield name.strip(), parse_float(text.strip()), at
+        except ValueError:
+            yield name.strip(), text, at
+        return
+    if not path.is_file():
+        message = f"`{word[:80]}` is neither `name=value` nor a file"
+        raise fail("E0790", message, at, help=HELP)
+    try:
+        with regular_files.opened(path) as file:
+            tree = yaml.parse(file.read(yaml.MAX_YAML_BYTES + 1), str(path))
+    except OSError as error:
+        raise atomic_files.explain(error, path, "read the floors") from error
+    if not isinstance(tree, Mapping):
+        help = f"write a line for each floor, such as min_cosine: 0.95; {HELP.partition(';')[0]}"
+        raise fail("E0790", "floors are a mapping of names to numbers", tree.span, help=help)
+    for key, value in tree.items:
+        yield str(key.value), yaml.plain(value), value.span

@@ -2,13 +2,12 @@
 
 import io
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, whole_file
-from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,10 +67,8 @@ def needed() -> None:
         MissingTool: matplotlib, or scikit-learn, is not here.
     """
     for name in ("matplotlib", "scikit-learn"):
-        try:
-            version(name)
-        except PackageNotFoundError:
-            raise MissingTool(Tool(name, "draw pictures", None)) from None
+        if installed_version(name) is None:
+            raise MissingTool(Tool(name, "draw pictures", None))
 
 
 def drawn(make: "Callable[[], Figure]") -> "Figure":

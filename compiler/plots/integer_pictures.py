@@ -1,12 +1,17 @@
 """The kinds of pictures that set integers beside floats."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import int8_program, pipeline
 from tcc.compiler.driver.evaluation import Evaluated
-from tcc.compiler.plots import drawing, feature_pictures, layers, precision_plots
+from tcc.compiler.plots import drawing, layers
+from tcc.compiler.plots.drawing import COLOURS, MARKERS, PATH, SHADES, figure, short
 from tcc.compiler.plots.layers import Quantised, Values
 from tcc.compiler.plots.pictures import Make, PlottedNetwork, tensors
 from tcc.compiler.quant import calibration_file
@@ -16,6 +21,186 @@ from tcc.compiler.quant.program.float_comparison import LayerLoss
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST = 16
+"""Most maps or filters of a layer that are drawn."""
+_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class LayerPicture:
+    """Maps (count, height, width) of a layer in float and in int8, where it has integers."""
+
+    name: str
+    floats: Values
+    integers: Values | None
+
+
+def of_filters(name: str, floats: Values, integers: Values | None) -> LayerPicture:
+    """Return filters (filters, channels, height, width) as maps: the mean over their channels."""
+    if floats.shape[2:] == (1, 1):  # of one number a channel: those of all channels, as a row
+        floats = floats[:, :, 0, 0][None]
+        integers = None if integers is None else integers[:, :, 0, 0][None]
+        return LayerPicture(f"{name}, by channels", floats, integers)
+    both = [None if each is None else each.mean(axis=1) for each in (floats, integers)]
+    assert both[0] is not None
+    return LayerPicture(name, both[0], both[1])
+
+
+def draw(layers: Sequence[LayerPicture], title: str, notice: str | None = None) -> "Figure":
+    """Return the first maps of each layer, with one scale of shades for float and int8.
+
+    Args:
+        layers: The maps of each layer, in floats and in integers.
+        title: Above the picture.
+        notice: What must not be missed, such as random weights.
+    """
+    shapes = [min(MOST, len(layer.floats)) for layer in layers]
+    lines = [(n + _COLUMNS - 1) // _COLUMNS for n in shapes]
+    rows = sum(2 * each for each in lines)
+    wide = min(_COLUMNS, max(shapes))
+    made = figure(max(5.5, 1.05 * wide + 0.6), 1.08 * rows + 0.55 * 2 * len(layers) + 0.6, notice)
+    made.suptitle(title, fontsize=10)
+    parts = made.subfigures(
+        2 * len(layers), 1, squeeze=False, height_ratios=[n for n in lines for _ in range(2)]
+    )[:, 0]
+    for place, layer in enumerate(layers):
+        _rows(parts[2 * place], f"{_title(layer)}, float", layer.floats, layer, lines[place])
+        name = f"{_title(layer)}, int8"
+        if layer.integers is None:
+            parts[2 * place + 1].suptitle(f"{name}: stays in float", fontsize=9)
+        else:
+            _rows(parts[2 * place + 1], name, layer.integers, layer, lines[place])
+    return made
+
+
+def _title(layer: LayerPicture) -> str:
+    count = len(layer.floats)
+    return short(layer.name, PATH) + (f" (first {MOST} of {count})" if count > MOST else "")
+
+
+def _rows(part: Any, title: str, maps: Values, layer: LayerPicture, lines: int) -> None:
+    part.suptitle(title, fontsize=9)
+    columns = min(_COLUMNS, MOST, len(layer.floats))
+    grid = part.subplots(lines, columns, squeeze=False)
+    # Those of the floats for both rows: with scales of their own, what integers lose would not be
+    # seen.
+    low, high = float(layer.floats.min()), float(layer.floats.max())
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for axes, values in zip(grid.ravel(), maps[:MOST], strict=False):
+        axes.imshow(values, cmap=SHADES, vmin=low, vmax=high, interpolation="nearest")
+
+
+BINS = 101
+MOST_LAYERS = 120
+"""Most layers of a picture; of more, those that lose the most."""
+LEAST = 1e-4
+"""The least relative error that is drawn."""
+MOST_POINTS = 20_000
+"""Most points of a scatter."""
+
+
+def histograms(
+    layers: Sequence[tuple[str, Values, Values | None]], title: str, notice: str | None = None
+) -> "Figure":
+    """Return the distribution of each layer's weights (name, float, int8), log counts.
+
+    Args:
+        layers: Name, float weights and the integers' real numbers; None where the layer stays
+            in float.
+        title: Above the panels.
+        notice: What must not be missed, such as random weights.
+    """
+    made = figure(4.6 * len(layers), 3.6, notice)
+    made.suptitle(title, fontsize=10)
+    for place, (name, floats, integers) in enumerate(layers):
+        axes: Any = made.add_subplot(1, len(layers), place + 1)
+        reach = float(np.abs(floats).max()) or 1.0
+        edges = np.linspace(-reach, reach, BINS)
+        axes.hist(floats.ravel(), edges, color=COLOURS[5], label="float")
+        if integers is not None:
+            axes.hist(
+                integers.ravel(), edges, histtype="step", color=COLOURS[1], label="int8",
+                linewidth=1.2,
+            )  # fmt: skip
+        axes.set_yscale("log")
+        axes.set_title(f"{short(name, PATH)}:\n{floats.size:,} weights", fontsize=8)
+        axes.set_xlabel("weight" if integers is not None else "weight (stays in float)")
+        axes.set_ylabel("how many")
+        axes.legend(loc="upper right")
+    return made
+
+
+def draw_scatter(
+    floats: Values, forms: Mapping[str, Values], title: str, notice: str | None = None
+) -> "Figure":
+    """Return outputs (images, values) of artifacts against those in floats, a panel each.
+
+    Args:
+        floats: Outputs in floats.
+        forms: The same of each artifact, by its name.
+        title: Above the panels.
+        notice: What must not be missed, such as random weights.
+    """
+    columns = min(3, len(forms))
+    rows = (len(forms) + columns - 1) // columns
+    made = figure(3.6 * columns, 3.6 * rows + 0.5, notice)
+    made.suptitle(title, fontsize=10)
+    low, high = (f(f(floats), *(f(each) for each in forms.values())) for f in (_least, _most))
+    step = max(1, floats.size // MOST_POINTS)
+    for place, (name, values) in enumerate(forms.items()):
+        axes: Any = made.add_subplot(rows, columns, place + 1)
+        axes.plot([low, high], [low, high], color="grey", linewidth=0.8)
+        style = {"s": 9, "alpha": 0.5, "linewidths": 0, "color": COLOURS[place % len(COLOURS)]}
+        axes.scatter(
+            floats.ravel()[::step], values.ravel()[::step],
+            marker=MARKERS[place % len(MARKERS)], **style,
+        )  # fmt: skip
+        apart = float(np.abs(values - floats).max())
+        axes.set_title(f"{short(name, 40)}\noff by {apart:.3g} at most", fontsize=8)
+        axes.set_xlabel("float")
+        axes.set_ylabel("artifact")
+        axes.set_aspect("equal")
+    return made
+
+
+def _least(*values: Any) -> float:
+    return float(min(np.min(each) for each in values))
+
+
+def _most(*values: Any) -> float:
+    return float(max(np.max(each) for each in values))
+
+
+def draw_errors(layers: Sequence[LayerLoss], title: str, notice: str | None = None) -> "Figure":
+    """Return a bar for each layer: the integers' error relative to its floats, root mean square.
+
+    Args:
+        layers: What each layer loses.
+        title: Above the bars.
+        notice: What must not be missed, such as random weights.
+    """
+    if len(layers) > MOST_LAYERS:
+        kept = {layer.name for layer in sorted(layers, key=lambda each: each.snr)[:MOST_LAYERS]}
+        title = f"{title} (the {MOST_LAYERS} of {len(layers)} that lose the most)"
+        layers = [layer for layer in layers if layer.name in kept]
+    names = [short(layer.name, PATH) for layer in layers]
+    made = figure(4.5 + 0.065 * max(map(len, names), default=0), 1.1 + 0.17 * len(layers), notice)
+    axes = made.add_subplot()
+    shares = [max(10 ** (-layer.snr / 20), LEAST) for layer in layers]
+    axes.barh(range(len(layers)), shares, color=COLOURS[0], height=0.7)
+    axes.set_xscale("log")
+    axes.set_xlim(left=LEAST)
+    axes.set_yticks(range(len(layers)), names, fontsize=7)
+    axes.set_ylim(len(layers) - 0.4, -0.6)
+    axes.set_xlabel("error of the integers, relative to the layer's floats")
+    axes.set_title(title)
+    axes.grid(axis="x", alpha=0.3)
+    return made
 
 
 def quantised(
@@ -63,9 +248,9 @@ def features(net: PlottedNetwork, made: Quantised, images: DataSet, path: str | 
         if values.ndim != 3:
             message = f"`{name[:120]}` is a row of numbers, and no feature maps"
             raise fail("E1281", message, whole_file(where))
-        pictures.append(feature_pictures.LayerPicture(name, values, own.get(name)))
+        pictures.append(LayerPicture(name, values, own.get(name)))
     title = f"feature maps of {drawing.short(item.path.name)}, {drawing.short(where)}"
-    return lambda: feature_pictures.draw(pictures, title, net.notice)
+    return lambda: draw(pictures, title, net.notice)
 
 
 def filters(net: PlottedNetwork, made: Quantised) -> Make:
@@ -74,9 +259,9 @@ def filters(net: PlottedNetwork, made: Quantised) -> Make:
     Raises:
         UserError: There is no convolution (E1281).
     """
-    pictures = [feature_pictures.of_filters(*each) for each in _weights(net, made)]
+    pictures = [of_filters(*each) for each in _weights(net, made)]
     title = f"filters, {drawing.short(net.spec.name)}"
-    return lambda: feature_pictures.draw(pictures, title, net.notice)
+    return lambda: draw(pictures, title, net.notice)
 
 
 def weights(net: PlottedNetwork, made: Quantised) -> Make:
@@ -87,7 +272,7 @@ def weights(net: PlottedNetwork, made: Quantised) -> Make:
     """
     found = _weights(net, made)
     title = f"weights, {drawing.short(net.spec.name)}"
-    return lambda: precision_plots.histograms(found, title, net.notice)
+    return lambda: histograms(found, title, net.notice)
 
 
 def _weights(net: PlottedNetwork, made: Quantised) -> list[tuple[str, Values, Values | None]]:
@@ -115,7 +300,7 @@ def losses(
 def errors(net: PlottedNetwork, found: Sequence[LayerLoss]) -> Make:
     """Return a bar for what each layer loses, as `losses` has it."""
     title = f"{drawing.short(net.spec.name)} in int8"
-    return lambda: precision_plots.errors(found, title, net.notice)
+    return lambda: draw_errors(found, title, net.notice)
 
 
 def scatter(net: PlottedNetwork, given: Evaluated, forms: Mapping[str, Evaluated]) -> Make:
@@ -129,7 +314,7 @@ def scatter(net: PlottedNetwork, given: Evaluated, forms: Mapping[str, Evaluated
     floats = _raw(given)
     title = f"`{given.given.output.name}` of {drawing.short(net.spec.name)}, {len(floats):,} images"
     values = {name: _raw(each) for name, each in forms.items()}
-    return lambda: precision_plots.scatter(floats, values, title, net.notice)
+    return lambda: draw_scatter(floats, values, title, net.notice)
 
 
 def _raw(found: Evaluated) -> Values:

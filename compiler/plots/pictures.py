@@ -5,7 +5,7 @@ What is computed is computed before the figure is made; matplotlib draws in the 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,9 @@ from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Input, Model, Output
 from tcc.compiler.ir.image_inputs import build_image_error
-from tcc.compiler.plots import (
-    confusion_matrix,
-    drawing,
-    embedding,
-    layers,
-    overlays,
-)
+from tcc.compiler.plots import drawing, layers
+from tcc.compiler.plots.drawing import COLOURS, MARKERS, SHADES, figure, short
 from tcc.compiler.plots.layers import Values
-from tcc.compiler.plots.overlays import Overlay
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import fail, nearest, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
@@ -34,6 +28,176 @@ from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MOST_IMAGES = 64
+"""Most images of a picture."""
+ROW = 4
+"""Images in a row; each has its overlay beside it."""
+HEAT = "inferno"
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """An image (height, width, 3) from 0 to 1, a map of any size, and what is said of both."""
+
+    image: NDArray[np.float32]
+    heat: NDArray[np.float32]
+    name: str
+    said: str
+
+
+def draw_overlays(overlays: Sequence[Overlay], title: str, notice: str | None = None) -> "Figure":
+    """Return each image beside itself with its map over it, bright where the class is seen.
+
+    Args:
+        overlays: The images, each with its map.
+        title: Above the picture.
+        notice: What must not be missed, such as random weights.
+    """
+    columns = min(ROW, len(overlays))
+    rows = (len(overlays) + columns - 1) // columns
+    made = figure(max(4.2, 3.6 * columns), 2.1 * rows + 0.6, notice)
+    made.suptitle(title, fontsize=10)
+    grid = made.subplots(rows, 2 * columns, squeeze=False)
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for place, each in enumerate(overlays):
+        row, column = divmod(place, columns)
+        plain, over = grid[row, 2 * column], grid[row, 2 * column + 1]
+        height, width = each.image.shape[:2]
+        edges = (-0.5, width - 0.5, height - 0.5, -0.5)
+        plain.imshow(each.image, interpolation="nearest")
+        plain.set_title(short(each.name), fontsize=7)
+        # In grey, or the image's own colours would be read as heat.
+        over.imshow(each.image.mean(axis=2), cmap="gray", vmin=0, vmax=1)
+        low, high = float(each.heat.min()), float(each.heat.max())
+        shares = (each.heat - low) / (high - low) if high > low else np.zeros_like(each.heat)
+        # Stretched to the image's edges: pixel centres of a 7x7 map lie elsewhere than those of
+        # 224x224.
+        over.imshow(shares, cmap=HEAT, alpha=0.55, extent=edges, interpolation="bilinear")
+        over.set_title(short(each.said), fontsize=7)
+    return made
+
+
+NUMBERED = 40
+"""Most classes whose cells have their number in them."""
+
+
+def draw_confusion(
+    confusion: Sequence[Sequence[int]], labels: Sequence[str], title: str, notice: str | None = None
+) -> "Figure":
+    """Return the matrix: shaded by the share of a class's images, with their number.
+
+    Args:
+        confusion: Images by their class, a row, and the one taken, a column.
+        labels: The classes' names.
+        title: What stands above it.
+        notice: What must not be missed.
+    """
+    counts = np.array(confusion)
+    support = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(support, 1)
+    classes = len(labels)
+    cell = 0.55 if classes <= 12 else 0.36 if classes <= NUMBERED else 0.2
+    longest = max(len(short(label)) for label in labels)
+    margin = 1.0 + 0.075 * longest
+    made = figure(
+        max(3.6, classes * cell + margin + 0.7), max(3.0, classes * cell + margin), notice
+    )
+    axes = made.add_subplot()
+    shown = axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
+    names = [short(label) for label in labels]
+    size = 8 if classes <= NUMBERED else 6.5
+    steep = classes > 12 or longest > 6
+    axes.set_xticks(range(classes), names, rotation=90 if steep else 0, fontsize=size)
+    axes.set_yticks(range(classes), names, fontsize=size)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("class")
+    axes.set_title(title)
+    made.colorbar(shown, ax=axes, label="share of the class", shrink=0.7)
+    if classes <= NUMBERED:
+        _numbers(axes, counts, shares, 8 if classes <= 12 else 6)
+    return made
+
+
+def _numbers(axes: Any, counts: "np.ndarray", shares: "np.ndarray", size: float) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            # Cividis is dark below and light above the middle.
+            shade = "black" if shares[row, column] > 0.55 else "white"
+            fit = size if count < 1000 else size * 0.8
+            text = f"{count}" if count < 100_000 else f"{count // 1000}k"
+            axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=fit)
+
+
+MOST_POINTS = 5000
+"""Most images of a picture: more are slow to place and cover each other."""
+FEWEST = 4
+LEGEND = 30
+"""Names in a column of the legend."""
+
+
+def places(features: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
+    """Return a point (x, y) of each row of values (images, values).
+
+    By van der Maaten and Hinton's method (2008), from the principal components on, in one thread:
+    the same values and seed give the same points on one machine.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    values = features.astype(np.float64)
+    spread = values.std(axis=0)
+    values = np.where(spread > 0, (values - values.mean(axis=0)) / np.maximum(spread, 1e-300), 0.0)
+    if values.shape[1] < 2:
+        values = np.hstack([values, np.zeros_like(values)])
+    # 30 is scikit-learn's; it must stay below the number of images, of which each is to have a few
+    # neighbours.
+    perplexity = min(30.0, (len(values) - 1) / 3)
+    # Principal components of values that are all alike are a division by 0.
+    start = "pca" if (values.std(axis=0) > 0).any() else "random"
+    how = TSNE(perplexity=perplexity, init=start, random_state=seed, n_jobs=1)
+    # Sums of several threads come in any order, and t-SNE makes other pictures of other last bits.
+    with threadpool_limits(1):
+        return np.asarray(how.fit_transform(values), np.float64)
+
+
+def draw_embedding(
+    points: NDArray[np.float64],
+    classes: Sequence[int],
+    labels: Sequence[str],
+    title: str,
+    notice: str | None = None,
+) -> "Figure":
+    """Return the points (images, 2), with a colour and a mark for each class.
+
+    Args:
+        points: Where each image lies.
+        classes: The class of each, as an index of `labels`.
+        labels: The classes' names.
+        title: Above the picture.
+        notice: What must not be missed, such as random weights.
+    """
+    met = sorted(set(classes))
+    columns = (len(met) + LEGEND - 1) // LEGEND
+    longest = max(len(short(labels[index])) for index in met)
+    made = figure(5.4 + columns * (0.4 + 0.068 * longest), 5.6, notice)
+    axes = made.add_subplot()
+    own = np.asarray(classes)
+    for index in met:
+        chosen = points[own == index]
+        axes.scatter(
+            chosen[:, 0], chosen[:, 1], label=short(labels[index]), s=16, alpha=0.75, linewidths=0,
+            color=COLOURS[index % len(COLOURS)],
+            marker=MARKERS[index // len(COLOURS) % len(MARKERS) if len(labels) > 8 else index],
+        )  # fmt: skip
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title)
+    made.legend(loc="outside right upper", ncols=columns)
+    return made
+
 
 Make = Callable[[], "Figure"]
 
@@ -92,7 +256,7 @@ def confusion(found: Evaluated, name: str, notice: str | None) -> Make:
         raise fail("E1284", message, whole_file(str(found.given.path)))
     title = f"{drawing.short(name)}: {scores.correct:,} of {scores.images:,} right"
     labels = found.given.labels
-    return lambda: confusion_matrix.draw(scores.confusion, labels, title, notice)
+    return lambda: draw_confusion(scores.confusion, labels, title, notice)
 
 
 def tsne_of_outputs(found: Evaluated, name: str, seed: int, notice: str | None) -> Make:
@@ -131,12 +295,12 @@ def tsne_of_layer(net: PlottedNetwork, given: LabelledImages, layer: str, seed: 
 def _tsne(
     given: LabelledImages, rows: NDArray[np.floating], title: str, seed: int, notice: str | None
 ) -> Make:
-    if len(rows) < embedding.FEWEST:
-        message = f"t-SNE takes {embedding.FEWEST} images or more, and these are {len(rows)}"
+    if len(rows) < FEWEST:
+        message = f"t-SNE takes {FEWEST} images or more, and these are {len(rows)}"
         raise fail("E1284", message, whole_file(str(given.path)))
-    points = embedding.places(rows, seed)
+    points = places(rows, seed)
     text = f"{title}, {len(rows):,} images"
-    return lambda: embedding.draw(points, given.classes, given.labels, text, notice)
+    return lambda: draw_embedding(points, given.classes, given.labels, text, notice)
 
 
 def gradcam(net: PlottedNetwork, images: DataSet, layer: str | None, shown: str | None) -> Make:
@@ -166,7 +330,7 @@ def gradcam(net: PlottedNetwork, images: DataSet, layer: str | None, shown: str 
         said = _said(output, found.raw, found.shown)
         made.append(Overlay(layers.pixels(net.source, tensor), found.heat, item.path.name, said))
     title = f"Grad-CAM of `{drawing.short(value, drawing.PATH)}`, {drawing.short(where)}"
-    return lambda: overlays.draw(made, title, net.notice)
+    return lambda: draw_overlays(made, title, net.notice)
 
 
 def class_activation(net: PlottedNetwork, images: DataSet, shown: str | None) -> Make:
@@ -196,7 +360,7 @@ def class_activation(net: PlottedNetwork, images: DataSet, shown: str | None) ->
         said = _said(output, raw, found.shown)
         made.append(Overlay(layers.pixels(net.source, tensor), found.heat, item.path.name, said))
     title = f"class activation of `{drawing.short(value)}`, {drawing.short(net.spec.name)}"
-    return lambda: overlays.draw(made, title, net.notice)
+    return lambda: draw_overlays(made, title, net.notice)
 
 
 def tensors(net: PlottedNetwork, images: DataSet) -> Sequence[tuple[Item, Values]]:
@@ -207,9 +371,9 @@ def tensors(net: PlottedNetwork, images: DataSet) -> Sequence[tuple[Item, Values
     """
     if net.source.preprocess is None or len(net.source.type.shape) != 3:
         raise build_image_error(net.source.name, net.source.type.shape, whole_file(net.spec.name))
-    if len(images) > overlays.MOST:
+    if len(images) > MOST_IMAGES:
         message = f"{len(images):,} images are too many for one picture"
-        help = f"name {overlays.MOST} of them, or fewer"
+        help = f"name {MOST_IMAGES} of them, or fewer"
         raise fail("E1284", message, whole_file(str(images.items[0].path)), help=help)
     data = check(images, net.source)
     return [(item, data.tensor(i, net.source)) for i, item in enumerate(data.items)]

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.driver import evaluation_images, run_splits
+from tcc.compiler.driver import evaluation_run, run_splits
 from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, choose
-from tcc.compiler.driver.evaluation_images import ImageWish
+from tcc.compiler.driver.evaluation_run import ImageWish
 from tcc.compiler.driver.weights_and_images import take, weights_file
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, Stages
@@ -25,18 +25,38 @@ if TYPE_CHECKING:
     from tcc.compiler.plots.pictures import PlottedNetwork
 
 
+OVERLAYS = 16
+"""Images of a data set that are drawn in one picture, where nobody says how many."""
+
+
 @dataclass(frozen=True)
 class PlotRequest:
-    """The words of a command line that say what is drawn."""
+    """What is drawn, as the command line says it: networks and images are its `words`."""
 
     report: Report
-    spec: str | None
+    words: tuple[str, ...]
     data: Path | None
     weights: Path | None
     seed: int | None
     settings: Sequence[str] | None
-    split: str | None = None
-    trust: bool = False
+    split: str | None
+    trust: bool
+    most: int | None
+    layer: str | None
+    shown: str | None
+    calibration: Path | None
+    tsne_seed: int
+    image: Path | None
+
+    @property
+    def spec(self) -> str | None:
+        """The spec, or the one bundle; None for the project's."""
+        return self.words[0] if self.words else None
+
+    @property
+    def others(self) -> tuple[Path, ...]:
+        """What is named behind the spec: images, or bundles to set beside it."""
+        return (*map(Path, self.words[1:]), *([self.image] if self.image else []))
 
     @cached_property
     def chosen(self) -> ChosenSpec:
@@ -80,8 +100,13 @@ class JudgedNetwork:
     notice: str | None
 
 
-def network(request: PlotRequest, what: str) -> "PlottedNetwork":
+def network(request: PlotRequest, what: str, bundles: Sequence[Path] = ()) -> "PlottedNetwork":
     """Return the spec with its weights.
+
+    Args:
+        request: What was typed.
+        what: What looks into it, for errors.
+        bundles: Those that it is compared with.
 
     Raises:
         UserError: It is a bundle, which has no layers to look into (E1285).
@@ -93,7 +118,7 @@ def network(request: PlotRequest, what: str) -> "PlottedNetwork":
         message = f"{what} looks into the layers of a spec, and this is a bundle"
         help = "name the spec that it was built from, with the same --weights"
         raise fail("E1285", message, whole_file(str(folder)), help=help)
-    option_needs.require({SOME_BUNDLE: False})
+    option_needs.require({SOME_BUNDLE: bool(bundles)})
     chosen = request.chosen
     return PlottedNetwork(chosen.spec, take(request.report, chosen, request.weights, request.seed))
 
@@ -153,7 +178,7 @@ def _labelled(
     most: int | None,
     wish: ImageWish,
 ) -> "LabelledImages":
-    found, _ = evaluation_images.labelled(request.report, Stages(), wish, outputs)
+    found, _ = evaluation_run.read_labelled(request.report, Stages(), wish, outputs)
     count = len(found.data)
     if most is not None and count > most:
         request.report.note(f"{most:,} of {count:,} images are drawn, the first by digest")
@@ -222,6 +247,17 @@ def of_form(
         raise fail("E1285", message, whole_file(str(folder)), label=label)
     with request.report.stages() as stages:
         return evaluation.by_artifact(found, device, given, stages)
+
+
+def drawn_images(request: PlotRequest) -> "DataSet":
+    """Return the images to draw on: those that are named, or the first of a data set's `test`.
+
+    Raises:
+        UserError: There are none, or one cannot be read.
+    """
+    if request.others:
+        return pictures_of(request.others).first(request.most)
+    return images(request, "test").first(request.most or OVERLAYS)
 
 
 def pictures_of(paths: Sequence[Path]) -> "DataSet":

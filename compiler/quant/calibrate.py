@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tcc.compiler.data.dataset import DAMAGED, HELD_OUT, DataSet, check
-from tcc.compiler.data.pictures import pictures
-from tcc.compiler.data.read_images import ReadImages
+from tcc.compiler.data.confined_images import ReadImages
+from tcc.compiler.data.dataset import DAMAGED, HELD_OUT, DataSet, check, pictures
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import methods
 from tcc.compiler.quant.calibration import Calibration

@@ -1,20 +1,26 @@
-"""How `tcc eval` prints what it finds of one network."""
+"""What `tcc eval` prints: how one network did, how several compare, and what saturates."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.driver.evaluation_report import EvaluationReport, Resampling
-from tcc.compiler.report import saturation
+from tcc.compiler.driver.evaluation_run import EvaluationReport, Resampling
 from tcc.compiler.support.console import Report, TableCell, cell
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
+    from tcc.compiler.driver.evaluation_run import SaturationReport
+    from tcc.compiler.driver.saturation import LayerSaturation, Saturation
     from tcc.compiler.ir.operating_point import OperatingPoint
-    from tcc.compiler.reference.classification_metrics import ClassScores, Interval, Rates
+    from tcc.compiler.reference.classification_metrics import (
+        ClassScores,
+        Interval,
+        JudgedClasses,
+        Rates,
+    )
     from tcc.compiler.reference.confidence_intervals import Bounds
-    from tcc.compiler.reference.judged_classes import JudgedClasses
+
 
 MATRIX = 12
 """Most classes whose confusion matrix is printed whole."""
@@ -44,7 +50,7 @@ def print_one(report: Report, found: EvaluationReport, drawn: Resampling) -> dic
         _print_point(report, found)
         print_classes(report, found.judged, averages)
     if found.saturation:
-        saturation.print_counts(report, found.saturation)
+        print_counts(report, found.saturation)
     return document(found, within, averages)
 
 
@@ -278,7 +284,7 @@ def document(
         averages: The intervals of averages by name.
     """
     scores, given = found.scores, found.found.given
-    ends = {"saturation": saturation.document(found.saturation)} if found.saturation else {}
+    ends = {"saturation": document_saturation(found.saturation)} if found.saturation else {}
     warnings = [warning.as_json() for warning in found.warnings]
     return (
         ends
@@ -356,3 +362,109 @@ def _point(found: EvaluationReport) -> dict[str, Any] | None:
         "positives_needed": needed,
         "stored": found.stored,
     }
+
+
+LISTED = 20
+"""Layers that the table lists."""
+
+
+def print_counts(report: Report, counts: "Saturation") -> None:
+    """Print the layers with the most saturated values, and which clip more than at calibration."""
+    deviating = counts.deviating
+    if not report.quiet:
+        report.text(f"\nsaturated values, over {_count(counts.images, 'image')}")
+        report.table(
+            ("layer", "share", "worst image", "at calibration", "images above", ""),
+            [_build_row(layer, layer in deviating) for layer in _choose_layers(counts)],
+        )
+    if deviating:
+        report.notice(_describe_deviation(counts, deviating))
+    elif not counts.can_deviate:
+        report.notice(_explain_no_comparison(counts))
+    elif not report.quiet:
+        report.text("no layer clips more than chance explains beside the calibration's images")
+    if not report.quiet:
+        report.text(
+            "These are counts. Images of another kind may clip no more, so that counts do not show"
+            " how accurate the network is on these images."
+        )
+
+
+def _describe_deviation(counts: "Saturation", deviating: "Sequence[LayerSaturation]") -> str:
+    first = deviating[0]
+    assert first.usual is not None
+    return (
+        f"more values clip than on the calibration's images, in {len(deviating)} of"
+        f" {_count(len(counts.compared), 'layer')}: in {first.above:,} of"
+        f" {_count(counts.images, 'image')} `{first.name}` has a larger share of saturated values"
+        f" than in each of the calibration's {_count(first.usual.images, 'image')}. To find out"
+        " what this costs, evaluate labelled images like these; to widen the ranges, calibrate"
+        " again with such images among the others"
+    )
+
+
+def _explain_no_comparison(counts: "Saturation") -> str:
+    if not counts.compared:
+        return (
+            "these counts are not compared with the calibration's: its file does not say them image"
+            " by image. Calibrate again to record them"
+        )
+    reference = max(layer.usual.images for layer in counts.compared if layer.usual)
+    return (
+        f"these counts are not compared with the calibration's: {_count(counts.images, 'image')}"
+        f" beside {reference:,} of the calibration are too few for {len(counts.compared):,} layers."
+        " Give more images"
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def print_counted(report: Report, found: "SaturationReport") -> dict[str, Any]:
+    """Print the counts, and return the document of them."""
+    refusal = found.refusal
+    label = f" ({refusal.label})" if refusal.label else ""
+    report.notice(f"accuracy is not measured on {found.path}: {refusal.message}{label}")
+    print_counts(report, found.counts)
+    images = {"path": str(found.path), "digest": found.data.digest, "images": len(found.data)}
+    counts = {"saturation": document_saturation(found.counts)}
+    return counts | {**found.about, "data": images, "accuracy": None}
+
+
+def document_saturation(counts: "Saturation") -> dict[str, Any]:
+    """Return what `--json` prints of it."""
+    compared = counts.compared
+    layers = [
+        {
+            "layer": layer.name,
+            "share": layer.mean,
+            "standard_error": layer.error,
+            "worst_image": max(layer.shares),
+            "at_calibration": layer.usual.mean if layer.usual else None,
+            "images_above": layer.above,
+            "clips_more": layer.clips_more(len(compared)) if counts.can_deviate else None,
+        }
+        for layer in counts.layers
+    ]
+    reference = max((layer.usual.images for layer in compared if layer.usual), default=0)
+    return {
+        "images": counts.images,
+        "calibration_images": reference,
+        "compared": counts.can_deviate,
+        "layers": layers,
+    }
+
+
+def _choose_layers(counts: "Saturation") -> "list[LayerSaturation]":
+    layers = [layer for layer in counts.layers if layer.mean]
+    deviating = {layer.name for layer in counts.deviating}
+    # Those that deviate first, whatever their share.
+    return sorted(layers, key=lambda layer: (layer.name not in deviating, -layer.mean))[:LISTED]
+
+
+def _build_row(layer: "LayerSaturation", deviates: bool) -> tuple[str, ...]:
+    known = "-" if layer.usual is None else f"{layer.usual.mean:.4%}"
+    above = "-" if layer.above is None else f"{layer.above:,} of {len(layer.shares):,}"
+    mark = "clips more" if deviates else ""
+    return (layer.name, f"{layer.mean:.4%}", f"{max(layer.shares):.4%}", known, above, mark)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tcc.compiler.slides import libraries
+from tcc.compiler.slides import slide_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ _CONCAVE = (
 
 def polygons(inside: "Inside") -> list[list[Ring]]:
     """Return the regions of a raster: each its outer ring and those of its holes, in pixels."""
-    ndimage: Any = libraries.load("scipy.ndimage")
+    ndimage: Any = slide_file.load("scipy.ndimage")
     labels, count = ndimage.label(inside)
     outer: list[list[Ring]] = [[] for _ in range(count)]
     holes: list[list[Ring]] = [[] for _ in range(count)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
     from tcc.compiler.slides.slide_file import Slide
     from tcc.compiler.slides.slide_job import SlideJob
-    from tcc.compiler.slides.slide_lease import SlideLease
+    from tcc.compiler.slides.slide_record import SlideLease
     from tcc.compiler.slides.tissue_mask import TissueMask
     from tcc.compiler.slides.tumour_classes import TumourRule
     from tcc.compiler.support.progress import Progress
@@ -68,7 +68,7 @@ def run(
         UserError: The slide, the mask or the options are wrong, or another run works on it (E1309).
         MachineError: The disk is full.
     """
-    from tcc.compiler.slides import slide_file, slide_lease, slide_record, slide_results
+    from tcc.compiler.slides import slide_file, slide_record, slide_results
 
     slide_record.check_name(place)
     atomic_files.check_folder(place, slide_results.ours)
@@ -77,7 +77,7 @@ def run(
     if known is None:
         with (
             slide_file.opened(path, request.patches.mpp, skips=request.skips) as slide,
-            slide_lease.held(slide_record.folder(place), path) as lease,
+            slide_record.held(slide_record.folder(place), path) as lease,
         ):
             known = finished(request, place, asked)  # by who had the lease before
             found = known or _made(report, stages, _Work(request, place, lease, workers), slide)
@@ -111,13 +111,7 @@ class _Work:
 
 def _made(report: Report, stages: Stages, work: _Work, slide: "Slide") -> dict[str, Any]:
     """Write a slide's result, and return its summary."""
-    from tcc.compiler.slides import (
-        slide_job,
-        slide_pictures,
-        slide_record,
-        slide_results,
-        slide_workers,
-    )
+    from tcc.compiler.slides import slide_job, slide_pictures, slide_record, slide_results
     from tcc.compiler.slides.slide_results import SlideResult
 
     request, place = work.request, work.place
@@ -126,7 +120,7 @@ def _made(report: Report, stages: Stages, work: _Work, slide: "Slide") -> dict[s
     folder = slide_record.blocks(place, job.digest)
     progress = _heard(stages, work.lease, slide.path)
     picture = slide_pictures.small(slide, progress)
-    before = slide_workers.classify(job, slide, folder, cut, work.workers, progress)
+    before = slide_job.classify(job, slide, folder, cut, work.workers, progress)
     if before:
         report.note(f"{slide.path.name}: {before:,} patches were finished before")
     tissue_rule = request.patches.mask.origin

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tcc.compiler.slides import libraries
 from tcc.compiler.support.confined_process import (
     ConfinedProcess,
     DecoderPool,
@@ -24,9 +25,36 @@ from tcc.compiler.support.confined_process import (
     refuse_answer,
 )
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+PACKAGES = {"openslide": "openslide-python", "scipy": "scipy", "tifffile": "tifffile"}
+"""Packages by their modules."""
+NEEDED_FOR = "work with slides"
+
+
+def require(*modules: str) -> None:
+    """Refuse to go on without some of them.
+
+    Raises:
+        MissingTool: One is not here.
+    """
+    for name in modules:
+        if find_spec(name) is None:
+            raise MissingTool(Tool(PACKAGES[name], NEEDED_FOR, None))
+
+
+def load(module: str) -> Any:
+    """Return a module of one of them.
+
+    Raises:
+        MissingTool: It is not here.
+    """
+    require(module.partition(".")[0])
+    return import_module(module)
+
 
 MAX_SIDE = 1 << 20
 """Largest height or width of a slide, in pixels."""
@@ -157,7 +185,7 @@ def opened(
             as a plain image, as `images.read` has it.
         MissingTool: OpenSlide is not installed.
     """
-    libraries.require(*libraries.PACKAGES)
+    require(*PACKAGES)
     check_there(path)
     with DECODERS.lend(str(path)) as decoder:
         source = _ConfinedSlide(path, decoder)

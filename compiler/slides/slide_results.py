@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from tcc.compiler.slides import (
     contours,
     geojson,
-    heat_maps,
-    libraries,
     mask_files,
     patch_grid,
+    slide_file,
     slide_summary,
+    slide_viewer,
 )
 from tcc.compiler.slides.slide_job import SlideJob
 from tcc.compiler.slides.slide_pictures import SlidePicture, png
@@ -34,9 +34,9 @@ from tcc.compiler.slides.slide_summary import (
     SlideSummary,
     TumourDecision,
 )
-from tcc.compiler.slides.tissue_mask import TissueMask
+from tcc.compiler.slides.tissue_mask import TissueMask, TissueRule
 from tcc.compiler.slides.tumour_classes import TumourRule
-from tcc.compiler.support import regular_files, strict_json
+from tcc.compiler.support import json_records, regular_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,7 @@ class SlideResult:
     rule: TumourRule
     mask: TissueMask
     picture: SlidePicture
-    tissue_rule: str
+    tissue_rule: TissueRule | Literal["file"]
     raw: "NDArray[np.float32]"
 
     @property
@@ -79,8 +79,8 @@ def files(result: SlideResult) -> dict[str, bytes]:
     positive[done] = taken
     grid, shown = result.job.grid, result.picture
     overlays = {
-        f"{name}.png": png(heat_maps.overlay(shown.pixels, shown.side, grid, tumour, name))
-        for name in heat_maps.MAPS
+        f"{name}.png": png(slide_viewer.overlay(shown.pixels, shown.side, grid, tumour, name))
+        for name in slide_viewer.MAPS
     }
     numbers = _numbers(result, probabilities, tumour)
     return {
@@ -99,7 +99,7 @@ def ours(path: Path) -> str | None:
     """Say why a folder is not replaced by a result; None where it is one itself."""
     try:
         with regular_files.opened(path / SUMMARY) as file:
-            found = strict_json.parse(file.read(MAX_BYTES))
+            found = json_records.parse(file.read(MAX_BYTES))
     except (OSError, ValueError):
         return "it is not what a run wrote of a slide"
     same = isinstance(found, dict) and found.get("tcc_slide") == VERSION
@@ -166,7 +166,7 @@ def _ome(
     result: SlideResult, probabilities: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
 ) -> bytes:
     """Return the grid as OME-TIFF: a channel for each class, and the last for all of tumour."""
-    library: Any = libraries.load("tifffile")
+    library: Any = slide_file.load("tifffile")
     job, out = result.job, BytesIO()
     stack = np.concatenate([probabilities, tumour[:, :, None].astype(np.float32)], axis=2)
     side = job.grid.stride * job.mpp

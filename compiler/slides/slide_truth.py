@@ -1,6 +1,9 @@
-"""What is known of slides, in a folder: a file of each, by which results of them are judged."""
+"""What is known of slides, in a folder: a file of each, by which results of them are judged.
 
-from collections.abc import Sequence
+Masks may be as large as their slides, such as CAMELYON's: of a TIFF pyramid one level is read.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,15 +11,103 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tcc.compiler.data import confined_images
-from tcc.compiler.slides import annotations, mask_files, mask_pyramids, tissue_mask
+from tcc.compiler.slides import annotations, mask_files, slide_file, tissue_mask
 from tcc.compiler.slides.annotations import AreaClasses
+from tcc.compiler.slides.block_means import block_means
+from tcc.compiler.slides.slide_file import PixelSource, Slide, SlideExtent, SlideLevel
 from tcc.compiler.slides.stored_result import StoredResult
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.slides.tissue_mask import TissueMask
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.progress import silent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ENDINGS = (*annotations.ENDINGS, ".png", *mask_pyramids.ENDINGS)
+    Pixels = NDArray[np.uint8]
+
+PYRAMID_ENDINGS = (".tif", ".tiff")
+BLACK, WHITE = 0, 255
+HALF = 128
+"""The mean from which on a square is white by half."""
+
+
+def read_pyramid(
+    path: Path, slide: SlideExtent, side: int, meant: Callable[[int], bool]
+) -> TissueMask:
+    """Return which squares of a slide a mask calls white, by half or more of each.
+
+    Args:
+        path: A TIFF file, a grey value for each pixel of the slide or for squares of them.
+        slide: The slide.
+        side: About how many pixels of level 0 a square is wide, at most.
+        meant: Whether a value between black and white stands for white; it may refuse.
+
+    Raises:
+        UserError: It cannot be read (E1300, E1302, E1303, E1304), is not of this slide, or is in
+            colour (E1307).
+    """
+    with slide_file.opened(path, what="mask") as mask:
+        own = tissue_mask.least_side(slide, mask.height, mask.width)
+        if tissue_mask.shape_at(slide, own) != (mask.height, mask.width):
+            message = f"this mask of {mask.width} x {mask.height} pixels is not of this slide"
+            label = f"the slide is {slide.width} x {slide.height}"
+            help = "a mask has a pixel for each of the slide's, or for each square of them"
+            raise fail("E1307", message, whole_file(str(path)), label=label, help=help)
+        number, scale = _level(mask, max(1, side // own))
+        level = mask.levels[number]
+        source = _MaskLevel(path, mask.source, number, scale, meant)
+        shown = Slide(path, (SlideLevel(level.width, level.height, 1.0),), None, source)
+        step = max(1, side // (own * scale))
+        means = block_means(shown, step, silent)[:, :, 0]
+    return TissueMask(own * scale * step, means >= HALF)
+
+
+def _level(mask: Slide, most: int) -> tuple[int, int]:
+    """Return the smallest level whose pixels are whole squares, `most` wide at most, and how wide.
+
+    Of others OpenSlide mixes neighbours, which for a mask are other values.
+    """
+    found = (0, 1)
+    for number, level in enumerate(mask.levels):
+        scale = round(level.scale)
+        exact = (level.width * scale, level.height * scale) == (mask.width, mask.height)
+        if exact and found[1] < scale <= most:
+            found = number, scale
+    return found
+
+
+@dataclass(frozen=True)
+class _MaskLevel:
+    """A level of a mask as a slide of its own, which is white where the mask says so."""
+
+    path: Path
+    source: PixelSource
+    number: int
+    scale: int
+    meant: Callable[[int], bool]
+
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "Pixels":  # noqa: ARG002 - there is one
+        pixels = self.source.read(self.number, left * self.scale, top * self.scale, size)
+        values = pixels[:, :, 0]
+        if (values != pixels[:, :, 1]).any() or (values != pixels[:, :, 2]).any():
+            raise _coloured(self.path)
+        table = np.arange(256, dtype=np.uint8)
+        for value in np.flatnonzero(np.bincount(values.reshape(-1), minlength=256)).tolist():
+            if value not in (BLACK, WHITE):
+                table[value] = WHITE if self.meant(value) else BLACK
+        return table[pixels]
+
+    def close(self) -> None:
+        pass
+
+
+def _coloured(path: Path) -> UserError:
+    message = "a mask of a slide's tumours is black and white, or grey, and this is in colour"
+    help = "a slide itself is none; give SLIDE_mask.tif"
+    return fail("E1307", message, whole_file(str(path)), help=help)
+
+
+ENDINGS = (*annotations.ENDINGS, ".png", *PYRAMID_ENDINGS)
 MASK = "_mask"
 """What CAMELYON puts behind a slide's name for that of its mask."""
 FINE = 4.0
@@ -57,8 +148,8 @@ class TruthFolder:
             message = f"nothing here says what of slide {result.name} is tumour"
             help = "with --normal slides without a file are free of tumour"
             raise fail("E1314", message, whole_file(str(self.path)), help=help)
-        if path.suffix.lower() in mask_pyramids.ENDINGS:
-            found = mask_pyramids.read(path, extent, side, lambda value: self._meant(path, value))
+        if path.suffix.lower() in PYRAMID_ENDINGS:
+            found = read_pyramid(path, extent, side, lambda value: self._meant(path, value))
             return found.side, found.inside
         if path.suffix.lower() != ".png":
             return side, annotations.tumour(path, extent, side, self.classes)
@@ -97,7 +188,7 @@ def folder(path: Path, classes: AreaClasses, *, normal: bool) -> TruthFolder:
     for each in names:
         if each.suffix.lower() not in ENDINGS or not each.is_file():
             continue
-        tiff = each.suffix.lower() in mask_pyramids.ENDINGS
+        tiff = each.suffix.lower() in PYRAMID_ENDINGS
         if tiff and not each.stem.endswith(MASK):
             continue  # the slide itself, where truth lies beside it
         name = each.stem.removesuffix(MASK) if tiff else each.stem

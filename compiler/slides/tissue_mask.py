@@ -4,15 +4,19 @@ RGB: what Otsu's thresholds of red, green and blue call dark. HSV: what Otsu's t
 saturation calls coloured; the paper does not name the channel, and the saturation is what the
 programs use that its authors build on (NCRF's `tissue_mask.py`). Range: what has red, green and
 blue from 50 to 240. A rule says how the three are joined.
+
+Otsu's threshold (N. Otsu, A Threshold Selection Method from Gray-Level Histograms, 1979) is the
+level that splits values so that the variance between the two classes is largest.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tcc.compiler.slides import libraries, otsu
+from tcc.compiler.slides import slide_file
 from tcc.compiler.slides.block_means import block_means
 from tcc.compiler.slides.slide_file import Slide, SlideExtent
 from tcc.compiler.support.progress import Progress
@@ -21,6 +25,47 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Inside = NDArray[np.bool_]
+
+STRIP = 1 << 16
+"""Values that are counted at a time, which bounds the memory."""
+
+
+def threshold(values: "NDArray[np.uint8]") -> int | None:
+    """Return the largest value of the lower class; None where all values are the same.
+
+    Of thresholds that are equally good it is the lowest.
+    """
+    counts = _histogram(values.reshape(-1)).tolist()
+    total, moment = sum(counts), sum(value * count for value, count in enumerate(counts))
+    best, found = Fraction(0), None
+    below = first = 0
+    for value, count in enumerate(counts[:-1]):
+        below += count
+        first += value * count
+        if 0 < below < total:
+            # Otsu's equation 18, times what is the same for every level. In fractions, since of
+            # equal ones the lowest is taken: rounded, equal ones may differ.
+            between = Fraction((first * total - moment * below) ** 2, below * (total - below))
+            if between > best:
+                best, found = between, value
+    return found
+
+
+def contrast(values: "NDArray[np.uint8]", level: int) -> float:
+    """Return how far the means of the two classes are apart that a threshold makes."""
+    counts = _histogram(values.reshape(-1))
+    numbers = np.arange(len(counts))
+    low, high = (counts * (numbers <= level), counts * (numbers > level))
+    return float((high @ numbers) / high.sum() - (low @ numbers) / low.sum())
+
+
+def _histogram(values: "NDArray[np.uint8]") -> "NDArray[np.int64]":
+    """Return how often each value is there."""
+    found = np.zeros(256, np.int64)
+    for first in range(0, len(values), STRIP):  # each is made eight times as wide
+        found += np.bincount(values[first : first + STRIP], minlength=256)
+    return found
+
 
 COLOURS = ("red", "green", "blue")
 DARKEST, BRIGHTEST = 50, 240
@@ -56,7 +101,7 @@ class TissueMask:
     @property
     def regions(self) -> list[tuple[slice, slice]]:
         """The rows and columns of each connected region's bounding rectangle."""
-        ndimage: Any = libraries.load("scipy.ndimage")
+        ndimage: Any = slide_file.load("scipy.ndimage")
         labels, _ = ndimage.label(self.inside)
         return list(ndimage.find_objects(labels))
 
@@ -157,9 +202,7 @@ def saturation(image: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
 def _thresholds(image: "NDArray[np.uint8]", colour: "NDArray[np.uint8]") -> dict[str, int | None]:
     """Return what Otsu's method finds for each channel; None where it has one value."""
     channels = {name: image[:, :, n] for n, name in enumerate(COLOURS)}
-    return {
-        name: otsu.threshold(values) for name, values in (channels | {"saturation": colour}).items()
-    }
+    return {name: threshold(values) for name, values in (channels | {"saturation": colour}).items()}
 
 
 def _drop_weak(
@@ -170,7 +213,7 @@ def _drop_weak(
     """Return thresholds without those that split one colour: Otsu's method splits noise too."""
     channels = {name: image[:, :, n] for n, name in enumerate(COLOURS)} | {"saturation": colour}
     return {
-        name: None if level is None or otsu.contrast(channels[name], level) < WEAK else level
+        name: None if level is None or contrast(channels[name], level) < WEAK else level
         for name, level in thresholds.items()
     }
 
@@ -224,7 +267,7 @@ def _cleaned(tissue: "Inside", choices: TissueChoices, pixel: float) -> "Inside"
 
 def _small(of: "Inside", pixels: float, *, within: bool = False) -> "Inside":
     """Return the connected regions of few pixels, or only those that do not touch the edge."""
-    ndimage: Any = libraries.load("scipy.ndimage")
+    ndimage: Any = slide_file.load("scipy.ndimage")
     # Tissue is connected by sides, and what is around it by corners too.
     labels, count = ndimage.label(of, np.ones((3, 3)) if within else None)
     sizes = np.bincount(labels.reshape(-1), minlength=count + 1)
@@ -238,7 +281,7 @@ def _small(of: "Inside", pixels: float, *, within: bool = False) -> "Inside":
 
 def _grown(inside: "Inside", radius: float) -> "Inside":
     """Return what lies at most `radius` pixels from the tissue."""
-    ndimage: Any = libraries.load("scipy.ndimage")
+    ndimage: Any = slide_file.load("scipy.ndimage")
     if not inside.any():
         return inside
     return np.asarray(ndimage.distance_transform_edt(~inside) <= radius)

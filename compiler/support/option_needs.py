@@ -142,6 +142,35 @@ class AnyOf:
         return obstacles[-1] if all(obstacles) else None
 
 
+@dataclass(frozen=True, slots=True)
+class OfKind:
+    """Needs that the command's KIND is one of some kinds."""
+
+    kinds: tuple[str, ...]
+
+    def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
+        """Return an obstacle where it is another kind."""
+        kind = options.values["kind"]
+        if kind in self.kinds:
+            return None
+        help = f"remove this option, which is for {', '.join(self.kinds)}"
+        return Obstacle(f"`{kind}` does not use it", help)
+
+
+@dataclass(frozen=True, slots=True)
+class ForKind:
+    """Some conditions that hold for some kinds alone."""
+
+    kinds: tuple[str, ...]
+    needs: Needs
+
+    def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
+        """Return the first obstacle, where it is one of the kinds."""
+        if options.values["kind"] not in self.kinds:
+            return None
+        return next(filter(None, (need.find_obstacle(options) for need in self.needs)), None)
+
+
 _OPTIONS: ContextVar[GivenOptions | None] = ContextVar("_OPTIONS", default=None)
 """The options of the command that runs; None where Python calls."""
 
@@ -187,6 +216,7 @@ JUDGED_BUILD = Fact(
     "give images with `--data`, or remove this option",
 )
 READ_IMAGES = Fact("no images are read", "give images with `--data`, or remove this option")
+UNNAMED_IMAGES = Fact("the images are named one by one", "remove them, or this option")
 PACKAGE_TARGET = Fact("no target is a package for a vendor toolchain", _REMOVE)
 RUNNABLE_TARGET = Fact("nothing here runs what is built for these targets", _REMOVE)
 
@@ -207,6 +237,7 @@ TIMED_BUNDLE = Fact(
 BOARD_RUNNER = Fact("these bundles are programs that run on a board by themselves", _REMOVE)
 
 SHARES_USED = Fact("these images come with `train` and `val`", "remove one of the two")
+SLIDE_PAGE = Fact("it is for the page of a slide, and no slide is named", _REMOVE)
 FIXED_EPOCHS = Fact("the sweep varies `epochs`", "remove `epochs` from the sweep, or this option")
 ONE_SLIDE = Fact("it is for one slide that this machine runs", "run the slides one at a time")
 FORMATTED_FILES = Fact("`-` writes the formatted text to standard output", _REMOVE)

@@ -21,6 +21,7 @@ Request = socket.socket | tuple[bytes, socket.socket]
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
+    ".jpg": "image/jpeg",
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
     ".mjs": "text/javascript; charset=utf-8",
@@ -29,11 +30,12 @@ TYPES = {
     ".wasm": "application/wasm",
 }
 """What browsers are told of files, by how their names end; of all others that they are bytes."""
+STYLES = "style-src 'self'"
 HEADERS = {
     # WebAssembly is compiled only where the policy names it; `connect-src` lets no script send
     # anything elsewhere.
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; "
-    "style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
+    f"{STYLES}; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -60,13 +62,24 @@ class StaticServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 4 * CONNECTIONS
 
-    def __init__(self, host: str, port: int, files: Mapping[str, Path], start: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        files: Mapping[str, Path],
+        start: str,
+        *,
+        inline_styles: bool = False,
+    ) -> None:
         """Listen; `files` are by their paths below the root, with `/`.
+
+        `inline_styles` lets scripts of the page write styles into it, as viewers of images do.
 
         Raises:
             OSError: The address is taken, or no address of this machine.
         """
         self.files, self.start, self.host = files, start, host
+        self.inline_styles = inline_styles
         self.connections: dict[socket.socket, float] = {}
         self._turns = threading.BoundedSemaphore(CONNECTIONS)
         if ":" in host:
@@ -193,7 +206,8 @@ class _Answer(BaseHTTPRequestHandler):
     def end_headers(self) -> None:
         """Add what holds for all answers."""
         for name, value in HEADERS.items():
-            self.send_header(name, value)
+            inline = f"{STYLES} 'unsafe-inline'" if self.server.inline_styles else STYLES
+            self.send_header(name, value.replace(STYLES, inline))
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:

@@ -11,7 +11,7 @@ from tcc.compiler.ir.graph import Graph, Input, Output
 from tcc.compiler.ir.image_inputs import advise_preprocess
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, listed
 from tcc.compiler.train import targets
-from tcc.compiler.train.losses import Loss
+from tcc.compiler.train.recipe_records import Loss
 from tcc.compiler.train.targets import Targets, TrainingTarget, unfit
 
 AUXILIARY = 0.3

@@ -146,19 +146,6 @@ class FakeQuantizedNetwork(TorchNetwork):
         return LiveProgram(model, {**weights, **live}, frozenset(wide), device)
 
 
-def fake_quantized(
-    graph: Graph, weights: Weights, calibration: Calibration
-) -> FakeQuantizedNetwork:
-    """Return the module of a graph that trains as its integer program.
-
-    Args:
-        graph: The network as written.
-        weights: float32 arrays by the graph's names.
-        calibration: Ranges of the ready model's values; its integer weights are not used.
-    """
-    return FakeQuantizedNetwork(graph, weights, calibration)
-
-
 def trained_calibration(
     network: FakeQuantizedNetwork, found: CalibrationDocument
 ) -> CalibrationDocument:

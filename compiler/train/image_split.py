@@ -21,8 +21,8 @@ from pathlib import Path
 from tcc.compiler.data.dataset import DataSet, Item
 from tcc.compiler.data.split_file import SIDES
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, listed, whole_file
-from tcc.compiler.train import class_names, seeded_split, targets
-from tcc.compiler.train.labelled_files import LabelledFiles, labelled_files
+from tcc.compiler.train import seeded_split, targets
+from tcc.compiler.train.labelled_files import LabelledFiles, match_classes, read_labelled_files
 from tcc.compiler.train.seeded_split import Shares
 from tcc.compiler.train.targets import Targets
 
@@ -95,7 +95,7 @@ def read(path: Path, options: SplitOptions | None = None) -> ImageSplit:
             few images are there to be split (E1206), or classes do not fit (E1207).
     """
     options = options or SplitOptions()
-    found = labelled_files(path)
+    found = read_labelled_files(path)
     classes, names, learned = _named(found, options)
     data = _renamed(found.data, names)
     by_name = dict(zip((item.name for item in found.data.items), data.items, strict=True))
@@ -119,7 +119,7 @@ def _named(
         UserError: They are not those of the network (E1207).
     """
     if not options.targets:
-        return *class_names.matched(found, options.labels, options.settable), ()
+        return *match_classes(found, options.labels, options.settable), ()
     labels = sorted({item.label or "" for item in found.data.items})
     names = targets.kinds(labels, options.targets, whole_file(str(found.path)))
     return tuple(sorted(set(names.values()))), names, options.targets

@@ -1,42 +1,33 @@
 """How a network does on images that it does not learn from."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from tcc.compiler.reference import classification_metrics
+from tcc.compiler.data.weights import Weights
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.reference import classification_metrics, confidence_intervals, float_program
 from tcc.compiler.reference.classification_metrics import Scores
-from tcc.compiler.train import batches
+from tcc.compiler.support.progress import Progress
 from tcc.compiler.train.class_outputs import ClassOutputs
-from tcc.compiler.train.metrics import Judgement, OutputJudgement
+from tcc.compiler.train.pixel_store import PixelStore
+from tcc.compiler.train.run_folder import (
+    DecisionCounts,
+    Judgement,
+    OutputJudgement,
+    OutputScores,
+    TestScores,
+)
 from tcc.compiler.train.targets import TrainingTarget
-from tcc.compiler.train.trainer import Trainer, hits, taken, truth
+from tcc.compiler.train.trainer import Trainer, TrainingPlan, hits, taken, truth
 
 
-class LabelledPixels(Protocol):
-    """Images as grey levels, with the classes that they are of."""
-
-    @property
-    def classes(self) -> Tensor:
-        """The class of each, int64 (images,)."""
-        ...
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the levels and classes of some, by their places."""
-        ...
-
-    def inputs(self, levels: Tensor) -> Tensor:
-        """Return what the network takes, float32, of such levels."""
-        ...
-
-
-def judged(trainer: Trainer, data: LabelledPixels) -> Judgement:
+def judged(trainer: Trainer, data: PixelStore) -> Judgement:
     """Return how a network does on images, in evaluation mode and the recipe's precision."""
     plan, images = trainer.plan, len(data.classes)
     # Batches of one size: a last one that is shorter may be summed in another order.
-    places = batches.fixed(images, plan.recipe.batch)
+    places = _fixed_batches(images, plan.recipe.batch)
     held = data.classes.device
     inputs = (data.inputs(data.batch(part.to(held))[0].to(plan.device)) for part in places)
     values = [torch.cat(each)[:images] for each in zip(*trainer.judge(inputs), strict=True)]
@@ -53,6 +44,15 @@ def judged(trainer: Trainer, data: LabelledPixels) -> Judgement:
     }
     more = outputs if len(outputs) > 1 else {}
     return Judgement(images, float(torch.stack(losses).sum()), right / images, f1, more)
+
+
+def _fixed_batches(images: int, batch: int) -> Tensor:
+    """Return all images in order, int64 (batches, batch); the last batch ends with repeated ones.
+
+    There are as many batches as needed, and the first `images` entries are what counts.
+    """
+    count = -(-images // batch) * batch
+    return torch.arange(count).clamp_max(images - 1).reshape(-1, batch)
 
 
 def scores(
@@ -81,3 +81,67 @@ def _scores(target: TrainingTarget, values: Tensor, wanted: Tensor) -> Scores:
 def mean_f1(found: Sequence[Scores]) -> float:
     """Return the mean over the outputs of their macro F1."""
     return sum(each.macro.f1 for each in found) / len(found)
+
+
+def tested(
+    plan: TrainingPlan, tensors: Weights, store: PixelStore, progress: Progress
+) -> TestScores | None:
+    """Return how weights do on the test images, one by one; None where there are none."""
+    if not len(store):
+        return None
+    # Not the module: what is reported last is what the deployed network's own reference says.
+    run = float_program.prepared(Model(plan.graph, tensors))
+    given: list[list[torch.Tensor]] = [[] for _ in plan.outputs.judged]
+    progress("test", 0, len(store))
+    for place in range(len(store)):
+        levels, _ = store.batch(torch.tensor([place]))
+        found = run(store.inputs(levels)[0].numpy())
+        for values, name in zip(given, plan.outputs.judged, strict=True):
+            values.append(torch.from_numpy(found[name].copy()))
+        progress("test", place + 1, len(store))
+    values = [torch.stack(each) for each in given]
+    wanted = plan.outputs.parts(plan.outputs.truths[store.classes])
+    right = int(hits(plan.outputs.targets, values, wanted))
+    return _whole(plan.outputs, scores(plan.outputs, values, wanted), right)
+
+
+def _whole(outputs: ClassOutputs, found: list[Scores], right: int) -> TestScores:
+    images = found[0].images
+    within = confidence_intervals.of_share(right, images)
+    assert within
+    each = {
+        name: _output(target, scores)
+        for name, target, scores in zip(outputs.judged, outputs.targets, found, strict=True)
+    }
+    return TestScores(
+        images,
+        right,
+        right / images,
+        within,
+        mean_f1(found),
+        found[0].confusion if len(found) == 1 else (),
+        each if outputs.several else {},
+    )
+
+
+def _output(target: TrainingTarget, found: Scores) -> OutputScores:
+    within = confidence_intervals.of_share(found.correct, found.images)
+    assert within
+    return OutputScores(
+        target.labels,
+        found.correct,
+        found.accuracy,
+        within,
+        found.macro.f1,
+        found.confusion,
+        {} if target.exclusive else _decisions(target, found),
+    )
+
+
+def _decisions(target: TrainingTarget, found: Scores) -> Mapping[str, DecisionCounts]:
+    made = {}
+    for name, each in zip(target.labels, found.classes, strict=True):
+        others = found.images - each.support
+        hits, passed = round(each.rates.recall * each.support), round(each.specificity * others)
+        made[name] = DecisionCounts(each.support, hits, others, passed)
+    return made

@@ -1,10 +1,11 @@
 """The training loop: epochs of steps, a judgement after each, and a state that can be resumed."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import cos, isfinite, pi
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, assert_never
 
 import numpy as np
 import torch
@@ -12,15 +13,63 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.train import checkpoint, judgement
-from tcc.compiler.train.augmentation import augment
-from tcc.compiler.train.batches import BatchPlan
+from tcc.compiler.train import checkpoint, counter_random, judgement
+from tcc.compiler.train.augmentation import augment, mix
 from tcc.compiler.train.checkpoint import TrainingState
-from tcc.compiler.train.judgement import LabelledPixels
-from tcc.compiler.train.learning_rate import rate
-from tcc.compiler.train.metrics import EpochMetrics, Judgement
-from tcc.compiler.train.mixup import mixed
+from tcc.compiler.train.pixel_store import PixelStore
+from tcc.compiler.train.recipe_records import LearningRate
+from tcc.compiler.train.run_folder import EpochMetrics, Judgement, TrainingObserver
 from tcc.compiler.train.trainer import StepResult, Trainer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchPlan:
+    """How `images` are cut into batches; with fewer than a batch, they are repeated to fill one.
+
+    With `classes`, int64 (images,), each class that is there has an equal share of each epoch:
+    images of small ones come several times, of large ones some not at all.
+    """
+
+    images: int
+    batch: int
+    last: Literal["drop", "wrap"]
+    seed: int
+    classes: Tensor | None = None
+
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        match self.last:
+            case "drop":
+                return max(1, self.images // self.batch)
+            case "wrap":
+                return -(-self.images // self.batch)
+            case _:
+                assert_never(self.last)
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the images of an epoch, int64 (steps, batch)."""
+        generator = counter_random.generator(self.seed, "order", epoch)
+        wanted = self.steps * self.batch
+        if self.classes is None:
+            return _repeated(torch.arange(self.images), wanted, generator).view(-1, self.batch)
+        kinds = self.classes.bincount().nonzero()[:, 0]
+        # Shuffled, so that it is not always the first classes that get what the division leaves.
+        kinds = kinds[torch.randperm(len(kinds), generator=generator)]
+        shares = [wanted // len(kinds) + (n < wanted % len(kinds)) for n in range(len(kinds))]
+        drawn = [
+            _repeated((self.classes == kind).nonzero()[:, 0], share, generator)
+            for kind, share in zip(kinds, shares, strict=True)
+        ]
+        # Once more, or a batch would be of one class.
+        return _repeated(torch.cat(drawn), wanted, generator).view(-1, self.batch)
+
+
+def _repeated(images: Tensor, wanted: int, generator: torch.Generator) -> Tensor:
+    """Return so many of some images, shuffled, each as often as another or once more."""
+    shuffled = images[torch.randperm(len(images), generator=generator)]
+    return shuffled.repeat(-(-wanted // len(images)))[:wanted]
+
 
 SECONDS = 15.0
 """How often the state is written; it is also written at the end."""
@@ -28,44 +77,31 @@ LOOK = 50
 """Steps of an accelerator between two looks at the losses, each of which waits for it."""
 
 
-class TrainingObserver(Protocol):
-    """Told how far a training is."""
-
-    def step(self, done: int, total: int) -> None:
-        """Hear that so many steps of the whole run are done."""
-        ...
-
-    def epoch(self, found: EpochMetrics, epochs: int) -> None:
-        """Hear how an epoch went."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    """What is learned from, and what is judged by; `val` may be empty."""
-
-    train: LabelledPixels
-    val: LabelledPixels
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """Where the state is written, and the time, as `time.monotonic` has it, at which to end."""
-
-    checkpoint: Path
-    deadline: float | None = None
-
-
 class TrainingRun:
     """A training from its beginning, or from where it was resumed."""
 
     def __init__(
-        self, trainer: Trainer, data: TrainingData, start: TrainingState, limits: RunLimits
+        self,
+        trainer: Trainer,
+        stores: Mapping[str, PixelStore],
+        start: TrainingState,
+        path: Path,
+        deadline: float | None = None,
     ) -> None:
+        """Prepare a training.
+
+        Args:
+            trainer: What is trained.
+            stores: What is learned from, `train`, and what is judged by, `val`, which may be empty.
+            start: The state to begin with.
+            path: Where the state is written.
+            deadline: The time, as `time.monotonic` has it, at which to end.
+        """
         recipe, device = trainer.plan.recipe, trainer.plan.device
-        self.trainer, self.data, self.limits = trainer, data, limits
-        count = len(data.train.classes)
-        classes = data.train.classes.cpu() if recipe.sampling == "balanced" else None
+        self.trainer, self.train, self.val = trainer, stores["train"], stores["val"]
+        self.path, self.deadline = path, deadline
+        count = len(self.train.classes)
+        classes = self.train.classes.cpu() if recipe.sampling == "balanced" else None
         self.plan = BatchPlan(count, recipe.batch, recipe.last_batch, trainer.plan.seed, classes)
         self.position, self.best = start.position, start.best
         self._truths = trainer.plan.outputs.truths.to(device)
@@ -116,16 +152,16 @@ class TrainingRun:
         recipe, number = plan.recipe, epoch * self.plan.steps + step
         # Of several processes each takes its part of one batch, in one order for all.
         own = plan.world.share(samples)
-        levels, classes = self.data.train.batch(own.to(self.data.train.classes.device))
+        levels, classes = self.train.batch(own.to(self.train.classes.device))
         levels, classes = levels.to(plan.device), classes.to(plan.device)
         contract = plan.outputs.source.preprocess
         if recipe.augment and contract:
             levels = augment(recipe.augment, levels, own, plan.seed, epoch, contract.color)
-        images = self.data.train.inputs(levels)
+        images = self.train.inputs(levels)
         # Shares of classes and not indices: mixed images have two.
         targets = self._truths[classes]
         if recipe.mixup:
-            images, targets = mixed(recipe.mixup, images, targets, plan.seed, epoch, step)
+            images, targets = mix(recipe.mixup, images, targets, plan.seed, epoch, step)
         speed = rate(recipe.learning_rate, number, self.plan.steps, recipe.epochs)
         return self.trainer.step(images, targets, speed, number)
 
@@ -159,20 +195,19 @@ class TrainingRun:
         return found.epoch
 
     def _judged(self, epoch: int) -> Judgement | None:
-        if not len(self.data.val.classes):
+        if not len(self.val.classes):
             return None
-        found = judgement.judged(self.trainer, self.data.val)
+        found = judgement.judged(self.trainer, self.val)
         if not isfinite(found.loss):
             raise self._not_finite(f"the loss of the validation images after epoch {epoch + 1}")
         return found
 
     def _over(self) -> bool:
-        deadline = self.limits.deadline
-        if deadline is None:
+        if self.deadline is None:
             return False
         # Clocks of processes differ: all end at the same step, or those that go on would wait for
         # ever.
-        return self.trainer.plan.world.agreed(time.monotonic() >= deadline)
+        return self.trainer.plan.world.agreed(time.monotonic() >= self.deadline)
 
     def _look(self, step: int) -> None:
         """Look whether losses are finite: each where that is cheap, and else now and then."""
@@ -187,7 +222,7 @@ class TrainingRun:
             )
 
     def _not_finite(self, what: str) -> UserError:
-        path = self.limits.checkpoint
+        path = self.path
         label = "no state was written before it"
         if path.exists():
             good = checkpoint.read(path)[0].position
@@ -205,5 +240,38 @@ class TrainingRun:
         position = replace(self.position, hits=int(self._hits))
         losses: NDArray[np.float32] = self._losses.cpu().numpy()
         state = TrainingState(position, losses, self.best)
-        checkpoint.write(self.limits.checkpoint, self.trainer, state)
+        checkpoint.write(self.path, self.trainer, state)
         self._written = time.monotonic()
+
+
+def rate(record: LearningRate, step: int, epoch_steps: int, epochs: int) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        record: The schedule.
+        step: The step, counted from 0 over the whole run.
+        epoch_steps: Steps of an epoch.
+        epochs: Epochs of the whole run.
+    """
+    total = epoch_steps * epochs
+    # At most half: a recipe of many epochs is tried with few, which must learn at its peak too.
+    rising = min(record.warmup_epochs * epoch_steps, total / 2)
+    if step < rising:
+        # Neither 0, which would waste the first step, nor yet the peak, which is the next one's.
+        return record.peak * (step + 1) / (rising + 1)
+    return record.peak * _share(record, step // epoch_steps, (step - rising) / (total - rising))
+
+
+def _share(record: LearningRate, epoch: int, progress: float) -> float:
+    """Return the rate's share of the peak; `progress` runs from 0 to 1 after the warm-up."""
+    match record.schedule:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return record.final + (1 - record.final) * (1 + cos(pi * progress)) / 2
+        case "exponential":
+            return float(record.decay**epoch)
+        case "steps":
+            return float(record.decay ** sum(epoch >= at for at in record.at_epochs))
+        case _:
+            assert_never(record.schedule)

@@ -13,90 +13,18 @@ the binary one. Several decisions have the mean of their losses.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, assert_never
+from dataclasses import dataclass, replace
+from typing import assert_never
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tcc.compiler.train.recipe_records import Loss
 from tcc.compiler.train.targets import TrainingTarget
 
-LossKind = Literal["cross_entropy", "focal", "attention"]
-"""Which loss."""
 LEAST = 1e-12
 """Smallest 1 - p that is raised to a power, whose slope at 0 would be infinite."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """The recipe's `loss:`."""
-
-    kind: LossKind = field(
-        default="cross_entropy", metadata={"description": "Which function of the logits."}
-    )
-    label_smoothing: float = field(
-        default=0.0,
-        metadata={
-            "minimum": 0,
-            "maximum": 0.9,
-            "description": "The share of each target that is spread over all classes.",
-        },
-    )
-    gamma: float = field(
-        default=2.0,
-        metadata={
-            "exclusiveMinimum": 0,
-            "maximum": 100,
-            "description": "The exponent (focal, attention).",
-        },
-    )
-    alpha: float | None = field(
-        default=None,
-        metadata={
-            "exclusiveMinimum": 0,
-            "maximum": 1000,
-            "description": "The weight of positive classes; others have 1 - alpha (focal) or 1 "
-            "(attention).",
-        },
-    )
-    positive: tuple[str, ...] = field(
-        default=(),
-        metadata={"description": "The positive classes; of two classes, the second by default."},
-    )
-    balanced: bool = field(
-        default=False,
-        metadata={"description": "Weigh classes so that each counts as much as any other."},
-    )
-    class_weights: Mapping[str, float] = field(
-        default_factory=dict,
-        metadata={
-            "description": "Weights by the classes' names; others have 1. What counts is their "
-            "ratio: they are scaled so that the mean over the training images is 1."
-        },
-    )
-    auxiliary: Mapping[str, float] = field(
-        default_factory=dict,
-        metadata={
-            "description": "Shares of the losses of train-only outputs, by name; 0.3 by default."
-        },
-    )
-
-
-class OutputLoss(Protocol):
-    """What an output's values cost against the columns of its target."""
-
-    def on(self, device: torch.device) -> "OutputLoss":
-        """Return the same loss for values on a device."""
-        ...
-
-    def each(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of each image, float32 (batch,), as the recipe has it."""
-        ...
-
-    def plain(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean of the images' cross-entropy, without weights or smoothing."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +100,10 @@ class DecisionLoss:
     def plain(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean of the images' binary cross-entropy, without weights or smoothing."""
         return functional.binary_cross_entropy_with_logits(logits, targets)
+
+
+OutputLoss = ClassLoss | DecisionLoss
+"""What an output's values cost against the columns of its target."""
 
 
 def two_classes(logits: Tensor) -> Tensor:

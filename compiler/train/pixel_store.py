@@ -12,21 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from tcc.compiler.data import dataset
 from tcc.compiler.data.dataset import DAMAGED, MOST_LISTED, DataSet
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UnhandledError, UserError, fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
-from tcc.compiler.train import contract_arithmetic
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
 
 MOST_BYTES = 1 << 31
 """Most bytes of levels that are held in memory, unless an option says otherwise."""
@@ -58,8 +56,8 @@ class PixelStore:
     (N,), tell different levels apart. `warnings` name the images that were skipped.
     """
 
-    levels: "Tensor"
-    classes: "Tensor"
+    levels: Tensor
+    classes: Tensor
     names: tuple[str, ...]
     contract: Preprocess | None
     checksums: "NDArray[np.uint32]"
@@ -69,13 +67,13 @@ class PixelStore:
         """Return how many images there are."""
         return len(self.names)
 
-    def batch(self, indices: "Tensor") -> "tuple[Tensor, Tensor]":
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return the levels and classes of some images by their places, int64 (B,)."""
         return self.levels.index_select(0, indices), self.classes.index_select(0, indices)
 
-    def inputs(self, levels: "Tensor") -> "Tensor":
+    def inputs(self, levels: Tensor) -> Tensor:
         """Return what the network takes, float32, of levels such as `batch` gives."""
-        return contract_arithmetic.normalized(self.contract, levels) if self.contract else levels
+        return normalized(self.contract, levels) if self.contract else levels
 
 
 def decoded(
@@ -91,8 +89,6 @@ def decoded(
         UserError: An image is damaged or does not fit the network (E0701 to E0707), and none is to
             be skipped; none is left of a class (E1210); the levels do not fit on the disk (E1211).
     """
-    import torch
-
     if not len(data):
         return _empty(source)
     dataset.check(data, source)
@@ -120,21 +116,17 @@ def decoded(
 
 
 def _empty(source: Input) -> PixelStore:
-    import torch
-
     kind = torch.uint8 if source.preprocess else torch.float32
     levels, classes = torch.zeros((0, *source.type.shape), dtype=kind), torch.zeros(0).long()
     return PixelStore(levels, classes, (), source.preprocess, np.zeros(0, np.uint32))
 
 
-def _allocated(data: DataSet, source: Input, options: DecodeOptions) -> "Tensor":
+def _allocated(data: DataSet, source: Input, options: DecodeOptions) -> Tensor:
     """Return room for the levels of all images.
 
     Raises:
         UserError: There is none on the disk (E1211).
     """
-    import torch
-
     floats = data.array is not None and data.array.dtype != np.uint8
     kind = torch.float32 if floats else torch.uint8
     shape = (len(data), *source.type.shape)
@@ -274,3 +266,30 @@ def same_levels(stores: Mapping[str, PixelStore]) -> tuple[Diagnostic, ...]:
     where = whole_file(pairs[0].partition(": ")[2].partition(", ")[0])
     notes = (*pairs[:MOST_LISTED], *more)
     return (Diagnostic("E1205", message, where, notes=notes, help=help, severity="warning"),)
+
+
+def normalized(contract: Preprocess, levels: Tensor) -> Tensor:
+    """Return (levels / scale - mean) / std as float32 (N, C, H, W), of uint8 or float levels.
+
+    Where the contract divides by an image's maximum, it is that of these levels: what a device
+    would divide by, were this the image that it is given.
+    """
+    values = levels.to(torch.float32, copy=True)
+    if contract.raw:
+        return values
+    mean, std = (_by_channel(v, levels) for v in (contract.mean, contract.std))
+    return values.div_(_divisor(contract, values)).sub_(mean).div_(std)
+
+
+def _divisor(contract: Preprocess, values: Tensor) -> Tensor:
+    match contract.scale:
+        case "255":
+            return _by_channel((255.0,), values)
+        case "max":
+            return values.amax((1, 2, 3), keepdim=True).clamp_(min=1)
+        case _:
+            raise UnhandledError("scale of pixels", contract.scale)
+
+
+def _by_channel(numbers: tuple[float, ...], like: Tensor) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.float32, device=like.device).reshape(1, -1, 1, 1)

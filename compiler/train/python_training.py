@@ -14,9 +14,8 @@ from tcc.compiler.train.train_data import DataOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
-    from tcc.compiler.train.metrics import EpochMetrics
-    from tcc.compiler.train.recipe import Recipe
-    from tcc.compiler.train.run_folder import TrainingReport
+    from tcc.compiler.train.recipe_records import Recipe
+    from tcc.compiler.train.run_folder import EpochMetrics, TrainingReport
 
 
 class PythonReport(Report):

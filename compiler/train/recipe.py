@@ -3,148 +3,80 @@
 The records are its whole definition: the schema, the reader and docs/training.md are made of them.
 """
 
+import builtins
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from tcc.compiler.frontend import yaml
-from tcc.compiler.frontend.schema_validation import breaches
+from tcc.compiler.frontend.schema_validation import Breach, breaches
+from tcc.compiler.frontend.schema_validation import Path as TreePath
+from tcc.compiler.frontend.yaml import Mapping as MappingTree
+from tcc.compiler.frontend.yaml import Scalar, at, key_at
 from tcc.compiler.support import atomic_files, json_records, regular_files
-from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
-from tcc.compiler.train import augmentation_record, recipe_errors
-from tcc.compiler.train.augmentation_record import Augmentation
-from tcc.compiler.train.learning_rate import LearningRate
-from tcc.compiler.train.losses import Loss
-from tcc.compiler.train.mixup import Mixup
-from tcc.compiler.train.optimizers import Optimizer
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
+from tcc.compiler.train import recipe_records
+from tcc.compiler.train.recipe_records import (
+    LearningRate,
+    Loss,
+    LossKind,
+    Optimizer,
+    OptimizerKind,
+    Recipe,
+    Schedule,
+)
 from tcc.compiler.zoo import shipped
 
-VERSION = 1
-MAX_EPOCHS, MAX_BATCH = 100_000, 65_536
 MAX_BYTES = 1 << 16
 """Largest recipe that is read."""
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """All that a recipe says; what it leaves out has the defaults that stand here."""
-
-    tcc_recipe: int = field(
-        metadata={"const": VERSION, "description": "The version of this language, 1."}
-    )
-    doc: str = field(default="", metadata={"description": "What the recipe is for."})
-    initial_weights: Literal["he"] | None = field(
-        default=None,
-        metadata={
-            "description": "What a training without `--weights` begins with. `he` keeps a signal's "
-            "size through ReLU: for networks without batch norm, which hardly learn with what "
-            "PyTorch's layers begin with, and what is taken where this is left out."
-        },
-    )
-    epochs: int = field(
-        default=100,
-        metadata={
-            "minimum": 1,
-            "maximum": MAX_EPOCHS,
-            "description": "How often each training image is seen; `--epochs` goes before it.",
-        },
-    )
-    batch: int = field(
-        default=64,
-        metadata={
-            "minimum": 1,
-            "maximum": MAX_BATCH,
-            "description": "Images of a step, over all processes together.",
-        },
-    )
-    sampling: Literal["shuffled", "balanced"] = field(
-        default="shuffled",
-        metadata={
-            "default": "shuffled",
-            "description": "Whether an epoch has each image once, or as many images of each class: "
-            "those of small classes then come several times, of large ones some not at all.",
-        },
-    )
-    last_batch: Literal["drop", "wrap"] = field(
-        default="drop",
-        metadata={
-            "description": "What becomes of the images that fill no batch: an epoch leaves them "
-            "out, or fills up with its first ones. Where all fill none, they are repeated."
-        },
-    )
-    augment: Augmentation | None = field(
-        default=None,
-        metadata={"description": "How training images are changed, each time another way."},
-    )
-    mixup: Mixup | None = field(
-        default=None,
-        metadata={"description": "How images of a batch are blended, with their classes."},
-    )
-    loss: Loss = field(default=Loss(), metadata={"description": "What is made small."})
-    optimizer: Optimizer = field(
-        default=Optimizer(), metadata={"description": "How the weights follow the gradients."}
-    )
-    learning_rate: LearningRate = field(
-        default=LearningRate(), metadata={"description": "How far they go in a step."}
-    )
-    clip_norm: float | None = field(
-        default=None,
-        metadata={
-            "exclusiveMinimum": 0,
-            "description": "The largest norm of all gradients together.",
-        },
-    )
-    average: float | None = field(
-        default=None,
-        metadata={
-            "minimum": 0,
-            "exclusiveMaximum": 1,
-            "description": "The decay in a step of the weights' moving average (EMA), which is "
-            "judged and kept in their place.",
-        },
-    )
-    precision: Literal["auto", "fp32", "bf16"] = field(
-        default="auto",
-        metadata={
-            "description": "The type of the layers' arithmetic where PyTorch's autocast has it; "
-            "weights, norms and losses stay float32. `auto` is bf16 where the processor "
-            "multiplies it, else fp32."
-        },
-    )
-    channels_last: bool = field(
-        default=True, metadata={"description": "Whether channels lie innermost in memory."}
-    )
-    keep: Literal["last", "best"] = field(
-        default="last",
-        metadata={
-            "description": "Which weights are kept: the last, or those of the epoch that did best "
-            "on the validation images."
-        },
-    )
+_PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
+"""The types of plain fields, in JSON Schema's words."""
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of recipes; what may be left out is left out, and never null."""
-    made: dict[str, Any] = _given(json_records.schema(Recipe))
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "tcc recipe"}
-    return head | made
+    return head | _object_schema(Recipe)
 
 
-def _given(rules: Any) -> Any:
-    """Return rules in which no choice is null."""
-    if isinstance(rules, list):
-        return [_given(each) for each in rules]
-    if not isinstance(rules, dict):
-        return rules
-    # A record's `None` means that a key is left out; `augment: null` would be a second way to say
-    # so.
-    choices = [choice for choice in rules.get("anyOf", ()) if choice != {"type": "null"}]
-    inner = {key: _given(value) for key, value in rules.items() if key != "anyOf"}
-    return _given(choices[0]) | inner if choices else inner
+def _object_schema(record: type) -> dict[str, Any]:
+    """Return the schema of a section; a field's limits and description are its metadata."""
+    hints = get_type_hints(record)
+    own = fields(record)
+    return {
+        "type": "object",
+        "properties": {f.name: _type_schema(hints[f.name]) | dict(f.metadata) for f in own},
+        "required": [f.name for f in own if f.default is f.default_factory is MISSING],
+        "additionalProperties": False,
+    }
+
+
+def _type_schema(hint: Any) -> dict[str, Any]:
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _object_schema(hint)
+    arguments = get_args(hint)
+    match get_origin(hint):
+        case None:
+            return {"type": _PLAIN[hint]}
+        case typing.Literal:
+            return {"enum": list(arguments)}
+        case types.UnionType | typing.Union:
+            # A record's `None` means that a key is left out; `augment: null` would be a second way
+            # to say so.
+            return _type_schema(arguments[0])
+        case builtins.tuple:
+            return {"type": "array", "items": _type_schema(arguments[0])}
+        case _:
+            return {"type": "object", "additionalProperties": _type_schema(arguments[1])}
 
 
 def find(name: str, at: Span) -> Path:
@@ -191,13 +123,14 @@ def parse(text: str | bytes, file: str) -> Recipe:
     if not isinstance(tree, yaml.Mapping):
         raise fail("E1220", "a recipe is a mapping of keys", tree.span, help="begin: tcc_recipe: 1")
     plain = yaml.plain(tree)
-    found = [d for b in breaches(plain, schema(), {}) for d in recipe_errors.told(tree, b)]
-    found += [*_no_numbers(tree), *recipe_errors.out_of_place(tree)]
+    found = [d for b in breaches(plain, schema(), {}) for d in told(tree, b)]
+    found += [*_no_numbers(tree), *out_of_place(tree)]
     if found:
         # One key may break several rules of the schema by the same mistake.
         unique = {(d.code, d.at): d for d in found}
         raise UserError(tuple(sorted(unique.values(), key=lambda d: (d.at.line, d.at.column))))
-    made: Recipe = json_records.decode(Recipe, plain)
+    # Not strictly: to the schema 1.0 is an integer.
+    made = msgspec.convert(plain, Recipe, strict=False)
     if wrong := tuple(_augment(tree, made)):
         raise UserError(wrong)
     return made
@@ -207,7 +140,7 @@ def _augment(tree: yaml.Mapping, made: Recipe) -> Iterator[Diagnostic]:
     """Yield an error for each change of images that is out of bounds (E1215)."""
     if made.augment is None:
         return
-    for keys, message, help in augmentation_record.out_of_bounds(made.augment):
+    for keys, message, help in recipe_records.out_of_bounds(made.augment):
         yield Diagnostic("E1215", message, yaml.at(tree, ("augment", *keys)), help=help)
 
 
@@ -230,7 +163,9 @@ def text(recipe: Recipe) -> str:
     The same recipe gives the same text, and `parse` gives the recipe again.
     """
     plain = json_records.encode(recipe)
-    for section, keys in recipe_errors.ONLY.items():
+    if recipe.sampling == "shuffled":  # as in recipes of before it could be chosen
+        del plain["sampling"]
+    for section, keys in ONLY.items():
         for key, (word, choices) in keys.items():
             if plain[section][word] not in choices:
                 # What means nothing is not written, so that recipes that train alike have one
@@ -247,3 +182,111 @@ def _said(plain: dict[str, Any]) -> dict[str, Any]:
 def digest(recipe: Recipe) -> str:
     """Return the SHA-256 of what a recipe says."""
     return hashlib.sha256(text(recipe).encode()).hexdigest()
+
+
+ONLY: Mapping[str, Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "learning_rate": {
+        "final": ("schedule", ("cosine",)),
+        "decay": ("schedule", ("exponential", "steps")),
+        "at_epochs": ("schedule", ("steps",)),
+    },
+    "optimizer": {
+        "momentum": ("kind", ("sgd",)),
+        "nesterov": ("kind", ("sgd",)),
+        "beta1": ("kind", ("adam", "adamw")),
+        "beta2": ("kind", ("adam", "adamw")),
+    },
+    "loss": {
+        "label_smoothing": ("kind", ("cross_entropy",)),
+        "gamma": ("kind", ("focal", "attention")),
+        "alpha": ("kind", ("focal", "attention")),
+        "positive": ("kind", ("focal", "attention")),
+    },
+}
+"""Keys of sections that mean something for some choices of another key alone."""
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "learning_rate": get_args(Schedule),
+    "optimizer": get_args(OptimizerKind),
+    "loss": get_args(LossKind),
+}
+"""What that other key may choose."""
+CHOSEN = {
+    "learning_rate": LearningRate().schedule,
+    "optimizer": Optimizer().kind,
+    "loss": Loss().kind,
+}
+"""What is chosen where it is left out."""
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping of keys",
+}
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}
+
+
+def told(tree: MappingTree, breach: Breach) -> Iterator[Diagnostic]:
+    """Yield what a breach of the schema means (E1221, E1222)."""
+    path = breach.path
+    name = next((str(p) for p in reversed(path) if isinstance(p, str)), "this")
+    here = at(tree, path)
+    match breach.keyword:
+        case "additionalProperties":
+            yield from _unknown(tree, breach, path)
+        case "required":
+            help = f"add `{breach.missing}: 1`"
+            yield Diagnostic("E1222", f"a recipe needs `{breach.missing}`", here, help=help)
+        case "type":
+            wanted = _KINDS[breach.rules["type"]]
+            yield Diagnostic("E1222", f"`{name}` must be {wanted}", here)
+        case "enum":
+            words = breach.rules["enum"]
+            close = nearest(str(breach.value), words)
+            help = f"did you mean `{close}`?" if close else ""
+            message = f"`{name}` must be one of {', '.join(words)}"
+            yield Diagnostic("E1222", message, here, help=help)
+        case "const":
+            message = f"`{name}` must be {breach.rules['const']}"
+            help = "this tcc reads version 1 of recipes"
+            yield Diagnostic("E1222", message, here, help=help)
+        case "minItems" | "maxItems":
+            count = breach.rules[breach.keyword]
+            few = "at least" if breach.keyword == "minItems" else "at most"
+            yield Diagnostic("E1222", f"`{name}` must have {few} {count} entries", here)
+        case bound:
+            message = f"`{name}` must be {_BOUNDS[bound]} {breach.rules[bound]}"
+            yield Diagnostic("E1222", message, here)
+
+
+def _unknown(tree: MappingTree, breach: Breach, path: TreePath) -> Iterator[Diagnostic]:
+    known = tuple(breach.rules.get("properties", {}))
+    holder = f"`{path[-1]}`" if path else "a recipe"
+    for key in breach.value:
+        if key not in known:
+            close = nearest(str(key), known)
+            help = f"did you mean `{close}`?" if close else f"its keys are {', '.join(known)}"
+            message = f"{holder} has no key `{str(key)[:80]}`"
+            yield Diagnostic("E1221", message, key_at(tree, path, str(key)), help=help)
+
+
+def out_of_place(tree: MappingTree) -> Iterator[Diagnostic]:
+    """Yield an error for each key that what is chosen beside it has no use for (E1223)."""
+    for section, keys in ONLY.items():
+        inner = tree.get(section)
+        for key, (word, choices) in keys.items() if isinstance(inner, MappingTree) else ():
+            assert isinstance(inner, MappingTree)
+            said = inner.get(word)
+            # What the recipe leaves out is chosen too: by its default.
+            chosen = said.value if isinstance(said, Scalar) else CHOSEN[section]
+            given = inner.key(key)
+            if given is not None and chosen in CHOICES[section] and chosen not in choices:
+                message = f"`{key}` means nothing where `{word}` is {str(chosen)[:40]}"
+                help = f"it is for {' and '.join(choices)}; remove it, or choose another `{word}`"
+                yield Diagnostic("E1223", message, given.span, help=help)

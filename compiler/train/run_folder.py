@@ -14,16 +14,55 @@ their folder.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from msgspec import Meta, field
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
 from tcc.compiler.reference.confidence_intervals import Bounds, describe_accuracy
 from tcc.compiler.support import atomic_files, json_records
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.json_records import OmitDefault, Record
 from tcc.compiler.support.value_views import ValueView, count
-from tcc.compiler.train.metrics import EpochMetrics, Judgement
+
+
+class OutputJudgement(Record, frozen=True):
+    """How one of several outputs does."""
+
+    accuracy: float
+    macro_f1: float
+
+
+class Judgement(Record, frozen=True):
+    """How the network does on images that it does not learn from; `loss` is without smoothing.
+
+    Where it tells more than one class, an image counts as correct where all that it tells is. Of
+    several outputs, `loss` is the sum, `macro_f1` the mean, and `outputs` has each.
+    """
+
+    images: int
+    loss: float
+    accuracy: float
+    macro_f1: float
+    outputs: OmitDefault[Mapping[str, OutputJudgement]] = field(default_factory=dict)
+
+
+class EpochMetrics(Record, frozen=True):
+    """One epoch, counted from 1: its last learning rate, and means over its steps.
+
+    `accuracy` is of the augmented images, each at the moment when it was learned from.
+    """
+
+    epoch: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    val: Judgement | None
+
 
 WEIGHTS, METRICS, RECIPE = "weights.safetensors", "metrics.jsonl", "recipe.json"
 CALIBRATION = "calibration.json"
@@ -31,8 +70,7 @@ REPORT, CHECKPOINT = "report.json", "checkpoint.safetensors"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedData:
+class TrainedData(Record, frozen=True):
     """The images: the digest of each side, how many images each class has there, and the seed."""
 
     classes: tuple[str, ...]
@@ -41,8 +79,7 @@ class TrainedData:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionCounts:
+class DecisionCounts(Record, frozen=True):
     """Images of which a decision holds, of which it does not, and how many of each are told so."""
 
     holds: int
@@ -51,8 +88,7 @@ class DecisionCounts:
     told_holds_not: int
 
 
-@dataclass(frozen=True, slots=True)
-class OutputScores:
+class OutputScores(Record, frozen=True):
     """The final judgement of one output; `decisions` are those of an output that has some."""
 
     labels: tuple[str, ...]
@@ -64,8 +100,7 @@ class OutputScores:
     decisions: Mapping[str, DecisionCounts]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class TestScores(ValueView):
+class TestScores(ValueView, Record, frozen=True):
     """The final judgement, in floats by the reference executor, on images of no other use.
 
     `interval` is the accuracy's exact one, of 95 %. Where a network tells more than one class, an
@@ -78,20 +113,19 @@ class TestScores(ValueView):
     interval: Bounds
     macro_f1: float
     confusion: tuple[tuple[int, ...], ...]
-    outputs: Mapping[str, OutputScores] = field(default_factory=dict, metadata={"default": {}})
+    outputs: OmitDefault[Mapping[str, OutputScores]] = field(default_factory=dict)
 
     def _summary(self) -> Iterator[str]:
         yield f"{describe_accuracy(self.correct, self.images)}, macro F1 {self.macro_f1:.4f}"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class TrainingReport(ValueView):
+class TrainingReport(ValueView, Record, frozen=True):
     """All that `report.json` says; `weights` is the digest of the tensors that were kept.
 
     `kept` is the epoch whose weights they are; `finished` is false where the time was over first.
     """
 
-    tcc_training: int = field(metadata={"const": VERSION})
+    tcc_training: Annotated[int, Meta(ge=VERSION, le=VERSION)]
     network: NetworkRecord
     start: WeightsOrigin
     recipe: str
@@ -196,3 +230,74 @@ def other(folder: Path, changed: Sequence[str]) -> UserError:
     message = f"the training here was begun with another {said}"
     help = "resume it with what it was begun with, or begin another one with -o"
     return fail("E1229", message, whole_file(str(folder)), help=help)
+
+
+class TrainingObserver(Protocol):
+    """Told how far a training is."""
+
+    def step(self, done: int, total: int) -> None:
+        """Hear that so many steps of the whole run are done."""
+
+    def epoch(self, found: EpochMetrics, epochs: int) -> None:
+        """Hear how an epoch went."""
+
+
+EVENTS = "tensorboard"
+"""The folder of TensorBoard's events, which hold the time and so are never the same twice."""
+
+
+class MetricsLog:
+    """Hears of a training, writes down each epoch, and tells another observer."""
+
+    def __init__(
+        self, folder: Path, done: tuple[EpochMetrics, ...], events: Any, told: TrainingObserver
+    ) -> None:
+        self._folder, self._done, self._events, self._told = folder, list(done), events, told
+
+    def step(self, done: int, total: int) -> None:
+        """Hear that so many steps of the whole run are done."""
+        self._told.step(done, total)
+
+    def epoch(self, found: EpochMetrics, epochs: int) -> None:
+        """Hear how an epoch went."""
+        self._done.append(found)
+        write_metrics(self._folder, self._done)
+        for name, value in _scalars(found) if self._events else ():
+            self._events.add_scalar(name, value, found.epoch)
+        self._told.epoch(found, epochs)
+
+
+def _scalars(found: EpochMetrics) -> Iterator[tuple[str, float]]:
+    yield "learning_rate", found.learning_rate
+    yield "loss/train", found.loss
+    yield "accuracy/train", found.accuracy
+    if found.val:
+        yield "loss/val", found.val.loss
+        yield "accuracy/val", found.val.accuracy
+        yield "macro_f1/val", found.val.macro_f1
+        for name, each in found.val.outputs.items():
+            yield f"accuracy/val/{name}", each.accuracy
+            yield f"macro_f1/val/{name}", each.macro_f1
+
+
+@contextmanager
+def events(folder: Path, epochs: int, *, wanted: bool) -> Iterator[Any]:
+    """Give what writes TensorBoard's events after so many epochs; None where it is not wanted."""
+    if not wanted:
+        yield None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: Any = SummaryWriter  # it has no types
+    with writer(str(folder / EVENTS), purge_step=epochs + 1) as made:
+        yield made
+
+
+def require(*, tensorboard: bool) -> None:
+    """Refuse to go on without TensorBoard where it is wanted.
+
+    Raises:
+        MissingTool: It is not installed.
+    """
+    if tensorboard and find_spec("tensorboard") is None:
+        raise MissingTool(Tool("tensorboard", "write its events", None))

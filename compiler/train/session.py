@@ -16,24 +16,22 @@ from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress
 from tcc.compiler.train import (
     arithmetic,
-    augmentation_record,
     checkpoint,
     class_outputs,
-    final_scores,
+    judgement,
     losses,
-    metrics_log,
+    recipe_records,
     run_folder,
-    training_identity,
+    training_request,
 )
 from tcc.compiler.train import recipe as recipes
 from tcc.compiler.train.checkpoint import TrainingPosition, TrainingState
 from tcc.compiler.train.class_outputs import ClassOutputs
 from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork, trained_calibration
-from tcc.compiler.train.loop import RunLimits, TrainingData, TrainingObserver, TrainingRun
+from tcc.compiler.train.loop import TrainingRun
 from tcc.compiler.train.losses import OutputLoss
-from tcc.compiler.train.metrics_log import MetricsLog
-from tcc.compiler.train.recipe import Recipe
-from tcc.compiler.train.run_folder import TrainedData, TrainingReport
+from tcc.compiler.train.recipe_records import Recipe
+from tcc.compiler.train.run_folder import MetricsLog, TrainedData, TrainingObserver, TrainingReport
 from tcc.compiler.train.trainer import Trainer, TrainingPlan
 from tcc.compiler.train.training_request import TrainingRequest
 
@@ -52,18 +50,17 @@ def train(
         MachineError: The disk is full or broken.
     """
     if run_folder.finished(request.folder):
-        return training_identity.finished(request)
+        return training_request.finished(request)
     request = _settled(request)
     with arithmetic.repeatable(request.threads, request.world.device):
         plan = planned(request)
         trainer = Trainer(plan)
         state = _begun(request, trainer)
-        data = TrainingData(request.stores["train"], request.stores["val"])
-        limits = RunLimits(request.folder / run_folder.CHECKPOINT, request.deadline)
-        run = TrainingRun(trainer, data, state, limits)
+        path = request.folder / run_folder.CHECKPOINT
+        run = TrainingRun(trainer, request.stores, state, path, request.deadline)
         done = state.position.done
         wanted = request.tensorboard and request.world.first
-        with metrics_log.events(request.folder, len(done), wanted=wanted) as events:
+        with run_folder.events(request.folder, len(done), wanted=wanted) as events:
             log = MetricsLog(request.folder, done, events, observer)
             run.run(log if request.world.first else observer)
         # Where nothing was ever judged, or the recipe keeps the last, there is no best.
@@ -102,7 +99,7 @@ def planned(request: TrainingRequest) -> TrainingPlan:
     graph, recipe, classes = request.spec.graph, request.recipe, request.split.classes
     at = whole_file(str(request.spec.path))
     if recipe.augment:
-        augmentation_record.check(recipe.augment, graph.inputs[0], at)
+        recipe_records.check(recipe.augment, graph.inputs[0], at)
     outputs = class_outputs.planned(graph, recipe.loss, classes, at)
     counts = torch.bincount(request.stores["train"].classes, minlength=len(classes))
     costs = _losses(recipe, outputs, counts)
@@ -163,7 +160,7 @@ def _retrained(request: TrainingRequest, trainer: Trainer, kept: weights.Weights
 
 def _begun(request: TrainingRequest, trainer: Trainer) -> TrainingState:
     """Return the state to begin with: the checkpoint's, or that of no step."""
-    identity = training_identity.of(request)
+    identity = training_request.of(request)
     path = request.folder / run_folder.CHECKPOINT
     if not path.exists():
         position = TrainingPosition(
@@ -180,7 +177,7 @@ def _begun(request: TrainingRequest, trainer: Trainer) -> TrainingState:
         )
         return TrainingState(position, np.zeros(0, np.float32), {})
     state, tensors = checkpoint.read(path)
-    training_identity.check(request.folder, state.position.identity, identity)
+    training_request.check(request.folder, state.position.identity, identity)
     checkpoint.restore(path, trainer, tensors)
     return state
 
@@ -208,7 +205,7 @@ def _written(
         kept=number,
         weights=weights.digest(tensors),
         val=done[number - 1].val if number else None,
-        test=final_scores.tested(plan, tensors, request.stores["test"], progress),
+        test=judgement.tested(plan, tensors, request.stores["test"], progress),
         made_with=arithmetic.made_with(request.world.device),
         threads=request.threads,
         processes=request.world.size,

@@ -15,11 +15,11 @@ from typing import Any
 
 from tcc.compiler.driver.pipeline import setting
 from tcc.compiler.frontend import yaml
-from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support import atomic_files, regular_files, task_places
 from tcc.compiler.support.diagnostics import Span, UserError, fail
+from tcc.compiler.train import recipe, run_folder
 from tcc.compiler.train import recipe as recipes
-from tcc.compiler.train import recipe_errors
-from tcc.compiler.train.recipe import Recipe
+from tcc.compiler.train.recipe_records import Recipe
 
 VERSION = 1
 MAX_TRIALS = 1000
@@ -140,7 +140,7 @@ def _changed(base: Recipe, changes: Mapping[str, tuple[Any, Span]]) -> Recipe:
             if not isinstance(holder, dict):
                 raise _wrong(f"`{key}`: `{section}` is no section of a recipe", at)
         holder[last] = value
-    for section, keys in recipe_errors.ONLY.items():
+    for section, keys in recipe.ONLY.items():
         for key, (word, choices) in keys.items():
             own = plain.get(section, {})
             if own.get(word) not in choices and f"{section}.{key}" not in changes:
@@ -157,3 +157,31 @@ def _changed(base: Recipe, changes: Mapping[str, tuple[Any, Span]]) -> Recipe:
 def _wrong(message: str, at: Span) -> UserError:
     help = f"keys are {', '.join(KEYS)}; docs/training.md has an example"
     return fail("E1232", message, at, help=help)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialCommand:
+    """The words of a training, after `tcc`, and its folder, which all machines see."""
+
+    words: tuple[str, ...]
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnd:
+    """How a training ended: its report as plain data, or None and what it said."""
+
+    report: Any
+    said: str
+
+
+def run_trial(command: TrialCommand) -> TrialEnd:
+    """Train, or go on with what was begun; what is finished is not run again."""
+    folder = Path(command.folder)
+    # A sweep that was stopped is begun again as a whole: what is done or half done is known by its
+    # folder.
+    begun = any((folder / name).exists() for name in (run_folder.CHECKPOINT, run_folder.REPORT))
+    done = task_places.run_command([*command.words, *(["--resume"] if begun else [])])
+    if done.code:
+        return TrialEnd(None, done.err.strip()[-2000:])
+    return TrialEnd(json.loads((folder / run_folder.REPORT).read_bytes()), "")

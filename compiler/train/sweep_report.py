@@ -7,13 +7,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from tcc.compiler.figures import png
+from tcc.compiler.figures import svg
 from tcc.compiler.figures.bar_chart import Bar, bar_chart
 from tcc.compiler.support import atomic_files
-from tcc.compiler.train.sweep import Trial
-from tcc.compiler.train.sweep_runs import TrialEnd
+from tcc.compiler.train.sweep import Trial, TrialEnd
 
-JSON, PICTURE = "sweep.json", "sweep.png"
+JSON, PICTURE = "sweep.json", "sweep.svg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +86,7 @@ def write(
     atomic_files.write_file(folder / JSON, f"{text}\n".encode())
     bars = [Bar(row.name, row.val) for row in found if row.val is not None]
     if bars:
-        scene = bar_chart("Validation accuracy, mean over seeds", bars, bars[0].value)
-        atomic_files.write_file(folder / PICTURE, png.render(scene, "the sweep"))
+        title = "Validation accuracy, mean over seeds"
+        scene = bar_chart(title, bars, bars[0].value)
+        atomic_files.write_file(folder / PICTURE, svg.render_scene(scene, title).encode())
     return document

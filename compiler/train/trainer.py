@@ -2,24 +2,24 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
 from tcc.compiler.data.weights import Weights
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.lower.torch import TorchNetwork, module
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.train import distributed, optimizers, random_keys
+from tcc.compiler.train import counter_random, distributed
 from tcc.compiler.train.class_outputs import ClassOutputs
 from tcc.compiler.train.distributed import ALONE, World
-from tcc.compiler.train.fake_quantization import fake_quantized
+from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork
 from tcc.compiler.train.losses import OutputLoss
-from tcc.compiler.train.recipe import Recipe
+from tcc.compiler.train.recipe_records import Optimizer, Recipe
 from tcc.compiler.train.targets import Targets, TrainingTarget
-from tcc.compiler.train.weight_average import WeightAverage
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,12 @@ class Trainer:
         self.plan = plan
         recipe = plan.recipe
         self._layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.module = _network(plan)
+        # With a calibration the network is trained as its integer program.
+        self.module: TorchNetwork = (
+            module(plan.graph, plan.start)
+            if plan.calibration is None
+            else FakeQuantizedNetwork(plan.graph, plan.start, plan.calibration)
+        )
         self.module.to(plan.device)
         self.module.to(memory_format=self._layout)  # type: ignore[call-overload]
         self.module.train()
@@ -68,7 +73,7 @@ class Trainer:
         self.trained: Mapping[str, Tensor] = {
             name: tensor for name, tensor in self.tensors.items() if tensor.requires_grad
         }
-        self.optimizer = optimizers.made(recipe.optimizer, self.trained)
+        self.optimizer = make_optimizer(recipe.optimizer, self.trained)
         self.average = WeightAverage(recipe.average, self.tensors) if recipe.average else None
         self.losses = [loss.on(plan.device) for loss in plan.losses]
 
@@ -93,7 +98,9 @@ class Trainer:
         """
         # Seeded anew each step, so that a training that goes on drops what an unbroken one would
         # have; with the rank, since each process has images of its own.
-        torch.manual_seed(random_keys.key(self.plan.seed, "dropout", number, self.plan.world.rank))
+        torch.manual_seed(
+            counter_random.key(self.plan.seed, "dropout", number, self.plan.world.rank)
+        )
         self.optimizer.zero_grad(set_to_none=True)
         result = self._forward(images, targets)
         result.loss.backward()  # type: ignore[no-untyped-call]
@@ -149,12 +156,6 @@ class Trainer:
         return {name: array(tensor) for name, tensor in self.judged.items()}
 
 
-def _network(plan: TrainingPlan) -> TorchNetwork:
-    if plan.calibration is None:
-        return module(plan.graph, plan.start)
-    return fake_quantized(plan.graph, plan.start, plan.calibration)
-
-
 def array(tensor: Tensor) -> NDArray[np.float32]:
     """Return a tensor's values, row by row, in memory of their own."""
     found: NDArray[np.float32] = tensor.detach().cpu().contiguous().clone().numpy()
@@ -198,3 +199,47 @@ def hits(targets: Targets, values: Sequence[Tensor], wanted: Sequence[Tensor]) -
 def truth(target: TrainingTarget, shares: Tensor) -> Tensor:
     """Return what images are, as `taken` has it, of the shares of a target's columns."""
     return shares.argmax(dim=1, keepdim=True) if target.exclusive else shares >= 0.5
+
+
+class WeightAverage:
+    """Averages of tensors by name; the statistics of batch norms are among them.
+
+    The decay grows to its value as (1 + n) / (10 + n) over n steps, so that the random weights of
+    the start are soon forgotten.
+    """
+
+    def __init__(self, decay: float, tensors: Mapping[str, Tensor]) -> None:
+        self.decay = decay
+        self.tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+    @torch.no_grad()
+    def update(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Take in the tensors after a step, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        now = [tensors[name].detach() for name in self.tensors]
+        torch._foreach_lerp_(list(self.tensors.values()), now, 1 - decay)
+
+
+def make_optimizer(record: Optimizer, weights: Mapping[str, Tensor]) -> optim.Optimizer:
+    """Return the optimiser of weights by name, in two groups: those that decay, and the others.
+
+    The learning rate is set before each step, and is 0 until then.
+    """
+    matrices = [tensor for tensor in weights.values() if tensor.dim() >= 2]
+    vectors = [tensor for tensor in weights.values() if tensor.dim() < 2]
+    groups = [
+        {"params": tensors, "weight_decay": decay}
+        for tensors, decay in ((matrices, record.weight_decay), (vectors, 0.0))
+        if tensors
+    ]
+    betas = (record.beta1, record.beta2)
+    match record.kind:
+        case "sgd":
+            nesterov = record.nesterov and record.momentum > 0
+            return optim.SGD(groups, lr=0.0, momentum=record.momentum, nesterov=nesterov)
+        case "adam":
+            return optim.Adam(groups, lr=0.0, betas=betas)
+        case "adamw":
+            return optim.AdamW(groups, lr=0.0, betas=betas)
+        case _:
+            assert_never(record.kind)

@@ -1,4 +1,4 @@
-"""The papers' tables: what they print, beside what the specs cost under the same convention.
+"""The networks that come with tcc, and the papers' tables: what they print, and what specs cost.
 
 A table is a file of `zoo/tables`: for each row a spec with its settings and the printed figures.
 """
@@ -7,23 +7,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from enum import StrEnum
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support import json_records
-from tcc.compiler.support.diagnostics import Span, fail, nearest
-from tcc.compiler.zoo import shipped
+from tcc.compiler.support.diagnostics import NOWHERE, Span, fail, nearest
+from tcc.compiler.support.json_records import Record
+from tcc.compiler.zoo import shipped, trained
 from tcc.compiler.zoo.counting_conventions import CONVENTIONS, Convention, Counted
 
 UNITS: Mapping[str, int] = {"": 1, "M": 10**6, "G": 10**9, "MB": 10**6, "MiB": 2**20}
 """What a paper's units hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Record, frozen=True):
     """A column of a paper: its title, unit, decimals, and the convention that it counts by."""
 
     title: str
@@ -37,8 +38,7 @@ class Column:
         return CONVENTIONS[self.convention]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Record, frozen=True):
     """A network of a paper: the spec that it is, and the printed figures by column.
 
     `functions` and `twice` say how the program is written that the paper counted; `why` says in
@@ -54,8 +54,7 @@ class Row:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PaperTable:
+class PaperTable(Record, frozen=True):
     """A table of a paper; `note` says in a line what holds for all of it."""
 
     title: str
@@ -115,14 +114,9 @@ class Line:
     cells: Mapping[str, Cell]
 
 
-def folder() -> Path:
-    """Return the folder of the zoo's data."""
-    return Path(str(files("tcc"))) / "zoo"
-
-
 def names() -> tuple[str, ...]:
     """Return the tables' names, in order."""
-    return tuple(sorted(path.stem for path in (folder() / "tables").glob("*.yaml")))
+    return tuple(sorted(path.stem for path in (shipped.packaged("zoo") / "tables").glob("*.yaml")))
 
 
 def read(name: str, at: Span) -> PaperTable:
@@ -137,7 +131,7 @@ def read(name: str, at: Span) -> PaperTable:
         help = f"did you mean `{close}`? {listed}" if close else listed
         raise fail("E0609", f"there is no table `{name[:80]}`", at, help=help)
     table: PaperTable = json_records.decode(
-        PaperTable, document(folder() / "tables" / f"{name}.yaml")
+        PaperTable, document(shipped.packaged("zoo") / "tables" / f"{name}.yaml")
     )
     return table
 
@@ -159,3 +153,47 @@ def computed(table: PaperTable) -> Iterator[Line]:
             for name, column in table.columns.items()
         }
         yield Line(row, network.cost.params, network.cost.macs, cells)
+
+
+class About(Record, frozen=True):
+    """What a spec's text does not say: see `zoo/models.yaml`."""
+
+    task: str = ""
+    paper: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ZooNetwork:
+    """A network with its default settings; `tables` are those that one of its rows is in.
+
+    `trained` are the names of the trained networks of its spec.
+    """
+
+    name: str
+    about: About
+    input: TensorType
+    classes: int
+    params: int
+    macs: int
+    tables: tuple[str, ...]
+    trained: tuple[str, ...]
+
+
+def entries() -> Iterator[ZooNetwork]:
+    """Yield every network that comes with tcc, by name."""
+    about = document(shipped.packaged("zoo") / "models.yaml")
+    # The tables say which specs they have; a list on each network would be the same thing twice.
+    used = {name: {row.spec for row in read(name, NOWHERE).rows} for name in names()}
+    for name, path in shipped.specs().items():
+        graph = load(path).graph
+        total = cost(graph)
+        yield ZooNetwork(
+            name,
+            json_records.decode(About, about.get(name, {})),
+            graph.inputs[0].type,
+            graph.types[graph.outputs[0].value].elements,
+            total.params,
+            total.macs,
+            tuple(table for table, specs in used.items() if name in specs),
+            trained.of_spec(path),
+        )

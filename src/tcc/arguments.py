@@ -43,9 +43,7 @@ _INTEGERS: ArgumentNeeds = {
 ARGUMENTS: Mapping[str, ArgumentNeeds] = {
     "build": {
         **_INTEGERS,
-        **dict.fromkeys(
-            ("min_cosine", "max_drop", "min_correlation", "max_error", "allow_few"), (INT8_TARGET,)
-        ),
+        **dict.fromkeys(("floors", "allow_few"), (INT8_TARGET,)),
         "mixed": (INT8_TARGET, JUDGED_BUILD),
         "seed": (_RANDOM,),
         **_allow("weights", "out", "precision"),
@@ -60,7 +58,12 @@ ARGUMENTS: Mapping[str, ArgumentNeeds] = {
         "seed": (SPECS, _RANDOM),
         "trust": (SOME_BUNDLE,),
     },
-    "lower": {**_INTEGERS, "seed": (_RANDOM,), **_allow("weights", "precision")},
+    "lower": {
+        **_INTEGERS,
+        "floors": (INT8_TARGET,),
+        "seed": (_RANDOM,),
+        **_allow("weights", "precision"),
+    },
     "run": {
         "weights": (SPECS,),
         "seed": (SPECS, _RANDOM),

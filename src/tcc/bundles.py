@@ -1,7 +1,7 @@
 """What is done with bundles: they are built, run, verified and evaluated."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -29,10 +29,7 @@ class BuildOptions(TypedDict, total=False):
     calibration: str | PathLike[str] | None
     data: str | PathLike[str] | None
     method: str
-    min_cosine: float | None
-    max_drop: float | None
-    min_correlation: float | None
-    max_error: float | None
+    floors: Mapping[str, float] | None
     mixed: bool
     allow_few: bool
 
@@ -64,10 +61,7 @@ def build(
     calibration: str | PathLike[str] | None = None,
     data: str | PathLike[str] | None = None,
     method: str = "best",
-    min_cosine: float | None = None,
-    max_drop: float | None = None,
-    min_correlation: float | None = None,
-    max_error: float | None = None,
+    floors: Mapping[str, float] | None = None,
     mixed: bool = False,
     allow_few: bool = False,
 ) -> "Bundle | BuildAgreement":
@@ -89,15 +83,14 @@ def build(
             a trained network's own is taken.
         data: Images as `calibrate` takes them, which also judge the integer program.
         method: As for `calibrate`.
-        min_cosine: The least mean cosine of integer and float outputs; the spec's, or 0.98 for
-            classes and any for others. As the correlation and the error, it is judged by the worse
-            end of the 95 % interval for unseen images.
-        max_drop: The largest share of images whose class or decision may change; the spec's, or
-            any.
-        min_correlation: The least correlation of each output with the floats over the images; the
-            spec's, or 0.5.
-        max_error: The largest error of each output, relative to the spread of the floats; the
-            spec's, or 1 for decisions and regression and any for classes.
+        floors: What integers must keep, by name, in place of the spec's `accuracy`. `min_cosine`:
+            the least mean cosine of integer and float outputs; the spec's, or 0.98 for classes and
+            any for others. `max_drop`: the largest share of images whose class or decision may
+            change; the spec's, or any. `min_correlation`: the least correlation of each output with
+            the floats over the images; the spec's, or 0.5. `max_error`: the largest error of each
+            output, relative to the spread of the floats; the spec's, or 1 for decisions and
+            regression and any for classes. All but the drop are judged by the worse end of the 95 %
+            interval for unseen images.
         mixed: Keep layers in float where these bounds need it; images that do not judge choose
             them.
         allow_few: Judge these bounds by fewer than 16 different images, which is refused without;
@@ -119,18 +112,14 @@ def build(
     called = locals()
     from tcc import arguments, programs
     from tcc.compiler.driver import pipeline
-    from tcc.compiler.frontend.accuracy_bounds import Accuracy
 
     arguments.check(build, called)
     chosen = loaded(spec)
     plans = programs.plans([target] if isinstance(target, str) else target, precision, "tcc.build")
     given = pipeline.weights_of(chosen, weights, seed)
     arguments.check(build, called, programs.find_facts(chosen, given, plans, called))
-    bounds = (min_cosine, max_drop, min_correlation, max_error)
-    # 1 is not 1.0 in a report, whose bytes are the command's.
-    least = Accuracy(*(None if each is None else float(each) for each in bounds))
     wanted = programs.WantedIntegers(
-        "tcc.build", calibration, data, method, least, mixed, allow_few
+        "tcc.build", calibration, data, method, floors, mixed, allow_few
     )
     source = programs.source(chosen, given, plans, wanted)
     if source and data is not None and wanted.images:

@@ -47,7 +47,7 @@ def calibrate(
     called = locals()
     from tcc import arguments, programs
     from tcc.compiler.data.dataset import read
-    from tcc.compiler.driver import pipeline, required_accuracy
+    from tcc.compiler.driver import calibration, pipeline
     from tcc.compiler.quant import calibration_document
     from tcc.compiler.quant.calibrate import known
     from tcc.compiler.quant.methods.method import RunOptions
@@ -63,7 +63,7 @@ def calibrate(
     given = pipeline.weights_of(chosen, weights, seed)
     images = read(Path(data))
     made = pipeline.calibrate(chosen, given, images, wanted)
-    broken = required_accuracy.refused(chosen, given, made, images)
+    broken = calibration.refused(chosen, given, made, images)
     refusal = [f"`build` refuses these integers: {'; '.join(broken)}"] if broken else []
     if out is not None:
         atomic_files.write_file(Path(out), calibration_document.encode(made))

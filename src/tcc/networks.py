@@ -1,7 +1,7 @@
 """What is done with a network: it is loaded, checked, lowered, trained."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -97,6 +97,7 @@ def lower(
     calibration: str | PathLike[str] | None = None,
     data: str | PathLike[str] | None = None,
     method: str = "best",
+    floors: Mapping[str, float] | None = None,
 ) -> "Model":
     """Return what a target's artifact is made from: the graph after its passes, or the integers.
 
@@ -110,6 +111,7 @@ def lower(
             a trained network's own is taken.
         data: Images as `calibrate` takes them.
         method: As for `calibrate`.
+        floors: As for `build`.
 
     Returns:
         A `graph`, whose `nodes` each have a name, an op, inputs and a place in the spec's text, and
@@ -117,13 +119,12 @@ def lower(
 
     Raises:
         UserError: The input is wrong, or the target refuses the network.
-        BelowFloor: The integers lose more than the spec's bounds allow.
+        BelowFloor: The integers lose more than the floors allow.
     """
     called = locals()
     from tcc import arguments, programs
     from tcc.compiler import passes
     from tcc.compiler.driver import build_plan, pipeline
-    from tcc.compiler.frontend.accuracy_bounds import Accuracy
     from tcc.compiler.ir.graph import Model
 
     arguments.check(lower, called)
@@ -131,7 +132,7 @@ def lower(
     plans = programs.plans([target], precision, "tcc.lower")
     given = pipeline.weights_of(chosen, weights, seed)
     arguments.check(lower, called, programs.find_facts(chosen, given, plans, called))
-    wanted = programs.WantedIntegers("tcc.lower", calibration, data, method, Accuracy())
+    wanted = programs.WantedIntegers("tcc.lower", calibration, data, method, floors)
     source = programs.source(chosen, given, plans, wanted)
     whole = programs.integers(chosen, given, plans, wanted, source)
     model = Model(chosen.graph, given.tensors)

@@ -28,7 +28,7 @@ class WantedIntegers:
     calibration: str | PathLike[str] | None
     data: str | PathLike[str] | None
     method: str
-    bounds: "Accuracy"
+    floors: Mapping[str, float] | None = None
     mixed: bool = False
     allow_few: bool = False
 
@@ -42,6 +42,19 @@ class WantedIntegers:
         from tcc.compiler.data.dataset import read
 
         return None if self.data is None else read(Path(self.data))
+
+    @cached_property
+    def accuracy(self) -> "Accuracy":
+        """The bounds of `floors`.
+
+        Raises:
+            UserError: One has no such name, or is no number that it may be (E0790).
+        """
+        from tcc.compiler.frontend.accuracy_bounds import check_floors
+        from tcc.compiler.support.diagnostics import whole_file
+
+        at = whole_file(self.by)
+        return check_floors((name, value, at) for name, value in (self.floors or {}).items())
 
 
 def plans(targets: Sequence[str], precision: str | None, by: str) -> "tuple[Plan, ...]":
@@ -100,7 +113,8 @@ def source(
 
     if not any(each.precision.calibrated for each in targets):
         return None
-    here, images = whole_file(wanted.by), wanted.images
+    here, _ = whole_file(wanted.by), wanted.accuracy  # wrong floors are refused before any work
+    images = wanted.images
     if wanted.calibration is not None:
         return int8_program.from_file(Path(wanted.calibration), spec, given, images)
     network = trained.of(spec)
@@ -127,12 +141,12 @@ def integers(
         UserError: It does not fit.
         BelowFloor: They lose more than their bounds allow.
     """
-    from tcc.compiler.driver import int8_program, pipeline, required_accuracy
+    from tcc.compiler.driver import floor_evidence, int8_program, pipeline
 
     if found is None:
         return None
     ready = pipeline.ready(spec, given)
-    least = required_accuracy.floor(spec, wanted.bounds, allow_few=wanted.allow_few)
+    least = floor_evidence.floor(spec, wanted.accuracy, allow_few=wanted.allow_few)
     ends = {each.precision.real_ends for each in targets if each.precision.calibrated}
     return int8_program.integers(ready, found, least, ends, mixed=wanted.mixed)
 
@@ -154,10 +168,10 @@ def doubts(
 
 def describe_few_images(int8_programs: "Int8Programs | None") -> Iterator[str]:
     """Yield what a build warns of where few images judged its integers."""
-    from tcc.compiler.driver import remarks
+    from tcc.compiler.driver import build_warnings
 
     for program in (int8_programs or {}).values():
-        for warning in remarks.warn_few_images(program.calibrated.measured):
+        for warning in build_warnings.warn_few_images(program.calibrated.measured):
             yield f"{warning.code}: {warning.message}: {warning.found}"
 
 
@@ -177,7 +191,7 @@ def written(
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.driver import pipeline, stored_stages, target_agreement
     from tcc.compiler.driver.build_comparison import BuildComparison
-    from tcc.compiler.driver.write_bundle import BundleCheck, write
+    from tcc.compiler.driver.written_bundles import BundleCheck, write_bundle
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.support.console import Stages
     from tcc.compiler.support.progress import silent
@@ -193,7 +207,7 @@ def written(
     for plan, contents in zip(
         targets, pipeline.build(spec, given, targets, silent, whole), strict=True
     ):
-        compared = write(contents, plan, out, check).compared
+        compared = write_bundle(contents, plan, out, check).compared
         assert compared
         again = bundle_folder.read(compared.bundle.folder, devices.precision, None)
         found.append(compared.at(again))

@@ -202,8 +202,8 @@ class BenchedNetwork:
             words = ["build", self.spec, "--target", target, "--precision", form, "--seed", "0"]
             more = ["--no-replay", "-q", "--output", str(folder)]
             if form == "int8":
-                more += ["--data", str(self.images), "--method", "minmax", "--min-cosine", "0"]
-                more += ["--min-correlation", "0"]
+                more += ["--data", str(self.images), "--method", "minmax"]
+                more += ["--floor", "min_cosine=0", "--floor", "min_correlation=0"]
             program = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
             subprocess.run([sys.executable, "-c", program, *words, *more], check=True)
         return made

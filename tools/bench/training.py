@@ -36,10 +36,10 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.train import arithmetic, checkpoint, class_outputs, losses, recipe
 from tcc.compiler.train.checkpoint import TrainingIdentity, TrainingPosition, TrainingState
-from tcc.compiler.train.loop import RunLimits, TrainingData, TrainingRun
-from tcc.compiler.train.metrics import EpochMetrics
+from tcc.compiler.train.loop import TrainingRun
 from tcc.compiler.train.pixel_store import PixelStore
-from tcc.compiler.train.recipe import Recipe
+from tcc.compiler.train.recipe_records import Recipe
+from tcc.compiler.train.run_folder import EpochMetrics
 from tcc.compiler.train.trainer import Trainer, TrainingPlan
 from tcc.compiler.zoo import shipped
 
@@ -130,7 +130,7 @@ def _loop(given: argparse.Namespace, how: Recipe, path: Path) -> TrainingRun:
         checkpoint.VERSION, identity, torch.__version__, given.threads, 1, 0, 0, 0, (), None
     )
     start = TrainingState(position, np.zeros(0, np.float32), {})
-    return TrainingRun(trainer, TrainingData(store, none), start, RunLimits(path))
+    return TrainingRun(trainer, {"train": store, "val": none}, start, path)
 
 
 def _batch(given: argparse.Namespace) -> tuple[Tensor, Tensor]:

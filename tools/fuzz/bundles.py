@@ -46,7 +46,7 @@ BUILDS = (
     ("web", "fp32", 0),
 )
 """What is edited, and how often of a dozen times; a page is only built, and killed (`kills`)."""
-CALIBRATED = {"int8": ("--data", str(samples_folder()), "--min-cosine", "0")}
+CALIBRATED = {"int8": ("--data", str(samples_folder()), "--floor", "min_cosine=0")}
 """What a build takes besides at a precision."""
 ALLOWED = {"fp32": 1e-4, "dynamic": 0.1, "fp16": 0.01}
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"

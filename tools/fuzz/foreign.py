@@ -141,7 +141,7 @@ def _warm() -> None:
     import foreign_nets
     import onnx_graphsurgeon  # noqa: F401
 
-    import tcc.compiler.cli.import_onnx
+    import tcc.compiler.cli.import_network
     import tcc.compiler.foreign.onnx_import.conversion
     import tcc.compiler.foreign.onnx_import.output_check
     import tcc.compiler.foreign.onnx_import.spec_rebuild  # noqa: F401

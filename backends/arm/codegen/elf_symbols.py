@@ -2,6 +2,9 @@
 
 Linkers have a word for this in shared libraries alone; in an ELF object file a symbol is hidden by
 making it local, for which it has to stand before all that are global.
+
+The `arm` extra brings no tool for that: `zig objcopy` (0.17) has no option for symbols. An
+`llvm-objcopy` would write other bytes, and a host's own `objcopy` may not read ARM objects.
 """
 
 import struct

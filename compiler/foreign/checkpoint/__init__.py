@@ -18,7 +18,7 @@ from tcc.compiler.foreign.checkpoint import (
 )
 from tcc.compiler.foreign.checkpoint.checkpoint_file import Checkpoint
 from tcc.compiler.foreign.checkpoint.lazy_tensors import shown
-from tcc.compiler.foreign.checkpoint.modules import (
+from tcc.compiler.foreign.checkpoint.naming_schemes import (
     COUNTER,
     LOSS,
     ForeignModule,

@@ -15,7 +15,7 @@ from pathlib import Path
 from tcc.compiler.foreign.checkpoint import naming_schemes
 from tcc.compiler.foreign.checkpoint.checkpoint_file import natural
 from tcc.compiler.foreign.checkpoint.lazy_tensors import shown
-from tcc.compiler.foreign.checkpoint.modules import (
+from tcc.compiler.foreign.checkpoint.naming_schemes import (
     AUXILIARY,
     LOSS,
     ForeignModule,

@@ -19,8 +19,14 @@ from tcc.compiler.foreign.checkpoint.pickle_reader import (
     PersistentReference,
     PickleError,
 )
-from tcc.compiler.foreign.checkpoint.torch_archive import StorageRecord, TorchArchive
-from tcc.compiler.foreign.checkpoint.torch_storages import FLOATS, WIDTHS, dtype, storage
+from tcc.compiler.foreign.checkpoint.torch_archive import (
+    FLOATS,
+    WIDTHS,
+    StorageRecord,
+    TorchArchive,
+    dtype,
+    storage,
+)
 from tcc.compiler.ir.types import Shape
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file

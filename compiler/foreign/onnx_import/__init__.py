@@ -63,13 +63,13 @@ def import_onnx(
     _check_tools()
     from tcc.compiler.foreign.onnx_import import (
         conversion,
+        graph_builder,
         inputs_outputs,
         operator_comparison,
         output_check,
         read_file,
         sandbox,
         spec_rebuild,
-        unique_names,
     )
     from tcc.compiler.foreign.onnx_import.fusions import fuse
     from tcc.compiler.foreign.onnx_import.simplify import simplify
@@ -85,7 +85,7 @@ def import_onnx(
     notes = _cleaned(path, done)
     graph = _graph(path, cleaned)
     fuse(graph, until)
-    name = wanted.name or unique_names.identifier(path.stem, "network")
+    name = wanted.name or graph_builder.identifier(path.stem, "network")
     try:
         found = conversion.convert(graph, str(path), source, name)
     except UserError as error:

@@ -8,18 +8,19 @@ import onnx_graphsurgeon as gs
 
 from tcc.compiler.foreign.onnx_import.convert import CONVERTERS, PATTERNS, OnnxNode, Operand
 from tcc.compiler.foreign.onnx_import.fusions import PARTS
-from tcc.compiler.foreign.onnx_import.graph_builder import GraphBuilder, OperatorRefusal
-from tcc.compiler.foreign.onnx_import.inputs_outputs import GraphInput
-from tcc.compiler.foreign.onnx_import.node_arguments import NotConstantError, before
-from tcc.compiler.foreign.onnx_import.operator_origin import OperatorOrigin
-from tcc.compiler.foreign.onnx_import.refusal_causes import ATTENTION, attention, cause
-from tcc.compiler.foreign.onnx_import.tensor_view import LARGEST, TooLargeError, View
-from tcc.compiler.foreign.onnx_import.unique_names import (
+from tcc.compiler.foreign.onnx_import.graph_builder import (
+    GraphBuilder,
+    OperatorRefusal,
     UniqueNames,
     identifier,
     of_node,
     of_weight,
 )
+from tcc.compiler.foreign.onnx_import.inputs_outputs import GraphInput
+from tcc.compiler.foreign.onnx_import.node_arguments import NotConstantError, before
+from tcc.compiler.foreign.onnx_import.refusal_causes import ATTENTION, attention, cause
+from tcc.compiler.foreign.onnx_import.spec_rebuild import OperatorOrigin
+from tcc.compiler.foreign.onnx_import.tensor_view import LARGEST, TooLargeError, View
 from tcc.compiler.ir.graph import Input, Model, Output
 from tcc.compiler.ir.types import OutputActivation
 from tcc.compiler.ops import Sigmoid, Softmax

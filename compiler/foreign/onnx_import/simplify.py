@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tcc.compiler.foreign.onnx_import.graph_builder import Tensor
-from tcc.compiler.foreign.onnx_import.unique_names import UniqueNames
+from tcc.compiler.foreign.onnx_import.graph_builder import Tensor, UniqueNames
 from tcc.compiler.ir.graph import Graph, Model, Node
 from tcc.compiler.ir.rewrite import (
     Bypass,

@@ -7,17 +7,16 @@ from typing import Any
 
 from tcc.compiler.data.weights import Weights, checked
 from tcc.compiler.foreign.onnx_import.graph_builder import Tensor
-from tcc.compiler.foreign.onnx_import.operator_origin import OperatorOrigin
 from tcc.compiler.foreign.onnx_import.options import ImportOptions, PreprocessOptions
-from tcc.compiler.foreign.onnx_import.spec_writer.branch_structure import structured
-from tcc.compiler.foreign.onnx_import.spec_writer.fold_repeats import folded
-from tcc.compiler.foreign.onnx_import.spec_writer.op_syntax import written
-from tcc.compiler.foreign.onnx_import.spec_writer.spec_steps import nodes
-from tcc.compiler.foreign.onnx_import.spec_writer.spec_text import (
+from tcc.compiler.foreign.onnx_import.spec_writer import (
     SpecHeading,
     SpecText,
+    folded,
     format_text,
+    nodes,
+    structured,
     write_spec,
+    written,
 )
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.ir.graph import Graph, GraphError, Model
@@ -39,6 +38,14 @@ class RebuiltSpec:
     spec: Spec
     weights: Weights
     paths: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorOrigin:
+    """Operators of the file, last first as (name, type), and the value that they became."""
+
+    nodes: tuple[tuple[str, str], ...]
+    value: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,12 @@ import pytest
 from float_kernels import A7, followed, given
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.precisions import FP32_DIRECT
+from tcc.backends.arm.machine import FP32_DIRECT, MACHINES
 from tcc.backends.arm.schedule import winograd_rounding
 from tcc.compiler import passes
 from tcc.compiler.cli import app
 from tcc.compiler.data import weights
-from tcc.compiler.driver import fast_methods
+from tcc.compiler.driver import build_warnings
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Model
@@ -72,7 +71,7 @@ def plan(text: str, folder: Path, name: str = "arm-a7") -> tuple[Plan, tuple[str
     spec = load(path)
     target = next(m.target for m in MACHINES if m.target.name == name)
     model = passes.run(Model(spec.graph, weights.random(spec.graph)), Arm().passes(FP32))
-    made, said = fast_methods.kept(spec, Plan(Device(Arm(), target), FP32), model)
+    made, said = build_warnings.choose_methods(spec, Plan(Device(Arm(), target), FP32), model)
     return made, tuple(layer for each in said for layer in each.layers)
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import tcc as package
+from tcc import BelowFloor, UserError
 
 SPEC = """\
 tcc: 1
@@ -130,7 +131,7 @@ def test_a_floor_is_judged_by_the_bound_and_not_by_the_images(tcc, home, images_
     """Between what the images gave and what the calibration states, nothing is written."""
     (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
     words = (*BUILD, "--data", images_of(32), "--method", method)
-    assert tcc(*words, "--min-cosine", 0).code == 0
+    assert tcc(*words, "--floor", "min_cosine=0").code == 0
     about = manifest(home)["calibration"]["measured"]
     measured, bound = (about[key]["found"] for key in ("outputs", "bounds"))
     assert bound["cosine"] < measured["cosine"]
@@ -138,16 +139,16 @@ def test_a_floor_is_judged_by_the_bound_and_not_by_the_images(tcc, home, images_
     assert bound["error"] > measured["error"]
     assert bound["images"] == 32
     for option, low, high in (
-        ("--min-cosine", bound["cosine"], measured["cosine"]),
-        ("--min-correlation", bound["correlation"], measured["correlation"]),
-        ("--max-error", bound["error"], measured["error"]),
+        ("min_cosine", bound["cosine"], measured["cosine"]),
+        ("min_correlation", bound["correlation"], measured["correlation"]),
+        ("max_error", bound["error"], measured["error"]),
     ):
         floor = (low + high) / 2
-        found = tcc(*words, option, floor)
+        found = tcc(*words, "--floor", f"{option}={floor}")
         assert found.code == 4, option
         assert "on unseen images, estimated from 32 at 95 %" in found.err
-        holds = low - 1e-9 if option != "--max-error" else low + 1e-9
-        assert tcc(*words, option, holds, "-q").code == 0, option
+        holds = low - 1e-9 if option != "max_error" else low + 1e-9
+        assert tcc(*words, "--floor", f"{option}={holds}", "-q").code == 0, option
 
 
 def test_integers_that_their_calibration_condemns_are_refused(tcc, home):
@@ -169,7 +170,7 @@ class TestMixed:
 
     def test_any_floor_below_one_is_reached(self, tcc, home, images_of):
         data = images_of(24)
-        found = tcc(*BUILD, "--data", data, "--min-cosine", 1 - 1e-10, "--mixed")
+        found = tcc(*BUILD, "--data", data, "--floor", f"min_cosine={1 - 1e-10}", "--mixed")
         assert found.code == 0, found.err
         about = manifest(home)["calibration"]
         assert about["measured"]["bounds"]["found"]["cosine"] >= 1 - 1e-10
@@ -179,7 +180,7 @@ class TestMixed:
         from tcc.compiler.quant.program import mixed_precision
 
         monkeypatch.setattr(mixed_precision, "CANDIDATES", 1)
-        words = ("--min-cosine", 1 - 1e-10, "--mixed", "--no-cache")
+        words = ("--floor", f"min_cosine={1 - 1e-10}", "--mixed", "--no-cache")
         found = tcc(*BUILD, "--data", images_of(24), *words)
         assert found.code == 0, found.err
 
@@ -189,13 +190,15 @@ class TestMixed:
         every = mixed_precision.candidates
         monkeypatch.setattr(mixed_precision, "candidates", lambda *given: every(*given)[:1])
         data = images_of(24)
-        found = tcc(*BUILD, "--data", data, "--max-error", 0, "--mixed")
+        found = tcc(*BUILD, "--data", data, "--floor", "max_error=0", "--mixed")
         assert found.code == 4
         assert "--mixed" not in found.err
-        assert "`--mixed` keeps" in tcc(*BUILD, "--data", data, "--max-error", 0).err
+        assert "`--mixed` keeps" in tcc(*BUILD, "--data", data, "--floor", "max_error=0").err
 
     def test_images_that_choose_do_not_judge(self, tcc, home, images_of):
-        found = tcc(*BUILD, "--data", images_of(24), "--min-cosine", 1 - 1e-10, "--mixed")
+        found = tcc(
+            *BUILD, "--data", images_of(24), "--floor", f"min_cosine={1 - 1e-10}", "--mixed"
+        )
         assert found.code == 0, found.err
         measured = manifest(home)["calibration"]["measured"]
         assert measured["outputs"]["found"]["images"] == 16
@@ -215,3 +218,63 @@ class TestMixed:
         found = tcc(*BUILD, "--calibration", "c.json", "--mixed")
         assert found.code == 2
         assert "error[E0601]: `--mixed` has no effect: no images judge this int8 model" in found.err
+
+
+class TestStatedFloors:
+    """`--floor` takes the names of `accuracy:`, one each or in a file."""
+
+    @pytest.fixture
+    def build(self, tcc, home, images_of):
+        (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
+        words = (*BUILD, "--data", images_of(24), "--method", "minmax")
+        return lambda *floors: tcc(*words, *(w for floor in floors for w in ("--floor", floor)))
+
+    def test_a_file_states_several(self, build, home):
+        (home / "lax.yaml").write_text("min_cosine: 0\nmin_correlation: 0\nmax_error: 1e3\n")
+        (home / "strict.json").write_text('{"max_error": 1e-12}')
+        assert build("lax.yaml").code == 0
+        found = build("strict.json")
+        assert found.code == 4
+        assert "--floor NAME=VALUE" in found.err
+
+    @pytest.mark.parametrize(
+        ("floors", "message"),
+        [
+            (["cosine=0.9"], "there is no floor `cosine`"),
+            (["min_cosine=98"], "`min_cosine` must be a number from 0 to 1"),
+            (["min_cosine=nan"], "`min_cosine` must be a number from 0 to 1"),
+            (["max_error=inf"], "`max_error` must be a number that is not negative"),
+            (["max_error="], "`max_error` must be a number that is not negative"),
+            (["min_cosine=0.9", "min_cosine=0.8"], "`min_cosine` is stated twice"),
+            (["lax.yaml", "max_drop=1"], "`max_drop` is stated twice"),
+            (["odd.yaml"], "there is no floor `cosine`"),
+            (["list.yaml"], "floors are a mapping of names to numbers"),
+            (["true.yaml"], "`min_cosine` must be a number from 0 to 1"),
+            (["none.yaml"], "`none.yaml` is neither `name=value` nor a file"),
+        ],
+    )
+    def test_what_is_no_floor_is_refused(self, build, home, floors, message):
+        for name, text in (
+            ("lax", "max_drop: 1"), ("odd", "cosine: 1"), ("list", "[0.9]"),
+            ("true", "min_cosine: true"),
+        ):  # fmt: skip
+            (home / f"{name}.yaml").write_text(text)
+        found = build(*floors)
+        assert found.code == 2
+        assert f"error[E0790]: {message}\n" in found.err
+
+    @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
+    def test_python_states_them_by_name(self, home, images_of):
+        (home / "net.yaml").write_text(SPEC.format(units=4, activation="softmax"))
+        options = {"precision": "int8", "data": images_of(24), "method": "minmax"}
+        with pytest.raises(BelowFloor):
+            package.build("net.yaml", "onnxruntime", **options, floors={"max_error": 1e-12})
+        with pytest.raises(UserError, match="no floor `cosine`"):
+            package.build("net.yaml", "onnxruntime", **options, floors={"cosine": 0.5})
+        with pytest.raises(BelowFloor):
+            package.lower("net.yaml", "onnxruntime", **options, floors={"max_error": 1e-12})
+
+    def test_an_old_name_says_the_new_one(self, tcc, build):
+        found = tcc(*BUILD, "--max-drop=0.1")
+        assert found.code == 2
+        assert "`--max-drop` is now `--floor max_drop=VALUE`" in found.err

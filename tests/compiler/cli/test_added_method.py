@@ -82,7 +82,8 @@ def test_it_calibrates_and_what_it_writes_is_built(with_aciq, tcc, home):
         "--data",
         "set",
     )
-    found = tcc(*build, "--calibration", "a.json", "--min-cosine", 0, "--min-correlation", 0, "-q")
+    floors = ("--floor", "min_cosine=0", "--floor", "min_correlation=0")
+    found = tcc(*build, "--calibration", "a.json", *floors, "-q")
     assert found.code == 0, found.err
 
 

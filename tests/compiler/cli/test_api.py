@@ -69,7 +69,13 @@ def test_integers_are_built_from_images_or_from_a_file(home, images):
     first, second = (b.model.joinpath("model.onnx").read_bytes() for b in (whole, again))
     assert first == second
     mixed = tcc.build(
-        "tiny.yaml", "ort", out="c", precision="int8", data=images, min_cosine=1 - 1e-13, mixed=True
+        "tiny.yaml",
+        "ort",
+        out="c",
+        precision="int8",
+        data=images,
+        floors={"min_cosine": 1 - 1e-13},
+        mixed=True,
     )
     assert mixed.manifest.calibration.in_float
 
@@ -98,10 +104,12 @@ def test_building_warns_of_what_calibrating_warns_of(home, images):
 @FEW
 def test_several_targets_are_one_calibration_and_agree(home, images):
     """As `--target` with commas: the same bytes, and the same agreement."""
-    words = {"precision": "int8", "data": images, "method": "minmax", "min_cosine": 0}
+    words = {"precision": "int8", "data": images, "method": "minmax", "floors": {"min_cosine": 0}}
     found = tcc.build("tiny.yaml", ["onnxruntime", "tflite", "ax620", "ort"], out="a", **words)
     line = "build tiny.yaml --target onnxruntime,tflite,ax620 --precision int8 --data set"
-    done = CliRunner().invoke(app, f"{line} --method minmax --min-cosine 0 -o b --json".split())
+    done = CliRunner().invoke(
+        app, f"{line} --method minmax --floor min_cosine=0 -o b --json".split()
+    )
     assert done.exit_code == 0, done.stderr
     names = [f"tiny-{target}-int8" for target in ("onnxruntime", "tflite", "ax620")]
     assert [one.folder.name for one in found.bundles] == names
@@ -147,7 +155,9 @@ def test_what_does_not_agree_is_not_written(target, home, monkeypatch):
 @FEW
 def test_integers_below_the_floor_are_refused(home, images):
     with pytest.raises(tcc.BelowFloor, match="the mean cosine of `logits` is"):
-        tcc.build("tiny.yaml", "onnxruntime", precision="int8", data=images, min_cosine=1.0)
+        tcc.build(
+            "tiny.yaml", "onnxruntime", precision="int8", data=images, floors={"min_cosine": 1.0}
+        )
     assert not (home / "build").exists()
 
 
@@ -227,7 +237,12 @@ def test_a_network_is_lowered_to_what_an_artifact_is_made_from(home, images):
 @FEW
 def test_a_bundle_is_run_verified_and_evaluated(home, images):
     bundle = tcc.build(
-        "tiny.yaml", "onnxruntime", precision="int8", data=images, method="minmax", min_cosine=0
+        "tiny.yaml",
+        "onnxruntime",
+        precision="int8",
+        data=images,
+        method="minmax",
+        floors={"min_cosine": 0},
     )
     files = sorted(images.rglob("*.png"))
     found = tcc.run(bundle, files[:2])
@@ -332,7 +347,7 @@ def test_importing_loads_nothing_heavy_and_every_name_is_there():
         "PIL",
         "yaml",
         "ruamel",
-        "jsonschema",
+        "msgspec",
         "typer",
     ]
     text = (

@@ -119,13 +119,13 @@ def test_what_judges_nothing_needs_images(tcc, home, images):
     found = tcc(*BUILD, "--calibration", "c.json")
     assert found.code == 2
     assert "error[E0618]: the accuracy floor needs images" in found.err
-    found = tcc(*BUILD, "--calibration", "c.json", "--min-cosine", 0)
+    found = tcc(*BUILD, "--calibration", "c.json", "--floor", "min_cosine=0")
     assert found.code == 0, found.err
     assert "warning: nothing is known of how near these integers are to the floats" in found.err
 
 
 def test_below_the_floor_nothing_is_written(tcc, home, images):
-    found = tcc(*BUILD, "--data", images, "--min-cosine", 1, "--json")
+    found = tcc(*BUILD, "--data", images, "--floor", "min_cosine=1", "--json")
     assert found.code == 4
     assert not (home / FOLDER).exists()
     assert "error: with integers, the mean cosine of `logits` is" in found.err
@@ -140,17 +140,17 @@ def test_the_spec_sets_the_floor_and_the_command_line_goes_before_it(tcc, home, 
     spec = (home / "tiny.yaml").read_text()
     (home / "tiny.yaml").write_text(spec + "\naccuracy: {min_cosine: 1.0}\n")
     assert tcc(*BUILD, "--data", images, "-q").code == 4
-    assert tcc(*BUILD, "--data", images, "-q", "--min-cosine", 0.9).code == 0
+    assert tcc(*BUILD, "--data", images, "-q", "--floor", "min_cosine=0.9").code == 0
 
 
 def test_mixed_precision_keeps_the_floor(tcc, home, images):
-    before = tcc(*BUILD, "--data", images, "--min-cosine", 0, "-q")
+    before = tcc(*BUILD, "--data", images, "--floor", "min_cosine=0", "-q")
     assert before.code == 0, before.err
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
     cosine = manifest["calibration"]["measured"]["bounds"]["logits"]["cosine"]
     floor = 1 - (1 - cosine) / 3
-    assert tcc(*BUILD, "--data", images, "--min-cosine", floor, "-q").code == 4
-    found = tcc(*BUILD, "--data", images, "--min-cosine", floor, "--mixed")
+    assert tcc(*BUILD, "--data", images, "--floor", f"min_cosine={floor}", "-q").code == 4
+    found = tcc(*BUILD, "--data", images, "--floor", f"min_cosine={floor}", "--mixed")
     assert found.code == 0, found.err
     assert "in float: " in found.err
     manifest = json.loads((home / FOLDER / "manifest.json").read_text())
@@ -169,7 +169,7 @@ def test_mixed_precision_keeps_the_floor(tcc, home, images):
 
 
 @pytest.mark.parametrize(
-    "words", [("--mixed",), ("--min-cosine", "0.9"), ("--calibration", "c.json")], ids=str
+    "words", [("--mixed",), ("--floor", "min_cosine=0.9"), ("--calibration", "c.json")], ids=str
 )
 def test_floats_take_no_option_of_integers(tcc, home, words):
     found = tcc("build", "tiny.yaml", "--target", "onnxruntime", *words)

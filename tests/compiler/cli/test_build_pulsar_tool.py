@@ -165,8 +165,8 @@ def test_a_build_that_is_ended_ends_the_tool(home, odd, images, docker):
              'rm) echo "$3" >removed;;')  # fmt: skip
     (home / "bin/docker").write_text(f'#!/bin/sh\ncase "$1" in {" ".join(cases)} esac\n')
     command = [sys.executable, "-c", "from tcc.compiler.cli import main; main()", "build",
-               "odd.yaml", "--target", "ax620", "--data", str(images), "--min-cosine", "0",
-               "--min-correlation", "0"]  # fmt: skip
+               "odd.yaml", "--target", "ax620", "--data", str(images), "--floor", "min_cosine=0",
+               "--floor", "min_correlation=0"]  # fmt: skip
     running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     end = time.monotonic() + 60
     while not (home / "began").exists() and running.poll() is None and time.monotonic() < end:

@@ -48,4 +48,4 @@ def test_a_damaged_file_is_refused(tcc, home, picture):
 def test_what_is_here_is_said(tcc):
     (listed,) = [t for t in tcc("targets", "--json").document["targets"] if t["name"] == "tflite"]
     assert set(FORMS) <= set(listed["precisions"])
-    assert "ai-edge-litert" in tcc("doctor").out
+    assert "ai-edge-litert" in tcc("dev", "doctor").out

@@ -76,7 +76,7 @@ def test_each_program_is_measured_by_itself(tcc, home, images):
         found[target] = about["measured"]["outputs"]["logits"]["cosine"]
     assert found["tflite"] < found["onnxruntime"]  # its outputs are 8-bit integers
     between = (found["tflite"] + found["onnxruntime"]) / 2
-    alone = ("build", "tiny.yaml", "--precision", "int8", "-q", "--min-cosine", between)
+    alone = ("build", "tiny.yaml", "--precision", "int8", "-q", "--floor", f"min_cosine={between}")
     assert tcc(*alone, "--target", "onnxruntime", "--data", images).code == 0
     assert tcc(*alone, "--target", "tflite", "--data", images, "--out", "other").code == 4
 
@@ -87,7 +87,7 @@ def test_a_calibration_says_nothing_of_integer_ends(tcc, home, images):
     found = tcc(*words)
     assert found.code == 2
     assert "error[E0618]: the accuracy floor needs images" in found.err
-    found = tcc(*words, "--min-cosine", 0)
+    found = tcc(*words, "--floor", "min_cosine=0")
     assert found.code == 0, found.err
     assert manifest(home, "tflite")["calibration"]["measured"] is None
     assert tcc(*words, "--data", images).code == 0

@@ -93,10 +93,10 @@ CHANGES = {
     "--no-guard --method kl-cosine": [],
     "--min-images 2": [],
     "--passes ready": [],
-    "--min-cosine 0.1": ["calibration"],
-    "--max-drop 0.9": ["calibration"],
-    "--min-correlation 0.01": ["calibration"],
-    "--max-error 50": ["calibration"],
+    "--floor min_cosine=0.1": ["calibration"],
+    "--floor max_drop=0.9": ["calibration"],
+    "--floor min_correlation=0.01": ["calibration"],
+    "--floor max_error=50": ["calibration"],
     "--mixed": ["calibration"],
     "--probes": ["calibration"],
 }
@@ -149,7 +149,7 @@ def test_a_cache_of_one_precision_is_not_anothers(known, build, home):
 
 
 OPTIONS = (
-    ("--seed", "1"), ("--method", "minmax"), ("--min-cosine", "0.5"), ("--mixed",), ("--probes",),
+    ("--seed", "1"), ("--method", "minmax"), ("--floor", "min_cosine=0.5"), ("--mixed",), ("--probes",),
     ("--passes", "ready"), ("--set", "width=5"), ("--no-replay",), ("--report",),
     ("--precision", "int8-qdq"), ("--target", "tflite"),
 )  # fmt: skip
@@ -323,9 +323,9 @@ def test_a_replay_is_of_one_artifact_runtime_and_processor(build, store, home, m
     assert build(*words) == [["bundle", "replay"]]
     from tcc.backends.onnxruntime import backend
 
-    version = backend.version
+    version = backend.installed_version
     with monkeypatch.context() as patch:
-        patch.setattr(backend, "version", lambda name: version(name) + ".post1")
+        patch.setattr(backend, "installed_version", lambda name: version(name) + ".post1")
         assert "replay" not in build(*words, "--no-replay")[0]
         assert "replay" not in build(*words)[0]
     with monkeypatch.context() as patch:
@@ -359,7 +359,7 @@ def test_what_does_not_agree_is_not_kept(tcc, store, monkeypatch):
 
 
 def test_what_is_below_its_floor_stays_below(build, images, store):
-    words = (*INT8, "--max-error", "0.0000001")
+    words = (*INT8, "--floor", "max_error=0.0000001")
     for _ in range(2):
         assert "error" in build(*words, code=4).err
     assert {path.parent.name for path in store.glob("*/*")} == {"calibration"}
@@ -484,7 +484,7 @@ def test_the_limit_holds_for_kernels_too(home, monkeypatch):
     assert [path.name for path in folder.iterdir()] == ["0.o"]
 
 
-HEAVY = {"onnx", "onnxruntime", "jsonschema", "pydantic", "networkx", "torch", "tvm", "flatbuffers"}
+HEAVY = {"onnx", "onnxruntime", "pydantic", "networkx", "torch", "tvm", "flatbuffers"}
 
 
 def test_a_build_out_of_the_cache_loads_no_heavy_library(images, process, store):

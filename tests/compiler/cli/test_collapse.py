@@ -117,7 +117,7 @@ def test_what_follows_the_floats_is_built(tcc, home, pictures, case, target):
     (home / "net.yaml").write_text(spec(*ONE[case]))
     # Outputs of random weights hardly vary: where they are rounded, much of what varies is lost,
     # and of so few images it is not sure that other images keep half of it.
-    low = () if target == "onnxruntime" else ("--min-correlation", 0.2)
+    low = () if target == "onnxruntime" else ("--floor", "min_correlation=0.2")
     found = build(tcc, pictures, target, *low, "--json")
     assert found.code == 0, found.err
     measured = found.document["bundles"][0]["calibration"]["measured"]["outputs"]
@@ -184,7 +184,7 @@ def test_margins_explain_classes_that_change(tcc, home, pictures):
     body = f"{HEAD}{BODY}  - linear: {{units: 1}}\n  - scale: {{factor: -0.001, offset: 5}}\n"
     joined = f"{body}  - concat: [[], [scale: {{factor: -1, offset: 10}}]]\n"
     (home / "net.yaml").write_text(f"{joined}output:\n  found: {{activation: softmax}}\n")
-    found = build(tcc, pictures, "tflite", "--min-correlation", 0)
+    found = build(tcc, pictures, "tflite", "--floor", "min_correlation=0")
     assert found.code == 0, found.err
     assert "same 0.0%" in found.err
     assert "`found`: half of the float margins are below" in found.err
@@ -196,17 +196,19 @@ def test_margins_explain_classes_that_change(tcc, home, pictures):
 
 def test_bounds_of_correlation_and_error(tcc, home, pictures):
     (home / "net.yaml").write_text(spec(*ONE["one quantity"]))
-    found = build(tcc, pictures, "onnxruntime", "--max-error", 1e-9)
+    found = build(tcc, pictures, "onnxruntime", "--floor", "max_error=1e-9")
     assert found.code == 4
     assert "the error of `found` is 0.0" in found.err
-    found = build(tcc, pictures, "onnxruntime", "--min-correlation", 1)
+    found = build(tcc, pictures, "onnxruntime", "--floor", "min_correlation=1")
     assert found.code == 4
     assert "the correlation of `found` with the floats is 0.99" in found.err
     assert "apart" not in found.err  # it follows the floats, if not as closely as is asked
     text = (home / "net.yaml").read_text()
     (home / "net.yaml").write_text(text + "accuracy: {max_error: 1e-9, min_correlation: 0.9}\n")
     assert build(tcc, pictures, "onnxruntime", "-q").code == 4
-    found = build(tcc, pictures, "onnxruntime", "--max-error", 0.5, "--min-cosine", 0.9)
+    found = build(
+        tcc, pictures, "onnxruntime", "--floor", "max_error=0.5", "--floor", "min_cosine=0.9"
+    )
     assert found.code == 0, found.err
     assert "a least cosine says nothing of an output of one value" in found.err
 

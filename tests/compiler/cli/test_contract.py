@@ -49,7 +49,7 @@ def test_its_integer_program_takes_floats_and_gives_its_goldens_to_the_bit(
     if target == "tflite":
         pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     words = ("--target", target, "--precision", "int8", "--data", images, "-q")
-    assert tcc("build", "tiny.yaml", *words, "--min-cosine", "0").code == 0
+    assert tcc("build", "tiny.yaml", *words, "--floor", "min_cosine=0").code == 0
     bundle = own / f"build/tiny-{target}-int8"
     about = json.loads((bundle / "manifest.json").read_text())["input"]
     assert about["dtype"] == "float32"

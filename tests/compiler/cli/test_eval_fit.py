@@ -269,7 +269,7 @@ def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
 
 
 def test_programs_that_do_not_follow_what_is_fitted_are_named(capsys):
-    from tcc.compiler.driver.bundle_evaluation import tell_programs
+    from tcc.compiler.driver.evaluation_run import tell_programs
     from tcc.compiler.ir.backend import OperatingPointReader
     from tcc.compiler.support.console import Report
     from tcc.compiler.targets import devices
@@ -461,7 +461,7 @@ class TestWhatIsWrong:
         ],
     )
     def test_a_forged_point(self, tcc, built, splits, answers, change, said):
-        from tcc.compiler.support.sealed_json import seal
+        from tcc.compiler.support.json_records import seal
 
         answers(owl)
         assert tcc("eval", built, "--data", splits, "--fit", "--positive", "owl").code == 0

@@ -1,10 +1,12 @@
 """`tcc help`: entries of codes and kinds, help of commands, and what is near an unknown word."""
 
 import importlib
+import re
 
 import pytest
 import typer
 
+from tcc.compiler.cli.option_table import MAIN, OPTIONS
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.support import error_codes
 
@@ -52,7 +54,7 @@ def test_as_a_document(tcc):
     assert tcc("help", "E0607", "--json").document["kind"] is None
 
 
-@pytest.mark.parametrize("words", [(), ("build",), ("zoo",), ("zoo", "table"), ("help",)])
+@pytest.mark.parametrize("words", [(), ("build",), ("zoo",), ("dev", "table"), ("help",)])
 def test_help_of_commands_is_their_own(tcc, words):
     said = tcc("help", *words)
     assert (said.code, said.err) == (0, "")
@@ -82,7 +84,7 @@ def test_what_is_not_known(tcc, words, help):
     )
 
 
-@pytest.mark.parametrize("name", [*app.COMMANDS, *app.GROUPS])
+@pytest.mark.parametrize("name", [*app.COMMANDS, *app.HIDDEN])
 def test_a_process_has_the_sub_command_that_it_is_to_run(name):
     """The others are left out, and it says of itself what it says among them."""
     whole = typer.main.get_command(app.app)
@@ -97,3 +99,49 @@ def test_a_process_has_the_sub_command_that_it_is_to_run(name):
 @pytest.mark.parametrize("words", [[], ["--help"], ["--version", "build"], ["biuld"], ["help"]])
 def test_all_sub_commands_are_there_where_none_is_named_first(words):
     assert app.needed(words) is app.app
+
+
+def test_help_shows_the_options_that_matter_and_help_all_every_one(tcc):
+    short, full = tcc("build", "--help").out, tcc("build", "--help-all").out
+    assert "--help-all shows 25 more options." in short
+    assert short.count("\n  -") == 10 + 1
+    assert "--min-cosine" not in short
+    assert "--min-cosine" in full
+    assert "more options" not in full
+    assert "--help-all" not in tcc("check", "--help").out
+
+
+@pytest.mark.parametrize("command", MAIN)
+def test_the_options_that_matter_are_ten_of_more_and_hold_what_has_to_be_typed(tcc, command):
+    words = command.split()
+    full = tcc(*words, "--help-all").out.partition("Options:")[2]
+    every = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", full, re.MULTILINE))
+    assert len(MAIN[command]) <= 10 < len(every)
+    assert set(MAIN[command]) <= every
+    required = re.findall(r"^  (--[a-z-]+)[^[]*?\[required\]", full, re.MULTILINE)
+    assert set(required) <= set(MAIN[command])
+
+
+def test_no_other_command_has_more_than_ten_options_of_its_own():
+    many = {name for name, needs in OPTIONS.items() if len(needs) > 10}
+    assert many == set(MAIN)
+
+
+def test_a_former_name_has_the_help_of_the_present_one(tcc):
+    assert tcc("passes", "--help").out == tcc("dev", "passes", "--help").out
+    assert tcc("help", "zoo", "table").out == tcc("dev", "table", "--help").out
+    assert tcc("help", "slide", "view").out == tcc("serve", "--help").out
+    assert "import-weights" not in tcc("--help").out
+    assert "CHECKPOINT" in tcc("import-weights", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [
+        (("passes",), ("dev", "passes")),
+        (("cache",), ("dev", "cache")),
+        (("zoo", "table", "fastnet-8"), ("dev", "table", "fastnet-8")),
+    ],
+)
+def test_a_former_name_does_what_it_did(tcc, former, present):
+    assert tcc(*former, "--json").document == tcc(*present, "--json").document

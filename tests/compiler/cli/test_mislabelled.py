@@ -146,7 +146,7 @@ def norm(tcc, home, images):
             pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
         (home / "norm.yaml").write_text(NORM)
         words = ("build", "norm.yaml", "--target", target, "--precision", "int8", "--data", images)
-        bounds = ("--min-cosine=0", "--max-error=9", "--min-correlation=0")
+        bounds = ("--floor=min_cosine=0", "--floor=max_error=9", "--floor=min_correlation=0")
         found = tcc(*words, "-q", *bounds)
         assert found.code == 0, found.err
         return home / f"build/norm-{target}-int8"
@@ -183,7 +183,7 @@ def test_floats_that_are_only_moved_are_no_layer_in_float(tcc, home, images, tar
     kept = replace(kept, in_float=("channel_shuffle", "gelu"))
     (home / "c.json").write_bytes(calibration_document.encode(kept))
     words = ("build", "norm.yaml", "--target", target, "--precision", "int8")
-    bounds = ("--min-cosine=0", "--max-error=9", "--min-correlation=0")
+    bounds = ("--floor=min_cosine=0", "--floor=max_error=9", "--floor=min_correlation=0")
     found = tcc(*words, "--calibration", "c.json", "-q", *bounds)
     assert found.code == 0, found.err
     folder = home / f"build/norm-{target}-int8"
@@ -242,12 +242,12 @@ def test_a_printed_program_that_says_nothing(tcc, norm, text):
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
 def test_floats_that_nothing_rounds_again_earn_what_floats_do(tcc, home, images, target):
     words = ("build", "tiny.yaml", "--target", target, "--precision", "int8", "--data", images)
-    measured = tcc(*words, "--min-cosine", 0, "-q")
+    measured = tcc(*words, "--floor", "min_cosine=0", "-q")
     assert measured.code == 0, measured.err
     folder = home / f"build/tiny-{target}-int8"
     cosine = about(folder).calibration.measured.outputs["logits"].cosine
     floor = 1 - (1 - cosine) / 3
-    assert tcc(*words, "--min-cosine", floor, "--mixed", "-q").code == 0
+    assert tcc(*words, "--floor", f"min_cosine={floor}", "--mixed", "-q").code == 0
     assert about(folder).calibration.inexact
     assert about(folder).goldens.tolerance.relative == 1e-4
     sealed(folder, about(folder), 0.1)

@@ -194,7 +194,10 @@ def test_every_argument_is_in_the_table(function):
         (lambda c: tcc_api.check("tiny.yaml", precision="int8"), "`precision` has no effect"),
         (lambda c: tcc_api.build("tiny.yaml", "ort", data="set"), "`data` has no effect"),
         (lambda c: tcc_api.build("tiny.yaml", "ort", mixed=True), "`mixed` has no effect"),
-        (lambda c: tcc_api.build("tiny.yaml", "ort", max_drop=0.1), "`max_drop` has no effect"),
+        (
+            lambda c: tcc_api.build("tiny.yaml", "ort", floors={"max_drop": 0.1}),
+            "`floors` has no effect",
+        ),
         (
             lambda c: tcc_api.build(
                 "tiny.yaml", "ort", precision="int8", calibration=c, method="mse"

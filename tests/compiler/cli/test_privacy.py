@@ -51,7 +51,7 @@ def test_no_image_and_no_name_is_in_a_bundle(tcc, home, patients, words):
     (home / "tiny.yaml").write_text(spec.replace("[3, 8, 8]", "[3, 12, 9]"))
     target = "onnxruntime,tflite,ax620,ax650"
     built = tcc("build", "tiny.yaml", "--target", target, "--precision", "int8", "--data",
-                patients, "--min-cosine", "0", "--no-tool", *words)  # fmt: skip
+                patients, "--floor", "min_cosine=0", "--no-tool", *words)  # fmt: skip
     assert built.code == 0, built.err
     seen = pixels(patients)
     for path, data in written(home / "build").items():
@@ -67,7 +67,7 @@ def test_no_image_and_no_name_is_in_a_bundle(tcc, home, patients, words):
 
 def test_images_are_in_a_package_when_they_are_asked_for(tcc, home, patients):
     words = ("build", "tiny.yaml", "--target", "ax620", "--precision", "int8", "--data", patients,
-             "--min-cosine", "0", "--no-tool")  # fmt: skip
+             "--floor", "min_cosine=0", "--no-tool")  # fmt: skip
     assert tcc(*words).code == 0
     apart = (home / "build/tiny-ax620-int8.calibration.tar").read_bytes()
     built = tcc(*words, "--include-images")

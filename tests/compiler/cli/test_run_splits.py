@@ -204,7 +204,9 @@ def test_a_bundle_of_the_projects_weights_is_fitted_to_val_and_judged_by_test(ho
     text = 'spec = "net.yaml"\nweights = "run/weights.safetensors"\ndata = "set"\n'
     (home / "tcc.toml").write_text(text)
     words = ("build", "--target", "onnxruntime", "--precision", "int8", "--quiet")
-    done = tcc(*words, "--max-error", "9", "--min-correlation", "0", "--min-cosine", "0")
+    done = tcc(
+        *words, "--floor", "max_error=9", "--floor", "min_correlation=0", "--floor", "min_cosine=0"
+    )
     assert done.exit_code == 0, done.stderr
     done = tcc("eval", "build/tiny-onnxruntime-int8", "--fit", "--json")
     assert done.exit_code == 0, done.stderr

@@ -49,7 +49,7 @@ NAMES = {
     "two/deeper": ("other spec.yaml", "best of 3.safetensors", "patients", "c.json"),
 }
 """The names of the spec, the weights, the images and the calibration, by working folder."""
-LAX = ("--method", "minmax", "--min-cosine", "0", "--min-correlation", "0", "--probes")
+LAX = ("--method", "minmax", "--floor", "min_cosine=0", "--floor", "min_correlation=0", "--probes")
 
 
 def digests(folder):
@@ -132,7 +132,7 @@ def test_names_shape_no_calibration(tcc, home, images, monkeypatch):
         # This target has more files: the images of the package, and a picture.
         words = ("calibrate", spec, "--weights", weights, "--data", data, "--target", "ax620")
         assert tcc(*words, "-o", scales, "-q").code == 0
-        ends = (".json", ".images.tar", ".cosine.png")
+        ends = (".json", ".images.tar", ".cosine.svg")
         stem = scales.removesuffix(".json")
         found.append([(home / place / f"{stem}{end}").read_bytes() for end in ends])
     assert found[0] == found[1]

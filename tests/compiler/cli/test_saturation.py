@@ -32,7 +32,8 @@ def calibrated(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", "--data", dark, *words).code == 0
 
     def build(target, precision="int8"):
-        words = ("--min-cosine", 0, "--min-correlation", 0, "--calibration", "c.json")
+        floors = ("--floor", "min_cosine=0", "--floor", "min_correlation=0")
+        words = (*floors, "--calibration", "c.json")
         integers = ("--precision", precision, "-q")
         found = tcc("build", "tiny.yaml", "--target", target, "--data", dark, *words, *integers)
         assert found.code == 0, found.err
@@ -198,7 +199,7 @@ def blind(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", *DATA, *words).code == 0
 
     def build():
-        words = ("--calibration", "c.json", "--min-cosine", 0, "--max-drop", 1)
+        words = ("--calibration", "c.json", "--floor", "min_cosine=0", "--floor", "max_drop=1")
         assert tcc("build", "tiny.yaml", "--target", "onnxruntime", *words, *INT8).code == 0
         return "build/tiny-onnxruntime-int8"
 
@@ -241,7 +242,7 @@ def test_an_older_calibration_is_counted_but_not_compared(tcc, home, blind, kept
 
 
 def sealed(document):
-    from tcc.compiler.support.sealed_json import seal
+    from tcc.compiler.support.json_records import seal
 
     return json.dumps(document | {"seal": seal(document)}).encode()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
 
-from tcc.compiler.slides import slide_lease, slide_record, slide_tasks
+from tcc.compiler.slides import slide_archive, slide_record
 from tcc.compiler.support import task_places
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
@@ -152,9 +152,9 @@ def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, m
 
     def run(task):
         found.append(task)
-        return slide_tasks.lost(task, "nothing runs here")
+        return slide_archive.lost_end(task, "nothing runs here")
 
-    monkeypatch.setattr(slide_tasks, "run", run)
+    monkeypatch.setattr(slide_archive, "run", run)
     words = ("--tumour", "tumour", "--skip-damaged", "--mpp", 0.5, "--workers", 8, "--json")
     done = tcc("slide", "run", bundle, "scans", *WORDS, *words)
     assert done.code == 1
@@ -187,9 +187,9 @@ def test_how_a_slides_own_run_may_end(monkeypatch, code, out, found):
         return task_places.ChildEnd(code, out, "what it said")
 
     monkeypatch.setattr(task_places, "run_command", run)
-    end = slide_tasks.run(slide_tasks.SlideTask(("slide",), "/scans/s.tif", "s.tif"))
+    end = slide_archive.run_task(slide_archive.SlideTask(("slide",), "/scans/s.tif", "s.tif"))
     assert [each.code for each in end.problems] == ([found] if found else [])
-    assert len(tries) == (slide_tasks.TRIES if code < 0 else 1)
+    assert len(tries) == (slide_archive.TRIES if code < 0 else 1)
     if found is None:
         assert end.document == {"patches": 3}
 
@@ -197,11 +197,11 @@ def test_how_a_slides_own_run_may_end(monkeypatch, code, out, found):
 @pytest.fixture
 def lease(tmp_path, monkeypatch):
     """Take a lease quickly."""
-    monkeypatch.setattr(slide_lease, "PATIENCE", 0)
-    monkeypatch.setattr(slide_lease, "LOOK", 0.01)
+    monkeypatch.setattr(slide_record, "PATIENCE", 0)
+    monkeypatch.setattr(slide_record, "LOOK", 0.01)
     folder = tmp_path / "work"
     folder.mkdir()
-    return lambda: slide_lease.held(folder, tmp_path / "s.tif")
+    return lambda: slide_record.held(folder, tmp_path / "s.tif")
 
 
 def elsewhere(folder, beat):
@@ -211,17 +211,17 @@ def elsewhere(folder, beat):
 
 def test_a_lease_of_another_machine_that_lives(lease, tmp_path):
     elsewhere(tmp_path / "work", 0)
-    assert slide_lease.progress(tmp_path / "work") == (3, 4)
+    assert slide_record.progress(tmp_path / "work") == (3, 4)
     beats = threading.Timer(0.1, elsewhere, (tmp_path / "work", 1))
     beats.start()
-    with pytest.raises(slide_lease.UserError, match="another run") as found, lease():
+    with pytest.raises(slide_record.UserError, match="another run") as found, lease():
         pass
     assert found.value.diagnostics[0].label == "process 7 of far"
     beats.join()
 
 
 def test_a_lease_of_another_machine_that_is_dead(lease, tmp_path, monkeypatch):
-    monkeypatch.setattr(slide_lease, "STALE", 0.05)
+    monkeypatch.setattr(slide_record, "STALE", 0.05)
     elsewhere(tmp_path / "work", 0)
     with lease() as own:
         assert json.loads((tmp_path / "work/lease").read_text())["token"] == own.token
@@ -234,20 +234,20 @@ def test_a_lease_that_another_took_over(lease, tmp_path, monkeypatch):
         own.beat()
         elsewhere(tmp_path / "work", 0)
         own.beat()
-        with pytest.raises(slide_lease.UserError, match="another run works on this slide"):
+        with pytest.raises(slide_record.UserError, match="another run works on this slide"):
             own.check(tmp_path / "s.tif")
-    assert slide_lease.progress(tmp_path / "work") == (3, 4)
+    assert slide_record.progress(tmp_path / "work") == (3, 4)
 
 
 def test_a_lease_of_a_dead_process_of_this_machine(lease, tmp_path):
-    for left in (b"", b"\0" * 9, b"[1]", json.dumps({"kernel": slide_lease._kernel()}).encode()):
+    for left in (b"", b"\0" * 9, b"[1]", json.dumps({"kernel": slide_record._kernel()}).encode()):
         (tmp_path / "work/lease").write_bytes(left)
-        slide_lease.STALE, stale = 0.05, slide_lease.STALE
+        slide_record.STALE, stale = 0.05, slide_record.STALE
         try:
             with lease() as own:
                 assert own.token
         finally:
-            slide_lease.STALE = stale
+            slide_record.STALE = stale
 
 
 def started(*words, **options):

@@ -16,7 +16,7 @@ from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
 from PIL import Image
 from web_browser import CHROMIUM, Browser
 
-from tcc.compiler.slides import heat_maps, patch_reader, slide_lease, slide_record
+from tcc.compiler.slides import patch_reader, slide_record, slide_viewer
 from tcc.compiler.slides.block_means import block_means
 from tcc.compiler.slides.patch_grid import PatchGrid
 from tcc.compiler.slides.patch_reader import PatchReader
@@ -340,9 +340,9 @@ def test_which_classes_are_tumour_is_not_guessed(tcc, built, home):
 
 
 def test_two_runs_do_not_do_the_same(run, home, monkeypatch):
-    monkeypatch.setattr(slide_lease, "PATIENCE", 0)
+    monkeypatch.setattr(slide_record, "PATIENCE", 0)
     folder = slide_record.folder(home / "slides/s")
-    with slide_lease.held(folder, home / "s.tif"):
+    with slide_record.held(folder, home / "s.tif"):
         done = run()
         assert done.code == 2
         assert "error[E1309]: another run works on this slide\n  --> s.tif\n" in done.err
@@ -372,11 +372,11 @@ def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
     with opened(write(home / "s.tif", PIXELS)) as slide:
         image = block_means(slide, 4, silent)
     grid = PatchGrid(512, 480, 256, 256)
-    for name, (low, _, high) in heat_maps.MAPS.items():
-        shown = heat_maps.overlay(image, 4, grid, np.array([[0.0, 1.0], [np.nan, 0.5]]), name)
+    for name, (low, _, high) in slide_viewer.MAPS.items():
+        shown = slide_viewer.overlay(image, 4, grid, np.array([[0.0, 1.0], [np.nan, 0.5]]), name)
         paper = np.array(PIXELS[0, 0], float)
         for x, colour in ((0, low), (127, high)):
-            mixed = paper * (1 - heat_maps.OPACITY) + np.array(colour) * heat_maps.OPACITY
+            mixed = paper * (1 - slide_viewer.OPACITY) + np.array(colour) * slide_viewer.OPACITY
             assert np.abs(shown[0, x] - mixed).max() <= 0.5
         assert np.array_equal(shown[64:, :64], image[64:, :64])
 

@@ -26,7 +26,7 @@ def build(tcc, home, images, state):
     def run(target: str, precision: str, *words: str) -> Path:
         asked: tuple[object, ...] = ("--target", target, "--precision", precision, *words)
         if precision.startswith("int8"):
-            asked = (*asked, "--data", images, "--min-cosine", "0.1")
+            asked = (*asked, "--data", images, "--floor", "min_cosine=0.1")
         ended = tcc("build", "tiny.yaml", *asked, "-q")
         if ended.code == 3:
             pytest.skip(ended.err.splitlines()[0])

@@ -47,7 +47,7 @@ def test_another_version_says_what_to_do(version, tcc, home, root, picture):
 
 def test_a_calibration_of_an_older_version_builds(tcc, home, root):
     """Version 2 had no interval; it is version 3 without it, sealed as it was."""
-    from tcc.compiler.support.sealed_json import seal
+    from tcc.compiler.support.json_records import seal
 
     kept = root / "tests/golden/versions/manifest-2"
     plain = json.loads((kept / "calibration.json").read_text())
@@ -57,7 +57,7 @@ def test_a_calibration_of_an_older_version_builds(tcc, home, root):
         (home / "c.json").write_text(json.dumps(plain | {"seal": seal(plain)}))
         (home / "old.yaml").write_text(SPEC)
         found = tcc("build", "old.yaml", "--target", "onnxruntime", "--precision", "int8",
-                    "--calibration", "c.json", "--min-cosine", "0", "-q")  # fmt: skip
+                    "--calibration", "c.json", "--floor", "min_cosine=0", "-q")  # fmt: skip
         assert found.code == code, found.err
         assert ("error[E0730]" in found.err and "calibrate again" in found.err) == bool(code)
 

@@ -70,10 +70,12 @@ def test_the_list_as_text(tcc):
 
 
 def test_weights_that_are_listed_are_there():
-    about = tables.document(tables.folder() / "models.yaml")
+    about = tables.document(shipped.packaged("zoo") / "models.yaml")
     assert set(about) == set(shipped.specs())
     listed = [name for one in about.values() for name in one.get("weights", ())]
-    assert [name for name in listed if not (tables.folder() / "weights" / name).is_file()] == []
+    assert [
+        name for name in listed if not (shipped.packaged("zoo") / "weights" / name).is_file()
+    ] == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler.data import image_files, images, webp
+from tcc.compiler.data import image_files, images
 from tcc.compiler.data.images import decode, read
 from tcc.compiler.ir import image_limits
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
@@ -133,14 +133,14 @@ def test_of_the_pictures_of_a_jpeg_file_the_first_is_taken():
 def test_webp_without_loss_gives_its_pixels(options):
     data = encoded(PICTURE, "WEBP", **options)
     assert np.array_equal(decode(data, "x"), PIXELS)
-    assert webp.size(data) == (11, 17)
+    assert images.size(data) == (11, 17)
 
 
 def test_webp_with_loss_is_what_pillow_decodes():
     data = encoded(PICTURE, "WEBP", quality=80)
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
-    assert webp.size(data) == (11, 17)
+    assert images.size(data) == (11, 17)
     clear = PICTURE.convert("RGBA")
     clear.putalpha(9)
     assert images.remarks(encoded(clear, "WEBP")) == (image_files.ALPHA,)

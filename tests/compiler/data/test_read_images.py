@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tcc.compiler.data import confined_images, dataset
-from tcc.compiler.data.read_images import ReadImages
+from tcc.compiler.data.confined_images import ReadImages
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ir.types import TensorType

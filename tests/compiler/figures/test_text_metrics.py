@@ -3,7 +3,7 @@
 import pytest
 from PIL import ImageFont
 
-from tcc.compiler.figures.text_metrics import DETAIL, LONGEST, clip, rounded
+from tcc.compiler.figures.drawing import DETAIL, LONGEST, clip, rounded
 
 
 def test_widths_are_what_a_wide_font_needs():

@@ -13,17 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tcc import load
 from tcc.compiler.driver import pipeline
-from tcc.compiler.plots import (
-    confusion_matrix,
-    drawing,
-    embedding,
-    integer_pictures,
-    layers,
-    overlays,
-    pictures,
-    precision_plots,
-    training_curves,
-)
+from tcc.compiler.plots import drawing, integer_pictures, layers, pictures, training_curves
 from tcc.compiler.quant.program.float_comparison import LayerLoss
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError
@@ -154,12 +144,12 @@ def loss(name, snr):
 
 LONG = [f"a class of tissue with a long name, number {i} $x$" for i in range(100)]
 FIGURES = {
-    "one class": lambda: confusion_matrix.draw([[7]], ["only"], "one", "random"),
-    "many classes": lambda: confusion_matrix.draw(np.eye(60, dtype=int).tolist(), LONG[:60], "many"),
-    "points": lambda: embedding.draw(np.eye(100)[:, :2], range(100), LONG, "points", "random"),
-    "overlay": lambda: overlays.draw([overlays.Overlay(np.zeros((4, 4, 3), np.float32), np.eye(2, dtype=np.float32), "x" * 99, "$")], "one"),
-    "errors": lambda: precision_plots.errors([loss(f"block_{i}/conv", 10 + i) for i in range(3)], "net"),
-    "scatter": lambda: precision_plots.scatter(np.eye(3, dtype=np.float32), {"a": np.eye(3, dtype=np.float32)}, "net"),
+    "one class": lambda: pictures.draw_confusion([[7]], ["only"], "one", "random"),
+    "many classes": lambda: pictures.draw_confusion(np.eye(60, dtype=int).tolist(), LONG[:60], "many"),
+    "points": lambda: pictures.draw_embedding(np.eye(100)[:, :2], range(100), LONG, "points", "random"),
+    "overlay": lambda: pictures.draw_overlays([pictures.Overlay(np.zeros((4, 4, 3), np.float32), np.eye(2, dtype=np.float32), "x" * 99, "$")], "one"),
+    "errors": lambda: integer_pictures.draw_errors([loss(f"block_{i}/conv", 10 + i) for i in range(3)], "net"),
+    "scatter": lambda: integer_pictures.draw_scatter(np.eye(3, dtype=np.float32), {"a": np.eye(3, dtype=np.float32)}, "net"),
 }  # fmt: skip
 
 
@@ -198,18 +188,18 @@ def test_labels_lie_apart(name):
 
 
 def test_errors_of_many_layers_show_the_worst():
-    listed = [loss(f"layer_{i}", float(i)) for i in range(precision_plots.MOST_LAYERS + 9)]
-    figure = drawing.drawn(lambda: precision_plots.errors(listed, "net"))
+    listed = [loss(f"layer_{i}", float(i)) for i in range(integer_pictures.MOST_LAYERS + 9)]
+    figure = drawing.drawn(lambda: integer_pictures.draw_errors(listed, "net"))
     names = [each.get_text() for each in figure.axes[0].get_yticklabels()]
-    assert names == [f"layer_{i}" for i in range(precision_plots.MOST_LAYERS)]
+    assert names == [f"layer_{i}" for i in range(integer_pictures.MOST_LAYERS)]
 
 
 class TestTsne:
     def test_keeps_groups_together_and_goes_by_the_seed(self):
         rng = np.random.default_rng(0)
         rows = np.concatenate([rng.normal(size=(12, 5)) + 40 * k for k in range(3)])
-        points = embedding.places(rows, 0)
-        assert np.array_equal(points, embedding.places(rows, 0))
+        points = pictures.places(rows, 0)
+        assert np.array_equal(points, pictures.places(rows, 0))
         own = np.repeat(range(3), 12)
         middles = np.stack([points[own == k].mean(axis=0) for k in range(3)])
         near = np.linalg.norm(points[:, None] - middles, axis=2).argmin(axis=1)
@@ -219,7 +209,7 @@ class TestTsne:
         "rows", [np.zeros((4, 3)), np.arange(5.0)[:, None]], ids=["same", "one"]
     )
     def test_takes_values_that_hardly_differ(self, rows):
-        assert np.isfinite(embedding.places(rows, 0)).all()
+        assert np.isfinite(pictures.places(rows, 0)).all()
 
 
 class TestCurves:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler.data.dataset import read
-from tcc.compiler.data.pictures import pictures
+from tcc.compiler.data.dataset import pictures, read
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ops import Flatten, GlobalAvgPool

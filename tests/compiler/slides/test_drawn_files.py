@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcc.compiler.slides import asap_xml, geojson, geojson_parser
+from tcc.compiler.slides import annotations, geojson
 from tcc.compiler.support.diagnostics import UserError
 
 MIB = 1 << 20
 
 
 def diagnostic_of(path):
-    read = asap_xml.read if path.suffix == ".xml" else geojson.read
+    read = annotations.read if path.suffix == ".xml" else geojson.read
     with pytest.raises(UserError) as raised:
         read(path)
     (diagnostic,) = raised.value.diagnostics
@@ -69,7 +69,7 @@ def test_geojson_is_read_as_json_reads_it(tmp_path_factory, drawn, collected, in
     path = tmp_path_factory.mktemp("drawn") / "x.geojson"
     path.write_text(text, data.draw(st.sampled_from(("utf-8", "utf-8-sig", "utf-16"))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(geojson_parser, "RUN", 3)
+        patch.setattr(geojson, "RUN", 3)
         areas = geojson.read(path)
     wanted = list(expected(drawn))
     assert list(areas.names) == [name for name, _ in wanted]
@@ -158,7 +158,7 @@ def test_areas_of_asap_are_read_in_their_order(tmp_path):
     drawn = ("2", "9.5", "1,5"), ("0", "0", "-3"), ("1", "1e1", ".5")
     points = "".join(f'<Coordinate Order="{n}" X="{x}" Y="{y}"/>' for n, x, y in drawn)
     path.write_text(XML % points + END)
-    areas = asap_xml.read(path)
+    areas = annotations.read(path)
     assert areas.names == ("Tumor",)
     assert areas.vertices.tolist() == [[0, -3], [10, 0.5], [9.5, 1.5]]
 

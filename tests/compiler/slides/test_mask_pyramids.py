@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawn_slides import write
 
-from tcc.compiler.slides import mask_pyramids, slide_decoder, slide_properties
+from tcc.compiler.slides import slide_decoder, slide_truth
 from tcc.compiler.slides.patch_grid import PatchGrid
 from tcc.compiler.support.diagnostics import UserError
 
@@ -32,7 +32,7 @@ def test_squares_are_white_by_half(tmp_path, size, side):
     height, width = size
     mask = np.where(RANDOM.random(size) < 0.5, 255, 0).astype(np.uint8)
     path = write(tmp_path / "m.tif", mask)
-    found = mask_pyramids.read(path, PatchGrid(width, height, 8, 8), side, refused)
+    found = slide_truth.read_pyramid(path, PatchGrid(width, height, 8, 8), side, refused)
     assert found.side == side
     assert np.array_equal(found.inside, halves(mask, side))
 
@@ -44,16 +44,16 @@ def test_the_smallest_level_of_whole_squares_is_read(tmp_path, monkeypatch):
     path = write(tmp_path / "m.tif", mask, levels=5)
     grid = PatchGrid(320, 200, 8, 8)
     read = []
-    region = mask_pyramids._MaskLevel.read
+    region = slide_truth._MaskLevel.read
 
     def told(self, *given):
         read.append((self.number, self.scale))
         return region(self, *given)
 
-    monkeypatch.setattr(mask_pyramids._MaskLevel, "read", told)
+    monkeypatch.setattr(slide_truth._MaskLevel, "read", told)
     for side, number, own in ((1, 0, 1), (3, 1, 2), (4, 2, 4), (8, 3, 8), (20, 3, 16), (30, 3, 24)):
         read.clear()
-        found = mask_pyramids.read(path, grid, side, refused)
+        found = slide_truth.read_pyramid(path, grid, side, refused)
         assert set(read) == {(number, 1 << number)}
         assert found.side == own
         assert np.array_equal(found.inside, halves(mask, own))
@@ -64,7 +64,7 @@ def test_a_mask_of_squares(tmp_path):
     mask = np.where(RANDOM.random((13, 20)) < 0.5, 255, 0).astype(np.uint8)
     path = write(tmp_path / "m.tif", mask)
     for side, own in ((4, 8), (8, 8), (30, 24)):
-        found = mask_pyramids.read(path, PatchGrid(157, 101, 8, 8), side, refused)
+        found = slide_truth.read_pyramid(path, PatchGrid(157, 101, 8, 8), side, refused)
         assert found.side == own
         assert np.array_equal(found.inside, halves(mask, own // 8))
 
@@ -78,7 +78,7 @@ def test_values_between_are_asked_for(tmp_path):
         asked.add(value)
         return value == 2
 
-    found = mask_pyramids.read(path, PatchGrid(64, 64, 8, 8), 16, meant)
+    found = slide_truth.read_pyramid(path, PatchGrid(64, 64, 8, 8), 16, meant)
     assert asked == {1, 2}
     assert found.inside.tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
 
@@ -95,7 +95,7 @@ def test_damage_and_size_are_bounded(tmp_path, monkeypatch):
     data[place : place + length] = bytes(length)
     (tmp_path / "bad.tif").write_bytes(data)
     with pytest.raises(UserError, match=r"damaged near column 12\d, row 0"):
-        mask_pyramids.read(tmp_path / "bad.tif", grid, 4, refused)
-    monkeypatch.setattr(slide_properties, "MAX_TILE", 4095)
+        slide_truth.read_pyramid(tmp_path / "bad.tif", grid, 4, refused)
+    monkeypatch.setattr(slide_decoder, "MAX_TILE", 4095)
     with pytest.raises(UserError, match="a tile of this slide has 4,096 pixels"):
         slide_decoder.open_slide(path, None, "mask")

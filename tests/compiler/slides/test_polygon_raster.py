@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcc.compiler.slides import (
-    contours,
-    drawn_areas,
-    mask_files,
-    patch_grid,
-    polygon_raster,
-    tissue_mask,
-)
+from tcc.compiler.slides import contours, drawn_areas, mask_files, patch_grid, tissue_mask
 from tcc.compiler.slides.slide_file import Slide, SlideLevel
 from tcc.compiler.support.diagnostics import UserError
 
@@ -29,7 +22,7 @@ def areas_of(polygons):
 
 
 def fill(polygons, shape):
-    return polygon_raster.fill(polygon_raster.find_edges(areas_of(polygons), shape))
+    return mask_files.fill(mask_files.find_edges(areas_of(polygons), shape))
 
 
 def is_inside(rings, x, y):
@@ -52,7 +45,7 @@ RINGS = st.lists(st.tuples(PLACES, PLACES), min_size=3, max_size=7)
 def test_each_pixel_is_that_of_the_rule(polygons, band):
     shape = (9, 11)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(polygon_raster, "BAND", band)
+        patch.setattr(mask_files, "BAND", band)
         inside = fill(polygons, shape)
     for row in range(shape[0]):
         for column in range(shape[1]):

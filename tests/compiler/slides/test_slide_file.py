@@ -8,7 +8,7 @@ import pytest
 from drawn_slides import PINK, drawn, write
 from PIL import Image
 
-from tcc.compiler.slides import slide_file, slide_properties
+from tcc.compiler.slides import slide_decoder, slide_file
 from tcc.compiler.slides.block_means import block_means
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.progress import silent
@@ -58,8 +58,8 @@ def test_a_plain_image_is_a_slide(tmp_path):
 @pytest.mark.parametrize("sizes", [(0.5, 0.25), (0.0, 0.0), (float("nan"), 0.5), (500.0, 500.0)])
 def test_a_resolution_that_cannot_be_meant_is_none(sizes):
     found = dict(zip(("openslide.mpp-x", "openslide.mpp-y"), map(str, sizes), strict=True))
-    assert slide_properties.mpp(found) is None
-    assert slide_properties.mpp({}) is None
+    assert slide_decoder.read_mpp(found) is None
+    assert slide_decoder.read_mpp({}) is None
 
 
 def test_what_is_no_slide(tmp_path):

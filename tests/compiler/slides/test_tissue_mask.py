@@ -1,7 +1,6 @@
 """Tissue is found as the paper finds it, and masks can be edited."""
 
 import json
-from inspect import signature
 from itertools import pairwise
 
 import numpy as np
@@ -11,14 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcc.compiler.cli import slide_mask, slide_patches, slide_run
+from tcc.compiler.cli.options import TissueOptions
 from tcc.compiler.slides import (
     contours,
     drawn_areas,
     mask_files,
-    otsu,
     patch_grid,
-    polygon_raster,
     slide_file,
     tissue_mask,
 )
@@ -58,7 +55,7 @@ def by_definition(values):
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=60))
 def test_otsu_is_as_defined(levels):
     values = np.array(levels, np.uint8)
-    assert otsu.threshold(values) == by_definition(values.astype(np.float64))
+    assert tissue_mask.threshold(values) == by_definition(values.astype(np.float64))
 
 
 def test_saturation_is_that_of_hsv():
@@ -105,8 +102,7 @@ def test_each_mask_has_its_say(tmp_path, colour, step):
 
 
 def test_options_begin_with_the_default_rule():
-    for command in (slide_mask.mask, slide_run.run, slide_patches.patches):
-        assert signature(command).parameters["rule"].default == tissue_mask.DEFAULT_RULE
+    assert TissueOptions().rule == tissue_mask.DEFAULT_RULE
     assert TissueChoices().rule == tissue_mask.DEFAULT_RULE
 
 
@@ -173,8 +169,8 @@ def test_outlines_are_the_regions(inside):
             assert np.array_equal(ring[0], ring[-1])
             turns = [(a[0] == b[0]) for a, b in pairwise(ring)]
             assert all(one != other for one, other in pairwise([*turns, turns[0]]))
-    edges = polygon_raster.find_edges(collector.close(), inside.shape)
-    assert np.array_equal(polygon_raster.fill(edges), inside)
+    edges = mask_files.find_edges(collector.close(), inside.shape)
+    assert np.array_equal(mask_files.fill(edges), inside)
 
 
 @settings(max_examples=15)

@@ -14,7 +14,7 @@ from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import UserError, whole_file
 from tcc.compiler.train import counter_random
 from tcc.compiler.train.augmentation import augment
-from tcc.compiler.train.augmentation_record import Augmentation, Change, Crop, Erase, Warp, check
+from tcc.compiler.train.recipe_records import Augmentation, Change, Crop, Erase, Warp, check
 
 KINDS = {
     "horizontal_flip": Augmentation(horizontal_flip=0.5),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tcc.compiler.train.batches import BatchPlan
+from tcc.compiler.train.loop import BatchPlan
 
 CLASSES = torch.tensor([0] * 70 + [1] * 20 + [3] * 7)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.preprocess import SCALES, Preprocess
 from tcc.compiler.support.diagnostics import UnhandledError
-from tcc.compiler.train.contract_arithmetic import normalized
+from tcc.compiler.train.pixel_store import normalized
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=NO_GPU)]

@@ -41,8 +41,8 @@ from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program, onnxruntime_session
-from tcc.compiler.train.contract_arithmetic import normalized
-from tcc.compiler.train.fake_quantization import fake_quantized, trained_calibration
+from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork, trained_calibration
+from tcc.compiler.train.pixel_store import normalized
 from tcc.testing.int8_models import calibrated, picture, ready
 from tcc.testing.nets import Steps, dense, gated
 from tcc.testing.op_cases import trained
@@ -82,7 +82,7 @@ def everything(*ends: Output) -> Graph:
 def made(graph: Graph, weights, stretch: float = 1.0):
     model = ready(graph, weights)
     calibration = calibrated(model, picture(model.graph), stretch)
-    return fake_quantized(graph, weights, calibration).eval(), quantize(model, calibration)
+    return FakeQuantizedNetwork(graph, weights, calibration).eval(), quantize(model, calibration)
 
 
 def compared(network, program, seeds=range(4)):
@@ -150,12 +150,14 @@ def test_layers_kept_in_float_and_equalised_channels():
     plain = calibrated(model, picture(model.graph))
     factors = {"relu": np.array([0.5, 1.0, 0.25, 1.0], np.float32)}
     factors["a"] = factors["relu"]
-    network = fake_quantized(graph, weights, Calibration(plain.ranges, factors=factors)).eval()
+    network = FakeQuantizedNetwork(
+        graph, weights, Calibration(plain.ranges, factors=factors)
+    ).eval()
     program = quantize(model, network.trained_calibration())
     for found, expected in compared(network, program).values():
         assert found.tobytes() == expected.tobytes()
     mixed = Calibration(plain.ranges, in_float=frozenset({"b"}))
-    network = fake_quantized(graph, weights, mixed)
+    network = FakeQuantizedNetwork(graph, weights, mixed)
     for found, expected in compared(network, quantize(model, mixed)).values():
         np.testing.assert_allclose(found, expected, rtol=0.02, atol=1e-3)
     network(torch.tensor(picture(graph)[None]))["logits"].sum().backward()
@@ -176,7 +178,10 @@ def test_sums_that_float32_cannot_hold_are_exact():
     ranges = {"image": Range(0.1, signed=False), "relu": Range(3e3, signed=False)}
     ranges["mean"] = Range(3e3, signed=False)
     calibration = Calibration(ranges)
-    network, program = fake_quantized(graph, weights, calibration), quantize(model, calibration)
+    network, program = (
+        FakeQuantizedNetwork(graph, weights, calibration),
+        quantize(model, calibration),
+    )
     x = np.random.default_rng(1).uniform(0, 25, (2, 700, 3, 3)).astype(np.float32)
     expected = np.stack([r["logits"] for r in integer_program.run(program, list(x))])
     with torch.no_grad():
@@ -270,7 +275,7 @@ def test_a_build_takes_what_was_trained(tmp_path):
     document = tcc.calibrate(spec, ROOT / "zoo/samples", method="minmax")
     floats = tcc.torch(spec)
     calibration = calibration_file.calibration(document, ready_for(floats), "c.json")
-    network = fake_quantized(spec.graph, trained_weights(floats), calibration)
+    network = FakeQuantizedNetwork(spec.graph, trained_weights(floats), calibration)
     images = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), np.uint8)
     x = torch.tensor(images / np.float32(255))
     optimizer = torch.optim.SGD(network.train().parameters(), 0.1)
@@ -282,7 +287,7 @@ def test_a_build_takes_what_was_trained(tmp_path):
     scales.write_bytes(calibration_document.encode(again))
     bundle = tcc.build(
         spec, "onnxruntime", weights, tmp_path, precision="int8", calibration=scales,
-        data=ROOT / "zoo/samples", min_cosine=0, min_correlation=0,
+        data=ROOT / "zoo/samples", floors={"min_cosine": 0, "min_correlation": 0},
     )  # fmt: skip
     model = (bundle.model / "model.onnx").read_bytes()
     session = onnxruntime_session.session(model, exact_products=True)  # without VNNI as well

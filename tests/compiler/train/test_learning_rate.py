@@ -2,7 +2,8 @@
 
 import pytest
 
-from tcc.compiler.train.learning_rate import LearningRate, rate
+from tcc.compiler.train.loop import rate
+from tcc.compiler.train.recipe_records import LearningRate
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tcc.compiler.train.losses import Loss, prepared
+from tcc.compiler.train.losses import prepared
+from tcc.compiler.train.recipe_records import Loss
 
 TWO = {"normal": 30, "tumor": 10}
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tcc.compiler.train.mixup import Mixup, mixed
+from tcc.compiler.train import augmentation
+from tcc.compiler.train.recipe_records import Mixup
 
 CLASSES = torch.eye(8)
 IMAGES = torch.arange(8.0)[:, None, None, None].repeat(1, 3, 16, 20)
@@ -11,7 +12,7 @@ IMAGES = torch.arange(8.0)[:, None, None, None].repeat(1, 3, 16, 20)
 
 
 def mix(record, step=0, seed=0, epoch=0):
-    return mixed(record, IMAGES, CLASSES, seed, epoch, step)
+    return augmentation.mix(record, IMAGES, CLASSES, seed, epoch, step)
 
 
 @pytest.mark.parametrize("record", [Mixup(0.4), Mixup(0, 1.0), Mixup(1.0, 1.0)])

@@ -46,7 +46,7 @@ def test_the_folder_has_weights_and_the_calibration_that_belongs_to_them(
     report = json.loads((home / "qat/report.json").read_text())
     words = ("build", "tiny.yaml", "--target", "onnxruntime", "--precision", "int8", "--weights",
              "qat/weights.safetensors", "--calibration", "qat/calibration.json",
-             "--data", pictures / "train", "--max-drop", 1)  # fmt: skip
+             "--data", pictures / "train", "--floor", "max_drop=1")  # fmt: skip
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == 0, done.output
     words = ("eval", "build/tiny-onnxruntime-int8", "--data", pictures / "val", "--json")

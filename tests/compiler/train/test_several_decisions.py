@@ -13,7 +13,7 @@ from training_nets import RECIPE
 from typer.testing import CliRunner
 
 from tcc.compiler.train import losses
-from tcc.compiler.train.losses import Loss
+from tcc.compiler.train.recipe_records import Loss
 from tcc.compiler.train.targets import TrainingTarget
 
 HEAD = """\

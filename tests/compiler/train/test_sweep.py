@@ -8,7 +8,7 @@ import pytest
 from tcc.compiler.support import task_places
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.train import recipe, sweep, sweep_report
-from tcc.compiler.train.sweep_runs import TrialEnd
+from tcc.compiler.train.sweep import TrialEnd
 
 BASE = recipe.parse("tcc_recipe: 1\nlearning_rate: {final: 0.1}\n", "own.yaml")
 
@@ -123,7 +123,6 @@ def test_a_cluster_that_does_not_answer(train, home, monkeypatch):
 
 
 def test_what_a_sweep_hands_to_each_training(train, home, monkeypatch):
-    from tcc.compiler.train import sweep_runs
 
     found = []
     report = {"val": {"accuracy": 0.5}, "test": None}
@@ -132,7 +131,7 @@ def test_what_a_sweep_hands_to_each_training(train, home, monkeypatch):
         found.append(command.words)
         return TrialEnd(report, "")
 
-    monkeypatch.setattr(sweep_runs, "run", run)
+    monkeypatch.setattr(sweep, "run_trial", run)
     (home / "sweep.yaml").write_text(SWEEP)
     words = ("--max-time", "1h", "--qat", "c.json", "--weights", "w.safetensors")
     done = train(

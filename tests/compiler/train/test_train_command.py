@@ -17,6 +17,7 @@ from training_nets import HEADS, RECIPE, SPEC, draw
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.reference import confidence_intervals
+from tcc.compiler.train import run_folder
 
 FILES = ["metrics.jsonl", "recipe.json", "report.json", "split.csv", "weights.safetensors"]
 
@@ -357,9 +358,7 @@ def test_events_for_tensorboard(train, home):
 
 
 def test_tensorboard_that_is_not_here(train, monkeypatch):
-    from tcc.compiler.train import metrics_log
-
-    monkeypatch.setattr(metrics_log, "find_spec", lambda _: None)
+    monkeypatch.setattr(run_folder, "find_spec", lambda _: None)
     done = train("-o", "run", "--tensorboard")
     assert done.exit_code == 3
     assert "pip install 'tcc-compiler[tensorboard]'" in done.stderr

@@ -28,7 +28,7 @@ def test_the_commands_run(root, home, pictures):
         done = CliRunner().invoke(app, line.split()[1:])
         assert done.exit_code == 0, f"$ {line}\n{done.stderr}"
     assert (home / "runs/long/report.json").exists()
-    assert (home / "runs/sweep/sweep.png").read_bytes()[1:4] == b"PNG"
+    assert (home / "runs/sweep/sweep.svg").read_text().startswith("<svg ")
 
 
 def test_the_recipe_is_one(root):

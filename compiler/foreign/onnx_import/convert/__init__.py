@@ -6,14 +6,7 @@ needs none: its class names that (`Op.onnx_operator`).
 
 from collections.abc import Callable, Mapping
 
-from tcc.compiler.foreign.onnx_import.convert import (
-    arithmetic,
-    functions,
-    layers,
-    layout,
-    pools,
-    resizing,
-)
+from tcc.compiler.foreign.onnx_import.convert import functions, layers, layout, pools, resizing
 from tcc.compiler.foreign.onnx_import.convert.onnx_node import OnnxNode, Operand
 from tcc.compiler.foreign.onnx_import.fusions import CHANNEL_NORM
 from tcc.compiler.ops import OPS
@@ -53,14 +46,14 @@ CONVERTERS: Mapping[str, Converter] = {
     "Dropout": functions.dropout,
     "Identity": functions.nothing,
     "Cast": functions.cast,
-    "Add": arithmetic.add,
-    "Sub": arithmetic.sub,
-    "Mul": arithmetic.mul,
-    "Div": arithmetic.div,
-    "Neg": arithmetic.neg,
-    "Pow": arithmetic.power,
-    "Sum": arithmetic.total,
-    "Mean": arithmetic.mean,
+    "Add": functions.add,
+    "Sub": functions.sub,
+    "Mul": functions.mul,
+    "Div": functions.div,
+    "Neg": functions.neg,
+    "Pow": functions.power,
+    "Sum": functions.total,
+    "Mean": functions.mean,
     "Max": functions.largest,
     "Min": functions.smallest,
     "Concat": layout.concat,
