@@ -18,8 +18,8 @@ from tcc.compiler.reference.accuracy_floor import (
     Qualities,
     loss,
 )
+from tcc.compiler.reference.expected_loss import add_rounding, estimate_bounds
 from tcc.compiler.reference.output_comparison import ComparisonImages, StackedOutputs
-from tcc.compiler.reference.quality_bounds import add_rounding, estimate_bounds
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.support.progress import Progress
 
