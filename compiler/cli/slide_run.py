@@ -17,8 +17,6 @@ from tcc.compiler.cli.options import (
     Trust,
 )
 from tcc.compiler.cli.parameters import repeat_options
-from tcc.compiler.slides.one_slide import SlideRequest
-from tcc.compiler.slides.patch_request import MaskWish, PatchWish
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.option_needs import ONE_SLIDE
@@ -106,6 +104,8 @@ def run(
     finished is not repeated.
     """
     from tcc.compiler.slides import slide_archive, slide_file
+    from tcc.compiler.slides.one_slide import SlideRequest
+    from tcc.compiler.slides.patch_request import MaskWish, PatchWish
 
     # Here, where it is told as what it is: what runs slides elsewhere has the same packages.
     slide_file.require(*slide_file.PACKAGES)
