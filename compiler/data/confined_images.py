@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MEMORY = 2 << 30
 """Bytes that a decoder may take: several times the pixels of the largest image, and its file."""
-DECODERS = DecoderPool("tcc.compiler.data.image_decoder", MEMORY, "image")
+DECODERS = DecoderPool("tcc.compiler.data.images", MEMORY, "image")
 
 
 SECONDS = 120.0

@@ -33,6 +33,8 @@ from tcc.compiler.data.image_files import ALPHA, CMYK, DEPTH, PICTURES
 from tcc.compiler.data.png_file import AnimatedPngError, PngError
 from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.support import json_records
+from tcc.compiler.support.confined_process import Reply
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.image_folders import FORMATS, kind
 
@@ -340,3 +342,26 @@ def _webp_size(data: bytes) -> tuple[int, int]:
         case b"VP8 ":  # six bytes of tag and start code; two bits of scale are in each number
             return number(8, 2) & 0x3FFF, number(6, 2) & 0x3FFF
     return 0, 0
+
+
+def answer(request: dict[str, Any], payload: bytes) -> Reply:
+    """Return what is asked of an encoded image; `large` alone, of a large one that may not be yet.
+
+    Raises:
+        UserError: As `images.decode` and `images.levels`.
+    """
+    name = str(request["name"])
+    match request["do"]:
+        case "decode":
+            pixels = decode(payload, name)
+        case "levels":
+            if not request["large"] and is_large(payload):
+                return {"large": True}, b""
+            contract: Preprocess = json_records.decode(Preprocess, request["contract"])
+            channels, height, width = request["size"]
+            pixels = levels(payload, name, contract, (channels, height, width))
+        case "size":
+            return {"size": size(payload)}, b""
+        case _:
+            return {"remarks": remarks(payload)}, b""
+    return {"shape": pixels.shape}, pixels.tobytes()

@@ -33,9 +33,8 @@ from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import OutputContract
 from tcc.compiler.data import dataset
 from tcc.compiler.ir.device import Device
-from tcc.compiler.slides import patch_reader, slide_file
-from tcc.compiler.slides.patch_grid import PatchGrid
-from tcc.compiler.slides.patch_reader import GridPlace, PatchReader
+from tcc.compiler.slides import patch_grid, slide_file
+from tcc.compiler.slides.patch_grid import GridPlace, PatchGrid, PatchReader
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
@@ -77,7 +76,7 @@ class SlideJob:
             "patches": [self.size, hashlib.sha256(np.packbits(self.kept).tobytes()).hexdigest()],
             "bundle": hashlib.sha256(manifest.encode(self.bundle.manifest)).hexdigest(),
             "how": [self.mpp, self.output.name, self.skips],
-            "blocks": [patch_reader.READ, patch_reader.BLOCK_BYTES],
+            "blocks": [patch_grid.READ, patch_grid.BLOCK_BYTES],
         }
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -190,7 +189,7 @@ def blocks_of(job: SlideJob, slide: Slide) -> "dict[int, tuple[GridPlace, ...]]"
     """
     reader = PatchReader(slide, job.grid, job.size)
     reader.check()
-    return dict(enumerate(patch_reader.blocks(reader, job.kept)))
+    return dict(enumerate(patch_grid.blocks(reader, job.kept)))
 
 
 Work = Callable[[int, tuple[GridPlace, ...]], int]

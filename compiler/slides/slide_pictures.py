@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tcc.compiler.slides import patch_grid
-from tcc.compiler.slides.block_means import block_means
 from tcc.compiler.slides.patch_grid import PatchGrid
-from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.slide_file import Slide, block_means
 from tcc.compiler.slides.tissue_mask import TissueSteps
 from tcc.compiler.support.progress import Progress
 

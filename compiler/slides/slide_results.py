@@ -18,12 +18,12 @@ from tcc.compiler.slides import (
     mask_files,
     patch_grid,
     slide_file,
-    slide_summary,
     slide_viewer,
+    stored_result,
 )
 from tcc.compiler.slides.slide_job import SlideJob
 from tcc.compiler.slides.slide_pictures import SlidePicture, png
-from tcc.compiler.slides.slide_summary import (
+from tcc.compiler.slides.stored_result import (
     DISCLAIMER,
     MAX_BYTES,
     SUMMARY,
@@ -90,7 +90,7 @@ def files(result: SlideResult) -> dict[str, bytes]:
         "patches.geojson": geojson.text(_tiles(result, numbers, positive)),
         "regions.geojson": _regions(result, positive),
         "mask.png": png(np.where(result.mask.inside, np.uint8(255), np.uint8(0))),
-        SUMMARY: slide_summary.encode(summary(result, tumour, positive)),
+        SUMMARY: stored_result.encode(summary(result, tumour, positive)),
         **overlays,
     }
 

@@ -13,8 +13,7 @@ import numpy as np
 from tcc.compiler.data import confined_images
 from tcc.compiler.slides import annotations, mask_files, slide_file, tissue_mask
 from tcc.compiler.slides.annotations import AreaClasses
-from tcc.compiler.slides.block_means import block_means
-from tcc.compiler.slides.slide_file import PixelSource, Slide, SlideExtent, SlideLevel
+from tcc.compiler.slides.slide_file import PixelSource, Slide, SlideExtent, SlideLevel, block_means
 from tcc.compiler.slides.stored_result import StoredResult
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file

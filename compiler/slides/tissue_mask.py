@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from tcc.compiler.slides import slide_file
-from tcc.compiler.slides.block_means import block_means
-from tcc.compiler.slides.slide_file import Slide, SlideExtent
+from tcc.compiler.slides.slide_file import Slide, SlideExtent, block_means
 from tcc.compiler.support.progress import Progress
 
 if TYPE_CHECKING:

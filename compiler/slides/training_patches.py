@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.compiler.slides import patch_grid, patch_reader, slide_file
-from tcc.compiler.slides.patch_grid import PatchGrid
-from tcc.compiler.slides.patch_reader import GridPlace, PatchReader
+from tcc.compiler.slides import patch_grid, slide_file
+from tcc.compiler.slides.patch_grid import GridPlace, PatchGrid, PatchReader
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.slide_pictures import png
 from tcc.compiler.slides.tissue_mask import TissueMask
@@ -115,7 +114,7 @@ def images(slide: Slide, one: LabelledGrid, size: int) -> "Iterator[tuple[str, b
         wanted = np.zeros(one.grid.shape, np.bool_)
         for place in one.places[label]:
             wanted[place] = True
-        for block in patch_reader.blocks(reader, wanted):
+        for block in patch_grid.blocks(reader, wanted):
             for place, pixels in zip(block, reader.read(block), strict=True):
                 yield file_name(one, label, place), png(pixels)
 

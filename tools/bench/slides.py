@@ -42,8 +42,8 @@ from PIL import Image
 
 from tcc.backends.onnxruntime.backend import FILE, session
 from tcc.compiler.ir import preprocess
-from tcc.compiler.slides import patch_grid, patch_reader, slide_file, tissue_mask
-from tcc.compiler.slides.patch_reader import PatchReader
+from tcc.compiler.slides import patch_grid, slide_file, tissue_mask
+from tcc.compiler.slides.patch_grid import PatchReader
 from tcc.compiler.slides.tissue_mask import TissueChoices
 from tcc.compiler.support.progress import silent
 from tcc.compiler.targets import devices
@@ -239,7 +239,7 @@ def _parts(bundle: Path, path: Path, given: argparse.Namespace) -> dict[str, flo
     with slide_file.opened(path, given.mpp) as slide:
         span = max(1, round(given.patch * given.at / slide_file.resolution(slide)))
         reader = PatchReader(slide, patch_grid.grid(slide, span, span), given.patch)
-        for block in patch_reader.blocks(reader, kept):
+        for block in patch_grid.blocks(reader, kept):
             for name, work in _steps(reader, block, contract, shape, loaded, found.input):
                 seconds[name] += _cpu(work)[0]
     return seconds
