@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tcc.backends.arm.machine import MACHINES, Machine
-from tcc.backends.arm.micro.isas import ISAS
+from tcc.backends.arm.micro.cores import ISAS
 from tcc.compiler.support.cpu import features
 
 HOST = next(m for m in MACHINES if m.target.name == "host")

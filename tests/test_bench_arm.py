@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tcc.backends.arm.measure import cycles
+from tcc.backends.arm.measure import instructions
 from tcc.compiler import ops
 from tcc.compiler.data.weights import random
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node
@@ -106,7 +106,7 @@ def test_a_published_time_is_within_the_model_s_word(root, shared):
         file.truncate(arm_published.WEIGHTS)
     run, _ = peers.count(arm_published.GUEST, param, weights, 128, 128, "-", "fp16")
     ratio = arm_published.AX620A["blazeface"].milliseconds * 1e6 / run.network[1]
-    assert abs(math.log(ratio / cycles.FACTOR)) < 2.2 * cycles.SCATTER
+    assert abs(math.log(ratio / instructions.FACTOR)) < 2.2 * instructions.SCATTER
 
 
 @pytest.mark.parametrize("name", ["ddsnet", "shufflenet_v2"])

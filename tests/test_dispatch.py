@@ -184,7 +184,7 @@ other is a `match` that ends in `assert_never` or raises `UnhandledError`."""
 PARTIAL = {
     "backends/arm/measure/instructions.py": "what takes one turn, as all but three kinds do",
     "compiler/frontend/argument_values.py": "what is taken as it stands; all else is an expression",
-    "backends/pulsar/rewrite/moves.py": "a node that it does not rewrite stays as it is",
+    "backends/pulsar/rewrite.py": "a node that it does not rewrite stays as it is",
     "compiler/passes/fuse_clamps.py": "a range that is not known is all numbers",
 }
 """Matches that may leave names out."""

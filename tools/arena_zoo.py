@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.schedule import input_scratch
-from tcc.backends.arm.schedule.arena import plan
+from tcc.backends.arm.schedule.arena import input_scratch, plan
 from tcc.backends.arm.schedule.program import buffers, program
 from tcc.compiler import passes
 from tcc.compiler.frontend.spec import load
@@ -32,7 +31,7 @@ def row(name: str) -> str:
     zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
     model = drop_train_only(passes.run(Model(graph, zeros), passes.INFERENCE))
     steps = program(model.graph, model.weights, MACHINES[0])
-    arena = plan((*buffers(steps), input_scratch.buffer(model.graph.inputs[0])))
+    arena = plan((*buffers(steps), input_scratch(model.graph.inputs[0])))
     sizes = f"{arena.nbytes / 1000:,.0f} | {arena.bound / 1000:,.0f}"
     return f"| {name} | {sizes} | {arena.nbytes / arena.bound:.2f} |"
 

@@ -22,8 +22,7 @@ from pathlib import Path
 from time import process_time
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.machine import MACHINES, Machine
-from tcc.backends.arm.precisions import INT8
+from tcc.backends.arm.machine import INT8, MACHINES, Machine
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Model

@@ -1,8 +1,11 @@
 """The inputs of a package of AXERA's, looked into: what it calibrates with, goldens, numbers."""
 
 import io
+import json
+import sys
 import tarfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, assert_never
 
 import numpy as np
@@ -10,14 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tcc.backends.pulsar.chips import Chip, Toolchain
-from tcc.backends.pulsar.pulsar2 import schema
-from tcc.backends.pulsar.v1 import reader
-from tcc.backends.pulsar.v1.schema import Affine
 from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver.build_plan import sampled
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+
+import prototxt  # type: ignore[import-not-found]
 
 Array = NDArray[Any]
 Files = Mapping[str, bytes]
@@ -120,22 +124,19 @@ def _numbers(files: Files, chip: Chip, name: str) -> tuple[Array, Array]:
     """Return mean and deviation in grey levels, by the package's configuration read back."""
     match chip.toolchain:
         case Toolchain.PULSAR:
-            config = reader.decode(files["config.prototxt"])
-            assert config.neuwizard_conf
-            assert config.neuwizard_conf.operator_conf
-            (item,) = config.neuwizard_conf.operator_conf.input_conf_items
-            assert item.attributes
-            scale, one = item.attributes.input_modifications
-            norm = one.input_normalization
-            assert norm
-            same("levels", scale.affine_preprocess, Affine((1.0,), (255.0,), (0.0,)))
-            return 255 * np.asarray(norm.mean), 255 * np.asarray(norm.std)
+            config = prototxt.read(files["config.prototxt"].decode())
+            (item,) = config["neuwizard_conf"]["operator_conf"]["input_conf_items"]
+            scale, one = item["attributes"]["input_modifications"]
+            affine = {"slope": [1.0], "slope_divisor": [255.0], "bias": [0.0]}
+            same("levels", scale["affine_preprocess"], affine)
+            norm = one["input_normalization"]
+            return 255 * np.asarray(norm["mean"]), 255 * np.asarray(norm["std"])
         case Toolchain.PULSAR2:
-            texts = [schema.decode(files[path]) for path in ("config.json", "config_native.json")]
-            (levels, floats) = (each.quant.input_configs[0] for each in texts)
-            same("inputs", (levels.tensor_name, floats.tensor_name), (name, name))
-            mean, std = levels.calibration_mean or (), levels.calibration_std or ()
+            configs = (json.loads(files[path]) for path in ("config.json", "config_native.json"))
+            levels, floats = (each["quant"]["input_configs"][0] for each in configs)
+            same("inputs", (levels["tensor_name"], floats["tensor_name"]), (name, name))
+            mean, std = levels["calibration_mean"], levels["calibration_std"]
             same("numbers of grey levels", (set(mean), set(std)), ({0.0}, {1.0}))
-            return np.asarray(floats.calibration_mean), np.asarray(floats.calibration_std)
+            return np.asarray(floats["calibration_mean"]), np.asarray(floats["calibration_std"])
         case _:
             assert_never(chip.toolchain)

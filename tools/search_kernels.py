@@ -33,7 +33,7 @@ from kernel_fits import CountedKernel
 
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro.core_costs import FILE, CoreCosts, known
-from tcc.backends.arm.schedule import kernel_amounts
+from tcc.backends.arm.schedule import kernel_candidates
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import Pair
 
@@ -87,7 +87,7 @@ def sampled_amounts(machine: Machine, name: str, *, levels: bool) -> Mapping[str
     """Return how much of what costs there is of a kernel in the samples that it computes."""
     every = kernel_samples.convolutions(list(kernel_samples.EVERY), levels=levels)
     forced = kernels(every, favouring(blank(machine), name))
-    named = {sample: kernel_amounts.of(kernel) for sample, kernel in forced.items()}
+    named = {sample: kernel_candidates.of(kernel) for sample, kernel in forced.items()}
     return {sample: amounts for sample, (called, amounts) in named.items() if called == name}
 
 
@@ -133,7 +133,7 @@ class Choice:
 
 def judged(machine: Machine, network: str, model: Model, *, levels: bool) -> Choice:
     """Return how a core's choice fares on a network."""
-    found = {layer: kernel_amounts.of(k)[0] for layer, k in kernels(model, machine).items()}
+    found = {layer: kernel_candidates.of(k)[0] for layer, k in kernels(model, machine).items()}
     known_counts = candidates(machine, model, levels=levels)
     least = {layer: min(known_counts[layer].values()) for layer in found}
     taken = {layer: known_counts[layer][name] for layer, name in found.items()}
@@ -154,7 +154,7 @@ def candidates(machine: Machine, model: Model, *, levels: bool) -> Mapping[str, 
     """Return what each layer costs with each kernel that computes it."""
     forced = {name: favouring(blank(machine), name) for name in names(levels=levels)}
     used = {
-        name: [s for s, k in kernels(model, one).items() if kernel_amounts.of(k)[0] == name]
+        name: [s for s, k in kernels(model, one).items() if kernel_candidates.of(k)[0] == name]
         for name, one in forced.items()
     }
     used = {name: layers for name, layers in used.items() if layers}

@@ -1,14 +1,14 @@
 """The targets `arm-a7`, `arm-a53`, `arm-a72`, `arm-a76` and `host`."""
 
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.backends.arm.imports import without
-from tcc.backends.arm.machine import MACHINES, PROGRAM, Machine, machine
-from tcc.backends.arm.precisions import FP32_DIRECT, INT8_COUNTED
+from tcc.backends.arm.machine import FP32_DIRECT, INT8_COUNTED, MACHINES, PROGRAM, Machine, machine
 from tcc.compiler.ir.backend import LinkedLibrary, RunnerSignature
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
@@ -91,7 +91,7 @@ class Arm:
         if missing:
             raise MissingTool(missing[0])
         # TVM would load PyTorch, where it is installed, to exchange tensors with it.
-        with without("torch"):
+        with _without("torch"):
             from tcc.backends.arm.compile_model import emit
 
         direct = precision is FP32_DIRECT
@@ -133,7 +133,7 @@ class Arm:
             raise MissingTool(missing[0])
         if sources.start is None:
             return iter([ConstantCheck("its libraries and program", uncompared=UNKNOWN)])
-        with without("torch"):
+        with _without("torch"):
             from tcc.backends.arm.execute import stored_constants
 
         processor = replace(machine(target), direct=sources.precision is FP32_DIRECT)
@@ -219,9 +219,9 @@ class Arm:
         Raises:
             UserError: There is no such set, or no choice for the target (E0601).
         """
-        from tcc.backends.arm.execute import isa_choice
+        from tcc.backends.arm.execute import runner
 
-        isa_choice.check(machine(target), name)
+        runner.check_isa(machine(target), name)
         return replace(self, isa=name)
 
     def with_signer(self, target: Target, public_key: bytes) -> "Arm":
@@ -289,3 +289,19 @@ def _qemu(processor: Machine) -> Tool:
     found = "found" if shutil.which(processor.qemu) else None
     needed_for = f"run {processor.target.name} programs here"
     return Tool(processor.qemu, needed_for, found, builds=False)
+
+
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """Have a package look as if it were not installed, unless it is imported already.
+
+    TVM imports PyTorch where that is installed, to exchange tensors with it: 3 s of 8 for a build.
+    """
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment] # what Python itself takes for "not here"
+    try:
+        yield
+    finally:
+        del sys.modules[name]

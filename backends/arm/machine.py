@@ -6,11 +6,28 @@ from dataclasses import dataclass, field
 
 from tcc.backends.arm.micro import core_costs
 from tcc.backends.arm.micro.core_costs import CoreCosts
-from tcc.backends.arm.precisions import PRECISIONS, WITH_DIRECT
-from tcc.compiler.ir.precision import Precision
+from tcc.compiler.ir.precision import FP32, Arithmetic, Precision
 from tcc.compiler.ir.target import Target
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.support.diagnostics import UnhandledError
+
+FP32_DIRECT = Precision("fp32-direct", "fp32 without Winograd's method, which rounds in more steps")
+INT8 = Precision("int8", "the integer program, real numbers going out", Arithmetic.INTEGER)
+INT8_I8 = Precision(
+    "int8-i8",
+    "the same with 8-bit levels at its ends, whose real numbers come last",
+    Arithmetic.INTEGER,
+    real_ends=False,
+)
+INT8_COUNTED = Precision(
+    "int8-counted",
+    "int8, counting how many values of each layer are saturated",
+    Arithmetic.INTEGER,
+)
+PRECISIONS = (FP32, INT8, INT8_I8, INT8_COUNTED)
+WITH_DIRECT = (FP32, FP32_DIRECT, *PRECISIONS[1:])
+"""Those of a processor that has kernels by Winograd's method."""
+
 
 GLIBC = "2.28"
 """Oldest C library that the shared library runs with: Debian 10, RHEL 8, Ubuntu 18.10."""

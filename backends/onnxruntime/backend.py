@@ -66,20 +66,26 @@ class OnnxRuntime:
         )
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
-        """Yield each node that ONNX Runtime cannot run."""
-        from tcc.backends.onnxruntime.supported_operators import refusals
+        """Yield each node that is none of tcc's own: each of those says its ONNX meaning itself."""
+        from tcc.compiler.ops import INTERNAL, OPS
+        from tcc.compiler.ops.integer import INTEGERS
 
-        return refusals(graph)
+        known = {*OPS, *INTERNAL, *INTEGERS}
+        for node in graph.nodes:
+            if type(node.op) not in known:
+                yield Refusal(node, f"ONNX Runtime has no rule for {node.op.word}")
 
     def advice(self, target: Target, precision: Precision) -> str:
         """Return that integers are slow here, if they may be."""
         return slow_integers(features()) if precision.integer else ""
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
-        """Yield what makes integers slower than floats."""
-        from tcc.backends.onnxruntime.supported_operators import remarks
+        """Yield each table over the pixels of a map that is not computed instead."""
+        from tcc.compiler.lower.integer_variants import computed_form, slow_tables
 
-        return remarks(graph)
+        return slow_tables(
+            graph, lambda node, table: bool(computed_form(table, *graph.input_types(node)))
+        )
 
     def emit(
         self,

@@ -1,28 +1,65 @@
 """The targets `ax620`, `ax620e` and `ax650`."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from tcc.backends.pulsar.chips import CHIPS, Toolchain, chip
-from tcc.backends.pulsar.precisions import PRECISIONS
-from tcc.backends.pulsar.simulated_package import SimulatedPackage
+from tcc.backends.pulsar.chips import CHIPS, PRECISIONS, ROUNDED, Toolchain, chip
+from tcc.backends.pulsar.scripts import ARCHIVE
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Pass
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, PackageSources, Refusal, Remark, Target, ToolResults
 from tcc.compiler.support import regular_files
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
     import numpy as np
 
-QDQ = "model_qdq.onnx"
-"""The integer program in a package for Pulsar2."""
 COMPILED = "compiled"
 """The folder of what the tool made, where it was here."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedPackage:
+    """Runs a file of a package. It shows what the file means, and nothing of the NPU."""
+
+    targets: tuple[Target, ...]
+    file: str
+
+    def tools(self, target: Target) -> tuple[Tool, ...]:
+        """Return ONNX Runtime, which comes with tcc."""
+        use = f"run {self.file} of packages"
+        return (Tool("onnxruntime", use, installed_version("onnxruntime"), builds=False),)
+
+    def infer(
+        self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
+    ) -> "list[dict[str, np.ndarray]]":
+        """Run the file on preprocessed tensors, one at a time; return raw outputs by name.
+
+        Raises:
+            UserError: It is no model that ONNX Runtime can run on these (E0651).
+        """
+        from tcc.compiler.lower import onnx_inspection
+        from tcc.compiler.reference import onnxruntime_session as sessions
+
+        path = folder / self.file
+        try:
+            with regular_files.opened(path) as file:
+                data = file.read()
+            # The file may be a stranger's: nothing in the runtime would end a loop.
+            onnx_inspection.check(data)
+            session = sessions.session(data, deterministic=True)
+            names = [output.name for output in session.get_outputs()]
+            # What the NPU is given are floats, also where an image's are whole numbers.
+            feeds = ({source.name: tensor[None].astype("float32")} for tensor in tensors)
+            runs = [session.run(names, feed) for feed in feeds]
+        except Exception as error:  # the runtime has exception types of its own for each cause
+            raise _broken(path, error) from error
+        return [dict(zip(names, (batch[0] for batch in run), strict=True)) for run in runs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +81,7 @@ class Pulsar:
     @property
     def archive(self) -> str:
         """The path of the package's file with what it was calibrated with."""
-        return "calibration.tar"
+        return ARCHIVE
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
         """Return what makes of a model one of operators that the NPU has."""
@@ -80,34 +117,35 @@ class Pulsar:
         Raises:
             UserError: The weights exceed what an ONNX file holds, or the tool fails (E0672).
         """
-        from tcc.backends.pulsar import container, contract, logs, scripts, simulated_outputs
+        from tcc.backends.pulsar import container, contract, logs, scripts
         from tcc.backends.pulsar.container import ToolImage
-        from tcc.backends.pulsar.pulsar2.package import TOOL as PULSAR2
+        from tcc.backends.pulsar.package import TOOLS, package_files
         from tcc.backends.pulsar.rules import check
-        from tcc.backends.pulsar.v1.package import TOOL as PULSAR
 
         progress(target.name, 0, 1)
-        files = self._files(target, sources, precision)
+        target_chip, tool = chip(target.name), TOOLS[self.toolchain]
+        files = package_files(sources, target_chip, rounded=precision == ROUNDED)
         # By the files as written: what passes or the writer do to a graph that was allowed is seen
         # as well.
-        check.verify(files, chip(target.name))
-        tool = {Toolchain.PULSAR: PULSAR, Toolchain.PULSAR2: PULSAR2}[self.toolchain]
-        found = container.image(tool) if sources.compiles else ToolImage("", "--no-tool")
+        check.verify(files, target_chip)
+        image = container.image(tool) if sources.compiles else ToolImage("", "--no-tool")
         report = None
-        if found.name:
+        if image.name:
             names = [each.name for each in contract.outputs(sources.floats.graph)]
             numbers = range(1, len(sources.goldens) + 1)
-            listed = (simulated_outputs.paths(self.toolchain, n, names) for n in numbers)
+            listed = (logs.output_paths(self.toolchain, n, names) for n in numbers)
             outputs = [path for each in listed for path in each.values()]
-            made = container.compiled(tool, found.name, files, outputs, progress)
-            text = made.get(scripts.LOG, b"").decode(errors="replace")
-            report = logs.report(self.toolchain, text, names, found.name)
-            files |= {f"{COMPILED}/{path}": data for path, data in made.items()}
+            compiled = container.compiled(tool, image.name, files, outputs, progress)
+            text = compiled.get(scripts.LOG, b"").decode(errors="replace")
+            report = logs.report(self.toolchain, text, names, image.name)
+            files |= {f"{COMPILED}/{path}": data for path, data in compiled.items()}
         progress(target.name, 1, 1)
-        return Artifact(files, frozenset({"build.sh"}), report, uncompiled=found.absent)
+        return Artifact(files, frozenset({"build.sh"}), report, uncompiled=image.absent)
 
     def simulator(self, target: Target) -> tuple[SimulatedPackage, str] | None:
         """Return what runs the integer program that Pulsar2 reads; Pulsar is given floats alone."""
+        from tcc.backends.pulsar.package import QDQ
+
         match self.toolchain:
             case Toolchain.PULSAR:
                 return None
@@ -121,9 +159,12 @@ class Pulsar:
         self, target: Target, folder: Path, sources: ConstantSources
     ) -> Iterator[ConstantCheck]:
         """Compare the networks that the tool is given; what it compiled is its own."""
+        from tcc.backends.pulsar.package import networks
         from tcc.compiler.lower import onnx_comparison
 
-        for file, expected in self._networks(target, sources).items():
+        rounded = sources.precision == ROUNDED
+        models = networks(sources.floats, sources.program, chip(target.name), rounded=rounded)
+        for file, expected in models.items():
             if not (folder / file).is_file():
                 yield ConstantCheck(file, problem="it is not in the package")
                 continue
@@ -141,11 +182,8 @@ class Pulsar:
     ) -> tuple[bytes, int]:
         """Return the archive of samples that the package has, and how many it took."""
         from tcc.backends.pulsar import calibration_data
-        from tcc.backends.pulsar.pulsar2.package import sample as second
-        from tcc.backends.pulsar.v1.package import sample as first
 
-        sample = {Toolchain.PULSAR: first, Toolchain.PULSAR2: second}[self.toolchain]
-        return calibration_data.packed(source, samples, sample)
+        return calibration_data.packed(source, samples, self.toolchain)
 
     def tool_results(
         self, target: Target, outputs: Mapping[str, tuple[int, ...]], log: Path
@@ -155,48 +193,13 @@ class Pulsar:
         Raises:
             UserError: It is no log of the tool (E0671), or what is beside it are no outputs.
         """
-        from tcc.backends.pulsar import logs, simulated_outputs
+        from tcc.backends.pulsar import logs
 
         report = logs.report(self.toolchain, logs.read(log), outputs, str(log))
-        return ToolResults(report, simulated_outputs.read(self.toolchain, log.parent, outputs))
+        return ToolResults(report, logs.read_outputs(self.toolchain, log.parent, outputs))
 
-    def _networks(self, target: Target, sources: ConstantSources) -> dict[str, bytes | None]:
-        """Return the ONNX files of a package, as far as what they are written from is known."""
-        from tcc.backends.pulsar.onnx_model import npu_onnx
-        from tcc.backends.pulsar.precisions import ROUNDED
-        from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
-        from tcc.backends.pulsar.v1.rounded_weights import rounded_weights
 
-        target_chip, floats = chip(target.name), sources.floats
-        if floats and sources.precision == ROUNDED:
-            floats = rounded_weights(floats)
-        model = program = None
-        if floats:
-            model = npu_onnx(floats, target_chip).SerializeToString(deterministic=True)
-        if sources.program:
-            program = qdq_onnx(sources.program, target_chip)
-        match self.toolchain:
-            case Toolchain.PULSAR:
-                return {"model.onnx": model}
-            case Toolchain.PULSAR2:
-                return {"model.onnx": model, QDQ: program}
-            case _:
-                assert_never(self.toolchain)
-
-    def _files(
-        self, target: Target, sources: PackageSources, precision: Precision
-    ) -> dict[str, bytes]:
-        from tcc.backends.pulsar.precisions import ROUNDED
-        from tcc.backends.pulsar.pulsar2 import package as second
-        from tcc.backends.pulsar.v1 import package as first
-        from tcc.backends.pulsar.v1.rounded_weights import rounded_weights
-
-        match self.toolchain:
-            case Toolchain.PULSAR:
-                rounded = precision == ROUNDED
-                model = rounded_weights(sources.floats) if rounded else sources.floats
-                return first.files(model, sources, chip(target.name))
-            case Toolchain.PULSAR2:
-                return second.files(sources, chip(target.name))
-            case _:
-                assert_never(self.toolchain)
+def _broken(path: Path, error: Exception) -> UserError:
+    label = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    message = "ONNX Runtime cannot run the package's network"
+    return fail("E0651", message, whole_file(str(path)), label=label)

@@ -4,12 +4,14 @@ import io
 import struct
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tcc.backends.pulsar.chips import Toolchain
 from tcc.compiler.ir.graph import Input
 
 MOST = 256
@@ -54,38 +56,43 @@ def image(source: Input, tensor: Tensor) -> bytes:
     return png(np.ascontiguousarray(levels[:, :, ::-1]) if swapped else levels)
 
 
-def binary(tensor: Tensor) -> bytes:
+def sample(source: Input, tensor: Tensor, toolchain: Toolchain) -> tuple[bytes, str]:
+    """Return an input as a toolchain reads it, and the suffix of its file."""
+    if takes_levels(source):
+        return image(source, tensor), ".png"
+    match toolchain:
+        case Toolchain.PULSAR:
+            return _floats(tensor), ".bin"
+        case Toolchain.PULSAR2:
+            data = io.BytesIO()
+            # Version 1.0 of the format, without pickles: `np.save` may choose another.
+            array = np.ascontiguousarray(tensor[None], "<f4")
+            np.lib.format.write_array(data, array, (1, 0), False)
+            return data.getvalue(), ".npy"
+        case _:
+            assert_never(toolchain)
+
+
+def _floats(tensor: Tensor) -> bytes:
     """Return numbers as they lie in memory, little-endian float32."""
     raw: bytes = np.ascontiguousarray(tensor, "<f4").tobytes()
     return raw
 
 
-def numpy_file(tensor: Tensor) -> bytes:
-    """Return numbers (1, *shape) as a file of numpy."""
-    data = io.BytesIO()
-    # Version 1.0 of the format, without pickles: `np.save` may choose another.
-    np.lib.format.write_array(data, np.ascontiguousarray(tensor[None], "<f4"), (1, 0), False)
-    return data.getvalue()
-
-
 def arriving(source: Input, tensor: Tensor) -> bytes:
     """Return an input's bytes on the board: levels, channels last, or float32 as the network's."""
     if not takes_levels(source):
-        return binary(tensor)
+        return _floats(tensor)
     levels: bytes = np.ascontiguousarray(tensor.transpose(1, 2, 0)).astype(np.uint8).tobytes()
     return levels
 
 
-def packed(
-    source: Input,
-    samples: Iterable[Tensor],
-    sample: Callable[[Input, Tensor], tuple[bytes, str]],
-) -> tuple[bytes, int]:
+def packed(source: Input, samples: Iterable[Tensor], toolchain: Toolchain) -> tuple[bytes, int]:
     """Return an archive of the first samples, and how many it has; names are numbers alone."""
     files: dict[str, bytes] = {}
     size = 0
     for number, tensor in enumerate(islice(samples, MOST), 1):
-        data, suffix = sample(source, tensor)
+        data, suffix = sample(source, tensor, toolchain)
         size += len(data)
         # One at least, however large: an archive without inputs calibrates nothing.
         if size > LARGEST and files:

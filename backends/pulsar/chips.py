@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from tcc.compiler.ir.precision import Arithmetic, Precision
+
 
 class Toolchain(Enum):
     """What makes a chip's file of an ONNX model."""
@@ -40,3 +42,16 @@ CHIPS: Sequence[Chip] = (AX620, AX620E, AX650)
 def chip(target: str) -> Chip:
     """Return the chip of a target's name."""
     return next(each for each in CHIPS if each.target == target)
+
+
+FOREIGN = Precision("int8", "8-bit integers of the NPU tool's own choosing", Arithmetic.FOREIGN)
+ROUNDED = Precision(
+    "int8-rounded",
+    "experimental: the same, of weights that are rounded to 8 bits a filter beforehand",
+    Arithmetic.FOREIGN,
+)
+OURS = Precision(
+    "int8", "the integer program's scales, which the NPU tool keeps", Arithmetic.SIMULATED
+)
+PRECISIONS = {Toolchain.PULSAR: (FOREIGN, ROUNDED), Toolchain.PULSAR2: (OURS,)}
+"""The first is what is built unless another is asked for: none has floats."""

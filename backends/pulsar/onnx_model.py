@@ -1,14 +1,21 @@
 """The ONNX model that a chip's toolchain is given."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import helper
 
 from tcc.backends.pulsar.chips import Chip, Toolchain
-from tcc.compiler.ir.graph import Graph, Model
+from tcc.compiler.ir.graph import Graph, Input, Model, Node
+from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.lower.onnx import lower, outline
+from tcc.compiler.lower.onnx_constants import compact
+from tcc.compiler.lower.qdq import simulated
+from tcc.compiler.ops import Conv
+from tcc.compiler.ops.integer import Quantize
 from tcc.compiler.support.diagnostics import UnhandledError
 
 HALF_PIXEL = {
@@ -69,3 +76,54 @@ def _attributes(
             yield from given.items()
         case _:
             raise UnhandledError("toolchain", toolchain.value)
+
+
+def qdq_onnx(program: Model, chip: Chip) -> bytes:
+    """Return an ONNX file of an integer program: activations in uint8, weights in int8.
+
+    It is the documented grid: activations of a tensor have one scale and a zero point of 0 or 128,
+    weights a scale a filter and levels from -127 to 127. Linear layers are convolutions already:
+    the tool fails where the weights of a MatMul come from a dequantise operator.
+    """
+    made = compact(npu_onnx(simulated(from_floats(program), plain=False), chip), fill=False)
+    data: bytes = made.SerializeToString(deterministic=True)
+    return data
+
+
+def from_floats(program: Model) -> Model:
+    """Return a program whose input is floats: grey levels are quantised with the scale that is 1.
+
+    The tool puts what it makes of an image, which is floats, in front of the network.
+    """
+    graph = program.graph
+    (source,) = graph.inputs
+    kind = source.type
+    if kind.dtype is DType.F32:
+        return program
+    floats = Input(source.name, TensorType(kind.shape), source.preprocess)
+    name = f"{source.name}:levels"
+    # A scale of 1 for grey levels: the rounding changes nothing of a whole number.
+    quantize = Quantize(float(kind.scale or 1), kind.dtype is DType.I8, *kind.limits)
+    first = Node(name, quantize, (source.name,), (), quantize.infer(floats.type))
+
+    def read(value: str) -> str:
+        return name if value == source.name else value
+
+    nodes = tuple(replace(node, inputs=tuple(map(read, node.inputs))) for node in graph.nodes)
+    outputs = tuple(replace(each, value=read(each.value)) for each in graph.outputs)
+    return Model(Graph(graph.name, (floats,), (first, *nodes), outputs), program.weights)
+
+
+LARGEST = 127
+
+
+def rounded_weights(model: Model) -> Model:
+    """Return a model whose convolutions have weights of 255 levels a filter."""
+    made = dict(model.weights)
+    for node in model.graph.nodes:
+        if isinstance(node.op, Conv):
+            weight = model.weights[node.params[0]].astype(np.float64)
+            largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
+            scale = np.where(largest > 0, largest, 1.0) / LARGEST
+            made[node.params[0]] = (np.rint(weight / scale) * scale).astype(np.float32)
+    return Model(model.graph, made)

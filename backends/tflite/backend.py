@@ -12,6 +12,7 @@ from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
 from tcc.compiler.ir.number_types import Numbers
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
+from tcc.compiler.ir.types import DType
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.cpu import features, slow_integers
 from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
@@ -49,19 +50,26 @@ class TfLite:
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that TFLite has nothing for."""
-        from tcc.backends.tflite.supported_operators import refusals
+        from tcc.backends.tflite.float_operators import FLOAT
+        from tcc.backends.tflite.integer_operators import INTEGER_OPERATORS
 
-        return refusals(graph)
+        for node in graph.nodes:
+            kinds = (*graph.input_types(node), node.type)
+            # The table that `description` writes the node by: floats among floats, else levels.
+            is_float = all(kind.dtype is DType.F32 for kind in kinds)
+            if type(node.op) not in (FLOAT if is_float else INTEGER_OPERATORS):
+                yield Refusal(node, f"TFLite has no rule for {node.op.word}")
 
     def advice(self, target: Target, precision: Precision) -> str:
         """Return that integers are slow here, if they may be."""
         return slow_integers(features()) if precision.integer else ""
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
-        """Yield what makes integers slower than floats."""
-        from tcc.backends.tflite.supported_operators import remarks
+        """Yield each table over the pixels of a map that no floats can stand for."""
+        from tcc.backends.tflite.integer_operators import SMOOTH
+        from tcc.compiler.lower.integer_variants import slow_tables
 
-        return remarks(graph)
+        return slow_tables(graph, lambda _, table: type(table.function) in SMOOTH)
 
     def emit(
         self,
@@ -91,7 +99,7 @@ class TfLite:
             MissingTool: A package that reads and writes the format is not here.
         """
         self._need(target)
-        from tcc.backends.tflite import file_comparison
+        from tcc.backends.tflite import file_inspection
 
         if sources.start is None:
             yield ConstantCheck(FILE, uncompared=UNKNOWN)
@@ -99,7 +107,7 @@ class TfLite:
         expected = _write(sources.start, sources.precision)
         with regular_files.opened(folder / FILE) as file:
             actual = file.read()
-        yield file_comparison.compare(FILE, expected, actual, same_tools=sources.same_tools)
+        yield file_inspection.compare_files(FILE, expected, actual, same_tools=sources.same_tools)
 
     def numbers(self, target: Target, folder: Path) -> Numbers:
         """Return what the file computes with.
@@ -137,18 +145,18 @@ class TfLite:
             UserError: It is no file that LiteRT can run (E0651).
         """
         self._need(target)
-        from tcc.backends.tflite import inner_levels
+        from tcc.backends.tflite import runner
 
-        return inner_levels.of_file(folder / FILE, tensors)
+        return runner.of_file(folder / FILE, tensors)
 
     def inner_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the file on tensors with its floats given out; yield them, errors as above."""
         self._need(target)
-        from tcc.backends.tflite import file_inspection, inner_levels
+        from tcc.backends.tflite import file_inspection, runner
 
-        return inner_levels.of_file(folder / FILE, tensors, file_inspection.FLOATS)
+        return runner.of_file(folder / FILE, tensors, file_inspection.FLOATS)
 
     def measure(
         self,
@@ -201,10 +209,10 @@ class TfLite:
 
 def _write(model: Model, precision: Precision) -> bytes:
     """Return the file of a model; of the integer program at an integer precision."""
-    from tcc.backends.tflite import float_file, integer_file
+    from tcc.backends.tflite.description import describe_floats, describe_integers
     from tcc.backends.tflite.precision_conversion import FORMS
     from tcc.backends.tflite.writer import pack
 
     # Two ways to describe, one to pack: precisions of floats only change stored weights afterwards.
-    described = integer_file.described if precision.integer else float_file.described
+    described = describe_integers if precision.integer else describe_floats
     return pack(FORMS[precision](described(model)))

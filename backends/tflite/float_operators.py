@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tcc.backends.tflite import pointwise, resize, windows
+from tcc.backends.tflite import pointwise, windows
 from tcc.backends.tflite.file_draft import FileDraft
 from tcc.compiler import ops
 from tcc.compiler.ir.graph import Node
@@ -45,5 +45,5 @@ FLOAT: Mapping[type[ops.Op], Writer] = {
     ops.ChannelShuffle: pointwise.channel_shuffle,
     ops.Pad: pointwise.pad,
     ops.Border: pointwise.border,
-    ops.Resize: resize.resize,
+    ops.Resize: windows.resize,
 }

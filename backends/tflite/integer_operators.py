@@ -10,8 +10,7 @@ from math import prod
 
 import numpy as np
 
-from tcc.backends.tflite import integer_moves as moves
-from tcc.backends.tflite import lookup_tables
+from tcc.backends.tflite.float_operators import FLOAT
 from tcc.backends.tflite.integer_draft import Array, IntegerDraft, zero
 from tcc.backends.tflite.writer import Quantization
 from tcc.compiler.ir.graph import Node
@@ -21,10 +20,15 @@ from tcc.compiler.ops import (
     Concat,
     Flatten,
     GlobalMaxPool,
+    HardSigmoid,
+    HardSwish,
     MaxPool,
     Op,
     Resize,
+    Sigmoid,
+    Silu,
     Slice,
+    Tanh,
     Unflatten,
     integer_arithmetic,
 )
@@ -41,6 +45,67 @@ from tcc.compiler.ops.integer import (
     Table,
 )
 from tcc.compiler.ops.integer import mean as mean_of
+
+SMOOTH: dict[type[Op], float] = {Sigmoid: 0, Silu: 0, Tanh: 0, HardSwish: 1, HardSigmoid: 1}
+"""Functions that runtimes compute within `ERROR` of their magnitude and of this number."""
+ERROR = 2.0**-20
+ROUNDING = 1e-4
+"""Levels that the step from real numbers to levels may be off."""
+
+
+def table(draft: IntegerDraft, node: Node) -> None:
+    """Add the function in float32 between levels, or GATHER from the table.
+
+    XNNPACK has no table of 256 levels; its floats are eight times as fast as GATHER.
+    """
+    op, (x,), (entries,) = node.op, draft.types(node), draft.weights(node)
+    assert isinstance(op, Table)
+    # Proved over all 256 levels: floats are used only where no error that a runtime may make
+    # changes an entry.
+    if sure(op, x, entries):
+        _in_floats(draft, node, op)
+    else:
+        _gathered(draft, node, entries)
+
+
+def sure(op: Table, x: TensorType, entries: Array) -> bool:
+    """Whether float32 arithmetic rounds to the table's entry from every level of the input."""
+    least_size = SMOOTH.get(type(op.function))
+    if least_size is None or type(op.function) not in FLOAT:
+        return False
+    real = (np.arange(256) + x.limits[0]) * np.float64(x.scale or 0)
+    scale, least = np.float64(op.scale), op.typed(()).limits[0]
+    y = op.function.float64(real)
+    steps = np.clip(y / scale, op.low, op.high)
+    # How far each result lies from the tie at which rounding turns.
+    apart = np.abs(steps - np.floor(steps) - 0.5)
+    off = ROUNDING + ERROR * (least_size + np.abs(y)) / scale
+    found = np.rint(steps) - least == entries
+    return bool(np.abs(real).max() < 2.0**60 and found.all() and (apart > off).all())
+
+
+def _in_floats(draft: IntegerDraft, node: Node, op: Table) -> None:
+    net, name = draft.net, node.name
+    source = draft.value(f"{name}:given", TensorType(draft.types(node)[0].shape))
+    draft.run("DEQUANTIZE", net.inputs(node), source, {}, 2)
+    apart = Node(f"{name}:float", op.function, (f"{name}:given",), (), TensorType(node.type.shape))
+    result = FLOAT[type(op.function)](net, apart, op.function)
+    draft.run("QUANTIZE", (result,), draft.value(name, node.type))
+
+
+def _gathered(draft: IntegerDraft, node: Node, entries: Array) -> None:
+    """Add GATHER from the table by what is stored, counted from its least."""
+    name, (source,) = node.name, draft.net.inputs(node)
+    shape = draft.tensors[source].shape
+    wide, index = (draft.tensor(f"{name}:{what}", shape, "int32") for what in ("wide", "index"))
+    draft.run("CAST", (source,), wide)
+    # Indices count from 0, levels from -128.
+    draft.run("ADD", (wide, draft.number(f"{name}/128", 128, "int32")), index)
+    output = draft.value(name, node.type)
+    stored = (entries.astype(np.int16) - 128).astype(np.int8)
+    found = draft.constant(node.params[0], stored, draft.tensors[output].quantization)
+    draft.run("GATHER", (found, index), output, {"axis": 0}, 2)
+
 
 LARGEST_FACTOR = 2.0**8
 """XNNPACK wants smaller factors from sums to levels."""
@@ -296,11 +361,102 @@ def dequantized(draft: IntegerDraft, node: Node) -> None:
     draft.run("DEQUANTIZE", draft.net.inputs(node), draft.value(node.name, node.type), {}, 2)
 
 
+def max_pool(draft: IntegerDraft, node: Node) -> None:
+    """Add MAX_POOL_2D, after a border of the smallest level where SAME does not say it."""
+    op, (x,) = node.op, draft.types(node)
+    # A global maximum is one window over all.
+    kernel, stride, pads = (x.shape[1], x.shape[2]), (1, 1), (0, 0, 0, 0)
+    if isinstance(op, MaxPool):
+        kernel, stride, pads = op.kernel, op.step, op.pads
+    source, word = draft.placed(node, (kernel, stride, pads), smallest=True)
+    options = {
+        "padding": word,
+        "strideH": stride[0],
+        "strideW": stride[1],
+        "filterHeight": kernel[0],
+        "filterWidth": kernel[1],
+    }
+    draft.run("MAX_POOL_2D", (source,), draft.value(node.name, node.type), options, 2)
+
+
+def concat(draft: IntegerDraft, node: Node) -> None:
+    """Add CONCATENATION along the channels."""
+    draft.joined(draft.net.inputs(node), draft.value(node.name, node.type), len(node.type.shape))
+
+
+def sliced(draft: IntegerDraft, node: Node) -> None:
+    """Add STRIDED_SLICE of the channels."""
+    op, (x,), (source,) = node.op, draft.types(node), draft.net.inputs(node)
+    assert isinstance(op, Slice)
+    start, stop, step = slice(op.start, op.stop, op.step).indices(x.shape[0])
+    rank = len(x.shape)
+    shape = draft.tensors[source].shape
+    bounds = ((*(0,) * rank, start), (*shape[:-1], stop), (*(1,) * rank, step))
+    output = draft.value(node.name, node.type)
+    _slice(draft, source, output, bounds)
+
+
+def _slice(
+    draft: IntegerDraft, source: str, output: str, bounds: tuple[tuple[int, ...], ...]
+) -> None:
+    words = ("begin", "end", "step")
+    names = [
+        draft.constant(f"{output}/{word}", np.array(bound, np.int32))
+        for word, bound in zip(words, bounds, strict=True)
+    ]
+    draft.run("STRIDED_SLICE", (source, *names), output, {}, 2)
+
+
+def shuffled(draft: IntegerDraft, node: Node) -> None:
+    """Add RESHAPE, TRANSPOSE and RESHAPE."""
+    op, (x,), name = node.op, draft.types(node), node.name
+    assert isinstance(op, ChannelShuffle)
+    (channels, height, width), (source,) = x.shape, draft.net.inputs(node)
+    each = channels // op.groups
+    split = draft.like(source, f"{name}:split", (1, height, width, op.groups, each))
+    mixed = draft.like(source, f"{name}:mixed", (1, height, width, each, op.groups))
+    draft.reshaped(source, split)
+    draft.transposed(split, mixed, (0, 1, 2, 4, 3))
+    draft.reshaped(mixed, draft.value(name, node.type))
+
+
+def resized(draft: IntegerDraft, node: Node) -> None:
+    """Add GATHER of rows and of columns: the runtime's nearest are those of inexact products."""
+    op, (x,), (source,), name = (
+        node.op, draft.types(node), draft.net.inputs(node), node.name
+    )  # fmt: skip
+    assert isinstance(op, Resize)
+    last = draft.value(name, node.type)
+    _, *size = x.shape
+    _, *target = node.type.shape
+    axes = [axis for axis in (0, 1) if size[axis] != target[axis]]
+    for axis in axes:
+        shape = [*draft.tensors[source].shape]
+        shape[axis + 1] = target[axis]
+        # floor(y * in / out) in whole numbers, as the language has it.
+        places = np.arange(target[axis]) * size[axis] // target[axis]
+        output = last
+        if axis != axes[-1]:
+            output = draft.like(source, f"{name}:rows", tuple(shape))
+        index = draft.constant(f"{output}/index", places.astype(np.int32))
+        source = draft.run("GATHER", (source, index), output, {"axis": axis + 1}, 2)
+
+
+def flattened(draft: IntegerDraft, node: Node) -> None:
+    """Add RESHAPE, of a map with the channels first."""
+    (x,), (source,) = draft.types(node), draft.net.inputs(node)
+    if len(x.shape) == 3 and x.shape[1:] != (1, 1):
+        channels, height, width = x.shape
+        first = draft.like(source, f"{node.name}:first", (1, channels, height, width))
+        source = draft.transposed(source, first, (0, 3, 1, 2))
+    draft.reshaped(source, draft.value(node.name, node.type))
+
+
 INTEGER_OPERATORS: Mapping[type[Op], Callable[[IntegerDraft, Node], None]] = {
     QConv: conv, QAdd: add, QMul: mul, QAvgPool: mean, QGlobalAvgPool: global_mean,
-    Table: lookup_tables.table, QPad: pad, Quantize: quantized, Dequantize: dequantized,
-    MaxPool: moves.max_pool, GlobalMaxPool: moves.max_pool, Concat: moves.concat,
-    Slice: moves.sliced, ChannelShuffle: moves.shuffled, Resize: moves.resized,
-    Flatten: moves.flattened, Unflatten: moves.flattened,
+    Table: table, QPad: pad, Quantize: quantized, Dequantize: dequantized,
+    MaxPool: max_pool, GlobalMaxPool: max_pool, Concat: concat,
+    Slice: sliced, ChannelShuffle: shuffled, Resize: resized,
+    Flatten: flattened, Unflatten: flattened,
 }  # fmt: skip
 """What writes each operation of the integer program; a float one has float operators."""

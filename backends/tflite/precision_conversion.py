@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.backends.tflite import precisions
-from tcc.backends.tflite.float_file import constants
+from tcc.backends.tflite.description import constants
 from tcc.backends.tflite.writer import File, FileTensor, Operator, Quantization
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.small_weights import HALF_ERROR, levels

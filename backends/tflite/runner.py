@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -188,3 +188,51 @@ def _value(y: Array, detail: dict[str, Any]) -> Array:
     if y.ndim == 0 or len(y) != 1:
         raise ValueError(f"an output of shape {_spell(y.shape)} is no batch of one")
     return np.ascontiguousarray(y[0].transpose(2, 0, 1) if y.ndim == 4 else y[0])
+
+
+def of_file(
+    path: Path, tensors: Iterable[Array], kinds: frozenset[str] = file_inspection.LEVELS
+) -> Iterator[Mapping[str, Array]]:
+    """Yield the values of some types that a file computes for each tensor, by name.
+
+    Raises:
+        UserError: It is no file that LiteRT can run on these (E0651).
+    """
+    try:
+        with regular_files.opened(path) as file:
+            data, places = _opened_up(file.read(), kinds)
+        loaded = interpreter(data)
+    except Exception as error:  # the runtime documents no exception types
+        raise broken(path, error) from error
+    (details,) = loaded.get_input_details()
+    for tensor in tensors:
+        try:
+            loaded.set_tensor(details["index"], _stored(_last(tensor), details))
+            loaded.invoke()
+            found = {name: _planar(loaded.get_tensor(place)) for name, place in places.items()}
+        except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise broken(path, error) from error
+        yield found
+
+
+def _planar(values: Array) -> Array:
+    """Return a value in the graph's layout: maps lie with their channels last in a file."""
+    return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values
+
+
+def _opened_up(data: bytes, kinds: frozenset[str]) -> tuple[bytes, Mapping[str, int]]:
+    """Return a file that gives all its values of some types, and their places by name."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    found = file_inspection.read(data)
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    (graph,) = model.subgraphs
+    # Only what operators make: constants are weights.
+    made = {place for step in found.steps for place in step.outputs}
+    inner = [i for i in sorted(made) if found.types[i] in kinds]
+    given = [int(place) for place in graph.outputs]
+    graph.outputs = np.array([*given, *(i for i in inner if i not in given)], np.int32)
+    builder = flatbuffers.Builder(len(data))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output()), {graph.tensors[i].name.decode(): i for i in inner}

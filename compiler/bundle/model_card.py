@@ -12,6 +12,7 @@ from tcc.compiler.bundle.manifest import Manifest, Measured, OutputContract
 from tcc.compiler.data.training_record import TrainingRecord
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.reference import confidence_intervals
 from tcc.compiler.support import json_records
 
 NAME = "model-card.md"
@@ -116,6 +117,7 @@ def _describe_training(training: TrainingRecord | None) -> list[str]:
     return [
         f"by {_plain(training.source)}, of weights of this digest",
         *map(_plain, training.images),
+        *(f"training: {_plain(sentence)}" for sentence in training.method),
     ]
 
 
@@ -126,29 +128,64 @@ def _output(output: OutputContract) -> str:
 
 
 def _describe_accuracy(manifest: Manifest, training: TrainingRecord | None) -> list[str]:
-    """Return how good the network is, as far as its training says so of this very spec."""
+    facts = list_accuracy(manifest, training)
+    lines = [f"{what}: {_plain(said) if is_known else said}" for what, said, is_known in facts]
+    return [*lines, *(f"in float32, {_plain(said)}" for said in list_classes(manifest, training))]
+
+
+def list_accuracy(
+    manifest: Manifest, training: TrainingRecord | None
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield how good a network is, as far as its training says so of this very spec.
+
+    Args:
+        manifest: The manifest of its bundle.
+        training: What is known of the training of its weights.
+
+    Yields:
+        What is measured, how good it is, and whether that is known.
+    """
     if training is None:
-        return [f"accuracy: {UNKNOWN}, by `tcc eval`"]
-    if training.spec != manifest.model.spec:
+        yield "accuracy", f"{UNKNOWN}, by `tcc eval`", False
+    elif training.spec != manifest.model.spec:
         unlike = "the training's figures are of another spec or other parameters"
-        return [f"accuracy: not known: {unlike}; `tcc eval` measures it"]
-    lines = [f"accuracy: {_plain(sentence)}" for sentence in training.accuracy]
-    if manifest.precision != FP32.name:
-        lines.append(
-            f"accuracy at {manifest.precision}: {_describe_int8_accuracy(manifest, training)}"
-        )
-    return lines
+        yield "accuracy", f"not known: {unlike}; `tcc eval` measures it", False
+    else:
+        yield from (("accuracy", sentence, True) for sentence in training.accuracy)
+        if manifest.precision != FP32.name:
+            measured = _find_int8_accuracy(manifest, training)
+            said = measured or "not measured; `tcc eval` measures it"
+            yield f"accuracy at {manifest.precision}", said, measured is not None
 
 
-def _describe_int8_accuracy(manifest: Manifest, training: TrainingRecord) -> str:
+def list_classes(manifest: Manifest, training: TrainingRecord | None) -> Iterator[str]:
+    """Yield how good a network is at each class in float32, as far as that is known."""
+    if training is None or training.spec != manifest.model.spec:
+        return
+    yield from training.by_class
+    for place, row in enumerate(training.confusion):
+        name, images = training.classes[place], sum(row)
+        bounds = confidence_intervals.of_share(row[place], images)
+        taken = sum(other[place] for other in training.confusion) - row[place]
+        if bounds is None:
+            yield f"{name}: no test image is of it, so that its sensitivity is not known"
+        else:
+            yield (
+                f"{name}: sensitivity {row[place] / images:.2%} ({row[place]:,} of {images:,} "
+                f"images, 95% interval {bounds.low:.2%} to {bounds.high:.2%}); "
+                f"{taken:,} images of others were taken for it"
+            )
+
+
+def _find_int8_accuracy(manifest: Manifest, training: TrainingRecord) -> str | None:
     calibration = manifest.calibration
     # Other scales, or layers in float, make another int8 model than the one that was measured.
     is_measured = (
         calibration and calibration.digest == training.calibration and not calibration.in_float
     )
     if is_measured and manifest.precision == "int8" and manifest.target in training.int8_accuracy:
-        return _plain(training.int8_accuracy[manifest.target])
-    return "not measured; `tcc eval` measures it"
+        return training.int8_accuracy[manifest.target]
+    return None
 
 
 def _describe_calibration(manifest: Manifest) -> list[str]:

@@ -30,6 +30,11 @@ class TrainingRecord:
         limits: What it is not fit for.
         calibration: The SHA-256 of the calibration file that `int8_accuracy` is of.
         int8_accuracy: How good its int8 model of that calibration is, by target.
+        method: How the weights were trained.
+        classes: The names of the classes of `confusion`.
+        confusion: Test images by their class, a row, and the one taken in float32; empty where that
+            is not known, or the network tells more than one class.
+        by_class: How good the network is at each class, where `confusion` does not say it.
     """
 
     source: str
@@ -39,6 +44,10 @@ class TrainingRecord:
     limits: tuple[str, ...] = ()
     calibration: str = ""
     int8_accuracy: Mapping[str, str] = field(default_factory=dict)
+    method: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    by_class: tuple[str, ...] = ()
 
 
 def read_run(folder: Path, digest: str) -> TrainingRecord | None:
@@ -59,12 +68,64 @@ def read_run(folder: Path, digest: str) -> TrainingRecord | None:
             return None
         data, test = report["data"], report["test"]
         sides = {side: tuple(map(int, counts)) for side, counts in data["images"].items()}
-        images = tuple(describe_sides([str(name) for name in data["classes"]], sides))
+        classes = tuple(str(name) for name in data["classes"])
+        images = tuple(describe_sides(classes, sides))
+        confusion = _read_confusion(test, classes) if test else ()
+        method, limits = tuple(_describe_method(report)), tuple(_describe_limits(report))
         accuracy = (describe_test(test),) if test else ("no test images were kept apart",)
         spec = str(report["network"]["spec"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    return TrainingRecord("the report of the training's folder", spec, images, accuracy)
+    return TrainingRecord(
+        "the report of the training's folder",
+        spec,
+        images,
+        accuracy,
+        limits,
+        method=method,
+        classes=classes,
+        confusion=confusion,
+    )
+
+
+def _read_confusion(
+    test: Mapping[str, Any], classes: tuple[str, ...]
+) -> tuple[tuple[int, ...], ...]:
+    """Return the confusion matrix of a test; empty where it has none.
+
+    Raises:
+        ValueError: It is not one of these classes, or not of the figures beside it.
+    """
+    rows = tuple(tuple(map(int, row)) for row in test.get("confusion", ()))
+    if not rows:
+        return ()
+    is_square = len(rows) == len(classes) and all(len(row) == len(classes) for row in rows)
+    if not is_square or min(map(min, rows)) < 0:
+        raise ValueError("the confusion matrix has other classes")
+    right = sum(row[place] for place, row in enumerate(rows))
+    if (sum(map(sum, rows)), right) != (int(test["images"]), int(test["correct"])):
+        raise ValueError("the confusion matrix is of other figures")
+    return rows
+
+
+def _describe_method(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how weights were trained, as far as a report says so."""
+    if "epochs" in report and "kept" in report:
+        yield f"{int(report['epochs']):,} epochs; the weights of epoch {int(report['kept']):,}"
+    if "seed" in report and "recipe" in report:
+        yield f"seed {int(report['seed'])}, recipe of digest {str(report['recipe'])[:16]}"
+    if made_with := report.get("made_with"):
+        yield f"made with {', '.join(f'{name} {version}' for name, version in made_with.items())}"
+    if val := report.get("val"):
+        yield (
+            f"validation accuracy {float(val['accuracy']):.2%} of {int(val['images']):,} images, "
+            "by which the state may have been chosen: it is no measure of unseen images"
+        )
+
+
+def _describe_limits(report: Mapping[str, Any]) -> Iterator[str]:
+    if report.get("finished") is False:
+        yield "the training was not finished: its time was over first"
 
 
 def describe_sides(classes: Sequence[str], sides: Mapping[str, Sequence[int]]) -> Iterator[str]:

@@ -23,8 +23,16 @@ th,td{padding:.3rem .6rem;text-align:left;border-bottom:1px solid var(--line);ve
 thead th{position:sticky;top:0;background:var(--back)}
 td.n,th.n{text-align:right;white-space:nowrap}
 tbody th{font-weight:500;overflow-wrap:anywhere;min-width:9rem}
+ul{margin:.5rem 0;padding-left:1.4rem}
 .bar{display:block;height:.5rem;min-width:1px;background:var(--bar)}.room{width:6rem}
 code{font-size:.85em;overflow-wrap:anywhere}
+@page{size:A4;margin:15mm}
+@media print{:root{color-scheme:light;--back:#fff;--text:#000;--dim:#444;--line:#bbb;--bar:#0969da;
+--warn:#9a3412}
+body{max-width:none;padding:0;font-size:10pt;print-color-adjust:exact;-webkit-print-color-adjust:exact}
+h2{break-after:avoid}tr,li,.drawn{break-inside:avoid}thead{display:table-header-group}
+thead th{position:static}.box{overflow:visible;max-height:none;border:0}
+.drawn img{max-width:100%;max-height:24cm}}
 """
 
 MOST_CLASSES = 40

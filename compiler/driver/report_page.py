@@ -1,5 +1,8 @@
 """`report.html` of a bundle: one page that needs nothing else, for whoever has to judge it.
 
+It begins with what a user asks: how good the network is, what it takes, what int8 changes. Hashes
+and versions come last.
+
 It says what does not depend on the processor that built: of floats their tolerance, and not by how
 much they happened to be off. It holds no image but the drawing of the graph.
 """
@@ -7,14 +10,15 @@ much they happened to be off. It holds no image but the drawing of the graph.
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tcc.compiler.bundle import bundle_folder, manifest
+from tcc.compiler.bundle import bundle_folder, manifest, model_card
 from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.bundle.manifest import Manifest
+from tcc.compiler.data.training_record import TrainingRecord
 from tcc.compiler.driver import build_plan, int8_program
-from tcc.compiler.driver.report_html import document, plain, section, table
+from tcc.compiler.driver.report_html import confusion, document, plain, section, table
 from tcc.compiler.driver.target_agreement import ComparedTarget
 from tcc.compiler.figures.graph_picture import PictureOptions, draw
 from tcc.compiler.ir.cost import cost
@@ -25,48 +29,69 @@ NAME = "report.html"
 MAX_BYTES = 1_000_000
 """Largest page; the picture, and then the table of layers, is left out of one that were larger."""
 NO_DEVICE = "<strong>Not a medical device.</strong> No diagnosis may rest on what is shown here."
+MOST_MISTAKES = 8
+"""Most pairs of classes of which mistakes are listed."""
 LOUDEST = 60.0
 """Signal to noise, in dB, that fills a bar."""
 
 
-def added(contents: BundleContents, graph: Graph, found: ComparedTarget) -> BundleContents:
+def added(
+    contents: BundleContents,
+    graph: Graph,
+    found: ComparedTarget,
+    training: TrainingRecord | None,
+) -> BundleContents:
     """Return a bundle with its page, which is one of its files.
 
     Args:
         contents: The bundle without the page.
         graph: The network as written, which is drawn.
         found: How its artifact agreed with the reference.
+        training: What is known of the training of its weights.
     """
-    data = _page(contents, graph, found)
+    data = _page(_Subject(contents, graph, found, training))
     (own,) = bundle_folder.listed({NAME: data}, frozenset())
     files = tuple(sorted((*contents.manifest.files, own), key=lambda file: file.path))
     whole = manifest.sealed(replace(contents.manifest, files=files))
     return replace(contents, manifest=whole, files={**contents.files, NAME: data})
 
 
-def _page(contents: BundleContents, graph: Graph, found: ComparedTarget) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What a page is about."""
+
+    contents: BundleContents
+    graph: Graph
+    compared: ComparedTarget
+    training: TrainingRecord | None
+
+
+def _page(subject: _Subject) -> bytes:
     """Return the page, without what makes it too large."""
-    drawn = _drawing(graph)
+    drawn = _drawing(subject.graph)
     for picture, layers in ((drawn, True), ("", True), ("", False)):
-        made = _document(contents, graph, found, picture, layers).encode()
-        if len(made) <= MAX_BYTES:
+        page = _document(subject, picture, layers=layers).encode()
+        if len(page) <= MAX_BYTES:
             break
-    return made
+    return page
 
 
-def _document(
-    contents: BundleContents, graph: Graph, found: ComparedTarget, picture: str, layers: bool
-) -> str:
-    about = contents.manifest
+def _document(subject: _Subject, picture: str, *, layers: bool) -> str:
+    about = subject.contents.manifest
     title = f"{about.model.name} for {about.target} at {about.precision}"
     parts = (
         _head(about, title),
-        section("Agreement", _agreement(about, found)),
-        section("Sizes", _sizes(about)),
-        section("Integers against floats", _integers(contents, layers)),
-        section("Cost", _cost(graph)),
-        section("Goldens", _goldens(about)),
+        section("At a glance", _glance(subject)),
+        section("Accuracy by class", _classes(about, subject.training)),
+        section("Integers against floats", _integers(subject.contents)),
+        section("Agreement", _agreement(about, subject.compared)),
+        section("Cost", _cost(subject.graph)),
         section("Network", picture or "<p>The drawing is too large for this page.</p>"),
+        _layer_section(subject.contents) if layers else "",
+        section("Training", _training(subject.training)),
+        section("Goldens", _goldens(about)),
+        section("What it is made of", _identity(about)),
+        section("Files", _sizes(about)),
         section("Made with", table(("library", "version"), about.made_with.items(), "")),
     )
     return document(title, "".join(parts))
@@ -79,6 +104,60 @@ def _head(about: Manifest, title: str) -> str:
     parts += [f'<p class="warn">{plain(notice)}</p>\n' for notice in about.notices]
     parts += [f'<p class="warn">{plain(f"{w.code}: {w.message}: {w.found}")}</p>\n'
              for w in about.warnings]  # fmt: skip
+    return "".join(parts)
+
+
+def _glance(subject: _Subject) -> str:
+    """Return what a user asks first; what is not known says so, and how to learn it."""
+    about, costs = subject.contents.manifest, cost(subject.graph)
+    accuracy = model_card.list_accuracy(about, subject.training)
+    rows = [(what, said.replace("`", "")) for what, said, _ in accuracy]
+    if about.calibration and about.calibration.measured:
+        measured = about.calibration.measured
+        for name, quality in measured.outputs.items():
+            said = ", ".join(quality.describe())
+            rows.append((f"int8 against fp32, {name}", f"{said}, over {quality.images:,} images"))
+    memory = "not known for this target"
+    if about.memory:
+        memory = f"{about.memory.arena:,} bytes, and {about.memory.weights:,} of constants"
+    rows += [
+        ("working memory (RAM)", memory),
+        ("the target's files (flash)", f"{about.model_bytes:,} bytes"),
+        ("work for one image", f"{costs.macs:,} multiply-accumulates"),
+        ("time for one image", "not measured by a build: tcc bench measures it on the target"),
+        ("images that it gets wrong", "no bundle holds any: tcc eval counts them on yours"),
+    ]
+    return table(("", ""), rows, "")
+
+
+def _classes(about: Manifest, training: TrainingRecord | None) -> str:
+    """Return the confusion matrix of the training's test images, in float, where it is known."""
+    sentences = list(model_card.list_classes(about, training))
+    if training is None or not sentences:
+        return "<p>Not known: no training of this very network says it.</p>\n"
+    listed = "".join(f"<li>{plain(sentence)}</li>\n" for sentence in sentences)
+    matrix = confusion(training.classes, training.confusion) if training.confusion else ""
+    mistakes = sorted(
+        (-count, of_it, taken)
+        for of_it, row in zip(training.classes, training.confusion, strict=False)
+        for taken, count in zip(training.classes, row, strict=True)
+        if count and of_it != taken
+    )
+    rows = [(of_it, taken, f"{-count:,}") for count, of_it, taken in mistakes[:MOST_MISTAKES]]
+    worst = table(("class", "taken for", "images"), rows, "most frequent mistakes", numbers=(2,))
+    said = "<p>On the test images of the training, in float32.</p>\n"
+    return f"{said}{matrix}<ul>\n{listed}</ul>\n{worst if rows else ''}"
+
+
+def _training(training: TrainingRecord | None) -> str:
+    if training is None:
+        return "<p>Nothing is known of the training of these weights.</p>\n"
+    sentences = (*training.images, *training.method, *training.limits)
+    listed = "".join(f"<li>{plain(sentence)}</li>\n" for sentence in sentences)
+    return f"<p>By {plain(training.source)}.</p>\n<ul>\n{listed}</ul>\n"
+
+
+def _identity(about: Manifest) -> str:
     rows = [
         ("spec", about.model.spec),
         ("weights", f"{about.weights.digest} ({about.weights.origin})"),
@@ -87,7 +166,7 @@ def _head(about: Manifest, title: str) -> str:
         *((f"output {o.name}", f"{_shape(o.shape)}, {o.kind}, {o.activation}"
            f"{': ' if o.labels else ''}{', '.join(o.labels)}") for o in about.outputs),
     ]  # fmt: skip
-    return "".join(parts) + table(("", ""), rows, "what it is")
+    return table(("", ""), rows, "")
 
 
 def _agreement(about: Manifest, found: ComparedTarget) -> str:
@@ -125,7 +204,7 @@ def _sizes(about: Manifest) -> str:
     return table(("file", "bytes", "SHA-256"), rows, said, numbers=(1,))
 
 
-def _integers(contents: BundleContents, layers: bool) -> str:
+def _integers(contents: BundleContents) -> str:
     about = contents.manifest.calibration
     if about is None:
         return "<p>This bundle has no integers.</p>\n"
@@ -133,9 +212,13 @@ def _integers(contents: BundleContents, layers: bool) -> str:
     parts = [said, _measured(contents), _expected(contents)]
     if about.in_float:
         parts.append(f"<p>In float: {plain(', '.join(about.in_float))}.</p>\n")
-    if layers and int8_program.REPORT in contents.files:
-        parts.append(_layers(json.loads(contents.files[int8_program.REPORT])["layers"]))
     return "".join(parts)
+
+
+def _layer_section(contents: BundleContents) -> str:
+    if int8_program.REPORT not in contents.files:
+        return ""
+    return section("Layers", _layers(json.loads(contents.files[int8_program.REPORT])["layers"]))
 
 
 def _measured(contents: BundleContents) -> str:

@@ -174,7 +174,7 @@ def write_bundle(
         from tcc.compiler.driver import report_page
 
         # Written anew, and not into the folder: what is there is whole at any time.
-        contents = report_page.added(contents, check.drawn, compared)
+        contents = report_page.added(contents, check.drawn, compared, check.stored.training)
         bundle = Bundle(bundle_folder.write(contents, out), contents.manifest)
     return WrittenBundle(
         folder,

@@ -5,7 +5,7 @@ mixed signs saturate. `computed` has functions in floats in place of their table
 computes them in half the time that it takes to gather entries.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Graph, Model, Node, verify
+from tcc.compiler.ir.target import Remark
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.lower.onnx_inspection import WIDE
 from tcc.compiler.ops import Concat, Slice
@@ -222,3 +223,16 @@ def _is_depthwise(graph: Graph, node: Node) -> bool:
 def _has_window(node: Node) -> bool:
     assert isinstance(node.op, QConv)
     return node.op.conv.kernel != (1, 1)
+
+
+def slow_tables(graph: Graph, is_computed: Callable[[Node, Table], bool]) -> Iterator[Remark]:
+    """Yield each table over the pixels of a map that a runtime does not compute in floats."""
+    for node in graph.nodes:
+        match node.op:
+            # One number a channel, as in gates, takes no time.
+            case Table() as op if node.type.elements > node.type.shape[0]:
+                if is_computed(node, op):
+                    continue
+                why = f"`{op.function.word}` of 8-bit levels is a table, whose entries are gathered"
+                help = "at fp32 the network may be faster: `tcc bench INT8 FP32` measures both"
+                yield Remark(node, why, help, "docs/measuring.md, int8 on x86", slow=True)

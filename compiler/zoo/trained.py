@@ -10,7 +10,7 @@ Each is a folder of `zoo/trained`, named as the network is:
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -161,7 +161,23 @@ def _build_record(network: TrainedNetwork, text: str) -> TrainingRecord:
         (training.limits.strip(),),
         hashlib.sha256(network.calibration.read_bytes()).hexdigest(),
         {name.removeprefix(_INT8): sentence for name, sentence in forms.items() if name != _FLOAT},
+        method=(_section(text, "Training"),),
+        by_class=tuple(_describe_classes(text)),
     )
+
+
+def _describe_classes(text: str) -> Iterator[str]:
+    """Yield the figures of each class, in float, on the test images."""
+    table = _section(text, "Accuracy on the test images").partition("\n| class, in float")[2]
+    for row in table.split("\n\n")[0].splitlines()[2:]:
+        name, sensitivity, specificity, images = (
+            cell.strip() for cell in row.strip("| ").split("|")
+        )
+        yield f"{name}: sensitivity {sensitivity}, specificity {specificity}, {images} images"
+
+
+def _section(text: str, title: str) -> str:
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0].strip()
 
 
 def _describe(correct: str, accuracy: str, interval: str, *_: str) -> str:
@@ -170,7 +186,7 @@ def _describe(correct: str, accuracy: str, interval: str, *_: str) -> str:
 
 def _read_table(text: str, section: str) -> list[list[str]]:
     """Return the cells of the first table of a section, its heads first."""
-    body = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    body = f"{_section(text, section)}\n\n"
     table = body[body.index("| ") :].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()]
     return [row for row in rows if row and set(row[0]) != {"-"}]

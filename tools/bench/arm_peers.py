@@ -14,8 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from tcc.backends.arm.machine import MACHINES, Machine
-from tcc.backends.arm.measure import counts, cycles, plugin
-from tcc.backends.arm.measure.counts import CountedInterval, ProgramCounts
+from tcc.backends.arm.measure import emulated, instructions
+from tcc.backends.arm.measure.emulated import CountedInterval, ProgramCounts
 
 BY_NAME: Mapping[str, Machine] = {machine.target.name: machine for machine in MACHINES}
 
@@ -154,14 +154,14 @@ class Peers:
         said = [word for item in environment.items() for word in ("-E", "=".join(item))]
         emulator = (self.machine.qemu, "-cpu", self.machine.qemu_cpu, "-L", str(self.root))
         library = self.folder / "count.so"
-        plugin.write(self.machine, library)
-        counting = plugin.named(library, out)
+        emulated.write(self.machine, library)
+        counting = emulated.named(library, out)
         program = str(self.root / "usr/bin/python3.11")
         words = (*emulator, *counting, *said, program, str(script), *map(str, arguments))
         printed = _run(words, self.folder)
         try:
             with out.open() as lines:
-                found = counts.read(lines)
+                found = emulated.read(lines)
         finally:
             out.unlink(missing_ok=True)
         return _parted(found, modelled=self.machine.modelled), printed
@@ -181,7 +181,7 @@ def _cost(
         return found.instructions(runs), 0
     blocks = ((found.blocks[index], count) for index, count in runs.items())
     modelled_cycles = sum(
-        count * cycles.of_block(each.code, each.instructions) for each, count in blocks
+        count * instructions.of_block(each.code, each.instructions) for each, count in blocks
     )
     return found.instructions(runs), round(modelled_cycles)
 

@@ -36,7 +36,7 @@ import peers
 from calibration_sets import BenchNetwork, BenchSet
 from peers import CalibrationPeer
 
-from tcc.backends.tflite import float_file, writer
+from tcc.backends.tflite import description, writer
 from tcc.compiler import passes
 from tcc.compiler.driver import pipeline
 from tcc.compiler.ir.preprocess import as_levels
@@ -225,7 +225,7 @@ def _floats(network: BenchNetwork, suffix: str) -> bytes:
         return data
     # The peer gives constants that are joined to a map no scale, so its input has no border.
     plain = [one for one in passes.INT8 if one.name != "raw_input"]
-    lite = writer.pack(float_file.described(passes.run(network.model, plain)))
+    lite = writer.pack(description.describe_floats(passes.run(network.model, plain)))
     return calibration_sets.named(lite)
 
 

@@ -26,7 +26,7 @@ from int8 import picture, value_limits
 from numpy.typing import NDArray
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.precisions import INT8
+from tcc.backends.arm.machine import INT8
 from tcc.backends.onnxruntime.backend import FILE, session
 from tcc.compiler import passes
 from tcc.compiler.driver import pipeline

@@ -23,7 +23,7 @@ from ai_edge_quantizer import quantizer, recipe
 from numpy.typing import NDArray
 
 from tcc.backends.tflite.backend import FILE, TfLite
-from tcc.backends.tflite.float_file import described
+from tcc.backends.tflite.description import describe_floats
 from tcc.backends.tflite.precisions import DYNAMIC, FP16, INT8
 from tcc.backends.tflite.writer import pack
 from tcc.compiler import passes
@@ -80,7 +80,7 @@ def made(model: Model) -> Mapping[str, bytes]:
 
 def peer(model: Model, found: Calibration) -> bytes:
     """Return the peer's int8 file of a ready model."""
-    lite = _named(pack(described(model)))
+    lite = _named(pack(describe_floats(model)))
     given = {}
     for tensor in lite.subgraphs[0].tensors:
         name = tensor.name.decode()

@@ -6,11 +6,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from tcc.backends.arm.codegen import c_header, operating_point
-from tcc.backends.arm.codegen import c_names as names
+from tcc.backends.arm.codegen.c_header import comment, floats, literal
 from tcc.backends.arm.codegen.network import COUNTS, INSTANCE, Network, levels, outputs
 from tcc.backends.arm.kernels.base import KernelArgument, KernelCall, KernelWeights, Scratch, Value
-from tcc.backends.arm.schedule import input_scratch
-from tcc.backends.arm.schedule.arena import ALIGNMENT
+from tcc.backends.arm.schedule.arena import ALIGNMENT, SCRATCH, input_scratch
 from tcc.backends.arm.schedule.program import Copy, Program, ProgramStep, scratch
 from tcc.compiler.ir import image_limits as limits
 from tcc.compiler.ir.graph import Input
@@ -88,7 +87,7 @@ def sources(network: Network, name: str, version: str) -> Sources:
     # two builds do not link (docs/decisions/0018-instances.md).
     create = f"model_create_{sha256(text.encode() + weights.data).hexdigest()[:12]}"
     text = text.replace("/* create */", f"#define MODEL_CREATE {create}")
-    text = text.replace("/* mark */", names.literal(operating_point.mark(create)))
+    text = text.replace("/* mark */", literal(operating_point.mark(create)))
     words = [*FUNCTIONS, *TABLES, *(["run_levels"] if levels(program) else ())]
     words += COUNTERS if network.counted else ()
     words += CHOOSERS if network.variants else ()
@@ -125,19 +124,19 @@ def _tables(program: Program, version: str) -> Iterator[str]:
         labels = "NULL"
         if output.labels:
             labels = f"labels_{index}"
-            listed = ",\n    ".join(names.literal(label) for label in output.labels)
+            listed = ",\n    ".join(literal(label) for label in output.labels)
             yield f"static const char *const {labels}[] = {{\n    {listed},\n}};"
         size = program.graph.types[output.value].elements
         axes = ", ".join(map(str, shape))
         rows.append(
-            f"    {{{names.literal(output.name)}, MODEL_{output.activation.upper()}, {len(shape)}, "
+            f"    {{{literal(output.name)}, MODEL_{output.activation.upper()}, {len(shape)}, "
             f"{{{axes}}}, {offset}, {size}, {len(output.labels)}, {labels}, "
             f"MODEL_{output.meaning.upper()}}},"
         )
     yield "const model_output model_outputs[MODEL_OUTPUT_COUNT] = {"
     yield from rows
     yield "};"
-    yield f"const char *model_version(void) {{ return {names.literal(version)}; }}"
+    yield f"const char *model_version(void) {{ return {literal(version)}; }}"
     yield ""
     yield "/* What is fitted: `tcc eval --fit` writes it here, in the libraries and the program."
     yield " * It is volatile so that no compiler computes with what stands here. */"
@@ -152,8 +151,8 @@ def _tables(program: Program, version: str) -> Iterator[str]:
 def _contract(source: Input) -> Iterator[str]:
     pre = source.preprocess
     yield f"static const int takes_image = {int(pre is not None)};"
-    yield f"static const char too_large[] = {names.literal(limits.TOO_LARGE)};"
-    yield f"static const char too_costly[] = {names.literal(limits.TOO_COSTLY)};"
+    yield f"static const char too_large[] = {literal(limits.TOO_LARGE)};"
+    yield f"static const char too_costly[] = {literal(limits.TOO_COSTLY)};"
     if pre is None:
         yield "static const preprocess_contract contract = {0};"
         return
@@ -166,8 +165,8 @@ def _contract(source: Input) -> Iterator[str]:
     yield f"    .size = {{{size[0]}, {size[1]}}}, .crop = {int(pre.crop is not None)},"
     yield f"    .input = {{{channels}, {height}, {width}}},"
     yield f"    .scale = PREPROCESS_{scale}, .bytes = {int(source.type.dtype is DType.U8)},"
-    yield f"    .mean = {{{names.floats(pre.mean, channels)}}},"
-    yield f"    .std = {{{names.floats(pre.std, channels)}}},"
+    yield f"    .mean = {{{floats(pre.mean, channels)}}},"
+    yield f"    .std = {{{floats(pre.std, channels)}}},"
     yield "};"
 
 
@@ -175,13 +174,13 @@ def _memory(network: Network) -> Iterator[str]:
     graph, arena = network.program.graph, network.arena
     source = graph.inputs[0]
     ends = ", ".join(str(network.at(o.value)) for o in graph.outputs)
-    scratch = input_scratch.buffer(source)
+    scratch = input_scratch(source)
     yield ""
     yield f"#define FLOAT_INPUT {int(source.type.dtype is DType.F32)}"
     yield f"enum {{ ALIGNMENT = {ALIGNMENT}, INSTANCE_SIZE = {INSTANCE} }};"
     yield "/* Offsets of values in an instance's memory. */"
     yield f"enum {{ INPUT_AT = {network.at(source.name)} }};"
-    at = arena.offsets[input_scratch.NAME]
+    at = arena.offsets[SCRATCH]
     yield f"enum {{ SCRATCH_AT = {at}, SCRATCH_SIZE = {scratch.nbytes} }};"
     yield f"static const size_t output_at[] = {{{ends}}};"
     if found := levels(network.program):
@@ -201,7 +200,7 @@ def _layers(network: Network) -> Iterator[str]:
     for step in steps:
         word = step.kernel.word if isinstance(step, KernelCall) else "copy"
         kind = types[step.result]
-        words = ", ".join(map(names.literal, (step.result, word, kind.dtype.value)))
+        words = ", ".join(map(literal, (step.result, word, kind.dtype.value)))
         yield f"    {{{words}, {kind.nbytes}}},"
     # A last row without a name, by which C walks a table; C has no empty ones.
     yield "    {NULL, NULL, NULL, 0},"
@@ -229,7 +228,7 @@ def _steps(network: Network, weights: WeightsBlob) -> Iterator[str]:
     declared: dict[str, str] = {}
     lines = []
     for number, step in enumerate(network.program.steps):
-        lines.append(f"    /* {names.comment(step.result)} */")
+        lines.append(f"    /* {comment(step.result)} */")
         # One straight line of calls: a reviewer reads the network from top to bottom, and no table
         # is interpreted on the device.
         lines.append(f"    {_statement(network, weights, step)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from tcc.backends.arm.codegen import zig
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.micro.isas import ISAS, Isa, forms
+from tcc.backends.arm.micro.cores import ISAS, Isa, forms
 from tcc.backends.arm.micro.records import MicroKernel
 from tcc.compiler.support import atomic_files, stage_cache, user_folders
 

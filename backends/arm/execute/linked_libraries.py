@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tcc.backends.arm.codegen import elf_symbols, link, runner_signature, zig
 from tcc.backends.arm.codegen.zig import ZigError
-from tcc.backends.arm.execute import unsigned_program
 from tcc.backends.arm.machine import PROGRAM, Machine
 from tcc.compiler.ir.backend import LinkedLibrary
 from tcc.compiler.support import regular_files
@@ -49,7 +48,7 @@ def _link_with_shared(machine: Machine, folder: Path, workspace: Path, name: str
     shared = f"lib{name}.so"
     try:
         _copy(folder, workspace, name, shared)
-        unsigned_program.remove_check(workspace)
+        remove_check(workspace)
         link.link_loader(workspace, machine, name)
     except (ZigError, _NoObjectError) as error:
         return LinkedLibrary(shared, problem=f"no program links with it: {_find_error(error)}")
@@ -97,7 +96,7 @@ def link_unsigned(machine: Machine, folder: Path, workspace: Path) -> Path:
     try:
         _copy(folder, workspace, name, archive)
         _extract_object(workspace, name)
-        return unsigned_program.link_unsigned(machine, workspace, name)
+        return _link_without_check(machine, workspace, name)
     except (ZigError, _NoObjectError) as error:
         message = f"no program links with {archive}"
         raise fail("E0652", message, whole_file(str(folder)), label=_find_error(error)) from error
@@ -110,7 +109,7 @@ def _compare(machine: Machine, folder: Path, workspace: Path, name: str) -> Link
         return LinkedLibrary(library, same_bytes=f"a program linked with it is {program}")
     if runner_signature.find(folder):
         # The signature is of the artifact's own program: none holds for this one.
-        unsigned_program.link_unsigned(machine, workspace, name)
+        _link_without_check(machine, workspace, name)
     return LinkedLibrary(library, program=workspace)
 
 
@@ -140,3 +139,27 @@ def _read_bytes(path: Path) -> bytes:
 def _find_error(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if "error" in line] or str(error).splitlines()
     return lines[0][:160]
+
+
+NO_CHECK = "static void check_signature(void) {}\n"
+"""What stands in place of the check."""
+
+
+def remove_check(workspace: Path) -> None:
+    """Replace the check in a workspace's sources, where they have one."""
+    header = workspace / "src" / runner_signature.CHECK_HEADER
+    if header.exists():
+        header.write_text(NO_CHECK, "utf-8")
+        for unit in runner_signature.UNITS:
+            (workspace / "src" / unit).unlink()
+
+
+def _link_without_check(machine: Machine, workspace: Path, name: str) -> Path:
+    """Link `NAME.o` in a workspace with a runner that checks nothing; return the program.
+
+    Raises:
+        ZigError: It does not link.
+    """
+    remove_check(workspace)
+    link.link_program(workspace, machine, name)
+    return workspace / f"{name}{PROGRAM}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcc.backends.arm.execute import isa_choice
 from tcc.backends.arm.machine import PROGRAM, Machine
+from tcc.backends.arm.micro.cores import ISAS
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import DType
 from tcc.compiler.support import atomic_files, bounded_process, regular_files
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Outputs = dict[str, NDArray[np.float32]]
+
 
 BATCH, BATCH_BYTES = 64, 1 << 26
 """Most inputs of one process, and bytes of outputs at which it has enough of them."""
@@ -179,8 +180,9 @@ class Calls:
             UserError: It refuses an input (E0653), or fails (E0652), or is to use instructions
                 that this processor lacks (E0601), or is not signed (E1365).
         """
-        told = isa_choice.words(self.machine)
-        command = [*self._emulator(), str(self.program), *told, *arguments]
+        command = [
+            *self._emulator(), str(self.program), *isa_words(self.machine), *arguments
+        ]  # fmt: skip
         try:
             done = bounded_process.execute(command, self.folder, START + EACH * inputs, written)
         except HangsError as error:
@@ -199,7 +201,7 @@ class Calls:
         """Refuse a program that did not end well; errors as for `ended`."""
         if done.code == UNSIGNED:
             raise fail_unsigned(self._at, done.err)
-        if done.code == BAD_INPUT and (lacking := isa_choice.lacking(self.machine, done.err)):
+        if done.code == BAD_INPUT and (lacking := lacking_isa(self.machine, done.err)):
             raise lacking
         if done.code == BAD_INPUT:
             label = _last(done.err)
@@ -255,3 +257,35 @@ def _last(said: bytes) -> str:
     """Return the last line, with the number of an input in place of its file's path."""
     lines = said.decode(errors="replace").strip().splitlines()
     return re.sub(r"^.*/(input \d+)\.\w+", r"\1", lines[-1] if lines else "")[:200]
+
+
+REFUSED = b"--isa: takes one that this processor has"
+"""What a program says of a set that this processor lacks: `set_isa` of `runtime/runner.c`."""
+
+
+def isa_words(machine: Machine) -> tuple[str, ...]:
+    """Return the words that tell a program of the choice."""
+    return ("--isa", machine.isa) if machine.isa else ()
+
+
+def check_isa(machine: Machine, name: str) -> None:
+    """Refuse a name that no set has, and a machine whose programs choose none (E0601)."""
+    if not machine.variants:
+        message = f"what is built for {machine.target.name} chooses no instruction set"
+        raise fail("E0601", message, _typed())
+    names = [isa.name for isa in ISAS]
+    if name not in names:
+        message, help = "there is no such instruction set", f"say one of {', '.join(names)}"
+        raise fail("E0601", message, _typed(), label=name[:40], help=help)
+
+
+def lacking_isa(machine: Machine, said: bytes) -> UserError | None:
+    """Return the error of a set that this processor lacks, if a program refuses it for that."""
+    if not machine.isa or REFUSED not in said:
+        return None
+    message, help = "this processor has no such instructions", "leave it out for the best it has"
+    return fail("E0601", message, _typed(), label=machine.isa, help=help)
+
+
+def _typed() -> Span:
+    return whole_file("command line: --isa")

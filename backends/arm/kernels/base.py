@@ -9,6 +9,7 @@ from tcc.compiler.ir.types import TensorType
 if TYPE_CHECKING:
     import numpy as np
 
+
 Shape3 = tuple[int, int, int]
 """Channels, height, width; a vector of n features is (1, 1, n)."""
 
@@ -82,3 +83,17 @@ class KernelCall:
     kernel: Kernel
     arguments: tuple[KernelArgument, ...]
     result: str
+
+
+LANES = 4
+"""Floats in a vector."""
+
+
+def tile_width(extent: int, most: int, lanes: int = LANES) -> tuple[int, int]:
+    """Return the width and the lanes, at most `lanes`, of tiles that cover `extent`."""
+    if extent < LANES:
+        return 1, 1
+    # A map narrower than a vector takes half vectors.
+    while lanes > extent:
+        lanes //= 2
+    return max(lanes, min(most, extent) // lanes * lanes), lanes

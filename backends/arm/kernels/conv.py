@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, assert_never
 
 import numpy as np
 
-from tcc.backends.arm.kernels.base import Kernel, Shape3, Space
+from tcc.backends.arm.kernels.base import LANES, Kernel, Shape3, Space
 from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
-from tcc.backends.arm.kernels.tiling import LANES
 from tcc.backends.arm.kernels.window import PARTS, Band, Layout, Window, layout
 from tcc.compiler.ir.types import Pair
 

@@ -105,3 +105,25 @@ class Bilinear(Kernel):
         before = np.minimum(np.floor(places), source - one)
         after = np.minimum(before + one, source - one)
         return np.stack([before, after, np.minimum(places - before, one)], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxKernel(Kernel):
+    """Softmax over the channels of each pixel. Arguments: map, the epilogue's operands, result."""
+
+    word: ClassVar[str] = "softmax"
+    shape: Shape3
+    epilogue: Epilogue = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNormKernel(Kernel):
+    """Layer normalisation of the channels of each pixel.
+
+    Arguments: map, weight and bias of each channel, the epilogue's operands, result.
+    """
+
+    word: ClassVar[str] = "layer_norm"
+    shape: Shape3
+    eps: float
+    epilogue: Epilogue = NOTHING

@@ -1,11 +1,16 @@
-"""Where a program runs that is measured: here, in an emulator, or on a board."""
+"""Where a program runs that is measured: here, in an emulator, or on a board; and its input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tcc.backends.arm.execute.runner import EACH, START, UNSIGNED, Calls, fail_unsigned
+import numpy as np
+
+from tcc.backends.arm.execute.runner import EACH, START, UNSIGNED, Calls, fail_unsigned, ppm
+from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.measurement import Workload
+from tcc.compiler.ir.types import DType
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.board import Board
 from tcc.compiler.support.bounded_process import Ended
@@ -132,3 +137,14 @@ class BoardPlace:
     def wrong(self, message: str, label: str = "") -> UserError:
         """Return the error, located at the program."""
         return fail("E0652", message, whole_file(str(self.program)), label=label)
+
+
+def write_input(
+    place: ProgramPlace, source: Input, workload: Workload, name: str
+) -> tuple[str, ...]:
+    """Write the input where the program runs; return the runner's words for it."""
+    if workload.image is not None:
+        return (place.put(f"{name}.ppm", ppm(workload.image)),)
+    kind = "u1" if source.type.dtype is DType.U8 else "<f4"
+    tensor = np.ascontiguousarray(workload.tensor, kind)
+    return ("--tensor", place.put(f"{name}.bin", tensor.tobytes()))

@@ -60,7 +60,7 @@ AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "loops": LOOPS,
     "level_loops": LEVEL_LOOPS,
 }
-"""What counts of each kernel; `schedule/kernel_amounts.py` says how much of it there is."""
+"""What counts of each kernel; `schedule/kernel_candidates.py` says how much of it there is."""
 LOOPS_OF = re.compile(r"(?P<kind>(?:level_)?loops)_(?P<rows>[1-9]\d?)x(?P<pixels>[1-9]\d?)")
 """Plain loops are named with their tile: filters by pixels."""
 

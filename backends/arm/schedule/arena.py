@@ -1,8 +1,12 @@
 """Where in one block of memory each buffer lies."""
 
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+from tcc.compiler.ir.graph import Input
+from tcc.compiler.ir.image_limits import MAX_SIDE
+from tcc.compiler.ir.types import DType
 
 ALIGNMENT = 64
 """Every buffer begins at a multiple of this many bytes: a cache line."""
@@ -75,3 +79,33 @@ def bound(buffers: Iterable[Buffer]) -> int:
 
 def _aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+SCRATCH = "input scratch"
+"""The name of its buffer: no value's name has a space."""
+
+
+def input_scratch(source: Input) -> Buffer:
+    """Return the memory that the largest image needs, in use while the input is made."""
+    return Buffer(SCRATCH, sum(-(-part // 8) * 8 for part in _parts(source)), 0, 0, scratch=True)
+
+
+def _parts(source: Input) -> Iterator[int]:
+    """Yield the bytes of each part; what is for images of any width is for the widest."""
+    pre = source.preprocess
+    if pre is None:
+        return
+    channels, height, width = source.type.shape
+    levels = source.type.dtype is DType.U8
+    yield channels * width  # a line
+    if not levels:
+        yield channels * 256 * 4  # the table
+    if pre.resize is None:
+        return
+    for side in (height, width):
+        yield from (8 * side, 8 * side)  # spans and totals
+    yield 4 * (2 * MAX_SIDE + 3 * width)  # factors: at most 2 * source / width + 3 for each
+    if pre.color == "gray":
+        yield MAX_SIDE  # a row
+    if levels:
+        yield 4 * source.type.elements  # sums, which cannot lie in an input of bytes

@@ -12,7 +12,7 @@ from tcc.backends.arm.kernels.epilogue import Epilogue
 from tcc.backends.arm.kernels.pointwise import Requantize, ToReal
 from tcc.backends.arm.kernels.window import Window
 from tcc.backends.arm.schedule.kernel_candidates import KernelCandidate, cheapest
-from tcc.backends.arm.schedule.site import Site
+from tcc.backends.arm.schedule.partition import Site
 from tcc.compiler import ops
 from tcc.compiler.ops import integer, integer_arithmetic
 

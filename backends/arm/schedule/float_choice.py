@@ -16,7 +16,7 @@ from tcc.backends.arm.micro.winograd import Winograd
 from tcc.backends.arm.schedule import convolutions
 from tcc.backends.arm.schedule.kernel_candidates import KernelCandidate, cheapest
 from tcc.backends.arm.schedule.micro_choice import slid
-from tcc.backends.arm.schedule.site import Site
+from tcc.backends.arm.schedule.partition import Site
 from tcc.compiler import ops
 
 if TYPE_CHECKING:

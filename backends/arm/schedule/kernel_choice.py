@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch, Shape3
-from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
 from tcc.backends.arm.kernels.epilogue import Epilogue, fused
 from tcc.backends.arm.kernels.map import (
     Bilinear,
     BorderKernel,
     ChannelGather,
     ElementwiseKernel,
+    LayerNormKernel,
     Lookup,
     Nearest,
+    SoftmaxKernel,
 )
 from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp, Requantize, ToReal
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool, mean_factors
 from tcc.backends.arm.kernels.window import Staging, Window
 from tcc.backends.arm.schedule import float_choice, micro_choice
 from tcc.backends.arm.schedule.convolutions import matrix, transposed
-from tcc.backends.arm.schedule.site import Site
+from tcc.backends.arm.schedule.partition import Site
 from tcc.compiler import ops
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.ops import integer

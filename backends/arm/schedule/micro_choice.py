@@ -36,7 +36,7 @@ from tcc.backends.arm.micro.window import MicroWindow
 from tcc.backends.arm.micro.winograd import LevelWinograd, WinogradTiles
 from tcc.backends.arm.schedule import convolutions
 from tcc.backends.arm.schedule.kernel_candidates import KernelCandidate, cheapest
-from tcc.backends.arm.schedule.site import Site
+from tcc.backends.arm.schedule.partition import Site
 from tcc.compiler import ops
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.ops import integer, integer_arithmetic

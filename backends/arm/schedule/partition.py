@@ -1,9 +1,13 @@
 """From a graph to groups of nodes that one kernel computes."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from tcc.backends.arm.kernels.pointwise import POINTWISE
+from tcc.backends.arm.kernels.base import Kernel, KernelArgument, KernelCall, Shape3, Value
+from tcc.backends.arm.kernels.epilogue import Epilogue, Finish, fused, shape3
+from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp
+from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import (
@@ -22,6 +26,10 @@ from tcc.compiler.ops import (
     Unflatten,
 )
 from tcc.compiler.ops.integer import Dequantize, QPad, Table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 
 CLOSED: frozenset[type[Op]] = frozenset(
     {
@@ -130,3 +138,59 @@ def _mapped(node: Node, types: tuple[TensorType, ...]) -> bool:
 def _follows(reader: Node, node: Node) -> bool:
     """Whether a node can be computed element by element right behind another."""
     return type(reader.op) in POINTWISE and reader.type.shape == node.type.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A group where it stands: all that a rule may look at."""
+
+    graph: Graph
+    weights: "Mapping[str, NDArray[Any]]"
+    machine: Machine
+    group: FusionGroup
+
+    @property
+    def read(self) -> TensorType:
+        """The type of the first value that is read."""
+        return self.graph.types[self.group.read]
+
+    @property
+    def source(self) -> Shape3:
+        """The shape of the first value that is read."""
+        return shape3(self.read.shape)
+
+    @property
+    def dtype(self) -> str:
+        """The type of numbers in the first value that is read."""
+        return self.read.dtype.value
+
+    @property
+    def result(self) -> Shape3:
+        """The shape of the group's value."""
+        return shape3(self.group.result.type.shape)
+
+    @property
+    def tensors(self) -> "list[NDArray[Any]]":
+        """The anchor's weights."""
+        return [self.weights[name] for name in self.group.anchor.params]
+
+    def epilogue(
+        self, finish: PointwiseOp | None = None, factor: "NDArray[Any] | None" = None
+    ) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
+        """Return what is fused behind the anchor, and its operands.
+
+        `finish`, if given, comes first, and reads `factor`, which broadcasts.
+        """
+        # The anchor is the kernel itself; what follows is what it does to its results before they
+        # are stored.
+        first, *rest = self.group.nodes
+        before = None if finish is None or factor is None else Finish(finish, factor)
+        return fused(self.graph, self.weights, rest, first.name, before)
+
+    def prologue(self) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
+        """Return what is done to what the anchor reads, and its operands."""
+        return fused(self.graph, self.weights, self.group.ahead, self.group.read)
+
+    def call(self, kernel: Kernel, *arguments: KernelArgument) -> KernelCall:
+        """Return the call of a kernel that reads the group's first value and then these."""
+        return KernelCall(kernel, (Value(self.group.read), *arguments), self.group.result.name)

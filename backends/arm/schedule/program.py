@@ -12,8 +12,7 @@ from tcc.backends.arm.kernels.base import Kernel, KernelCall, Scratch, Value
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.schedule import kernel_choice
 from tcc.backends.arm.schedule.arena import Buffer
-from tcc.backends.arm.schedule.partition import partition
-from tcc.backends.arm.schedule.site import Site
+from tcc.backends.arm.schedule.partition import Site, partition
 from tcc.compiler import ops
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.support.progress import Progress, silent

@@ -12,8 +12,7 @@ from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.micro.winograd import TILE_SIDE
 from tcc.backends.arm.schedule import float_choice
-from tcc.backends.arm.schedule.partition import partition
-from tcc.backends.arm.schedule.site import Site
+from tcc.backends.arm.schedule.partition import Site, partition
 from tcc.compiler import ops
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.reference import float_program

@@ -7,8 +7,7 @@ from typing import assert_never
 import numpy as np
 
 from tcc.backends.pulsar.chips import Chip
-from tcc.backends.pulsar.onnx_model import npu_outline
-from tcc.backends.pulsar.pulsar2.qdq import from_floats
+from tcc.backends.pulsar.onnx_model import from_floats, npu_outline
 from tcc.backends.pulsar.rules.check import check
 from tcc.backends.pulsar.rules.rule import Finding, Severity
 from tcc.compiler.ir.graph import Graph, Model, Node

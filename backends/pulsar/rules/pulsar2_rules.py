@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tcc.backends.pulsar.rules import windows
+from tcc.backends.pulsar.rules import checks
 from tcc.backends.pulsar.rules.checks import absent, given, never, ones, only
 from tcc.backends.pulsar.rules.operator import OnnxOperator
 from tcc.backends.pulsar.rules.qdq_rules import QDQ
@@ -63,7 +63,7 @@ def _flat_indices(one: OnnxOperator) -> str | None:
 
 
 def _slopes(one: OnnxOperator) -> str | None:
-    channels = windows.channels(one)
+    channels = checks.channels(one)
     fits = one.shape(1) in ((channels,), (1, channels, 1, 1), (channels, 1, 1))
     return None if fits or len(one.shape(0)) != 4 else f"its slopes have the shape {one.shape(1)}"
 
@@ -98,7 +98,7 @@ def _stored_levels(one: OnnxOperator) -> str | None:
 
 
 def _less_efficient(one: OnnxOperator) -> str | None:
-    return windows.depthwise(one) or windows.holes(one)
+    return checks.depthwise(one) or checks.holes(one)
 
 
 REDUCE = ("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum")

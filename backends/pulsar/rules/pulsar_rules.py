@@ -5,7 +5,7 @@ The documents are the Chinese ones, since their English translation has mistakes
 
 from functools import partial
 
-from tcc.backends.pulsar.rules import windows
+from tcc.backends.pulsar.rules import checks
 from tcc.backends.pulsar.rules.checks import (
     absent,
     after,
@@ -40,36 +40,36 @@ SLOW, DOUBTFUL = Severity.SLOW, Severity.DOUBTFUL
 WINDOWS = ("Conv", "ConvTranspose", "AveragePool", "MaxPool")
 
 CONVOLUTION = (
-    NpuRule("conv.groups", ("Conv",), "groups divide channels and filters", CONV, windows.groups,
+    NpuRule("conv.groups", ("Conv",), "groups divide channels and filters", CONV, checks.groups,
          "choose groups that divide both"),
-    NpuRule("conv.kernel", ("Conv",), "kernels are 1 to 18 high and wide", CONV, windows.kernel,
+    NpuRule("conv.kernel", ("Conv",), "kernels are 1 to 18 high and wide", CONV, checks.kernel,
          "use several smaller kernels one after another"),
     NpuRule("conv.dilation", ("Conv",), "a dilated kernel covers at most 18 pixels each way", CONV,
-         windows.dilated, "use less dilation, or a smaller kernel"),
+         checks.dilated, "use less dilation, or a smaller kernel"),
     NpuRule("conv.stride", ("Conv",), "strides are 1x1, 1x2, 2x1, 2x2, 3x3 or the kernel's size",
-         CONV, windows.stride, "use stride 1 or 2, and pool for the rest"),
-    NpuRule("conv.width", ("Conv",), "inputs are at most 8191 wide", CONV, windows.wide,
+         CONV, checks.stride, "use stride 1 or 2, and pool for the rest"),
+    NpuRule("conv.width", ("Conv",), "inputs are at most 8191 wide", CONV, checks.wide,
          "use smaller images"),
     NpuRule("conv.pad_top", ("Conv",), "the border above is at most 16384 high", CONV,
-         windows.pad_top, "use less padding"),
+         checks.pad_top, "use less padding"),
     NpuRule("conv.taps", ("Conv",), "kernel height x width x channels is at most 65535", CONV,
-         windows.taps, "use fewer channels or a smaller kernel before this layer"),
+         checks.taps, "use fewer channels or a smaller kernel before this layer"),
     NpuRule("conv.auto_pad", ("Conv",), "auto_pad is NOTSET", CONV, only("auto_pad", "NOTSET"),
          "write the pads out"),
     NpuRule("conv.output_width", ("Conv",),
          "the stride divides the output's width, which ResNet18 breaks and runs", CONV,
-         windows.uneven, "nothing, as long as the toolchain takes it", DOUBTFUL),
+         checks.uneven, "nothing, as long as the toolchain takes it", DOUBTFUL),
     NpuRule("conv.depthwise", ("Conv",), "depthwise convolutions run at 1/16 of the NPU's speed",
-         DESIGN, windows.depthwise, "use convolutions without groups where time matters", SLOW),
+         DESIGN, checks.depthwise, "use convolutions without groups where time matters", SLOW),
     NpuRule("conv.channels", ("Conv",),
          "full speed takes multiples of 16 channels in, of 32 for 1x1, and of 8 out", DESIGN,
-         windows.few_channels, "round the channels up", SLOW),
+         checks.few_channels, "round the channels up", SLOW),
     NpuRule("conv.size", ("Conv",),
          "other kernels than 1x1, or 3x3 with padding 1, run at half speed",
-         DESIGN, windows.slow_kernel, "use kernel 3 with padding 1", SLOW),
+         DESIGN, checks.slow_kernel, "use kernel 3 with padding 1", SLOW),
     NpuRule("conv.holes", ("Conv",),
          "a kernel k of dilation d has k / ((k - 1) d + 1) of the speed",
-         DESIGN, windows.holes, "use no dilation", SLOW),
+         DESIGN, checks.holes, "use no dilation", SLOW),
 )  # fmt: skip
 """Of convolutions."""
 
@@ -81,7 +81,7 @@ OTHERS = (
     NpuRule("avg_pool.pads", ("AveragePool",), "borders are the same on both sides", OPERATORS,
          symmetric, "use equal padding, and windows that end with the input"),
     NpuRule("avg_pool.size", ("AveragePool",), "windows are at most 32 high and wide", DESIGN,
-         partial(windows.large_pool, most=32), "use `global_avg_pool`, or pool twice", DOUBTFUL),
+         partial(checks.large_pool, most=32), "use `global_avg_pool`, or pool twice", DOUBTFUL),
     NpuRule("conv_transpose.attributes", ("ConvTranspose",), "auto_pad is not taken", OPERATORS,
          absent("auto_pad"), "write the pads out"),
     NpuRule("conv_transpose.dilation", ("ConvTranspose",), "dilations are 1", OPERATORS,
@@ -93,7 +93,7 @@ OTHERS = (
     NpuRule("max_pool.dilation", ("MaxPool",), "dilations are 1", OPERATORS, ones("dilations"),
          "use no dilation"),
     NpuRule("max_pool.size", ("MaxPool",), "windows above 3 are slow", DESIGN,
-         partial(windows.large_pool, most=3), "pool twice with smaller windows", SLOW),
+         partial(checks.large_pool, most=3), "pool twice with smaller windows", SLOW),
     NpuRule("batch_norm.place", ("BatchNormalization",), "a batch norm comes after a Conv",
          OPERATORS,
          after("Conv"), "put it after a convolution"),
@@ -118,7 +118,7 @@ OTHERS = (
     NpuRule("slice.step", ("Slice",), "steps are 1", OPERATORS, constant(4, 1),
          "take neighbouring channels"),
     NpuRule("resize.scale", ("Resize",), "scales are powers of two, from 1/16 to 16", OPERATORS,
-         windows.scales, "resize by 2, 4, 8 or 16"),
+         checks.scales, "resize by 2, 4, 8 or 16"),
     NpuRule("resize.mode", ("Resize",), "modes are nearest and linear", OPERATORS,
          only("mode", "nearest", "linear"), "use one of them"),
 )  # fmt: skip

@@ -9,8 +9,7 @@ import pytest
 from float_kernels import A7, followed, given
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.precisions import FP32_DIRECT
+from tcc.backends.arm.machine import FP32_DIRECT, MACHINES
 from tcc.backends.arm.schedule import winograd_rounding
 from tcc.compiler import passes
 from tcc.compiler.cli import app

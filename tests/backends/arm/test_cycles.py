@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tcc.backends.arm.measure import cycles, instructions
+from tcc.backends.arm.measure import instructions
 from tcc.backends.arm.measure.instructions import InstructionKind, decoded
 from tcc.compiler.support.external_tools import MissingTool
 
@@ -35,22 +35,22 @@ def block(words: list[int]) -> bytes:
 
 @pytest.mark.parametrize(("words", "expected"), BLOCKS.values(), ids=BLOCKS)
 def test_blocks(words: list[int], expected: float) -> None:
-    assert cycles.of_block(block(words), len(words)) == expected
+    assert instructions.of_block(block(words), len(words)) == expected
 
 
 def test_thumb_is_told_from_arm() -> None:
     assert [each.kind for each in decoded(bytes.fromhex("0130") * 3, 3)] == [
         InstructionKind.ALU
     ] * 3
-    assert cycles.of_block(bytes.fromhex("0130"), 1) == 1
+    assert instructions.of_block(bytes.fromhex("0130"), 1) == 1
 
 
 def test_what_is_not_known_takes_a_cycle_each() -> None:
-    assert cycles.of_block(b"\xff" * 8, 2) == 2
+    assert instructions.of_block(b"\xff" * 8, 2) == 2
 
 
 def test_what_disassembles_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "capstone", None)
     instructions.disassemblers.cache_clear()
     with pytest.raises(MissingTool, match=r"capstone is needed to model cycles.*\[arm\]"):
-        cycles.of_block(bytes.fromhex("deadbeef"), 1)
+        instructions.of_block(bytes.fromhex("deadbeef"), 1)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tcc.backends.arm import compile_model
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.codegen import c_names, elf_symbols, objects, zig
+from tcc.backends.arm.codegen import c_header, elf_symbols, objects, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.kernels.loops.builders import BUILDERS
@@ -373,7 +373,7 @@ def test_the_same_model_gives_the_same_bytes_anywhere(
     [("a.b-c", "a_b_c"), ("2nets", "net_2nets"), ("_x", "net_x"), ("é", "net_"), ("int", "int")],
 )
 def test_names_become_identifiers(name: str, expected: str) -> None:
-    assert c_names.identifier(name) == expected
+    assert c_header.identifier(name) == expected
 
 
 def one(op: Op, *shape: int, name: str = "one") -> Model:

@@ -9,7 +9,7 @@ import pytest
 from arm_models import written
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.micro.isas import ISAS
+from tcc.backends.arm.micro.cores import ISAS
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu, Relu6
 from tcc.compiler.quant.program.quantize import quantize

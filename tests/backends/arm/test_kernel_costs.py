@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import core_costs
 from tcc.backends.arm.micro.core_costs import read
-from tcc.backends.arm.schedule import kernel_amounts, kernel_candidates
+from tcc.backends.arm.schedule import kernel_candidates
 from tcc.backends.arm.schedule.program import program
 from tcc.compiler.cli import app
 from tcc.compiler.ops import Conv
@@ -38,7 +38,7 @@ def chosen(op: Conv, shape: tuple[int, int, int], machine: Machine) -> tuple[str
     add("op", op)
     graph = add.graph()
     (kernel,) = program(graph, trained(graph), machine).kernels
-    return kernel_amounts.of(kernel)
+    return kernel_candidates.of(kernel)
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.measure import counts, program_facts, timed
+from tcc.backends.arm.measure import emulated, program_facts, ways
 from tcc.compiler.data.weights import random
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
@@ -119,7 +119,7 @@ WHOLE = "mark open\n0 1\nmark end\n0 2\n1 1\nheap 9\nblock 0 3 000000\nblock 1 2
 
 
 def test_counts_are_read() -> None:
-    found = counts.read(WHOLE.splitlines())
+    found = emulated.read(WHOLE.splitlines())
     assert [each.until for each in found.intervals] == ["open", "end"]
     assert found.instructions(found.together(found.intervals)) == 3 * 3 + 2
     assert found.heap == 9
@@ -128,7 +128,7 @@ def test_counts_are_read() -> None:
 @pytest.mark.parametrize("end", range(1, len(WHOLE.splitlines())))
 def test_counts_that_were_cut_off_are_not(end: int) -> None:
     with pytest.raises(ValueError, match=r"missing"):
-        counts.read(WHOLE.splitlines()[:end])
+        emulated.read(WHOLE.splitlines()[:end])
 
 
 DESCRIBED = {
@@ -136,7 +136,7 @@ DESCRIBED = {
     "layers": [{"name": "conv", "kernel": "conv"}],
     "arena": 64,
 }
-ROWS = "(create)\t\t5\n(preprocess)\t\t0\n" + "conv\tconv\t9\n" * (timed.WARM + 1)
+ROWS = "(create)\t\t5\n(preprocess)\t\t0\n" + "conv\tconv\t9\n" * (ways.WARM + 1)
 TIMES = struct.pack("<6d", *[1.0] * 6)
 
 
@@ -169,7 +169,7 @@ def timed_by(place: Forged) -> Measurement:
     source = GRAPH.inputs[0]
     given = Workload(None, np.zeros(source.type.shape, np.float32), runs=1)
     known = program_facts.facts(place, Path(__file__))
-    return timed.measure(place, known, source, given, silent)
+    return ways.measure(place, known, source, given, silent)
 
 
 FORGERIES = {

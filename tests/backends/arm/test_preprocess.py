@@ -16,7 +16,7 @@ from PIL import Image
 from tcc.backends.arm.codegen import c_header, zig
 from tcc.backends.arm.codegen.link import LINK
 from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.schedule import input_scratch
+from tcc.backends.arm.schedule import arena
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import COLORS, SCALES, PixelResize, Preprocess, apply, plan
 from tcc.compiler.ir.types import DType, TensorType
@@ -93,7 +93,7 @@ def run(
     The image ends where its buffer does, and nothing is written around the result and the scratch.
     """
     around, kind = 64, DType.U8 if dtype == np.uint8 else DType.F32
-    size = input_scratch.buffer(Input("x", TensorType(shape, kind), pre)).nbytes
+    size = arena.input_scratch(Input("x", TensorType(shape, kind), pre)).nbytes
     result = np.full(math.prod(shape) + 2 * around, 77, dtype)
     scratch = np.full(size + 2 * around, 99, np.uint8)
     height, width, _ = image.shape

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from tcc.backends.pulsar.chips import AX650
-from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
+from tcc.backends.pulsar.onnx_model import qdq_onnx
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ops import Conv, GlobalAvgPool

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tcc.backends.pulsar.chips import AX620, AX620E, AX650
-from tcc.backends.pulsar.pulsar2.qdq import qdq_onnx
+from tcc.backends.pulsar.onnx_model import qdq_onnx
 from tcc.backends.pulsar.rules.check import check, check_file
 from tcc.backends.pulsar.rules.qdq_rules import RULES
 from tcc.backends.pulsar.rules.rule import Severity

@@ -208,7 +208,7 @@ def test_what_is_missing_comes_with_its_install_command(
     def version(name: str) -> str | None:
         return None if name == absent else "1"
 
-    monkeypatch.setattr(module, "version", version)
+    monkeypatch.setattr(module, "installed_version", version)
     for step in (
         lambda: emitted(fused(dense())),
         lambda: BACKEND.infer(TARGET, tmp_path, dense().inputs[0], []),

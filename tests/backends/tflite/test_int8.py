@@ -17,7 +17,7 @@ from random_nets import extreme, graphs
 from refused_ops import refused
 from zoo_nets import small
 
-from tcc.backends.tflite.lookup_tables import sure
+from tcc.backends.tflite.integer_operators import sure
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.device import Device

@@ -13,7 +13,7 @@ from ai_edge_quantizer import quantizer, recipe
 from lite import opened
 from lite_int8 import file, run
 
-from tcc.backends.tflite.float_file import described
+from tcc.backends.tflite.description import describe_floats
 from tcc.backends.tflite.writer import pack
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ops import Add, Concat, Conv, DepthwiseConv, MaxPool, Relu
@@ -41,7 +41,7 @@ def residual() -> Graph:
 
 def peer(model: Model, found: Calibration) -> bytes:
     """Return the peer's int8 file of a ready model; it wants a name for every tensor."""
-    lite = opened(pack(described(model)))
+    lite = opened(pack(describe_floats(model)))
     body = lite.subgraphs[0]
     ranges = {}
     for number, tensor in enumerate(body.tensors):

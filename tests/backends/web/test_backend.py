@@ -8,8 +8,7 @@ import onnx
 import pytest
 from web_node import node
 
-from tcc.backends.web.backend import Web
-from tcc.backends.web.precisions import FP16, INT8, PRECISIONS
+from tcc.backends.web.backend import FP16, INT8, Web
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ops import Relu
@@ -83,7 +82,9 @@ def test_its_files_are_the_page_the_network_and_the_runtime(runtime):
     assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in half.graph.initializer}
 
 
-ALL = [p if p in (FP32, INT8) else pytest.param(p, marks=pytest.mark.slow) for p in PRECISIONS]
+ALL = [
+    p if p in (FP32, INT8) else pytest.param(p, marks=pytest.mark.slow) for p in TARGET.precisions
+]
 
 
 @pytest.mark.parametrize("precision", ALL, ids=lambda p: p.name)

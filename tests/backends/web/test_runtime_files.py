@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tcc.backends.web import runtime_files
-from tcc.backends.web.backend import Web
+from tcc.backends.web.backend import RUNTIME, Web
 from tcc.compiler.support.external_tools import MissingTool
 
 (TARGET,) = Web().targets
-NAMES = [Path(path).name for path in runtime_files.RUNTIME.hashes]
+NAMES = [Path(path).name for path in RUNTIME.hashes]
 
 
 def archive(files):
@@ -43,20 +42,20 @@ def npm(place, text):
 
 def missing():
     with pytest.raises(MissingTool) as caught:
-        runtime_files.RUNTIME.files()
+        RUNTIME.files()
     return caught.value
 
 
 def test_nothing_is_here(place):
-    assert runtime_files.RUNTIME.tool().version is None
+    assert RUNTIME.tool().version is None
     assert missing().why == "npm, which would fetch it, is not here"
-    wanted = f"`npm pack onnxruntime-web@{runtime_files.RUNTIME.version}` brings into ~/.cache/tcc/"
+    wanted = f"`npm pack onnxruntime-web@{RUNTIME.version}` brings into ~/.cache/tcc/"
     assert wanted in missing().tool.install
 
 
 def test_no_network(place):
     npm(place, "echo 'npm error code ENOTFOUND' >&2; echo 'npm error network failed' >&2; exit 1")
-    assert runtime_files.RUNTIME.tool().version == runtime_files.RUNTIME.version
+    assert RUNTIME.tool().version == RUNTIME.version
     assert (
         missing().why == "npm cannot fetch it: npm error code ENOTFOUND; npm error network failed"
     )
@@ -70,22 +69,22 @@ def test_no_network(place):
     ids=["empty", "no archive", "without files", "other files"],
 )
 def test_an_archive_of_something_else(place, data):
-    (place / runtime_files.RUNTIME.archive).write_bytes(data)
+    (place / RUNTIME.archive).write_bytes(data)
     assert missing().why == "npm, which would fetch it, is not here"
     (place / "other.tgz").write_bytes(data)
-    npm(place, f"/bin/cp {place}/other.tgz {runtime_files.RUNTIME.archive}")
+    npm(place, f"/bin/cp {place}/other.tgz {RUNTIME.archive}")
     assert missing().why == "what npm fetched is not the package that tcc knows"
-    assert not (place / runtime_files.RUNTIME.version).exists()
+    assert not (place / RUNTIME.version).exists()
 
 
 def test_an_archive_beside_is_taken_and_what_is_kept_is_checked(place, runtime, monkeypatch):
-    (place / runtime_files.RUNTIME.archive).write_bytes(archive(runtime))
-    assert runtime_files.RUNTIME.files() == runtime
-    npm(place, f"/bin/cp {place}/moved.tgz {runtime_files.RUNTIME.archive}")
-    (place / runtime_files.RUNTIME.archive).rename(place / "moved.tgz")
-    assert runtime_files.RUNTIME.files() == runtime
+    (place / RUNTIME.archive).write_bytes(archive(runtime))
+    assert RUNTIME.files() == runtime
+    npm(place, f"/bin/cp {place}/moved.tgz {RUNTIME.archive}")
+    (place / RUNTIME.archive).rename(place / "moved.tgz")
+    assert RUNTIME.files() == runtime
     (place / "moved.tgz").unlink()
-    assert runtime_files.RUNTIME.files() == runtime  # kept
+    assert RUNTIME.files() == runtime  # kept
     name = min(runtime)
-    (place / runtime_files.RUNTIME.version / name).write_bytes(b"changed")
+    (place / RUNTIME.version / name).write_bytes(b"changed")
     assert missing().why.startswith("npm cannot fetch it")

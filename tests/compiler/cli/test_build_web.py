@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from web_node import NODE, node
 
-from tcc.backends.web import runtime_files
+from tcc.backends.web.backend import RUNTIME
 from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.cli.serve import server
 from tcc.compiler.support.external_tools import MissingTool
@@ -34,7 +34,7 @@ process.stdout.write(JSON.stringify([sound, swapped]), () => process.exit(0));
 def page(tcc, home):
     """The folder of a page."""
     try:
-        runtime_files.RUNTIME.files()
+        RUNTIME.files()
     except MissingTool as error:
         pytest.skip(f"{error} {error.why}")
     assert tcc(*BUILD, "-q", "--no-replay").code == 0
@@ -66,7 +66,7 @@ def test_it_is_built_verified_and_run(tcc, page, picture):
     if not NODE:
         pytest.skip("needs Node.js: apt-get install nodejs")
     about = json.loads((page / "manifest.json").read_text())
-    assert about["made_with"]["onnxruntime-web"] == runtime_files.RUNTIME.version
+    assert about["made_with"]["onnxruntime-web"] == RUNTIME.version
     found = tcc("verify", page)
     assert (found.code, found.err) == (
         0,

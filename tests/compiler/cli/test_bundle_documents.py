@@ -125,6 +125,44 @@ def test_the_card_has_what_the_runs_folder_says_of_these_weights(home, run):
     assert "- not a medical device: no diagnosis may rest on what it says" in card["Intended use"]
 
 
+MORE = {
+    "epochs": 9, "kept": 4, "seed": 2, "recipe": "ab" * 32, "finished": False,
+    "made_with": {"torch": "2.13"}, "val": {"accuracy": 0.5, "images": 4},
+}  # fmt: skip
+
+
+def add_to_report(run, **more):
+    report = json.loads((run / "report.json").read_text()) | MORE
+    report["test"] |= more
+    (run / "report.json").write_text(json.dumps(report))
+
+
+def test_the_card_says_how_weights_were_trained_and_which_classes_are_told_worst(home, run):
+    add_to_report(run, confusion=[[1, 0, 0], [1, 1, 0], [0, 0, 0]])
+    card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
+    assert "- training: 9 epochs; the weights of epoch 4" in card["Training data"]
+    assert "- training: made with torch 2.13" in card["Training data"]
+    assert any("it is no measure of unseen images" in line for line in card["Training data"])
+    assert card["Evaluation"][1:] == [
+        "- in float32, cat: sensitivity 100.00% (1 of 1 images, 95% interval 2.50% to 100.00%); "
+        "1 images of others were taken for it",
+        "- in float32, dog: sensitivity 50.00% (1 of 2 images, 95% interval 1.26% to 98.74%); "
+        "0 images of others were taken for it",
+        "- in float32, owl: no test image is of it, so that its sensitivity is not known",
+    ]
+    assert "- the training was not finished: its time was over first" in card["Caveats"]
+
+
+@pytest.mark.parametrize(
+    "confusion",
+    [[[1, 0, 0], [0, 1, 0], [0, 0, 0]], [[2, 0], [1, 0]], [[3, 0, 0], [-1, 0, 1], [0, 0, 0]]],
+)
+def test_a_confusion_matrix_that_is_not_of_the_other_figures_is_not_believed(home, run, confusion):
+    add_to_report(run, confusion=confusion)
+    card = read_card(tcc.build("tiny.yaml", "ort", run / "weights.safetensors"))
+    assert card["Training data"] == ["- not known to the compiler: whoever trained it has to say"]
+
+
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 def test_accuracy_in_float_is_not_that_of_integers(home, run, images):
     options = {"precision": "int8", "data": images, "method": "minmax"}
@@ -200,8 +238,13 @@ def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_
     spec = tcc.load("ddsnet", labels=["Platelets", "RBC", "WBC"], size=128)
     card = read_card(tcc.build(spec, "ort", "mine.safetensors"))
     assert "- train: 474 images (Platelets 81, RBC 195, WBC 198)" in card["Training data"]
-    (accuracy,) = card["Evaluation"]
+    accuracy, *classes = card["Evaluation"]
     assert accuracy.startswith("- accuracy: 159 of 160 test images right, 99.38%")
+    assert len(classes) == 3
+    assert classes[0] == (
+        "- in float32, Platelets: sensitivity 96.30% (81.03% to 99.91%), "
+        "specificity 100.00% (97.26% to 100.00%), 27 images"
+    )
     other = read_card(tcc.build("ddsnet-blood", "ort", seed=1))
     assert "159" not in "".join(other["Evaluation"])
     integers = read_card(tcc.build("ddsnet-blood", "tflite", precision="int8"))

@@ -323,9 +323,9 @@ def test_a_replay_is_of_one_artifact_runtime_and_processor(build, store, home, m
     assert build(*words) == [["bundle", "replay"]]
     from tcc.backends.onnxruntime import backend
 
-    version = backend.version
+    version = backend.installed_version
     with monkeypatch.context() as patch:
-        patch.setattr(backend, "version", lambda name: version(name) + ".post1")
+        patch.setattr(backend, "installed_version", lambda name: version(name) + ".post1")
         assert "replay" not in build(*words, "--no-replay")[0]
         assert "replay" not in build(*words)[0]
     with monkeypatch.context() as patch:

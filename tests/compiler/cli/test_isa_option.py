@@ -6,9 +6,9 @@ from pathlib import Path
 import host_forms
 import pytest
 
-from tcc.backends.arm.execute import isa_choice
+from tcc.backends.arm.execute import runner
 from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.micro.isas import ISAS
+from tcc.backends.arm.micro.cores import ISAS
 
 pytestmark = pytest.mark.skipif(
     not host_forms.HOST.variants, reason="instruction sets are chosen among on x86-64 alone"
@@ -67,10 +67,10 @@ def test_other_processors_have_no_choice():
     for machine in MACHINES:
         if not machine.variants:
             with pytest.raises(Exception, match="chooses no instruction set"):
-                isa_choice.check(machine, LEAST)
+                runner.check_isa(machine, LEAST)
 
 
 def test_a_program_that_lacks_a_set_says_so_in_the_words_that_are_looked_for():
-    source = Path(isa_choice.__file__).parents[1] / "runtime/runner.c"
-    refused = isa_choice.REFUSED.decode().removeprefix("--isa: ")
+    source = Path(runner.__file__).parents[1] / "runtime/runner.c"
+    refused = runner.REFUSED.decode().removeprefix("--isa: ")
     assert refused in source.read_text("utf-8")

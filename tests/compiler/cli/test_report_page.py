@@ -1,5 +1,6 @@
 """`tcc build --report`: a page in the bundle that needs nothing else."""
 
+import json
 import re
 from html.parser import HTMLParser
 
@@ -69,6 +70,55 @@ def test_it_counts_the_goldens_that_were_run(tcc, home):
     rows = {row[0]: row[1:] for row in Page(text).rows}
     assert rows["inputs: goldens and images"] == ["1"]
     assert "2" in rows  # the other golden
+
+
+def headings(text):
+    return re.findall("<h2>(.*?)</h2>", text)
+
+
+def test_it_begins_with_what_a_user_asks_and_ends_with_hashes(page):
+    text = page.read_text()
+    assert headings(text)[:3] == ["At a glance", "Accuracy by class", "Integers against floats"]
+    assert headings(text)[-3:] == ["What it is made of", "Files", "Made with"]
+    rows = {row[0]: row[1:] for row in Page(text).rows}
+    assert "whoever trained it has to say" in rows["accuracy"][0]
+    assert rows["work for one image"][0].endswith("multiply-accumulates")
+    assert rows["time for one image"][0].startswith("not measured by a build")
+    assert "predictions mean nothing" in text[: text.index("At a glance")]
+    assert "Not known: no training of this very network says it." in text
+    files = json.loads((page.parent / "manifest.json").read_text())["files"]
+    size = sum(file["bytes"] for file in files if file["path"].startswith("model/"))
+    assert rows["the target's files (flash)"] == [f"{size:,} bytes"]
+    assert not re.search("[0-9a-f]{64}", text[: text.index("What it is made of")])
+
+
+def test_it_has_the_figures_of_the_training_whose_weights_it_is_of(tcc, home):
+    from tcc.compiler.data import weights
+    from tcc.compiler.driver import pipeline
+    from tcc.compiler.frontend.spec import load
+
+    spec = load(home / "tiny.yaml")
+    source = pipeline.random_weights(spec.graph, 3)
+    (home / "run").mkdir()
+    weights.write(home / "run/weights.safetensors", source.tensors, {})
+    test = {"images": 5, "correct": 3, "accuracy": 0.6, "interval": {"low": 0.14, "high": 0.95},
+            "confusion": [[2, 0, 0], [2, 1, 0], [0, 0, 0]]}  # fmt: skip
+    data = {"classes": ["cat", "dog", "owl"], "images": {"train": [1, 1, 1], "test": [2, 3, 0]}}
+    report = {"tcc_training": 1, "weights": source.origin.digest, "data": data, "test": test}
+    report["network"] = {"spec": spec.digest}
+    (home / "run/report.json").write_text(json.dumps(report))
+    words = ("--target", "ort", "--report", "--weights", "run/weights.safetensors")
+    found = tcc("build", "tiny.yaml", *words)
+    assert found.code == 0, found.err
+    text = (home / "build/tiny-onnxruntime-fp32/report.html").read_text()
+    rows = [row for row in Page(text).rows if row]
+    assert [
+        "accuracy",
+        "3 of 5 test images right, 60.00% (95% interval 14.00% to 95.00%), in float32",
+    ] in rows
+    assert ["dog", "2", "1", "0"] in rows
+    assert ["dog", "cat", "2"] in rows
+    assert "owl: no test image is of it, so that its sensitivity is not known" in text
 
 
 def test_it_loads_nothing_runs_nothing_and_shows_no_image_of_the_users(page):

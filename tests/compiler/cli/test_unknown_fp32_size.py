@@ -4,7 +4,7 @@ import pytest
 
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.backends.arm.schedule import kernel_choice
-from tcc.backends.tflite import float_operators, integer_file, lookup_tables, supported_operators
+from tcc.backends.tflite import description, float_operators, integer_operators
 from tcc.compiler.ops import Silu
 from tcc.compiler.support.diagnostics import fail, whole_file
 
@@ -39,7 +39,7 @@ def test_an_op_that_lacks_only_its_float_kernel(tcc, build, monkeypatch):
 def test_an_op_that_lacks_only_its_tflite_float_operator(build, monkeypatch):
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     reduced = {op: rule for op, rule in float_operators.FLOAT.items() if op is not Silu}
-    for module in (supported_operators, integer_file, lookup_tables):
+    for module in (float_operators, description, integer_operators):
         monkeypatch.setattr(module, "FLOAT", reduced)
     ended = build("tflite")
     assert ended.code == 0, ended.err

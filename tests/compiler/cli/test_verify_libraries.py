@@ -121,8 +121,10 @@ def test_a_library_that_nothing_here_loads(tcc, cross):
 
 
 def test_no_linker_is_reported(tcc, bundle, monkeypatch):
-    known = arm_backend.version
-    monkeypatch.setattr(arm_backend, "version", lambda n: None if n == "ziglang" else known(n))
+    known = arm_backend.installed_version
+    monkeypatch.setattr(
+        arm_backend, "installed_version", lambda n: None if n == "ziglang" else known(n)
+    )
     ended = tcc("verify", bundle, "--trust")
     assert ended.code == 0, ended.err
     for file in ("libtiny.a", "libtiny.so"):

@@ -67,7 +67,7 @@ def test_a_package_is_a_row_of_the_agreement(tcc, home, odd, images, no_docker):
 def test_a_network_that_does_not_agree_is_not_written(
     tcc, home, odd, images, no_docker, monkeypatch
 ):
-    from tcc.backends.pulsar.simulated_package import SimulatedPackage
+    from tcc.backends.pulsar.backend import SimulatedPackage
 
     infer = SimulatedPackage.infer
     off = lambda *words: [{k: 3 * v for k, v in each.items()} for each in infer(*words)]  # noqa: E731

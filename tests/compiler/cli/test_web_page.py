@@ -12,7 +12,7 @@ from PIL import Image
 from web_browser import CHROMIUM, Browser
 
 from tcc.backends.onnxruntime.backend import OnnxRuntime
-from tcc.backends.web import runtime_files
+from tcc.backends.web.backend import RUNTIME
 from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.cli.serve import server
 from tcc.compiler.data import images
@@ -56,7 +56,7 @@ def bundle(tmp_path_factory):
     from tcc.compiler.cli import app
 
     try:
-        runtime_files.RUNTIME.files()
+        RUNTIME.files()
     except MissingTool as error:
         pytest.skip(f"{error} {error.why}")
     folder = tmp_path_factory.mktemp("page")

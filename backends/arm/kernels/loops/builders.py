@@ -4,25 +4,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tcc.backends.arm.kernels.base import Kernel
-from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
 from tcc.backends.arm.kernels.conv import DirectConv
-from tcc.backends.arm.kernels.loops import (
-    channels,
-    conv,
-    map,
-    micro,
-    micro_float,
-    micro_winograd,
-    pool,
-    resize,
-)
+from tcc.backends.arm.kernels.loops import channels, conv, map, micro, micro_float, pool
 from tcc.backends.arm.kernels.map import (
     Bilinear,
     BorderKernel,
     ChannelGather,
     ElementwiseKernel,
+    LayerNormKernel,
     Lookup,
     Nearest,
+    SoftmaxKernel,
 )
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
@@ -38,8 +30,8 @@ BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     ChannelGather: map.build_gather,
     BorderKernel: map.build_border,
     Lookup: map.build_lookup,
-    Nearest: resize.build_nearest,
-    Bilinear: resize.build_bilinear,
+    Nearest: map.build_nearest,
+    Bilinear: map.build_bilinear,
     WindowPool: pool.build,
     ChannelPool: pool.build_channel,
     SoftmaxKernel: channels.build_softmax,
@@ -49,8 +41,8 @@ BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     MicroDepthwise: micro.build_depthwise,
     MicroFloatMatrix: micro_float.build,
     MicroFloatDepthwise: micro_float.build_depthwise,
-    MicroWinograd: micro_winograd.build,
-    MicroLevelWinograd: micro_winograd.build_levels,
+    MicroWinograd: micro_float.build_winograd,
+    MicroLevelWinograd: micro_float.build_level_winograd,
 }
 """Every kernel; kernels themselves know nothing of TVM."""
 

@@ -4,14 +4,12 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from tcc.backends.arm.kernels.base import Space
-from tcc.backends.arm.kernels.channels import LayerNormKernel, SoftmaxKernel
+from tcc.backends.arm.kernels.base import LANES, Space, tile_width
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.epilogue import Position, apply
-from tcc.backends.arm.kernels.loops.math import LaneMath
+from tcc.backends.arm.kernels.loops.epilogue import LaneMath, Position, apply
 from tcc.backends.arm.kernels.loops.staging import PARALLEL
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
-from tcc.backends.arm.kernels.tiling import LANES, tile_width
+from tcc.backends.arm.kernels.map import LayerNormKernel, SoftmaxKernel
 
 Visit = Callable[[Position, Expr], None]
 """Told of one channel of some pixels: where it is, and its index in the map."""

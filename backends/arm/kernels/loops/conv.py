@@ -2,18 +2,112 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, assert_never
 
-from tcc.backends.arm.kernels.base import Space
+from tcc.backends.arm.kernels.base import LANES, Space, tile_width
 from tcc.backends.arm.kernels.conv import PARALLEL, DirectConv, Gathered
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.conv_tile import ChannelBlock, ConvBuffers, compute
+from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.staging import BandedMap, Rows
-from tcc.backends.arm.kernels.loops.taps import Panel, PixelTile, gather, in_a_row, nested
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
-from tcc.backends.arm.kernels.tiling import tile_width
+
+UNROLLED = 32
+"""Most taps of a kernel of one channel that are written out: 5x5, not 7x7. LLVM spills registers
+where it sees longer sums at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvBuffers:
+    """A function's arguments but its scratch memory; `source` is the map or its staged copy."""
+
+    source: Buffer
+    weights: Buffer
+    bias: Buffer
+    operands: Sequence[Buffer]
+    result: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelBlock:
+    """Output channels: the index of their block, and how many there are."""
+
+    index: Expr
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class PixelTile:
+    """Some pixels in a row, `lanes` of them to a vector.
+
+    `start` is where the first one's window begins in what is read.
+    """
+
+    y: Expr
+    x: Expr
+    count: int
+    lanes: int
+    start: Expr
+
+    def moved(self, distance: Expr) -> "PixelTile":
+        """Return the same pixels, read elsewhere."""
+        return replace(self, start=self.start + distance)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Where taps lie at regular distances: tap k of the first pixel at start + k * step."""
+
+    buffer: Buffer
+    start: Expr
+    step: int
+
+
+Visit = Callable[[Buffer, Expr, Expr], None]
+"""Told of one tap: what and where it reads for a tile's first pixel, and its number."""
+Taps = Callable[[Visit], None]
+"""Runs a visit for each tap of a tile."""
+
+
+def in_a_row(kernel: DirectConv, panel: Panel) -> Taps:
+    """Return a walk in one loop."""
+
+    def walk(visit: Visit) -> None:
+        with tir.loop(kernel.taps) as k:
+            visit(panel.buffer, panel.start + k * panel.step, k)
+
+    return walk
+
+
+def nested(kernel: DirectConv, source: Buffer, pixels: PixelTile) -> Taps:
+    """Return a walk over channels, rows and columns of the window, where they lie."""
+    layout, (height, width) = kernel.layout, kernel.window.kernel
+
+    def walk(visit: Visit) -> None:
+        if kernel.depth == 1 and height * width <= UNROLLED:
+            # Unrolled: the compiler sees constant distances, and loads overlap with sums.
+            for i in range(height):
+                for j in range(width):
+                    at = pixels.start + i * layout.row + layout.column(j)
+                    visit(source, at, i * width + j)
+            return
+        with tir.loop(kernel.depth) as c, tir.loop(height) as i, tir.loop(width) as j:
+            at = pixels.start + c * layout.channel + i * layout.row + layout.column(j)
+            visit(source, at, (c * height + i) * width + j)
+
+    return walk
+
+
+def gather(kernel: DirectConv, source: Buffer, c: Expr, pixels: PixelTile, panel: Panel) -> None:
+    """Write what the taps of channel `c` of a group, which some pixels read, into a panel."""
+    layout, (height, width) = kernel.layout, kernel.window.kernel
+    with tir.loop(height) as i, tir.loop(width) as j:
+        at = pixels.start + i * layout.row + layout.column(j)
+        to = panel.start + ((c * height + i) * width + j) * panel.step
+        for u in range(0, pixels.count, pixels.lanes):
+            value = tir.load(source, at + u, pixels.lanes)
+            tir.store(panel.buffer, to + u, value, pixels.lanes)
 
 
 def build(kernel: DirectConv, symbol: str) -> Any:
@@ -176,3 +270,89 @@ def _in_place(kernel: DirectConv, memory: ConvBuffers, scratch: Sequence[Buffer]
             _blocks(kernel, lambda block: tile(rows, block, pixels))
 
         _plane(kernel, rows, pixel_tile, flat=kernel.flat)
+
+
+def compute(
+    kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: Taps
+) -> None:
+    """Compute and write one tile."""
+    (_across if kernel.across else _along)(kernel, memory, block, pixels, taps)
+
+
+def _along(
+    kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: Taps
+) -> None:
+    """A tile whose vectors run along pixels."""
+    lanes, first = pixels.lanes, block.index * kernel.blocks.width
+    sums = tir.local(block.channels * pixels.count, kernel.numbers.total)
+    spots = [
+        (t, u, t * pixels.count + u)
+        for t in range(block.channels)
+        for u in range(0, pixels.count, lanes)
+    ]
+    for t, _, spot in spots:
+        # Begun with the bias, so that it costs no addition after the loop.
+        tir.store(sums, spot, tir.splat(tir.load(memory.bias, first + t), lanes), lanes)
+
+    def visit(read: Buffer, at: Expr, k: Expr) -> None:
+        weight = _weights(kernel, block) + k * block.channels
+        for t, u, spot in spots:
+            factor = tir.splat(tir.load(memory.weights, weight + t), lanes)
+            value = tir.load(read, at + u, lanes) * factor
+            tir.store(sums, spot, tir.load(sums, spot, lanes) + value, lanes)
+
+    taps(visit)
+    for t, u, spot in spots:
+        at = Position(first + t, pixels.y, pixels.x + u)
+        value = apply(kernel.epilogue, memory.operands, tir.load(sums, spot, lanes), at, lanes)
+        tir.store(memory.result, at.offset(kernel.result), value, lanes)
+
+
+def _across(
+    kernel: DirectConv, memory: ConvBuffers, block: ChannelBlock, pixels: PixelTile, taps: Taps
+) -> None:
+    """A tile whose vectors run along output channels, padded to whole vectors."""
+    channels = -(-block.channels // LANES) * LANES
+    first = block.index * kernel.blocks.width
+    sums = tir.local(pixels.count * channels, kernel.numbers.total)
+    spots = [
+        (u, t, u * channels + t) for u in range(pixels.count) for t in range(0, channels, LANES)
+    ]
+    for _, t, spot in spots:
+        tir.store(sums, spot, tir.load(memory.bias, first + t, LANES), LANES)
+
+    def visit(read: Buffer, at: Expr, k: Expr) -> None:
+        weight = _weights(kernel, block) + k * channels
+        for u, t, spot in spots:
+            value = tir.splat(tir.load(read, at + u), LANES)
+            value = value * tir.load(memory.weights, weight + t, LANES)
+            tir.store(sums, spot, tir.load(sums, spot, LANES) + value, LANES)
+
+    taps(visit)
+    if kernel.plane == (1, 1):
+        _write_vector(kernel, memory, sums, first, block.channels)
+        return
+    for u in range(pixels.count):
+        for t in range(block.channels):
+            at = Position(first + t, pixels.y, pixels.x + u)
+            value = tir.load(sums, u * channels + t)
+            value = apply(kernel.epilogue, memory.operands, value, at, 1)
+            tir.store(memory.result, at.offset(kernel.result), value)
+
+
+def _weights(kernel: DirectConv, block: ChannelBlock) -> Expr:
+    """Return where a block's weights begin; all blocks before it are full."""
+    return block.index * (kernel.blocks.width * kernel.taps)
+
+
+def _write_vector(
+    kernel: DirectConv, memory: ConvBuffers, sums: Buffer, first: Expr, channels: int
+) -> None:
+    """Write the channels of a single pixel, in vectors as far as they are full."""
+    epilogue = kernel.epilogue.transposed()
+    full = channels // LANES * LANES
+    pieces = [(t, LANES) for t in range(0, full, LANES)] + [(t, 1) for t in range(full, channels)]
+    for t, lanes in pieces:
+        at = Position(0, 0, first + t)
+        value = apply(epilogue, memory.operands, tir.load(sums, t, lanes), at, lanes)
+        tir.store(memory.result, at.x, value, lanes)

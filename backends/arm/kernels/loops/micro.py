@@ -1,11 +1,11 @@
 """The loops around micro-kernels: which tiles in which order, and what is fused behind them."""
 
+from tcc.backends.arm.kernels.base import LANES
 from tcc.backends.arm.kernels.conv import PARALLEL
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
-from tcc.backends.arm.kernels.tiling import LANES
 from tcc.backends.arm.micro.records import QUAD, ChannelMatrix
 
 SHARE = 64

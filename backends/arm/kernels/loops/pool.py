@@ -5,13 +5,12 @@ from functools import reduce
 from math import prod
 from typing import Any, assert_never
 
-from tcc.backends.arm.kernels.base import Space
+from tcc.backends.arm.kernels.base import LANES, Space, tile_width
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.epilogue import Position, apply, operand
 from tcc.backends.arm.kernels.loops.staging import PARALLEL, BandedMap
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.pool import ChannelPool, Reduction, WindowPool
-from tcc.backends.arm.kernels.tiling import LANES, tile_width
 
 UNROLLED = 16
 """Most taps of a window that are written out: 4x4. LLVM spills registers where it sees more."""

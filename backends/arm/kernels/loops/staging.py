@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tcc.backends.arm.kernels.base import SIZES
+from tcc.backends.arm.kernels.base import LANES, SIZES, tile_width
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
-from tcc.backends.arm.kernels.tiling import LANES, tile_width
 from tcc.backends.arm.kernels.window import Band, Layout, Staging
 
 PARALLEL = 1 << 14

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.precisions import INT8
+from tcc.backends.arm.machine import INT8, MACHINES
 from tcc.compiler.ops import Conv, Relu
 from tcc.testing.int8_models import int8
 from tcc.testing.nets import Steps

@@ -9,7 +9,7 @@ from arm_calls import CallProgram, call_program
 from arm_int8 import compared
 from float_kernels import A7, BOTH, favouring
 
-from tcc.backends.arm.kernels.loops import micro_winograd as loops
+from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import winograd

@@ -12,7 +12,7 @@ from arm_graphs import followed_model
 from float_kernels import A7, BOTH, FloatKernels, favouring, followed, given
 from host_forms import HOST
 
-from tcc.backends.arm.kernels.loops import micro_winograd as loops
+from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_winograd import MicroWinograd
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import winograd

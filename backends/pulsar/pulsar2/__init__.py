@@ -1,1 +1,0 @@
-"""Packages for Pulsar2, the second version of AXERA's compiler: AX620E, AX630C, AX620Q, AX650."""
