@@ -120,7 +120,7 @@ def draw_confusion(
     return made
 
 
-def _numbers(axes: Any, counts: "np.ndarray", shares: "np.ndarray", size: float) -> None:
+def _numbers(axes: Any, counts: np.ndarray, shares: np.ndarray, size: float) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             # Cividis is dark below and light above the middle.

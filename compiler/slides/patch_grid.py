@@ -8,17 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.ir.pixel_resampling import Axis, resampled
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import fail, whole_file
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MOST_PATCHES = 1 << 24
 """Most places of a grid."""
@@ -68,7 +66,7 @@ def grid(slide: Slide, span: int, stride: int) -> PatchGrid:
     return made
 
 
-def cell_areas(made: PatchGrid) -> "NDArray[np.int64]":
+def cell_areas(made: PatchGrid) -> NDArray[np.int64]:
     """Return the pixels of level 0 that each patch stands for, within the slide."""
     sides = []
     for count, pixels in zip(made.shape, (made.height, made.width), strict=True):
@@ -90,7 +88,7 @@ def rectangles(made: PatchGrid, mask: TissueMask) -> list[tuple[slice, slice]]:
     ]
 
 
-def _find_rectangles(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
+def _find_rectangles(made: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
     """Return the first row and the one after the last, and such columns, of each region."""
     bounds = [(r.start, r.stop, c.start, c.stop) for r, c in mask.regions]
     regions = np.array(bounds, np.int64).reshape(-1, 2, 2)
@@ -102,7 +100,7 @@ def _find_rectangles(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
     return np.stack([padded, padded + count], axis=2).reshape(-1, 4)
 
 
-def weights(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
+def weights(made: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
     """Return how many pixels of level 0 of each patch are tissue: equation 3."""
     rows, columns = made.shape
     tops, lefts = (np.arange(count, dtype=np.int64) * made.stride for count in (rows, columns))
@@ -113,7 +111,7 @@ def weights(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
     return np.ascontiguousarray((far - near).T)
 
 
-def _sums(numbers: "NDArray[Any]", kind: type[Any]) -> "NDArray[Any]":
+def _sums(numbers: NDArray[Any], kind: type[Any]) -> NDArray[Any]:
     """Return the sums of the rows before each one, and of all."""
     made = np.zeros((len(numbers) + 1, numbers.shape[1]), kind)
     for row, own in enumerate(numbers):  # numpy's cumsum takes eight times as long
@@ -121,9 +119,7 @@ def _sums(numbers: "NDArray[Any]", kind: type[Any]) -> "NDArray[Any]":
     return made
 
 
-def _rows(
-    sums: "NDArray[Any]", at: "NDArray[np.int64]", side: int, end: int
-) -> "NDArray[np.int64]":
+def _rows(sums: NDArray[Any], at: NDArray[np.int64], side: int, end: int) -> NDArray[np.int64]:
     """Return sums of all rows up to places within them; between two rows they grow evenly."""
     places = np.minimum(at, end)
     whole, part = places // side, places % side
@@ -143,7 +139,7 @@ def tissue_pixels(mask: TissueMask, width: int, height: int) -> int:
     return int(heights @ (whole * widths[0] + mask.inside[:, -1] * widths[-1]))
 
 
-def kept(made: PatchGrid, mask: TissueMask, least: float) -> "NDArray[np.bool_]":
+def kept(made: PatchGrid, mask: TissueMask, least: float) -> NDArray[np.bool_]:
     """Return the patches that are classified: equation 4 with a share of `least` for 1/2.
 
     They are of the regions' rectangles; outside these no patch has any tissue.
@@ -204,7 +200,7 @@ class PatchReader:
             label = f"at most {LARGEST:,} are read; the slide has no level near this resolution"
             raise fail("E1308", message, where, label=label)
 
-    def read(self, places: "tuple[GridPlace, ...]") -> "Iterator[NDArray[np.uint8]]":
+    def read(self, places: tuple[GridPlace, ...]) -> Iterator[NDArray[np.uint8]]:
         """Yield the patches of a block, RGB uint8 (size, size, 3), from one part of the slide.
 
         Args:
@@ -215,7 +211,7 @@ class PatchReader:
         """
         return self.cut(places, self.region(places))
 
-    def region(self, places: "tuple[GridPlace, ...]") -> "NDArray[np.uint8]":
+    def region(self, places: tuple[GridPlace, ...]) -> NDArray[np.uint8]:
         """Return the part of the slide that the patches of a block lie in, as `read`."""
         left, top = self._corner(places)
         offsets = self._offsets(places)
@@ -223,18 +219,18 @@ class PatchReader:
         return self.slide.read(self.level, left, top, (width, height))
 
     def cut(
-        self, places: "tuple[GridPlace, ...]", pixels: "NDArray[np.uint8]"
-    ) -> "Iterator[NDArray[np.uint8]]":
+        self, places: tuple[GridPlace, ...], pixels: NDArray[np.uint8]
+    ) -> Iterator[NDArray[np.uint8]]:
         """Yield the patches of a block from the part of the slide that `region` gives."""
         for x, y in self._offsets(places):
             yield self._sized(pixels[y : y + self.stored, x : x + self.stored])
 
-    def _corner(self, places: "tuple[GridPlace, ...]") -> tuple[int, int]:
+    def _corner(self, places: tuple[GridPlace, ...]) -> tuple[int, int]:
         """Return the column and row of level 0 at which a block begins."""
         corners = [self.grid.corner(*place) for place in places]
         return min(x for x, _ in corners), min(y for _, y in corners)
 
-    def _offsets(self, places: "tuple[GridPlace, ...]") -> list[tuple[int, int]]:
+    def _offsets(self, places: tuple[GridPlace, ...]) -> list[tuple[int, int]]:
         """Return where each patch of a block begins in it, in pixels of the level."""
         left, top = self._corner(places)
         scale = self.slide.levels[self.level].scale
@@ -243,14 +239,14 @@ class PatchReader:
             for x, y in (self.grid.corner(*place) for place in places)
         ]
 
-    def _sized(self, pixels: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
+    def _sized(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.stored == self.size:
             return np.ascontiguousarray(pixels)
         along = Axis(self.stored, self.size, 0, self.size)
         return resampled(resampled(pixels, 1, along), 0, along)
 
 
-def blocks(reader: PatchReader, kept: "NDArray[np.bool_]") -> list[tuple[GridPlace, ...]]:
+def blocks(reader: PatchReader, kept: NDArray[np.bool_]) -> list[tuple[GridPlace, ...]]:
     """Return the kept patches in squares of neighbours, from the slide's corner on."""
     step = max(1, int(READ * reader.slide.levels[reader.level].scale) // reader.grid.stride)
     # Patches that overlap are many more pixels than the part of the slide that they lie in.

@@ -13,9 +13,10 @@ from importlib import import_module
 from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.support.confined_process import (
     ConfinedProcess,
@@ -28,10 +29,7 @@ from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.progress import Progress
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Places = NDArray[np.int64]
+Places = NDArray[np.int64]
 
 PACKAGES = {"openslide": "openslide-python", "scipy": "scipy", "tifffile": "tifffile"}
 """Packages by their modules."""
@@ -96,7 +94,7 @@ class SlideExtent(Protocol):
 class PixelSource(Protocol):
     """What gives pixels of a slide."""
 
-    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return RGB pixels (height, width, 3) of a level, from a pixel of level 0 on.
 
         `size` is (width, height), in pixels of the level. Beyond the slide's edge all is white.
@@ -137,7 +135,7 @@ class Slide:
         fit = [n for n, level in enumerate(self.levels) if level.scale <= scale * 1.01]
         return max(fit, key=lambda n: self.levels[n].scale, default=0)
 
-    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return RGB pixels (height, width, 3) of a level, from a pixel of level 0 on.
 
         Args:
@@ -151,7 +149,7 @@ class Slide:
         """
         return self.source.read(level, left, top, size)
 
-    def shown(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
+    def shown(self, level: int, left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the same for a picture, in which damaged squares may be white."""
         try:
             return self.read(level, left, top, size)
@@ -247,7 +245,7 @@ class _ConfinedSlide:
             raise refuse_answer(str(self.path), DECODERS.what, "it answers what is no slide")
         return Slide(self.path, levels, found, self)
 
-    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         width, height = size
         request = {"do": "read", "level": level, "left": left, "top": top, "size": size}
         pixels = self._ask(request, 3 * width * height)[1]
@@ -283,7 +281,7 @@ MOST = 1 << 36
 """Most pixels of a level that are read: an hour's work, and no scanner's."""
 
 
-def block_means(slide: Slide, side: int, progress: Progress) -> "NDArray[np.uint8]":
+def block_means(slide: Slide, side: int, progress: Progress) -> NDArray[np.uint8]:
     """Return the mean colour of squares of `side` pixels of level 0, uint8 (rows, columns, 3).
 
     They are computed from the smallest level that has a pixel or more for each; the last row and
@@ -316,7 +314,7 @@ def block_means(slide: Slide, side: int, progress: Progress) -> "NDArray[np.uint
     return made
 
 
-def _edges(pixels: int, side: int, stored: int) -> "Places":
+def _edges(pixels: int, side: int, stored: int) -> Places:
     """Return where squares begin in a level of `stored` pixels, and where the last one ends."""
     count = -(-pixels // side)
     places = np.minimum(np.arange(count + 1, dtype=np.int64) * side, pixels)
@@ -325,7 +323,7 @@ def _edges(pixels: int, side: int, stored: int) -> "Places":
     return found
 
 
-def _means(pixels: "NDArray[np.uint8]", down: "Places", across: "Places") -> "NDArray[np.uint8]":
+def _means(pixels: NDArray[np.uint8], down: Places, across: Places) -> NDArray[np.uint8]:
     """Return the rounded mean of each square; one that is less than a pixel has that pixel."""
     heights, widths = (np.maximum(np.diff(edges), 1) for edges in (down, across))
     tops, lefts = (
@@ -347,9 +345,7 @@ def _means(pixels: "NDArray[np.uint8]", down: "Places", across: "Places") -> "ND
     return made
 
 
-def _sums(
-    lines: "NDArray[Any]", firsts: "Places", lengths: "Places", kind: type[Any]
-) -> "NDArray[Any]":
+def _sums(lines: NDArray[Any], firsts: Places, lengths: Places, kind: type[Any]) -> NDArray[Any]:
     """Return the sum of each run of lines: whole lines are added, of all runs at once.
 
     Args:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.slides import (
     contours,
@@ -38,9 +39,6 @@ from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.slides.tumour_classes import TumourRule
 from tcc.compiler.support import regular_files, strict_json
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 TUMOUR, NORMAL, TISSUE = (200, 0, 0), (0, 150, 60), (150, 150, 150)
 
 
@@ -57,10 +55,10 @@ class SlideResult:
     mask: TissueMask
     picture: SlidePicture
     tissue_rule: str
-    raw: "NDArray[np.float32]"
+    raw: NDArray[np.float32]
 
     @property
-    def done(self) -> "NDArray[np.bool_]":
+    def done(self) -> NDArray[np.bool_]:
         """Which patches were classified."""
         return np.asarray(~np.isnan(self.raw).any(axis=2), np.bool_)
 
@@ -113,7 +111,7 @@ def read_summary(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def summary(
-    result: SlideResult, tumour: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
+    result: SlideResult, tumour: NDArray[np.float64], positive: NDArray[np.bool_]
 ) -> SlideSummary:
     """Return the figures of a result.
 
@@ -156,14 +154,14 @@ def summary(
     )
 
 
-def _npy(values: "NDArray[np.float32]") -> bytes:
+def _npy(values: NDArray[np.float32]) -> bytes:
     out = BytesIO()
     np.save(out, values, allow_pickle=False)
     return out.getvalue()
 
 
 def _ome(
-    result: SlideResult, probabilities: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
+    result: SlideResult, probabilities: NDArray[np.float32], tumour: NDArray[np.float64]
 ) -> bytes:
     """Return the grid as OME-TIFF: a channel for each class, and the last for all of tumour."""
     library: Any = slide_file.load("tifffile")
@@ -188,8 +186,8 @@ def _ome(
 
 
 def _numbers(
-    result: SlideResult, probabilities: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
-) -> "NDArray[np.float64]":
+    result: SlideResult, probabilities: NDArray[np.float32], tumour: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return what `_names` names of each classified patch, in the order of the grid."""
     done = result.done
     shares = patch_grid.weights(result.job.grid, result.mask)[done] / result.job.grid.span**2
@@ -201,16 +199,14 @@ def _names(result: SlideResult) -> list[str]:
 
 
 def _rows(
-    result: SlideResult, numbers: "NDArray[np.float64]"
+    result: SlideResult, numbers: NDArray[np.float64]
 ) -> Iterator[tuple[int, int, list[float]]]:
     """Yield row, column and rounded numbers of each classified patch: of all they would be many."""
     for (row, column), own in zip(np.argwhere(result.done), numbers, strict=True):
         yield int(row), int(column), [round(value, 6) for value in own.tolist()]
 
 
-def _csv(
-    result: SlideResult, numbers: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
-) -> bytes:
+def _csv(result: SlideResult, numbers: NDArray[np.float64], positive: NDArray[np.bool_]) -> bytes:
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["row", "column", "x", "y", "side", *_names(result), "tumour"])
@@ -222,7 +218,7 @@ def _csv(
 
 
 def _tiles(
-    result: SlideResult, numbers: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
+    result: SlideResult, numbers: NDArray[np.float64], positive: NDArray[np.bool_]
 ) -> Iterator[dict[str, Any]]:
     """Yield each patch's cell as a tile of QuPath, with its numbers."""
     grid, names = result.job.grid, _names(result)
@@ -237,7 +233,7 @@ def _tiles(
             yield geojson.feature([[ring]], "tile", name, colour, about)
 
 
-def _regions(result: SlideResult, positive: "NDArray[np.bool_]") -> bytes:
+def _regions(result: SlideResult, positive: NDArray[np.bool_]) -> bytes:
     """Return outlines of what is tumour, and of the tissue."""
     grid = result.job.grid
     found = []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.slides import patch_grid
 from tcc.compiler.slides.patch_grid import MOST_PATCHES, PatchGrid
@@ -23,11 +24,8 @@ from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from numpy.typing import NDArray
-
-    Values = NDArray[np.float64]
-    Inside = NDArray[np.bool_]
-
+Values = NDArray[np.float64]
+Inside = NDArray[np.bool_]
 VERSION = 1
 SUMMARY = "summary.json"
 MAX_BYTES = 1 << 24
@@ -196,12 +194,12 @@ class StoredResult:
 
     summary: SlideSummary
     grid: PatchGrid
-    places: "NDArray[np.int64]"
-    numbers: "Values"
-    positive: "NDArray[np.bool_]"
+    places: NDArray[np.int64]
+    numbers: Values
+    positive: NDArray[np.bool_]
 
     @property
-    def tumour(self) -> "Values":
+    def tumour(self) -> Values:
         """How likely each patch is tumour."""
         return self.numbers[:, -1]
 
@@ -221,7 +219,7 @@ class StoredResult:
         x, y = (n + grid.inset + grid.cell // 2 for n in grid.corner(row, column))
         return min(x, grid.width - 1), min(y, grid.height - 1)
 
-    def raster(self) -> "Values":
+    def raster(self) -> Values:
         """Return how likely tumour is at each place of the grid, NaN where nothing was seen."""
         made = np.full(self.grid.shape, np.nan)
         made[self.places[:, 0], self.places[:, 1]] = self.tumour
@@ -245,7 +243,7 @@ def read(folder: Path) -> StoredResult:
         raise _refuse(folder, str(error)[:300] or type(error).__name__) from None
 
 
-def _read_table(file: "BinaryIO", summary: SlideSummary) -> "Values":
+def _read_table(file: "BinaryIO", summary: SlideSummary) -> Values:
     """Return the numbers of each patch's line (patches, columns)."""
     names = [*BEFORE, *(f"p({label})" for label in summary.classes), *AFTER]
     header = StringIO()
@@ -279,7 +277,7 @@ def _explain_line(number: int, text: bytes, patches: int) -> str:
     return f"{place} is none of a patch: `{text[:60].decode(errors='replace').strip()}`"
 
 
-def _join(summary: SlideSummary, table: "Values") -> StoredResult:
+def _join(summary: SlideSummary, table: Values) -> StoredResult:
     """Return a result whose table and summary agree."""
     grid = summary.patch_grid
     places = table[:, :2].astype(np.int64)
@@ -300,13 +298,13 @@ def _join(summary: SlideSummary, table: "Values") -> StoredResult:
     return StoredResult(summary, grid, places[order], numbers[order], positive[order])
 
 
-def _refuse_lines(is_wrong: "NDArray[np.bool_] | np.bool_", why: str) -> None:
+def _refuse_lines(is_wrong: NDArray[np.bool_] | np.bool_, why: str) -> None:
     if is_wrong.any():
         raise ValueError(f"line {int(np.argmax(is_wrong)) + 2} of {PATCHES} {why}")
 
 
 def _check_figures(
-    summary: SlideSummary, places: "NDArray[np.int64]", tumour: "Values", positive: "Inside"
+    summary: SlideSummary, places: NDArray[np.int64], tumour: Values, positive: Inside
 ) -> None:
     """Refuse figures of a summary that are not those of its table."""
     cells = patch_grid.cell_areas(summary.patch_grid)[places[:, 0], places[:, 1]]

@@ -56,8 +56,8 @@ TCC = (sys.executable, "-c", "from tcc.compiler.cli import main; main()")
 MEASURED = """
 import json, os, sys, time
 from tcc.compiler.cli import main
-from tcc.compiler.slides import slide_workers
-classify, path = slide_workers.classify, sys.argv.pop(1)
+from tcc.compiler.slides import slide_job
+classify, path = slide_job.classify, sys.argv.pop(1)
 def now():
     with open("/proc/stat") as file:
         ticks = [int(n) for n in file.readline().split()[1:]]
@@ -70,7 +70,7 @@ def measured(*given):
     with open(path, "w") as file:
         json.dump(dict(zip(("wall", "cpu", "idle"), found)), file)
     return made
-slide_workers.classify = measured
+slide_job.classify = measured
 main()
 """
 """The command, with what its stage of patches takes of the processor and of the clock."""

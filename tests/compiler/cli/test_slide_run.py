@@ -28,8 +28,8 @@ PIXELS = drawn(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
 KILLED = """
 import os, sys
 from tcc.compiler.cli import main
-from tcc.compiler.slides import patch_reader, slide_job
-patch_reader.READ = 64
+from tcc.compiler.slides import patch_grid, slide_job
+patch_grid.READ = 64
 store, done = slide_job.BlockWorker._store, []
 def once_more(self, *given):
     store(self, *given)
