@@ -1,10 +1,11 @@
 """What integers are expected to lose on images that nobody has seen, and how sure that is."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import exp, sqrt
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.graph import Model, Output
@@ -12,6 +13,7 @@ from tcc.compiler.ir.types import OutputKind
 from tcc.compiler.reference.accuracy_floor import Quality
 from tcc.compiler.reference.output_comparison import StackedOutputs, judged_outputs, qualities
 from tcc.compiler.reference.output_quality import cosine
+from tcc.compiler.support.json_records import OmitDefault, Record
 
 Float64 = NDArray[np.float64]
 
@@ -128,8 +130,7 @@ NONE, FLOATS = 1e-12, 4.0
 """A smaller loss is none but the rounding of floats, whose mean is this factor larger at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedLoss:
+class ExpectedLoss(Record, frozen=True):
     """The loss of one output on images that nobody has seen, by `images` that judged.
 
     `loss` is the mean: 1 - cosine of classes, of decisions and quantities the mean square error as
@@ -141,13 +142,13 @@ class ExpectedLoss:
     """
 
     kind: OutputKind
-    images: int = field(metadata={"minimum": 1})
+    images: Annotated[int, Meta(ge=1)]
     loss: float
     low: float
     high: float
     worst: float
-    quality: Quality | None = field(default=None, metadata={"default": None})
-    limits: bool = field(default=False, metadata={"default": False})
+    quality: OmitDefault[Quality | None] = None
+    limits: OmitDefault[bool] = False
 
 
 def expected_losses(

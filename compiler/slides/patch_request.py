@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tcc.compiler.slides import mask_files, patch_grid, slide_file, tissue_mask
 from tcc.compiler.slides.patch_grid import PatchGrid
 from tcc.compiler.slides.slide_file import Slide
-from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask, TissueSteps
+from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask, TissueRule, TissueSteps
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, typed
@@ -23,7 +24,7 @@ class MaskWish:
     file: Path | None = None
 
     @property
-    def origin(self) -> str:
+    def origin(self) -> TissueRule | Literal["file"]:
         """What says what is tissue, as a result records it: a rule, or `file`."""
         return "file" if self.file else self.choices.rule
 
