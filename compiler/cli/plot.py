@@ -135,7 +135,8 @@ def _errors(request: PlotRequest) -> Plot:
 
 
 def _scatter(request: PlotRequest) -> Plot:
-    from tcc.compiler.plots import integer_pictures, pictures
+    from tcc.compiler.driver import evaluation
+    from tcc.compiler.plots import integer_pictures
 
     bundles = request.others
     if not bundles:
@@ -146,7 +147,8 @@ def _scatter(request: PlotRequest) -> Plot:
     forms = {str(path): plot_inputs.of_form(request, network, path, labelled) for path in bundles}
 
     def prepare() -> "Make":
-        return integer_pictures.scatter(network, pictures.evaluated(network, labelled), forms)
+        floats = evaluation.by_reference(network.model, labelled)
+        return integer_pictures.scatter(network, floats, forms)
 
     return Plot(prepare, {"images": len(labelled.data)})
 
