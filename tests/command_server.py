@@ -12,7 +12,7 @@ import tempfile
 
 import tcc
 
-EVERYWHERE = ("jsonschema", "numpy", "onnx", "onnxruntime", "ruamel.yaml", "typer")
+EVERYWHERE = ("msgspec", "numpy", "onnx", "onnxruntime", "ruamel.yaml", "typer")
 
 
 def main() -> None:

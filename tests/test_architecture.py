@@ -21,7 +21,7 @@ TRIED_ELSEWHERE = {"compiler/driver", "compiler/report", "compiler/targets"}  # 
 OPTIONS = ("compiler/cli/", "src/tcc/")  # whose parameters are what users may say
 SHARED_NAMES = {("tcc.backends.arm.kernels.loops.tir", "Buffer")}  # TVM's word for it
 HEAVY = {
-    "PIL", "jsonschema", "matplotlib", "networkx", "numpy", "onnx", "onnxruntime", "openslide", "pydantic", "ruamel", "safetensors",
+    "PIL", "matplotlib", "networkx", "numpy", "onnx", "onnxruntime", "openslide", "pydantic", "ruamel", "safetensors",
     "scipy", "sklearn", "tifffile", "torch", "tvm",
 }  # fmt: skip
 

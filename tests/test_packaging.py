@@ -121,7 +121,7 @@ def test_the_wheel_runs_outside_the_checkout(installed, tmp_path):
         [python, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert Path(found.stdout.strip()).is_relative_to(installed.parents[1])
-    assert "import-weights" in tcc(installed, tmp_path, "--help")
+    assert "import" in tcc(installed, tmp_path, "--help")
     assert version() in tcc(installed, tmp_path, "--version")
 
 

@@ -6,11 +6,14 @@ A declaration is a file of `tools/experiments`; its results lie in `docs/experim
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import field
 
 from tcc.compiler.frontend.yaml import parse, plain
 from tcc.compiler.support import json_records
+from tcc.compiler.support.json_records import OmitDefault, Record
 
 ROOT = Path(__file__).resolve().parents[1]
 DECLARATIONS = ROOT / "tools" / "experiments"
@@ -29,8 +32,7 @@ INTEGERS = ("int8 right", "int8 accuracy", "cosine")
 """The columns that need the integer program."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentForm:
+class ExperimentForm(Record, frozen=True):
     """How much is trained: the recipe's epochs, the spec's size and all images where 0 or none.
 
     `images` is how many of a class are taken at most, by side; `without` are the titles of tables
@@ -47,8 +49,7 @@ class ExperimentForm:
     rows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSource:
+class ImageSource(Record, frozen=True):
     """A folder of images, below that of all data; `classes` names those that make up a class."""
 
     folder: str
@@ -56,8 +57,7 @@ class ImageSource:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentRow:
+class ExperimentRow(Record, frozen=True):
     """A network of a table: its spec and settings, keys of the recipe, and what the paper prints.
 
     A key of the recipe has dots between sections, and YAML for a value.
@@ -70,8 +70,7 @@ class ExperimentRow:
     printed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentTable:
+class ExperimentTable(Record, frozen=True):
     """A table: its images, columns and rows.
 
     `printed` heads the paper's own figures, `positive` is the class of precision, recall and F1,
@@ -90,8 +89,7 @@ class ExperimentTable:
     layers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Experiment:
+class Experiment(Record, frozen=True):
     """An experiment: what its page says first, its images, its two forms, its tables."""
 
     title: str
@@ -121,8 +119,7 @@ class ExperimentRun:
         return f"{place(self.row, self.recipe, self.data)}/seed-{self.seed}"
 
 
-@dataclass(frozen=True, slots=True)
-class IntegerResult:
+class IntegerResult(Record, frozen=True):
     """The integer program: images by class and class taken, and the outputs' mean cosine.
 
     `layers` are all values that integers keep, with their cosines over the test images.
@@ -130,19 +127,17 @@ class IntegerResult:
 
     confusion: tuple[tuple[int, ...], ...]
     cosine: float
-    layers: Mapping[str, float] = field(default_factory=dict, metadata={"default": {}})
+    layers: OmitDefault[Mapping[str, float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class FormResult:
+class FormResult(Record, frozen=True):
     """A file of one form: how many test images it gets right, and its bytes."""
 
     correct: int
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(Record, frozen=True):
     """What came out of a training; shares of images in training and validation, counts in test."""
 
     parameters: int
@@ -154,8 +149,7 @@ class RunResult:
     forms: Mapping[str, FormResult]
 
 
-@dataclass(frozen=True, slots=True)
-class ImageCounts:
+class ImageCounts(Record, frozen=True):
     """The images that an experiment saw: classes, how many of each on each side, digests."""
 
     classes: tuple[str, ...]
@@ -163,8 +157,7 @@ class ImageCounts:
     digests: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentResults:
+class ExperimentResults(Record, frozen=True):
     """All figures of an experiment, by the key of their run."""
 
     form: str

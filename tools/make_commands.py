@@ -1,4 +1,4 @@
-"""Write what `tcc COMMAND --help` prints into docs/commands.md.
+"""Write what `tcc COMMAND --help` prints, with all options, into docs/commands.md.
 
     python tools/make_commands.py [--check]
 
@@ -18,6 +18,7 @@ import typer
 from generated import settle
 
 from tcc.compiler.cli import app
+from tcc.compiler.cli.option_table import MAIN
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 WIDTH = 88
@@ -47,18 +48,20 @@ def names() -> list[str]:
 def _below(group: Any, words: tuple[str, ...]) -> list[str]:
     found = []
     for name, command in group.commands.items():
+        if command.hidden:
+            continue
         here = (*words, name)
         found += [" ".join(here), *(_below(command, here) if hasattr(command, "commands") else ())]
     return found
 
 
 def _help(name: str) -> str:
-    """Return what a command's `--help` prints, on a screen of WIDTH columns."""
+    """Return a command's help with all its options, on a screen of WIDTH columns."""
     os.environ["COLUMNS"] = str(WIDTH)
     printed = io.StringIO()
     with redirect_stdout(printed):
         try:
-            app([*name.split(), "--help"])
+            app([*name.split(), "--help-all" if name in MAIN else "--help"])
         except SystemExit as end:
             if end.code:
                 raise

@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 from generated import settle
 
 from tcc.compiler.bundle.manifest import NAME, VERSION, Manifest
-from tcc.compiler.support import json_records
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = ROOT / "spec" / "schema" / "manifest.schema.json"
@@ -23,7 +23,7 @@ def text() -> str:
         "title": f"{NAME} of a tcc bundle, version {VERSION}",
         "description": (Manifest.__doc__ or "").partition("\n")[0],
     }
-    return json.dumps({**head, **json_records.schema(Manifest)}, indent=2) + "\n"
+    return json.dumps({**head, **msgspec.json.schema(Manifest)}, indent=2) + "\n"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ TEXT = """\
 
 Between a spec and an artifact, a network goes through passes: each takes a model and returns one
 that computes the same, exactly (to the bit) or within a bound relative to the outputs' largest
-magnitude. Any order is correct; some find more to do than others. `tcc passes` lists them,
+magnitude. Any order is correct; some find more to do than others. `tcc dev passes` lists them,
 `tcc show` and `tcc build` run other ones with `--passes`, and `--verify-passes` runs the graph
 before and after each on a random input and compares every value that keeps its name.
 

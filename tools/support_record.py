@@ -5,14 +5,13 @@ A new network, target or precision has no line until somebody measures it; nothi
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.ir.device import Plan
 from tcc.compiler.support import json_records
+from tcc.compiler.support.json_records import OmitDefault, Record
 from tcc.compiler.targets import devices
 from tcc.compiler.zoo import shipped, trained
 
@@ -20,13 +19,7 @@ RECORD = Path(__file__).resolve().parents[1] / "docs" / "support.jsonl"
 Key = tuple[str, str, str]
 
 
-def _left_out(value: Any) -> Any:
-    """Return a field that is written only where it has another value."""
-    return field(default=value, metadata={"default": value})
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Record, frozen=True):
     """One network on one target at one precision: why it is refused, or what was measured.
 
     `bytes` is the size of the target's files, None where nobody has built them. They ran on
@@ -39,15 +32,15 @@ class Cell:
     network: str
     target: str
     precision: str
-    refused: tuple[str, ...] = _left_out(())
-    bytes: int | None = _left_out(None)
-    goldens: int = _left_out(0)
-    values: int = _left_out(0)
-    differing: int = _left_out(0)
-    difference: float = _left_out(0.0)
-    allowed: float = _left_out(0.0)
-    cosine: float | None = _left_out(None)
-    commit: str = _left_out("")
+    refused: OmitDefault[tuple[str, ...]] = ()
+    bytes: OmitDefault[int | None] = None
+    goldens: OmitDefault[int] = 0
+    values: OmitDefault[int] = 0
+    differing: OmitDefault[int] = 0
+    difference: OmitDefault[float] = 0.0
+    allowed: OmitDefault[float] = 0.0
+    cosine: OmitDefault[float | None] = None
+    commit: OmitDefault[str] = ""
 
     @property
     def key(self) -> Key:

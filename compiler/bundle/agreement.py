@@ -1,14 +1,14 @@
 """How far an artifact is from the reference that its goldens hold."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import assert_never
 
-from tcc.compiler.bundle.manifest import Tolerance
 from tcc.compiler.ir.number_types import FloatReach, Numbers
 from tcc.compiler.ir.precision import Arithmetic, Precision, Storage
 from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support.json_records import Record
 
 COARSE = 1e-2
 """What is allowed from here on is for roundings that shrink with the numbers: it is a share of
@@ -16,6 +16,13 @@ them. Less is for sums in float32, whose errors have the size of terms, and is o
 HALF, TINY = 0.5, 1e-5
 """Most that an artifact may be off, as a share of an output's largest magnitude, and what is always
 let pass: sums of float32 that come to nothing have rounding errors of their terms' size."""
+
+
+class Tolerance(Record, frozen=True):
+    """How far a replay may be from a golden: `relative` to the output's largest magnitude."""
+
+    relative: float
+    reason: str
 
 
 def relative(largest: float, magnitude: float, allowed: float) -> float:
@@ -31,8 +38,7 @@ def relative(largest: float, magnitude: float, allowed: float) -> float:
     return largest / max(TINY if allowed >= COARSE else 1.0, magnitude)
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(Record, frozen=True):
     """One output of one golden.
 
     `largest` is the largest difference between the artifact's values and the reference's, whose

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcc.compiler.bundle import agreement, bundle_folder, manifest
-from tcc.compiler.bundle.agreement import Mislabelled
+from tcc.compiler.bundle.agreement import Mislabelled, Tolerance
 from tcc.compiler.bundle.bundle_folder import MODEL, Bundle
-from tcc.compiler.bundle.manifest import BundleFile, Tolerance
+from tcc.compiler.bundle.manifest import BundleFile
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.image_inputs import build_image_error

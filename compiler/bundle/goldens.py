@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from tcc.compiler.bundle import agreement
-from tcc.compiler.bundle.manifest import Golden, Goldens, Tolerance
+from tcc.compiler.bundle.agreement import Tolerance
+from tcc.compiler.bundle.manifest import Golden, Goldens
 from tcc.compiler.bundle.manifest_checks import GOLDENS
 from tcc.compiler.data import confined_images
 from tcc.compiler.ir import preprocess

@@ -5,8 +5,12 @@ The records below are its whole definition: the JSON Schema that reads it is mad
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import Annotated, Literal
 
+from msgspec import Meta, field
+
+from tcc.compiler.bundle.agreement import Tolerance
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.operating_point import OperatingPoint
@@ -16,7 +20,7 @@ from tcc.compiler.ir.tool_report import ToolReport
 from tcc.compiler.ir.types import OutputActivation, OutputKind
 from tcc.compiler.reference.accuracy_floor import Quality, QualityBounds
 from tcc.compiler.support import json_records
-from tcc.compiler.support.sealed_json import DocumentKind, seal
+from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, Sha256, seal
 from tcc.compiler.support.value_views import ValueView, list_names
 
 NAME = "manifest.json"
@@ -25,22 +29,19 @@ MAX_BYTES = 4 << 20
 """Largest manifest that is read."""
 
 # A path from the root passes here, to be refused with its own error (E0623).
-_PATH = {"pattern": "^/?[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*$"}
-_SHA256 = {"pattern": "^[0-9a-f]{64}$"}
+_Path = Annotated[str, Meta(pattern="^/?[A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*$")]
 
 
-@dataclass(frozen=True, slots=True)
-class BundleFile:
+class BundleFile(Record, frozen=True):
     """One file of a bundle: path below its folder, with `/`; bytes; SHA-256 in hex."""
 
-    path: str = field(metadata=_PATH)
+    path: _Path
     bytes: int
-    sha256: str = field(metadata=_SHA256)
+    sha256: Sha256
     executable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkRecord:
+class NetworkRecord(Record, frozen=True):
     """The model as compiled: `spec` is the digest over its text, libraries and settings."""
 
     name: str
@@ -49,23 +50,21 @@ class NetworkRecord:
     params: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsOrigin:
+class WeightsOrigin(Record, frozen=True):
     """Where the weights come from; `random` ones make every prediction meaningless.
 
     `file` is the name of a trained network of the zoo. Older bundles and calibrations have the name
     of the user's file there.
     """
 
-    origin: str = field(metadata={"enum": ["file", "zoo", "random"]})
+    origin: Literal["file", "zoo", "random"]
     digest: str
     file: str | None
     seed: int | None
     notice: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(Record, frozen=True):
     """Each output's integers against its floats: `where` says over which images.
 
     `bounds` are what unseen images keep at 95 %, which the floor was judged by; `images` is how
@@ -74,8 +73,8 @@ class Measured:
 
     where: str
     outputs: Mapping[str, Quality]
-    bounds: Mapping[str, QualityBounds] = field(default_factory=dict, metadata={"default": {}})
-    images: int = field(default=0, metadata={"default": 0})
+    bounds: OmitDefault[Mapping[str, QualityBounds]] = field(default_factory=dict)
+    images: OmitDefault[int] = 0
 
     def describe(self) -> str:
         """Return in a line how near the integers are to the floats."""
@@ -86,8 +85,7 @@ class Measured:
         return f"int8 against fp32 over {images:,} images {self.where}: {outputs}"
 
 
-@dataclass(frozen=True, slots=True)
-class Calibrated:
+class Calibrated(Record, frozen=True):
     """How an integer program came about: `digest` is that of its calibration file.
 
     `data` is the digest of the images and `images` their number; `in_float` lists the layers that
@@ -95,7 +93,7 @@ class Calibrated:
     """
 
     method: str
-    digest: str = field(metadata=_SHA256)
+    digest: Sha256
     data: str
     images: int
     measured: Measured | None
@@ -103,8 +101,7 @@ class Calibrated:
     inexact: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class InputContract:
+class InputContract(Record, frozen=True):
     """The input contract: the tensor, and how an image becomes it (None: it is no image)."""
 
     name: str
@@ -113,8 +110,7 @@ class InputContract:
     preprocess: Preprocess | None
 
 
-@dataclass(frozen=True, slots=True)
-class OutputContract:
+class OutputContract(Record, frozen=True):
     """An output: raw values; `activation` is for whoever reads them to apply.
 
     `kind` is what they stand for.
@@ -128,8 +124,7 @@ class OutputContract:
     kind: OutputKind
 
 
-@dataclass(frozen=True, slots=True)
-class Golden:
+class Golden(Record, frozen=True):
     """An image's bytes, the tensor they become, and the raw outputs of the reference.
 
     Values are paths of the bundle's files. Tensors are little-endian, row by row, without a header.
@@ -142,16 +137,7 @@ class Golden:
     outputs: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """How far a replay may be from a golden: `relative` to the output's largest magnitude."""
-
-    relative: float
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Goldens:
+class Goldens(Record, frozen=True):
     """The goldens, who computed them, and how near a replay must come."""
 
     executor: str
@@ -159,8 +145,7 @@ class Goldens:
     cases: tuple[Golden, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BuildWarning:
+class BuildWarning(Record, frozen=True):
     """What a build warned of: layers that break one `rule` of the target's documents.
 
     `found` is what the first of them has, `help` what to write instead.
@@ -174,8 +159,7 @@ class BuildWarning:
     help: str
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Manifest(ValueView):
+class Manifest(ValueView, Record, frozen=True):
     """All that a bundle says of itself; `seal` is the SHA-256 of the rest.
 
     `compiled` is what the maker's own tool said, where it was here and compiled the package;
@@ -184,7 +168,7 @@ class Manifest(ValueView):
     fitted.
     """
 
-    tcc_bundle: int = field(metadata={"const": VERSION})
+    tcc_bundle: Annotated[int, Meta(ge=VERSION, le=VERSION)]
     model: NetworkRecord
     weights: WeightsOrigin
     target: str
@@ -195,10 +179,10 @@ class Manifest(ValueView):
     outputs: tuple[OutputContract, ...]
     goldens: Goldens
     files: tuple[BundleFile, ...]
-    compiled: ToolReport | None = field(default=None, metadata={"default": None})
-    memory: Memory | None = field(default=None, metadata={"default": None})
-    warnings: tuple[BuildWarning, ...] = field(default=(), metadata={"default": ()})
-    operating_points: tuple[OperatingPoint, ...] = field(default=(), metadata={"default": ()})
+    compiled: OmitDefault[ToolReport | None] = None
+    memory: OmitDefault[Memory | None] = None
+    warnings: OmitDefault[tuple[BuildWarning, ...]] = ()
+    operating_points: OmitDefault[tuple[OperatingPoint, ...]] = ()
     seal: str = ""
 
     @property

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.bundle import agreement, artifact_runs, replay
-from tcc.compiler.bundle.agreement import Agreement
+from tcc.compiler.bundle.agreement import Agreement, Tolerance
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.bundle.manifest import Tolerance
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.reference import integer_program
+from tcc.compiler.support.json_records import Record
 from tcc.compiler.support.value_views import ValueView
 
 Values = Mapping[str, NDArray[Any]]
@@ -24,8 +24,7 @@ OFFSET = 128
 """How much less a signed byte is that stands for an unsigned level, where a target has no other."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerAgreement:
+class LayerAgreement(Record, frozen=True):
     """One layer's levels over all inputs: how many there are, differ, and by how many at most.
 
     Where no layer in float is before it, it is `exact`, and none may differ.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tcc.compiler.bundle import artifact_runs
-from tcc.compiler.bundle.agreement import Agreement, relative
+from tcc.compiler.bundle.agreement import Agreement, Tolerance, relative
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.bundle.manifest import Golden, Tolerance
+from tcc.compiler.bundle.manifest import Golden
 from tcc.compiler.data import confined_images
 from tcc.compiler.data.dataset import fitting
 from tcc.compiler.ir import preprocess

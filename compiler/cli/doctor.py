@@ -18,8 +18,8 @@ from tcc.compiler.support.console import Report, size
 from tcc.compiler.support.external_tools import EXTRAS, Tool, install
 
 BASE = {
-    "jsonschema": "jsonschema",
     "ml-dtypes": "ml_dtypes",
+    "msgspec": "msgspec",
     "networkx": "networkx",
     "numpy": "numpy",
     "onnx": "onnx",

@@ -13,8 +13,8 @@ from tcc.compiler.support.console import Report, TableCell
 from tcc.compiler.support.option_needs import ANNOTATED_TRUTH
 
 if TYPE_CHECKING:
+    from tcc.compiler.reference.classification_metrics import JudgedClasses
     from tcc.compiler.reference.froc_curve import FrocFigures
-    from tcc.compiler.reference.judged_classes import JudgedClasses
     from tcc.compiler.slides.slide_judgement import JudgedSlide, JudgedSlides, LesionRule
 
 ResultsArgument = Annotated[

@@ -38,7 +38,7 @@ BITS = {
     "F4": 4,
 }
 """Bits of an element of each type there is."""
-HELP = "PyTorch checkpoints come in through `tcc import-weights`"
+HELP = "PyTorch checkpoints come in through `tcc import --spec`"
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def find_misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Itera
             f"{graph.name} has no place for {len(unknown)} tensors of the file",
             where,
             notes=_listed([_guess(n, unknown[n], missing) for n in _few(unknown)], unknown),
-            help="`tcc import-weights` takes in the names of other projects",
+            help="`tcc import --spec` takes in the names of other projects",
         )
     for name in reshaped:
         wrong = f"{name} has shape {size_of(shapes[name])}, not {size_of(graph.params[name].shape)}"
@@ -94,7 +94,7 @@ def _foreign(
         f"{count} of its {len(graph.params)} tensors do not fit",
         where,
         notes=tuple(notes),
-        help="name the weights of this spec, with its parameters (`--set`); `tcc import-weights`"
+        help="name the weights of this spec, with its parameters (`--set`); `tcc import --spec`"
         " takes in the names of other projects",
     )
 

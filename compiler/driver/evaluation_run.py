@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.saturation import Saturation
     from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.operating_point import OperatingPoint
-    from tcc.compiler.reference.classification_metrics import Scores
+    from tcc.compiler.reference.classification_metrics import JudgedClasses, Scores
     from tcc.compiler.reference.confidence_intervals import Bounds
-    from tcc.compiler.reference.judged_classes import JudgedClasses
     from tcc.compiler.support.diagnostics import Diagnostic
 
 
@@ -74,7 +73,7 @@ class EvaluationReport:
     @cached_property
     def judged(self) -> "JudgedClasses":
         """What the images were taken for."""
-        from tcc.compiler.reference.judged_classes import JudgedClasses
+        from tcc.compiler.reference.classification_metrics import JudgedClasses
 
         found = self.found
         odds = found.odds(self.point.temperature if self.point else 1.0)

@@ -28,14 +28,18 @@ from tcc.compiler.reference.accuracy_floor import (
     TooFewImages,
     merge_bounds,
 )
-from tcc.compiler.reference.expected_loss import ExpectedLoss
+from tcc.compiler.reference.expected_loss import (
+    ExpectedLoss,
+    add_rounding,
+    compute_bounds,
+    estimate_bounds,
+)
 from tcc.compiler.reference.output_comparison import (
     ComparisonImages,
     all_outputs,
     comparison_images,
     judged_outputs,
 )
-from tcc.compiler.reference.quality_bounds import add_rounding, compute_bounds, estimate_bounds
 from tcc.compiler.support.diagnostics import Diagnostic, fail, whole_file
 
 CHOOSERS = 4

@@ -5,7 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope, Unknown, computed
-from tcc.compiler.frontend.expr.operators import OperandError, finite, types, whole_meant
+from tcc.compiler.frontend.expr.operators import (
+    GraphValue,
+    OperandError,
+    finite,
+    types,
+    whole_meant,
+)
 from tcc.compiler.frontend.foreign_names import value as foreign
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ir.argument_declarations import ArgumentValue, Kind, Parameter, Required
@@ -164,7 +170,7 @@ def _check_choice(p: Parameter, tree: Tree, scope: ExpressionScope) -> None:
     """Refuse a bare word that is neither a choice nor a name in scope."""
     word = tree.value if isinstance(tree, Scalar) else None
     named = isinstance(word, str) and word.isidentifier()
-    if not named or word in scope.names or word in scope.shapes:
+    if not named or word in scope.names or isinstance(scope.values.get(str(word)), GraphValue):
         return
     switch = p.kind is Kind.BOOL and word in _SWITCHES
     names = p.kind is Kind.NAMES and nearest(str(word), tuple(scope.names)) is None

@@ -4,8 +4,9 @@ from typing import Any, assert_never, get_args
 
 from tcc.compiler.frontend.argument_values import LARGEST, check_single, value_of
 from tcc.compiler.frontend.expr import Unknown
+from tcc.compiler.frontend.expr.operators import GraphValue
 from tcc.compiler.frontend.size_limits import MAX_ELEMENTS
-from tcc.compiler.frontend.step_scope import GraphValue, StepScope, single_value
+from tcc.compiler.frontend.step_scope import StepScope, single_value
 from tcc.compiler.frontend.suggestions import channels_first
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Tree

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tcc.compiler.frontend.argument_values import value_of
 from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope
-from tcc.compiler.frontend.expr.operators import Budget
+from tcc.compiler.frontend.expr.operators import Budget, GraphValue
 from tcc.compiler.frontend.expr.parser import KEYWORDS
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ir.argument_declarations import Kind, Parameter
@@ -129,7 +129,7 @@ def default_problems(
     """
     names = dict.fromkeys(("C", "H", "W") if sizes else (), UNKNOWN)
     # Sizes and earlier parameters are unknown here, not absent: a default may compute with them.
-    scope = ExpressionScope(names, dict.fromkeys(inputs), budget=budget)
+    scope = ExpressionScope(names, dict.fromkeys(inputs, GraphValue("", None)), budget)
     for p in params:
         if p.name not in tried and isinstance(p.default, Scalar | Sequence | Mapping):
             try:

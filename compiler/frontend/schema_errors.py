@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from tcc.compiler.frontend import foreign_names, suggestions
-from tcc.compiler.frontend.argument_names import unknown_argument
 from tcc.compiler.frontend.block_library import CONTROL, JOIN_WORDS, WORDS
 from tcc.compiler.frontend.language_schema import schema
 from tcc.compiler.frontend.schema_validation import Breach, Path, breaches
+from tcc.compiler.frontend.step_syntax import unknown_argument
 from tcc.compiler.frontend.yaml import Mapping, Sequence, Tree, at, key_at, plain
 from tcc.compiler.support.diagnostics import MANY_NAMES, Diagnostic, Span
 

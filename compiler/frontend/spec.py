@@ -12,18 +12,17 @@ from typing import Any
 from tcc.compiler.frontend.accuracy_bounds import Accuracy, read_accuracy
 from tcc.compiler.frontend.argument_values import MAX_PROBLEMS, bind
 from tcc.compiler.frontend.block_library import Library, collect_blocks, read_library
-from tcc.compiler.frontend.expansion import Expansion, ExpansionLimit
+from tcc.compiler.frontend.expansion import Expansion, ExpansionLimit, check_unreached
 from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope
-from tcc.compiler.frontend.expr.operators import Budget
+from tcc.compiler.frontend.expr.operators import Budget, GraphValue
 from tcc.compiler.frontend.inputs_outputs import read_input, read_outputs
 from tcc.compiler.frontend.parameter_declarations import declare, default_problems
 from tcc.compiler.frontend.schema_errors import check_structure, enclosing_step
 from tcc.compiler.frontend.size_limits import room_for_nesting
 from tcc.compiler.frontend.step_dispatch import dispatch
-from tcc.compiler.frontend.step_scope import ERROR_VALUE, Bindings, GraphValue, PathNode, StepScope
+from tcc.compiler.frontend.step_scope import ERROR_VALUE, Bindings, PathNode, StepScope
 from tcc.compiler.frontend.step_syntax import check_step, sequences
 from tcc.compiler.frontend.undefined_names import explained
-from tcc.compiler.frontend.unreached_checks import check_unreached
 from tcc.compiler.frontend.warnings.all_warnings import ExpandedSpec, warnings
 from tcc.compiler.frontend.warnings.graph_warnings import needed
 from tcc.compiler.frontend.yaml import Mapping as MappingTree

@@ -5,20 +5,19 @@ from typing import Any
 
 from tcc.compiler.frontend.argument_values import bind, evaluated, value_of
 from tcc.compiler.frontend.block_library import JOIN_WORDS, WORDS, Block
-from tcc.compiler.frontend.expansion import Expansion
+from tcc.compiler.frontend.expansion import Expansion, check_block
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
+from tcc.compiler.frontend.expr.operators import GraphValue
 from tcc.compiler.frontend.parameter_declarations import check_bindable
 from tcc.compiler.frontend.size_limits import check_size
 from tcc.compiler.frontend.step_scope import (
     ERROR_VALUE,
     Bindings,
-    GraphValue,
     PathNode,
     StepScope,
     lookup,
 )
 from tcc.compiler.frontend.step_syntax import Step
-from tcc.compiler.frontend.unreached_checks import check_block
 from tcc.compiler.frontend.warnings.step_warnings import doubtful_op
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree

@@ -11,9 +11,8 @@ from tcc.compiler.frontend.expr import (
     entries,
     parse_expr,
 )
-from tcc.compiler.frontend.expr.operators import Budget, OperandError
+from tcc.compiler.frontend.expr.operators import Budget, GraphValue, NamedValue, OperandError
 from tcc.compiler.frontend.yaml import Scalar
-from tcc.compiler.ir.types import Shape, TensorType
 from tcc.compiler.support.diagnostics import Span, fail, listed, nearest
 
 T = TypeVar("T")
@@ -74,19 +73,8 @@ WORDS_FOR_CURRENT = frozenset(
 """What the current value is called where it has a name."""
 
 
-@dataclass(frozen=True, slots=True)
-class GraphValue:
-    """A value of the graph being built; `type` None is one that an earlier error hides."""
-
-    name: str
-    type: TensorType | None
-
-
 _AXES = ("C", "H", "W")
 _NO_AXES: Mapping[str, Any] = dict.fromkeys(_AXES, UNKNOWN)
-
-NamedValue = GraphValue | tuple[GraphValue, ...]
-"""What a name stands for: a value, or the list of those that a loop collected."""
 
 BoundNames = tuple[frozenset[str], frozenset[str]]
 """Names of values, and names of numbers, that steps bind."""
@@ -207,7 +195,7 @@ class StepScope:
         if current.type is not None:
             axes = dict(zip(_AXES, current.type.shape, strict=False))
         names = Bindings(axes, *inner, *self.names.layers)  # nothing else may be called so
-        return ExpressionScope(names, _Shapes(self.values), _Lists(self.values), self.budget)
+        return ExpressionScope(names, self.values, self.budget)
 
     def spend(self, amount: int, at: Span) -> None:
         """Take from what the spec may cost.
@@ -219,58 +207,6 @@ class StepScope:
             self.budget.spend(amount)
         except OperandError as error:
             raise fail(error.code, error.message, at, help=error.help) from None
-
-
-class _Shapes(Mapping[str, Shape | None]):
-    """The shapes of named values, looked up where they are asked for."""
-
-    __slots__ = ("values_",)
-
-    def __init__(self, values: Mapping[str, NamedValue]) -> None:
-        self.values_ = values
-
-    def __getitem__(self, name: str) -> Shape | None:
-        """The shape of a value; None where it is not known."""
-        found = self.values_[name]
-        if isinstance(found, tuple):
-            raise KeyError(name)
-        return _shape(found)
-
-    def __iter__(self) -> Iterator[str]:
-        """The names of values."""
-        return (name for name, value in self.values_.items() if isinstance(value, GraphValue))
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return sum(1 for _ in self)
-
-
-class _Lists(Mapping[str, tuple[Shape | None, ...]]):
-    """The shapes of named lists of values, looked up where they are asked for."""
-
-    __slots__ = ("values_",)
-
-    def __init__(self, values: Mapping[str, NamedValue]) -> None:
-        self.values_ = values
-
-    def __getitem__(self, name: str) -> tuple[Shape | None, ...]:
-        """The shapes of the entries of a list."""
-        found = self.values_[name]
-        if isinstance(found, GraphValue):
-            raise KeyError(name)
-        return tuple(map(_shape, found))
-
-    def __iter__(self) -> Iterator[str]:
-        """The names of lists."""
-        return (name for name, value in self.values_.items() if isinstance(value, tuple))
-
-    def __len__(self) -> int:
-        """How many there are."""
-        return sum(1 for _ in self)
-
-
-def _shape(value: GraphValue) -> Shape | None:
-    return value.type.shape if value.type else None
 
 
 def lookup(name: Scalar, current: GraphValue, env: StepScope) -> tuple[GraphValue, ...]:

@@ -27,122 +27,6 @@ from tcc.compiler.support.progress import Progress, silent
 if TYPE_CHECKING:
     import numpy as np
 
-
-@runtime_checkable
-class LevelReader(Protocol):
-    """A backend whose integer artifacts can be looked into while they run here."""
-
-    def inner_levels(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
-    ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the artifact in `folder` on tensors; yield what it computes inside for each.
-
-        Args:
-            target: One of the backend's.
-            folder: Where the artifact's files are.
-            source: The network's input.
-            tensors: As for `Runner.infer`; each is taken when its turn comes.
-
-        Yields:
-            The values of 8-bit integers by their names in the graph, as the artifact stores them:
-            uint8 or int8, in the graph's layout or flat; what the graph has as uint8 may be int8,
-            128 less.
-
-        Raises:
-            MissingTool: What runs the artifact here is not installed.
-            UserError: The artifact cannot be run on these.
-        """
-        ...
-
-
-@runtime_checkable
-class ValueReader(Protocol):
-    """A backend whose artifacts of float32 can be looked into while they run here."""
-
-    def inner_values(
-        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
-    ) -> "Iterator[Mapping[str, np.ndarray]]":
-        """Run the artifact in `folder` on tensors; yield the floats that it computes inside.
-
-        Args:
-            target: One of the backend's.
-            folder: Where the artifact's files are.
-            source: The network's input.
-            tensors: As for `Runner.infer`; each is taken when its turn comes.
-
-        Yields:
-            float32 by the names of values in the graph, or of outputs, in the graph's layout or
-            flat; other names are the artifact's own.
-
-        Raises:
-            MissingTool: What runs the artifact here is not installed.
-            UserError: The artifact cannot be run on these.
-        """
-        ...
-
-
-@runtime_checkable
-class IsaChooser(Protocol):
-    """A backend that may be told which instructions its programs use here."""
-
-    def with_isa(self, target: Target, name: str) -> Self:
-        """Return the same, whose programs use the instruction set of a name.
-
-        Raises:
-            UserError: There is no such set, or no choice for the target (E0601). What this
-                processor lacks is refused once a program runs.
-        """
-        ...
-
-
-@runtime_checkable
-class Fetcher(Protocol):
-    """A backend that takes files from a package registry, once."""
-
-    def fetch(self, target: Target) -> None:
-        """Have here what building for a target takes from elsewhere.
-
-        Args:
-            target: One of the backend's.
-
-        Raises:
-            MissingTool: It cannot be fetched.
-        """
-        ...
-
-
-if TYPE_CHECKING:
-    import numpy as np
-
-
-@runtime_checkable
-class Approximator(Protocol):
-    """A backend some of whose float kernels round in more steps than sums of products do."""
-
-    def plain(self, precision: Precision) -> Precision | None:
-        """Return the precision that is built without them; None where none has them."""
-        ...
-
-    def approximate_layers(self, target: Target, model: Model) -> tuple[Node, ...]:
-        """Return the nodes that they compute of a model after `passes`."""
-        ...
-
-    def approximate_outputs(
-        self, target: Target, model: Model, tensor: "np.ndarray"
-    ) -> "Mapping[str, np.ndarray]":
-        """Return the raw outputs, by name, of such a model with such kernels.
-
-        Args:
-            target: One of the backend's.
-            model: The model after `passes`.
-            tensor: float32 of the input's shape, without a batch axis.
-        """
-        ...
-
-
-if TYPE_CHECKING:
-    import numpy as np
-
     from tcc.compiler.ir.operating_point import OperatingPoint
     from tcc.compiler.ir.target import Outputs
 
@@ -525,5 +409,105 @@ class RunnerSigner(Protocol):
 
         Raises:
             UserError: The artifact is damaged (E0652).
+        """
+        ...
+
+
+@runtime_checkable
+class LevelReader(Protocol):
+    """A backend whose integer artifacts can be looked into while they run here."""
+
+    def inner_levels(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the artifact in `folder` on tensors; yield what it computes inside for each.
+
+        Args:
+            target: One of the backend's.
+            folder: Where the artifact's files are.
+            source: The network's input.
+            tensors: As for `Runner.infer`; each is taken when its turn comes.
+
+        Yields:
+            The values of 8-bit integers by their names in the graph, as the artifact stores them:
+            uint8 or int8, in the graph's layout or flat; what the graph has as uint8 may be int8,
+            128 less.
+
+        Raises:
+            MissingTool: What runs the artifact here is not installed.
+            UserError: The artifact cannot be run on these.
+        """
+        ...
+
+
+@runtime_checkable
+class ValueReader(Protocol):
+    """A backend whose artifacts of float32 can be looked into while they run here."""
+
+    def inner_values(
+        self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
+    ) -> "Iterator[Mapping[str, np.ndarray]]":
+        """Run the artifact in `folder` on tensors; yield the floats that it computes inside.
+
+        Arguments and errors are those of `LevelReader.inner_levels`.
+
+        Yields:
+            float32 by the names of values in the graph, or of outputs, in the graph's layout or
+            flat; other names are the artifact's own.
+        """
+        ...
+
+
+@runtime_checkable
+class IsaChooser(Protocol):
+    """A backend that may be told which instructions its programs use here."""
+
+    def with_isa(self, target: Target, name: str) -> Self:
+        """Return the same, whose programs use the instruction set of a name.
+
+        Raises:
+            UserError: There is no such set, or no choice for the target (E0601). What this
+                processor lacks is refused once a program runs.
+        """
+        ...
+
+
+@runtime_checkable
+class Fetcher(Protocol):
+    """A backend that takes files from a package registry, once."""
+
+    def fetch(self, target: Target) -> None:
+        """Have here what building for a target takes from elsewhere.
+
+        Args:
+            target: One of the backend's.
+
+        Raises:
+            MissingTool: It cannot be fetched.
+        """
+        ...
+
+
+@runtime_checkable
+class Approximator(Protocol):
+    """A backend some of whose float kernels round in more steps than sums of products do."""
+
+    def plain(self, precision: Precision) -> Precision | None:
+        """Return the precision that is built without them; None where none has them."""
+        ...
+
+    def approximate_layers(self, target: Target, model: Model) -> tuple[Node, ...]:
+        """Return the nodes that they compute of a model after `passes`."""
+        ...
+
+    def approximate_outputs(
+        self, target: Target, model: Model, tensor: "np.ndarray"
+    ) -> "Mapping[str, np.ndarray]":
+        """Return the raw outputs, by name, of such a model with such kernels.
+
+        Args:
+            target: One of the backend's.
+            model: The model after `passes`.
+            tensor: float32 of the input's shape, without a batch axis.
         """
         ...

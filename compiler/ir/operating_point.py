@@ -1,14 +1,17 @@
 """How a network's raw outputs are read, where that was fitted after training."""
 
-from dataclasses import dataclass, field
 from math import exp
+from typing import Annotated
+
+from msgspec import Meta
+
+from tcc.compiler.support.json_records import OmitDefault, Record
 
 LARGEST = 1000.0
 """The largest temperature, and one over the least."""
 
 
-@dataclass(frozen=True, slots=True)
-class FittingData:
+class FittingData(Record, frozen=True):
     """What values were fitted on: images, by the digest of their set, and the program that ran.
 
     `likelihood` is the mean negative logarithm of their classes' probabilities, at temperature 1
@@ -21,8 +24,7 @@ class FittingData:
     likelihood: tuple[float, float] | None
 
 
-@dataclass(frozen=True, slots=True)
-class ThresholdCheck:
+class ThresholdCheck(Record, frozen=True):
     """How the threshold of class `label` does on images that it was not fitted to.
 
     Of `positives` images of the class, `detected` are taken for it; of `negatives` others,
@@ -44,8 +46,7 @@ class ThresholdCheck:
     reached: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedPoint:
+class JudgedPoint(Record, frozen=True):
     """How an operating point does on images that it was not fitted to, by the digest of their set.
 
     `likelihood` is as in `FittingData`, and `notice` what a user of the point must know.
@@ -58,8 +59,7 @@ class JudgedPoint:
     notice: str
 
 
-@dataclass(frozen=True, slots=True)
-class OperatingPoint:
+class OperatingPoint(Record, frozen=True):
     """What is fitted of one output.
 
     `thresholds` are log-odds, compared after the temperature: what reaches one is yes. Of a row of
@@ -70,13 +70,13 @@ class OperatingPoint:
     """
 
     output: str
-    temperature: float = field(metadata={"minimum": 1 / LARGEST, "maximum": LARGEST})
+    temperature: Annotated[float, Meta(ge=1 / LARGEST, le=LARGEST)]
     positive: int | None
     thresholds: tuple[float, ...]
     criterion: str
     fitted: FittingData
-    target: float | None = field(default=None, metadata={"default": None})
-    judged: JudgedPoint | None = field(default=None, metadata={"default": None})
+    target: OmitDefault[float | None] = None
+    judged: OmitDefault[JudgedPoint | None] = None
 
     @property
     def probabilities(self) -> tuple[float, ...]:

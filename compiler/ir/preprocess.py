@@ -9,13 +9,16 @@ The horizontal pass of a resize always comes first, whatever Pillow's version: f
 itself takes the vertical one first where that is faster, which moves some pixels by one level.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+from msgspec import Meta
 
 from tcc.compiler.ir import image_limits
 from tcc.compiler.ir.pixel_resampling import Axis, axis, covering, resampled, strips
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.support.diagnostics import UnhandledError, fail, whole_file
+from tcc.compiler.support.json_records import OmitDefault, Record
 from tcc.compiler.support.lazy_numpy import np
 
 if TYPE_CHECKING:
@@ -23,31 +26,31 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-COLORS = ("rgb", "bgr", "gray")
-MODES = ("stretch", "cover")
-SCALES = ("255", "max")
+Color = Literal["rgb", "bgr", "gray"]
+ResizeMode = Literal["stretch", "cover"]
+PixelScale = Literal["255", "max"]
+COLORS: tuple[Color, ...] = get_args(Color)
+MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
+SCALES: tuple[PixelScale, ...] = get_args(PixelScale)
 MAX_SIDE = 1 << 14
 """Largest height or width that a resize or crop may ask for, in pixels."""
-_SIDES = {
-    "items": {"type": "integer", "minimum": 1, "maximum": MAX_SIDE}, "minItems": 2, "maxItems": 2,
-}  # fmt: skip
-_CHANNELS = {"minItems": 1}
+_Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
+_Sides = tuple[_Side, _Side]
+_Channels = Annotated[tuple[float, ...], Meta(min_length=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class PixelResize:
+class PixelResize(Record, frozen=True):
     """Bilinear with antialiasing on 8-bit pixels, equal to Pillow's `BILINEAR` to the bit.
 
     `mode`: `stretch` gives exactly `size` (height, width); `cover` keeps the aspect ratio, scales
     until the image covers `size`, and takes its centre.
     """
 
-    size: Pair = field(metadata=_SIDES)
-    mode: str = field(default="stretch", metadata={"enum": MODES})
+    size: _Sides
+    mode: ResizeMode = "stretch"
 
 
-@dataclass(frozen=True, slots=True)
-class Preprocess:
+class Preprocess(Record, frozen=True):
     """An input contract.
 
     `crop` (height, width) takes the centre, with zeros around where it is larger than the image.
@@ -57,13 +60,13 @@ class Preprocess:
     A `raw` result is the grey levels themselves, 0 to 255, neither divided nor normalised.
     """
 
-    color: str = field(default="rgb", metadata={"enum": COLORS})
+    color: Color = "rgb"
     resize: PixelResize | None = None
-    crop: Pair | None = field(default=None, metadata=_SIDES)
-    mean: tuple[float, ...] = field(default=(0.0,), metadata=_CHANNELS)
-    std: tuple[float, ...] = field(default=(1.0,), metadata=_CHANNELS)
+    crop: _Sides | None = None
+    mean: _Channels = (0.0,)
+    std: _Channels = (1.0,)
     raw: bool = False
-    scale: str = field(default="255", metadata={"enum": SCALES, "default": "255"})
+    scale: OmitDefault[PixelScale] = "255"
 
     @property
     def channels(self) -> int:

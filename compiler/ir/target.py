@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.tool_report import ToolReport
+from tcc.compiler.support.json_records import Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,8 +60,7 @@ class Remark:
     slow: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Record, frozen=True):
     """Bytes that a program has of a network: `arena` is all that changes while it runs.
 
     No arena could be smaller than `bound`, the values that are in use at once; `weights` are

@@ -1,31 +1,29 @@
 """What the maker's own compiler said of a network: how near it came, and what runs where."""
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from tcc.compiler.support.json_records import OmitDefault, Record
 
 LEAST = 0.98
 """The cosine below which AXERA's manuals say to look for the reason. The papers' networks keep it,
 and calibration asks the same of integers of our own."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerCosine:
+class LayerCosine(Record, frozen=True):
     """The cosine similarity of what a layer gives after quantising with what it gave before."""
 
     name: str
     cosine: float
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkPart:
+class NetworkPart(Record, frozen=True):
     """A stretch of the network that runs in one place."""
 
     name: str
     where: Literal["NPU", "CPU"]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolReport:
+class ToolReport(Record, frozen=True):
     """What a log says; `version` is empty where it does not say it.
 
     `stopped` is the command at which the log ends, where not all were done.
@@ -36,7 +34,7 @@ class ToolReport:
     layers: tuple[LayerCosine, ...]
     outputs: tuple[LayerCosine, ...]
     parts: tuple[NetworkPart, ...]
-    stopped: str = field(default="", metadata={"default": ""})
+    stopped: OmitDefault[str] = ""
 
     @property
     def low(self) -> "tuple[LayerCosine, ...]":

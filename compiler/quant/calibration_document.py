@@ -7,8 +7,10 @@ depends on what images are called, where they lie or when it was made.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, field
 
 from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
 from tcc.compiler.data.dataset import DataSet, pictures
@@ -16,27 +18,24 @@ from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
 from tcc.compiler.support import atomic_files, regular_files
-from tcc.compiler.support.sealed_json import DocumentKind
+from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, Sha256
 from tcc.compiler.support.value_views import ValueView, count, list_names
 
 VERSION, OLDER = 3, (2,)
 MAX_BYTES = 1 << 30
 """Largest file that is read: base64 makes 4 bytes of 3, so that some 800 million weights fit."""
 
-_SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 
-
-@dataclass(frozen=True, slots=True)
-class CalibrationImages:
+class CalibrationImages(Record, frozen=True):
     """The images: the digest of the set, how many, and how many of them nothing looked at.
 
     `repeats` are the digests of files that were left out, since others show the same pixels.
     """
 
-    digest: str = field(metadata=_SHA256)
-    images: int = field(metadata={"minimum": 1})
-    held_out: int = field(metadata={"minimum": 0})
-    repeats: tuple[str, ...] = field(default=(), metadata={"default": ()})
+    digest: Sha256
+    images: Annotated[int, Meta(ge=1)]
+    held_out: Annotated[int, Meta(ge=0)]
+    repeats: OmitDefault[tuple[str, ...]] = ()
 
     def parts(self, images: DataSet) -> tuple[DataSet, DataSet]:
         """Return what of these images was learnt from and what was held out.
@@ -51,8 +50,7 @@ class CalibrationImages:
         return images.first(self.images).digest == self.digest
 
 
-@dataclass(frozen=True, slots=True)
-class CalibratedValue:
+class CalibratedValue(Record, frozen=True):
     """How one value becomes integers, and how that came about; `trace` as in `ScaleTrace`."""
 
     scale: float
@@ -60,8 +58,7 @@ class CalibratedValue:
     trace: ScaleTrace | None
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedWeights:
+class EncodedWeights(Record, frozen=True):
     """The integer weights of one convolution: int8, float32 and int32."""
 
     weight: str
@@ -69,8 +66,7 @@ class EncodedWeights:
     bias: str
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class CalibrationDocument(ValueView):
+class CalibrationDocument(ValueView, Record, frozen=True):
     """All that a calibration file says; `seal` is the SHA-256 of the rest.
 
     `used` is the candidate that `method` chose, `judged` how each did on images that it had not
@@ -81,7 +77,7 @@ class CalibrationDocument(ValueView):
 
     # First in the file and named after the format, so that a reader of another version knows whose
     # it is.
-    tcc_calibration: int = field(metadata={"enum": [VERSION, *OLDER]})
+    tcc_calibration: Annotated[int, Meta(ge=OLDER[0], le=VERSION)]
     method: str
     used: str
     target: str
@@ -99,10 +95,10 @@ class CalibrationDocument(ValueView):
     made_with: Mapping[str, str]
     seal: str = ""
     # With defaults, since files of version 2 and older ones of version 3 have none and still build.
-    expected: Mapping[str, ExpectedLoss] = field(default_factory=dict, metadata={"default": {}})
-    usual: Mapping[str, float] = field(default_factory=dict, metadata={"default": {}})
-    usual_largest: Mapping[str, float] = field(default_factory=dict, metadata={"default": {}})
-    usual_images: int = field(default=0, metadata={"default": 0, "minimum": 0})
+    expected: OmitDefault[Mapping[str, ExpectedLoss]] = field(default_factory=dict)
+    usual: OmitDefault[Mapping[str, float]] = field(default_factory=dict)
+    usual_largest: OmitDefault[Mapping[str, float]] = field(default_factory=dict)
+    usual_images: OmitDefault[Annotated[int, Meta(ge=0)]] = 0
 
     def _summary(self) -> Iterator[str]:
         method = f"{self.method} ({self.used})" if self.used != self.method else self.method

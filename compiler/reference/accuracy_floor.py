@@ -6,6 +6,7 @@ from typing import assert_never
 
 from tcc.compiler.ir.types import OutputKind
 from tcc.compiler.support.diagnostics import Span, UserError
+from tcc.compiler.support.json_records import Record
 
 COSINE = 0.98
 """The least mean cosine of the raw values of classes unless told otherwise, as in the DDSNet
@@ -18,8 +19,7 @@ ERROR = 1.0
 answer the mean of the floats for every image is as far off."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
+class Quality(Record, frozen=True):
     """The integers of one output against its floats, over `images` images.
 
     `cosine` of the raw values, its mean and its least, where there are several; `agreement`, the
@@ -62,8 +62,7 @@ ENOUGH = 16
 """Fewest different images that a floor is judged by."""
 
 
-@dataclass(frozen=True, slots=True)
-class QualityBounds:
+class QualityBounds(Record, frozen=True):
     """What one output keeps on unseen images at 95 %, estimated from `images` images.
 
     `cosine` and `correlation` are lower bounds, `error` is an upper one, in the units of `Quality`.

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.reference import roc_curve
+from tcc.compiler.support.json_records import Record
 
 LEVEL = 0.95
 """The share of data sets whose interval holds the true figure."""
@@ -42,8 +43,7 @@ AVERAGES = tuple(f"{how}_{what}" for how in ("macro", "weighted") for what in
 """The averages that have intervals."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(Record, frozen=True):
     """An interval, both ends of it included."""
 
     low: float

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.evaluation_run import SaturationReport
     from tcc.compiler.driver.saturation import LayerSaturation, Saturation
     from tcc.compiler.ir.operating_point import OperatingPoint
-    from tcc.compiler.reference.classification_metrics import ClassScores, Interval, Rates
+    from tcc.compiler.reference.classification_metrics import (
+        ClassScores,
+        Interval,
+        JudgedClasses,
+        Rates,
+    )
     from tcc.compiler.reference.confidence_intervals import Bounds
-    from tcc.compiler.reference.judged_classes import JudgedClasses
 
 
 MATRIX = 12

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.console import Report, Stages
@@ -12,7 +12,7 @@ from tcc.compiler.support.diagnostics import fail, typed
 if TYPE_CHECKING:
     from tcc.compiler.slides.patch_grid import PatchGrid
     from tcc.compiler.slides.slide_file import Slide
-    from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask, TissueSteps
+    from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask, TissueRule, TissueSteps
 
 RULES = ("any", "wide", "paper")
 
@@ -25,7 +25,7 @@ class MaskWish:
     file: Path | None = None
 
     @property
-    def origin(self) -> str:
+    def origin(self) -> "TissueRule | Literal['file']":
         """What says what is tissue, as a result records it: a rule, or `file`."""
         return "file" if self.file else self.choices.rule
 

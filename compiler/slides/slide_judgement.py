@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcc.compiler.reference import confidence_intervals, froc_curve, judged_classes, roc_curve
+from tcc.compiler.reference import (
+    classification_metrics,
+    confidence_intervals,
+    froc_curve,
+    roc_curve,
+)
+from tcc.compiler.reference.classification_metrics import JudgedClasses
 from tcc.compiler.reference.confidence_intervals import Bounds
 from tcc.compiler.reference.froc_curve import FrocFigures, FrocSlide
-from tcc.compiler.reference.judged_classes import JudgedClasses
 from tcc.compiler.slides import patch_grid, slide_file
 from tcc.compiler.slides.stored_result import StoredResult
 from tcc.compiler.slides.tissue_mask import TissueMask
@@ -210,7 +215,9 @@ class JudgedSlides:
         likely = np.concatenate([one.result.tumour for one in self.slides])
         true, said = (np.stack([~each, each], axis=1) for each in (holds, taken))
         # Any number that grows with the probability gives the same areas.
-        return judged_classes.exclusive(LABELS, true, said, np.stack([-likely, likely], axis=1))
+        return classification_metrics.exclusive(
+            LABELS, true, said, np.stack([-likely, likely], axis=1)
+        )
 
     @property
     def mixed(self) -> int:

@@ -82,7 +82,8 @@ def finished(place: Path, request: str) -> dict[str, Any] | None:
             record = json.loads(file.read(MOST))
         if record == {"request": request, "result": _result(place)}:
             with regular_files.opened(place / SUMMARY) as file:
-                return json_records.encode(slide_summary.decode(file.read(MOST)))
+                found: dict[str, Any] = json_records.encode(slide_summary.decode(file.read(MOST)))
+                return found
     return None
 
 

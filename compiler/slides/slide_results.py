@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -34,9 +34,9 @@ from tcc.compiler.slides.slide_summary import (
     SlideSummary,
     TumourDecision,
 )
-from tcc.compiler.slides.tissue_mask import TissueMask
+from tcc.compiler.slides.tissue_mask import TissueMask, TissueRule
 from tcc.compiler.slides.tumour_classes import TumourRule
-from tcc.compiler.support import regular_files, strict_json
+from tcc.compiler.support import json_records, regular_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +56,7 @@ class SlideResult:
     rule: TumourRule
     mask: TissueMask
     picture: SlidePicture
-    tissue_rule: str
+    tissue_rule: TissueRule | Literal["file"]
     raw: "NDArray[np.float32]"
 
     @property
@@ -99,7 +99,7 @@ def ours(path: Path) -> str | None:
     """Say why a folder is not replaced by a result; None where it is one itself."""
     try:
         with regular_files.opened(path / SUMMARY) as file:
-            found = strict_json.parse(file.read(MAX_BYTES))
+            found = json_records.parse(file.read(MAX_BYTES))
     except (OSError, ValueError):
         return "it is not what a run wrote of a slide"
     same = isinstance(found, dict) and found.get("tcc_slide") == VERSION

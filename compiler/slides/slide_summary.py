@@ -1,37 +1,38 @@
 """`summary.json` of a slide's result: one record gives its form, its check and its reader."""
 
 import json
-from dataclasses import dataclass, field
 from math import isclose
-from typing import Any, get_args
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from tcc.compiler.slides.patch_grid import MOST_PATCHES, PatchGrid
 from tcc.compiler.slides.tissue_mask import TissueRule
-from tcc.compiler.support import json_records, strict_json
+from tcc.compiler.support import json_records
+from tcc.compiler.support.json_records import OmitDefault, Record, RecordError
 
 VERSION = 1
 SUMMARY = "summary.json"
 MAX_BYTES = 1 << 24
 """Largest summary that is read."""
 DISCLAIMER = "not a medical device; no diagnosis may rest on this"
-_LENGTH: Any = {"minimum": 1, "maximum": (1 << 24) - 1}
-_COUNT: Any = {"minimum": 0, "maximum": MOST_PATCHES}
-_AREA: Any = {"minimum": 0}
-_SHARE: Any = {"minimum": 0, "maximum": 1}
+_Length = Annotated[int, Meta(ge=1, le=(1 << 24) - 1)]
+_Count = Annotated[int, Meta(ge=0, le=MOST_PATCHES)]
+_Area = Annotated[float, Meta(ge=0)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Names = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class SlideSize:
+class SlideSize(Record, frozen=True):
     """A slide: its file's name, its pixels and their side in micrometres."""
 
     name: str
-    width: int = field(metadata=_LENGTH)
-    height: int = field(metadata=_LENGTH)
-    micrometres_per_pixel: float = field(metadata={"minimum": 0.001, "maximum": 1e4})
+    width: _Length
+    height: _Length
+    micrometres_per_pixel: Annotated[float, Meta(ge=0.001, le=1e4)]
 
 
-@dataclass(frozen=True, slots=True)
-class BundleName:
+class BundleName(Record, frozen=True):
     """What classified it."""
 
     network: str
@@ -41,49 +42,44 @@ class BundleName:
     notice: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class GridSize:
+class GridSize(Record, frozen=True):
     """How patches were cut, in pixels of level 0; a patch has `patch` pixels a side."""
 
-    rows: int = field(metadata=_LENGTH)
-    columns: int = field(metadata=_LENGTH)
-    span: int = field(metadata=_LENGTH)
-    stride: int = field(metadata=_LENGTH)
-    inset: int = field(metadata={"minimum": 0})
-    patch: int = field(metadata=_LENGTH)
+    rows: _Length
+    columns: _Length
+    span: _Length
+    stride: _Length
+    inset: Annotated[int, Meta(ge=0)]
+    patch: _Length
 
 
-@dataclass(frozen=True, slots=True)
-class TumourDecision:
+class TumourDecision(Record, frozen=True):
     """Which classes are tumour, and from which probability on; without one, the class taken."""
 
-    classes: tuple[str, ...] = field(metadata={"minItems": 1, "uniqueItems": True})
-    threshold: float | None = field(metadata=_SHARE)
+    classes: _Names
+    threshold: _Share | None
 
 
-@dataclass(frozen=True, slots=True)
-class SlideSummary:
+class SlideSummary(Record, frozen=True):
     """The figures of a slide's result, and what they depend on."""
 
-    tcc_slide: int = field(metadata={"const": VERSION})
+    tcc_slide: Annotated[int, Meta(ge=VERSION, le=VERSION)]
     notice: str
     slide: SlideSize
     bundle: BundleName
     grid: GridSize
     tumour: TumourDecision
-    classes: tuple[str, ...] = field(metadata={"minItems": 1, "uniqueItems": True})
-    tissue_mm2: float = field(metadata=_AREA)
-    background_share: float = field(metadata=_SHARE)
-    patches: int = field(metadata=_COUNT)
-    damaged: int = field(metadata=_COUNT)
-    left_out: int = field(metadata=_COUNT)
-    positive: int = field(metadata=_COUNT)
-    positive_mm2: float = field(metadata=_AREA)
-    mean_probability: float | None = field(metadata=_SHARE)
-    highest_probability: float | None = field(metadata=_SHARE)
-    tissue_rule: str | None = field(
-        default=None, metadata={"default": None, "enum": [*get_args(TissueRule), "file", None]}
-    )
+    classes: _Names
+    tissue_mm2: _Area
+    background_share: _Share
+    patches: _Count
+    damaged: _Count
+    left_out: _Count
+    positive: _Count
+    positive_mm2: _Area
+    mean_probability: _Share | None
+    highest_probability: _Share | None
+    tissue_rule: OmitDefault[TissueRule | Literal["file"] | None] = None
     """The rule that found the tissue, or `file`; None in results of before it was recorded."""
 
     @property
@@ -104,28 +100,21 @@ def decode(text: bytes) -> SlideSummary:
     Raises:
         ValueError: It is none, or its figures contradict each other.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
     if len(text) > MAX_BYTES:
         raise ValueError(f"{SUMMARY} is larger than {MAX_BYTES >> 20} MiB")
-    plain = strict_json.parse(text)
+    plain = json_records.parse(text)
     version = plain.get("tcc_slide") if isinstance(plain, dict) else None
     if version != VERSION or isinstance(version, bool):
         raise ValueError(
             f"`tcc_slide` of {SUMMARY} is `{str(version)[:40]}`, this tcc reads {VERSION}"
         )
-    error = best_match(Draft202012Validator(_SCHEMA).iter_errors(plain))
-    if error:
-        place = "/".join(map(str, error.absolute_path)) or "the whole"
-        raise ValueError(f"{place} of {SUMMARY}: {error.message[:160]}")
-    summary: SlideSummary = json_records.decode(SlideSummary, plain)
+    try:
+        summary = json_records.decode(SlideSummary, plain)
+    except RecordError as error:
+        raise ValueError(f"{SUMMARY}: {str(error)[:200]}") from None
     _check_grid(summary)
     _check_figures(summary)
     return summary
-
-
-_SCHEMA = json_records.schema(SlideSummary)
 
 
 def _check_grid(summary: SlideSummary) -> None:
@@ -141,6 +130,9 @@ def _check_grid(summary: SlideSummary) -> None:
 
 
 def _check_figures(summary: SlideSummary) -> None:
+    for names in (summary.classes, summary.tumour.classes):
+        if len(set(names)) < len(names):
+            raise ValueError(f"{SUMMARY}: a class is there twice")
     unknown = set(summary.tumour.classes) - set(summary.classes)
     if unknown:
         raise ValueError(f"tumour of {SUMMARY}: there is no class `{min(unknown)[:40]}`")

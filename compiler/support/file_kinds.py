@@ -21,7 +21,7 @@ class FileKind:
 
 
 _WEIGHTS = (
-    "`tcc import-weights SPEC FILE` brings its weights under a spec's names; `tcc import` takes the"
+    "`tcc import FILE --spec SPEC` takes its weights for a spec; `tcc import` takes the"
     " network itself, once it is exported with `torch.onnx.export`"
 )
 ONNX = FileKind(

@@ -1,83 +1,224 @@
-"""Frozen dataclasses as JSON documents: one definition gives the type, the schema and the reader.
+"""JSON documents: frozen records that say what a document holds, and how it is written and read.
 
-A field is a `str`, `int`, `float`, `bool`, one of a `Literal`'s strings, another record, a
-`tuple[X, ...]`, a `Mapping[str, X]`, or any of these `| None`. Its limits stand in the field's
-metadata, as JSON Schema words (`field(metadata={"pattern": ...})`); a field with the word `default`
-is written only where it has another value, so that documents from before it stay as they are.
+A record derives from `Record`: msgspec reads it, and refuses keys that it does not know and values
+of other types. Limits of numbers and texts stand in the fields' types, as `msgspec.Meta`. What is
+left to say here: text that means nothing or two things, records in the order of their fields, and
+seals.
 """
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
+from math import isfinite
+from typing import Annotated, Any, ClassVar, Generic, NoReturn, TypeVar
 
-_PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
+import msgspec
+from msgspec import Meta, Struct, structs
 
+from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
-def schema(record: type) -> dict[str, Any]:
-    """Return the JSON Schema of a record; fields without a default are required."""
-    hints = get_type_hints(record)
-    own = fields(record)
-    return {
-        "type": "object",
-        "properties": {f.name: _schema(hints[f.name]) | dict(f.metadata) for f in own},
-        "required": [f.name for f in own if f.default is f.default_factory is MISSING],
-        "additionalProperties": False,
-    }
-
-
-def _schema(hint: Any) -> dict[str, Any]:
-    if is_dataclass(hint) and isinstance(hint, type):
-        return schema(hint)
-    if get_origin(hint) is Literal:
-        return {"enum": list(get_args(hint))}
-    if get_origin(hint) in (UnionType, Union):
-        return {"anyOf": [_schema(choice) for choice in get_args(hint)]}
-    if get_origin(hint) is tuple:
-        return {"type": "array", "items": _schema(get_args(hint)[0])}
-    if get_origin(hint) is Mapping:
-        return {"type": "object", "additionalProperties": _schema(get_args(hint)[1])}
-    return {"type": _PLAIN[hint]}
+T = TypeVar("T")
+_OMITTED = Meta(extra={"omit_default": True})
+OmitDefault = Annotated[T, _OMITTED]
+"""A field that is written only where it has another value than its default: documents from before
+it came stay as they are."""
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+"""A SHA-256 in hex."""
 
 
-def encode(record: Any) -> dict[str, Any]:
-    """Return a record as plain data for JSON, its fields in their order.
+class _DataclassFields:
+    """What makes `dataclasses.replace` and `asdict` take a record, as type checkers believe."""
 
-    Fields that have the value of their schema's `default` are left out.
+    def __get__(self, _: object, record: type[Struct]) -> dict[str, Any]:
+        twin = make_dataclass(record.__name__, record.__struct_fields__)
+        twin_fields: dict[str, Any] = vars(twin)["__dataclass_fields__"]
+        return twin_fields
+
+
+class Record(Struct, frozen=True, forbid_unknown_fields=True):
+    """An object of a JSON document; its fields are the keys."""
+
+    __dataclass_fields__: ClassVar[Any] = _DataclassFields()
+
+
+class AmbiguousJsonError(ValueError):
+    """A text holds a number that is none, or a key twice."""
+
+
+class RecordError(ValueError):
+    """A document does not hold what its record says; the message names the key and the fault."""
+
+
+def parse(text: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8.
+
+    Raises:
+        AmbiguousJsonError: It holds a key twice, NaN, infinity, or a number that overflows.
+        ValueError: It is no such text, or is nested too deeply.
     """
-    found: dict[str, Any] = _plain(record)
-    return found
+    try:
+        return json.loads(
+            text.decode(),
+            object_pairs_hook=_build_object,
+            parse_float=_parse_float,
+            parse_constant=_refuse_number,
+        )
+    except RecursionError:
+        raise ValueError("it has too many lists or objects within each other") from None
 
 
-def _plain(value: Any) -> Any:
-    match value:
-        case tuple() | list():
-            return type(value)(_plain(item) for item in value)
+def _build_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    built = dict(members)
+    if len(built) < len(members):
+        keys = [key for key, _ in members]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise AmbiguousJsonError(f"the key `{twice[:40]}` is there twice")
+    return built
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _refuse_number(text)
+
+
+def _refuse_number(word: str) -> NoReturn:
+    raise AmbiguousJsonError(f"it holds {word[:40]}, which is no number")
+
+
+def encode(record: Any) -> Any:
+    """Return a record, or a dataclass, as plain data for JSON, keys in the order of the fields."""
+    match record:
+        case Struct():
+            own = ((field, getattr(record, field.name)) for field in structs.fields(record))
+            return {
+                field.encode_name: encode(value)
+                for field, value in own
+                if not _is_omitted(field, value)
+            }
         case Mapping():
-            return {name: _plain(item) for name, item in value.items()}
-        case _ if is_dataclass(value):
-            shown = (f for f in fields(value) if not _left_out(f, getattr(value, f.name)))
-            return {f.name: _plain(getattr(value, f.name)) for f in shown}
+            return {name: encode(value) for name, value in record.items()}
+        case tuple() | list():
+            return type(record)(encode(value) for value in record)
+        case _ if is_dataclass(record):
+            return {f.name: encode(getattr(record, f.name)) for f in fields(record)}
         case _:
-            return value
+            return record
 
 
-def _left_out(own: "Field[Any]", value: Any) -> bool:
-    return "default" in own.metadata and own.metadata["default"] == value
+def _is_omitted(field: structs.FieldInfo, value: Any) -> bool:
+    if _OMITTED not in getattr(field.type, "__metadata__", ()):
+        return False
+    factory = field.default_factory
+    return bool(value == (factory() if callable(factory) else field.default))
 
 
-def decode(hint: Any, data: Any) -> Any:
-    """Return the value of a type hint from plain data that its schema let pass."""
-    if is_dataclass(hint) and isinstance(hint, type):
-        hints = get_type_hints(hint)
-        return hint(**{name: decode(hints[name], value) for name, value in data.items()})
-    if data is None:
-        return None
-    if get_origin(hint) in (UnionType, Union):
-        return decode(next(c for c in get_args(hint) if c is not NoneType), data)
-    if get_origin(hint) is tuple:
-        return tuple(decode(get_args(hint)[0], item) for item in data)
-    if get_origin(hint) is Mapping:
-        return {name: decode(get_args(hint)[1], value) for name, value in data.items()}
-    # JSON has one kind of number: 1 may stand for 1.0 and, as JSON Schema says, 1.0 for 1
-    return hint(data) if hint in {int, float} else data
+def decode(kind: type[T], plain: Any) -> T:
+    """Return the value of a type from plain data.
+
+    Raises:
+        RecordError: It does not hold what the type says.
+    """
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise RecordError(_describe(kind, plain, str(error))) from None
+
+
+def _describe(kind: Any, plain: Any, problem: str) -> str:
+    """Return msgspec's message with the place first, and with the keys of mappings in it."""
+    message, _, path = problem.rpartition(" - at `$")
+    place, inner = [], plain
+    for name, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", path if message else ""):
+        if index == "...":
+            _keep_wrong_entry(kind, plain, inner, problem)
+            key = next(iter(inner))
+        else:
+            key = name or int(index)
+        place.append(str(key)[:40])
+        inner = inner[key]
+    message = message or problem
+    return f"{'/'.join(place) or 'the whole'}: {message[0].lower()}{message[1:]}"
+
+
+def _keep_wrong_entry(kind: Any, plain: Any, mapping: dict[str, Any], problem: str) -> None:
+    """Leave in a mapping, which is a part of plain data, the first entry that has a problem."""
+    entries = list(mapping.items())
+    while len(entries) > 1:
+        half = entries[: len(entries) // 2]
+        mapping.clear()
+        mapping.update(half)
+        try:
+            msgspec.convert(plain, kind)
+            entries = entries[len(half) :]
+        except msgspec.ValidationError as error:
+            entries = half if str(error) == problem else entries[len(half) :]
+    mapping.clear()
+    mapping.update(entries)
+
+
+def seal(plain: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of plain data without its seal."""
+    # Keys sorted and no indentation: the seal is of the content, not of how it is laid out.
+    body = json.dumps(dict(plain) | {"seal": ""}, sort_keys=True)
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class DocumentKind(Generic[T]):
+    """A kind of sealed document: its record, whose field `seal` is the SHA-256 of the rest.
+
+    `key` and `version` are the key and number of its version; `what` names it ("the bundle's
+    manifest"), `help` says how to get a whole one; wrong ones are errors of `code`. `older` are
+    versions that are read as well: fields that came after them have a default.
+    """
+
+    record: type[T]
+    key: str
+    version: int
+    code: str
+    what: str
+    help: str
+    indent: int = 2
+    older: tuple[int, ...] = ()
+
+    def encode(self, document: T) -> bytes:
+        """Return indented UTF-8, keys in the order of the record, sealed."""
+        plain = encode(document)
+        plain["seal"] = seal(plain)
+        text = json.dumps(plain, indent=self.indent, ensure_ascii=False, allow_nan=False)
+        return f"{text}\n".encode()
+
+    def decode(self, data: bytes, name: str) -> T:
+        """Return the document of a file's bytes; `name` stands for the file in errors.
+
+        Raises:
+            UserError: Its version is not known, or it was changed.
+        """
+        try:
+            plain = parse(data)
+        except AmbiguousJsonError as error:
+            raise self.damaged(name, str(error)) from None
+        except ValueError:
+            raise self.damaged(name, "it is not JSON; it may be truncated") from None
+        version = plain.get(self.key) if isinstance(plain, dict) else None
+        # To Python `true` is the number 1.
+        if isinstance(version, bool) or version not in (self.version, *self.older):
+            label = f"`{self.key}` is {json.dumps(version)[:40]}, this tcc reads {self.version}"
+            message = f"not {self.what} of a known version"
+            raise fail(self.code, message, whole_file(name), label=label, help=self.help)
+        try:
+            document = decode(self.record, plain)
+        except RecordError as error:
+            raise self.damaged(name, str(error)[:200]) from None
+        if plain.get("seal") != seal(plain):
+            raise self.damaged(
+                name, "its content does not match its seal; it was edited or damaged"
+            )
+        return document
+
+    def damaged(self, name: str, label: str) -> UserError:
+        """Return the error of a document that is not whole."""
+        message = f"{self.what.replace('a ', 'the ', 1)} is damaged"
+        return fail(self.code, message, whole_file(name), label=label, help=self.help)

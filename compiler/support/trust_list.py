@@ -6,14 +6,14 @@ too, for every network.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from tcc.compiler.support import atomic_files, json_records, regular_files, user_folders
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.json_records import Record
 
 VERSION = 1
 MAX_BYTES = 1 << 20
@@ -21,8 +21,7 @@ MAX_BYTES = 1 << 20
 HELP = "`tcc trust list` shows what is trusted, and docs/security.md how it is stored"
 
 
-@dataclass(frozen=True, slots=True)
-class TrustedKey:
+class TrustedKey(Record, frozen=True):
     """A public key, in PEM, and what it is trusted for.
 
     `fingerprint` is the SHA-256 of the PEM. `networks` are the names of networks whose bundles it
@@ -43,8 +42,7 @@ class TrustedKey:
         return self.expires is not None and date.fromisoformat(self.expires) < today
 
 
-@dataclass(frozen=True, slots=True)
-class TrustList:
+class TrustList(Record, frozen=True):
     """What `trust.json` says; without one, nothing.
 
     `revoked` are fingerprints, which no other word makes good again. `require` says that a bundle
@@ -153,10 +151,10 @@ def _fail_unbelieved(path: Path, reason: str) -> UserError:
 
 def _decode(content: bytes, path: Path) -> TrustList:
     try:
-        document = json.loads(content.decode())
-        _check(document)
-        trusted: TrustList = json_records.decode(TrustList, document)
-    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        document = json_records.parse(content)
+        trusted = json_records.decode(TrustList, document)
+        _check(trusted, document)
+    except ValueError as error:
         message = "the list of whom you trust is damaged"
         help = "mend it, or remove it and trust each key again: `tcc trust add KEY.pem`"
         label = str(error)[:160]
@@ -164,44 +162,21 @@ def _decode(content: bytes, path: Path) -> TrustList:
     return trusted
 
 
-_KINDS: Mapping[str, type] = {
-    "tcc_trust": int, "require": bool, "keys": list, "revoked": list, "folders": list,
-}  # fmt: skip
-_KEY_KINDS: Mapping[str, type | tuple[type, ...]] = {
-    "fingerprint": str, "pem": str, "networks": list, "expires": (str, type(None)),
-    "min_release": int,
-}  # fmt: skip
-
-
-def _check(document: Any) -> None:
-    """Refuse what is no trust list: by hand, since what reads schemas takes long to load.
+def _check(trusted: TrustList, document: Any) -> None:
+    """Refuse what is no whole trust list: one that lost a key of the file would trust more.
 
     Raises:
         ValueError: It is none.
     """
-    _check_fields(document, _KINDS, "it")
-    if document["tcc_trust"] != VERSION:
-        raise ValueError(f"`tcc_trust` is {document['tcc_trust']}, this tcc reads {VERSION}")
-    for name in ("revoked", "folders"):
-        _check_texts(document[name], name)
-    for key in document["keys"]:
-        _check_fields(key, _KEY_KINDS, "a key")
-        _check_texts(key["networks"], "networks")
-        if key["expires"] is not None:
-            date.fromisoformat(key["expires"])
-
-
-def _check_fields(document: Any, types: Mapping[str, type | tuple[type, ...]], what: str) -> None:
-    if not isinstance(document, dict) or document.keys() != types.keys():
-        raise ValueError(f"{what} has not the fields {', '.join(types)}")
-    for name, kind in types.items():
-        # To Python a truth is a number too.
-        if not isinstance(document[name], kind) or (
-            kind is int and isinstance(document[name], bool)
-        ):
-            raise ValueError(f"`{name}` is {str(document[name])[:40]!r}")
-
-
-def _check_texts(texts: Any, name: str) -> None:
-    if not all(isinstance(word, str) for word in texts):
-        raise ValueError(f"`{name}` is no list of text")
+    if trusted.tcc_trust != VERSION:
+        raise ValueError(f"`tcc_trust` is {trusted.tcc_trust}, this tcc reads {VERSION}")
+    for record, plain in (
+        (trusted, document),
+        *zip(trusted.keys, document.get("keys", ()), strict=True),
+    ):
+        missing = [name for name in record.__struct_fields__ if name not in plain]
+        if missing:
+            raise ValueError(f"`{missing[0]}` is missing")
+    for key in trusted.keys:
+        if key.expires is not None:
+            date.fromisoformat(key.expires)

@@ -19,7 +19,7 @@ from tcc.compiler.data import safetensors_file, weights
 from tcc.compiler.data.safetensors_file import TensorFile
 from tcc.compiler.support.atomic_files import write_file
 from tcc.compiler.support.diagnostics import UserError
-from tcc.compiler.support.sealed_json import DocumentKind
+from tcc.compiler.support.json_records import DocumentKind, Record
 from tcc.compiler.train import arithmetic
 from tcc.compiler.train.run_folder import EpochMetrics
 from tcc.compiler.train.trainer import Trainer, array
@@ -27,8 +27,7 @@ from tcc.compiler.train.trainer import Trainer, array
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingIdentity:
+class TrainingIdentity(Record, frozen=True):
     """What a training depends on: with the same, and the same torch and threads, the same bytes."""
 
     network: str
@@ -40,8 +39,7 @@ class TrainingIdentity:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingPosition:
+class TrainingPosition(Record, frozen=True):
     """How far a training has come: `step` steps of `epoch` are done, and `done` epochs whole."""
 
     tcc_checkpoint: int

@@ -3,12 +3,18 @@
 The records are its whole definition: the schema, the reader and docs/training.md are made of them.
 """
 
+import builtins
 import hashlib
 import json
+import types
+import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from tcc.compiler.frontend import yaml
 from tcc.compiler.frontend.schema_validation import Breach, breaches
@@ -32,25 +38,45 @@ from tcc.compiler.zoo import shipped
 MAX_BYTES = 1 << 16
 """Largest recipe that is read."""
 
+_PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
+"""The types of plain fields, in JSON Schema's words."""
+
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of recipes; what may be left out is left out, and never null."""
-    made: dict[str, Any] = _given(json_records.schema(Recipe))
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "tcc recipe"}
-    return head | made
+    return head | _object_schema(Recipe)
 
 
-def _given(rules: Any) -> Any:
-    """Return rules in which no choice is null."""
-    if isinstance(rules, list):
-        return [_given(each) for each in rules]
-    if not isinstance(rules, dict):
-        return rules
-    # A record's `None` means that a key is left out; `augment: null` would be a second way to say
-    # so.
-    choices = [choice for choice in rules.get("anyOf", ()) if choice != {"type": "null"}]
-    inner = {key: _given(value) for key, value in rules.items() if key != "anyOf"}
-    return _given(choices[0]) | inner if choices else inner
+def _object_schema(record: type) -> dict[str, Any]:
+    """Return the schema of a section; a field's limits and description are its metadata."""
+    hints = get_type_hints(record)
+    own = fields(record)
+    return {
+        "type": "object",
+        "properties": {f.name: _type_schema(hints[f.name]) | dict(f.metadata) for f in own},
+        "required": [f.name for f in own if f.default is f.default_factory is MISSING],
+        "additionalProperties": False,
+    }
+
+
+def _type_schema(hint: Any) -> dict[str, Any]:
+    if is_dataclass(hint) and isinstance(hint, type):
+        return _object_schema(hint)
+    arguments = get_args(hint)
+    match get_origin(hint):
+        case None:
+            return {"type": _PLAIN[hint]}
+        case typing.Literal:
+            return {"enum": list(arguments)}
+        case types.UnionType | typing.Union:
+            # A record's `None` means that a key is left out; `augment: null` would be a second way
+            # to say so.
+            return _type_schema(arguments[0])
+        case builtins.tuple:
+            return {"type": "array", "items": _type_schema(arguments[0])}
+        case _:
+            return {"type": "object", "additionalProperties": _type_schema(arguments[1])}
 
 
 def find(name: str, at: Span) -> Path:
@@ -103,7 +129,8 @@ def parse(text: str | bytes, file: str) -> Recipe:
         # One key may break several rules of the schema by the same mistake.
         unique = {(d.code, d.at): d for d in found}
         raise UserError(tuple(sorted(unique.values(), key=lambda d: (d.at.line, d.at.column))))
-    made: Recipe = json_records.decode(Recipe, plain)
+    # Not strictly: to the schema 1.0 is an integer.
+    made = msgspec.convert(plain, Recipe, strict=False)
     if wrong := tuple(_augment(tree, made)):
         raise UserError(wrong)
     return made
@@ -136,6 +163,8 @@ def text(recipe: Recipe) -> str:
     The same recipe gives the same text, and `parse` gives the recipe again.
     """
     plain = json_records.encode(recipe)
+    if recipe.sampling == "shuffled":  # as in recipes of before it could be chosen
+        del plain["sampling"]
     for section, keys in ONLY.items():
         for key, (word, choices) in keys.items():
             if plain[section][word] not in choices:

@@ -15,29 +15,29 @@ their folder.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from msgspec import Meta, field
 
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
 from tcc.compiler.reference.confidence_intervals import Bounds, describe_accuracy
 from tcc.compiler.support import atomic_files, json_records
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
+from tcc.compiler.support.json_records import OmitDefault, Record
 from tcc.compiler.support.value_views import ValueView, count
 
 
-@dataclass(frozen=True, slots=True)
-class OutputJudgement:
+class OutputJudgement(Record, frozen=True):
     """How one of several outputs does."""
 
     accuracy: float
     macro_f1: float
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Record, frozen=True):
     """How the network does on images that it does not learn from; `loss` is without smoothing.
 
     Where it tells more than one class, an image counts as correct where all that it tells is. Of
@@ -48,11 +48,10 @@ class Judgement:
     loss: float
     accuracy: float
     macro_f1: float
-    outputs: Mapping[str, OutputJudgement] = field(default_factory=dict, metadata={"default": {}})
+    outputs: OmitDefault[Mapping[str, OutputJudgement]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class EpochMetrics:
+class EpochMetrics(Record, frozen=True):
     """One epoch, counted from 1: its last learning rate, and means over its steps.
 
     `accuracy` is of the augmented images, each at the moment when it was learned from.
@@ -71,8 +70,7 @@ REPORT, CHECKPOINT = "report.json", "checkpoint.safetensors"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedData:
+class TrainedData(Record, frozen=True):
     """The images: the digest of each side, how many images each class has there, and the seed."""
 
     classes: tuple[str, ...]
@@ -81,8 +79,7 @@ class TrainedData:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionCounts:
+class DecisionCounts(Record, frozen=True):
     """Images of which a decision holds, of which it does not, and how many of each are told so."""
 
     holds: int
@@ -91,8 +88,7 @@ class DecisionCounts:
     told_holds_not: int
 
 
-@dataclass(frozen=True, slots=True)
-class OutputScores:
+class OutputScores(Record, frozen=True):
     """The final judgement of one output; `decisions` are those of an output that has some."""
 
     labels: tuple[str, ...]
@@ -104,8 +100,7 @@ class OutputScores:
     decisions: Mapping[str, DecisionCounts]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class TestScores(ValueView):
+class TestScores(ValueView, Record, frozen=True):
     """The final judgement, in floats by the reference executor, on images of no other use.
 
     `interval` is the accuracy's exact one, of 95 %. Where a network tells more than one class, an
@@ -118,20 +113,19 @@ class TestScores(ValueView):
     interval: Bounds
     macro_f1: float
     confusion: tuple[tuple[int, ...], ...]
-    outputs: Mapping[str, OutputScores] = field(default_factory=dict, metadata={"default": {}})
+    outputs: OmitDefault[Mapping[str, OutputScores]] = field(default_factory=dict)
 
     def _summary(self) -> Iterator[str]:
         yield f"{describe_accuracy(self.correct, self.images)}, macro F1 {self.macro_f1:.4f}"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class TrainingReport(ValueView):
+class TrainingReport(ValueView, Record, frozen=True):
     """All that `report.json` says; `weights` is the digest of the tensors that were kept.
 
     `kept` is the epoch whose weights they are; `finished` is false where the time was over first.
     """
 
-    tcc_training: int = field(metadata={"const": VERSION})
+    tcc_training: Annotated[int, Meta(ge=VERSION, le=VERSION)]
     network: NetworkRecord
     start: WeightsOrigin
     recipe: str

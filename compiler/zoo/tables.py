@@ -16,6 +16,7 @@ from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import NOWHERE, Span, fail, nearest
+from tcc.compiler.support.json_records import Record
 from tcc.compiler.zoo import shipped, trained
 from tcc.compiler.zoo.counting_conventions import CONVENTIONS, Convention, Counted
 
@@ -23,8 +24,7 @@ UNITS: Mapping[str, int] = {"": 1, "M": 10**6, "G": 10**9, "MB": 10**6, "MiB": 2
 """What a paper's units hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Record, frozen=True):
     """A column of a paper: its title, unit, decimals, and the convention that it counts by."""
 
     title: str
@@ -38,8 +38,7 @@ class Column:
         return CONVENTIONS[self.convention]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Record, frozen=True):
     """A network of a paper: the spec that it is, and the printed figures by column.
 
     `functions` and `twice` say how the program is written that the paper counted; `why` says in
@@ -55,8 +54,7 @@ class Row:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PaperTable:
+class PaperTable(Record, frozen=True):
     """A table of a paper; `note` says in a line what holds for all of it."""
 
     title: str
@@ -157,8 +155,7 @@ def computed(table: PaperTable) -> Iterator[Line]:
         yield Line(row, network.cost.params, network.cost.macs, cells)
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(Record, frozen=True):
     """What a spec's text does not say: see `zoo/models.yaml`."""
 
     task: str = ""

@@ -19,11 +19,11 @@ from tcc.compiler.frontend import spec as specs
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.frontend.yaml import parse, plain
 from tcc.compiler.support import json_records
+from tcc.compiler.support.json_records import Record
 from tcc.compiler.zoo import shipped
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
+class Training(Record, frozen=True):
     """What `network.yaml` says: settings are text, as `--set` takes them.
 
     `samples` is the folder of the zoo with drawn images that are most like its own; `data` and

@@ -38,7 +38,7 @@ def _unharmed(_: Outcome, folder: Path) -> str:
     return "the checkpoint's command ran" if (folder / "ran").exists() else ""
 
 
-IMPORT = ("import-weights", "net.yaml", "net.pth", "-o", "w.safetensors", "-q")
+IMPORT = ("import", "net.pth", "--spec", "net.yaml", "-o", "w.safetensors", "-q")
 BUILD = ("build", "net.yaml", "--target", "onnxruntime", "--weights", "net.safetensors", "-q")
 
 

@@ -135,7 +135,7 @@ def _left(killed: _Killed, name: str, folder: Path) -> str:
         cleared = child.run(Case(("cache", "clear")), folder)
         kept = _files(folder / "cache")
         if cleared.code or kept:
-            return f"tcc cache clear: exit {cleared.code}, left {sorted(kept)}"
+            return f"tcc dev cache clear: exit {cleared.code}, left {sorted(kept)}"
     if (left := sorted(os.listdir(folder / "out"))) != [name]:
         return f"left beside the bundle: {left}"
     left = [entry for entry in os.listdir(folder / "tmp") if entry.startswith("tcc")]

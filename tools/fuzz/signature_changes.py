@@ -31,7 +31,7 @@ def _flip(folder: Path, numbers: Random) -> None:
 
 def _edit_manifest(folder: Path, numbers: Random) -> None:
     """Change what the manifest says, and seal it again."""
-    from tcc.compiler.support import sealed_json
+    from tcc.compiler.support import json_records
 
     path = folder / "manifest.json"
     about = json.loads(path.read_text())
@@ -49,7 +49,7 @@ def _edit_manifest(folder: Path, numbers: Random) -> None:
             data = numbers.randbytes(20)
             (folder / file["path"]).write_bytes(data)
             file["bytes"], file["sha256"] = len(data), hashlib.sha256(data).hexdigest()
-    about["seal"] = sealed_json.seal(about)
+    about["seal"] = json_records.seal(about)
     path.write_text(json.dumps(about, indent=2))
 
 

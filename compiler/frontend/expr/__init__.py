@@ -19,7 +19,7 @@ from tcc.compiler.frontend.expr.operators import (
     Unknown,
 )
 from tcc.compiler.frontend.expr.parser import MAX_NESTING, MAX_TEXT, Parser
-from tcc.compiler.frontend.expr.size_queries import check_names, holds_names, places
+from tcc.compiler.frontend.expr.size_queries import check_names, places
 from tcc.compiler.frontend.expr.syntax_tree import (
     Expression,
     IndexOf,
@@ -65,7 +65,7 @@ def parse_expr(text: str, span: Span) -> ParsedExpression:
         UserError: E0220 for what is no expression, E0223 for one that is too large.
     """
     try:
-        return ParsedExpression(text, span, _known(text).root)
+        return ParsedExpression(text, span, _parse(text))
     except ExpressionError as fault:
         raise _located(fault, text, span) from None
 
@@ -87,18 +87,11 @@ def computed(text: str, span: Span, scope: ExpressionScope) -> Result:
         UserError: as `parse_expr` and `evaluate` do.
     """
     try:
-        known = _known(text)
-        # What is remembered costs as much as it did: whether a spec is refused must not depend on
-        # which texts were read before.
-        if known.cost is not None and known.cost <= scope.budget.left:
-            scope.budget.left -= known.cost
-            return known.value
-        before, root = scope.budget.left, known.root
+        root = _parse(text)
         spend(root, scope, COST_OF_LETTER * len(text))
         found = root.evaluate(scope)
         if isinstance(found, Unknown):
             check_names(root, scope)
-        known.learn(found, before - scope.budget.left)
     except ExpressionError as fault:
         raise _located(fault, text, span) from None
     else:
@@ -122,25 +115,9 @@ def entries(expr: ParsedExpression, count: int, scope: ExpressionScope) -> Resul
         raise _located(fault, expr.text, expr.span) from None
 
 
-@dataclass(slots=True)
-class _Known:
-    """An expression, and from its second evaluation on what it comes to, if it holds no name."""
-
-    root: Expression
-    evaluations: int = 0
-    cost: int | None = None
-    value: Result = UNKNOWN
-
-    def learn(self, value: Result, cost: int) -> None:
-        """Take note of a value, but of no list, which may be long."""
-        self.evaluations += 1
-        if self.evaluations == 2 and not isinstance(value, tuple) and not holds_names(self.root):
-            self.value, self.cost = value, cost
-
-
 @lru_cache(maxsize=1 << 16)
-def _known(text: str) -> _Known:
-    return _Known(Parser(text).whole())
+def _parse(text: str) -> Expression:
+    return Parser(text).whole()
 
 
 def _located(fault: ExpressionError, text: str, span: Span) -> UserError:

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, cast
 
 from tcc.compiler.ir.argument_declarations import ArgumentValue
-from tcc.compiler.ir.types import Shape
+from tcc.compiler.ir.types import Shape, TensorType
 
 
 class Unknown:
@@ -87,15 +87,31 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpressionScope:
-    """Names that stand for values, and the shapes of named tensors, None where unknown.
+class GraphValue:
+    """A value of the graph being built; `type` None is one that an earlier error hides."""
 
-    `lists` has the shapes of each named list of tensors; `budget` is what evaluation may cost.
+    name: str
+    type: TensorType | None
+
+    @property
+    def shape(self) -> Shape | None:
+        """Its shape, where its type is known."""
+        return self.type.shape if self.type else None
+
+
+NamedValue = GraphValue | tuple[GraphValue, ...]
+"""What a name stands for: a value, or the list of those that a loop collected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionScope:
+    """Names that stand for numbers, and those that stand for values of the graph.
+
+    `budget` is what evaluation may cost.
     """
 
     names: Mapping[str, Result] = field(default_factory=dict)
-    shapes: Mapping[str, Shape | None] = field(default_factory=dict)
-    lists: Mapping[str, tuple[Shape | None, ...]] = field(default_factory=dict)
+    values: Mapping[str, NamedValue] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget, compare=False)
 
 

@@ -5,7 +5,13 @@ from functools import cache
 from typing import Any
 
 from tcc.compiler.frontend.expr.functions import AXES, FUNCTIONS
-from tcc.compiler.frontend.expr.operators import UNKNOWN, ExpressionError, ExpressionScope, Result
+from tcc.compiler.frontend.expr.operators import (
+    UNKNOWN,
+    ExpressionError,
+    ExpressionScope,
+    GraphValue,
+    Result,
+)
 from tcc.compiler.frontend.expr.syntax_tree import (
     Expression,
     FunctionCall,
@@ -43,26 +49,25 @@ class SizeOf(Expression):
 
     def _shape(self, scope: ExpressionScope) -> Shape | None:
         name = self.name.name
-        if name in scope.lists and self.place is not None:
-            shapes = scope.lists[name]
-            whole = IndexOf(self.start, self.end, self.name, self.place)
-            found = places(whole, len(shapes), scope)
-            return shapes[found] if isinstance(found, int) else None
-        if name in scope.lists:
+        value = scope.values.get(name)
+        if value is None:
+            raise self._missing(scope)
+        if isinstance(value, GraphValue):
+            if value.type is not None and self.place is not None:
+                message, hint = f"`{name}` is one value, no list", f"write {self.word}({name})"
+                raise ExpressionError("E0222", message, self.name.start, self.end, hint)
+            return value.shape
+        if self.place is None:
             message = f"`{name}` is a list of values"
             hint = f"name one of them: {self.word}({name}[0])"
             raise ExpressionError("E0222", message, self.name.start, self.name.end, hint)
-        if name not in scope.shapes:
-            raise self._missing(scope)
-        shape = scope.shapes[name]
-        if shape is not None and self.place is not None:
-            message, hint = f"`{name}` is one value, no list", f"write {self.word}({name})"
-            raise ExpressionError("E0222", message, self.name.start, self.end, hint)
-        return shape
+        whole = IndexOf(self.start, self.end, self.name, self.place)
+        index = places(whole, len(value), scope)
+        return value[index].shape if isinstance(index, int) else None
 
     def _missing(self, scope: ExpressionScope) -> ExpressionError:
         name = self.name.name
-        close = nearest(name, sorted({*scope.shapes, *scope.lists}))
+        close = nearest(name, sorted(scope.values))
         hint = f"did you mean `{close}`?" if close else "name a step's result with `as: name`"
         message = f"no value is named `{name}` here"
         return ExpressionError("E0221", message, self.name.start, self.name.end, hint)
@@ -77,20 +82,18 @@ class LengthOf(Expression):
     def evaluate(self, scope: ExpressionScope) -> Result:
         """Return the number of entries."""
         name = self.name.name
+        value = scope.values.get(name)
         # Numbers come first, as everywhere; what is called so nowhere gets the usual message.
-        if name in scope.names or (name not in scope.lists and name not in scope.shapes):
-            return FunctionCall(self.start, self.end, FUNCTIONS["len"], (self.name,)).evaluate(
-                scope
-            )
-        if name in scope.lists:
-            found = scope.lists[name]
-            spend(self, scope, len(found))
-            return len(found)
-        if scope.shapes[name] is None:
-            return UNKNOWN
-        raise ExpressionError(
-            "E0222", f"`{name}` is one value, no list", self.name.start, self.name.end
-        )
+        if name in scope.names or value is None:
+            function = FunctionCall(self.start, self.end, FUNCTIONS["len"], (self.name,))
+            return function.evaluate(scope)
+        if isinstance(value, GraphValue):
+            if value.type is None:
+                return UNKNOWN
+            message = f"`{name}` is one value, no list"
+            raise ExpressionError("E0222", message, self.name.start, self.name.end)
+        spend(self, scope, len(value))
+        return len(value)
 
 
 def check_names(root: Expression, scope: ExpressionScope) -> None:
@@ -113,18 +116,6 @@ def check_names(root: Expression, scope: ExpressionScope) -> None:
             pending += reversed(part)
         else:
             pending += [getattr(part, name) for name in _parts(kind)]
-
-
-def holds_names(root: Expression) -> bool:
-    """Return whether the value of an expression may depend on what is in scope."""
-    pending: list[Any] = [root]
-    while pending:
-        part = pending.pop()
-        kind: Any = type(part)
-        if kind in (NameReference, SizeOf, LengthOf):
-            return True
-        pending += part if kind is tuple else [getattr(part, name) for name in _parts(kind)]
-    return False
 
 
 @cache

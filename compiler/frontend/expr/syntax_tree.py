@@ -10,6 +10,7 @@ from tcc.compiler.frontend.expr.operators import (
     COST_OF_PAIR,
     ExpressionError,
     ExpressionScope,
+    GraphValue,
     OperandError,
     Result,
     Unknown,
@@ -120,9 +121,10 @@ class NameReference(Expression):
         hint = f"did you mean `{close}`?" if close else ""
         if self.name in FUNCTIONS:
             hint = f"it is a function: {FUNCTIONS[self.name].usage}"
-        if self.name in scope.shapes:
+        value = scope.values.get(self.name)
+        if isinstance(value, GraphValue):
             hint = f"it names a value; its sizes are channels({self.name}) and so on"
-        if self.name in scope.lists:
+        elif value is not None:
             hint = f"it names a list of values; its length is len({self.name})"
         if self.name in ("H", "W"):
             hint = "only a feature map has a height and a width"

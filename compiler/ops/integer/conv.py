@@ -25,6 +25,25 @@ EXACT = 1 << 24
 """Sums of products below this are exact in float32, in whatever order they are added."""
 
 
+def _stored(conv: Conv, x: TensorType, factor: str) -> tuple[Param, ...]:
+    """Return the weight, a factor per filter of this name, and the bias."""
+    weight, bias = conv.params(x)
+    return (
+        Param("weight", weight.shape, Init.ZEROS, dtype=DType.I8),
+        Param(factor, bias.shape, Init.ONES),
+        Param("bias", bias.shape, Init.ZEROS, dtype=DType.I32),
+    )
+
+
+def _sums(conv: Conv, x: Array, weight: Array, bias: Array) -> Array:
+    """Return the sums of a convolution of integers, and the bias in each of them."""
+    padded = integer_arithmetic.bordered(x, conv.pads)
+    total = integer_arithmetic.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
+    # In the sum, before its one rounding: the bias counts steps of the same size.
+    total += bias.astype(np.int32)[:, None, None]
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class RealConv(Op, Exact):
     """float32(sum x * w + b) * factor: what leaves the program loses nothing to 8 bits.
@@ -43,12 +62,7 @@ class RealConv(Op, Exact):
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
         """Return the weight, the factor per filter, and the bias."""
-        weight, bias = self.conv.params(x)
-        return (
-            Param("weight", weight.shape, Init.ZEROS, dtype=DType.I8),
-            Param("factor", bias.shape, Init.ONES),
-            Param("bias", bias.shape, Init.ZEROS, dtype=DType.I32),
-        )
+        return _stored(self.conv, x, "factor")
 
     def macs(self, x: TensorType) -> int:
         """Return one multiply-accumulate per output element and filter tap."""
@@ -59,10 +73,7 @@ class RealConv(Op, Exact):
     ) -> Array:
         """Return the real numbers."""
         weight, factor, bias = params
-        conv = self.conv
-        padded = integer_arithmetic.bordered(xs[0], conv.pads)
-        total = integer_arithmetic.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
-        total += bias.astype(np.int32)[:, None, None]
+        total = _sums(self.conv, xs[0], weight, bias)
         return total.astype(np.float32) * factor.astype(np.float32)[:, None, None]
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
@@ -141,12 +152,7 @@ class QConv(Quantized):
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
         """Return the weight, its scale per filter, and the bias."""
-        weight, bias = self.conv.params(x)
-        return (
-            Param("weight", weight.shape, Init.ZEROS, dtype=DType.I8),
-            Param("scale", bias.shape, Init.ONES),
-            Param("bias", bias.shape, Init.ZEROS, dtype=DType.I32),
-        )
+        return _stored(self.conv, x, "scale")
 
     def macs(self, x: TensorType) -> int:
         """Return one multiply-accumulate per output element and filter tap."""
@@ -157,11 +163,8 @@ class QConv(Quantized):
     ) -> Array:
         """Return the levels of the output."""
         (x,), (weight, weight_scale, bias) = types, params
-        y, conv = self.infer(x), self.conv
-        padded = integer_arithmetic.bordered(xs[0], conv.pads)
-        total = integer_arithmetic.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
-        # In the sum, before its one rounding: the bias counts steps of the same size.
-        total += bias.astype(np.int32)[:, None, None]
+        y = self.infer(x)
+        total = _sums(self.conv, xs[0], weight, bias)
         factor = integer_arithmetic.multiplier(x, weight_scale.astype(np.float32), y)
         return integer_arithmetic.requantize(total, factor[:, None, None], y, self.low, self.high)
 

@@ -15,10 +15,10 @@ from tcc.compiler.quant.rounding.nearest_rounding import (
     largest_weight,
 )
 from tcc.compiler.quant.scale_groups import fused_clamps
+from tcc.compiler.support.json_records import OmitDefault, Record
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleTrace:
+class ScaleTrace(Record, frozen=True):
     """How a group's scale came about.
 
     `low` and `high` are the extremes seen, `threshold` the magnitude that the largest level stands
@@ -35,9 +35,9 @@ class ScaleTrace:
     divergence: float | None = None
     cosine: float | None = None
     spread: float | None = None
-    reach: float | None = field(default=None, metadata={"default": None})
-    error: float | None = field(default=None, metadata={"default": None})
-    shown: float | None = field(default=None, metadata={"default": None})
+    reach: OmitDefault[float | None] = None
+    error: OmitDefault[float | None] = None
+    shown: OmitDefault[float | None] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from tcc.compiler.quant.program.tapped_values import tapped
 from tcc.compiler.quant.scale_groups import kept_values
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import FloorBounds, Qualities
+from tcc.compiler.reference.expected_loss import estimate_bounds
 from tcc.compiler.reference.integer_program import inexact
 from tcc.compiler.reference.output_comparison import ComparisonImages
-from tcc.compiler.reference.quality_bounds import estimate_bounds
 from tcc.compiler.support.progress import Progress
 
 BEST = 200.0

@@ -11,8 +11,8 @@ from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import fused_clamps, kept_values
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor, Qualities, loss
+from tcc.compiler.reference.expected_loss import add_rounding, estimate_bounds
 from tcc.compiler.reference.output_comparison import ComparisonImages, StackedOutputs
-from tcc.compiler.reference.quality_bounds import add_rounding, estimate_bounds
 from tcc.compiler.support.progress import Progress
 
 CANDIDATES = 48

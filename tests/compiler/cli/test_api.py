@@ -347,7 +347,7 @@ def test_importing_loads_nothing_heavy_and_every_name_is_there():
         "PIL",
         "yaml",
         "ruamel",
-        "jsonschema",
+        "msgspec",
         "typer",
     ]
     text = (

@@ -484,7 +484,7 @@ def test_the_limit_holds_for_kernels_too(home, monkeypatch):
     assert [path.name for path in folder.iterdir()] == ["0.o"]
 
 
-HEAVY = {"onnx", "onnxruntime", "jsonschema", "pydantic", "networkx", "torch", "tvm", "flatbuffers"}
+HEAVY = {"onnx", "onnxruntime", "pydantic", "networkx", "torch", "tvm", "flatbuffers"}
 
 
 def test_a_build_out_of_the_cache_loads_no_heavy_library(images, process, store):

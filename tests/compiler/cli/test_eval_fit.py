@@ -461,7 +461,7 @@ class TestWhatIsWrong:
         ],
     )
     def test_a_forged_point(self, tcc, built, splits, answers, change, said):
-        from tcc.compiler.support.sealed_json import seal
+        from tcc.compiler.support.json_records import seal
 
         answers(owl)
         assert tcc("eval", built, "--data", splits, "--fit", "--positive", "owl").code == 0

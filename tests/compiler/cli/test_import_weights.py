@@ -1,4 +1,4 @@
-"""`tcc import-weights`: a checkpoint under the spec's names."""
+"""`tcc import --spec`: a checkpoint under the spec's names."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def checkpoint(home, tensors):
 
 
 def test_every_tensor_is_listed_and_written(tcc, home, checkpoint, tensors):
-    found = tcc("import-weights", "tiny.yaml", checkpoint, "--rules", "rules.yaml")
+    found = tcc("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml")
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert (found.code, found.err) == (
         0,
@@ -69,18 +69,18 @@ def test_a_checkpoint_is_told_by_its_digest(tcc, home, tensors, old, whole):
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
     state = {name: torch.from_numpy(value) for name, value in tensors.items()}
     torch.save(state, home / "net.pt", _use_new_zipfile_serialization=not old)
-    found = tcc("import-weights", "tiny.yaml", "net.pt", "--json")
+    found = tcc("import", "net.pt", "--spec", "tiny.yaml", "--json")
     digest = hashlib.sha256((home / "net.pt").read_bytes()).hexdigest()
     assert found.document["checkpoint"] == {
         "file": "net.pt", "sha256": digest, "checksums": whole
     }  # fmt: skip
     assert found.err.count(digest) == 1
     assert ("the format has no checksums" in found.err) == old
-    assert tcc("import-weights", "tiny.yaml", "net.pt", "-q").err == ""
+    assert tcc("import", "net.pt", "--spec", "tiny.yaml", "-q").err == ""
 
 
 def test_as_json(tcc, checkpoint):
-    words = ("import-weights", "tiny.yaml", checkpoint, "--rules", "rules.yaml", "-o", "w.st")
+    words = ("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml", "-o", "w.st")
     found = tcc(*words, "--json").document
     assert found["output"] == "w.st"
     assert {
@@ -92,7 +92,7 @@ def test_as_json(tcc, checkpoint):
 
 
 def test_replaces_its_own_file_and_no_other(tcc, home, checkpoint):
-    words = ("import-weights", "tiny.yaml", checkpoint, "--rules", "rules.yaml", "-q")
+    words = ("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml", "-q")
     assert tcc(*words).code == 0
     assert tcc(*words).code == 0
     before = checkpoint.read_bytes()
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_does_not_fit(tcc, home, tensors):
     save_file(
         {k: v for k, v in tensors.items() if "classifier" not in k}, home / "part.safetensors"
     )
-    found = tcc("import-weights", "tiny.yaml", "part.safetensors", "--json")
+    found = tcc("import", "part.safetensors", "--spec", "tiny.yaml", "--json")
     assert found.code == 2
     assert found.document["diagnostics"][0]["code"] == "E0511"
     assert not (home / "weights.safetensors").exists()
@@ -114,7 +114,7 @@ def test_a_checkpoint_that_does_not_fit(tcc, home, tensors):
 
 def test_a_full_disk_leaves_nothing(tcc, home, checkpoint, full_disk):
     with full_disk():
-        found = tcc("import-weights", "tiny.yaml", checkpoint, "--rules", "rules.yaml")
+        found = tcc("import", checkpoint, "--spec", "tiny.yaml", "--rules", "rules.yaml")
     assert found.code == 1
     assert "No space left on device" in found.err
     assert sorted(p.name for p in home.iterdir()) == [
@@ -139,7 +139,7 @@ def test_checkpoints_of_others_predict_what_they_published(
     (checkpoint,) = folder.glob(f"{case}_DDS_*.pth")
     (image,) = (p for p in folder.glob(f"{case}.*") if p.suffix != ".pth")
     spec = ("ddsnet", "--set", settings)
-    assert tcc("import-weights", *spec, checkpoint, "-q").code == 0
+    assert tcc("import", checkpoint, "--spec", *spec, "-q").code == 0
     words = ("build", *spec, "--target", "ort", "--weights", "weights.safetensors", "-q")
     assert tcc(*words).code == 0
     (found,) = tcc("run", "build/ddsnet-onnxruntime-fp32", image, "--json").document["images"]
@@ -158,7 +158,7 @@ def test_which_weights_were_taken_and_what_was_ignored_is_said(tcc, home, tensor
     averaged = {name: value + 1 for name, value in state.items()}
     both = {"model": {**state, "criterion.weight": torch.ones(2)}, "model_ema": averaged}
     torch.save({**both, "epoch": 3}, home / "both.pth")
-    words = ("import-weights", "tiny.yaml", "both.pth", "-o", "w.st")
+    words = ("import", "both.pth", "--spec", "tiny.yaml", "-o", "w.st")
     found = tcc(*words)
     assert found.code == 0
     assert (
@@ -229,11 +229,11 @@ def test_weights_that_know_other_pixels_are_warned_about(tcc, home, values, sett
     }
     save_file({k: np.asarray(v) for k, v in renamed.items()}, home / "theirs.safetensors")
     chosen = [word for setting in settings for word in ("--set", setting)]
-    found = tcc("import-weights", "seen.yaml", "theirs.safetensors", *chosen, *words)
+    found = tcc("import", "theirs.safetensors", "--spec", "seen.yaml", *chosen, *words)
     assert found.code == 0, found.err
     warned = [line for line in found.err.splitlines() if line.startswith("warning: ")]
     assert warned == ([f"warning: {THEIRS}{told}"] if told else [])
-    again = tcc("import-weights", "seen.yaml", "theirs.safetensors", *chosen, "--json")
+    again = tcc("import", "theirs.safetensors", "--spec", "seen.yaml", *chosen, "--json")
     assert [n for n in again.document["notes"] if "pixels" in n] == (
         [THEIRS + told] if told else []
     )

@@ -30,7 +30,7 @@ def arrays():
 )
 def test_import_weights(tcc, home, name, content, what, command):
     (home / name).write_bytes(content())
-    found = tcc("import-weights", "tiny.yaml", name)
+    found = tcc("import", name, "--spec", "tiny.yaml")
     assert found.code == 2
     assert found.err.startswith(f"error[E0510]: this is {what}, not a checkpoint\n  --> {name}\n")
     assert f"help: {command}" in found.err
@@ -42,7 +42,7 @@ def test_import(tcc, home):
     found = tcc("import", "weights.safetensors", "-o", "new/net.yaml")
     assert found.code == 2
     assert found.err.startswith("error[E0902]: this is a safetensors file, not an ONNX model\n")
-    assert "`tcc import-weights SPEC FILE` brings its weights under a spec's names" in found.err
+    assert "`tcc import FILE --spec SPEC` takes its weights for a spec" in found.err
 
 
 @pytest.mark.parametrize(

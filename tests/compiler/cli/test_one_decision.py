@@ -105,7 +105,7 @@ def test_the_fitted_program_runs_without_being_vouched_for_and_verifies(tcc, hom
 def test_a_manifest_that_says_otherwise_than_its_libraries_does_not_verify(
     tcc, home, fitted, change
 ):
-    from tcc.compiler.support.sealed_json import seal
+    from tcc.compiler.support.json_records import seal
 
     path = fitted[0] / "manifest.json"
     about = json.loads(path.read_text())

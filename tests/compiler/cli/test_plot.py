@@ -103,14 +103,9 @@ def test_too_many_images_and_bundles_for_specs(tcc, home, built, picture):
 
 
 def test_nothing_is_drawn_without_the_extra(tcc, images, monkeypatch):
-    from importlib.metadata import PackageNotFoundError
-
     from tcc.compiler.plots import drawing
 
-    def version(name):
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(drawing, "version", version)
+    monkeypatch.setattr(drawing, "installed_version", lambda name: None)
     found = tcc("plot", "confusion", "tiny.yaml", "--data", images)
     assert found.code == 3
     assert "pip install 'tcc-compiler[plot]'" in found.err

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = {
-    "PIL", "jsonschema", "networkx", "numpy", "onnx", "onnxruntime", "pydantic", "rich", "ruamel",
+    "PIL", "networkx", "numpy", "onnx", "onnxruntime", "pydantic", "rich", "ruamel",
     "safetensors", "torch", "tvm", "yaml",
 }  # fmt: skip
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"

@@ -242,7 +242,7 @@ def test_an_older_calibration_is_counted_but_not_compared(tcc, home, blind, kept
 
 
 def sealed(document):
-    from tcc.compiler.support.sealed_json import seal
+    from tcc.compiler.support.json_records import seal
 
     return json.dumps(document | {"seal": seal(document)}).encode()
 

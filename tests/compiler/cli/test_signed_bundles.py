@@ -60,9 +60,9 @@ def swap_labels(folder: Path) -> None:
     path.write_text(path.read_text().replace('"cat"', '"?"').replace('"dog"', '"cat"'))
     path.write_text(path.read_text().replace('"?"', '"dog"'))
     plain = json.loads(path.read_text())
-    from tcc.compiler.support import sealed_json
+    from tcc.compiler.support import json_records
 
-    plain["seal"] = sealed_json.seal(plain)
+    plain["seal"] = json_records.seal(plain)
     path.write_text(json.dumps(plain, indent=2))
 
 

@@ -1,8 +1,13 @@
-"""`tcc slide view`: pages of slides, in a real Chromium."""
+"""`tcc serve RESULT SLIDE`: pages of slides, written and served, in a real Chromium."""
 
 import json
 import re
+import subprocess
+import sys
+from functools import partial
 from itertools import pairwise
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -53,7 +58,7 @@ def library():
 
 @pytest.fixture
 def page(tcc, result, home, library):
-    done = tcc("slide", "view", "slides/s", "s.tif", "--json")
+    done = tcc("serve", "slides/s", "s.tif", "-o", "viewer", "--json")
     assert done.code == 0, done.err
     assert done.document == {
         "page": "viewer/index.html", "micrometres_per_pixel": 0.5, "tiles": 6,
@@ -93,14 +98,16 @@ def test_it_is_the_same_again_and_replaces_only_its_own(tcc, page, home):
         return {path: path.read_bytes() for path in page.rglob("*") if path.is_file()}
 
     before = contents()
-    assert tcc("slide", "view", "slides/s", "s.tif").code == 0
+    assert tcc("serve", "slides/s", "s.tif", "-o", "viewer").code == 0
+    assert contents() == before
+    assert tcc("slide", "view", "slides/s", "s.tif").out.startswith("viewer/index.html: open it")
     assert contents() == before
     (home / "own").mkdir()
     (home / "own/file").write_text("mine")
-    done = tcc("slide", "view", "slides/s", "s.tif", "-o", "own")
+    done = tcc("serve", "slides/s", "s.tif", "-o", "own")
     assert done.code == 2
     assert "it is no page of a slide" in done.err
-    coarse = tcc("slide", "view", "slides/s", "s.tif", "--at", 2.1, "--json").document
+    coarse = tcc("serve", "slides/s", "s.tif", "-o", "viewer", "--at", 2.1, "--json").document
     assert coarse["micrometres_per_pixel"] == 2
 
 
@@ -174,19 +181,19 @@ def test_what_is_no_result_of_this_slide(tcc, result, library, home, name, old, 
     text = (result / name).read_text()
     assert old in text
     (result / name).write_text(text.replace(old, new, 1))
-    done = tcc("slide", "view", "slides/s", "s.tif")
+    done = tcc("serve", "slides/s", "s.tif", "-o", "viewer")
     assert done.code == 2
     assert "error[E1313]" in done.err
     assert not (home / "viewer").exists()
 
 
-@pytest.mark.parametrize("command", ["view", "eval"])
+@pytest.mark.parametrize("command", ["serve", "slide eval"])
 def test_a_line_that_is_there_twice_does_not_count_twice(tcc, result, library, home, command):
     lines = (result / "patches.csv").read_text().splitlines(keepends=True)
     (result / "patches.csv").write_text("".join([*lines[:3], lines[2], *lines[3:-1]]))
     (home / "truth").mkdir()
-    words = ("slides/s", "s.tif") if command == "view" else ("slides/s", "--truth", "truth")
-    done = tcc("slide", command, *words)
+    words = ("s.tif", "-o", "viewer") if command == "serve" else ("--truth", "truth")
+    done = tcc(*command.split(), "slides/s", *words)
     assert done.code == 2
     assert "error[E1313]" in done.err
     assert "line 4 of patches.csv is of a patch that an earlier line has" in done.err
@@ -196,7 +203,7 @@ def test_a_line_too_many_or_too_few(tcc, result, library):
     lines = (result / "patches.csv").read_text().splitlines(keepends=True)
     for kept in ([*lines, lines[-1]], lines[:-1]):
         (result / "patches.csv").write_text("".join(kept))
-        done = tcc("slide", "view", "slides/s", "s.tif")
+        done = tcc("serve", "slides/s", "s.tif", "-o", "viewer")
         assert done.code == 2
         assert "error[E1313]" in done.err
 
@@ -210,11 +217,58 @@ COLOUR = """(() => {
 })()"""
 
 
+@pytest.fixture
+def served(result, home, library):
+    """Where a process serves the page, until the test ends."""
+    words = ("serve", "slides/s", "s.tif", "--port", "0", "--json", "-q")
+    program = "from tcc.compiler.entry import main; main()"
+    command = [sys.executable, "-c", program, *words]
+    with subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, text=True) as process:
+        lines = iter(process.stdout.readline, "")
+        document = json.loads("".join(iter(partial(next, lines), "}\n")) + "}")
+        assert document["result"] == "slides/s"
+        yield document["url"]
+        process.terminate()
+    assert process.returncode == 143
+
+
+def test_the_page_is_served_with_what_it_shows_alone(served, home):
+    with urlopen(served) as answer:
+        assert answer.url == f"{served}index.html"
+        policy = answer.headers["Content-Security-Policy"]
+    assert "style-src 'self' 'unsafe-inline'" in policy
+    assert "script-src 'self' 'wasm-unsafe-eval'" in policy
+    with urlopen(f"{served}tiles/0/0_0.jpg") as answer:
+        assert answer.headers["Content-Type"] == "image/jpeg"
+        assert answer.read(2) == b"\xff\xd8"
+    for path in ("s.tif", "this-is-of-tcc", "tiles/../../s.tif"):
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(f"{served}{path}")
+    assert not (home / "viewer").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("slides/s",), "= help: name its file too: `tcc serve slides/s SLIDE`"),
+        (("slides/s", "-o", "viewer"), "`--output` has no effect: it is for the page of a slide"),
+        (("slides/s", "s.tif", "-o", "viewer", "--port", "1"), "`--port` has no effect"),
+    ],
+)
+def test_what_of_a_slide_is_not_served(tcc, result, home, words, said):
+    done = tcc("serve", *words)
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert not (home / "viewer").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: apt-get install chromium")
-def test_the_page_in_chromium(page, tmp_path):
+@pytest.mark.parametrize("place", ["page", "served"])
+def test_the_page_in_chromium(place, request, tmp_path):
+    there = request.getfixturevalue(place)
+    url = there if place == "served" else there.joinpath("index.html").as_uri()
     with Browser(tmp_path / "profile") as browser:
-        browser("Page.navigate", url=page.joinpath("index.html").as_uri())
+        browser("Page.navigate", url=url)
         browser.look(1200, 800, "light", tmp_path / "first.png")
         browser.wait(READY)
         browser.evaluate("new Promise((done) => setTimeout(done, 800))")
@@ -230,7 +284,7 @@ def test_the_page_in_chromium(page, tmp_path):
         browser.look(390, 844, "dark", tmp_path / "phone.png")
         assert browser.evaluate("document.documentElement.scrollWidth") <= 390
         urls = [each["request"]["url"] for each in browser.told("Network.requestWillBeSent")]
-        assert {url.split(":")[0] for url in urls} <= {"file", "data"}
+        assert {url.split(":")[0] for url in urls} <= {url.partition(":")[0], "data"}
         assert browser.told("Log.entryAdded") == []
         assert browser.told("Runtime.exceptionThrown") == []
 

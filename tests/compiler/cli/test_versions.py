@@ -47,7 +47,7 @@ def test_another_version_says_what_to_do(version, tcc, home, root, picture):
 
 def test_a_calibration_of_an_older_version_builds(tcc, home, root):
     """Version 2 had no interval; it is version 3 without it, sealed as it was."""
-    from tcc.compiler.support.sealed_json import seal
+    from tcc.compiler.support.json_records import seal
 
     kept = root / "tests/golden/versions/manifest-2"
     plain = json.loads((kept / "calibration.json").read_text())

@@ -176,7 +176,7 @@ def test_missing_weights_are_all_listed(tmp_path: Path) -> None:
         "error[E0503]: tiny has no place for 1 tensors of the file\n"
         "  --> w.safetensors\n"
         "   = bn.va (2), like bn.var\n"
-        "   = help: `tcc import-weights` takes in the names of other projects"
+        "   = help: `tcc import --spec` takes in the names of other projects"
     )
 
 
@@ -295,7 +295,7 @@ def test_damaged_and_hostile_files_are_refused(tmp_path: Path, data: bytes) -> N
     path.write_bytes(data)
     first, *_, last = refused(path).splitlines()
     assert first == "error[E0501]: not a whole safetensors file"
-    assert last == "   = help: PyTorch checkpoints come in through `tcc import-weights`"
+    assert last == "   = help: PyTorch checkpoints come in through `tcc import --spec`"
 
 
 @settings(

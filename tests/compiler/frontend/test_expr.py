@@ -16,8 +16,9 @@ from tcc.compiler.frontend.expr import (
     evaluate,
     parse_expr,
 )
-from tcc.compiler.frontend.expr.operators import MAX_WORK, Budget
+from tcc.compiler.frontend.expr.operators import MAX_WORK, Budget, GraphValue
 from tcc.compiler.frontend.yaml import at, parse
+from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError
 
 NAMES = {
@@ -30,8 +31,13 @@ NAMES = {
     "last": False,
     "rows": ((1, 2), (3, 4)),
 }
-SHAPES = {"skip": (16, 56, 28), "gate": (10,), "lost": None}
-SCOPE = ExpressionScope(NAMES, SHAPES, {"outputs": ((4, 8, 8), (5, 7, 7), (5,))})
+VALUES = {
+    "skip": GraphValue("skip", TensorType((16, 56, 28))),
+    "gate": GraphValue("gate", TensorType((10,))),
+    "lost": GraphValue("", None),
+    "outputs": tuple(GraphValue("", TensorType(s)) for s in ((4, 8, 8), (5, 7, 7), (5,))),
+}
+SCOPE = ExpressionScope(NAMES, VALUES)
 
 
 def value(text, scope=SCOPE):
@@ -567,7 +573,7 @@ def test_nested_conditions_and_indices_are_bounded():
     ],
 )
 def test_what_rests_on_the_unknown_is_unknown(text):
-    scope = ExpressionScope({**NAMES, "u": UNKNOWN}, SCOPE.shapes)
+    scope = ExpressionScope({**NAMES, "u": UNKNOWN}, VALUES)
     assert value(text, scope) is UNKNOWN
 
 
@@ -596,7 +602,7 @@ SOUP = st.lists(
 
 def check(text):
     """Evaluate a text; nothing but a located user error may come of it."""
-    scope = ExpressionScope({**NAMES, "u": UNKNOWN}, SCOPE.shapes)
+    scope = ExpressionScope({**NAMES, "u": UNKNOWN}, VALUES)
     line = f"k: \N{LEFT DOUBLE QUOTATION MARK}{text}"
     for at_column, source in ((1, text), (4, line)):
         try:

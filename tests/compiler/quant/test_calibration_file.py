@@ -18,7 +18,7 @@ from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
-from tcc.compiler.support.sealed_json import seal
+from tcc.compiler.support.json_records import seal
 from tcc.testing.nets import dense, gated
 
 NETWORK = NetworkRecord("net", "", "0" * 64, {"classes": "5"})
@@ -117,11 +117,11 @@ def test_a_file_of_the_version_before_is_read_and_stays_as_it_is(made):
     [
         (("tcc_calibration",), True, "`tcc_calibration` is true, this tcc reads 3"),
         (("tcc_calibration",), 9, "`tcc_calibration` is 9, this tcc reads 3"),
-        (("values",), [], "values: [] is not of type 'object'"),
-        (("data", "images"), 0, "data/images: 0 is less than the minimum of 1"),
+        (("values",), [], "values: expected `object`, got `array`"),
+        (("data", "images"), 0, "data/images: expected `int` >= 1"),
         (("data", "digest"), "x", "data/digest"),
-        (("extra",), 1, "the whole: Additional properties are not allowed"),
-        (("method",), None, "method: null is not of type 'string'"),
+        (("extra",), 1, "the whole: object contains unknown field `extra`"),
+        (("method",), None, "method: expected `str`, got `null`"),
     ],
 )
 def test_what_is_no_calibration_is_refused(made, path, to, words):

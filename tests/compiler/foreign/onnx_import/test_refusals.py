@@ -15,11 +15,11 @@ from tcc.compiler.support.diagnostics import UserError
 
 ENTRY = b"PK\3\4" + bytes(22)
 MISTAKEN = {
-    "net.pt": (b"PK\3\4" + bytes(100), "a PyTorch checkpoint", "tcc import-weights SPEC FILE"),
+    "net.pt": (b"PK\3\4" + bytes(100), "a PyTorch checkpoint", "tcc import FILE --spec SPEC"),
     "net": (ENTRY + b"\x0c\0\0\0net/data.pkl", "a PyTorch checkpoint", "torch.onnx.export"),
-    "old.bin": (b"\x80\2\x8a\x0al", "a PyTorch checkpoint", "tcc import-weights SPEC FILE"),
-    "empty.pth": (b"", "a PyTorch checkpoint", "tcc import-weights SPEC FILE"),
-    "net.bin": (b"\x40" + bytes(7) + b"{}", "a safetensors file", "tcc import-weights SPEC FILE"),
+    "old.bin": (b"\x80\2\x8a\x0al", "a PyTorch checkpoint", "tcc import FILE --spec SPEC"),
+    "empty.pth": (b"", "a PyTorch checkpoint", "tcc import FILE --spec SPEC"),
+    "net.bin": (b"\x40" + bytes(7) + b"{}", "a safetensors file", "tcc import FILE --spec SPEC"),
     "data.zip": (ENTRY + b"\x0a\0\0\0images.npy", "a file of NumPy arrays", "tcc calibrate"),
     "one.npy": (b"\x93NUMPY\1\0", "a file of NumPy arrays", "tcc eval"),
     "net.h5": (b"\x89HDF\r\n", "a Keras file", "tf2onnx"),

@@ -1,0 +1,121 @@
+"""JSON documents: what is written, what is refused and how the refusal names its place."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Literal
+
+import msgspec
+import pytest
+from msgspec import field
+
+from tcc.compiler.bundle.agreement import Agreement
+from tcc.compiler.bundle.manifest import Manifest
+from tcc.compiler.bundle.program_check import LayerAgreement
+from tcc.compiler.quant.calibration_document import CalibrationDocument
+from tcc.compiler.slides.slide_summary import SlideSummary
+from tcc.compiler.support import json_records
+from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, RecordError
+from tcc.compiler.support.trust_list import TrustList
+from tcc.compiler.zoo.tables import About, PaperTable
+from tcc.compiler.zoo.trained import Training
+
+
+class _Note(Record, frozen=True):
+    note: int
+    text: str = ""
+    seal: str = ""
+
+
+KIND = DocumentKind(_Note, "note", 1, "E0651", "a note", "write it again")
+
+
+def test_read_as_written() -> None:
+    found = KIND.decode(KIND.encode(_Note(1, "abc")), "n.json")
+    assert (found.note, found.text) == (1, "abc")
+
+
+@pytest.mark.parametrize("key", ["seal", "text"])
+def test_a_key_is_missing(key: str) -> None:
+    plain = json.loads(KIND.encode(_Note(1, "abc")))
+    del plain[key]
+    with pytest.raises(UserError, match="the note is damaged") as found:
+        KIND.decode(json.dumps(plain).encode(), "n.json")
+    assert "does not match its seal" in str(found.value.diagnostics[0].label)
+
+
+class _Part(Record, frozen=True):
+    share: float = field(name="moved")
+    kind: Literal["a", "b"] = "a"
+    later: OmitDefault[tuple[int, ...]] = ()
+
+
+class _Whole(Record, frozen=True):
+    parts: Mapping[str, _Part]
+    listed: tuple[_Part, ...] = ()
+
+
+def test_a_field_may_have_another_name_in_the_file_and_is_left_out_by_its_default():
+    whole = _Whole({"x": _Part(0.5), "y": _Part(1.0, "b", (1,))})
+    plain = {
+        "parts": {
+            "x": {"moved": 0.5, "kind": "a"},
+            "y": {"moved": 1.0, "kind": "b", "later": (1,)},
+        },
+        "listed": (),
+    }
+    assert json_records.encode(whole) == plain
+    assert list(json_records.encode(whole)["parts"]["y"]) == ["moved", "kind", "later"]
+    assert json_records.decode(_Whole, json.loads(json.dumps(plain))) == whole
+    assert replace(whole.parts["x"], share=2.0) == _Part(2.0)
+    assert asdict(whole)["parts"]["x"] == {"share": 0.5, "kind": "a", "later": ()}
+
+
+@pytest.mark.parametrize(
+    ("key", "part", "message"),
+    [
+        ("k7", {"moved": "x"}, "parts/k7/moved: expected `float`, got `str`"),
+        ("k0", {"moved": 1, "share": 1}, "parts/k0: object contains unknown field `share`"),
+        ("k12", {}, "parts/k12: object missing required field `moved`"),
+        ("k3", {"moved": 1, "kind": "c"}, "parts/k3/kind: invalid enum value 'c'"),
+        ("k5", {"moved": 1, "later": [1, True]}, "parts/k5/later/1: expected `int`, got `bool`"),
+        ("k5", {"moved": 10**400}, "parts/k5/moved: number out of range"),
+    ],
+)
+def test_what_is_wrong_in_a_mapping_is_named_by_its_key(key, part, message):
+    plain = {"parts": {f"k{n}": {"moved": n} for n in range(13)} | {key: part}}
+    with pytest.raises(RecordError) as error:
+        json_records.decode(_Whole, plain)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "the key `c` is there twice"),
+        (b"[NaN]", "it holds NaN, which is no number"),
+        (b"[-1e999]", "it holds -1e999, which is no number"),
+        (b"[" * 100_000, "too many lists or objects"),
+        (b"{", "Expecting property name"),
+        (b"\xff", "invalid start byte"),
+    ],
+)
+def test_text_that_means_nothing_or_two_things_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        json_records.parse(text)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        Manifest, CalibrationDocument, SlideSummary, TrustList, Agreement,
+        LayerAgreement, PaperTable, Training, About,
+    ],
+)  # fmt: skip
+def test_every_object_of_a_document_refuses_keys_that_it_does_not_know(document):
+    """Also those within others: msgspec takes other classes too, and passes over their keys."""
+    components = msgspec.json.schema_components([document])[1]
+    assert components
+    for name, schema in components.items():
+        assert schema["additionalProperties"] is False, name
