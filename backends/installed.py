@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from tcc.compiler.ir.backend import Backend, Builder, Packager, Runner
+from tcc.compiler.ir.backend import INTERFACE, Backend, Builder, Packager, Runner
 from tcc.compiler.ir.target import Target
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class UnusableBackend:
     reason: str
 
 
-class _UnusableError(Exception):
+class UnusableBackendError(Exception):
     """Why an object is no usable backend."""
 
 
@@ -74,8 +74,8 @@ def load_installed(
     for distribution, point in sorted(points, key=lambda pair: (pair[0].name, pair[1].name)):
         try:
             backend = _load(point)
-            names |= _check_targets(backend, names)
-        except _UnusableError as error:
+            names |= check_interface(backend, names)
+        except UnusableBackendError as error:
             unusable.append(UnusableBackend(point.name, distribution, str(error)))
         else:
             usable.append(InstalledBackend(backend, distribution))
@@ -92,29 +92,41 @@ def _load(point: "EntryPoint") -> Backend:
     try:
         backend: Backend = point.load()
     except Exception as error:  # code of others may raise anything
-        raise _UnusableError(f"{point.value} cannot be loaded: {error!r}"[:300]) from error
-    targets = getattr(backend, "targets", None)
-    if not isinstance(targets, tuple) or not all(isinstance(target, Target) for target in targets):
-        raise _UnusableError(f"{point.value} has no tuple of Target objects called `targets`")
+        raise UnusableBackendError(f"{point.value} cannot be loaded: {error!r}"[:300]) from error
+    stated = getattr(backend, "interface", None)
+    if stated != INTERFACE:
+        what = "states no `interface`" if stated is None else f"is for interface {stated!r}"
+        raise UnusableBackendError(
+            f"{point.value} {what}, this tcc has interface {INTERFACE}: "
+            f"install a release of {_distribution(point).name} with `interface = {INTERFACE}`"
+        )
     return backend
 
 
-def _check_targets(backend: Backend, reserved: Collection[str]) -> set[str]:
+def check_interface(backend: Backend, reserved: Collection[str]) -> set[str]:
     """Return the names and aliases of a backend's targets, which must be new and keep their word.
 
+    Args:
+        backend: The object that an entry point names.
+        reserved: The names that other targets have.
+
     Raises:
-        _UnusableError: They do not.
+        UnusableBackendError: They are not, or do not; its text says why.
     """
+    targets = getattr(backend, "targets", None)
+    if not isinstance(targets, tuple) or not all(isinstance(target, Target) for target in targets):
+        raise UnusableBackendError("it has no tuple of Target objects called `targets`")
     names: set[str] = set()
     for target in backend.targets:
         for name in (target.name, *target.aliases):
             if not _NAME.fullmatch(name):
-                raise _UnusableError(f"`{name[:40]}` is no name of a target: use a-z, 0-9, _ and -")
+                why = f"`{name[:40]}` is no name of a target: use a-z, 0-9, _ and -"
+                raise UnusableBackendError(why)
             if name in reserved or name in names:
-                raise _UnusableError(f"the name `{name}` belongs to another target")
+                raise UnusableBackendError(f"the name `{name}` belongs to another target")
             names.add(name)
         if bool(target.precisions) != isinstance(backend, Builder | Packager):
-            raise _UnusableError(f"`{target.name}` has precisions, or `emit`, but not both")
+            raise UnusableBackendError(f"`{target.name}` has precisions, or `emit`, but not both")
         if target.runs != isinstance(backend, Runner):
-            raise _UnusableError(f"`{target.name}` has `runs=True`, or `infer`, but not both")
+            raise UnusableBackendError(f"`{target.name}` has `runs=True`, or `infer`, but not both")
     return names

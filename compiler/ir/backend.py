@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.target import Outputs
 
 
+INTERFACE = 1
+"""The version of these protocols, which a backend of another distribution states as `interface`.
+
+It is raised when a backend written for the version before would no longer work."""
+
+
 class Backend(Protocol):
     """A family of targets. Stateless: all that it knows comes in with the call."""
 

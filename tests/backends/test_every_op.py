@@ -1,8 +1,5 @@
 """Each op at each precision of each target: an artifact, or refusals with a code."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 import pytest
 
@@ -13,38 +10,13 @@ from tcc.compiler import passes
 from tcc.compiler.driver.capability import capability
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.ir.op import Call
 from tcc.compiler.ir.target import PackageSources
-from tcc.compiler.ir.types import TensorType
-from tcc.compiler.ops import Conv, GlobalAvgPool
-from tcc.compiler.ops.activation import ScalarFunction
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.nets import Steps
+from tcc.testing.nets import unknown_op
 from tcc.testing.op_cases import CASES, one_input, trained
-
-
-@dataclass(frozen=True, slots=True)
-class Softsign(ScalarFunction):
-    """x / (1 + |x|): an op that no target has heard of."""
-
-    word: ClassVar[str] = "softsign"
-    onnx_operator: ClassVar[str] = "Softsign"
-
-    def torch(self, x: TensorType) -> tuple[Call, ...]:
-        """Return softsign."""
-        return (Call("softsign", ("x0",)),)
-
-    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
-        """Return Softsign."""
-        return (Call("Softsign", ("x0",)),)
-
-    def float64(self, x):
-        """Return it."""
-        return np.asarray(x / (1.0 + np.abs(x)))
-
 
 PLANS = {
     f"{target.name}-{precision.name}": Plan(Device(backend, target), precision, compiles=False)
@@ -52,16 +24,6 @@ PLANS = {
     for target in backend.targets
     for precision in target.precisions
 }
-
-
-def novel() -> Model:
-    """Return a network with that op between two others."""
-    add = Steps(3, 8, 8)
-    add("conv", Conv(4, (3, 3), padding=1))
-    add("novel", Softsign())
-    add("pool", GlobalAvgPool())
-    graph = add.graph()
-    return Model(graph, trained(graph))
 
 
 def integers(model: Model, *, real_ends: bool) -> Model:
@@ -110,7 +72,7 @@ def answer(model: Model, plan: Plan) -> str:
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_an_op_that_no_target_knows(plan):
-    assert answer(novel(), plan) in {"built", "refused"}
+    assert answer(Model(unknown_op(), trained(unknown_op())), plan) in {"built", "refused"}
 
 
 @pytest.mark.slow

@@ -1,1 +1,25 @@
-"""Tests that any target must pass: see `check_backend`."""
+"""Tests that any target must pass, for its own repository.
+
+    from tcc.testing import check_backend
+    from tcc_openvino import OPENVINO
+
+    def test_openvino():
+        check_backend(OPENVINO)
+
+With pytest, each check can be a test of its own:
+
+    @pytest.mark.tcc_backend(OPENVINO)
+    def test_openvino(tcc_check):
+        tcc_check()
+"""
+
+from tcc.testing.conformance import (
+    Check,
+    ConformanceError,
+    Report,
+    SkipCheck,
+    check_backend,
+    list_checks,
+)
+
+__all__ = ["Check", "ConformanceError", "Report", "SkipCheck", "check_backend", "list_checks"]

@@ -1,6 +1,13 @@
 """Small graphs for tests, built step by step."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
 from tcc.compiler.ir.graph import Graph, Input, Node, Output, make_node, verify
+from tcc.compiler.ir.op import Call
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import (
     Add,
@@ -20,6 +27,7 @@ from tcc.compiler.ops import (
     Relu6,
     Sigmoid,
 )
+from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.support.diagnostics import NOWHERE, Span
 
 
@@ -99,6 +107,35 @@ def gated() -> Graph:
     add("fc", Linear(3))
     add("fc_bn", BatchNorm())
     return add.graph(Output("features", total), Output("logits", "fc_bn"))
+
+
+@dataclass(frozen=True, slots=True)
+class Softsign(ScalarFunction):
+    """x / (1 + |x|), an op that no target has a rule for."""
+
+    word: ClassVar[str] = "softsign"
+    onnx_operator: ClassVar[str] = "Softsign"
+
+    def torch(self, x: TensorType) -> tuple[Call, ...]:
+        """Return softsign."""
+        return (Call("softsign", ("x0",)),)
+
+    def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
+        """Return Softsign."""
+        return (Call("Softsign", ("x0",)),)
+
+    def float64(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return it."""
+        return np.asarray(x / (1.0 + np.abs(x)))
+
+
+def unknown_op() -> Graph:
+    """Return a network with an op that no target has a rule for."""
+    add = Steps(3, 8, 8)
+    add("conv", Conv(4, (3, 3), padding=1))
+    add("unknown", Softsign())
+    add("pool", GlobalAvgPool())
+    return add.graph()
 
 
 def chain(length: int) -> Graph:

@@ -1,6 +1,6 @@
 """Random small graphs by seed: every op that integers compute, and some that they do not."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,20 @@ MOST = 30_000
 """Elements of a value stay below this."""
 
 
-def random_graph(seed: int, steps: int = 12) -> tuple[Graph, Mapping[str, NDArray[np.float32]]]:
-    """Return a graph of ops drawn at random, and weights of any magnitude for it."""
+def random_graph(
+    seed: int, steps: int = 12, accepts: Callable[[Op], bool] = lambda _: True
+) -> tuple[Graph, Mapping[str, NDArray[np.float32]]]:
+    """Return a graph of ops drawn at random, and weights of any magnitude for it.
+
+    Args:
+        seed: Of the draws.
+        steps: How many nodes the graph has.
+        accepts: Whether an op may be in the graph; others are drawn in its place.
+    """
     rng = np.random.default_rng(seed)
     add = Steps(*(int(n) for n in (rng.integers(1, 13), *rng.integers(1, 20, 2))))
     while len(add.nodes) < steps:
-        _step(rng, add, f"n{len(add.nodes)}")
+        _step(rng, add, f"n{len(add.nodes)}", accepts)
     read = {value for node in add.nodes for value in node.inputs}
     ends = [node.name for node in add.nodes if node.name not in read]
     graph = add.graph(*(Output(f"y{i}", value) for i, value in enumerate(ends)))
@@ -62,10 +70,12 @@ def random_graph(seed: int, steps: int = 12) -> tuple[Graph, Mapping[str, NDArra
     return graph, weights
 
 
-def _step(rng: np.random.Generator, add: Steps, name: str) -> None:
+def _step(rng: np.random.Generator, add: Steps, name: str, accepts: Callable[[Op], bool]) -> None:
     values = list(add.types)
     first = values[-1] if rng.random() < 0.7 else values[int(rng.integers(len(values)))]
     op = _op(rng, add, first)
+    if not accepts(op):
+        return
     fewest, most = op.arity
     like = [v for v, kind in add.types.items() if kind.shape[1:] == add.types[first].shape[1:]]
     count = 1 if most == 1 else int(rng.integers(max(fewest, 2), (most or 4) + 1))

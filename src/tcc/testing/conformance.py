@@ -1,0 +1,549 @@
+"""What every backend must do, as checks that run one by one.
+
+A check builds a small network for one target and precision, runs the artifact here if the target
+runs here, and compares the outputs with the reference: bit for bit at exact integer precisions,
+within the tolerance of `tcc verify` elsewhere. A check ends in one of three ways: it passes, it is
+skipped with a reason (the backend refuses the network), or it raises AssertionError.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcc.backends.installed import UnusableBackendError, check_interface
+from tcc.compiler import passes
+from tcc.compiler.bundle import agreement, manifest
+from tcc.compiler.bundle.agreement import Agreement, relative
+from tcc.compiler.bundle.bundle_folder import MODEL, Bundle, BundleContents, listed
+from tcc.compiler.bundle.replay import apart, replay
+from tcc.compiler.driver import pipeline
+from tcc.compiler.driver.build_plan import Int8Program
+from tcc.compiler.frontend.spec import Spec, load
+from tcc.compiler.ir import preprocess
+from tcc.compiler.ir.backend import Backend, Builder, Packager
+from tcc.compiler.ir.device import Device, Plan
+from tcc.compiler.ir.graph import Graph, Input, Model
+from tcc.compiler.ir.op import Op
+from tcc.compiler.ir.target import Artifact, PackageSources, Refusal
+from tcc.compiler.ops import Conv, Relu
+from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
+from tcc.compiler.reference import float_program, integer_program
+from tcc.compiler.support import atomic_files
+from tcc.compiler.support.diagnostics import UserError
+from tcc.compiler.support.progress import silent
+from tcc.testing.int8_models import calibrated, picture
+from tcc.testing.nets import Steps, dense, gated, unknown_op
+from tcc.testing.op_cases import CASES, Case, one_input, trained
+from tcc.testing.random_steps import random_graph
+
+Array = NDArray[Any]
+RANDOM_NETWORKS = 8
+"""Random networks that are built at each exact integer precision."""
+CLOCK_STEP = 2.1
+"""Seconds between two builds that must give equal bytes: archives store times in steps of 2 s."""
+SPEC = """\
+tcc: 1
+name: conformance
+input:
+  image:
+    shape: [3, 16, 16]
+    preprocess:
+      resize: {size: [16, 16]}
+      mean: [0.485, 0.456, 0.406]
+      std: [0.229, 0.224, 0.225]
+graph:
+  - conv: {filters: 8, kernel: 3, padding: 1}
+  - relu
+  - max_pool: {kernel: 2}
+  - conv: {filters: 6, kernel: 1}
+  - relu
+  - global_avg_pool
+  - flatten
+  - linear: {units: 4}
+output:
+  logits: {activation: softmax, labels: [a, b, c, d]}
+"""
+IMAGE_SIZES = ((16, 16), (16, 23), (41, 29), (7, 5), (1, 1))
+
+
+class SkipCheck(Exception):  # noqa: N818 - as pytest's
+    """A check that does not apply; its text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a backend.
+
+    Calling it returns nothing when the backend passes, raises SkipCheck with the reason when the
+    check does not apply, and AssertionError with what is wrong when the backend fails.
+    """
+
+    name: str
+    run: Callable[[], None]
+
+    def __call__(self) -> None:
+        """Run the check."""
+        self.run()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The names of the checks that passed, and of those that were skipped with the reason."""
+
+    passed: tuple[str, ...]
+    skipped: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """Return a line of counts, then each skipped check with its reason."""
+        head = f"{len(self.passed)} checks passed, {len(self.skipped)} skipped"
+        return "\n".join([head, *(f"{name}: {why}" for name, why in self.skipped.items())])
+
+
+class ConformanceError(AssertionError):
+    """A backend that fails checks: `failures` holds the messages by the checks' names."""
+
+    def __init__(self, failures: Mapping[str, str], report: Report) -> None:
+        lines = [f"{name}: {message}" for name, message in failures.items()]
+        more = [f"... and {len(lines) - 30} more"] if len(lines) > 30 else []
+        count = len(lines) + len(report.passed)
+        head = f"{len(lines)} of {count} checks fail:"
+        super().__init__("\n".join([head, *lines[:30], *more]))
+        self.failures, self.report = dict(failures), report
+
+
+def check_backend(
+    backend: Backend,
+    *,
+    ops: Collection[str] | None = None,
+    precisions: Collection[str] | None = None,
+) -> Report:
+    """Run every check of a backend.
+
+    Args:
+        backend: The backend object, as an entry point of `tcc.targets` names it.
+        ops: Names of ops, such as `conv`: check only their cases. None checks all ops.
+        precisions: Names of precisions: check only these. None checks all.
+
+    Returns:
+        What passed and what was skipped, with the reasons.
+
+    Raises:
+        ConformanceError: Some checks fail; its text lists them.
+        ValueError: There is no such op or precision.
+    """
+    passed: list[str] = []
+    skipped: dict[str, str] = {}
+    failures: dict[str, str] = {}
+    for check in list_checks(backend, ops=ops, precisions=precisions):
+        try:
+            check()
+        except SkipCheck as reason:
+            skipped[check.name] = str(reason)
+        except AssertionError as error:
+            failures[check.name] = str(error)
+        else:
+            passed.append(check.name)
+    report = Report(tuple(passed), skipped)
+    if failures:
+        raise ConformanceError(failures, report)
+    return report
+
+
+def list_checks(
+    backend: Backend,
+    *,
+    ops: Collection[str] | None = None,
+    precisions: Collection[str] | None = None,
+) -> list[Check]:
+    """Return the checks of a backend, in the order in which `check_backend` runs them."""
+    cases = {name: case for name, case in CASES.items() if ops is None or case.op.word in ops}
+    _refuse_unknown("op", ops, {case.op.word for case in CASES.values()})
+    targets = getattr(backend, "targets", ())
+    offered = {precision.name for target in targets for precision in target.precisions}
+    _refuse_unknown("precision", precisions, offered)
+    checks = [Check("interface", _guard(partial(_check_interface, backend)))]
+    for target in targets:
+        for precision in target.precisions:
+            if precisions is None or precision.name in precisions:
+                plan = Plan(Device(backend, target), precision, compiles=False)
+                checks += _list_plan_checks(plan, cases, whole=ops is None)
+    return checks
+
+
+def _refuse_unknown(kind: str, names: Collection[str] | None, known: Collection[str]) -> None:
+    if unknown := sorted(set(names or ()) - set(known)):
+        raise ValueError(f"there is no {kind} `{unknown[0]}`; known: {', '.join(sorted(known))}")
+
+
+def _guard(run: Callable[[], None]) -> Callable[[], None]:
+    """Turn what a backend's code raises into a failure of the check."""
+
+    def guarded() -> None:
+        try:
+            run()
+        except (AssertionError, SkipCheck):
+            raise
+        except Exception as error:
+            raise AssertionError(f"{type(error).__name__}: {error}"[:2000]) from error
+
+    return guarded
+
+
+def _list_plan_checks(plan: Plan, cases: Mapping[str, Case], *, whole: bool) -> Iterator[Check]:
+    builds = _Builds(plan)
+    checks: dict[str, Callable[[], None]] = {"tools": builds.check_tools}
+    checks |= {f"op-{name}": partial(builds.check_case, case) for name, case in cases.items()}
+    checks["some-op-runs"] = partial(builds.check_some_case_runs, cases)
+    if whole:
+        checks |= {
+            "unknown-op": builds.check_unknown_op,
+            "network-dense": partial(builds.check_graph, dense()),
+            "network-gated": partial(builds.check_graph, gated()),
+            "same-bytes": builds.check_same_bytes,
+            "replay": builds.check_replay,
+            "planted-fault": builds.check_planted_fault,
+            "preprocessing": builds.check_preprocessing,
+        }
+    if whole and plan.precision.exact:
+        checks |= {"rounding": builds.check_rounding, "saturation": builds.check_saturation}
+        checks |= {
+            f"random-{seed}": partial(builds.check_random, seed) for seed in range(RANDOM_NETWORKS)
+        }
+    prefix = f"{plan.device.name}-{plan.precision.name}"
+    yield from (Check(f"{prefix}-{name}", _guard(run)) for name, run in checks.items())
+
+
+def _check_interface(backend: Backend) -> None:
+    try:
+        check_interface(backend, frozenset())
+    except UnusableBackendError as error:
+        raise AssertionError(str(error)) from error
+    for target in backend.targets:
+        names = [precision.name for precision in target.precisions]
+        assert len(names) == len(set(names)), f"{target.name} has a precision twice: {names}"
+
+
+@dataclass(frozen=True)
+class _Lowered:
+    """A network as its target takes it, and what it means: the float model, the int8 program."""
+
+    written: Model
+    floats: Model | None
+    program: Model | None
+
+    @property
+    def start(self) -> Model:
+        """What the target's artifact is emitted from."""
+        model = self.floats or self.program
+        assert model is not None
+        return model
+
+    @property
+    def source(self) -> Input:
+        """The input of the artifact."""
+        return (self.program or self.written).graph.inputs[0]
+
+
+@dataclass
+class _Builds:
+    """The checks of one target at one precision."""
+
+    plan: Plan
+    _accepted: set[type[Op]] | None = field(default=None, init=False)
+
+    @property
+    def device(self) -> Device:
+        return self.plan.device
+
+    def check_tools(self) -> None:
+        missing = [*self.device.missing(), *self.device.absent()]
+        names = ", ".join(f"{tool.name} ({tool.install})" for tool in missing)
+        assert not missing, f"tools of {self.device.name} are missing, install them: {names}"
+
+    def check_case(self, case: Case) -> None:
+        self._check_model(one_input(case), 4.0)
+
+    def check_graph(self, graph: Graph) -> None:
+        self._check_model(Model(graph, trained(graph)))
+
+    def check_some_case_runs(self, cases: Mapping[str, Case]) -> None:
+        assert self._find_accepted(cases), (
+            f"{self.device.name} refuses every one of {len(cases)} op cases at "
+            f"{self.plan.precision.name}: nothing was checked"
+        )
+
+    def check_unknown_op(self) -> None:
+        """An op without a rule is refused, or built with the right outputs: it never falls through.
+
+        Any other exception, or wrong outputs, fail.
+        """
+        self.check_graph(unknown_op())
+
+    def check_random(self, seed: int) -> None:
+        accepted = self._find_accepted(CASES)
+        graph, weights = random_graph(seed, steps=8, accepts=lambda op: type(op) in accepted)
+        self._check_model(Model(graph, weights))
+
+    def check_rounding(self) -> None:
+        """Sums that lie half way between two integers round to the even one."""
+        self._check_requantization(range(1, 8))
+
+    def check_saturation(self) -> None:
+        """Sums beyond the range become its last integers."""
+        self._check_requantization(range(-3, 1))
+
+    def _check_requantization(self, shifts: Sequence[int]) -> None:
+        """Compare a convolution whose integer sums are divided by powers of two.
+
+        The input's scale and that of the sums are 1, so that 2 ** -shift is the factor of a filter,
+        and each 2 ** shift-th sum is a tie. The last layer of a program may give real numbers, so
+        that the levels are read through another convolution.
+        """
+        channels = 2 * len(shifts)
+        steps = Steps(2, 24, 24)
+        steps("sums", Conv(channels, (1, 1)))
+        steps("levels", Relu())
+        steps("read", Conv(channels, (3, 3), padding=1, groups=channels))
+        graph = steps.graph()
+        factors = np.array([2.0**-shift for shift in shifts] * 2, np.float32)
+        weights = {name: np.zeros_like(w) for name, w in trained(graph).items()}
+        weights["sums.weight"][:, 0, 0, 0] = 127 * factors
+        weights["sums.weight"][:, 1, 0, 0] = factors * np.arange(-channels, channels, 2)
+        weights["read.weight"][:, :, 1, 1] = 1
+        ready = passes.run(Model(graph, weights), passes.INT8)
+        limits = dict.fromkeys(kept_values(ready.graph), (0.0, 255.0))
+        limits[graph.inputs[0].name] = (-127.0, 127.0)
+        program = self._quantize(ready, minmax_ranges(ready, limits))
+        tensor = np.random.default_rng(0).integers(-127, 128, (2, 24, 24)).astype(np.float32)
+        floats = self._lower_floats(Model(graph, weights))
+        self._compare(_Lowered(Model(graph, weights), floats, program), [tensor])
+
+    def check_same_bytes(self) -> None:
+        contents = self._build_conformance()
+        time.sleep(CLOCK_STEP)  # so that a time stamp shows
+        again = self._build_conformance()
+        paths = contents.files.keys() | again.files.keys()
+        other = sorted(p for p in paths if contents.files.get(p) != again.files.get(p))
+        assert not other, f"two builds of one network differ in {', '.join(other)}"
+
+    def check_replay(self) -> None:
+        disagreeing = self._replay(self._build_conformance())
+        assert not disagreeing, f"the artifact does not give its goldens: {disagreeing}"
+
+    def check_planted_fault(self) -> None:
+        """An artifact of other weights must not give the goldens of the true ones."""
+        contents, wrong = self._build_conformance(), self._build_conformance(-1.0)
+        about = replace(contents.manifest, files=wrong.manifest.files)
+        artifact = {p: data for p, data in wrong.files.items() if p.startswith(f"{MODEL}/")}
+        kept = {p: data for p, data in contents.files.items() if not p.startswith(f"{MODEL}/")}
+        files = kept | artifact
+        executable = frozenset(file.path for file in wrong.manifest.files if file.executable)
+        about = manifest.sealed(replace(about, files=listed(files, executable)))
+        forged = replace(contents, manifest=about, files=files)
+        assert self._replay(forged), (
+            "an artifact with other weights gives the goldens of the true ones: `infer` does not "
+            "compute with the files in its folder"
+        )
+
+    def check_preprocessing(self) -> None:
+        """Images of any size, with the darkest and the lightest pixels, go through the contract."""
+        self._require_runs()
+        contents = self._build_conformance()
+        lowered = self._conformance[1.0][2]
+        random = np.random.default_rng(1)
+        images = [random.integers(0, 256, (*size, 3)).astype(np.uint8) for size in IMAGE_SIZES]
+        images += [np.full((16, 16, 3), level, np.uint8) for level in (0, 255)]
+        source = lowered.source
+        assert source.preprocess is not None
+        channels, height, width = source.type.shape
+        shape = channels, height, width
+        tensors = [preprocess.apply(source.preprocess, image, shape) for image in images]
+        with atomic_files.scratch_folder() as folder:
+            bundle = _write_bundle(contents, folder)
+            outputs = self.device.run(bundle.model, source, images)
+        self._judge(lowered, tensors, outputs)
+
+    @cached_property
+    def _conformance(self) -> "dict[float, tuple[Spec, Int8Program | None, _Lowered]]":
+        return {}
+
+    def _build_conformance(self, sign: float = 1.0) -> BundleContents:
+        """Return the bundle of the network of `SPEC`, with its weights times a number."""
+        if sign not in self._conformance:
+            self._conformance[sign] = self._lower_conformance(sign)
+        spec, int8, lowered = self._conformance[sign]
+        given = pipeline.random_weights(spec.graph, 0)
+        given = replace(given, tensors=lowered.written.weights)
+        programs = {self.plan.precision.real_ends: int8} if int8 else None
+        try:
+            (contents,) = pipeline.build(spec, given, [self.plan], silent, programs)
+        except UserError as error:
+            raise SkipCheck(str(error).splitlines()[0]) from error
+        return contents
+
+    def _lower_conformance(self, sign: float) -> "tuple[Spec, Int8Program | None, _Lowered]":
+        with atomic_files.scratch_folder() as folder:
+            path = folder / "conformance.yaml"
+            path.write_text(SPEC)
+            spec = load(path)
+        weights = {name: w * np.float32(sign) for name, w in trained(spec.graph).items()}
+        lowered = self._lower(Model(spec.graph, weights))
+        self._refuse(lowered)
+        if not self.plan.precision.calibrated:
+            return spec, None, lowered
+        if self.device.packager:
+            raise SkipCheck("a package is built from the user's images")
+        program = lowered.program or self._quantize_observed(lowered.written)
+        inexact = tuple(integer_program.inexact(program.graph))
+        about = manifest.Calibrated("minmax", "0" * 64, "0" * 64, 1, None, (), inexact)
+        return spec, Int8Program(lambda: program, about, {}), lowered
+
+    def _replay(self, contents: BundleContents) -> str:
+        """Return what disagrees when a bundle's goldens are replayed; empty if nothing does."""
+        self._require_runs()
+        with atomic_files.scratch_folder() as folder:
+            try:
+                replayed = replay(_write_bundle(contents, folder), self.device)
+            except UserError as error:
+                return str(error)
+        return "; ".join(
+            f"{each.output} of golden {each.golden} is off by {each.largest:.3g} "
+            f"in {each.differing} of {each.values} values"
+            for each in replayed.agreement
+            if not each.holds
+        )
+
+    def _require_runs(self) -> None:
+        if not self.device.target.runs:
+            raise SkipCheck(f"nothing here runs what is built for {self.device.name}")
+
+    def _check_model(self, model: Model, spread: float = 1.0) -> None:
+        lowered = self._lower(model)
+        graph = Graph("input", (lowered.source,), (), ())
+        tensors = [picture(graph, seed) * np.float32(spread) for seed in (1, 2)]
+        self._compare(lowered, tensors)
+
+    def _compare(self, lowered: _Lowered, tensors: Sequence[Array]) -> None:
+        """Build a network and compare what it gives with the reference."""
+        self._refuse(lowered)
+        artifact = self._emit(lowered)
+        assert artifact.files, "the artifact has no files"
+        self._require_runs()
+        with atomic_files.scratch_folder() as folder:
+            _write_files(folder, artifact.files, artifact.executable)
+            outputs = self.device.infer(folder, lowered.source, tensors)
+        self._judge(lowered, tensors, outputs)
+
+    def _judge(
+        self, lowered: _Lowered, tensors: Sequence[Array], outputs: Sequence[Mapping[str, Array]]
+    ) -> None:
+        assert len(outputs) == len(tensors), f"{len(outputs)} answers to {len(tensors)} inputs"
+        if lowered.program and self.plan.precision.integer:
+            expected = integer_program.run(lowered.program, tensors)
+            graph = lowered.program.graph
+            layers, reach = integer_program.inexact(graph), integer_program.reach(graph)
+            allowed = agreement.allowed(self.plan.precision, layers, reach).relative
+        else:
+            expected = float_program.run(lowered.written, tensors)
+            allowed = agreement.allowed(self.plan.precision).relative
+        for wanted, answer in zip(expected, outputs, strict=True):
+            assert wanted.keys() == answer.keys(), f"outputs are {sorted(answer)}"
+            for name, right in wanted.items():
+                _compare_output(name, np.asarray(right, np.float32), answer[name], allowed)
+
+    def _emit(self, lowered: _Lowered) -> Artifact:
+        backend, precision = self.device.backend, self.plan.precision
+        if isinstance(backend, Packager):
+            program = lowered.program or self._quantize_observed(lowered.written)
+            shape = lowered.start.graph.inputs[0].type.shape
+            tensor = np.zeros(shape, np.float32)
+            sources = PackageSources(
+                lowered.start, program, lambda: iter([tensor]), (tensor,), "case", compiles=False
+            )
+            return backend.package(self.device.target, sources, precision)
+        assert isinstance(backend, Builder)
+        return backend.emit(self.device.target, lowered.start, precision)
+
+    def _refuse(self, lowered: _Lowered) -> None:
+        """Skip a network that the target refuses; a refusal names a node and says why."""
+        graphs = [model.graph for model in (lowered.floats, lowered.program) if model]
+        refusals: list[Refusal] = []
+        for graph in graphs:
+            for refusal in self.device.refusals(graph):
+                assert isinstance(refusal, Refusal), f"{refusal!r} is no Refusal"
+                name = refusal.node.name
+                assert any(node.name == name for node in graph.nodes), f"`{name}` is no node"
+                assert refusal.why.strip(), f"the refusal of `{name}` does not say why"
+                refusals.append(refusal)
+        if refusals:
+            diagnostic = pipeline.refused(self.device, refusals[0])
+            raise SkipCheck(f"refused, {diagnostic.code}: {refusals[0].why}")
+
+    def _find_accepted(self, cases: Mapping[str, Case]) -> set[type[Op]]:
+        """Return the ops with a case that the target does not refuse."""
+        if self._accepted is None:
+            self._accepted = set()
+            for case in cases.values():
+                try:
+                    self._refuse(self._lower(one_input(case)))
+                except SkipCheck:
+                    continue
+                self._accepted.add(type(case.op))
+        return self._accepted
+
+    def _lower(self, model: Model) -> _Lowered:
+        program = self._quantize_observed(model) if self.plan.precision.integer else None
+        return _Lowered(model, self._lower_floats(model), program)
+
+    def _lower_floats(self, model: Model) -> Model | None:
+        if not self.plan.from_floats:
+            return None
+        return passes.run(model, self.device.passes(self.plan.precision))
+
+    def _quantize_observed(self, model: Model) -> Model:
+        """Return the integer program by the ranges of one input, at which some values clip."""
+        ready = passes.run(model, passes.INT8)
+        return self._quantize(ready, calibrated(ready, picture(ready.graph), 0.8).ranges)
+
+    def _quantize(self, ready: Model, ranges: Any) -> Model:
+        return quantize(ready, Calibration(ranges, real_ends=self.plan.precision.real_ends))
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes], executable: Collection[str]) -> None:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o755 if name in executable else 0o644)
+
+
+def _write_bundle(contents: BundleContents, folder: Path) -> Bundle:
+    """Write a bundle outside of the user's folders; it may run, since it was built here."""
+    place = folder / contents.name
+    executable = frozenset(file.path for file in contents.manifest.files if file.executable)
+    files = {**contents.files, manifest.NAME: manifest.encode(contents.manifest)}
+    _write_files(place, files, executable)
+    return Bundle(place, contents.manifest, trusted=True)
+
+
+def _compare_output(name: str, right: Array, answer: object, allowed: float) -> None:
+    assert isinstance(answer, np.ndarray), f"output {name} is no array"
+    assert answer.dtype == np.float32, f"output {name} is {answer.dtype}, not float32"
+    assert answer.shape == right.shape, f"output {name} is {answer.shape}, not {right.shape}"
+    differing, largest = apart(right.reshape(-1), np.ascontiguousarray(answer).reshape(-1))
+    own = float(np.abs(right).max(initial=0.0))
+    share = relative(largest, own, allowed)
+    judged = Agreement("", name, share, allowed, right.size, differing, largest, own)
+    bound = f"{allowed:g} of its largest value is allowed" if allowed else "no bit may differ"
+    assert judged.holds, (
+        f"output {name} differs from the reference in {differing} of {right.size} values, "
+        f"by {largest:.3g} at most; {bound}"
+    )

@@ -1,0 +1,297 @@
+"""The conformance kit: our targets pass it, and each planted fault of a backend is caught."""
+
+import itertools
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from tcc.backends.onnxruntime.backend import OnnxRuntime
+from tcc.backends.onnxruntime.precisions import FP16, INT8, INT8_QDQ
+from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.precision import FP32
+from tcc.compiler.ir.target import Artifact, Refusal, Target
+from tcc.compiler.ops import Conv, Relu
+from tcc.compiler.ops.integer import QConv, RealConv
+from tcc.testing import ConformanceError, check_backend, list_checks
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """ONNX Runtime's target, which a fault below changes in one way."""
+
+    inner = OnnxRuntime()
+
+    @property
+    def targets(self):
+        (target,) = self.inner.targets
+        return (replace(target, name="faulty", aliases=(), precisions=(FP32, INT8)),)
+
+    def passes(self, precision):
+        return self.inner.passes(precision)
+
+    def refusals(self, target, graph):
+        return self.inner.refusals(target, graph)
+
+    def emit(self, target, model, precision=FP32, progress=None):
+        return self.inner.emit(target, model, precision)
+
+    def infer(self, target, folder, source, tensors):
+        return self.inner.infer(target, folder, source, tensors)
+
+
+def failures(backend, **options):
+    with pytest.raises(ConformanceError) as caught:
+        check_backend(backend, **options)
+    return caught.value.failures
+
+
+def failing(backend, *names):
+    """Return which of some checks fail."""
+    wrong = set()
+    for check in list_checks(backend):
+        if check.name.removeprefix("faulty-") in names:
+            try:
+                check()
+            except AssertionError:
+                wrong.add(check.name.removeprefix("faulty-"))
+    return wrong
+
+
+WHOLE = ("fp32-replay", "fp32-planted-fault", "fp32-preprocessing", "int8-replay", "int8-rounding",
+         "int8-saturation", "int8-random-0", "int8-op-conv", "fp32-op-conv", "fp32-unknown-op")  # fmt: skip
+
+
+def test_a_backend_that_is_right_passes_what_faults_fail():
+    names = {check.name.removeprefix("faulty-") for check in list_checks(Wrapped())}
+    assert names >= set(WHOLE)
+    passing = [name for name in WHOLE if name != "fp32-unknown-op"]
+    assert failing(Wrapped(), *passing, "fp32-same-bytes", "int8-op-avg_pool") == set()
+
+
+def test_what_is_skipped_is_reported_with_its_reason():
+    report = check_backend(RefusesConv(), ops=["conv", "relu"], precisions=["fp32"])
+    assert report.skipped["faulty-fp32-op-conv"] == "refused, E0607: no products here"
+    assert "faulty-fp32-op-relu" in report.passed
+    head = f"{len(report.passed)} checks passed, {len(report.skipped)} skipped"
+    assert str(report).splitlines()[0] == head
+
+
+class RefusesConv(Wrapped):
+    def refusals(self, target, graph):
+        return [Refusal(n, "no products here") for n in graph.nodes if isinstance(n.op, Conv)]
+
+
+class OffByOne(Wrapped):
+    """Has one integer weight of each convolution wrong by one."""
+
+    def emit(self, target, model, precision=FP32, progress=None):
+        weights = dict(model.weights)
+        for node in model.graph.nodes:
+            if isinstance(node.op, QConv | RealConv):
+                name = node.params[0]
+                weights[name] = weights[name].copy()
+                weights[name].flat[0] += 1 if weights[name].flat[0] < 0 else -1
+        return super().emit(target, Model(model.graph, weights), precision)
+
+
+def test_one_op_that_is_off_by_one_is_caught():
+    assert failing(OffByOne(), "int8-op-conv", "int8-op-relu") == {"int8-op-conv"}
+
+
+class HalfUpProgram(Wrapped):
+    """Adds a little to the sums of each integer convolution, so that ties go up."""
+
+    def emit(self, target, model, precision=FP32, progress=None):
+        weights = dict(model.weights)
+        for node in model.graph.nodes:
+            if isinstance(node.op, QConv):
+                factor = node.params[1]
+                weights[factor] = np.nextafter(weights[factor], np.float32(np.inf))
+        return super().emit(target, Model(model.graph, weights), precision)
+
+
+def test_rounding_ties_up_is_caught_by_the_ties_alone():
+    names = ("int8-rounding", "int8-op-relu", "int8-op-max_pool")
+    assert failing(HalfUpProgram(), *names) == {"int8-rounding"}
+
+
+class NoClamp(Wrapped):
+    """Wraps what is beyond the range, as a cast without saturation does."""
+
+    def infer(self, target, folder, source, tensors):
+        outputs = super().infer(target, folder, source, tensors)
+        return [
+            {k: np.where(y >= 255, y - 256, y).astype(np.float32) for k, y in each.items()}
+            for each in outputs
+        ]
+
+
+def test_a_cast_that_wraps_is_caught():
+    assert failing(NoClamp(), "int8-saturation", "int8-op-relu") == {"int8-saturation"}
+
+
+class RefusesAll(Wrapped):
+    def refusals(self, target, graph):
+        return [Refusal(node, "not today") for node in graph.nodes]
+
+
+def test_a_backend_that_refuses_every_op_fails():
+    found = failures(RefusesAll(), ops=["relu"])
+    assert set(found) == {"faulty-fp32-some-op-runs", "faulty-int8-some-op-runs"}
+    assert "faulty refuses every one of " in found["faulty-fp32-some-op-runs"]
+
+
+class Counts(Wrapped):
+    counter = itertools.count()
+
+    def emit(self, target, model, precision=FP32, progress=None):
+        artifact = super().emit(target, model, precision)
+        return Artifact({**artifact.files, "build.txt": str(next(self.counter)).encode()})
+
+
+def test_bytes_that_change_from_build_to_build_are_caught():
+    names = ("fp32-same-bytes", "fp32-replay", "fp32-op-relu")
+    assert failing(Counts(), *names) == {"fp32-same-bytes"}
+
+
+class HalfWeights(Wrapped):
+    """Says fp32 and stores float16."""
+
+    def emit(self, target, model, precision=FP32, progress=None):
+        return super().emit(target, model, FP16 if precision is FP32 else precision)
+
+
+class SimulatedIntegers(Wrapped):
+    """Says exact integers and computes on floats between them."""
+
+    def emit(self, target, model, precision=FP32, progress=None):
+        return super().emit(target, model, INT8_QDQ if precision is INT8 else precision)
+
+
+def test_lies_about_the_precision_are_caught():
+    assert failing(HalfWeights(), "fp32-op-conv", "fp32-op-relu") == {"fp32-op-conv"}
+    assert failing(SimulatedIntegers(), "int8-replay", "int8-op-relu") == {"int8-replay"}
+
+
+class Remembers(Wrapped):
+    """Answers from the first artifact that it saw of a shape, whatever is in the folder."""
+
+    def __init__(self):
+        object.__setattr__(self, "first", {})
+
+    def infer(self, target, folder, source, tensors):
+        key = tuple(t.tobytes() for t in tensors)
+        if key not in self.first:
+            self.first[key] = super().infer(target, folder, source, tensors)
+        return self.first[key]
+
+
+def test_an_answer_that_does_not_come_from_the_artifact_is_caught():
+    names = ("fp32-replay", "fp32-planted-fault")
+    assert failing(Remembers(), *names) == {"fp32-planted-fault"}
+
+
+class FallsThrough(Wrapped):
+    """Has no rule for relu and does not refuse it."""
+
+    def emit(self, target, model, precision=FP32, progress=None):
+        if any(isinstance(node.op, Relu) for node in model.graph.nodes):
+            raise KeyError("relu")
+        return super().emit(target, model, precision)
+
+
+class SaysNothing(Wrapped):
+    def refusals(self, target, graph):
+        return [Refusal(node, " ") for node in graph.nodes if isinstance(node.op, Relu)]
+
+
+def test_an_op_that_falls_through_or_is_refused_without_a_reason_is_caught():
+    assert failures(FallsThrough(), ops=["relu"])["faulty-fp32-op-relu"] == "KeyError: 'relu'"
+    found = failures(SaysNothing(), ops=["relu"], precisions=["fp32"])["faulty-fp32-op-relu"]
+    assert found == "the refusal of `op` does not say why"
+
+
+class NoTargets:
+    targets: ClassVar = [Target("listed", "a list", (FP32,))]
+
+
+def test_what_is_no_backend_fails():
+    assert "no tuple of Target objects" in failures(NoTargets())["interface"]
+
+
+def test_names_that_there_are_not_are_refused():
+    with pytest.raises(ValueError, match="there is no op `convolution`; known: "):
+        list_checks(Wrapped(), ops=["convolution"])
+    with pytest.raises(ValueError, match="there is no precision `int4`; known: fp32, int8"):
+        list_checks(Wrapped(), precisions=["int4"])
+
+
+def test_ops_limit_the_cases():
+    names = [check.name for check in list_checks(Wrapped(), ops=["relu"], precisions=["fp32"])]
+    assert names == [
+        "interface", "faulty-fp32-tools", "faulty-fp32-op-relu", "faulty-fp32-op-relu-vector",
+        "faulty-fp32-some-op-runs",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "precisions", [["fp32", "fp16", "dynamic"], ["int8", "int8-i8"], ["int8-u8u8", "int8-qdq"]]
+)
+def test_onnxruntime_conforms(precisions):
+    assert len(check_backend(OnnxRuntime(), precisions=precisions).passed) > 350
+
+
+def test_tflite_conforms():
+    pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
+    from tcc.backends.tflite.backend import TfLite
+
+    report = check_backend(TfLite())
+    assert len(report.passed) > 1000
+
+
+PLUGIN_TEST = """
+import pytest
+from tcc.backends.onnxruntime.backend import OnnxRuntime
+
+
+@pytest.mark.tcc_backend(OnnxRuntime(), ops=["relu"], precisions=["fp32"])
+def test_target(tcc_check):
+    tcc_check()
+"""
+
+
+def run_pytest(folder, text, *words):
+    (folder / "test_it.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-p", "tcc_pytest", "-p", "no:cacheprovider", "-v"]
+    return subprocess.run(
+        [*command, "--strict-markers", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_plugin_makes_a_test_of_each_check(tmp_path):
+    found = run_pytest(tmp_path, PLUGIN_TEST)
+    assert found.returncode == 0, found.stdout
+    assert "test_it.py::test_target[onnxruntime-fp32-op-relu-vector] PASSED" in found.stdout
+    assert "5 passed" in found.stdout
+
+
+def test_the_plugin_asks_for_a_backend(tmp_path):
+    found = run_pytest(tmp_path, "def test_target(tcc_check):\n    tcc_check()\n")
+    assert found.returncode != 0
+    assert "mark it with @pytest.mark.tcc_backend(BACKEND)" in found.stdout + found.stderr
+
+
+def test_the_plugin_loads_nothing_in_the_runs_of_others(tmp_path):
+    text = (
+        "import sys\n\n\ndef test_others():\n    assert not {'tcc', 'numpy'} & set(sys.modules)\n"
+    )
+    found = run_pytest(tmp_path, text)
+    assert found.returncode == 0, found.stdout
