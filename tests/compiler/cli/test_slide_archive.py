@@ -22,8 +22,8 @@ WORDS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 SLOWLY = """
 import time
-from tcc.compiler.slides import patch_reader, slide_job
-patch_reader.READ = 64
+from tcc.compiler.slides import patch_grid, slide_job
+patch_grid.READ = 64
 store = slide_job.BlockWorker._store
 def slow(self, *given):
     time.sleep(0.05)
