@@ -154,7 +154,7 @@ def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, m
         found.append(task)
         return slide_archive.lost_end(task, "nothing runs here")
 
-    monkeypatch.setattr(slide_archive, "run", run)
+    monkeypatch.setattr(slide_archive, "run_task", run)
     words = ("--tumour", "tumour", "--skip-damaged", "--mpp", 0.5, "--workers", 8, "--json")
     done = tcc("slide", "run", bundle, "scans", *WORDS, *words)
     assert done.code == 1
