@@ -17,10 +17,6 @@ from tcc.compiler.cli.options import (
     Trust,
 )
 from tcc.compiler.cli.parameters import repeat_options
-from tcc.compiler.slides import slide_archive
-from tcc.compiler.slides.one_slide import SlideRequest
-from tcc.compiler.slides.patch_request import MaskWish, PatchWish
-from tcc.compiler.slides.slide_archive import ArchiveOutcome
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.option_needs import ONE_SLIDE
@@ -29,6 +25,7 @@ from tcc.compiler.targets import trusted_bundle
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.ir.device import Device
+    from tcc.compiler.slides.slide_archive import ArchiveOutcome
     from tcc.compiler.slides.tumour_classes import TumourRule
 
 NOT_OF_ONE = frozenset({"dask", "json", "out", "quiet", "slurm", "steps", "verbose", "workers"})
@@ -106,13 +103,14 @@ def run(
     that was interrupted goes on where it was, when it is given again; what is
     finished is not repeated.
     """
-    from tcc.compiler.slides import slide_archive as archives
-    from tcc.compiler.slides import slide_file
+    from tcc.compiler.slides import slide_archive, slide_file
+    from tcc.compiler.slides.one_slide import SlideRequest
+    from tcc.compiler.slides.patch_request import MaskWish, PatchWish
 
     # Here, where it is told as what it is: what runs slides elsewhere has the same packages.
     slide_file.require(*slide_file.PACKAGES)
     place = cluster.task_place(out / ".tcc-slides", workers)
-    archive = archives.listed(slides, out)
+    archive = slide_archive.listed(slides, out)
     many = len(archive.slides) != 1 or bool(cluster.dask or cluster.slurm)
     option_needs.require({ONE_SLIDE: not many})
     wish = tissue.choose()
@@ -150,7 +148,10 @@ def _judged(
 
 
 def conclude(
-    report: Report, outcome: ArchiveOutcome, about: Mapping[str, Any], seconds: Mapping[str, float]
+    report: Report,
+    outcome: "ArchiveOutcome",
+    about: Mapping[str, Any],
+    seconds: Mapping[str, float],
 ) -> None:
     """Print the document of a run, or raise what is wrong with some of its slides.
 

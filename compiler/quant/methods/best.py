@@ -30,8 +30,7 @@ class Best:
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
         from tcc.compiler.quant.methods import candidate_selection
-        from tcc.compiler.quant.methods.calibration_split import split
-        from tcc.compiler.quant.methods.cross_fitting import seen_in_parts
+        from tcc.compiler.quant.methods.cross_fitting import seen_in_parts, split
 
         samples = any(one.samples for one in self.searches if one.in_best)
         images = split(ready, data, options, partial(seen_in_parts, samples=samples))

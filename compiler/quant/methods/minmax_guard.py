@@ -14,9 +14,8 @@ from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import scale_groups
 from tcc.compiler.quant.calibration import Calibration, Range
-from tcc.compiler.quant.methods.calibration_split import CalibrationSplit, split
+from tcc.compiler.quant.methods.cross_fitting import CalibrationSplit, held_out_judge, split
 from tcc.compiler.quant.methods.found_ranges import FoundRanges, ScaleTrace, rounded_at
-from tcc.compiler.quant.methods.held_out_judge import held_out_judge
 from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
 from tcc.compiler.quant.methods.range_search import Search, minmax
 from tcc.compiler.quant.observe.observer import observe

@@ -18,13 +18,15 @@ from tcc.compiler.quant.methods import (
     candidate_selection,
     cross_fitting,
 )
-from tcc.compiler.quant.methods import candidate_ways as module
 from tcc.compiler.quant.methods.best import Best
 from tcc.compiler.quant.methods.bias_correction import SequentialCorrection
-from tcc.compiler.quant.methods.calibration_split import CalibrationSplit, split
-from tcc.compiler.quant.methods.candidate_selection import best, chosen
-from tcc.compiler.quant.methods.candidate_ways import own_ways
-from tcc.compiler.quant.methods.cross_fitting import CrossFitting, seen_in_parts
+from tcc.compiler.quant.methods.candidate_selection import best, chosen, own_ways
+from tcc.compiler.quant.methods.cross_fitting import (
+    CalibrationSplit,
+    CrossFitting,
+    seen_in_parts,
+    split,
+)
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.observe import condensed_statistics
@@ -175,7 +177,7 @@ def test_candidates_are_judged_by_images_that_they_did_not_learn_from(known, mon
     model, data, *_ = known
     taught = []
     ran = []
-    monkeypatch.setattr(module, "SETTINGS", ())
+    monkeypatch.setattr(candidate_selection, "SETTINGS", ())
 
     def search(ready, some, threads):
         taught.append(frozenset(some.images))
@@ -216,7 +218,7 @@ def spoilt(known, monkeypatch):
             round_nearest(ready, found),
         )
 
-    monkeypatch.setattr(module, "by_moments", bad)
+    monkeypatch.setattr(candidate_selection, "by_moments", bad)
     monkeypatch.setattr(SequentialCorrection, "corrected", lambda _, found, digests: found)
     return known
 

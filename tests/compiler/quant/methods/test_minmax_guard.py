@@ -7,7 +7,7 @@ from quant_sets import of_classes, ready, tensors
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.methods import minmax_guard
-from tcc.compiler.quant.methods.calibration_split import split
+from tcc.compiler.quant.methods.cross_fitting import split
 from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
 from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax_guard import FLOOR, SAFE, decided, raised_name
