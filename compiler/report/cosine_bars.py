@@ -8,7 +8,7 @@ from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.calibration import PackageData
-    from tcc.compiler.figures.bar_chart import Bar
+    from tcc.compiler.figures.scene import Bar
 
 WORST = 10
 """Layers that are listed."""
