@@ -10,7 +10,7 @@ from tcc.compiler.support.console import Report, Stages
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.calibration import PackageData
-    from tcc.compiler.figures.bar_chart import Bar
+    from tcc.compiler.figures.scene import Bar
     from tcc.compiler.quant.calibration_document import CalibrationDocument
     from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 

@@ -21,7 +21,7 @@ from tcc.bundles import build, evaluate, run, verify
 from tcc.calibrations import calibrate
 from tcc.compiler.bundle.agreement import Disagreement
 from tcc.compiler.reference.accuracy_floor import BelowFloor
-from tcc.compiler.support import telemetry
+from tcc.compiler.support import process_setup
 from tcc.compiler.support.diagnostics import CalibrationWarning, Diagnostic, SpecWarning, UserError
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.support.value_views import set_renderer
@@ -30,7 +30,7 @@ from tcc.networks import check, load, lower, save_weights, torch, train
 from tcc.notebook_views import render
 
 # Importing this package imports no runtime, so that each of them still finds the switches.
-telemetry.disable()
+process_setup.disable_telemetry()
 set_renderer(render)
 
 
