@@ -104,7 +104,7 @@ def calibrate(
         stages("weights", 0, 1)
         from tcc.compiler.driver import pipeline
         from tcc.compiler.quant import calibration_document
-        from tcc.compiler.quant.methods.method import RunOptions
+        from tcc.compiler.quant.run_options import RunOptions
         from tcc.compiler.support import atomic_files
 
         # Before the images are run: where it cannot be written, the work would be lost.

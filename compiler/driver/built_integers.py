@@ -292,7 +292,7 @@ def _fresh_source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
     from tcc.compiler import passes
     from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.driver.calibration import known_method
-    from tcc.compiler.quant.methods.method import RunOptions
+    from tcc.compiler.quant.run_options import RunOptions
 
     asked = work.asked
     method, run = known_method(asked.method, guard=asked.guard), work.passing.chosen(passes.INT8)

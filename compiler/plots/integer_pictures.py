@@ -16,9 +16,9 @@ from tcc.compiler.plots.layers import Quantised, Values
 from tcc.compiler.plots.pictures import Make, PlottedNetwork, tensors
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.methods import DEFAULT
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.program.float_comparison import LayerLoss
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
 

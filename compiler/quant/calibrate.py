@@ -12,9 +12,10 @@ from tcc.compiler.quant import methods
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.image_variety import ImageVariety, variety
 from tcc.compiler.quant.methods.cross_fitting import MOST, judging_images
-from tcc.compiler.quant.methods.method import CalibrationResult, Method, RunOptions
+from tcc.compiler.quant.methods.method import CalibrationResult, Method
 from tcc.compiler.quant.program.level_ends import count_usual
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.quant.scale_groups import end_values, scale_for, scale_groups
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.expected_loss import ExpectedLoss, expected_losses

@@ -107,7 +107,7 @@ def source(
     """
     from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.quant.calibrate import known
-    from tcc.compiler.quant.methods.method import RunOptions
+    from tcc.compiler.quant.run_options import RunOptions
     from tcc.compiler.support.diagnostics import fail, whole_file
     from tcc.compiler.zoo import trained
 

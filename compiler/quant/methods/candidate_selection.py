@@ -20,7 +20,6 @@ from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.methods.bias_correction import SequentialCorrection
 from tcc.compiler.quant.methods.cross_fitting import CalibrationSplit, CrossFitting, Fit
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.range_method import RangeMethod
 from tcc.compiler.quant.methods.range_search import minmax
 from tcc.compiler.quant.observe.statistics import Statistics
@@ -29,6 +28,7 @@ from tcc.compiler.quant.rounding import channel_equalization
 from tcc.compiler.quant.rounding.channel_equalization import EqualizationSetting
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.quant.scale_groups import minmax_ranges
 from tcc.compiler.quant.unseen_extremes import seen_extremes, unseen_extremes
 from tcc.compiler.reference import expected_loss, output_comparison

@@ -13,11 +13,11 @@ from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.observe.condensed_statistics import condensed
 from tcc.compiler.quant.observe.observer import observe, observe_parts
 from tcc.compiler.quant.observe.statistics import MOST_OUTPUTS, Float32, Statistics
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference import float_program, output_comparison
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.output_comparison import StackedOutputs
@@ -105,10 +105,9 @@ def seen_in_parts(
         samples: Whether samples of values are kept.
     """
     every = partition(data.digests, _judging(ready, FOLDS))
-    given = (options.threads, options.batch, options.progress)
     if not samples:
-        return condensed(observe_parts(ready, data, every, *given), every, options.threads)
-    whole = observe(ready, data, *given)
+        return condensed(observe_parts(ready, data, every, options), every, options.threads)
+    whole = observe(ready, data, options)
     found = condensed((whole.of(part) for part in every), every, options.threads)
     return replace(found, seen=whole.seen)
 
@@ -238,26 +237,14 @@ class CalibrationSplit:
     held_out: DataSet
 
 
-Look = Callable[[Model, DataSet, RunOptions], Statistics]
-"""Gives what is seen of images."""
-
-
-def everything(ready: Model, data: DataSet, options: RunOptions) -> Statistics:
-    """Return all that is seen of images."""
-    return observe(ready, data, options.threads, options.batch, options.progress)
-
-
-def split(
-    ready: Model, data: DataSet, options: RunOptions, look: Look = everything
-) -> CalibrationSplit:
+def split(ready: Model, data: DataSet, options: RunOptions) -> CalibrationSplit:
     """Return a data set in two parts, by the images' contents, the first of them observed.
 
     Args:
         ready: The ready model, which the first part is run through.
         data: All the images.
         options: How to run them.
-        look: What looks at the first part.
     """
     # By contents: names, folders and their order choose nothing.
     learn, held_out = data.split()
-    return CalibrationSplit(learn, look(ready, learn, options), held_out)
+    return CalibrationSplit(learn, observe(ready, learn, options), held_out)

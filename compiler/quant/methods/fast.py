@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
+from tcc.compiler.quant.methods.method import CalibrationResult
+from tcc.compiler.quant.run_options import RunOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet

@@ -32,18 +32,16 @@ from tcc.compiler.quant.observe.statistics import (
     thinned_output,
     thinned_size,
 )
+from tcc.compiler.quant.run_options import DEFAULT_RUN, RunOptions
 from tcc.compiler.quant.scale_groups import kept_values, non_negative
 from tcc.compiler.reference.onnxruntime_session import Session, session
 from tcc.compiler.support.diagnostics import NOWHERE, UserError, fail
-from tcc.compiler.support.progress import Progress, silent
 
 
 def observe(
     model: Model,
     data: DataSet,
-    threads: int | None = None,
-    batch: int = 1,
-    progress: Progress = silent,
+    options: RunOptions = DEFAULT_RUN,
     positions: int = POSITIONS,
 ) -> Statistics:
     """Return what is seen of a model over a data set.
@@ -54,20 +52,18 @@ def observe(
     Args:
         model: A ready float model with one input.
         data: Images that it takes.
-        threads: How many images run side by side; None is one a processor.
-        batch: Images that a thread takes at a time.
-        progress: Told how many images are done.
+        options: How images are run.
         positions: About how many positions of each value are kept, of all images together; with 0
             there are extremes alone.
 
     Returns:
-        Statistics of which neither the order of the images nor `threads` nor `batch` changes a bit:
-        each image writes into places of its own.
+        Statistics of which neither the order of the images nor `options` change a bit: each image
+        writes into places of its own.
 
     Raises:
         UserError: An image is damaged, or a value is not finite (E0720), which names the layer.
     """
-    (found,) = observe_parts(model, data, [range(len(data))], threads, batch, progress, positions)
+    (found,) = observe_parts(model, data, [range(len(data))], options, positions)
     return found
 
 
@@ -75,9 +71,7 @@ def observe_parts(
     model: Model,
     data: DataSet,
     parts: Sequence[Sequence[int]],
-    threads: int | None = None,
-    batch: int = 1,
-    progress: Progress = silent,
+    options: RunOptions = DEFAULT_RUN,
     positions: int = POSITIONS,
 ) -> Iterator[Statistics]:
     """Yield what is seen of one part of the images after another, as `observe` does of all.
@@ -86,9 +80,7 @@ def observe_parts(
         model: A ready float model with one input.
         data: Images that it takes.
         parts: The places of the images of each part. Only what is kept of one is held.
-        threads: As for `observe`.
-        batch: As for `observe`.
-        progress: Told how many images are done.
+        options: As for `observe`.
         positions: About how many positions of each value are kept, of all parts together.
     """
     plan = sampling_plan(model.graph, data.digests, positions)
@@ -97,12 +89,12 @@ def observe_parts(
     # Of what hands out no parts, maps need not be laid out for them.
     every = (parted, []) if len(plan.images) < len(data) and parted else (parted,)
     own = [session(tapped(model, taps, each), lean=True) for each in every]
-    done = 0
+    done, progress, batch = 0, options.progress, options.batch
     progress("observe", done, len(data))
     for part in parts:
         run = _prepared(model, data.of(part), plan.of(part), taps, own)
         tasks = [range(i, min(i + batch, len(part))) for i in range(0, len(part), batch)]
-        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(options.threads or os.cpu_count() or 1) as pool:
             try:
                 for looked in pool.map(run.look, tasks):
                     done += looked
