@@ -295,3 +295,18 @@ def test_the_plugin_loads_nothing_in_the_runs_of_others(tmp_path):
     )
     found = run_pytest(tmp_path, text)
     assert found.returncode == 0, found.stdout
+
+
+HOST = ("op-conv", "replay", "planted-fault", "preprocessing", "rounding", "saturation", "random-0")
+
+
+def test_programs_for_this_machine_conform():
+    """A program preprocesses by itself; all op cases of it are compared in tests/backends/arm."""
+    pytest.importorskip("tvm", reason="needs the extra `arm`")
+    from tcc.backends.arm.backend import Arm
+
+    names = {f"host-int8-{name}" for name in HOST}
+    checks = [check for check in list_checks(Arm(), precisions=["int8"]) if check.name in names]
+    assert len(checks) == len(names)
+    for check in checks:
+        check()
