@@ -65,14 +65,11 @@ def check(
             (E1357); the release is older than one that was seen (E1358), or it cannot be noted
             (E1359); the trust list cannot be believed (E1360).
     """
-    typed_key = signing_key.read_public(policy.key) if policy.key else None
+    typed_key = signing_key.read_public(policy.key, "--key") if policy.key else None
     trust = trust_list.read()
     path = folder / signed_files.NAME
     if not os.path.lexists(path):
-        if typed_key or (
-            requirement := _find_requirement(manifest, manifest_digest, policy, trust)
-        ):
-            raise _fail_unsigned(folder, "" if typed_key else requirement)
+        _refuse_unsigned(folder, manifest, manifest_digest, policy)
         return None
     signing_key.require_package()
     envelope = _read(path)
@@ -206,22 +203,24 @@ def _find_highest(key: TrustedKey, network: str) -> int:
         raise
 
 
-def _find_requirement(
-    manifest: Manifest, manifest_digest: str, policy: SignaturePolicy, trust: TrustList
-) -> str:
-    """Return what wants a bundle to be signed; nothing where it need not be."""
-    if policy.required_by or trust.require:
-        return f"{policy.required_by or trust_list.file()} wants a signature"
-    is_named = trust.names(manifest.model.name) and not policy.any_key
-    if is_named and not is_local_build(manifest_digest):
-        return f"you trust a key for `{manifest.model.name}`, and this was not built here since"
-    return ""
-
-
-def _fail_unsigned(folder: Path, requirement: str) -> UserError:
+def _refuse_unsigned(
+    folder: Path, manifest: Manifest, manifest_digest: str, policy: SignaturePolicy
+) -> None:
+    """Refuse a bundle without a signature where something wants one (E1351)."""
+    trust, network = trust_list.read(), manifest.model.name
     help = "have its maker sign it: `tcc sign BUNDLE --key PRIVATE.pem`"
-    at = whole_file(str(folder))
-    return fail("E1351", "this bundle is not signed", at, label=requirement, help=help)
+    if policy.key:
+        label = ""
+    elif policy.required_by or trust.require:
+        label = f"{policy.required_by or trust_list.file()} wants a signature"
+    elif trust.names(network) and not policy.any_key and not is_local_build(manifest_digest):
+        label = f"bundles of `{network}` are signed only, since you trust a key for it"
+        help = f"{help}, or build it here again"
+    else:
+        return
+    raise fail(
+        "E1351", "this bundle is not signed", whole_file(str(folder)), label=label, help=help
+    )
 
 
 def _fail_untrusted(path: Path, envelope: Envelope) -> UserError:

@@ -54,14 +54,14 @@ class PublicKey:
         return True
 
 
-def read_public(path: Path) -> PublicKey:
-    """Return the public key in a file.
+def read_public(path: Path, option: str = "") -> PublicKey:
+    """Return the public key in a file, which an option names if a user types it so.
 
     Raises:
         MissingTool: What reads it is not installed.
         UserError: It cannot be read, or is no such key (E1353).
     """
-    content = _content(path, "public")
+    content = _content(path, "public", option)
     require_package()
     try:
         return _public(_load_public(content))
@@ -76,7 +76,7 @@ def sign(path: Path, message: bytes) -> tuple[bytes, PublicKey]:
         MissingTool: What signs is not installed.
         UserError: It cannot be read, or is no such key (E1353).
     """
-    content = _content(path, "private")
+    content = _content(path, "private", "--key")
     require_package()
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -164,12 +164,13 @@ def _algorithm(curve: str) -> "ec.ECDSA":
     return ec.ECDSA(getattr(hashes, CURVES[curve])())
 
 
-def _content(path: Path, kind: str) -> bytes:
+def _content(path: Path, kind: str, option: str) -> bytes:
     try:
         with regular_files.opened(path) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise atomic_files.explain(error, path, f"read the {kind} key") from error
+        named = f" that {option} names" if option else ""
+        raise atomic_files.explain(error, path, f"read the {kind} key{named}") from error
     if len(content) > MAX_BYTES:
         raise _not_a_key(path, ValueError("the file is too large"), kind)
     return content

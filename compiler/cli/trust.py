@@ -102,7 +102,12 @@ def add(
     entry = TrustedKey(public.fingerprint, public.pem, named, expires, min_release)
     path = trust_list.write(trusted.with_key(entry))
     report.text(f"trusted: {_line(entry)}")
-    if not trusted.require:
+    if named and not trusted.require:
+        report.note(
+            f"bundles of {', '.join(named)} without a signature are refused, unless they are built "
+            "here from now on"
+        )
+    elif not trusted.require:
         report.note("bundles without a signature still run: `tcc trust require on` refuses them")
     report.document({"file": str(path), "key": asdict(entry)})
 
@@ -120,8 +125,7 @@ def list_(*, report: ReportOptions) -> None:
         report.text(f"{fingerprint[:SHOWN]}  revoked")
     for folder in trusted.folders:
         report.text(f"project files in {folder}")
-    state = "refused" if trusted.require else "taken"
-    report.text(f"bundles without a signature are {state}")
+    report.text(_unsigned(trusted))
     report.document(asdict(trusted) | {"files": [str(path) for path in copied]})
 
 
@@ -143,10 +147,18 @@ def require(switch: SwitchArgument, *, report: ReportOptions) -> None:
     """
     from tcc.compiler.support import trust_list
 
-    required = switch is Switch.ON
-    path = trust_list.write(replace(trust_list.read(), require=required))
-    report.text(f"bundles without a signature are {'refused' if required else 'taken'}")
-    report.document({"file": str(path), "require": required})
+    trusted = replace(trust_list.read(), require=switch is Switch.ON)
+    path = trust_list.write(trusted)
+    report.text(_unsigned(trusted))
+    report.document({"file": str(path), "require": trusted.require})
+
+
+def _unsigned(trusted: "TrustList") -> str:
+    """Return what becomes of bundles without a signature."""
+    named = dict.fromkeys(name for key in trusted.keys for name in key.networks)
+    if trusted.require:
+        return "bundles without a signature are refused"
+    return f"bundles without a signature are taken{', except of ' * bool(named)}{', '.join(named)}"
 
 
 def folder(folder: FolderArgument, *, report: ReportOptions) -> None:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     Pixels = NDArray[np.uint8]
 
-Color = Literal["rgb", "bgr", "gray"]
+ColorOrder = Literal["rgb", "bgr", "gray"]
 ResizeMode = Literal["stretch", "cover"]
-PixelScale = Literal["255", "max"]
-COLORS: tuple[Color, ...] = get_args(Color)
+LevelDivisor = Literal["255", "max"]
+COLORS: tuple[ColorOrder, ...] = get_args(ColorOrder)
 MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
-SCALES: tuple[PixelScale, ...] = get_args(PixelScale)
+SCALES: tuple[LevelDivisor, ...] = get_args(LevelDivisor)
 MAX_SIDE = 1 << 14
 """Largest height or width that a resize or crop may ask for, in pixels."""
 _Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
@@ -60,13 +60,13 @@ class Preprocess(Record, frozen=True):
     A `raw` result is the grey levels themselves, 0 to 255, neither divided nor normalised.
     """
 
-    color: Color = "rgb"
+    color: ColorOrder = "rgb"
     resize: PixelResize | None = None
     crop: _Sides | None = None
     mean: _Channels = (0.0,)
     std: _Channels = (1.0,)
     raw: bool = False
-    scale: OmitDefault[PixelScale] = "255"
+    scale: OmitDefault[LevelDivisor] = "255"
 
     @property
     def channels(self) -> int:

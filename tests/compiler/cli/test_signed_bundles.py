@@ -128,6 +128,33 @@ def test_a_signature_that_is_taken_away_is_missed(tcc, trusting, picture):
     assert code(tcc("run", trusting, picture)) == "2 E1351"
 
 
+def test_a_bundle_of_before_its_network_was_signed_only_says_what_to_do(
+    tcc, built, picture, home, monkeypatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    pair(home, "maker")
+    added = tcc("trust", "add", "maker.pub", "--for", "tiny")
+    assert (
+        "bundles of tiny without a signature are refused, unless they are built here" in added.err
+    )
+    assert "still run" not in added.err
+    assert "are taken, except of tiny" in tcc("trust", "list").out
+    ended = tcc("run", built, picture)
+    assert code(ended) == "2 E1351"
+    assert "bundles of `tiny` are signed only, since you trust a key for it" in ended.err
+    assert "`tcc sign BUNDLE --key PRIVATE.pem`, or build it here again" in ended.err
+    assert tcc("build", "tiny.yaml", "--target", "onnxruntime", "-q").code == 0
+    assert tcc("run", built, picture).code == 0
+
+
+@pytest.mark.parametrize("words", [("verify", "--key"), ("sign", "--key")])
+def test_a_key_that_is_not_there_is_named_with_its_option(words, tcc, built):
+    ended = tcc(words[0], built, words[1], "nope.pem")
+    assert code(ended) == "2 E0603"
+    assert "that --key names: No such file" in ended.err
+    assert "--> nope.pem" in ended.err
+
+
 def test_what_was_fitted_here_needs_no_signature(tcc, trusting, picture, images):
     ended = tcc("eval", trusting, "--data", images, "--fit")
     assert "E13" not in ended.err
@@ -217,7 +244,7 @@ def test_a_key_is_revoked_by_its_fingerprint(tcc, trusting, picture):
 def test_the_list_is_shown_by_itself(tcc, trusting):
     assert tcc("trust").out == tcc("trust", "list").out
     assert tcc("trust", "--json").document == tcc("trust", "list", "--json").document
-    assert "tiny\nbundles without a signature are taken\n" in tcc("trust").out
+    assert "tiny\nbundles without a signature are taken, except of tiny\n" in tcc("trust").out
     assert code(tcc("trust", "--json", "list")) == "2 E0601"
 
 
