@@ -198,7 +198,7 @@ def _draw_cosines(request: PlotRequest, out: Path) -> None:
     """Draw how near integers came to floats, as `tcc calibrate` and `tcc build` measured it."""
     from tcc.compiler.driver import calibration
     from tcc.compiler.ir.tool_report import LEAST
-    from tcc.compiler.report import cosine_bars
+    from tcc.compiler.report import calibration_report
     from tcc.compiler.support import atomic_files
     from tcc.compiler.targets import devices
 
@@ -222,7 +222,7 @@ def _draw_cosines(request: PlotRequest, out: Path) -> None:
     report = request.report
     report.text(str(out))
     if not report.quiet:
-        cosine_bars.report_bars(report, bars)
+        calibration_report.print_bars(report, bars)
     listed = [{"name": bar.name, "cosine": bar.value} for bar in bars]
     report.document({"picture": str(out), "threshold": LEAST, "cosines": listed})
 
