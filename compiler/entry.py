@@ -1,11 +1,11 @@
 """The program `tcc`: ready for signals before it imports the command line, which takes a while."""
 
-from tcc.compiler.support import end_signals
+from tcc.compiler.support import process_setup
 
 
 def main() -> None:
     """Run `tcc` as a process of its own."""
-    end_signals.catch()
+    process_setup.catch_signals()
     from tcc.compiler.cli import main as run
 
     run()

@@ -15,6 +15,7 @@ SECTIONS = {
         "docs/commands",
         "spec/reference",
         "docs/targets",
+        "docs/new-target",
         "docs/support",
         "docs/web",
         "docs/agreement",

@@ -142,9 +142,9 @@ def test_how_a_library_ends_a_command_under_a_limit(tmp_path, action, code):
 def test_a_signal_that_native_code_swallows_ends_a_command_all_the_same(tmp_path):
     program = (
         "import ctypes, os, signal\n"
-        "from tcc.compiler.support import end_signals\n"
-        "end_signals.GRACE = 0.5\n"
-        "end_signals.catch()\n"
+        "from tcc.compiler.support import process_setup\n"
+        "process_setup.GRACE = 0.5\n"
+        "process_setup.catch_signals()\n"
         "ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM))()\n"
         "while True: pass\n"
     )

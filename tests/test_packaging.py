@@ -80,8 +80,14 @@ def test_the_wheel_holds_every_file_of_the_packages(built):
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
     assert {f"tcc/{name}" for name in data_files()} - names == set()
-    assert {"tcc/__init__.py", "tcc/py.typed", "tcc/spec/ddsnet.yaml"} <= names
-    outside = {name.split("/")[0] for name in names} - {"tcc"}
+    assert {
+        "tcc/__init__.py",
+        "tcc/py.typed",
+        "tcc/spec/ddsnet.yaml",
+        "tcc_pytest/__init__.py",
+    } <= names
+    assert "tcc/testing/conformance.py" in names
+    outside = {name.split("/")[0] for name in names} - {"tcc", "tcc_pytest"}
     assert outside == {f"tcc_compiler-{version()}.dist-info"}
 
 

@@ -30,7 +30,7 @@ from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.ir.device import Plan
 from tcc.compiler.quant.methods import DEFAULT
-from tcc.compiler.quant.methods.method import RunOptions
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor
 from tcc.compiler.support.console import Report, Stages, table
 from tcc.compiler.support.diagnostics import fail, whole_file

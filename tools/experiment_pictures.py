@@ -7,9 +7,8 @@ from itertools import accumulate
 from experiment_records import INTEGERS, Experiment, ExperimentResults
 from experiment_rows import measured
 
-from tcc.compiler.figures.bar_chart import Bar, bar_chart
 from tcc.compiler.figures.drawing import DETAIL, HEADING, SHAPE, TITLE, TextLine
-from tcc.compiler.figures.scene import FAINT, TEXT, Label, Rect, Scene, rgb
+from tcc.compiler.figures.scene import FAINT, TEXT, Bar, Label, Rect, Scene, bar_chart, rgb
 from tcc.compiler.ir.tool_report import LEAST
 
 CELL, GAP, TOP = 44, 24, 84

@@ -56,6 +56,7 @@ def goldens() -> Iterator[tuple[Path, str]]:
             yield GOLDEN / f"{spec.stem}.{stage}.txt", text
     sys.path.append(str(GOLDEN.parent))
     yield GOLDEN / "refused_ops.txt", import_module("refused_ops").refused_ops()
+    yield from import_module("pass_snapshots").files()
 
 
 def specs() -> list[Path]:

@@ -17,18 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tcc.compiler.slides import (
-    contours,
-    patch_grid,
-    patch_reader,
-    slide_file,
-    slide_viewer,
-    tissue_mask,
-)
-from tcc.compiler.slides.block_means import block_means
-from tcc.compiler.slides.patch_grid import PatchGrid
-from tcc.compiler.slides.patch_reader import PatchReader
-from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides import contours, patch_grid, slide_file, slide_viewer, tissue_mask
+from tcc.compiler.slides.patch_grid import PatchGrid, PatchReader
+from tcc.compiler.slides.slide_file import Slide, block_means
 from tcc.compiler.slides.slide_pictures import PATCH, png
 from tcc.compiler.slides.tissue_mask import TissueChoices
 from tcc.compiler.support.progress import silent
@@ -69,7 +60,7 @@ def drawn() -> Pixels:
 def _heat(slide: Slide, grid: PatchGrid, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
     reader = PatchReader(slide, grid, PATCH_SIDE)
     heat = np.full(grid.shape, np.nan)
-    for block in patch_reader.blocks(reader, kept):
+    for block in patch_grid.blocks(reader, kept):
         for place, pixels in zip(block, reader.read(block), strict=True):
             heat[place] = np.clip((RED - pixels[:, :, 0].mean()) / (RED - DARK), 0, 1)
     return heat

@@ -50,8 +50,8 @@ from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax import MINMAX
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.support.progress import silent

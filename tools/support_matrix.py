@@ -36,7 +36,7 @@ from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.device import Plan
 from tcc.compiler.quant.calibrate import known
-from tcc.compiler.quant.methods.method import RunOptions
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor
 from tcc.compiler.support.diagnostics import whole_file
 from tcc.compiler.support.progress import silent

@@ -1,4 +1,4 @@
-"""The processors that this backend builds for."""
+"""The processors that this backend builds for, and at what precisions."""
 
 import platform
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The chips, each a record, and which of AXERA's two toolchains compiles for it."""
+"""The chips, each a record, and which of AXERA's two toolchains compiles for it, at what."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

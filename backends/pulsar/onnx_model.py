@@ -1,4 +1,4 @@
-"""The ONNX model that a chip's toolchain is given."""
+"""The ONNX models that a toolchain is given: floats, alone or between quantise operators."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -118,7 +118,12 @@ LARGEST = 127
 
 
 def rounded_weights(model: Model) -> Model:
-    """Return a model whose convolutions have weights of 255 levels a filter."""
+    """Return a model whose convolutions have weights of 255 levels a filter: an experiment.
+
+    Pulsar takes no scales, but rounds weights by itself. Those that are multiples of their filter's
+    largest magnitude / 127 already can be rounded to what they are. Whether the tool finds that
+    scale is not documented, and takes a build to see.
+    """
     made = dict(model.weights)
     for node in model.graph.nodes:
         if isinstance(node.op, Conv):

@@ -1,4 +1,4 @@
-"""The commands that compile a package: one to type, and those that it has run in the container."""
+"""The texts of a package: what compiles it, here and in the container, and its README.txt."""
 
 import hashlib
 from collections.abc import Sequence

@@ -195,6 +195,9 @@ def of_file(
 ) -> Iterator[Mapping[str, Array]]:
     """Yield the values of some types that a file computes for each tensor, by name.
 
+    With outputs of a graph XNNPACK writes them, as ever by its own kernels; an interpreter that
+    keeps all tensors would run others, which round elsewhere.
+
     Raises:
         UserError: It is no file that LiteRT can run on these (E0651).
     """

@@ -1,4 +1,4 @@
-"""Operators with a sliding window: convolutions and poolings.
+"""Operators with a sliding window: convolutions and poolings; and resizing.
 
 The format knows padding as SAME and VALID only; what neither says is a border of its own.
 """

@@ -226,11 +226,7 @@ def stated(folder: Path) -> Manifest:
 
 def _manifest_bytes(folder: Path) -> bytes:
     path = folder / manifest.NAME
-    try:
-        with regular_files.opened(path) as file:
-            data = file.read(manifest.MAX_BYTES + 1)
-    except OSError as error:
-        raise atomic_files.explain(error, path, "read this") from error
+    data = regular_files.read_file(path, "read this", manifest.MAX_BYTES + 1)
     if len(data) > manifest.MAX_BYTES:
         raise fail("E0621", "the manifest is too large", whole_file(str(path)))
     return data

@@ -6,7 +6,7 @@ from tcc.compiler.bundle import bundle_folder, signing_key
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.ir.backend import RunnerSignature
 from tcc.compiler.ir.device import Device
-from tcc.compiler.support import atomic_files, ed25519_pem, regular_files
+from tcc.compiler.support import ed25519_pem, regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 
@@ -98,11 +98,7 @@ def require_signed(bundle: Bundle, device: Device) -> None:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with regular_files.opened(path) as file:
-            return file.read(ed25519_pem.MAX_BYTES + 1)
-    except OSError as error:
-        raise atomic_files.explain(error, path, "read the key") from error
+    return regular_files.read_file(path, "read the key", ed25519_pem.MAX_BYTES + 1)
 
 
 def _fail_key(path: Path, kind: str, label: str) -> UserError:

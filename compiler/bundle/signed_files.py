@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.support import regular_files
+from tcc.compiler.bundle import signing_key
+from tcc.compiler.bundle.signing_key import PublicKey
+from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support.diagnostics import fail, whole_file
 
 NAME = "model.sig"
 """The file in a bundle's folder; no manifest lists it, and it signs every other file."""
@@ -181,3 +184,31 @@ def _root(resources: Any) -> str:
 
 def _describe(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120] or type(error).__name__
+
+
+def sign_bundle(folder: Path, network: str, key: Path, release: int) -> tuple[Path, PublicKey]:
+    """Sign a bundle; return the signature's file, which replaces an older one, and the key.
+
+    Args:
+        folder: A bundle that was read, so that it is whole.
+        network: The name of its network.
+        key: The file of a private key of an elliptic curve, in PEM.
+        release: The number of the release of its network.
+
+    Raises:
+        MissingTool: What signs is not installed.
+        UserError: It is no such key (E1353), the folder holds a link (E1352), or the signature
+            cannot be written.
+    """
+    names = sorted(regular_files.walk_files(folder) - {NAME})
+    for name in names:
+        if (folder / name).is_symlink():
+            problem = "a link cannot be signed: it may lead elsewhere later"
+            raise fail("E1352", problem, whole_file(str(folder / name)), help="remove it")
+    digests = {name: regular_files.hash_file(folder / name) for name in names}
+    signed = SignedFiles(digests, network, release)
+    statement = payload(folder.resolve().name, signed)
+    signature, public = signing_key.sign(key, message(statement))
+    content = encode(statement, signature, public.fingerprint)
+    atomic_files.write_file(folder / NAME, content)
+    return folder / NAME, public

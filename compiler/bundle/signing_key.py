@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
@@ -165,12 +165,8 @@ def _algorithm(curve: str) -> "ec.ECDSA":
 
 
 def _content(path: Path, kind: str, option: str) -> bytes:
-    try:
-        with regular_files.opened(path) as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        named = f" that {option} names" if option else ""
-        raise atomic_files.explain(error, path, f"read the {kind} key{named}") from error
+    named = f" that {option} names" if option else ""
+    content = regular_files.read_file(path, f"read the {kind} key{named}", MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise _not_a_key(path, ValueError("the file is too large"), kind)
     return content

@@ -39,7 +39,7 @@ from tcc.compiler.cli.targets import targets
 from tcc.compiler.cli.train import train
 from tcc.compiler.cli.verify import verify
 from tcc.compiler.support import console as reports
-from tcc.compiler.support import end_signals, memory_limit, standard_streams, user_folders
+from tcc.compiler.support import memory_limit, process_setup, user_folders
 from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.console import echo, named, printable
 
@@ -147,8 +147,8 @@ class Commands(CommandGroup):
                     sys.stdout.flush()
         except Exception as error:
             # What a signal interrupts may end as any error.
-            code = end_signals.get_exit_code(failed=True) or failures.report(error, words)
-        sys.exit(end_signals.get_exit_code(failed=False) or code or 0)
+            code = process_setup.get_exit_code(failed=True) or failures.report(error, words)
+        sys.exit(process_setup.get_exit_code(failed=False) or code or 0)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """List the commands by what they are for."""
@@ -256,12 +256,12 @@ def needed(words: Sequence[str]) -> typer.Typer:
 def main() -> None:
     """Run `tcc` as a process of its own."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # sums in one order; threads are our own
-    end_signals.catch()
-    standard_streams.prepare()
+    process_setup.catch_signals()
+    process_setup.prepare_streams()
     try:
         _run(sys.argv[1:])
     finally:
-        end_signals.ignore()
+        process_setup.ignore_signals()
         _leave()
 
 

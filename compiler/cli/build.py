@@ -1,7 +1,6 @@
 """`tcc build`: from a spec to the bundles of its targets."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,27 +16,15 @@ from tcc.compiler.cli.options import (
     TargetOptions,
     WeightOptions,
 )
-from tcc.compiler.driver import built_integers, written_bundles
-from tcc.compiler.driver.built_integers import BuiltIntegers, Int8Build, Int8Options
 from tcc.compiler.driver.chosen_spec import ChosenSpec, renamed
-from tcc.compiler.driver.pass_options import PassOptions
 from tcc.compiler.driver.weights_and_images import choose_folder, note_digest
-from tcc.compiler.driver.written_bundles import BundleCheck, BundlePlan, WrittenBundle
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.report import build_report, tool_report
-from tcc.compiler.support import stage_cache
-from tcc.compiler.support.console import Report, complain
+from tcc.compiler.support.console import complain
 from tcc.compiler.support.diagnostics import fail, typed
-from tcc.compiler.support.stage_cache import StageCache
 
 if TYPE_CHECKING:
-    from tcc.compiler.driver.build_comparison import BuildComparison
-    from tcc.compiler.driver.build_plan import Int8Programs
-    from tcc.compiler.driver.pipeline import WeightSource
-    from tcc.compiler.driver.stored_stages import StoredStages
-    from tcc.compiler.driver.target_agreement import BuildAgreement
     from tcc.compiler.ir.device import Plan
-    from tcc.compiler.ir.graph import Model
 
 FloorOption = Annotated[
     list[str] | None,
@@ -166,6 +153,8 @@ def build(
     So it is where a maker's tool compiled a package that does not agree; that stays, with its log.
     Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
+    from tcc.compiler.driver import build as builder
+    from tcc.compiler.driver.built_integers import Int8Build, Int8Options
     from tcc.compiler.frontend.accuracy_bounds import read_floors
     from tcc.compiler.support import atomic_files
 
@@ -186,72 +175,27 @@ def build(
         passing = passes.options(report)
         passing.chosen()  # said before any work is done
         # All that can be refused is refused before calibration, which may take minutes.
-        _placed(chosen, plans, folder)
-        told = _told_of_makers(chosen, plans, passing)
+        warned = builder.check_plans(chosen, plans, passing, folder)
         atomic_files.sweep_scratch()
         given = weights.take(report, chosen)
-        stored = _stored(chosen, given, passing, report, usable=cached)
-        lies = weights.find_file(chosen)
-        note_digest(report, lies)
-        work = Int8Build(report, stages, chosen, given, asked, passing, lies, stored)
-        built_integers.require_images(work, plans)
-        ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
-        whole = built_integers.integers(work, ends) if ends else None
-        plan = written_bundles.plan_bundles(work, plans, whole)
-        check = _check(work, whole, plan, replaying=replay, page=report_page)
-        written = list(written_bundles.write_all(work, plan, whole, folder, check, told))
+        stored = builder.open_stages(chosen, given, passing, usable=cached)
+        file = weights.find_file(chosen)
+        note_digest(report, file)
+        work = Int8Build(report, stages, chosen, given, asked, passing, file, stored)
+        written, agreement = builder.build(
+            work, plans, folder, warned, replaying=replay, page=report_page
+        )
         stages.end()
     build_report.print_bundles(report, written, stages)
-    told_of = _agreement(written) if check.comparison else None
-    if told_of and not report.quiet:
-        build_report.print_agreement(report, told_of)
-    report.document(build_report.document(written, stages, told_of))
-    _judge(written)
-
-
-def _stored(
-    chosen: ChosenSpec, given: "WeightSource", passing: PassOptions, report: Report, *, usable: bool
-) -> "StoredStages":
-    """Return what is known of the stages of a build, if the cache is to be used."""
-    from tcc.compiler.driver import stored_stages
-
-    # Passes that are to be compared have to run.
-    off = not usable or passing.verified
-    cache = StageCache(None) if off else stage_cache.of_user(report.note)
-    return stored_stages.of_build(cache, chosen.spec, given, passing.text)
-
-
-def _told_of_makers(
-    chosen: ChosenSpec, plans: "Sequence[Plan]", passing: PassOptions
-) -> Collection[str]:
-    """Refuse what makers' tools would, and return what was warned of."""
-    makers = [plan for plan in plans if plan.from_floats and plan.precision.calibrated]
-    if not makers or passing.text is not None:  # other passes make another graph
-        return ()
-    from tcc.compiler.driver import capability
-
-    return capability.require(chosen.spec.graph, makers, passing.report.warn)
-
-
-def _check(
-    work: Int8Build,
-    whole: BuiltIntegers | None,
-    targets: Sequence[BundlePlan],
-    *,
-    replaying: bool,
-    page: bool,
-) -> BundleCheck:
-    """Return what each bundle is held against before it is written."""
-    from tcc.compiler.ir.graph import Model
-
-    model = Model(work.chosen.spec.graph, work.given.tensors)
-    programs = whole.programs if whole else None
-    comparison = _comparison(work, model, programs, several=len(targets) > 1)
-    drawn = work.chosen.spec.graph if page else None
-    keys = written_bundles.keys(targets)
-    return BundleCheck(
-        work.stages, replaying, work.stored, keys, model, programs, comparison, drawn
-    )
+    if agreement and not report.quiet:
+        build_report.print_agreement(report, agreement)
+    report.document(build_report.document(written, stages, agreement))
+    wrong = [tool_report.failed(one.folder, one.tool)
+             for one in written if one.tool and not one.tool.holds]  # fmt: skip
+    for text in wrong:
+        complain(text)
+    if wrong:
+        raise typer.Exit(failures.BELOW)
 
 
 def _plans(chosen: ChosenSpec, targets: TargetOptions, *, tool: bool) -> "tuple[Plan, ...]":
@@ -293,45 +237,3 @@ def _require_signatures(plans: "tuple[Plan, ...]", key: Path | None) -> "tuple[P
     return tuple(
         dataclasses.replace(plan, device=plan.device.with_signer(public_key)) for plan in plans
     )
-
-
-def _comparison(
-    work: Int8Build, model: "Model", programs: "Int8Programs | None", *, several: bool
-) -> "BuildComparison | None":
-    """Return what several targets are held against; None where one golden of one target does."""
-    if not (several or work.asked.agree):
-        return None
-    from tcc.compiler.driver.build_comparison import BuildComparison
-
-    return BuildComparison(model, programs, work.agreeing())
-
-
-def _agreement(written: "Sequence[WrittenBundle]") -> "BuildAgreement":
-    from tcc.compiler.driver import target_agreement
-
-    return target_agreement.agreement([each.compared for each in written if each.compared])
-
-
-def _judge(written: "Sequence[WrittenBundle]") -> None:
-    """End with the code of what was built but is wrong where a maker's tool says so."""
-    found = [(one.folder, one.tool) for one in written if one.tool]
-    wrong = [tool_report.failed(*each) for each in found if not each[1].holds]
-    for text in wrong:
-        complain(text)
-    if wrong:
-        raise typer.Exit(failures.BELOW)
-
-
-def _placed(chosen: ChosenSpec, plans: "Sequence[Plan]", out: Path) -> None:
-    """Refuse, before any work is done, what cannot be built or written here."""
-    from tcc.compiler.bundle import bundle_folder
-    from tcc.compiler.support import atomic_files
-    from tcc.compiler.support.external_tools import MissingTool
-
-    built_integers.require_targets(plans)
-    for plan in plans:
-        if missing := plan.device.missing():
-            raise MissingTool(missing[0])
-        plan.device.fetch()
-        name = bundle_folder.name(chosen.spec.name, plan.device.name, plan.precision.name)
-        atomic_files.check_folder(out / name, bundle_folder.replaceable)

@@ -1,7 +1,7 @@
 """`tcc calibrate`: from images to the scales of an integer program."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,25 +11,21 @@ from tcc.compiler.cli.options import (
     SpecOptions,
     WeightOptions,
 )
-from tcc.compiler.driver import quality_table, run_splits
+from tcc.compiler.driver import run_splits
 from tcc.compiler.driver.chosen_spec import ChosenSpec
 from tcc.compiler.driver.weights_and_images import choose_folder, take_images
 from tcc.compiler.quant.methods import METHODS
-from tcc.compiler.report import cosine_bars
-from tcc.compiler.support.console import Report, Stages
+from tcc.compiler.report import calibration_report
+from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import typed
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
-    from tcc.compiler.quant.calibration_document import CalibrationDocument
-    from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 
 NAMES = [method.name for method in METHODS]
 WIDTH = max(map(len, NAMES)) + 3
 EPILOG = "\n".join(["\b", "Methods:", *(f"  {one.name:<{WIDTH}}{one.summary}" for one in METHODS)])
 """The methods, a line each, at the end of the command's help; \\b keeps the lines as they are."""
-WORST = 10
-"""Values that the table lists."""
 
 
 def _targets(incomplete: str) -> list[str]:
@@ -108,7 +104,7 @@ def calibrate(
         stages("weights", 0, 1)
         from tcc.compiler.driver import pipeline
         from tcc.compiler.quant import calibration_document
-        from tcc.compiler.quant.methods.method import RunOptions
+        from tcc.compiler.quant.run_options import RunOptions
         from tcc.compiler.support import atomic_files
 
         # Before the images are run: where it cannot be written, the work would be lost.
@@ -134,11 +130,11 @@ def calibrate(
         report.notice(notice)
     if broken:
         report.notice(f"`build` refuses these integers: {'; '.join(broken)}")
-    _print(report, path, made)
+    calibration_report.print_calibration(report, path, made)
     if package and not report.quiet:
-        cosine_bars.report_package(report, package)
+        calibration_report.print_package(report, package)
     more = {"package": package.as_json()} if package else {}
-    report.document(_document(path, made, stages) | {"refused": broken} | more)
+    report.document(calibration_report.document(path, made, stages) | {"refused": broken} | more)
 
 
 def _default(report: Report, chosen: ChosenSpec, device: "Device") -> Path:
@@ -159,66 +155,3 @@ def _device(chosen: ChosenSpec, name: str | None) -> "Device":
     at = typed(f"--target {name}")
     wanted = [(name, at)] if name else [*theirs, ("onnxruntime", at)]
     return devices.calibrated_for(wanted)
-
-
-def _print(report: Report, path: Path, made: "CalibrationDocument") -> None:
-    report.text(str(path))
-    if report.quiet:
-        return
-    data = made.data
-    held = f", {data.held_out} of them held out" if 0 < data.held_out < data.images else ""
-    images = "one image" if data.images == 1 else f"{data.images} images"
-    report.text(f"  {made.method}, {images}{held}, {len(made.values)} values")
-    if made.judged:
-        report.text("")
-        rows = [
-            (f"{name} *" if name == made.used else name, output, *quality_table.cells(one))
-            for name, found in made.judged.items()
-            for output, one in found.items()
-        ]
-        report.table(("candidate", "output", *quality_table.COLUMNS), rows)
-    for line in quality_table.expected(made.expected):
-        report.text(f"\n{line}")
-    report.text("\nthe ranges that depend the most on single images")
-    columns = ("value", "from", "to", "ends at", "shown", "scale", "levels", "uncertain by")
-    report.table(columns, _worst(made))
-
-
-def _worst(made: "CalibrationDocument") -> list[tuple[str, ...]]:
-    """Return the values of the largest spread, one of each group, the largest first."""
-    groups: dict[tuple[object, ...], str] = {}
-    for name, value in made.values.items():
-        # What shares a scale is one finding: a concat of ten would fill the table.
-        groups.setdefault((value.scale, value.signed, value.trace), name)
-    listed = [(made.values[name], name) for name in groups.values()]
-    listed.sort(key=lambda pair: -((pair[0].trace.spread or 0.0) if pair[0].trace else 0.0))
-    return [
-        (
-            name,
-            f"{value.trace.low:.4g}",
-            f"{value.trace.high:.4g}",
-            f"{value.trace.threshold:.4g}",
-            f"{_shown(value.trace):.0%}",
-            f"{value.scale:.4g}",
-            "-128..127" if value.signed else "0..255",
-            "-" if value.trace.spread is None else f"{value.trace.spread:.1%}",
-        )
-        for value, name in listed[:WORST]
-        if value.trace
-    ]
-
-
-def _shown(trace: "ScaleTrace") -> float:
-    """Return how much of a range any image reached."""
-    top = max(abs(trace.low), abs(trace.high))
-    return top / trace.threshold if trace.threshold else 1.0
-
-
-def _document(path: Path, made: "CalibrationDocument", stages: Stages) -> dict[str, Any]:
-    from tcc.compiler.quant.calibration_document import digest
-    from tcc.compiler.support import json_records
-
-    plain = json_records.encode(made)
-    left_out = ("tcc_calibration", "rounded", "factors", "seal", "input", "passes")
-    shown = {name: value for name, value in plain.items() if name not in left_out}
-    return {"path": str(path), "sha256": digest(made), **shown, "seconds": stages.seconds}

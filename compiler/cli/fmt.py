@@ -9,7 +9,7 @@ import typer
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support import option_needs
-from tcc.compiler.support.atomic_files import explain, write_file
+from tcc.compiler.support.atomic_files import write_file
 from tcc.compiler.support.console import echo
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
 from tcc.compiler.support.option_needs import FORMATTED_FILES
@@ -103,8 +103,4 @@ def _read(path: Path) -> bytes:
     from tcc.compiler.frontend.yaml import max_bytes
     from tcc.compiler.support import regular_files
 
-    try:
-        with regular_files.opened(path) as file:
-            return file.read(max_bytes(str(path)) + 1)
-    except OSError as error:
-        raise explain(error, path, "read this") from error
+    return regular_files.read_file(path, "read this", max_bytes(str(path)) + 1)

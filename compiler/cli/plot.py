@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.calibration import StoredCosine
     from tcc.compiler.driver.int8_program import CalibrationSource
-    from tcc.compiler.figures.bar_chart import Bar
+    from tcc.compiler.figures.scene import Bar
     from tcc.compiler.plots.layers import Quantised
     from tcc.compiler.plots.pictures import Make, PlottedNetwork
 
@@ -135,7 +135,8 @@ def _errors(request: PlotRequest) -> Plot:
 
 
 def _scatter(request: PlotRequest) -> Plot:
-    from tcc.compiler.plots import integer_pictures, pictures
+    from tcc.compiler.driver import evaluation
+    from tcc.compiler.plots import integer_pictures
 
     bundles = request.others
     if not bundles:
@@ -146,7 +147,8 @@ def _scatter(request: PlotRequest) -> Plot:
     forms = {str(path): plot_inputs.of_form(request, network, path, labelled) for path in bundles}
 
     def prepare() -> "Make":
-        return integer_pictures.scatter(network, pictures.evaluated(network, labelled), forms)
+        floats = evaluation.by_reference(network.model, labelled)
+        return integer_pictures.scatter(network, floats, forms)
 
     return Plot(prepare, {"images": len(labelled.data)})
 
@@ -196,7 +198,7 @@ def _draw_cosines(request: PlotRequest, out: Path) -> None:
     """Draw how near integers came to floats, as `tcc calibrate` and `tcc build` measured it."""
     from tcc.compiler.driver import calibration
     from tcc.compiler.ir.tool_report import LEAST
-    from tcc.compiler.report import cosine_bars
+    from tcc.compiler.report import calibration_report
     from tcc.compiler.support import atomic_files
     from tcc.compiler.targets import devices
 
@@ -220,7 +222,7 @@ def _draw_cosines(request: PlotRequest, out: Path) -> None:
     report = request.report
     report.text(str(out))
     if not report.quiet:
-        cosine_bars.report_bars(report, bars)
+        calibration_report.print_bars(report, bars)
     listed = [{"name": bar.name, "cosine": bar.value} for bar in bars]
     report.document({"picture": str(out), "threshold": LEAST, "cosines": listed})
 
@@ -234,7 +236,7 @@ def _split_name(word: str) -> tuple[str, str]:
 
 def _name_bars(cosines: "Sequence[tuple[str, StoredCosine]]") -> "tuple[Bar, ...]":
     """Return a bar each, called by what tells it from the others."""
-    from tcc.compiler.figures.bar_chart import Bar
+    from tcc.compiler.figures.scene import Bar
 
     # Only what differs is named: a bar of one network on one data set needs its name alone.
     sets = Counter(network for network, _ in {(one.network, one.data) for _, one in cosines})

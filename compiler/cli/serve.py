@@ -137,7 +137,7 @@ def _report_page(report: Report, view: "SlideView", folder: Path) -> None:
 
 
 def _serve_bundle(report: Report, folder: Path, host: str, port: int) -> None:
-    from tcc.compiler.slides.slide_summary import SUMMARY
+    from tcc.compiler.slides.stored_result import SUMMARY
     from tcc.compiler.targets import devices
 
     if (folder / SUMMARY).is_file() and not (folder / "manifest.json").exists():

@@ -201,12 +201,14 @@ def _picture(graph: "Graph", wanted: ShowOptions, doc: str) -> ShowResult:
         case GraphFormat.SVG:
             svg = draw(graph, look, doc)
             return ShowResult(svg.encode(), {"name": graph.name, "level": level.value, "svg": svg})
-        case GraphFormat.PNG | GraphFormat.PDF:
-            from tcc.compiler.figures import export
+        case GraphFormat.PNG:
+            from tcc.compiler.figures.export import render_png
 
-            is_png = wanted.format is GraphFormat.PNG
-            render = export.render_png if is_png else export.render_pdf
-            return ShowResult(render(shapes(graph, look), graph.name), {}, wanted.format)
+            return ShowResult(render_png(shapes(graph, look), graph.name), {}, wanted.format)
+        case GraphFormat.PDF:
+            from tcc.compiler.figures.export import render_pdf
+
+            return ShowResult(render_pdf(shapes(graph, look), graph.name), {}, wanted.format)
         case GraphFormat.TEXT | GraphFormat.ONNX:
             raise UnhandledError("kind of picture", wanted.format)
         case _:

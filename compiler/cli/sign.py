@@ -108,13 +108,15 @@ def _sign_bundles(
     report: Report, folders: list[Path], key: Path, release: int, programs: list[Path]
 ) -> tuple[list[Path], dict[str, object]]:
     """Sign all files of bundles; return the signatures, and what is reported of the key."""
-    from tcc.compiler.bundle import runner_key, signature
+    from tcc.compiler.bundle import runner_key, signed_files
 
     loaded = _load(folders)
     if not programs:
         for bundle, device in loaded:
             runner_key.require_signed(bundle, device)
-    signed = [signature.sign(bundle, key, release) for bundle, _ in loaded]
+    signed = [
+        signed_files.sign_bundle(b.folder, b.manifest.model.name, key, release) for b, _ in loaded
+    ]
     for path, _ in signed:
         report.text(str(path))
     names = dict.fromkeys(f"--for {bundle.manifest.model.name}" for bundle, _ in loaded)

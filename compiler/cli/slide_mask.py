@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcc.compiler.cli.options import PatchSide, ReportOptions, StepsOption, TissueOptions
-from tcc.compiler.slides import patch_request
-from tcc.compiler.slides.patch_request import MaskWish
 from tcc.compiler.support import atomic_files
 
 if TYPE_CHECKING:
@@ -47,10 +45,16 @@ def mask(
     A .png mask has a pixel for each 4 micrometres (`--mask-mpp`), white where tissue is; a .geojson
     one has outlines that QuPath reads and writes. `tcc slide run --mask` takes both.
     """
-    from tcc.compiler.slides import mask_files, patch_grid, slide_file, slide_pictures
+    from tcc.compiler.slides import (
+        mask_files,
+        patch_grid,
+        patch_request,
+        slide_file,
+        slide_pictures,
+    )
 
     mask_files.check_name(out)
-    wish = MaskWish(tissue.choose())
+    wish = patch_request.MaskWish(tissue.choose())
     with report.stages() as stages, slide_file.opened(slide, tissue.mpp) as file:
         found, way = patch_request.found_mask(report, stages, file, wish)
         grid = _grid(file, at, patch)

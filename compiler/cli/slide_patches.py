@@ -13,14 +13,13 @@ from tcc.compiler.cli.options import (
     SlidesArgument,
     TissueOptions,
 )
-from tcc.compiler.slides import patch_request
-from tcc.compiler.slides.patch_request import MaskWish, PatchWish
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, whole_file
 
 if TYPE_CHECKING:
     from tcc.compiler.slides.annotations import AreaClasses
+    from tcc.compiler.slides.patch_request import PatchWish
     from tcc.compiler.slides.training_patches import LabelledGrid
 
 Folder = Annotated[
@@ -76,14 +75,16 @@ def patches(
     of a slide on one side of its split.
     """
     from tcc.compiler.slides import annotations as areas
-    from tcc.compiler.slides import slide_file, training_patches
+    from tcc.compiler.slides import patch_request, slide_file, training_patches
 
     patch_request.check_stems(slides)
     step = cut.find_stride(cut.patch)
     atomic_files.check_folder(out, training_patches.ours)
-    wish = MaskWish(tissue.choose())
+    wish = patch_request.MaskWish(tissue.choose())
     known = areas.classes(drawing.tumour or (), drawing.other or ())
-    request = PatchWish(wish, tissue.mpp, cut.at, cut.patch, step, tissue.least_tissue)
+    request = patch_request.PatchWish(
+        wish, tissue.mpp, cut.at, cut.patch, step, tissue.least_tissue
+    )
     for path in slides:
         slide_file.check_there(path)
     drawn = {path: _Drawn(areas.beside(path, annotations), known) for path in slides}
@@ -118,11 +119,11 @@ def _missing(path: Path) -> None:
 
 
 def _labelled(
-    report: Report, stages: Stages, path: Path, drawn: _Drawn, wish: PatchWish
+    report: Report, stages: Stages, path: Path, drawn: _Drawn, wish: "PatchWish"
 ) -> "LabelledGrid":
     import numpy as np
 
-    from tcc.compiler.slides import annotations, slide_file, training_patches
+    from tcc.compiler.slides import annotations, patch_request, slide_file, training_patches
 
     with slide_file.opened(path, wish.mpp) as slide:
         mpp = slide_file.resolution(slide)

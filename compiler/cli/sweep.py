@@ -14,9 +14,9 @@ from tcc.compiler.support.task_places import LostTask, TaskPlace
 from tcc.compiler.train.train_data import DataOptions
 
 if TYPE_CHECKING:
+    from tcc.compiler.report.sweep_report import SweepRow
     from tcc.compiler.train.recipe_records import Recipe
     from tcc.compiler.train.sweep import Trial, TrialCommand
-    from tcc.compiler.train.sweep_report import SweepRow
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
         UserError: The sweep is wrong (E1232), or a training failed (E1233).
     """
     from tcc.compiler.frontend.spec import load
+    from tcc.compiler.report import sweep_report
     from tcc.compiler.train import sweep as sweeps
-    from tcc.compiler.train import sweep_report
     from tcc.compiler.train.sweep import TrialEnd
 
     folder = request.place.folder

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.data import image_files
 from tcc.compiler.ir.image_limits import MAX_PIXELS
@@ -20,11 +21,10 @@ from tcc.compiler.support.diagnostics import UserError
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
 MEMORY = 2 << 30
 """Bytes that a decoder may take: several times the pixels of the largest image, and its file."""
-DECODERS = DecoderPool("tcc.compiler.data.image_decoder", MEMORY, "image")
+DECODERS = DecoderPool("tcc.compiler.data.images", MEMORY, "image")
 
 
 SECONDS = 120.0
@@ -35,7 +35,7 @@ _ONE_AT_A_TIME = threading.Lock()
 """Held while a large image is decoded, so that threads do not multiply what it takes."""
 
 
-def read(path: Path) -> "NDArray[np.uint8]":
+def read(path: Path) -> NDArray[np.uint8]:
     """Return the RGB pixels of an image file, uint8 (height, width, 3), as `images.read`.
 
     Raises:
@@ -44,7 +44,7 @@ def read(path: Path) -> "NDArray[np.uint8]":
     return decode(image_files.contents(path), str(path))
 
 
-def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
+def decode(data: bytes, name: str) -> NDArray[np.uint8]:
     """Return the RGB pixels of an encoded image, as `images.decode` (E1326 besides)."""
     reply, pixels = _ask({"do": "decode", "name": name}, data)
     return _read_pixels(reply, pixels, name)
@@ -52,7 +52,7 @@ def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
 
 def levels(
     data: bytes, name: str, contract: Preprocess, size: tuple[int, int, int]
-) -> "NDArray[np.uint8]":
+) -> NDArray[np.uint8]:
     """Return what a contract makes of an encoded image, as `images.levels` (E1326 besides).
 
     Of large images one is decoded at a time.
@@ -93,7 +93,7 @@ def _ask(request: dict[str, Any], data: bytes) -> Reply:
 
 def _read_pixels(
     reply: dict[str, Any], pixels: bytes | bytearray | memoryview, name: str
-) -> "NDArray[np.uint8]":
+) -> NDArray[np.uint8]:
     shape = reply.get("shape")
     if isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape):
         with suppress(ValueError):
@@ -107,7 +107,7 @@ ROOM = 32 << 20
 
 def levels_of_file(
     path: Path, contract: Preprocess, size: tuple[int, int, int]
-) -> "NDArray[np.uint8]":
+) -> NDArray[np.uint8]:
     """Return what a contract makes of an image file before it divides, as `images.levels`.
 
     Raises:
@@ -126,11 +126,11 @@ class ReadImages:
         self._room, self._kept = room, dict[str, "NDArray[np.uint8]"]()
         self._lock = threading.Lock()
 
-    def get(self, digest: str) -> "NDArray[np.uint8] | None":
+    def get(self, digest: str) -> NDArray[np.uint8] | None:
         """Return the levels of an image, if they are kept."""
         return self._kept.get(digest)
 
-    def keep(self, digest: str, levels: "NDArray[np.uint8]") -> None:
+    def keep(self, digest: str, levels: NDArray[np.uint8]) -> None:
         """Keep a copy of the levels of an image, if there is room."""
         with self._lock:
             if digest not in self._kept and levels.nbytes <= self._room:

@@ -16,9 +16,9 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.data import confined_images, image_files, npz
 from tcc.compiler.data.confined_images import ReadImages, levels_of_file
@@ -29,10 +29,7 @@ from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_
 from tcc.compiler.support.image_folders import listing, remarks
 from tcc.compiler.support.value_views import ValueView, count
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Float32 = NDArray[np.float32]
+Float32 = NDArray[np.float32]
 
 HELD_OUT = 4
 """One item of so many is held out."""
@@ -66,7 +63,7 @@ class DataSet(ValueView):
     """
 
     items: tuple[Item, ...]
-    array: "NDArray[np.uint8] | Float32 | None" = None
+    array: NDArray[np.uint8] | Float32 | None = None
     warnings: tuple[Diagnostic, ...] = ()
     read_already: ReadImages | None = None
 
@@ -112,7 +109,7 @@ class DataSet(ValueView):
         judge = tuple(item for item in self.items if item.digest in held)
         return replace(self, items=learn), replace(self, items=judge)
 
-    def tensor(self, index: int, source: Input) -> "Float32":
+    def tensor(self, index: int, source: Input) -> Float32:
         """Return item `index` as the network's input, float32 of the shape that it declares.
 
         Raises:
@@ -124,7 +121,7 @@ class DataSet(ValueView):
             return preprocess.normalized(source.preprocess, values.astype(np.uint8, copy=False))
         return values.astype(np.float32, copy=False)
 
-    def levels(self, index: int, source: Input) -> "NDArray[np.uint8] | Float32":
+    def levels(self, index: int, source: Input) -> NDArray[np.uint8] | Float32:
         """Return item `index` before the contract divides, uint8 (height, width, channels).
 
         Of what is a tensor already, that is the network's input itself, as `tensor` gives it.
@@ -261,7 +258,7 @@ def _npz(path: Path) -> DataSet:
     return DataSet(_ordered(items), array)
 
 
-def _digests(array: "NDArray[np.uint8] | Float32") -> Iterator[str]:
+def _digests(array: NDArray[np.uint8] | Float32) -> Iterator[str]:
     little = array.dtype.newbyteorder("<")
     # The same bytes in another shape are another image.
     head = f"{array.dtype.name} {array.shape[1:]} ".encode()
@@ -274,7 +271,7 @@ def _ordered(items: Sequence[Item]) -> tuple[Item, ...]:
     return tuple(sorted(items, key=lambda item: (item.digest, item.label or "")))
 
 
-def fitting(image: "NDArray[np.uint8]", source: Input, name: str) -> "NDArray[np.uint8]":
+def fitting(image: NDArray[np.uint8], source: Input, name: str) -> NDArray[np.uint8]:
     """Return an image if a network that takes images takes this one, whatever the target.
 
     Args:
@@ -290,7 +287,7 @@ def fitting(image: "NDArray[np.uint8]", source: Input, name: str) -> "NDArray[np
     return image
 
 
-def _levels(image: "NDArray[np.uint8]", source: Input, name: str) -> "NDArray[np.uint8]":
+def _levels(image: NDArray[np.uint8], source: Input, name: str) -> NDArray[np.uint8]:
     assert source.preprocess is not None
     return preprocess.levels(source.preprocess, image, _size(source), name)
 
@@ -300,7 +297,7 @@ def _size(source: Input) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _raw(values: "Float32", source: Input) -> "Float32":
+def _raw(values: Float32, source: Input) -> Float32:
     """Return a preprocessed tensor as the contract wants it: as grey levels, if it is raw."""
     contract = source.preprocess
     assert contract is not None

@@ -23,9 +23,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from tcc.compiler.data import image_files, pillow_resampling, png_file
@@ -33,11 +34,10 @@ from tcc.compiler.data.image_files import ALPHA, CMYK, DEPTH, PICTURES
 from tcc.compiler.data.png_file import AnimatedPngError, PngError
 from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
+from tcc.compiler.support import json_records
+from tcc.compiler.support.confined_process import Reply
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.image_folders import FORMATS, kind
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 """Pillow's pixel modes of 8 bits or fewer a sample that become RGB."""
@@ -57,7 +57,7 @@ _imaging.set_block_size(1 << 26)
 """Bytes that Pillow takes at a time: more than glibc keeps for a thread once they are freed."""
 
 
-def read(path: Path) -> "NDArray[np.uint8]":
+def read(path: Path) -> NDArray[np.uint8]:
     """Return the RGB pixels of an image file, uint8 (height, width, 3).
 
     Raises:
@@ -68,7 +68,7 @@ def read(path: Path) -> "NDArray[np.uint8]":
     return decode(image_files.contents(path), str(path))
 
 
-def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
+def decode(data: bytes, name: str) -> NDArray[np.uint8]:
     """Return the RGB pixels of an encoded image, uint8 (height, width, 3).
 
     `name` stands for it in errors, which are those of `read`.
@@ -79,7 +79,7 @@ def decode(data: bytes, name: str) -> "NDArray[np.uint8]":
 
 def levels(
     data: bytes, name: str, contract: Preprocess, size: tuple[int, int, int]
-) -> "NDArray[np.uint8]":
+) -> NDArray[np.uint8]:
     """Return what a contract makes of an encoded image before it divides, as `preprocess.levels`.
 
     It is the same to the bit; plain photographs are scaled by Pillow where that is so, which
@@ -121,7 +121,7 @@ def is_picture(image: object) -> TypeGuard[Image.Image]:
     return isinstance(image, Image.Image)
 
 
-def convert_picture(image: Image.Image, name: str) -> "NDArray[np.uint8]":
+def convert_picture(image: Image.Image, name: str) -> NDArray[np.uint8]:
     """Return the RGB pixels of an image of Pillow's, uint8 (height, width, 3).
 
     They are those of a file that it was read from. The image is left as it is.
@@ -161,7 +161,7 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
             ) from None
 
 
-def _decode(data: bytes, name: str) -> "NDArray[np.uint8]":
+def _decode(data: bytes, name: str) -> NDArray[np.uint8]:
     colors = _check_file(data, name)
     with _opened(data, name) as image:
         _check_picture(image, name)
@@ -182,7 +182,7 @@ def _check_picture(image: Image.Image, name: str) -> None:
         raise image_files.unfit(image.mode, name)
 
 
-def _convert(image: Image.Image) -> "NDArray[np.uint8]":
+def _convert(image: Image.Image) -> NDArray[np.uint8]:
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for rows, strip in _strips(image):
         pixels[rows] = np.asarray(strip.convert("RGB"))
@@ -209,7 +209,7 @@ def _tile(image: Image.Image) -> tuple[int, int]:
     return height, width
 
 
-def _scaled(image: Image.Image, data: bytes) -> "NDArray[np.uint8] | None":
+def _scaled(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
     """Return the pixels of a PPM file whose largest value is not 255; None of all else.
 
     They are what Pillow makes of them, value by value in Python: some 20 s for 20 million.
@@ -230,7 +230,7 @@ def _scaled(image: Image.Image, data: bytes) -> "NDArray[np.uint8] | None":
     return pixels
 
 
-def _strips(image: Image.Image) -> "Iterator[tuple[slice, Image.Image]]":
+def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
     """Yield parts of an image from the top, with the rows that they are."""
     step = max(1, STRIP // image.width)
     for top in range(0, image.height, step):
@@ -340,3 +340,26 @@ def _webp_size(data: bytes) -> tuple[int, int]:
         case b"VP8 ":  # six bytes of tag and start code; two bits of scale are in each number
             return number(8, 2) & 0x3FFF, number(6, 2) & 0x3FFF
     return 0, 0
+
+
+def answer(request: dict[str, Any], payload: bytes) -> Reply:
+    """Return what is asked of an encoded image; `large` alone, of a large one that may not be yet.
+
+    Raises:
+        UserError: As `images.decode` and `images.levels`.
+    """
+    name = str(request["name"])
+    match request["do"]:
+        case "decode":
+            pixels = decode(payload, name)
+        case "levels":
+            if not request["large"] and is_large(payload):
+                return {"large": True}, b""
+            contract: Preprocess = json_records.decode(Preprocess, request["contract"])
+            channels, height, width = request["size"]
+            pixels = levels(payload, name, contract, (channels, height, width))
+        case "size":
+            return {"size": size(payload)}, b""
+        case _:
+            return {"remarks": remarks(payload)}, b""
+    return {"shape": pixels.shape}, pixels.tobytes()

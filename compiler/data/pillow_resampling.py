@@ -5,15 +5,12 @@ version. Whether the one that is installed agrees is tried once, before it is be
 """
 
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tcc.compiler.ir.pixel_resampling import Axis, resampled
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 WASTE = 4
 """How many times as many pixels as are kept may be computed."""
@@ -21,7 +18,7 @@ TRIED = ((61, 224), (224, 61), (97, 32), (1024, 30), (5, 5), (1, 9), (64, 1), (3
 """Lengths that Pillow is tried on: from what, to what."""
 
 
-def scaled(image: Image.Image, down: Axis, across: Axis) -> "NDArray[np.uint8] | None":
+def scaled(image: Image.Image, down: Axis, across: Axis) -> NDArray[np.uint8] | None:
     """Return the kept pixels of an RGB image, (height, width, 3); None if Pillow is not asked.
 
     Args:

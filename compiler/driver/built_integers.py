@@ -1,7 +1,7 @@
 """The integer programs of `tcc build`, made or out of the cache, and what is said of them."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -190,8 +190,8 @@ class _Making:
         return rebuilt_program.again(self.ready, document, CALIBRATION, layers, real_ends=real)
 
 
-def integers(work: Int8Build, ends: Collection[bool]) -> BuiltIntegers:
-    """Return the integer programs of a spec with the ends asked for, at or above their floor.
+def integers(work: Int8Build, plans: "Sequence[Plan]") -> BuiltIntegers:
+    """Return the integer programs that targets are built of, at or above their floor.
 
     Raises:
         UserError: There are no images to calibrate with, or they do not fit; the calibration is
@@ -200,11 +200,14 @@ def integers(work: Int8Build, ends: Collection[bool]) -> BuiltIntegers:
     """
     from tcc.compiler.driver import stored_stages
 
+    ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
+    if not ends:
+        return BuiltIntegers({}, {}, {})
     making, images = _Making(work), _images(work)
     given = _given(work, images)
     programs, keys = {}, {}
     stored: dict[bool, tuple[str, ...]] = {}
-    for real in sorted(set(ends)):
+    for real in sorted(ends):
         key = keys[real] = work.stored.key("integers", real=real, **given)
         kept = work.stored.integers(key, images, partial(making.again, real=real))
         if kept:
@@ -289,7 +292,7 @@ def _fresh_source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
     from tcc.compiler import passes
     from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.driver.calibration import known_method
-    from tcc.compiler.quant.methods.method import RunOptions
+    from tcc.compiler.quant.run_options import RunOptions
 
     asked = work.asked
     method, run = known_method(asked.method, guard=asked.guard), work.passing.chosen(passes.INT8)

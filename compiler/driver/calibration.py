@@ -27,7 +27,7 @@ from tcc.compiler.support.console import Stages
 from tcc.compiler.support.diagnostics import fail, typed, whole_file
 
 if TYPE_CHECKING:
-    from tcc.compiler.figures.bar_chart import Bar
+    from tcc.compiler.figures.scene import Bar
     from tcc.compiler.ir.backend import Packager
     from tcc.compiler.ir.target import Target
     from tcc.compiler.quant.program.float_comparison import FloatComparison
@@ -80,7 +80,7 @@ class CalibratedPackage:
             stages: Told of each stage.
         """
         from tcc.compiler.driver import build_plan, int8_program
-        from tcc.compiler.figures.bar_chart import Bar
+        from tcc.compiler.figures.scene import Bar
         from tcc.compiler.support import atomic_files
 
         found = int8_program.compared(self.spec, self.given, self.document, self.data, stages)
@@ -123,7 +123,7 @@ def draw_bars(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
         MissingTool: matplotlib is not installed, which draws PNG.
     """
     from tcc.compiler.figures import export, svg
-    from tcc.compiler.figures.bar_chart import bar_chart
+    from tcc.compiler.figures.scene import bar_chart
 
     scene = bar_chart(heading, bars, LEAST)
     if path.suffix == ".svg":

@@ -27,7 +27,7 @@ from tcc.compiler.reference import (
 )
 from tcc.compiler.reference.classification_metrics import Scores
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.support.progress import Progress
+from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.support.value_views import ValueView
 
 Outputs = Mapping[str, NDArray[np.float32]]
@@ -118,7 +118,7 @@ def by_artifact(
     return _evaluated(given, source, answers, progress, point)
 
 
-def by_reference(model: Model, given: LabelledImages, progress: Progress) -> Evaluated:
+def by_reference(model: Model, given: LabelledImages, progress: Progress = silent) -> Evaluated:
     """Return how a network as written does, in floats, by the reference executor.
 
     Args:

@@ -34,7 +34,8 @@ from tcc.compiler.zoo.trained import TrainedNetwork
 
 if TYPE_CHECKING:
     from tcc.compiler.quant.calibration_document import CalibrationDocument
-    from tcc.compiler.quant.methods.method import Method, RunOptions
+    from tcc.compiler.quant.methods.method import Method
+    from tcc.compiler.quant.run_options import RunOptions
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tcc.compiler.reference import decision_rule, float_program
 from tcc.compiler.reference.output_activations import applied
 from tcc.compiler.support.value_views import ValueView, count, list_names
 
-SHOWN, LONGEST_NAME = 2, 24
+SHOWN, LONGEST_NAME = 3, 24
 """Images of a summary, and how much of the end of their names it shows."""
 
 
@@ -108,7 +108,9 @@ class Predictions(tuple[ImagePredictions, ...], ValueView):
         yield f"Predictions for {count(len(self), 'image')}"
         if self.notices:
             yield f"warning: {'; '.join(self.notices)}"
-        for image in self[:SHOWN]:
+        # With a warning there is room for one image less.
+        shown = SHOWN - bool(self.notices)
+        for image in self[:shown]:
             outputs = "; ".join(f"{each.output.name}: {each.describe()}" for each in image.values())
             name = (
                 image.name
@@ -116,8 +118,8 @@ class Predictions(tuple[ImagePredictions, ...], ValueView):
                 else f"...{image.name[-LONGEST_NAME:]}"
             )
             yield f"{name}: {outputs}"
-        if len(self) > SHOWN:
-            yield f"and {count(len(self) - SHOWN, 'more image')}"
+        if len(self) > shown:
+            yield f"and {count(len(self) - shown, 'more image')}"
 
 
 def predicted(

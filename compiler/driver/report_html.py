@@ -29,9 +29,11 @@ code{font-size:.85em;overflow-wrap:anywhere}
 @page{size:A4;margin:15mm}
 @media print{:root{color-scheme:light;--back:#fff;--text:#000;--dim:#444;--line:#bbb;--bar:#0969da;
 --warn:#9a3412}
-body{max-width:none;padding:0;font-size:10pt;print-color-adjust:exact;-webkit-print-color-adjust:exact}
+html{font-size:9pt}
+body{max-width:none;padding:0;font-size:1rem;print-color-adjust:exact;-webkit-print-color-adjust:exact}
 h2{break-after:avoid}tr,li,.drawn{break-inside:avoid}thead{display:table-header-group}
-thead th{position:static}.box{overflow:visible;max-height:none;border:0}
+thead th{position:static}td.n,th.n{white-space:normal}td,th{overflow-wrap:anywhere}
+.box{overflow:visible;max-height:none;border:0}
 .drawn img{max-width:100%;max-height:24cm}}
 """
 

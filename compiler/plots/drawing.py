@@ -1,7 +1,8 @@
 """How pictures look and become files: the same data gives the same bytes."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,31 +74,30 @@ def needed() -> None:
 
 def drawn(make: "Callable[[], Figure]") -> "Figure":
     """Return a figure in this room's style, whatever the user's own settings are."""
-    import matplotlib
-
-    needed()
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
+    with _styled():
         return make()
 
 
 def encoded(make: "Callable[[], Figure]", suffix: str) -> bytes:
     """Return a figure as the bytes of a file with an ending, `.png` or `.svg`."""
+    stream = io.BytesIO()
+    # Without them: the time, and the version of matplotlib, would make other bytes of the same
+    # picture.
+    nothing = ("Date", "Creator") if suffix.lower() == ".svg" else ("Software",)
+    with _styled():
+        make().savefig(stream, format=suffix[1:].lower(), metadata=dict.fromkeys(nothing))
+    return stream.getvalue()
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
     import matplotlib
 
     needed()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        stream = io.BytesIO()
-        metadata = (
-            # Without them: the time, and the version of matplotlib, would make other bytes of the
-            # same picture.
-            {"Date": None, "Creator": None} if suffix.lower() == ".svg" else {"Software": None}
-        )
-        make().savefig(stream, format=suffix[1:].lower(), metadata=metadata)
-    return stream.getvalue()
+        yield
 
 
 def write(make: "Callable[[], Figure]", path: Path) -> None:

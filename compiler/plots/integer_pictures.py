@@ -16,9 +16,9 @@ from tcc.compiler.plots.layers import Quantised, Values
 from tcc.compiler.plots.pictures import Make, PlottedNetwork, tensors
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.methods import DEFAULT
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.program.float_comparison import LayerLoss
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.progress import Progress, silent
 
@@ -39,7 +39,7 @@ class LayerPicture:
     integers: Values | None
 
 
-def of_filters(name: str, floats: Values, integers: Values | None) -> LayerPicture:
+def _average_channels(name: str, floats: Values, integers: Values | None) -> LayerPicture:
     """Return filters (filters, channels, height, width) as maps: the mean over their channels."""
     if floats.shape[2:] == (1, 1):  # of one number a channel: those of all channels, as a row
         floats = floats[:, :, 0, 0][None]
@@ -50,14 +50,8 @@ def of_filters(name: str, floats: Values, integers: Values | None) -> LayerPictu
     return LayerPicture(name, both[0], both[1])
 
 
-def draw(layers: Sequence[LayerPicture], title: str, notice: str | None = None) -> "Figure":
-    """Return the first maps of each layer, with one scale of shades for float and int8.
-
-    Args:
-        layers: The maps of each layer, in floats and in integers.
-        title: Above the picture.
-        notice: What must not be missed, such as random weights.
-    """
+def _draw_maps(layers: Sequence[LayerPicture], title: str, notice: str | None = None) -> "Figure":
+    """Return the first maps of each layer, with one scale of shades for float and int8."""
     shapes = [min(MOST, len(layer.floats)) for layer in layers]
     lines = [(n + _COLUMNS - 1) // _COLUMNS for n in shapes]
     rows = sum(2 * each for each in lines)
@@ -104,16 +98,12 @@ MOST_POINTS = 20_000
 """Most points of a scatter."""
 
 
-def histograms(
+def _draw_histograms(
     layers: Sequence[tuple[str, Values, Values | None]], title: str, notice: str | None = None
 ) -> "Figure":
     """Return the distribution of each layer's weights (name, float, int8), log counts.
 
-    Args:
-        layers: Name, float weights and the integers' real numbers; None where the layer stays
-            in float.
-        title: Above the panels.
-        notice: What must not be missed, such as random weights.
+    The last is the integers' real numbers, or None where the layer stays in float.
     """
     made = figure(4.6 * len(layers), 3.6, notice)
     made.suptitle(title, fontsize=10)
@@ -150,7 +140,8 @@ def draw_scatter(
     rows = (len(forms) + columns - 1) // columns
     made = figure(3.6 * columns, 3.6 * rows + 0.5, notice)
     made.suptitle(title, fontsize=10)
-    low, high = (f(f(floats), *(f(each) for each in forms.values())) for f in (_least, _most))
+    every = (floats, *forms.values())
+    low, high = float(min(map(np.min, every))), float(max(map(np.max, every)))
     step = max(1, floats.size // MOST_POINTS)
     for place, (name, values) in enumerate(forms.items()):
         axes: Any = made.add_subplot(rows, columns, place + 1)
@@ -166,14 +157,6 @@ def draw_scatter(
         axes.set_ylabel("artifact")
         axes.set_aspect("equal")
     return made
-
-
-def _least(*values: Any) -> float:
-    return float(min(np.min(each) for each in values))
-
-
-def _most(*values: Any) -> float:
-    return float(max(np.max(each) for each in values))
 
 
 def draw_errors(layers: Sequence[LayerLoss], title: str, notice: str | None = None) -> "Figure":
@@ -250,7 +233,7 @@ def features(net: PlottedNetwork, made: Quantised, images: DataSet, path: str | 
             raise fail("E1281", message, whole_file(where))
         pictures.append(LayerPicture(name, values, own.get(name)))
     title = f"feature maps of {drawing.short(item.path.name)}, {drawing.short(where)}"
-    return lambda: draw(pictures, title, net.notice)
+    return lambda: _draw_maps(pictures, title, net.notice)
 
 
 def filters(net: PlottedNetwork, made: Quantised) -> Make:
@@ -259,9 +242,9 @@ def filters(net: PlottedNetwork, made: Quantised) -> Make:
     Raises:
         UserError: There is no convolution (E1281).
     """
-    pictures = [of_filters(*each) for each in _weights(net, made)]
+    pictures = [_average_channels(*each) for each in _weights(net, made)]
     title = f"filters, {drawing.short(net.spec.name)}"
-    return lambda: draw(pictures, title, net.notice)
+    return lambda: _draw_maps(pictures, title, net.notice)
 
 
 def weights(net: PlottedNetwork, made: Quantised) -> Make:
@@ -272,7 +255,7 @@ def weights(net: PlottedNetwork, made: Quantised) -> Make:
     """
     found = _weights(net, made)
     title = f"weights, {drawing.short(net.spec.name)}"
-    return lambda: histograms(found, title, net.notice)
+    return lambda: _draw_histograms(found, title, net.notice)
 
 
 def _weights(net: PlottedNetwork, made: Quantised) -> list[tuple[str, Values, Values | None]]:

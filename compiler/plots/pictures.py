@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet, Item, check
-from tcc.compiler.driver import evaluation
 from tcc.compiler.driver.evaluation import Evaluated
 from tcc.compiler.driver.labelled_images import LabelledImages
 from tcc.compiler.driver.pipeline import WeightSource
@@ -24,7 +23,6 @@ from tcc.compiler.plots.layers import Values
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import fail, nearest, whole_file
 from tcc.compiler.support.external_tools import MissingTool, Tool
-from tcc.compiler.support.progress import Progress, silent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,7 +118,7 @@ def draw_confusion(
     return made
 
 
-def _numbers(axes: Any, counts: "np.ndarray", shares: "np.ndarray", size: float) -> None:
+def _numbers(axes: Any, counts: np.ndarray, shares: np.ndarray, size: float) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             # Cividis is dark below and light above the middle.
@@ -308,7 +306,7 @@ def gradcam(net: PlottedNetwork, images: DataSet, layer: str | None, shown: str 
 
     Args:
         net: The network.
-        images: At most `overlays.MOST`.
+        images: At most `MOST_IMAGES`.
         layer: The path of a step of the spec.
         shown: The class; None for the one that is predicted.
 
@@ -338,7 +336,7 @@ def class_activation(net: PlottedNetwork, images: DataSet, shown: str | None) ->
 
     Args:
         net: The network.
-        images: At most `overlays.MOST`.
+        images: At most `MOST_IMAGES`.
         shown: The class; None for the one that is predicted.
 
     Raises:
@@ -404,8 +402,3 @@ def _said(output: Output, raw: Values, shown: int) -> str:
     value = float(applied(output.activation, raw)[shown])
     label = output.labels[shown] if output.labels else f"class {shown}"
     return f"{label} {value:.3f}"
-
-
-def evaluated(net: PlottedNetwork, given: LabelledImages, progress: Progress = silent) -> Evaluated:
-    """Return what a network gives in floats."""
-    return evaluation.by_reference(net.model, given, progress)

@@ -9,13 +9,14 @@ from tcc.compiler.data.confined_images import ReadImages
 from tcc.compiler.data.dataset import DAMAGED, HELD_OUT, DataSet, check, pictures
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import methods
-from tcc.compiler.quant.calibration import Calibration
+from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.image_variety import ImageVariety, variety
-from tcc.compiler.quant.methods.held_out_judge import MOST, judging_images
-from tcc.compiler.quant.methods.method import CalibrationResult, Method, RunOptions
-from tcc.compiler.quant.output_headroom import with_headroom
+from tcc.compiler.quant.methods.cross_fitting import MOST, judging_images
+from tcc.compiler.quant.methods.method import CalibrationResult, Method
 from tcc.compiler.quant.program.level_ends import count_usual
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.run_options import RunOptions
+from tcc.compiler.quant.scale_groups import end_values, scale_for, scale_groups
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.expected_loss import ExpectedLoss, expected_losses
 from tcc.compiler.support.diagnostics import Span, UserError, fail, nearest
@@ -111,3 +112,32 @@ def _notices(found: CalibrationResult, shown: ImageVariety) -> Iterator[str]:
 
 def _images(count: int) -> str:
     return "one image" if count == 1 else f"{count} images"
+
+
+def with_headroom(ready: Model, found: CalibrationResult) -> CalibrationResult:
+    """Return a result whose outputs reach as far as unseen images are expected to need.
+
+    Outputs are what somebody reads, so that they have it by whatever method. Where outputs that
+    are 8-bit integers end, a larger number is not told apart. Only programs whose ends are integers
+    have it, those of TFLite and ARM: real ends have no range.
+
+    Args:
+        ready: The ready model.
+        found: What a method found, with how far each value is expected to reach.
+    """
+    ranges, traces = dict(found.calibration.ranges), dict(found.traces)
+    ends = end_values(ready.graph)
+    for group in scale_groups(ready.graph):
+        told = [traces[name].reach or 0.0 for name in group if name in traces]
+        reach = max(told, default=0.0)
+        own = ranges[group[0]]
+        # Only where the whole group ends: a wider scale for what layers read would cost them
+        # resolution.
+        if ends.issuperset(group) and reach > own.scale * own.limits[1]:
+            wide = Range(scale_for(reach, own.signed), own.signed)
+            ranges |= dict.fromkeys(group, wide)
+            threshold = wide.scale * wide.limits[1]
+            traces |= {
+                name: replace(traces[name], threshold=threshold) for name in group if name in traces
+            }
+    return replace(found, calibration=replace(found.calibration, ranges=ranges), traces=traces)

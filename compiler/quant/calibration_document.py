@@ -17,7 +17,7 @@ from tcc.compiler.data.dataset import DataSet, pictures
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
-from tcc.compiler.support import atomic_files, regular_files
+from tcc.compiler.support import regular_files
 from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, Sha256
 from tcc.compiler.support.value_views import ValueView, count, list_names
 
@@ -143,12 +143,8 @@ def read(path: Path) -> CalibrationDocument:
     Raises:
         UserError: It cannot be read (E0603), or is not a whole calibration (E0730).
     """
-    try:
-        with regular_files.opened(path) as file:
-            # Bounded before JSON is parsed, which takes several times the file's size.
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise atomic_files.explain(error, path, "read the calibration") from error
+    # Bounded before JSON is parsed, which takes several times the file's size.
+    data = regular_files.read_file(path, "read the calibration", MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise KIND.damaged(str(path), f"it is larger than {MAX_BYTES >> 20} MiB")
     return decode(data, str(path))

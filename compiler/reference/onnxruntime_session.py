@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 import onnxruntime
 
-# Whoever imported it before tcc had no switch set (`support.telemetry`): this ends most events.
+# Whoever imported it before tcc had no switch set (`support.process_setup`): this ends most events.
 onnxruntime.disable_telemetry_events()
 
 Session: TypeAlias = onnxruntime.InferenceSession

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from tcc.compiler.driver.written_bundles import WrittenBundle
 from tcc.compiler.report import tool_report
 from tcc.compiler.support.console import Report, Stages, size, table
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.program_check import LayerAgreement
+    from tcc.compiler.driver.build import WrittenBundle
     from tcc.compiler.driver.target_agreement import BuildAgreement, ComparedTarget, TargetPair
 
 
@@ -143,7 +143,7 @@ def _agreement_row(each: "ComparedTarget") -> tuple[str, ...]:
         f"{values:,}",
         f"{differing:,}",
         _largest(each),
-        # What disagrees was not written (`write_bundle`).
+        # What disagrees was not written (`BundleWriter`).
         ("to the bit" if not differing else "agrees") + _describe_simulation(each),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xml.parsers import expat
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.slides import geojson, mask_files
 from tcc.compiler.slides.drawn_areas import (
@@ -27,8 +28,6 @@ from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from numpy.typing import NDArray
-
 AREAS = ("Polygon", "Rectangle", "Spline")
 """ASAP's kinds of annotations that have an area."""
 MOST_ELEMENTS = 1 << 20
@@ -41,7 +40,7 @@ LONGEST_TAG = 1 << 18
 """Most bytes of a tag or comment."""
 
 
-def read(path: Path) -> DrawnAreas:
+def read_asap(path: Path) -> DrawnAreas:
     """Return the areas of a file with the groups that they are part of.
 
     Raises:
@@ -174,14 +173,14 @@ def beside(slide: Path, folder: Path | None) -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
-def tumour(path: Path, slide: SlideExtent, side: int, known: AreaClasses) -> "NDArray[np.bool_]":
+def tumour(path: Path, slide: SlideExtent, side: int, known: AreaClasses) -> NDArray[np.bool_]:
     """Return the squares of a slide, `side` pixels of level 0 wide, that lie in a tumour.
 
     Raises:
         UserError: The file cannot be read (E1306, E1314), is too large (E1323, E1324), has a class
             that is not known (E1315), or areas that reach beyond the slide (E1320).
     """
-    areas = read(path) if path.suffix.lower() == ".xml" else geojson.read(path)
+    areas = read_asap(path) if path.suffix.lower() == ".xml" else geojson.read(path)
     _check_places(path, areas, slide)
     for name in dict.fromkeys(areas.names):
         if name.casefold() not in known.tumour | known.other:

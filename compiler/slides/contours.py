@@ -5,16 +5,14 @@ has it, around a hole the other way. Pixels that share a corner alone are two re
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.slides import slide_file
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Inside = NDArray[np.bool_]
+Inside = NDArray[np.bool_]
 
 Ring: TypeAlias = "NDArray[np.int64]"
 RIGHT, DOWN, LEFT, UP = range(4)
@@ -32,7 +30,7 @@ _CONCAVE = (
 """The same where the one of four pixels that is not inside lies there."""
 
 
-def polygons(inside: "Inside") -> list[list[Ring]]:
+def polygons(inside: Inside) -> list[list[Ring]]:
     """Return the regions of a raster: each its outer ring and those of its holes, in pixels."""
     ndimage: Any = slide_file.load("scipy.ndimage")
     labels, count = ndimage.label(inside)
@@ -46,7 +44,7 @@ def polygons(inside: "Inside") -> list[list[Ring]]:
     return [one + more for one, more in zip(outer, holes, strict=True)]
 
 
-def count_corners(inside: "Inside") -> int:
+def count_corners(inside: Inside) -> int:
     """Return how many corners the rings of a raster have together."""
     around = _around(inside)
     total = sum(int(np.count_nonzero(mask)) for mask in _convex_masks(around))
@@ -71,20 +69,20 @@ class _Corners:
         forks: Whether it is the second corner of a vertex that two regions share.
     """
 
-    points: "NDArray[np.int64]"
-    arrives: "NDArray[np.int8]"
-    leaves: "NDArray[np.int8]"
-    pixels: "NDArray[np.int64]"
-    forks: "NDArray[np.bool_]"
+    points: NDArray[np.int64]
+    arrives: NDArray[np.int8]
+    leaves: NDArray[np.int8]
+    pixels: NDArray[np.int64]
+    forks: NDArray[np.bool_]
 
 
-def _around(inside: "Inside") -> "tuple[Inside, ...]":
+def _around(inside: Inside) -> tuple[Inside, ...]:
     """Return the four pixels around each vertex, in the order of `NORTH_WEST` and so on."""
     padded = np.pad(inside, 1)
     return padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
 
 
-def _convex_masks(around: "tuple[Inside, ...]") -> "list[Inside]":
+def _convex_masks(around: tuple[Inside, ...]) -> list[Inside]:
     """Return the vertices that are a corner of a pixel, neither of whose neighbours is inside."""
     masks = []
     for where, _, _ in _CONVEX:
@@ -94,7 +92,7 @@ def _convex_masks(around: "tuple[Inside, ...]") -> "list[Inside]":
     return masks
 
 
-def _concave_masks(around: "tuple[Inside, ...]") -> "list[Inside]":
+def _concave_masks(around: tuple[Inside, ...]) -> list[Inside]:
     """Return the vertices around which one pixel alone is not inside."""
     masks = []
     for where, _, _ in _CONCAVE:
@@ -103,7 +101,7 @@ def _concave_masks(around: "tuple[Inside, ...]") -> "list[Inside]":
     return masks
 
 
-def _find_corners(inside: "Inside") -> _Corners:
+def _find_corners(inside: Inside) -> _Corners:
     around = _around(inside)
     points, arrives, leaves, pixels, forks = [], [], [], [], []
     convex = zip(_convex_masks(around), _CONVEX, strict=True)
@@ -125,7 +123,7 @@ def _find_corners(inside: "Inside") -> _Corners:
     )  # fmt: skip
 
 
-def _find_next(corners: _Corners) -> "NDArray[np.int64]":
+def _find_next(corners: _Corners) -> NDArray[np.int64]:
     """Return the corner that follows each on its ring."""
     following = np.empty(len(corners.points), np.int64)
     x, y = corners.points.T
@@ -140,7 +138,7 @@ def _find_next(corners: _Corners) -> "NDArray[np.int64]":
     return following
 
 
-def _trace(corners: _Corners) -> "list[tuple[int, Ring]]":
+def _trace(corners: _Corners) -> list[tuple[int, Ring]]:
     """Return each ring with its first corner, in the order of their first edges to the right."""
     x, y = corners.points.T
     first = np.flatnonzero((corners.leaves == RIGHT) | corners.forks)

@@ -4,14 +4,11 @@ from array import array
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_BYTES = 1 << 26
 """Largest file that is read."""
@@ -35,9 +32,9 @@ class DrawnAreas:
     """
 
     names: tuple[str, ...]
-    owners: "NDArray[np.int64]"
-    ends: "NDArray[np.int64]"
-    vertices: "NDArray[np.float64]"
+    owners: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    vertices: NDArray[np.float64]
 
     def select(self, names: Collection[str]) -> "DrawnAreas":
         """Return the polygons whose class, in small letters, is one of these."""
@@ -65,7 +62,7 @@ class AreaCollector:
         self._known: dict[str, str] = {}
         self._owners, self._ends, self._vertices = array("q"), array("q"), array("d")
 
-    def add(self, name: str, rings: "Iterable[NDArray[np.float64]]") -> None:
+    def add(self, name: str, rings: Iterable[NDArray[np.float64]]) -> None:
         """Add a polygon of a class; each ring is of vertices (n, 2), float64.
 
         Raises:

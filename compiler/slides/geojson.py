@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.slides.contours import Ring
 from tcc.compiler.slides.drawn_areas import (
@@ -32,7 +33,6 @@ from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
 DEEPEST = 64
 """Most lists and objects within each other."""
@@ -165,7 +165,7 @@ class GeoJsonParser:
         # Of a list that mixes vertices with other values none is a ring.
         return np.concatenate(runs) if runs and not elements else elements
 
-    def _convert(self, run: bytes) -> "NDArray[np.float64]":
+    def _convert(self, run: bytes) -> NDArray[np.float64]:
         numbers = [(float(x), float(y)) for x, y in _PAIR.findall(run)]
         self._vertices += len(numbers)
         check_count(self._vertices)
@@ -293,7 +293,7 @@ def _add_feature(collector: AreaCollector, feature: Any, number: int) -> None:
             raise type(error)(f"feature {number}: {error}") from None
 
 
-def _check_ring(ring: Any) -> "NDArray[np.float64]":
+def _check_ring(ring: Any) -> NDArray[np.float64]:
     import numpy as np
 
     if not isinstance(ring, np.ndarray):

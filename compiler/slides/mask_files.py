@@ -8,9 +8,9 @@ polygons are filled together, a band of rows at a time.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.data import confined_images
 from tcc.compiler.slides import contours, geojson, tissue_mask
@@ -20,9 +20,6 @@ from tcc.compiler.slides.slide_file import Slide, SlideExtent
 from tcc.compiler.slides.slide_pictures import png
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import fail, whole_file
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 BAND = 1 << 21
 """Crossings that are sorted at a time; a row may have more."""
@@ -42,11 +39,11 @@ class PolygonEdges:
     """
 
     shape: tuple[int, int]
-    polygons: "NDArray[np.int64]"
-    starts: "NDArray[np.float64]"
-    ends: "NDArray[np.float64]"
-    first: "NDArray[np.int64]"
-    last: "NDArray[np.int64]"
+    polygons: NDArray[np.int64]
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
 
     @property
     def crossings(self) -> int:
@@ -84,7 +81,7 @@ def find_edges(areas: DrawnAreas, shape: tuple[int, int]) -> PolygonEdges:
     )
 
 
-def fill(edges: PolygonEdges) -> "NDArray[np.bool_]":
+def fill(edges: PolygonEdges) -> NDArray[np.bool_]:
     """Return the pixels whose centre is within one of the polygons.
 
     Within a polygon, rings are joined by the even-odd rule.
@@ -112,7 +109,7 @@ def _bands(edges: PolygonEdges) -> Iterator[tuple[int, int]]:
         top = bottom
 
 
-def _fill_band(edges: PolygonEdges, top: int, bottom: int) -> "NDArray[np.bool_]":
+def _fill_band(edges: PolygonEdges, top: int, bottom: int) -> NDArray[np.bool_]:
     columns = edges.shape[1]
     counts = edges.last - edges.first
     edge = np.repeat(np.arange(len(counts)), counts)
@@ -201,7 +198,7 @@ def read(path: Path, slide: SlideExtent, side: int) -> TissueMask:
     return TissueMask(side, within(geojson.read(path), path, slide, side))
 
 
-def within(areas: DrawnAreas, path: Path, slide: SlideExtent, side: int) -> "NDArray[np.bool_]":
+def within(areas: DrawnAreas, path: Path, slide: SlideExtent, side: int) -> NDArray[np.bool_]:
     """Return the squares of a slide whose middle is within polygons in pixels of level 0.
 
     Args:

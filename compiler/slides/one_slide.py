@@ -4,22 +4,30 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tcc.compiler.slides import patch_request
+from tcc.compiler.bundle import manifest
+from tcc.compiler.bundle.bundle_folder import Bundle
+from tcc.compiler.ir.device import Device
+from tcc.compiler.slides import (
+    patch_grid,
+    patch_request,
+    slide_file,
+    slide_job,
+    slide_pictures,
+    slide_record,
+    slide_results,
+)
 from tcc.compiler.slides.patch_request import PatchWish
+from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.slide_job import SlideJob
+from tcc.compiler.slides.slide_record import SlideLease
+from tcc.compiler.slides.slide_results import SlideResult
+from tcc.compiler.slides.tissue_mask import TissueMask
+from tcc.compiler.slides.tumour_classes import TumourRule
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.console import Report, Stages
-
-if TYPE_CHECKING:
-    from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.ir.device import Device
-    from tcc.compiler.slides.slide_file import Slide
-    from tcc.compiler.slides.slide_job import SlideJob
-    from tcc.compiler.slides.slide_record import SlideLease
-    from tcc.compiler.slides.tissue_mask import TissueMask
-    from tcc.compiler.slides.tumour_classes import TumourRule
-    from tcc.compiler.support.progress import Progress
+from tcc.compiler.support.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -35,9 +43,6 @@ class SlideRequest:
 
     def digest(self, slide: Path) -> str | None:
         """Return what tells results apart that are of this and of others; None without a slide."""
-        from tcc.compiler.bundle import manifest
-        from tcc.compiler.slides import slide_record
-
         rule, cut, file = self.rule, self.patches, self.patches.mask.file
         words = [
             cut.mpp, cut.at, cut.size, cut.stride, cut.least, asdict(cut.mask.choices), self.skips,
@@ -68,8 +73,6 @@ def run(
         UserError: The slide, the mask or the options are wrong, or another run works on it (E1309).
         MachineError: The disk is full.
     """
-    from tcc.compiler.slides import slide_file, slide_record, slide_results
-
     slide_record.check_name(place)
     atomic_files.check_folder(place, slide_results.ours)
     asked = request.digest(path)
@@ -91,8 +94,6 @@ def run(
 
 def finished(request: SlideRequest, place: Path, asked: str | None) -> dict[str, Any] | None:
     """Return the summary of a slide that is finished; None where there is something to do."""
-    from tcc.compiler.slides import slide_record
-
     return slide_record.finished(place, asked) if asked and not request.steps else None
 
 
@@ -111,9 +112,6 @@ class _Work:
 
 def _made(report: Report, stages: Stages, work: _Work, slide: "Slide") -> dict[str, Any]:
     """Write a slide's result, and return its summary."""
-    from tcc.compiler.slides import slide_job, slide_pictures, slide_record, slide_results
-    from tcc.compiler.slides.slide_results import SlideResult
-
     request, place = work.request, work.place
     job, mask = _job(report, stages, request, slide)
     cut = slide_job.blocks_of(job, slide)
@@ -147,9 +145,6 @@ def _job(
     report: Report, stages: Stages, request: SlideRequest, slide: "Slide"
 ) -> "tuple[SlideJob, TissueMask]":
     """Return what is done to a slide, with its mask."""
-    from tcc.compiler.slides import patch_grid, slide_file, slide_pictures
-    from tcc.compiler.slides.slide_job import SlideJob
-
     mpp, wish = slide_file.resolution(slide), request.patches
     mask, way = patch_request.found_mask(report, stages, slide, wish.mask)
     grid = wish.grid(slide)

@@ -4,18 +4,19 @@ All lengths are whole pixels of level 0. The grid's first patch begins in the sl
 that grids of one slide lie upon each other; the last patches may reach beyond its edge.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from math import isqrt
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tcc.compiler.ir.pixel_resampling import Axis, resampled
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import fail, whole_file
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MOST_PATCHES = 1 << 24
 """Most places of a grid."""
@@ -65,7 +66,7 @@ def grid(slide: Slide, span: int, stride: int) -> PatchGrid:
     return made
 
 
-def cell_areas(made: PatchGrid) -> "NDArray[np.int64]":
+def cell_areas(made: PatchGrid) -> NDArray[np.int64]:
     """Return the pixels of level 0 that each patch stands for, within the slide."""
     sides = []
     for count, pixels in zip(made.shape, (made.height, made.width), strict=True):
@@ -87,7 +88,7 @@ def rectangles(made: PatchGrid, mask: TissueMask) -> list[tuple[slice, slice]]:
     ]
 
 
-def _find_rectangles(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
+def _find_rectangles(made: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
     """Return the first row and the one after the last, and such columns, of each region."""
     bounds = [(r.start, r.stop, c.start, c.stop) for r, c in mask.regions]
     regions = np.array(bounds, np.int64).reshape(-1, 2, 2)
@@ -99,7 +100,7 @@ def _find_rectangles(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
     return np.stack([padded, padded + count], axis=2).reshape(-1, 4)
 
 
-def weights(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
+def weights(made: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
     """Return how many pixels of level 0 of each patch are tissue: equation 3."""
     rows, columns = made.shape
     tops, lefts = (np.arange(count, dtype=np.int64) * made.stride for count in (rows, columns))
@@ -110,7 +111,7 @@ def weights(made: PatchGrid, mask: TissueMask) -> "NDArray[np.int64]":
     return np.ascontiguousarray((far - near).T)
 
 
-def _sums(numbers: "NDArray[Any]", kind: type[Any]) -> "NDArray[Any]":
+def _sums(numbers: NDArray[Any], kind: type[Any]) -> NDArray[Any]:
     """Return the sums of the rows before each one, and of all."""
     made = np.zeros((len(numbers) + 1, numbers.shape[1]), kind)
     for row, own in enumerate(numbers):  # numpy's cumsum takes eight times as long
@@ -118,9 +119,7 @@ def _sums(numbers: "NDArray[Any]", kind: type[Any]) -> "NDArray[Any]":
     return made
 
 
-def _rows(
-    sums: "NDArray[Any]", at: "NDArray[np.int64]", side: int, end: int
-) -> "NDArray[np.int64]":
+def _rows(sums: NDArray[Any], at: NDArray[np.int64], side: int, end: int) -> NDArray[np.int64]:
     """Return sums of all rows up to places within them; between two rows they grow evenly."""
     places = np.minimum(at, end)
     whole, part = places // side, places % side
@@ -140,7 +139,7 @@ def tissue_pixels(mask: TissueMask, width: int, height: int) -> int:
     return int(heights @ (whole * widths[0] + mask.inside[:, -1] * widths[-1]))
 
 
-def kept(made: PatchGrid, mask: TissueMask, least: float) -> "NDArray[np.bool_]":
+def kept(made: PatchGrid, mask: TissueMask, least: float) -> NDArray[np.bool_]:
     """Return the patches that are classified: equation 4 with a share of `least` for 1/2.
 
     They are of the regions' rectangles; outside these no patch has any tissue.
@@ -159,3 +158,105 @@ def kept(made: PatchGrid, mask: TissueMask, least: float) -> "NDArray[np.bool_]"
     inside = np.cumsum(np.cumsum(depth, axis=0), axis=1)[:-1, :-1] > 0
     wanted = Fraction(least) * made.span**2
     return inside & (weights(made, mask) >= max(1, -(-wanted.numerator // wanted.denominator)))
+
+
+READ = 2048
+"""Pixels of a level, a side, between the first and the last patch of a block."""
+BLOCK_BYTES = 1 << 25
+"""Most bytes of the patches of a block."""
+LARGEST = 8192
+"""Most pixels of a level that a patch is made of, a side."""
+
+GridPlace = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PatchReader:
+    """Reads patches of `size` pixels; in the file they are `stored` wide, at a level."""
+
+    slide: Slide
+    grid: PatchGrid
+    size: int
+
+    @property
+    def level(self) -> int:
+        """The level that is read: the smallest that is no coarser than the patches."""
+        return self.slide.level_for(self.grid.span / self.size)
+
+    @property
+    def stored(self) -> int:
+        """Pixels of the level, a side, that a patch is made of."""
+        return max(1, round(self.grid.span / self.slide.levels[self.level].scale))
+
+    def check(self) -> None:
+        """Refuse patches that are finer than the slide, or that far coarser (E1308)."""
+        where = whole_file(str(self.slide.path))
+        if self.grid.span < self.size * 0.99:
+            message = "the slide is coarser than the patches that are asked for"
+            help = "what was not scanned cannot be seen: take a slide of higher resolution"
+            raise fail("E1308", message, where, help=help)
+        if self.stored > LARGEST:
+            message = f"a patch would be made of {self.stored:,} pixels a side"
+            label = f"at most {LARGEST:,} are read; the slide has no level near this resolution"
+            raise fail("E1308", message, where, label=label)
+
+    def read(self, places: tuple[GridPlace, ...]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the patches of a block, RGB uint8 (size, size, 3), from one part of the slide.
+
+        Args:
+            places: Rows and columns of the grid.
+
+        Raises:
+            UserError: The slide is damaged there (E1302).
+        """
+        return self.cut(places, self.region(places))
+
+    def region(self, places: tuple[GridPlace, ...]) -> NDArray[np.uint8]:
+        """Return the part of the slide that the patches of a block lie in, as `read`."""
+        left, top = self._corner(places)
+        offsets = self._offsets(places)
+        width, height = (max(each[axis] for each in offsets) + self.stored for axis in (0, 1))
+        return self.slide.read(self.level, left, top, (width, height))
+
+    def cut(
+        self, places: tuple[GridPlace, ...], pixels: NDArray[np.uint8]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield the patches of a block from the part of the slide that `region` gives."""
+        for x, y in self._offsets(places):
+            yield self._sized(pixels[y : y + self.stored, x : x + self.stored])
+
+    def _corner(self, places: tuple[GridPlace, ...]) -> tuple[int, int]:
+        """Return the column and row of level 0 at which a block begins."""
+        corners = [self.grid.corner(*place) for place in places]
+        return min(x for x, _ in corners), min(y for _, y in corners)
+
+    def _offsets(self, places: tuple[GridPlace, ...]) -> list[tuple[int, int]]:
+        """Return where each patch of a block begins in it, in pixels of the level."""
+        left, top = self._corner(places)
+        scale = self.slide.levels[self.level].scale
+        return [
+            (round((x - left) / scale), round((y - top) / scale))
+            for x, y in (self.grid.corner(*place) for place in places)
+        ]
+
+    def _sized(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.stored == self.size:
+            return np.ascontiguousarray(pixels)
+        along = Axis(self.stored, self.size, 0, self.size)
+        return resampled(resampled(pixels, 1, along), 0, along)
+
+
+def blocks(reader: PatchReader, kept: NDArray[np.bool_]) -> list[tuple[GridPlace, ...]]:
+    """Return the kept patches in squares of neighbours, from the slide's corner on."""
+    step = max(1, int(READ * reader.slide.levels[reader.level].scale) // reader.grid.stride)
+    # Patches that overlap are many more pixels than the part of the slide that they lie in.
+    step = min(step, max(1, isqrt(BLOCK_BYTES // (3 * reader.size**2))))
+    rows, columns = kept.shape
+    found = []
+    for top in range(0, rows, step):
+        for left in range(0, columns, step):
+            part = kept[top : top + step, left : left + step]
+            inside = np.argwhere(part) + np.array((top, left))
+            if len(inside):
+                found.append(tuple((row, column) for row, column in inside.tolist()))
+    return found

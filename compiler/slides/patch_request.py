@@ -3,16 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from tcc.compiler.slides import mask_files, patch_grid, slide_file, tissue_mask
+from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask, TissueRule, TissueSteps
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, typed
-
-if TYPE_CHECKING:
-    from tcc.compiler.slides.patch_grid import PatchGrid
-    from tcc.compiler.slides.slide_file import Slide
-    from tcc.compiler.slides.tissue_mask import TissueChoices, TissueMask, TissueRule, TissueSteps
 
 RULES = ("any", "wide", "paper")
 
@@ -25,7 +24,7 @@ class MaskWish:
     file: Path | None = None
 
     @property
-    def origin(self) -> "TissueRule | Literal['file']":
+    def origin(self) -> TissueRule | Literal["file"]:
         """What says what is tissue, as a result records it: a rule, or `file`."""
         return "file" if self.file else self.choices.rule
 
@@ -51,8 +50,6 @@ class PatchWish:
         Raises:
             UserError: It has no resolution (E1301), or the grid too many places (E1304).
         """
-        from tcc.compiler.slides import patch_grid, slide_file
-
         scale = self.at / slide_file.resolution(slide)
         span = max(1, round(self.size * scale))
         return patch_grid.grid(slide, span, min(span, max(1, round(self.stride * scale))))
@@ -71,8 +68,6 @@ def choices(mpp: float, rule: str, least: float, fill: float, grow: float) -> "T
     Raises:
         UserError: There is no such rule (E0601).
     """
-    from tcc.compiler.slides.tissue_mask import TissueChoices
-
     match rule:
         case "any" | "wide" | "paper":
             return TissueChoices(mpp, rule, least, fill, grow)
@@ -100,8 +95,6 @@ def found_mask(
         UserError: The slide is damaged (E1302), has no resolution (E1301), or the file is no mask
             of it (E1306, E1307), or outlines are too many (E1323, E1324).
     """
-    from tcc.compiler.slides import mask_files, slide_file, tissue_mask
-
     mpp = slide_file.resolution(slide)
     if wish.file:
         side = tissue_mask.side_for(slide, mpp, wish.choices.mpp)

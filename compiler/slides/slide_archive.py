@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.slides import one_slide, slide_results
+from tcc.compiler.slides import one_slide, slide_record, slide_results
 from tcc.compiler.slides.one_slide import SlideRequest
 from tcc.compiler.support import atomic_files, task_places
 from tcc.compiler.support.console import Report, Stages, cell
@@ -326,8 +326,6 @@ class _Overview:
 
     def share(self) -> float:
         """Return how much of the work is done, from 0 to 1."""
-        from tcc.compiler.slides import slide_record
-
         done = 0.0
         for number, size in self.sizes.items():
             if number in self.ended:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.data import images
 from tcc.compiler.slides import slide_file
@@ -20,9 +21,6 @@ from tcc.compiler.support import regular_files
 from tcc.compiler.support.confined_process import Reply
 from tcc.compiler.support.decimal_numbers import parse_float, parse_int
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 MAX_TILE = 1 << 26
 """Most pixels of a tile, which is decoded whole for each part of it that is read."""
@@ -189,7 +187,7 @@ class _OpenSlideFile:
         file.set_cache(self.library.OpenSlideCache(CACHE_BYTES))
         return file
 
-    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         try:
             found = np.asarray(self.file.read_region((left, top), level, size))
         except self.library.OpenSlideError as error:
@@ -226,9 +224,9 @@ class _OpenSlideFile:
 
 @dataclass(frozen=True)
 class _PlainImage:
-    pixels: "NDArray[np.uint8]"
+    pixels: NDArray[np.uint8]
 
-    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "NDArray[np.uint8]":  # noqa: ARG002 - there is one
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8]:  # noqa: ARG002 - there is one
         width, height = size
         made = np.full((height, width, 3), 255, np.uint8)
         shown = self.pixels[top : top + height, left : left + width]

@@ -24,27 +24,24 @@ from functools import cached_property
 from io import BytesIO
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.bundle import artifact_runs, manifest
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import OutputContract
 from tcc.compiler.data import dataset
 from tcc.compiler.ir.device import Device
-from tcc.compiler.slides import patch_reader, slide_file
-from tcc.compiler.slides.patch_grid import PatchGrid
-from tcc.compiler.slides.patch_reader import GridPlace, PatchReader
+from tcc.compiler.slides import patch_grid, slide_file
+from tcc.compiler.slides.patch_grid import GridPlace, PatchGrid, PatchReader
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.progress import Progress
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Patches = list[NDArray[np.uint8] | None]
+Patches = list[NDArray[np.uint8] | None]
 
 BATCH = 32
 """Patches that the artifact is handed at a time."""
@@ -61,7 +58,7 @@ class SlideJob:
     mpp: float
     grid: PatchGrid
     size: int
-    kept: "NDArray[np.bool_]"
+    kept: NDArray[np.bool_]
     bundle: Bundle
     device: Device
     output: OutputContract
@@ -77,7 +74,7 @@ class SlideJob:
             "patches": [self.size, hashlib.sha256(np.packbits(self.kept).tobytes()).hexdigest()],
             "bundle": hashlib.sha256(manifest.encode(self.bundle.manifest)).hexdigest(),
             "how": [self.mpp, self.output.name, self.skips],
-            "blocks": [patch_reader.READ, patch_reader.BLOCK_BYTES],
+            "blocks": [patch_grid.READ, patch_grid.BLOCK_BYTES],
         }
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -87,7 +84,7 @@ def block_file(folder: Path, number: int) -> Path:
     return folder / f"{number:07}.npy"
 
 
-def stored(path: Path, job: SlideJob, block: tuple[GridPlace, ...]) -> "NDArray[np.float32] | None":
+def stored(path: Path, job: SlideJob, block: tuple[GridPlace, ...]) -> NDArray[np.float32] | None:
     """Return what a block gave, (patches, values); None where it is not there, whole."""
     try:
         found = np.load(path, allow_pickle=False)
@@ -104,7 +101,7 @@ class BlockWorker:
         self.job, self.slide, self.folder = job, slide, folder
         self.reader = PatchReader(slide, job.grid, job.size)
 
-    def work(self, numbered: "list[tuple[int, tuple[GridPlace, ...]]]") -> Iterator[int]:
+    def work(self, numbered: list[tuple[int, tuple[GridPlace, ...]]]) -> Iterator[int]:
         """Classify blocks, and yield the number of each; the next is read meanwhile.
 
         Args:
@@ -128,7 +125,7 @@ class BlockWorker:
         self._store(number, self._classified(self._read(block)))
         return number
 
-    def _read(self, block: tuple[GridPlace, ...]) -> "Patches":
+    def _read(self, block: tuple[GridPlace, ...]) -> Patches:
         """Return a block's patches; None for those that cannot be decoded, where these may be."""
         try:
             return list(self.reader.read(block))
@@ -145,7 +142,7 @@ class BlockWorker:
                 found.append(None)
         return found
 
-    def _classified(self, patches: "Patches") -> "NDArray[np.float32]":
+    def _classified(self, patches: Patches) -> NDArray[np.float32]:
         """Return raw outputs (patches, values); NaN of what could not be decoded."""
         job = self.job
         made = np.full((len(patches), *job.output.shape), np.nan, np.float32)
@@ -161,15 +158,15 @@ class BlockWorker:
             raise fail("E0720", message, whole_file(str(job.path)))
         return made
 
-    def _store(self, number: int, values: "NDArray[np.float32]") -> None:
+    def _store(self, number: int, values: NDArray[np.float32]) -> None:
         out = BytesIO()
         np.save(out, values, allow_pickle=False)
         atomic_files.write_file(block_file(self.folder, number), out.getvalue())
 
 
 def collected(
-    job: SlideJob, folder: Path, blocks: "Mapping[int, tuple[GridPlace, ...]]"
-) -> "NDArray[np.float32]":
+    job: SlideJob, folder: Path, blocks: Mapping[int, tuple[GridPlace, ...]]
+) -> NDArray[np.float32]:
     """Return the raw outputs (rows, columns, values) of all blocks, NaN where nothing is."""
     made = np.full((*job.grid.shape, *job.output.shape), np.nan, np.float32)
     for number, block in blocks.items():
@@ -182,7 +179,7 @@ def collected(
     return made
 
 
-def blocks_of(job: SlideJob, slide: Slide) -> "dict[int, tuple[GridPlace, ...]]":
+def blocks_of(job: SlideJob, slide: Slide) -> dict[int, tuple[GridPlace, ...]]:
     """Return a job's patches in blocks, by their numbers.
 
     Raises:
@@ -190,7 +187,7 @@ def blocks_of(job: SlideJob, slide: Slide) -> "dict[int, tuple[GridPlace, ...]]"
     """
     reader = PatchReader(slide, job.grid, job.size)
     reader.check()
-    return dict(enumerate(patch_reader.blocks(reader, job.kept)))
+    return dict(enumerate(patch_grid.blocks(reader, job.kept)))
 
 
 Work = Callable[[int, tuple[GridPlace, ...]], int]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import isclose
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.reference import (
     classification_metrics,
@@ -29,10 +30,7 @@ from tcc.compiler.slides.stored_result import StoredResult
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import fail, whole_file
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Inside = NDArray[np.bool_]
+Inside = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Lesions:
         middles: Column and row of level 0 of the middle of each.
     """
 
-    labels: "NDArray[np.int32]"
+    labels: NDArray[np.int32]
     side: int
     axes: tuple[float, ...]
     counted: tuple[bool, ...]
@@ -84,7 +82,7 @@ class Detection:
     lesion: int
 
 
-def lesions(inside: "Inside", side: int, mpp: float, rule: LesionRule) -> Lesions:
+def lesions(inside: Inside, side: int, mpp: float, rule: LesionRule) -> Lesions:
     """Return the lesions of a slide.
 
     Args:
@@ -109,7 +107,7 @@ def lesions(inside: "Inside", side: int, mpp: float, rule: LesionRule) -> Lesion
     return Lesions(labels.astype(np.int32), side, tuple(axes), counted, tuple(middles))
 
 
-def major_axis(places: "NDArray[np.int64]") -> float:
+def major_axis(places: NDArray[np.int64]) -> float:
     """Return the major axis of the ellipse that has the second moments of a set of squares.
 
     It is 4 sqrt(l), l the larger eigenvalue of the covariance of their points: that of their
@@ -170,7 +168,7 @@ class JudgedSlide:
     """
 
     result: StoredResult
-    shares: "NDArray[np.float64]"
+    shares: NDArray[np.float64]
     tumour: bool
     lesions: Lesions
     detections: tuple[Detection, ...]
@@ -241,7 +239,7 @@ class JudgedSlides:
 
 
 def judge(
-    result: StoredResult, side: int, inside: "NDArray[np.bool_]", rule: LesionRule
+    result: StoredResult, side: int, inside: NDArray[np.bool_], rule: LesionRule
 ) -> JudgedSlide:
     """Return a result beside what is known of its slide.
 

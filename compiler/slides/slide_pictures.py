@@ -3,20 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from tcc.compiler.slides import patch_grid
-from tcc.compiler.slides.block_means import block_means
 from tcc.compiler.slides.patch_grid import PatchGrid
-from tcc.compiler.slides.slide_file import Slide
+from tcc.compiler.slides.slide_file import Slide, block_means
 from tcc.compiler.slides.tissue_mask import TissueSteps
 from tcc.compiler.support.progress import Progress
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 LARGEST = 2048
 """Most pixels of a side of a picture that is only looked at."""
@@ -31,7 +27,7 @@ class SlidePicture:
     """A slide made small, RGB (rows, columns, 3); a pixel is `side` of level 0 wide."""
 
     side: int
-    pixels: "NDArray[np.uint8]"
+    pixels: NDArray[np.uint8]
 
 
 def small(slide: Slide, progress: Progress) -> SlidePicture:
@@ -52,7 +48,7 @@ def small(slide: Slide, progress: Progress) -> SlidePicture:
     return SlidePicture(side, pixels)
 
 
-def png(pixels: "NDArray[np.uint8]") -> bytes:
+def png(pixels: NDArray[np.uint8]) -> bytes:
     """Return a PNG file of grey (height, width) or RGB (height, width, 3) pixels."""
     out = BytesIO()
     if pixels.ndim == 3:
@@ -63,14 +59,14 @@ def png(pixels: "NDArray[np.uint8]") -> bytes:
     return out.getvalue()
 
 
-def jpeg(pixels: "NDArray[np.uint8]") -> bytes:
+def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     """Return a JPEG file of RGB (height, width, 3) pixels, colours at half the size."""
     out = BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", quality=85, subsampling="4:2:0")
     return out.getvalue()
 
 
-def of_jpeg(data: bytes) -> "NDArray[np.uint8]":
+def of_jpeg(data: bytes) -> NDArray[np.uint8]:
     """Return the pixels of what `jpeg` wrote."""
     with Image.open(BytesIO(data), formats=("JPEG",)) as image:
         return np.asarray(image.convert("RGB"))

@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.slides import slide_summary
-from tcc.compiler.slides.slide_summary import SUMMARY
+from tcc.compiler.slides import stored_result
+from tcc.compiler.slides.stored_result import SUMMARY
 from tcc.compiler.support import atomic_files, json_records, regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.version import __version__
@@ -82,7 +82,7 @@ def finished(place: Path, request: str) -> dict[str, Any] | None:
             record = json.loads(file.read(MOST))
         if record == {"request": request, "result": _result(place)}:
             with regular_files.opened(place / SUMMARY) as file:
-                found: dict[str, Any] = json_records.encode(slide_summary.decode(file.read(MOST)))
+                found: dict[str, Any] = json_records.encode(stored_result.decode(file.read(MOST)))
                 return found
     return None
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.slides import (
     contours,
@@ -18,12 +19,12 @@ from tcc.compiler.slides import (
     mask_files,
     patch_grid,
     slide_file,
-    slide_summary,
     slide_viewer,
+    stored_result,
 )
 from tcc.compiler.slides.slide_job import SlideJob
 from tcc.compiler.slides.slide_pictures import SlidePicture, png
-from tcc.compiler.slides.slide_summary import (
+from tcc.compiler.slides.stored_result import (
     DISCLAIMER,
     MAX_BYTES,
     SUMMARY,
@@ -37,9 +38,6 @@ from tcc.compiler.slides.slide_summary import (
 from tcc.compiler.slides.tissue_mask import TissueMask, TissueRule
 from tcc.compiler.slides.tumour_classes import TumourRule
 from tcc.compiler.support import json_records, regular_files
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 TUMOUR, NORMAL, TISSUE = (200, 0, 0), (0, 150, 60), (150, 150, 150)
 
@@ -57,10 +55,10 @@ class SlideResult:
     mask: TissueMask
     picture: SlidePicture
     tissue_rule: TissueRule | Literal["file"]
-    raw: "NDArray[np.float32]"
+    raw: NDArray[np.float32]
 
     @property
-    def done(self) -> "NDArray[np.bool_]":
+    def done(self) -> NDArray[np.bool_]:
         """Which patches were classified."""
         return np.asarray(~np.isnan(self.raw).any(axis=2), np.bool_)
 
@@ -90,7 +88,7 @@ def files(result: SlideResult) -> dict[str, bytes]:
         "patches.geojson": geojson.text(_tiles(result, numbers, positive)),
         "regions.geojson": _regions(result, positive),
         "mask.png": png(np.where(result.mask.inside, np.uint8(255), np.uint8(0))),
-        SUMMARY: slide_summary.encode(summary(result, tumour, positive)),
+        SUMMARY: stored_result.encode(summary(result, tumour, positive)),
         **overlays,
     }
 
@@ -113,7 +111,7 @@ def read_summary(files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def summary(
-    result: SlideResult, tumour: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
+    result: SlideResult, tumour: NDArray[np.float64], positive: NDArray[np.bool_]
 ) -> SlideSummary:
     """Return the figures of a result.
 
@@ -156,14 +154,14 @@ def summary(
     )
 
 
-def _npy(values: "NDArray[np.float32]") -> bytes:
+def _npy(values: NDArray[np.float32]) -> bytes:
     out = BytesIO()
     np.save(out, values, allow_pickle=False)
     return out.getvalue()
 
 
 def _ome(
-    result: SlideResult, probabilities: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
+    result: SlideResult, probabilities: NDArray[np.float32], tumour: NDArray[np.float64]
 ) -> bytes:
     """Return the grid as OME-TIFF: a channel for each class, and the last for all of tumour."""
     library: Any = slide_file.load("tifffile")
@@ -188,8 +186,8 @@ def _ome(
 
 
 def _numbers(
-    result: SlideResult, probabilities: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
-) -> "NDArray[np.float64]":
+    result: SlideResult, probabilities: NDArray[np.float32], tumour: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return what `_names` names of each classified patch, in the order of the grid."""
     done = result.done
     shares = patch_grid.weights(result.job.grid, result.mask)[done] / result.job.grid.span**2
@@ -201,16 +199,14 @@ def _names(result: SlideResult) -> list[str]:
 
 
 def _rows(
-    result: SlideResult, numbers: "NDArray[np.float64]"
+    result: SlideResult, numbers: NDArray[np.float64]
 ) -> Iterator[tuple[int, int, list[float]]]:
     """Yield row, column and rounded numbers of each classified patch: of all they would be many."""
     for (row, column), own in zip(np.argwhere(result.done), numbers, strict=True):
         yield int(row), int(column), [round(value, 6) for value in own.tolist()]
 
 
-def _csv(
-    result: SlideResult, numbers: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
-) -> bytes:
+def _csv(result: SlideResult, numbers: NDArray[np.float64], positive: NDArray[np.bool_]) -> bytes:
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["row", "column", "x", "y", "side", *_names(result), "tumour"])
@@ -222,7 +218,7 @@ def _csv(
 
 
 def _tiles(
-    result: SlideResult, numbers: "NDArray[np.float64]", positive: "NDArray[np.bool_]"
+    result: SlideResult, numbers: NDArray[np.float64], positive: NDArray[np.bool_]
 ) -> Iterator[dict[str, Any]]:
     """Yield each patch's cell as a tile of QuPath, with its numbers."""
     grid, names = result.job.grid, _names(result)
@@ -237,7 +233,7 @@ def _tiles(
             yield geojson.feature([[ring]], "tile", name, colour, about)
 
 
-def _regions(result: SlideResult, positive: "NDArray[np.bool_]") -> bytes:
+def _regions(result: SlideResult, positive: NDArray[np.bool_]) -> bytes:
     """Return outlines of what is tumour, and of the tissue."""
     grid = result.job.grid
     found = []

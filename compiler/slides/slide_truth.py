@@ -6,24 +6,20 @@ Masks may be as large as their slides, such as CAMELYON's: of a TIFF pyramid one
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.data import confined_images
 from tcc.compiler.slides import annotations, mask_files, slide_file, tissue_mask
 from tcc.compiler.slides.annotations import AreaClasses
-from tcc.compiler.slides.block_means import block_means
-from tcc.compiler.slides.slide_file import PixelSource, Slide, SlideExtent, SlideLevel
+from tcc.compiler.slides.slide_file import PixelSource, Slide, SlideExtent, SlideLevel, block_means
 from tcc.compiler.slides.stored_result import StoredResult
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.progress import silent
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Pixels = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 PYRAMID_ENDINGS = (".tif", ".tiff")
 BLACK, WHITE = 0, 255
@@ -86,7 +82,7 @@ class _MaskLevel:
     scale: int
     meant: Callable[[int], bool]
 
-    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> "Pixels":  # noqa: ARG002 - there is one
+    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> Pixels:  # noqa: ARG002 - there is one
         pixels = self.source.read(self.number, left * self.scale, top * self.scale, size)
         values = pixels[:, :, 0]
         if (values != pixels[:, :, 1]).any() or (values != pixels[:, :, 2]).any():
@@ -131,7 +127,7 @@ class TruthFolder:
         """Whether some file names classes of areas, as a black and white mask does not."""
         return any(path.suffix.lower() != ".png" for path in self.files.values())
 
-    def tumour(self, result: StoredResult) -> "tuple[int, NDArray[np.bool_]]":
+    def tumour(self, result: StoredResult) -> tuple[int, NDArray[np.bool_]]:
         """Return which squares of a slide are tumour, and how many pixels wide they are.
 
         Raises:

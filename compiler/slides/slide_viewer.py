@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.ir.pixel_resampling import Axis, resampled
 from tcc.compiler.slides import slide_pictures
@@ -25,11 +26,8 @@ from tcc.compiler.support.diagnostics import fail, whole_file
 from tcc.compiler.support.npm_packages import NpmPackage
 from tcc.compiler.support.progress import Progress
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Pixels = NDArray[np.uint8]
-    PlacedTile = tuple["TilePlace", Pixels]
+Pixels = NDArray[np.uint8]
+PlacedTile = tuple["TilePlace", Pixels]
 
 SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
 FORMATS = {SHORT: "H", LONG: "I", RATIONAL: "II", LONG8: "Q"}
@@ -168,7 +166,7 @@ def pyramid(slide: Slide, finest: float) -> TilePyramid:
     return made
 
 
-def tiles(slide: Slide, made: TilePyramid, progress: Progress) -> "Iterator[PlacedTile]":
+def tiles(slide: Slide, made: TilePyramid, progress: Progress) -> Iterator[PlacedTile]:
     """Yield each tile of all levels, RGB uint8 (height, width, 3).
 
     Raises:
@@ -182,7 +180,7 @@ def tiles(slide: Slide, made: TilePyramid, progress: Progress) -> "Iterator[Plac
         yield place, pixels
 
 
-def _below(slide: Slide, made: TilePyramid, place: TilePlace) -> "Iterator[PlacedTile]":
+def _below(slide: Slide, made: TilePyramid, place: TilePlace) -> Iterator[PlacedTile]:
     """Yield a tile after all those that it is made of."""
     level, column, row = place
     if level == made.depth:
@@ -202,7 +200,7 @@ def _below(slide: Slide, made: TilePyramid, place: TilePlace) -> "Iterator[Place
     yield place, pixels
 
 
-def _halved(pixels: "Pixels") -> "Pixels":
+def _halved(pixels: Pixels) -> Pixels:
     """Return the rounded means of squares of four; a last row or column counts twice."""
     height, width = pixels.shape[:2]
     even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge").astype(np.uint16)
@@ -210,7 +208,7 @@ def _halved(pixels: "Pixels") -> "Pixels":
     return ((four + np.uint16(2)) // np.uint16(4)).astype(np.uint8)
 
 
-def _read(slide: Slide, made: TilePyramid, place: TilePlace) -> "Pixels":
+def _read(slide: Slide, made: TilePyramid, place: TilePlace) -> Pixels:
     _, column, row = place
     number = slide.level_for(made.side)
     width, height = made.shape(place)
@@ -232,13 +230,13 @@ MAPS = {"overlay": (GREEN, YELLOW, RED), "overlay-colour-blind": (BLUE, PALE, VE
 
 
 def overlay(
-    image: "NDArray[np.uint8]",
+    image: NDArray[np.uint8],
     side: int,
     grid: PatchGrid,
-    tumour: "NDArray[np.float64]",
+    tumour: NDArray[np.float64],
     name: str,
     corner: tuple[int, int] = (0, 0),
-) -> "NDArray[np.uint8]":
+) -> NDArray[np.uint8]:
     """Return a slide, or a part of it, with the probabilities over it.
 
     Args:
@@ -264,8 +262,8 @@ def overlay(
 
 
 def _cells(
-    grid: PatchGrid, middles: "NDArray[np.int64]", count: int, end: int
-) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
+    grid: PatchGrid, middles: NDArray[np.int64], count: int, end: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the row or column of cells under the middle of each pixel, and whether one is."""
     middle = np.minimum(middles, end - 1) - grid.inset
     place = middle // grid.stride
@@ -273,13 +271,13 @@ def _cells(
     return np.clip(place, 0, count - 1), inside
 
 
-def _mixed(name: str) -> "NDArray[np.uint8]":
+def _mixed(name: str) -> NDArray[np.uint8]:
     """Return what 256 levels of a map make of 256 of a slide: (3, levels of it, of the slide)."""
     colours = _table(name).T[:, :, None]
     return np.rint(np.arange(256) * (1 - OPACITY) + colours * OPACITY).astype(np.uint8)
 
 
-def _table(name: str) -> "NDArray[np.float64]":
+def _table(name: str) -> NDArray[np.float64]:
     """Return 256 colours of a map."""
     low, middle, high = MAPS[name]
     at = np.arange(256)
@@ -418,7 +416,7 @@ def _facts(made: SlideView) -> list[tuple[str, str]]:
     ]
 
 
-def _packed(values: "NDArray[Any]", kind: str) -> str:
+def _packed(values: NDArray[Any], kind: str) -> str:
     return b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()
 
 
@@ -434,7 +432,7 @@ def _overlay(folder: Path, made: SlideView) -> None:
 
 
 def _encoded(
-    folder: Path, made: SlideView, level: int, heat: "NDArray[np.float64]"
+    folder: Path, made: SlideView, level: int, heat: NDArray[np.float64]
 ) -> Iterator[bytes]:
     """Yield the tiles of a level with the heat map over them, whole, as JPEG files."""
     columns, rows = made.pyramid.count(level)

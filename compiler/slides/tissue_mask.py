@@ -12,25 +12,22 @@ level that splits values so that the variance between the two classes is largest
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.slides import slide_file
-from tcc.compiler.slides.block_means import block_means
-from tcc.compiler.slides.slide_file import Slide, SlideExtent
+from tcc.compiler.slides.slide_file import Slide, SlideExtent, block_means
 from tcc.compiler.support.progress import Progress
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Inside = NDArray[np.bool_]
+Inside = NDArray[np.bool_]
 
 STRIP = 1 << 16
 """Values that are counted at a time, which bounds the memory."""
 
 
-def threshold(values: "NDArray[np.uint8]") -> int | None:
+def threshold(values: NDArray[np.uint8]) -> int | None:
     """Return the largest value of the lower class; None where all values are the same.
 
     Of thresholds that are equally good it is the lowest.
@@ -51,7 +48,7 @@ def threshold(values: "NDArray[np.uint8]") -> int | None:
     return found
 
 
-def contrast(values: "NDArray[np.uint8]", level: int) -> float:
+def contrast(values: NDArray[np.uint8], level: int) -> float:
     """Return how far the means of the two classes are apart that a threshold makes."""
     counts = _histogram(values.reshape(-1))
     numbers = np.arange(len(counts))
@@ -59,7 +56,7 @@ def contrast(values: "NDArray[np.uint8]", level: int) -> float:
     return float((high @ numbers) / high.sum() - (low @ numbers) / low.sum())
 
 
-def _histogram(values: "NDArray[np.uint8]") -> "NDArray[np.int64]":
+def _histogram(values: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return how often each value is there."""
     found = np.zeros(256, np.int64)
     for first in range(0, len(values), STRIP):  # each is made eight times as wide
@@ -96,7 +93,7 @@ class TissueMask:
     """Which squares of `side` pixels of level 0 are tissue: `inside` (rows, columns)."""
 
     side: int
-    inside: "Inside"
+    inside: Inside
 
     @property
     def regions(self) -> list[tuple[slice, slice]]:
@@ -128,8 +125,8 @@ class TissueSteps:
     `lost` is the share of the default rule's tissue that the rule leaves out.
     """
 
-    image: "NDArray[np.uint8]"
-    masks: "Mapping[str, Inside]"
+    image: NDArray[np.uint8]
+    masks: Mapping[str, Inside]
     thresholds: Mapping[str, int | None]
     mask: TissueMask
     lost: float
@@ -186,7 +183,7 @@ def find(slide: Slide, mpp: float, choices: TissueChoices, progress: Progress) -
     return TissueSteps(image, steps, thresholds, TissueMask(side, cleaned), lost)
 
 
-def saturation(image: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
+def saturation(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the saturation of HSV, 0 to 255, halves up."""
     # By channel: a reduction along an axis of three takes ten times as long.
     red, green, blue = (image[:, :, n] for n in range(3))
@@ -199,15 +196,15 @@ def saturation(image: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
     return spread.astype(np.uint8)
 
 
-def _thresholds(image: "NDArray[np.uint8]", colour: "NDArray[np.uint8]") -> dict[str, int | None]:
+def _thresholds(image: NDArray[np.uint8], colour: NDArray[np.uint8]) -> dict[str, int | None]:
     """Return what Otsu's method finds for each channel; None where it has one value."""
     channels = {name: image[:, :, n] for n, name in enumerate(COLOURS)}
     return {name: threshold(values) for name, values in (channels | {"saturation": colour}).items()}
 
 
 def _drop_weak(
-    image: "NDArray[np.uint8]",
-    colour: "NDArray[np.uint8]",
+    image: NDArray[np.uint8],
+    colour: NDArray[np.uint8],
     thresholds: Mapping[str, int | None],
 ) -> dict[str, int | None]:
     """Return thresholds without those that split one colour: Otsu's method splits noise too."""
@@ -218,18 +215,18 @@ def _drop_weak(
     }
 
 
-def _join(masks: "Mapping[str, Inside]", rule: TissueRule) -> "Inside":
+def _join(masks: Mapping[str, Inside], rule: TissueRule) -> Inside:
     """Return what the three steps call tissue together."""
     stained = masks["rgb"] | masks["hsv"] if rule == "any" else masks["rgb"] & masks["hsv"]
     return np.asarray(stained & masks["range"])
 
 
 def _masks(
-    image: "NDArray[np.uint8]",
-    colour: "NDArray[np.uint8]",
+    image: NDArray[np.uint8],
+    colour: NDArray[np.uint8],
     thresholds: Mapping[str, int | None],
     rule: TissueRule,
-) -> "dict[str, Inside]":
+) -> dict[str, Inside]:
     """Return what each of the paper's steps calls tissue; nothing, where all has one value.
 
     Args:
@@ -253,7 +250,7 @@ def _masks(
     }
 
 
-def _cleaned(tissue: "Inside", choices: TissueChoices, pixel: float) -> "Inside":
+def _cleaned(tissue: Inside, choices: TissueChoices, pixel: float) -> Inside:
     """Return a mask without small regions, without holes, and grown; `pixel` is an area."""
     found = tissue
     if choices.least > 0:
@@ -265,7 +262,7 @@ def _cleaned(tissue: "Inside", choices: TissueChoices, pixel: float) -> "Inside"
     return found
 
 
-def _small(of: "Inside", pixels: float, *, within: bool = False) -> "Inside":
+def _small(of: Inside, pixels: float, *, within: bool = False) -> Inside:
     """Return the connected regions of few pixels, or only those that do not touch the edge."""
     ndimage: Any = slide_file.load("scipy.ndimage")
     # Tissue is connected by sides, and what is around it by corners too.
@@ -279,7 +276,7 @@ def _small(of: "Inside", pixels: float, *, within: bool = False) -> "Inside":
     return np.asarray(small[labels])
 
 
-def _grown(inside: "Inside", radius: float) -> "Inside":
+def _grown(inside: Inside, radius: float) -> Inside:
     """Return what lies at most `radius` pixels from the tissue."""
     ndimage: Any = slide_file.load("scipy.ndimage")
     if not inside.any():

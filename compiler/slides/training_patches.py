@@ -6,19 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tcc.compiler.slides import patch_grid, patch_reader, slide_file
-from tcc.compiler.slides.patch_grid import PatchGrid
-from tcc.compiler.slides.patch_reader import GridPlace, PatchReader
+from tcc.compiler.slides import patch_grid, slide_file
+from tcc.compiler.slides.patch_grid import GridPlace, PatchGrid, PatchReader
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.slide_pictures import png
 from tcc.compiler.slides.tissue_mask import TissueMask
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 NORMAL, TUMOUR = LABELS = ("normal", "tumour")
 INDEX = "index.csv"
@@ -36,7 +32,7 @@ class LabelledGrid:
 
 
 def labelled(
-    slide: Slide, mpp: float, grid: PatchGrid, tissue: TissueMask, inside: "NDArray[np.bool_]",
+    slide: Slide, mpp: float, grid: PatchGrid, tissue: TissueMask, inside: NDArray[np.bool_],
     least: float,
 ) -> LabelledGrid:  # fmt: skip
     """Return the patches of a slide with a label, by the weights of two regions (equation 4).
@@ -103,7 +99,7 @@ def _rank(seed: int, one: LabelledGrid, place: GridPlace) -> bytes:
     return hashlib.sha256(f"{seed}/{one.path.stem}/{place[0]}/{place[1]}".encode()).digest()
 
 
-def images(slide: Slide, one: LabelledGrid, size: int) -> "Iterator[tuple[str, bytes]]":
+def images(slide: Slide, one: LabelledGrid, size: int) -> Iterator[tuple[str, bytes]]:
     """Yield the name of each patch's file, below the table's folder, and the file: a PNG.
 
     Raises:
@@ -115,7 +111,7 @@ def images(slide: Slide, one: LabelledGrid, size: int) -> "Iterator[tuple[str, b
         wanted = np.zeros(one.grid.shape, np.bool_)
         for place in one.places[label]:
             wanted[place] = True
-        for block in patch_reader.blocks(reader, wanted):
+        for block in patch_grid.blocks(reader, wanted):
             for place, pixels in zip(block, reader.read(block), strict=True):
                 yield file_name(one, label, place), png(pixels)
 

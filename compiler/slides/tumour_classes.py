@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcc.compiler.bundle.manifest import Manifest, OutputContract
 from tcc.compiler.reference import decision_rule
@@ -12,8 +13,6 @@ from tcc.compiler.reference.output_activations import applied
 from tcc.compiler.support.diagnostics import fail, nearest, whole_file
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from tcc.compiler.ir.operating_point import OperatingPoint
 
 WORDS = frozenset({"cancer", "malignant", "metastasis", "tumor", "tumour"})
@@ -35,21 +34,19 @@ class TumourRule:
     point: "OperatingPoint | None"
     said: bool
 
-    def probabilities(self, raw: "NDArray[np.float32]") -> "NDArray[np.float64]":
+    def probabilities(self, raw: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the probability of each class, of raw outputs (patches, classes)."""
         temperature = self.point.temperature if self.point else 1.0
         found: NDArray[np.float64] = applied(self.output.activation, raw.T, temperature).T
         return found
 
-    def tumour(self, probabilities: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    def tumour(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how likely each patch is tumour: a sum of classes, the largest of decisions."""
         own = probabilities[:, list(self.classes)]
         exclusive = self.output.activation == "softmax"
         return np.asarray(np.minimum(own.sum(axis=1), 1.0) if exclusive else own.max(axis=1))
 
-    def positive(
-        self, raw: "NDArray[np.float32]", tumour: "NDArray[np.float64]"
-    ) -> "NDArray[np.bool_]":
+    def positive(self, raw: NDArray[np.float32], tumour: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which patches are tumour.
 
         Args:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.support import atomic_files, regular_files, trust_list, user_folders
+from tcc.compiler.support import regular_files, trust_list, user_folders
 from tcc.compiler.support.diagnostics import (
     Diagnostic,
     Span,
@@ -140,11 +140,7 @@ def parse(text: str, path: Path) -> Project:
 
 
 def _text(path: Path) -> str:
-    try:
-        with regular_files.opened(path) as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise atomic_files.explain(error, path, "read the project file") from error
+    data = regular_files.read_file(path, "read the project file", MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise fail("E0610", "the project file is too large", whole_file(str(path)))
     try:

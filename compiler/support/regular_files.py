@@ -48,17 +48,23 @@ def _check(path: Path, mode: int) -> None:
 _CHUNK = 1 << 20
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of a file.
+def read_file(path: Path, doing: str = "read this", most: int = -1) -> bytes:
+    """Return the bytes of a file, or the first of them.
+
+    Args:
+        path: The file.
+        doing: What cannot be done where it cannot be read.
+        most: How many bytes; -1 for all.
 
     Raises:
         UserError: It cannot be read (E0603).
+        MachineError: The disk is broken (E0604).
     """
     try:
         with opened(path) as file:
-            return file.read()
+            return file.read(most)
     except OSError as error:
-        raise atomic_files.explain(error, path, "read this") from error
+        raise atomic_files.explain(error, path, doing) from error
 
 
 def hash_file(path: Path) -> str:

@@ -21,7 +21,7 @@ from tcc.compiler.frontend.schema_validation import Breach, breaches
 from tcc.compiler.frontend.schema_validation import Path as TreePath
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, at, key_at
-from tcc.compiler.support import atomic_files, json_records, regular_files
+from tcc.compiler.support import json_records, regular_files
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
 from tcc.compiler.train import recipe_records
 from tcc.compiler.train.recipe_records import (
@@ -103,11 +103,7 @@ def read(path: Path) -> Recipe:
         UserError: It cannot be read (E0603), is no YAML (E01..), or does not say a recipe (E1220
             to E1223), every mistake located.
     """
-    try:
-        with regular_files.opened(path) as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise atomic_files.explain(error, path, "read the recipe") from error
+    data = regular_files.read_file(path, "read the recipe", MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise fail("E1220", "the recipe is too large", Span(str(path), 0, 0))
     return parse(data, str(path))

@@ -15,7 +15,7 @@ from typing import Any
 
 from tcc.compiler.driver.pipeline import setting
 from tcc.compiler.frontend import yaml
-from tcc.compiler.support import atomic_files, regular_files, task_places
+from tcc.compiler.support import regular_files, task_places
 from tcc.compiler.support.diagnostics import Span, UserError, fail
 from tcc.compiler.train import recipe, run_folder
 from tcc.compiler.train import recipe as recipes
@@ -55,11 +55,7 @@ def read(path: Path, base: Recipe) -> tuple[Trial, ...]:
     Raises:
         UserError: It cannot be read, is no sweep (E1232), or a recipe is wrong (E1232).
     """
-    try:
-        with regular_files.opened(path) as file:
-            data = file.read(recipes.MAX_BYTES + 1)
-    except OSError as error:
-        raise atomic_files.explain(error, path, "read the sweep") from error
+    data = regular_files.read_file(path, "read the sweep", recipes.MAX_BYTES + 1)
     tree = yaml.parse(data[: recipes.MAX_BYTES], str(path))
     axes = tuple(_axes(tree))
     count = 1

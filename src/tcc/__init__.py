@@ -16,12 +16,12 @@ else may change in any version.
 """
 
 # Before all else: a checkout without links gets one sentence.
-import tcc.source_links as _  # noqa: F401
+import tcc.source_links as _  # noqa: F401, I001
+from typing import TYPE_CHECKING
+
 from tcc.bundles import build, evaluate, run, verify
 from tcc.calibrations import calibrate
-from tcc.compiler.bundle.agreement import Disagreement
-from tcc.compiler.reference.accuracy_floor import BelowFloor
-from tcc.compiler.support import telemetry
+from tcc.compiler.support import process_setup
 from tcc.compiler.support.diagnostics import CalibrationWarning, Diagnostic, SpecWarning, UserError
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.support.value_views import set_renderer
@@ -29,18 +29,32 @@ from tcc.compiler.version import __version__
 from tcc.networks import check, load, lower, save_weights, torch, train
 from tcc.notebook_views import render
 
+if TYPE_CHECKING:
+    import tcc.plot as plot  # noqa: PLR0402 - the other form is a circle
+    from tcc.compiler.bundle.agreement import Disagreement
+    from tcc.compiler.reference.accuracy_floor import BelowFloor
+
 # Importing this package imports no runtime, so that each of them still finds the switches.
-telemetry.disable()
+process_setup.disable_telemetry()
 set_renderer(render)
 
 
-def __getattr__(name: str) -> object:
-    """Return `tcc.plot`, which is imported when it is asked for."""
-    if name == "plot":
-        from importlib import import_module
+_LATER = {
+    "BelowFloor": "tcc.compiler.reference.accuracy_floor",
+    "Disagreement": "tcc.compiler.bundle.agreement",
+    "plot": "tcc.plot",
+}
+"""Names that are imported when they are asked for, and their modules."""
 
-        return import_module("tcc.plot")
-    raise AttributeError(f"module 'tcc' has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    """Return a name of `_LATER`."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'tcc' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = import_module(_LATER[name])
+    return module if name == "plot" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

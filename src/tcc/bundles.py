@@ -260,7 +260,8 @@ def evaluate(
 
     Returns:
         Its `scores`: accuracy, counts and rates of each class, averages, the confusion matrix; what
-        each image was `taken` for, and the `raw` outputs.
+        each image was `taken` for, and the `raw` outputs. Its `notices` say what makes the figures
+        doubtful, as random weights and synthetic images do.
 
     Raises:
         UserError: The images are damaged, have no labels or others than the network's, weights are
@@ -271,7 +272,7 @@ def evaluate(
     from tcc import arguments
     from tcc.compiler.bundle import manifest
     from tcc.compiler.data import dataset
-    from tcc.compiler.driver import evaluation, labelled_images, pipeline
+    from tcc.compiler.driver import evaluation, labelled_images, pipeline, weights_and_images
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
     from tcc.compiler.support.progress import silent
@@ -279,17 +280,20 @@ def evaluate(
     folder = _find_bundle(network)
     arguments.check(evaluate, called, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
     path, images = Path(data), dataset.read(Path(data))
+    drawn = "a program drew these images: the figures say nothing of patients"
+    synthetic = (drawn,) if weights_and_images.synthetic(images) else ()
     if folder is not None:
         found, device = _read(folder, trust)
         given = labelled_images.labelled(images, found.manifest.outputs, path)
         point = found.manifest.operating_point(given.output.name)
         judged = evaluation.by_artifact(found, device, given, silent, point)
-        return replace(judged, notices=found.manifest.notices)
+        return replace(judged, notices=(*found.manifest.notices, *synthetic))
     spec = loaded(cast("Spec | str", network))
     given = labelled_images.labelled(images, manifest.results(spec.graph), path)
     source = pipeline.weights_of(spec, weights, seed)
     judged = evaluation.by_reference(Model(spec.graph, source.tensors), given, silent)
-    return replace(judged, notices=(source.origin.notice,) if source.origin.notice else ())
+    notice = source.origin.notice
+    return replace(judged, notices=(*((notice,) if notice else ()), *synthetic))
 
 
 def _find_bundle(network: "Bundle | Spec | str | PathLike[str]") -> Path | None:

@@ -50,7 +50,7 @@ def calibrate(
     from tcc.compiler.driver import calibration, pipeline
     from tcc.compiler.quant import calibration_document
     from tcc.compiler.quant.calibrate import known
-    from tcc.compiler.quant.methods.method import RunOptions
+    from tcc.compiler.quant.run_options import RunOptions
     from tcc.compiler.support import atomic_files
     from tcc.compiler.support.diagnostics import whole_file
     from tcc.compiler.targets import devices

@@ -58,10 +58,12 @@ def confusion(
     split: "File | None" = None,
 ) -> "Figure":
     """Draw the confusion matrix of a spec on labelled images."""
+    from tcc.compiler.driver import evaluation
     from tcc.compiler.plots import pictures
 
     net = _network(spec, weights)
-    found = pictures.evaluated(net, _labelled(net, _images(data, weights, split), data))
+    given = _labelled(net, _images(data, weights, split), data)
+    found = evaluation.by_reference(net.model, given)
     return _drawn(pictures.confusion(found, net.spec.name, net.notice), out)
 
 
@@ -76,13 +78,14 @@ def tsne(
     seed: int = 0,
 ) -> "Figure":
     """Draw t-SNE of the outputs for labelled images, or of a layer's features."""
+    from tcc.compiler.driver import evaluation
     from tcc.compiler.plots import pictures
 
     net = _network(spec, weights)
     given = _labelled(net, _images(data, weights, split), data)
     if layer is not None:
         return _drawn(pictures.tsne_of_layer(net, given, layer, seed), out)
-    found = pictures.evaluated(net, given)
+    found = evaluation.by_reference(net.model, given)
     return _drawn(pictures.tsne_of_outputs(found, net.spec.name, seed, net.notice), out)
 
 

@@ -107,7 +107,7 @@ def source(
     """
     from tcc.compiler.driver import int8_program, pipeline
     from tcc.compiler.quant.calibrate import known
-    from tcc.compiler.quant.methods.method import RunOptions
+    from tcc.compiler.quant.run_options import RunOptions
     from tcc.compiler.support.diagnostics import fail, whole_file
     from tcc.compiler.zoo import trained
 
@@ -190,8 +190,8 @@ def written(
     """
     from tcc.compiler.bundle import bundle_folder
     from tcc.compiler.driver import pipeline, stored_stages, target_agreement
+    from tcc.compiler.driver.build import BundleWriter
     from tcc.compiler.driver.build_comparison import BuildComparison
-    from tcc.compiler.driver.written_bundles import BundleCheck, write_bundle
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.support.console import Stages
     from tcc.compiler.support.progress import silent
@@ -201,13 +201,12 @@ def written(
     model = Model(spec.graph, given.tensors)
     several = BuildComparison(model, whole) if len(targets) > 1 else None
     stored = stored_stages.of_build(StageCache(None), spec, given, None)
-    keys = {each.device.name: "" for each in targets}
-    check = BundleCheck(Stages(), True, stored, keys, model, whole, several)
+    writer = BundleWriter(Stages(), True, stored, model, whole, several)
     found = []
     for plan, contents in zip(
         targets, pipeline.build(spec, given, targets, silent, whole), strict=True
     ):
-        compared = write_bundle(contents, plan, out, check).compared
+        compared = writer.write(contents, plan, out).compared
         assert compared
         again = bundle_folder.read(compared.bundle.folder, devices.precision, None)
         found.append(compared.at(again))

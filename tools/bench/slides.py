@@ -42,8 +42,8 @@ from PIL import Image
 
 from tcc.backends.onnxruntime.backend import FILE, session
 from tcc.compiler.ir import preprocess
-from tcc.compiler.slides import patch_grid, patch_reader, slide_file, tissue_mask
-from tcc.compiler.slides.patch_reader import PatchReader
+from tcc.compiler.slides import patch_grid, slide_file, tissue_mask
+from tcc.compiler.slides.patch_grid import PatchReader
 from tcc.compiler.slides.tissue_mask import TissueChoices
 from tcc.compiler.support.progress import silent
 from tcc.compiler.targets import devices
@@ -56,8 +56,8 @@ TCC = (sys.executable, "-c", "from tcc.compiler.cli import main; main()")
 MEASURED = """
 import json, os, sys, time
 from tcc.compiler.cli import main
-from tcc.compiler.slides import slide_workers
-classify, path = slide_workers.classify, sys.argv.pop(1)
+from tcc.compiler.slides import slide_job
+classify, path = slide_job.classify, sys.argv.pop(1)
 def now():
     with open("/proc/stat") as file:
         ticks = [int(n) for n in file.readline().split()[1:]]
@@ -70,7 +70,7 @@ def measured(*given):
     with open(path, "w") as file:
         json.dump(dict(zip(("wall", "cpu", "idle"), found)), file)
     return made
-slide_workers.classify = measured
+slide_job.classify = measured
 main()
 """
 """The command, with what its stage of patches takes of the processor and of the clock."""
@@ -239,7 +239,7 @@ def _parts(bundle: Path, path: Path, given: argparse.Namespace) -> dict[str, flo
     with slide_file.opened(path, given.mpp) as slide:
         span = max(1, round(given.patch * given.at / slide_file.resolution(slide)))
         reader = PatchReader(slide, patch_grid.grid(slide, span, span), given.patch)
-        for block in patch_reader.blocks(reader, kept):
+        for block in patch_grid.blocks(reader, kept):
             for name, work in _steps(reader, block, contract, shape, loaded, found.input):
                 seconds[name] += _cpu(work)[0]
     return seconds

@@ -20,7 +20,7 @@ SIGNED = tuple((key, release) for key in KEYS for release in RELEASES)
 @cache
 def place() -> Path:
     """Return a folder with the keys and every signature, made once."""
-    from tcc.compiler.bundle import bundle_folder, signature
+    from tcc.compiler.bundle import bundle_folder, signed_files
     from tcc.compiler.targets import devices
 
     folder = Path(tempfile.mkdtemp(prefix="signatures-"))
@@ -33,7 +33,9 @@ def place() -> Path:
         whole = bundle_folder.read(copy, devices.precision, None)
         for key in KEYS:
             for release in RELEASES:
-                path, _ = signature.sign(whole, folder / f"{key}.pem", release)
+                path, _ = signed_files.sign_bundle(
+                    whole.folder, whole.manifest.model.name, folder / f"{key}.pem", release
+                )
                 path.rename(folder / f"{bundle}-{key}-{release}.sig")
     return folder
 

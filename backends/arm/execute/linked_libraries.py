@@ -2,6 +2,10 @@
 
 Linking is reproducible. So a program that is linked with `libNAME.a` is `NAME-run` byte for byte,
 and the object in `libNAME.a` gives `libNAME.so`. Where it does not, the program itself is run.
+
+A library that is not signed yet runs in a program without the check of its signature. It is linked
+in a scratch folder from the artifact's own object and sources, and leaves with that folder: no
+program that a bundle holds can skip its check.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""Running the runner program, here or under qemu."""
+"""Running the runner program, here or under qemu: its outputs, and what lies between its layers."""
 
 import json
 import re

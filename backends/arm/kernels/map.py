@@ -1,4 +1,4 @@
-"""Kernels that compute each element from one element of what they read."""
+"""Kernels that compute each element from one element, or one pixel, of what they read."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar

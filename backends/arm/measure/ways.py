@@ -1,4 +1,4 @@
-"""The ways to measure a program: by the machine that it is for, and where that is."""
+"""The ways to measure a program, by the machine that it is for: timed, or counted in qemu."""
 
 from collections.abc import Sequence
 from dataclasses import replace

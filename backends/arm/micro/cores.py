@@ -1,4 +1,8 @@
-"""Which micro-kernels each core has; which of them computes what, their costs say."""
+"""Which micro-kernels each core has; which of them computes what, their costs say.
+
+For x86-64 processors a library holds a kernel for each instruction set; `c/isa.h` chooses among
+them when it is loaded.
+"""
 
 from dataclasses import dataclass
 

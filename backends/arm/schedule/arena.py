@@ -1,4 +1,4 @@
-"""Where in one block of memory each buffer lies."""
+"""Where in one block of memory each buffer lies; what the device's preprocessing takes of it."""
 
 from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping

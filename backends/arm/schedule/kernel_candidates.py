@@ -1,4 +1,4 @@
-"""Kernels that can compute the same, and which of them costs least on a core."""
+"""Kernels that can compute the same, how much there is to do in each, and which costs least."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

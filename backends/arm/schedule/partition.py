@@ -1,4 +1,4 @@
-"""From a graph to groups of nodes that one kernel computes."""
+"""From a graph to groups of nodes that one kernel computes, and what a rule sees of one."""
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass

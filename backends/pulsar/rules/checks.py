@@ -1,4 +1,4 @@
-"""Checks that rules of several operators and chips share: each makes one from what it may be."""
+"""Checks of operators: those that several rules share, and what the documents say of windows."""
 
 from typing import Any
 

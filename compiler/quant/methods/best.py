@@ -1,11 +1,11 @@
 """The default method: several others and some of its own, judged by the model's own outputs."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
+from tcc.compiler.quant.methods.method import CalibrationResult
 from tcc.compiler.quant.methods.range_method import RangeMethod
+from tcc.compiler.quant.run_options import RunOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
@@ -30,11 +30,12 @@ class Best:
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
         from tcc.compiler.quant.methods import candidate_selection
-        from tcc.compiler.quant.methods.calibration_split import split
-        from tcc.compiler.quant.methods.cross_fitting import seen_in_parts
+        from tcc.compiler.quant.methods.cross_fitting import CalibrationSplit, seen_in_parts
 
         samples = any(one.samples for one in self.searches if one.in_best)
-        images = split(ready, data, options, partial(seen_in_parts, samples=samples))
+        learn, held_out_images = data.split()
+        seen = seen_in_parts(ready, learn, options, samples=samples)
+        images = CalibrationSplit(learn, seen, held_out_images)
         found = candidate_selection.best(ready, images, self.searches, options)
         won, held_out = found.winner, len(images.held_out)
         if search := {one.name: one for one in self.searches}.get(won.name):

@@ -1,7 +1,7 @@
-"""Images that judge in turn what the others teach: no program is judged by what it learnt from."""
+"""Images that judge, held out or in turn: no program is judged by what it learnt from."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -10,17 +10,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet
+from tcc.compiler.ir.cost import cost
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.methods.held_out_judge import MOST, judging_images
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.observe.condensed_statistics import condensed
 from tcc.compiler.quant.observe.observer import observe, observe_parts
-from tcc.compiler.quant.observe.statistics import MOST_OUTPUTS, Statistics
+from tcc.compiler.quant.observe.statistics import MOST_OUTPUTS, Float32, Statistics
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference import float_program, output_comparison
+from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.output_comparison import StackedOutputs
 from tcc.compiler.support.memory_limit import give_back_freed
+
+Run = Callable[[Float32], Mapping[str, Float32]]
+"""Gives the outputs by name, for an input tensor."""
+
+FEWEST, MOST = 8, 64
+"""Images that judge a candidate: as many as `WORK` allows."""
+WORK = 1 << 36
+"""Multiply-accumulates that judging a candidate may take."""
+
+
+def judging_images(ready: Model) -> int:
+    """Return how many images judge candidates of a model."""
+    # 2^36 multiply-accumulates are some 300 images of DDSNet: of a small network all 64 judge.
+    return min(MOST, max(FEWEST, WORK // max(cost(ready.graph).macs, 1)))
+
+
+def held_out_judge(ready: Model, held_out: DataSet, threads: int | None = None) -> "HeldOutJudge":
+    """Return what judges by images held out, of which it takes as many as the network allows.
+
+    Args:
+        ready: The ready float model, which says what is right.
+        held_out: Images that no candidate has learnt from.
+        threads: How many images run side by side; None is one a processor.
+    """
+    return HeldOutJudge(ready, held_out.first(judging_images(ready)), threads)
+
+
+class HeldOutJudge:
+    """Tensors of images held out, with the float model's outputs for them."""
+
+    def __init__(self, ready: Model, held_out: DataSet, threads: int | None) -> None:
+        (source,) = ready.graph.inputs
+        self.ready, self.threads = ready, threads
+        self.tensors = [held_out.tensor(i, source) for i in range(len(held_out))]
+        self.expected = self._rows(float_program.prepared(ready))
+
+    def qualities(self, calibration: Calibration) -> Qualities:
+        """Return how near a calibration comes to the float model."""
+        return output_comparison.qualities(self.ready, self.expected, self.outputs(calibration))
+
+    def outputs(self, calibration: Calibration) -> StackedOutputs:
+        """Return what the integer program of a calibration gives for each image."""
+        program = quantize(self.ready, calibration)
+        # Optimised, as many candidates are run: integers come out the same (tests compare them).
+        return self._rows(float_program.prepared(program, optimised=True))
+
+    def _rows(self, run: Run) -> StackedOutputs:
+        # Images side by side, each on one thread of the runtime: sums keep their order.
+        with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
+            return output_comparison.stacked_outputs(self.ready, list(pool.map(run, self.tensors)))
+
 
 Fit = Callable[[Statistics], Calibration]
 """Gives a calibration, from what was seen of some images."""
@@ -53,10 +105,9 @@ def seen_in_parts(
         samples: Whether samples of values are kept.
     """
     every = partition(data.digests, _judging(ready, FOLDS))
-    given = (options.threads, options.batch, options.progress)
     if not samples:
-        return condensed(observe_parts(ready, data, every, *given), every, options.threads)
-    whole = observe(ready, data, *given)
+        return condensed(observe_parts(ready, data, every, options), every, options.threads)
+    whole = observe(ready, data, options)
     found = condensed((whole.of(part) for part in every), every, options.threads)
     return replace(found, seen=whole.seen)
 
@@ -175,3 +226,25 @@ class CrossFitting:
         calibration = fit(self.seen.of(fold.learn))
         give_back_freed()
         return self.run(quantize(self.ready, calibration), self.data, fold.judge)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CalibrationSplit:
+    """Images to learn from, with what was seen of them, and others to judge by."""
+
+    learn: DataSet
+    statistics: Statistics
+    held_out: DataSet
+
+
+def split(ready: Model, data: DataSet, options: RunOptions) -> CalibrationSplit:
+    """Return a data set in two parts, by the images' contents, the first of them observed.
+
+    Args:
+        ready: The ready model, which the first part is run through.
+        data: All the images.
+        options: How to run them.
+    """
+    # By contents: names, folders and their order choose nothing.
+    learn, held_out = data.split()
+    return CalibrationSplit(learn, observe(ready, learn, options), held_out)

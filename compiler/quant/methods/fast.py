@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
+from tcc.compiler.quant.methods.method import CalibrationResult
+from tcc.compiler.quant.run_options import RunOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
@@ -30,9 +31,8 @@ class Fast:
 
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
-        from tcc.compiler.quant.methods.candidate_ways import own_ways
-        from tcc.compiler.quant.methods.cross_fitting import seen_in_parts
-        from tcc.compiler.quant.methods.held_out_judge import held_out_judge
+        from tcc.compiler.quant.methods.candidate_selection import own_ways
+        from tcc.compiler.quant.methods.cross_fitting import held_out_judge, seen_in_parts
         from tcc.compiler.reference.expected_loss import expected_losses
 
         learn, held_out = data.split()

@@ -32,8 +32,9 @@ without an activation is judged by what the convolution gives.
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
+from tcc.compiler.quant.methods.method import CalibrationResult
 from tcc.compiler.quant.methods.range_method import RangeMethod
+from tcc.compiler.quant.run_options import RunOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet

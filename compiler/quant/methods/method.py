@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tcc.compiler.support.progress import Progress, silent
+from tcc.compiler.quant.run_options import RunOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
@@ -14,19 +14,6 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.program.level_ends import UsualSaturation
     from tcc.compiler.reference.accuracy_floor import Qualities
     from tcc.compiler.reference.expected_loss import ExpectedLoss
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """How images are run: threads and images at a time, which change no bit, and who is told.
-
-    `threads` is None for one a processor; fewer than `least` different images are refused.
-    """
-
-    threads: int | None = None
-    batch: int = 1
-    progress: Progress = silent
-    least: int = 1
 
 
 @dataclass(frozen=True, slots=True)

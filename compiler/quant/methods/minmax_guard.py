@@ -14,12 +14,12 @@ from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import scale_groups
 from tcc.compiler.quant.calibration import Calibration, Range
-from tcc.compiler.quant.methods.calibration_split import CalibrationSplit, split
+from tcc.compiler.quant.methods.cross_fitting import CalibrationSplit, held_out_judge, split
 from tcc.compiler.quant.methods.found_ranges import FoundRanges, ScaleTrace, rounded_at
-from tcc.compiler.quant.methods.held_out_judge import held_out_judge
-from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
+from tcc.compiler.quant.methods.method import CalibrationResult
 from tcc.compiler.quant.methods.range_search import Search, minmax
 from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.quant.scale_groups import Limits
 from tcc.compiler.reference.accuracy_floor import Qualities, agreement, loss
 
@@ -68,7 +68,7 @@ def guarded(
     ranges, traces = found.ranges, found.traces
     if decision.winner == SAFE and len(images.held_out) < len(learn):
         # min-max may learn from all of them: it is not what is judged
-        rest = observe(ready, images.held_out, options.threads, options.batch, options.progress, 0)
+        rest = observe(ready, images.held_out, options, positions=0)
         limits = _wider(images.statistics.limits, rest.limits)
         ranges = scale_groups.minmax_ranges(ready, limits)
         traces = _learnt_more(ready, traces, limits)

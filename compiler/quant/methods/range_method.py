@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tcc.compiler.quant.methods.method import CalibrationResult, RunOptions
+from tcc.compiler.quant.methods.method import CalibrationResult
 from tcc.compiler.quant.methods.range_search import Search
+from tcc.compiler.quant.run_options import RunOptions
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
@@ -52,8 +53,7 @@ class RangeMethod:
         from tcc.compiler.quant.observe.observer import observe
         from tcc.compiler.quant.observe.sampling import POSITIONS
 
-        positions = POSITIONS if self.samples else 0
-        return observe(ready, data, options.threads, options.batch, options.progress, positions)
+        return observe(ready, data, options, POSITIONS if self.samples else 0)
 
     def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""

@@ -12,8 +12,12 @@ from tcc.compiler.quant.methods.kl_divergence import Counts, histogram
 from tcc.compiler.quant.observe.sampling import places_in_concats
 from tcc.compiler.quant.observe.statistics import Float32, Statistics
 from tcc.compiler.quant.scale_groups import SMALLEST, minmax_ranges, scale_groups
-from tcc.compiler.quant.unseen_extremes import ReachEstimate, network_skew, reach_estimate
-from tcc.compiler.quant.value_bounds import value_bounds
+from tcc.compiler.quant.unseen_extremes import (
+    ReachEstimate,
+    network_skew,
+    reach_estimate,
+    value_bounds,
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tcc.compiler.quant.observe.statistics import (
+    Float64,
     ImageParts,
     InputWindows,
     Statistics,
+    TapMoments,
+    TapSums,
     ValueStatistics,
 )
-from tcc.compiler.quant.observe.tap_moments import Float64, TapMoments, TapSums
 from tcc.compiler.support.memory_limit import give_back_freed
 
 Parts = Sequence[Sequence[int]]

@@ -17,7 +17,6 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.lower.onnx_taps import Extreme, Part, feeds, tapped
 from tcc.compiler.ops import Concat, Conv
-from tcc.compiler.quant.observe.non_finite_values import overflow
 from tcc.compiler.quant.observe.sampling import (
     POSITIONS,
     SampledPart,
@@ -33,18 +32,16 @@ from tcc.compiler.quant.observe.statistics import (
     thinned_output,
     thinned_size,
 )
+from tcc.compiler.quant.run_options import DEFAULT_RUN, RunOptions
 from tcc.compiler.quant.scale_groups import kept_values, non_negative
 from tcc.compiler.reference.onnxruntime_session import Session, session
-from tcc.compiler.support.diagnostics import UserError
-from tcc.compiler.support.progress import Progress, silent
+from tcc.compiler.support.diagnostics import NOWHERE, UserError, fail
 
 
 def observe(
     model: Model,
     data: DataSet,
-    threads: int | None = None,
-    batch: int = 1,
-    progress: Progress = silent,
+    options: RunOptions = DEFAULT_RUN,
     positions: int = POSITIONS,
 ) -> Statistics:
     """Return what is seen of a model over a data set.
@@ -55,20 +52,18 @@ def observe(
     Args:
         model: A ready float model with one input.
         data: Images that it takes.
-        threads: How many images run side by side; None is one a processor.
-        batch: Images that a thread takes at a time.
-        progress: Told how many images are done.
+        options: How images are run.
         positions: About how many positions of each value are kept, of all images together; with 0
             there are extremes alone.
 
     Returns:
-        Statistics of which neither the order of the images nor `threads` nor `batch` changes a bit:
-        each image writes into places of its own.
+        Statistics of which neither the order of the images nor `options` change a bit: each image
+        writes into places of its own.
 
     Raises:
         UserError: An image is damaged, or a value is not finite (E0720), which names the layer.
     """
-    (found,) = observe_parts(model, data, [range(len(data))], threads, batch, progress, positions)
+    (found,) = observe_parts(model, data, [range(len(data))], options, positions)
     return found
 
 
@@ -76,9 +71,7 @@ def observe_parts(
     model: Model,
     data: DataSet,
     parts: Sequence[Sequence[int]],
-    threads: int | None = None,
-    batch: int = 1,
-    progress: Progress = silent,
+    options: RunOptions = DEFAULT_RUN,
     positions: int = POSITIONS,
 ) -> Iterator[Statistics]:
     """Yield what is seen of one part of the images after another, as `observe` does of all.
@@ -87,9 +80,7 @@ def observe_parts(
         model: A ready float model with one input.
         data: Images that it takes.
         parts: The places of the images of each part. Only what is kept of one is held.
-        threads: As for `observe`.
-        batch: As for `observe`.
-        progress: Told how many images are done.
+        options: As for `observe`.
         positions: About how many positions of each value are kept, of all parts together.
     """
     plan = sampling_plan(model.graph, data.digests, positions)
@@ -98,12 +89,12 @@ def observe_parts(
     # Of what hands out no parts, maps need not be laid out for them.
     every = (parted, []) if len(plan.images) < len(data) and parted else (parted,)
     own = [session(tapped(model, taps, each), lean=True) for each in every]
-    done = 0
+    done, progress, batch = 0, options.progress, options.batch
     progress("observe", done, len(data))
     for part in parts:
         run = _prepared(model, data.of(part), plan.of(part), taps, own)
         tasks = [range(i, min(i + batch, len(part))) for i in range(0, len(part), batch)]
-        with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(options.threads or os.cpu_count() or 1) as pool:
             try:
                 for looked in pool.map(run.look, tasks):
                     done += looked
@@ -298,3 +289,31 @@ def _bounds(choice: SampledPart, digest: str, graph: Graph) -> tuple[Pair, Pair,
     ]
     (top, bottom, down), (left, end, right) = spans
     return (top, left), (bottom, end), (down, right)
+
+
+def overflow(model: Model, tensor: Float32) -> UserError:
+    """Return what is wrong with a model that gives no finite numbers for a tensor.
+
+    Every value is looked at whole: the extremes of an observation may miss a NaN.
+    """
+    graph = model.graph
+    image = {name for name, kind in graph.types.items() if len(kind.shape) == 3}
+    parts = [Part(f"all {name}", name) for name in graph.types if name in image]
+    # A vector is its own extreme.
+    vectors = [Extreme(f"all {name}", name, "Max") for name in graph.types if name not in image]
+    given = {graph.inputs[0].name: tensor[None]}
+    for part in parts:
+        height, width = graph.types[part.value].shape[1:]
+        given |= feeds(part, (0, 0), (height, width))
+    names = [f"all {name}" for name in graph.types]
+    found = session(tapped(model, vectors, parts)).run(names, given)
+    bad = [name for name, v in zip(graph.types, found, strict=True) if not np.isfinite(v).all()]
+    name = bad[0] if bad else graph.outputs[0].value
+    at = {node.name: node.at for node in graph.nodes}
+    return fail(
+        "E0720",
+        f"with these weights, the values of `{name}` are not finite",
+        at.get(name, NOWHERE),
+        label="NaN or infinity for an image of the data set",
+        help="look at the weights' magnitudes; the network overflows float32",
+    )

@@ -11,8 +11,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.observe.statistics import Float32
-from tcc.compiler.quant.program.level_ends import at_end
-from tcc.compiler.quant.program.tapped_values import tapped
+from tcc.compiler.quant.program.level_ends import at_end, tapped
 from tcc.compiler.quant.scale_groups import kept_values
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import FloorBounds, Qualities

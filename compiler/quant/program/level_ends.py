@@ -4,19 +4,42 @@ A number beyond the range is stored as the largest or smallest integer. To count
 floats, so that an artifact can be asked for the same on any image.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.ir.graph import Model
+from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.program.tapped_values import tapped
+from tcc.compiler.reference import float_program
 from tcc.compiler.support.progress import Progress, silent
+
+
+def tapped(model: Model, names: list[str]) -> Callable[[Any], Mapping[str, Any]]:
+    """Return what gives a model's outputs, and the values of names, as floats or levels.
+
+    Args:
+        model: A float model or an integer program, with one input.
+        names: The values.
+    """
+    graph = model.graph
+    more = tuple(Output(f"tap {name}", name) for name in names if name not in _inputs(model))
+    run = float_program.prepared(replace(model, graph=replace(graph, outputs=graph.outputs + more)))
+
+    def one(tensor: Any) -> Mapping[str, Any]:
+        given = dict.fromkeys(_inputs(model), tensor)
+        return given | {key.removeprefix("tap "): value for key, value in run(tensor).items()}
+
+    return one
+
+
+def _inputs(model: Model) -> tuple[str, ...]:
+    return tuple(source.name for source in model.graph.inputs)
+
 
 Levels = Mapping[str, NDArray[Any]]
 """Levels of 8 bits of one image, as uint8 or int8, by the values' names."""

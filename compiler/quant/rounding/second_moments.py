@@ -17,8 +17,7 @@ from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
 from tcc.compiler.quant.calibration import Range, RoundedWeights
 from tcc.compiler.quant.observe.condensed_statistics import LARGEST
-from tcc.compiler.quant.observe.statistics import Float32
-from tcc.compiler.quant.observe.tap_moments import TapMoments, TapSums
+from tcc.compiler.quant.observe.statistics import Float32, TapMoments, TapSums
 from tcc.compiler.quant.rounding import least_error_rounding
 from tcc.compiler.quant.rounding.channel_equalization import Factors
 from tcc.compiler.quant.rounding.least_error_rounding import Float64

@@ -22,8 +22,8 @@ WORDS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 SLOWLY = """
 import time
-from tcc.compiler.slides import patch_reader, slide_job
-patch_reader.READ = 64
+from tcc.compiler.slides import patch_grid, slide_job
+patch_grid.READ = 64
 store = slide_job.BlockWorker._store
 def slow(self, *given):
     time.sleep(0.05)
@@ -154,7 +154,7 @@ def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, m
         found.append(task)
         return slide_archive.lost_end(task, "nothing runs here")
 
-    monkeypatch.setattr(slide_archive, "run", run)
+    monkeypatch.setattr(slide_archive, "run_task", run)
     words = ("--tumour", "tumour", "--skip-damaged", "--mpp", 0.5, "--workers", 8, "--json")
     done = tcc("slide", "run", bundle, "scans", *WORDS, *words)
     assert done.code == 1

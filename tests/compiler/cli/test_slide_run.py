@@ -16,11 +16,9 @@ from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
 from PIL import Image
 from web_browser import CHROMIUM, Browser
 
-from tcc.compiler.slides import patch_reader, slide_record, slide_viewer
-from tcc.compiler.slides.block_means import block_means
-from tcc.compiler.slides.patch_grid import PatchGrid
-from tcc.compiler.slides.patch_reader import PatchReader
-from tcc.compiler.slides.slide_file import opened
+from tcc.compiler.slides import patch_grid, slide_record, slide_viewer
+from tcc.compiler.slides.patch_grid import PatchGrid, PatchReader
+from tcc.compiler.slides.slide_file import block_means, opened
 from tcc.compiler.support.progress import silent
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
@@ -30,8 +28,8 @@ PIXELS = drawn(512, 480, (*TISSUE, PINK), (*CANCER, PURPLE))
 KILLED = """
 import os, sys
 from tcc.compiler.cli import main
-from tcc.compiler.slides import patch_reader, slide_job
-patch_reader.READ = 64
+from tcc.compiler.slides import patch_grid, slide_job
+patch_grid.READ = 64
 store, done = slide_job.BlockWorker._store, []
 def once_more(self, *given):
     store(self, *given)
@@ -205,7 +203,7 @@ def test_patches_of_another_resolution_lie_where_these_do(run, home):
 
 
 def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkeypatch):
-    monkeypatch.setattr(patch_reader, "READ", 64)
+    monkeypatch.setattr(patch_grid, "READ", 64)
     assert run("-o", "one").code == 0
     assert run("-o", "two", "--workers", 2).code == 0
     with no_child_lives() as killed:
@@ -234,18 +232,18 @@ def test_blocks_are_bounded_however_patches_overlap(home, size, stride):
     with opened(home / "plain.png", 0.5) as slide:
         reader = PatchReader(slide, PatchGrid(220 * stride, 120 * stride, size, stride), size)
         kept = np.ones(reader.grid.shape, bool)
-        blocks = patch_reader.blocks(reader, kept)
+        blocks = patch_grid.blocks(reader, kept)
     assert sum(map(len, blocks)) == kept.size
     assert len(set().union(*blocks)) == kept.size
     most = max(map(len, blocks))
-    assert most == 1 or most * 3 * size**2 <= patch_reader.BLOCK_BYTES
+    assert most == 1 or most * 3 * size**2 <= patch_grid.BLOCK_BYTES
 
 
 @pytest.mark.slow
 def test_what_is_finished_is_not_repeated(run, process, bundle, home, monkeypatch):
     from tcc.compiler.slides import slide_job
 
-    monkeypatch.setattr(patch_reader, "READ", 64)
+    monkeypatch.setattr(patch_grid, "READ", 64)
     words = ("--at", 0.5, "--patch", 32, "--rule", "wide")
     assert process("slide", "run", bundle, "s.tif", *words, program=KILLED).code == -9
     numbers = []

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tcc.compiler.figures.bar_chart import BAD, GOOD, LONG, Bar, bar_chart
-from tcc.compiler.figures.scene import rgb
+from tcc.compiler.figures.scene import BAD, GOOD, LONG, Bar, bar_chart, rgb
 
 
 def test_bars_are_as_long_as_their_numbers():

@@ -19,10 +19,10 @@ from tcc.compiler.quant.calibrate import calibrate
 from tcc.compiler.quant.calibration_document import encode
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.methods.minmax_guard import SAFE, raised_name
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.quant.scale_groups import end_values
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import loss

@@ -15,8 +15,8 @@ from tcc.compiler.passes import INT8, run
 from tcc.compiler.quant.calibrate import calibrate
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.support.diagnostics import UserError
 from tcc.testing.op_cases import CASES, one_input
 

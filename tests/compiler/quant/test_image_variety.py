@@ -10,8 +10,7 @@ from tcc.compiler.data.dataset import pictures, read
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ops import Flatten, GlobalAvgPool
-from tcc.compiler.quant.image_sizes import sizes
-from tcc.compiler.quant.image_variety import variety
+from tcc.compiler.quant.image_variety import sizes, variety
 from tcc.compiler.support.diagnostics import UserError
 from tcc.testing.nets import Steps
 

@@ -8,8 +8,7 @@ from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu
 from tcc.compiler.quant.calibrate import calibrate
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.observe.observer import observe
-from tcc.compiler.quant.sample_tail import tail_level
-from tcc.compiler.quant.unseen_extremes import reach_estimate, unseen_extremes
+from tcc.compiler.quant.unseen_extremes import reach_estimate, tail_level, unseen_extremes
 from tcc.testing.nets import Steps
 
 UNSEEN = 10_000

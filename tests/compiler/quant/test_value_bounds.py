@@ -8,7 +8,7 @@ import pytest
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ops import Add, Concat, Conv, GlobalAvgPool, MaxPool, Pad, Relu, Relu6, Sigmoid
-from tcc.compiler.quant.value_bounds import value_bounds
+from tcc.compiler.quant.unseen_extremes import value_bounds
 from tcc.testing.nets import Steps
 
 

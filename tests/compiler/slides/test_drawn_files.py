@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 def diagnostic_of(path):
-    read = annotations.read if path.suffix == ".xml" else geojson.read
+    read = annotations.read_asap if path.suffix == ".xml" else geojson.read
     with pytest.raises(UserError) as raised:
         read(path)
     (diagnostic,) = raised.value.diagnostics
@@ -158,7 +158,7 @@ def test_areas_of_asap_are_read_in_their_order(tmp_path):
     drawn = ("2", "9.5", "1,5"), ("0", "0", "-3"), ("1", "1e1", ".5")
     points = "".join(f'<Coordinate Order="{n}" X="{x}" Y="{y}"/>' for n, x, y in drawn)
     path.write_text(XML % points + END)
-    areas = annotations.read(path)
+    areas = annotations.read_asap(path)
     assert areas.names == ("Tumor",)
     assert areas.vertices.tolist() == [[0, -3], [10, 0.5], [9.5, 1.5]]
 
@@ -198,11 +198,11 @@ HOSTILE = {  # functions, since the files are large
 PROGRAM = """
 import re, sys, time
 from pathlib import Path
-from tcc.compiler.slides import asap_xml, geojson
+from tcc.compiler.slides import annotations, geojson
 from tcc.compiler.support.diagnostics import UserError
 path = Path(sys.argv[1])
 try:
-    (asap_xml if path.suffix == ".xml" else geojson).read(path)
+    (annotations.read_asap if path.suffix == ".xml" else geojson.read)(path)
 except UserError as error:
     (diagnostic,) = error.diagnostics
     status = Path("/proc/self/status").read_text()  # ru_maxrss is at least what forked this

@@ -9,7 +9,7 @@ from drawn_slides import PINK, drawn, write
 from PIL import Image
 
 from tcc.compiler.slides import slide_decoder, slide_file
-from tcc.compiler.slides.block_means import block_means
+from tcc.compiler.slides.slide_file import block_means
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.progress import silent
 

@@ -5,9 +5,10 @@ from itertools import pairwise
 
 import pytest
 
+from tcc.compiler.report import sweep_report
 from tcc.compiler.support import task_places
 from tcc.compiler.support.diagnostics import UserError
-from tcc.compiler.train import recipe, sweep, sweep_report
+from tcc.compiler.train import recipe, sweep
 from tcc.compiler.train.sweep import TrialEnd
 
 BASE = recipe.parse("tcc_recipe: 1\nlearning_rate: {final: 0.1}\n", "own.yaml")

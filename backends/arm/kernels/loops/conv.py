@@ -1,4 +1,4 @@
-"""The loops of a direct convolution: which tiles in which order."""
+"""The loops of a direct convolution: which tiles and taps in which order."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""The loops of element-wise kernels and of those that move elements."""
+"""The loops of element-wise kernels, of resizing and of those that move elements."""
 
 from math import prod
 from typing import Any

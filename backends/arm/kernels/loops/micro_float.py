@@ -1,4 +1,4 @@
-"""The loops around micro-kernels of floats: which tiles, taps and filters in which order."""
+"""The loops around micro-kernels of floats and of Winograd: tiles, taps and filters in order."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

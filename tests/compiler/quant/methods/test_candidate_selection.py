@@ -18,26 +18,32 @@ from tcc.compiler.quant.methods import (
     candidate_selection,
     cross_fitting,
 )
-from tcc.compiler.quant.methods import candidate_ways as module
 from tcc.compiler.quant.methods.best import Best
 from tcc.compiler.quant.methods.bias_correction import SequentialCorrection
-from tcc.compiler.quant.methods.calibration_split import CalibrationSplit, split
-from tcc.compiler.quant.methods.candidate_selection import best, chosen
-from tcc.compiler.quant.methods.candidate_ways import own_ways
-from tcc.compiler.quant.methods.cross_fitting import CrossFitting, seen_in_parts
-from tcc.compiler.quant.methods.method import RunOptions
+from tcc.compiler.quant.methods.candidate_selection import best, chosen, own_ways
+from tcc.compiler.quant.methods.cross_fitting import (
+    CalibrationSplit,
+    CrossFitting,
+    seen_in_parts,
+)
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.observe import condensed_statistics
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding import second_moments
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.quant.scale_groups import fused_clamps, minmax_ranges
 from tcc.compiler.reference import float_program, integer_program, output_comparison
 from tcc.compiler.reference.accuracy_floor import loss
 from tcc.testing.nets import Steps, dense, gated
 
 nets = pytest.mark.parametrize("net", [dense, gated])
+
+
+def split_in_parts(model, data):
+    learn, held_out = data.split()
+    return CalibrationSplit(learn, seen_in_parts(model, learn, RunOptions()), held_out)
 
 
 def deep() -> Graph:
@@ -155,7 +161,7 @@ def test_a_correct_network_is_hardly_corrected(known):
 def test_the_winner_is_as_good_as_any_candidate(net, tmp_path):
     model = ready(net(), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 12)
-    images = split(model, data, RunOptions(), seen_in_parts)
+    images = split_in_parts(model, data)
     told = []
     options = RunOptions(progress=lambda *told_of: told.append(told_of))
     found = best(model, images, SEARCHES, options)
@@ -175,7 +181,7 @@ def test_candidates_are_judged_by_images_that_they_did_not_learn_from(known, mon
     model, data, *_ = known
     taught = []
     ran = []
-    monkeypatch.setattr(module, "SETTINGS", ())
+    monkeypatch.setattr(candidate_selection, "SETTINGS", ())
 
     def search(ready, some, threads):
         taught.append(frozenset(some.images))
@@ -216,7 +222,7 @@ def spoilt(known, monkeypatch):
             round_nearest(ready, found),
         )
 
-    monkeypatch.setattr(module, "by_moments", bad)
+    monkeypatch.setattr(candidate_selection, "by_moments", bad)
     monkeypatch.setattr(SequentialCorrection, "corrected", lambda _, found, digests: found)
     return known
 
@@ -249,7 +255,7 @@ def test_the_statement_is_of_images_that_chose_nothing(known, monkeypatch):
 
     monkeypatch.setattr(candidate_selection, "chosen", noted)
     learn, held_out = data.split()
-    images = split(model, data, RunOptions(), seen_in_parts)
+    images = split_in_parts(model, data)
     best(model, images, (MINMAX,), RunOptions())
     everything, *turns = asked
     assert len(turns) == 4
@@ -333,7 +339,7 @@ def test_a_candidate_says_what_it_is(known):
 def test_a_large_network_has_one_part_that_judges(known, monkeypatch):
     model, data, seen, _ = known
     monkeypatch.setattr(cross_fitting, "SMALL", 100)
-    images = split(model, data, RunOptions(), seen_in_parts)
+    images = split_in_parts(model, data)
     found = best(model, images, SEARCHES, RunOptions())
     assert {one.images for _, by in found.judged for one in by.values()} == {3}
     # That part has chosen, so that as many of those held out say what is lost; of three, nothing.

@@ -5,9 +5,9 @@ from quant_sets import ready, tensors
 
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.methods.fast import Fast
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.expected_loss import expected_losses
 from tcc.testing.nets import dense

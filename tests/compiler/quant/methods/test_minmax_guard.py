@@ -7,11 +7,11 @@ from quant_sets import of_classes, ready, tensors
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.methods import minmax_guard
-from tcc.compiler.quant.methods.calibration_split import split
+from tcc.compiler.quant.methods.cross_fitting import split
 from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.minmax_guard import FLOOR, SAFE, decided, raised_name
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import loss
 from tcc.testing.nets import dense, gated

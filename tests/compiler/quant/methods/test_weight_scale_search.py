@@ -13,9 +13,9 @@ from tcc.compiler.passes import INT8
 from tcc.compiler.quant.methods import weight_scale_search
 from tcc.compiler.quant.methods.cosine_search import candidates
 from tcc.compiler.quant.methods.kl_cosine_literal import KL_COSINE_LITERAL
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.methods.weight_scale_search import BINS, SHARES, divergence
 from tcc.compiler.quant.observe.observer import observe
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference import float_program
 from tcc.testing.nets import Steps
 

@@ -12,11 +12,11 @@ from quant_sets import ready, tensors
 from tcc.compiler.ops import Conv
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.methods.cross_fitting import partition, seen_in_parts
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.observe import condensed_statistics, observer, sampling
 from tcc.compiler.quant.observe.condensed_statistics import condensed
 from tcc.compiler.quant.observe.observer import observe, observe_parts
 from tcc.compiler.quant.observe.statistics import InputWindows, Statistics
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.testing.nets import dense
 
 
@@ -124,7 +124,7 @@ def test_what_is_kept_of_a_part_is_gone_when_the_next_is_looked_at(known, monkey
         return made
 
     monkeypatch.setattr(observer, "_room", noted)
-    found = observe_parts(model, data, partition(data.digests), 1)
+    found = observe_parts(model, data, partition(data.digests), RunOptions(threads=1))
     while next(found, None):
         pass
     # The others of its own part alone are there when one is made.

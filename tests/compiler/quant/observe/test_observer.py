@@ -11,6 +11,7 @@ from tcc.compiler.passes import INT8
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.observe.sampling import places_in_concats, sampling_plan
 from tcc.compiler.quant.observe.statistics import outputs
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.quant.scale_groups import kept_values
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError
@@ -96,11 +97,11 @@ def test_windows_give_outputs_of_the_convolution(net, tmp_path):
 def test_nothing_depends_on_order_threads_or_batch(net, tmp_path):
     model = ready(net())
     shape = model.graph.inputs[0].type.shape
-    one = observe(model, tensors(tmp_path, shape, 9), threads=1, positions=70)
+    one = observe(model, tensors(tmp_path, shape, 9), RunOptions(threads=1), positions=70)
     order = np.random.default_rng(1).permutation(9)
     again = tensors(tmp_path, shape, 9, order=order, name="again")
     for threads, batch in ((3, 1), (2, 4), (1, 100)):
-        two = observe(model, again, threads, batch, positions=70)
+        two = observe(model, again, RunOptions(threads, batch), positions=70)
         assert one.images == two.images
         for name, seen in one.seen.items():
             for field in ("low", "high", "channel_low", "channel_high", "sample"):

@@ -23,7 +23,6 @@ from tcc.compiler.ops import (
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.methods.cross_fitting import seen_in_parts
-from tcc.compiler.quant.methods.method import RunOptions
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding.channel_equalization import (
@@ -35,6 +34,7 @@ from tcc.compiler.quant.rounding.channel_equalization import (
 )
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
+from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.quant.scale_groups import minmax_ranges
 from tcc.compiler.quant.unseen_extremes import seen_extremes
 from tcc.compiler.reference import accuracy_floor, float_program, output_comparison

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tcc.compiler.quant.observe.tap_moments import TapSums
+from tcc.compiler.quant.observe.statistics import TapSums
 from tcc.compiler.quant.rounding.second_moments import _of_levels
 
 

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from tcc.compiler.figures import svg
-from tcc.compiler.figures.bar_chart import Bar, bar_chart
+from tcc.compiler.figures.scene import Bar, bar_chart
 from tcc.compiler.support import atomic_files
 from tcc.compiler.train.sweep import Trial, TrialEnd
 

@@ -1,0 +1,101 @@
+"""What passes do to small networks, as texts that are read without the code.
+
+`tests/compiler/passes/PASS.txt` holds cases: a line that says what is shown, the network as a spec
+writes it, and its graph before and after the pass. Attributes that have their defaults are left
+out. tools/make_goldens.py writes the graphs anew; the rest is by hand.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+
+from tcc.compiler import passes
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.graph import Graph, Model, Pass
+from tcc.compiler.support.atomic_files import scratch_folder
+from tcc.testing.op_cases import trained
+
+FOLDER = Path(__file__).parent / "compiler/passes"
+CASE = re.compile(r"^# (?P<title>.+)\n(?P<steps>(?:(?!--|#)[^\n]+\n)+)", re.MULTILINE)
+SPEC = """\
+tcc: 1
+name: net
+input: {{image: {{shape: {shape}{preprocess}}}}}
+graph:
+{steps}output: {{y: {{}}}}
+"""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A case of a file: its title, the lines that are written by hand, and the two graphs."""
+
+    title: str
+    head: str
+    before: str
+    after: str
+
+    @property
+    def text(self) -> str:
+        """The case as its file has it."""
+        return f"# {self.title}\n{self.head}-- before\n{self.before}-- after\n{self.after}"
+
+
+def snapshots(step: Pass) -> Iterator[Snapshot]:
+    """Yield the cases of a pass, with the graphs as they are now."""
+    for case in CASE.finditer((FOLDER / f"{step.name}.txt").read_text()):
+        model = network(case["steps"])
+        after = passes.run(model, [step])
+        yield Snapshot(case["title"], case["steps"], short(model.graph), short(after.graph))
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Yield the file of each pass with its text."""
+    for step in passes.PASSES:
+        text = "\n".join(each.text for each in snapshots(step))
+        yield FOLDER / f"{step.name}.txt", text
+
+
+def network(head: str) -> Model:
+    """Return the network that a case writes: its input on the first line, then steps."""
+    first, _, rest = head.partition("\n")
+    shape, _, preprocess = first.removeprefix("input: ").partition("; ")
+    steps, _, outputs = rest.partition("output:")
+    text = SPEC.format(
+        shape=shape, preprocess=f", preprocess: {preprocess}" * bool(preprocess), steps=steps
+    )
+    if outputs:
+        text = text.replace("output: {y: {}}", f"output:{outputs.rstrip()}")
+    with scratch_folder() as folder:
+        path = folder / "net.yaml"
+        path.write_text(text)
+        graph = load(path).graph
+    return Model(graph, trained(graph))
+
+
+def short(graph: Graph) -> str:
+    """Return a graph as text, a node a line, without attributes that have their defaults."""
+    lines = [f"%{i.name} : {i.type.dtype}[{i.type}]" for i in graph.inputs]
+    if graph.inputs[0].preprocess:
+        lines[0] += f" {'raw pixels' if graph.inputs[0].preprocess.raw else 'normalised'}"
+    for node in graph.nodes:
+        defaults = {f.name: f.default for f in fields(node.op) if f.default is not MISSING}  # type: ignore[arg-type]
+        attributes = ", ".join(
+            f"{name}={number}".replace("(", "[").replace(")", "]")
+            for name, number in node.op.attributes().items()
+            if name not in defaults or not same(defaults[name], number)
+        )
+        inputs = ", ".join(f"%{each}" for each in node.inputs)
+        braces = f" {{{attributes}}}" if attributes else ""
+        shared = [p for p in node.params if not p.startswith(f"{node.name}.")]
+        params = f" weights of {', '.join(shared)}" if shared else ""
+        lines.append(f"%{node.name} = {node.op.word}({inputs}){braces}{params} : {node.type}")
+    ends = ", ".join(f"{o.name} = %{o.value}" + " train only" * o.train_only for o in graph.outputs)
+    return "\n".join([*lines, f"output {ends}"]) + "\n"
+
+
+def same(default: object, number: object) -> bool:
+    """Whether an attribute has its default: one number of a default stands for each of a tuple."""
+    spread = isinstance(number, tuple) and bool(number) and set(number) == {default}
+    return default == number or spread

@@ -1,0 +1,58 @@
+"""The notebooks of the docs run from top to bottom, and are stored without what they gave."""
+
+import os
+import shutil
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_is_one():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_outputs_are_stripped(path):
+    for cell in code(read(path)):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+
+
+@pytest.mark.filterwarnings("default")  # of what runs notebooks
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    for name in ("zoo", "docs/examples"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("HOME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"):
+        folder = tmp_path / name.lower()
+        folder.mkdir()
+        monkeypatch.setenv(name, str(folder))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    folder = tmp_path / "docs/notebooks"
+    folder.mkdir()
+    shutil.copy(path, folder)
+    notebook = read(path)
+    resources = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
+    shown = [output for cell in code(notebook) for output in cell.outputs]
+    pages = [o.data["text/html"] for o in shown if "text/html" in o.get("data", {})]
+    text = "".join(pages)
+    assert "data:image/svg+xml;base64," in text
+    assert "background:#0969da" in text
+    assert "images by their class" in text
+    assert not any(output.output_type == "error" for output in shown)
+    assert os.listdir(folder) == [path.name]
