@@ -28,6 +28,7 @@ from tcc.compiler.targets import devices
 
 ROOT = Path(__file__).resolve().parents[1]
 TCC = Path(sys.executable).with_name("tcc")
+SAMPLES = str(ROOT / "zoo" / "samples")
 IMAGES = 4  # to calibrate with: enough that one is held out and three are observed
 RUNNABLE = frozenset(device.name for device in devices.every() if device.target.runs)
 """The targets whose artifacts run here."""
@@ -143,6 +144,8 @@ def build(network: str, choice: Choice, digests: Digests) -> Iterator[str]:
                     command += ["--no-replay"]
                 if precision.startswith("int"):
                     command += ["--calibration", calibrating.file(digests), *NO_FLOOR]
+                if not RUNNABLE.issuperset(lacking):  # packages of NPUs hold images
+                    command += ["--data", SAMPLES]
                 tcc(*command, "--output", str(folder))
             except BuildError as why:
                 yield str(why)
@@ -170,7 +173,7 @@ class Calibrating:
         """Return the calibration file; write it first where it is not there yet."""
         if not self.path.exists():
             folder = self.path.with_suffix("")
-            samples = ["--images", str(IMAGES), "--data", str(ROOT / "zoo" / "samples")]
+            samples = ["--images", str(IMAGES), "--data", SAMPLES]
             written = folder / self.path.name
             words = ["--seed=0", "--target=onnxruntime", "--quiet", "--output", str(written)]
             tcc("calibrate", self.network, *samples, *words)

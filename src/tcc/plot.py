@@ -91,36 +91,46 @@ def tsne(
 
 def gradcam(
     spec: "Spec | File",
-    images: "Sequence[File]",
+    images: "Sequence[File]" = (),
     out: "File | None" = None,
     *,
     layer: str | None = None,
     shown: str | None = None,
     weights: "File | None" = None,
+    data: "File | None" = None,
+    split: "File | None" = None,
+    most: int | None = None,
 ) -> "Figure":
-    """Draw Grad-CAM of images for a layer and a class: the last maps', the predicted, without."""
+    """Draw Grad-CAM of images for a layer and a class: the last maps', the predicted, without.
+
+    In place of `images`, `data` is a data set, of which the first `most` are drawn.
+    """
     from tcc.compiler.plots import pictures
-    from tcc.compiler.plots.plot_inputs import pictures_of
 
     net = _network(spec, weights)
-    given = pictures_of([Path(image) for image in images])
+    given = _drawn_images(images, data, weights, split).first(most)
     return _drawn(pictures.gradcam(net, given, layer, shown), out)
 
 
 def cam(
     spec: "Spec | File",
-    images: "Sequence[File]",
+    images: "Sequence[File]" = (),
     out: "File | None" = None,
     *,
     shown: str | None = None,
     weights: "File | None" = None,
+    data: "File | None" = None,
+    split: "File | None" = None,
+    most: int | None = None,
 ) -> "Figure":
-    """Draw class-activation maps of images, of a network that ends in a mean of its maps."""
+    """Draw class-activation maps of images, of a network that ends in a mean of its maps.
+
+    In place of `images`, `data` is a data set, of which the first `most` are drawn.
+    """
     from tcc.compiler.plots import pictures
-    from tcc.compiler.plots.plot_inputs import pictures_of
 
     net = _network(spec, weights)
-    given = pictures_of([Path(image) for image in images])
+    given = _drawn_images(images, data, weights, split).first(most)
     return _drawn(pictures.class_activation(net, given, shown), out)
 
 
@@ -223,6 +233,19 @@ def _images(data: "File", weights: "File | None", split: "File | None") -> "Data
     for doubt in doubts:
         python_warnings.warn(str(doubt), stacklevel=3)
     return found
+
+
+def _drawn_images(
+    images: "Sequence[File]", data: "File | None", weights: "File | None", split: "File | None"
+) -> "DataSet":
+    """Return the images that are named, or those of a data set that judge."""
+    from tcc.compiler.plots.plot_inputs import pictures_of
+    from tcc.compiler.support.diagnostics import fail, whole_file
+
+    if bool(images) == (data is not None):
+        message = "say which images are drawn: either `images` or `data`"
+        raise fail("E0616", message, whole_file("tcc.plot"), help="give one of the two")
+    return pictures_of([Path(i) for i in images]) if data is None else _images(data, weights, split)
 
 
 def _labelled(net: "PlottedNetwork", images: "DataSet", data: "File") -> "LabelledImages":

@@ -110,11 +110,21 @@ NO_EFFECT = {
     "plot tsne tiny.yaml --data set --layer conv --trust": "`--trust` has no effect",
     "plot filters tiny.yaml --data set --calibration c.json": "`--data` has no effect: with",
     "plot features tiny.yaml --data set --calibration c.json --image one.png": "`--data` has no",
+    "plot confusion tiny.yaml --data set --layer conv": "`--layer` has no effect: `confusion` does",
+    "plot gradcam tiny.yaml one.png --data set": "`--data` has no effect: the images are named",
+    "plot features tiny.yaml one.png --calibration c.json --split none": "`--split` has no effect",
+    "plot cosines c.json --data set": "`--data` has no effect: `cosines` does not use it",
+    "plot filters tiny.yaml --data set --images 3": "`--images` has no effect",
+    "import net.pt --spec tiny.yaml --labels a,b": "`--labels` has no effect: `--spec` is of a network",
+    "import net.onnx --entry ema": "`--entry` has no effect: it needs `--spec`",
+    "import net.onnx --set width=8": "`--set` has no effect: it needs `--spec`",
+    "show BUNDLE --strict": "`--strict` has no effect: it is for specs",
+    "serve BUNDLE --at 1": "`--at` has no effect: it is for the page of a slide",
     "slide run BUNDLE s.tif --at 1 --mask m.png --rule wide": "`--rule` has no effect: the file of",
     "slide run BUNDLE s.tif --at 1 --mask m.png --steps d": "`--steps` has no effect: the file of",
     "slide mask s.tif --at 1 --patch 64": "`--at` has no effect: it needs `--steps`",
     "slide mask s.tif --least-tissue .2": "`--least-tissue` has no effect: it needs `--patch`",
-    "zoo table ddsnet-1 --format markdown --json": "`--format` has no effect",
+    "dev table ddsnet-1 --format markdown --json": "`--format` has no effect",
 }  # fmt: skip
 SWEEP = "tcc_sweep: 1\nrecipe: {epochs: [1, 2]}\n"
 

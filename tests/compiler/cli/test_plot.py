@@ -8,7 +8,7 @@ pytest.importorskip("sklearn")
 
 from matplotlib.text import Text
 
-from tcc import plot
+from tcc import UserError, plot
 
 
 def shown(path):
@@ -119,3 +119,49 @@ def test_python_takes_a_trained_networks_own_weights(root, tmp_path):
 
     assert "random" not in said("ddsnet-blood", "cells")
     assert "random" in said("ddsnet", "samples")
+
+
+@pytest.mark.parametrize("kind", ["gradcam", "cam"])
+def test_overlays_take_named_images_or_a_data_set(tcc, home, images, picture, kind):
+    pytest.importorskip("torch")
+    named = tcc("plot", kind, "tiny.yaml", picture, "--json")
+    assert (named.document["images"], named.document["output"]) == (1, f"{kind}.png"), named.err
+    of_set = tcc("plot", kind, "tiny.yaml", "--data", images, "-o", "set.svg", "--json")
+    assert of_set.document["images"] == 16, of_set.err
+    few = tcc(
+        "plot", kind, "tiny.yaml", "--data", images, "--images", 3, "-o", "typed.svg", "--json"
+    )
+    assert few.document["images"] == 3, few.err
+    getattr(plot, kind)("tiny.yaml", out="python.svg", data=images, most=3)
+    assert (home / "python.svg").read_bytes() == (home / "typed.svg").read_bytes()
+    with pytest.raises(UserError, match="either `images` or `data`"):
+        getattr(plot, kind)("tiny.yaml")
+
+
+def test_features_take_the_image_behind_the_network(tcc, home, images, picture):
+    words = ("calibrate", "tiny.yaml", "--target", "ort", "--data", images, "--method", "minmax")
+    assert tcc(*words, "-o", "c.json", "-q").code == 0
+    calibrated = ("--calibration", "c.json")
+    for number, words in enumerate([(picture,), ("--image", picture)]):
+        found = tcc("plot", "features", "tiny.yaml", *words, *calibrated, "-o", f"{number}.svg")
+        assert found.code == 0, found.err
+    assert (home / "0.svg").read_bytes() == (home / "1.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("confusoin tiny.yaml", "there is no kind of plot `confusoin`"),
+        ("confusoin tiny.yaml --top", "No such option"),
+        ("confusion tiny.yaml one.png", "`tcc plot confusion` takes one network"),
+        ("features tiny.yaml one.png one.png", "feature maps are drawn of one image"),
+        ("scatter tiny.yaml --data set", "draw which bundles?"),
+        ("curves", "draw which runs?"),
+        ("cosines", "draw which calibrations?"),
+        ("gradcam tiny.yaml", "draw which images?"),
+    ],
+)
+def test_words_that_are_refused(tcc, home, images, picture, line, said):
+    found = tcc("plot", *line.split())
+    assert (found.code, found.out) == (2, "")
+    assert said in found.err
