@@ -38,27 +38,24 @@ def _show_all(context: typer.Context, wanted: bool) -> None:
         raise typer.Exit
 
 
-_HELP_ALL = inspect.Parameter(
-    "help_all",
-    inspect.Parameter.KEYWORD_ONLY,
-    default=False,
-    annotation=Annotated[
-        bool,
-        typer.Option(
-            "--help-all",
-            is_eager=True,
-            callback=_show_all,
-            help="Show every option.",
-        ),
-    ],
-)
+def _make_help_all(hidden: bool) -> inspect.Parameter:
+    """Return the option `--help-all`; it is hidden where `--help` shows every option already."""
+    option = typer.Option(
+        "--help-all", is_eager=True, callback=_show_all, help="Show every option.", hidden=hidden
+    )
+    return inspect.Parameter(
+        "help_all",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[bool, option],
+    )
 
 
 def expand(name: str, command: Callable[..., None]) -> Callable[..., None]:
     """Return a command for Typer: the fields of its option groups are options of its own.
 
     A group is a dataclass as a parameter's type; its fields that are annotated for Typer are
-    options or arguments. Where `--help` shows some of the options, `--help-all` is one more.
+    options or arguments. Every command takes `--help-all` too.
     """
     parameters = inspect.signature(command).parameters
     groups = {key: each.annotation for key, each in parameters.items() if _is_group(each)}
@@ -68,12 +65,12 @@ def expand(name: str, command: Callable[..., None]) -> Callable[..., None]:
         for key, each in parameters.items()
         for member in members.get(key, (each,))
     ]
-    if name in option_table.MAIN:
-        expanded.append(_HELP_ALL)
+    help_all = _make_help_all(hidden=name not in option_table.MAIN)
+    expanded.append(help_all)
 
     @functools.wraps(command)
     def call(**values: Any) -> None:
-        values.pop(_HELP_ALL.name, None)
+        values.pop(help_all.name, None)
         filled = {
             key: group(**{member.name: values.pop(member.name) for member in members[key]})
             for key, group in groups.items()

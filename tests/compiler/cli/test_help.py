@@ -112,6 +112,12 @@ def test_help_shows_the_options_that_matter_and_help_all_every_one(tcc):
     assert "--help-all" not in tcc("check", "--help").out
 
 
+@pytest.mark.parametrize("command", ["fmt", "serve", "trust add", "dev cache"])
+def test_every_command_takes_help_all(tcc, command):
+    words = command.split()
+    assert tcc(*words, "--help-all").out == tcc(*words, "--help").out
+
+
 @pytest.mark.parametrize("command", MAIN)
 def test_the_options_that_matter_are_ten_of_more_and_hold_what_has_to_be_typed(tcc, command):
     words = command.split()
