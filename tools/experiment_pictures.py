@@ -9,7 +9,7 @@ from experiment_rows import measured
 
 from tcc.compiler.figures.drawing import DETAIL, HEADING, SHAPE, TITLE, TextLine
 from tcc.compiler.figures.scene import FAINT, TEXT, Bar, Label, Rect, Scene, bar_chart, rgb
-from tcc.compiler.ir.tool_report import LEAST
+from tcc.compiler.ir.target import LEAST
 
 CELL, GAP, TOP = 44, 24, 84
 """Pixels of a matrix's cell, between matrices, and above them; a column is as wide as its name."""

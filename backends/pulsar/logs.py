@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tcc.backends.pulsar.chips import Toolchain
 from tcc.backends.pulsar.scripts import DONE, FIRST, PERMIT
-from tcc.compiler.ir.tool_report import LayerCosine, NetworkPart, ToolReport
+from tcc.compiler.ir.target import LayerCosine, NetworkPart, ToolReport
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.decimal_numbers import parse_float
 from tcc.compiler.support.diagnostics import fail, whole_file

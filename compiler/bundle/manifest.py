@@ -15,8 +15,7 @@ from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.ir.target import Memory
-from tcc.compiler.ir.tool_report import ToolReport
+from tcc.compiler.ir.target import Memory, ToolReport
 from tcc.compiler.ir.types import OutputActivation, OutputKind
 from tcc.compiler.reference.accuracy_floor import Quality, QualityBounds
 from tcc.compiler.support import json_records

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tcc.compiler.bundle import replay
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.tool_report import LEAST, ToolReport
+from tcc.compiler.ir.target import LEAST, ToolReport
 from tcc.compiler.reference.output_quality import cosine
 from tcc.compiler.support.diagnostics import fail, whole_file
 

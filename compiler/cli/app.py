@@ -8,8 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from tcc.compiler.cli import cache as cached_stages
-from tcc.compiler.cli import failures, zoo
+from tcc.compiler.cli import dev, failures, zoo
 from tcc.compiler.cli import trust as trusted_keys
 from tcc.compiler.cli.bench import bench
 from tcc.compiler.cli.build import build
@@ -24,7 +23,6 @@ from tcc.compiler.cli.import_network import import_, import_weights
 from tcc.compiler.cli.init import init
 from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.cli.parameters import Command, CommandGroup, expand, is_bare
-from tcc.compiler.cli.passes import passes
 from tcc.compiler.cli.plot import EPILOG as KINDS
 from tcc.compiler.cli.plot import plot
 from tcc.compiler.cli.run import run
@@ -89,11 +87,11 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
         "dev": SubCommands(
             "Look into tcc itself: passes, cache, machine, papers' tables.",
             {
-                "passes": passes,
+                "passes": dev.passes,
                 "cache": SubCommands(
                     "Show what builds kept: the next ones take what the same inputs gave before.",
-                    {"clear": cached_stages.clear},
-                    cached_stages.shown,
+                    {"clear": dev.clear},
+                    dev.shown,
                 ),
                 "doctor": inspect_installation,
                 "table": zoo.regenerate,

@@ -197,7 +197,7 @@ def _pictured(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest, Pat
 def _draw_cosines(request: PlotRequest, out: Path) -> None:
     """Draw how near integers came to floats, as `tcc calibrate` and `tcc build` measured it."""
     from tcc.compiler.driver import calibration
-    from tcc.compiler.ir.tool_report import LEAST
+    from tcc.compiler.ir.target import LEAST
     from tcc.compiler.report import calibration_report
     from tcc.compiler.support import atomic_files
     from tcc.compiler.targets import devices

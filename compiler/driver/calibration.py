@@ -17,7 +17,7 @@ from tcc.compiler.driver import floor_evidence, int8_program, pipeline
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import Spec
-from tcc.compiler.ir.tool_report import LEAST
+from tcc.compiler.ir.target import LEAST
 from tcc.compiler.quant import calibration_document
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.methods import METHODS

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.driver import quality_table
-from tcc.compiler.ir.tool_report import LEAST
+from tcc.compiler.ir.target import LEAST
 from tcc.compiler.support.console import Report, Stages
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.ir.tool_report import LEAST
+from tcc.compiler.ir.target import LEAST
 from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.tool_check import ToolCheck
-    from tcc.compiler.ir.tool_report import ToolReport
+    from tcc.compiler.ir.target import ToolReport
 
 WORST = 10
 """Layers that are listed."""

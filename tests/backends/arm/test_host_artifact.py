@@ -18,8 +18,8 @@ from tcc.backends.arm import compile_model
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.codegen import c_header, elf_symbols, objects, zig
 from tcc.backends.arm.codegen.link import LINK
+from tcc.backends.arm.codegen.objects import BUILDERS
 from tcc.backends.arm.kernels.base import Kernel
-from tcc.backends.arm.kernels.loops.builders import BUILDERS
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule import limits
 from tcc.compiler.ir.device import Device

@@ -13,12 +13,12 @@ from refused_ops import refused
 from tables import looped
 
 from tcc.backends.arm.backend import Arm
+from tcc.backends.arm.codegen.objects import BUILDERS
 from tcc.backends.arm.kernels import conv, window
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.kernels.conv import DirectConv, Gathered
 from tcc.backends.arm.kernels.loops import conv as conv_loops
 from tcc.backends.arm.kernels.loops import pool as pool_loops
-from tcc.backends.arm.kernels.loops.builders import BUILDERS
 from tcc.backends.arm.kernels.pool import WindowPool
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule.program import Program, program

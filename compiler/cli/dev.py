@@ -1,4 +1,4 @@
-"""`tcc dev cache`: what builds kept for the next ones, and clearing it."""
+"""`tcc dev cache` and `tcc dev passes`: what builds kept, and what happens to a network."""
 
 from typing import Annotated
 
@@ -84,3 +84,22 @@ def _cleared() -> tuple[StageUse, ...]:
 
 def _plain(use: StageUse) -> dict[str, object]:
     return {"stage": use.stage, "entries": use.entries, "bytes": use.bytes}
+
+
+def passes(*, report: ReportOptions) -> None:
+    """List the passes and the pipelines that `--passes` takes."""
+    from tcc.compiler.passes import PASSES, PIPELINES, spell
+
+    if report.quiet:
+        report.text("\n".join(one.name for one in PASSES))
+    else:
+        rows = [(one.name, f"{one.bound:g}" if one.bound else "exact", one.doc) for one in PASSES]
+        report.table(("pass", "bound", "what"), rows)
+        for name, pipeline in PIPELINES.items():
+            report.text(f"\n{name}: {spell(pipeline)}")
+    report.document(
+        {
+            "passes": [{"name": p.name, "bound": p.bound, "what": p.doc} for p in PASSES],
+            "pipelines": {name: spell(pipeline) for name, pipeline in PIPELINES.items()},
+        }
+    )
