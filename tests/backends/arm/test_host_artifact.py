@@ -461,7 +461,7 @@ def test_nothing_refuses_what_it_builds(built: Built) -> None:
 def test_a_missing_tool_comes_with_its_install_command(
     built: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tcc.backends.arm.backend.version", lambda _: None)
+    monkeypatch.setattr("tcc.backends.arm.backend.installed_version", lambda _: None)
     with pytest.raises(MissingTool, match=r"apache-tvm is needed to .* 'tcc-compiler\[arm\]'"):
         ARM.emit(HOST, built.model)
 

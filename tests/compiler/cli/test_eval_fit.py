@@ -451,8 +451,8 @@ class TestWhatIsWrong:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            ({"temperature": 0.0}, "is less than the minimum"),
-            ({"temperature": 1e9}, "is greater than the maximum"),
+            ({"temperature": 0.0}, "expected `float` >= 0.001"),
+            ({"temperature": 1e9}, "expected `float` <= 1000.0"),
             ({"output": "other"}, "there is no such row of classes or decisions"),
             ({"positive": 3}, "there is no class 3 to be positive"),
             ({"thresholds": []}, "it has 0 thresholds, not 1"),
