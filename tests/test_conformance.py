@@ -239,12 +239,18 @@ def test_ops_limit_the_cases():
 
 
 @pytest.mark.parametrize(
-    "precisions", [["fp32", "fp16", "dynamic"], ["int8", "int8-i8"], ["int8-u8u8", "int8-qdq"]]
+    "precisions",
+    [
+        ["fp32", "int8"],
+        pytest.param(["fp16", "dynamic", "int8-i8"], marks=pytest.mark.slow),
+        pytest.param(["int8-u8u8", "int8-qdq"], marks=pytest.mark.slow),
+    ],
 )
 def test_onnxruntime_conforms(precisions):
     assert len(check_backend(OnnxRuntime(), precisions=precisions).passed) > 350
 
 
+@pytest.mark.slow
 def test_tflite_conforms():
     pytest.importorskip("ai_edge_litert", reason="needs the extra `tflite`")
     from tcc.backends.tflite.backend import TfLite

@@ -315,6 +315,7 @@ def test_what_contributing_adds_is_what_it_says(tmp_path):
     assert text.startswith('digraph {\n  "image" -> "conv";\n')
 
 
+@pytest.mark.slow
 def test_the_example_of_signatures_runs(tmp_path, environment):
     """Keys, a signed bundle, a key that is trusted, and a bundle that holds; then one that does not."""
     pytest.importorskip("cryptography", reason="needs the extra `sign`")

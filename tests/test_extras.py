@@ -45,6 +45,7 @@ def test_the_readme_names_the_commands_of_each_extra():
     assert max(len(use.needs) for use in USES) == 2
 
 
+@pytest.mark.slow
 def test_an_environment_holds_what_its_extra_brings_and_no_more(built, tmp_path):  # noqa: F811
     (wheel,) = built.glob("*.whl")
     bare = create(tmp_path / "bare", wheel, "import")

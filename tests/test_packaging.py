@@ -99,6 +99,7 @@ def test_the_source_distribution_holds_the_same_and_the_licence(built):
     assert {"LICENSE", "README.md", "pyproject.toml"} <= names
 
 
+@pytest.mark.slow
 def test_the_source_distribution_runs_its_own_tests(built, installed, tmp_path):
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as file:

@@ -78,6 +78,12 @@ class SkipCheck(Exception):  # noqa: N818 - as pytest's
     """A check that does not apply; its text says why."""
 
 
+def _require(condition: object, why: str) -> None:
+    """Raise what a check fails with; `assert` would be left out by `python -O`."""
+    if not condition:
+        raise AssertionError(why)
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One check of a backend.
@@ -228,7 +234,7 @@ def _check_interface(backend: Backend) -> None:
         raise AssertionError(str(error)) from error
     for target in backend.targets:
         names = [precision.name for precision in target.precisions]
-        assert len(names) == len(set(names)), f"{target.name} has a precision twice: {names}"
+        _require(len(names) == len(set(names)), f"{target.name} has a precision twice: {names}")
 
 
 @dataclass(frozen=True)
@@ -266,7 +272,7 @@ class _Builds:
     def check_tools(self) -> None:
         missing = [*self.device.missing(), *self.device.absent()]
         names = ", ".join(f"{tool.name} ({tool.install})" for tool in missing)
-        assert not missing, f"tools of {self.device.name} are missing, install them: {names}"
+        _require(not missing, f"tools of {self.device.name} are missing, install them: {names}")
 
     def check_case(self, case: Case) -> None:
         self._check_model(one_input(case), 4.0)
@@ -275,9 +281,10 @@ class _Builds:
         self._check_model(Model(graph, trained(graph)))
 
     def check_some_case_runs(self, cases: Mapping[str, Case]) -> None:
-        assert self._find_accepted(cases), (
+        _require(
+            self._find_accepted(cases),
             f"{self.device.name} refuses every one of {len(cases)} op cases at "
-            f"{self.plan.precision.name}: nothing was checked"
+            f"{self.plan.precision.name}: nothing was checked",
         )
 
     def check_unknown_op(self) -> None:
@@ -332,11 +339,11 @@ class _Builds:
         again = self._build_conformance()
         paths = contents.files.keys() | again.files.keys()
         other = sorted(p for p in paths if contents.files.get(p) != again.files.get(p))
-        assert not other, f"two builds of one network differ in {', '.join(other)}"
+        _require(not other, f"two builds of one network differ in {', '.join(other)}")
 
     def check_replay(self) -> None:
         disagreeing = self._replay(self._build_conformance())
-        assert not disagreeing, f"the artifact does not give its goldens: {disagreeing}"
+        _require(not disagreeing, f"the artifact does not give its goldens: {disagreeing}")
 
     def check_planted_fault(self) -> None:
         """An artifact of other weights must not give the goldens of the true ones."""
@@ -348,9 +355,10 @@ class _Builds:
         executable = frozenset(file.path for file in wrong.manifest.files if file.executable)
         about = manifest.sealed(replace(about, files=listed(files, executable)))
         forged = replace(contents, manifest=about, files=files)
-        assert self._replay(forged), (
+        _require(
+            self._replay(forged),
             "an artifact with other weights gives the goldens of the true ones: `infer` does not "
-            "compute with the files in its folder"
+            "compute with the files in its folder",
         )
 
     def check_preprocessing(self) -> None:
@@ -435,7 +443,7 @@ class _Builds:
         """Build a network and compare what it gives with the reference."""
         self._refuse(lowered)
         artifact = self._emit(lowered)
-        assert artifact.files, "the artifact has no files"
+        _require(artifact.files, "the artifact has no files")
         self._require_runs()
         with atomic_files.scratch_folder() as folder:
             _write_files(folder, artifact.files, artifact.executable)
@@ -445,7 +453,7 @@ class _Builds:
     def _judge(
         self, lowered: _Lowered, tensors: Sequence[Array], outputs: Sequence[Mapping[str, Array]]
     ) -> None:
-        assert len(outputs) == len(tensors), f"{len(outputs)} answers to {len(tensors)} inputs"
+        _require(len(outputs) == len(tensors), f"{len(outputs)} answers to {len(tensors)} inputs")
         if lowered.program and self.plan.precision.integer:
             expected = integer_program.run(lowered.program, tensors)
             graph = lowered.program.graph
@@ -455,7 +463,7 @@ class _Builds:
             expected = float_program.run(lowered.written, tensors)
             allowed = agreement.allowed(self.plan.precision).relative
         for wanted, answer in zip(expected, outputs, strict=True):
-            assert wanted.keys() == answer.keys(), f"outputs are {sorted(answer)}"
+            _require(wanted.keys() == answer.keys(), f"outputs are {sorted(answer)}")
             for name, right in wanted.items():
                 _compare_output(name, np.asarray(right, np.float32), answer[name], allowed)
 
@@ -478,10 +486,10 @@ class _Builds:
         refusals: list[Refusal] = []
         for graph in graphs:
             for refusal in self.device.refusals(graph):
-                assert isinstance(refusal, Refusal), f"{refusal!r} is no Refusal"
+                _require(isinstance(refusal, Refusal), f"{refusal!r} is no Refusal")
                 name = refusal.node.name
-                assert any(node.name == name for node in graph.nodes), f"`{name}` is no node"
-                assert refusal.why.strip(), f"the refusal of `{name}` does not say why"
+                _require(any(node.name == name for node in graph.nodes), f"`{name}` is no node")
+                _require(refusal.why.strip(), f"the refusal of `{name}` does not say why")
                 refusals.append(refusal)
         if refusals:
             diagnostic = pipeline.refused(self.device, refusals[0])
@@ -535,15 +543,17 @@ def _write_bundle(contents: BundleContents, folder: Path) -> Bundle:
 
 
 def _compare_output(name: str, right: Array, answer: object, allowed: float) -> None:
-    assert isinstance(answer, np.ndarray), f"output {name} is no array"
-    assert answer.dtype == np.float32, f"output {name} is {answer.dtype}, not float32"
-    assert answer.shape == right.shape, f"output {name} is {answer.shape}, not {right.shape}"
+    if not isinstance(answer, np.ndarray):
+        raise AssertionError(f"output {name} is no array")  # noqa: TRY004 - a check fails
+    _require(answer.dtype == np.float32, f"output {name} is {answer.dtype}, not float32")
+    _require(answer.shape == right.shape, f"output {name} is {answer.shape}, not {right.shape}")
     differing, largest = apart(right.reshape(-1), np.ascontiguousarray(answer).reshape(-1))
     own = float(np.abs(right).max(initial=0.0))
     share = relative(largest, own, allowed)
     judged = Agreement("", name, share, allowed, right.size, differing, largest, own)
     bound = f"{allowed:g} of its largest value is allowed" if allowed else "no bit may differ"
-    assert judged.holds, (
+    _require(
+        judged.holds,
         f"output {name} differs from the reference in {differing} of {right.size} values, "
-        f"by {largest:.3g} at most; {bound}"
+        f"by {largest:.3g} at most; {bound}",
     )

@@ -24,7 +24,17 @@ ARM = Arm()
 TARGETS = {t.name: t for t in ARM.targets}
 
 
-@pytest.fixture(params=["arm-a7", "arm-a53", "arm-a72", "arm-a76"])
+SLOW = pytest.mark.slow  # their C library alone takes zig half a minute
+
+
+@pytest.fixture(
+    params=[
+        "arm-a7",
+        "arm-a53",
+        pytest.param("arm-a72", marks=SLOW),
+        pytest.param("arm-a76", marks=SLOW),
+    ]
+)
 def target(request: pytest.FixtureRequest) -> Target:
     found: Target = TARGETS[request.param]
     return found

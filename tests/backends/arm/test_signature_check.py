@@ -33,7 +33,7 @@ int main(void)
 """
 
 
-@pytest.fixture(scope="module", params=["host", "arm-a7"])
+@pytest.fixture(scope="module", params=["host", pytest.param("arm-a7", marks=pytest.mark.slow)])
 def check(request, tmp_path_factory):
     """Return whether the compiled check takes each of some (key, signature, message)."""
     emulator = () if request.param == "host" else ("qemu-arm",)
