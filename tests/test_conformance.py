@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tcc.backends.onnxruntime.backend import OnnxRuntime
-from tcc.backends.onnxruntime.precision_conversion import FP16, INT8, INT8_QDQ
+from tcc.backends.onnxruntime.precisions import FP16, INT8, INT8_QDQ
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.target import Artifact, Refusal, Target

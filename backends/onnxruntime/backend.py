@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.backends.onnxruntime.precision_conversion import PRECISIONS
+from tcc.backends.onnxruntime.precisions import PRECISIONS
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import Measurement, Workload

@@ -1,37 +1,22 @@
-"""The precisions of ONNX files, and what a model becomes at each before it is written."""
+"""What a model becomes at each precision before it is written."""
 
 from collections.abc import Callable, Mapping
 
+from tcc.backends.onnxruntime.precisions import (
+    DYNAMIC,
+    FP16,
+    INT8,
+    INT8_I8,
+    INT8_QDQ,
+    INT8_U8U8,
+)
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.ir.precision import FP32, Arithmetic, Precision, Storage
+from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.integer_variants import computed, unsigned, wide
 from tcc.compiler.lower.onnx import declare_narrow, lower
 from tcc.compiler.lower.onnx_constants import compact
 from tcc.compiler.lower.qdq import simulated
 from tcc.compiler.lower.small_weights import dynamic, half
-
-FP16 = Precision("fp16", "weights in float16, sums in float32", weights=Storage.FLOAT16)
-DYNAMIC = Precision(
-    "dynamic", "weights in int8, what they meet rounded while it runs", weights=Storage.INT8
-)
-INT8 = Precision("int8", "the integer program with QLinearConv", Arithmetic.INTEGER)
-INT8_I8 = Precision(
-    "int8-i8",
-    "the same with 8-bit levels at its ends, whose real numbers come last",
-    Arithmetic.INTEGER,
-    real_ends=False,
-)
-INT8_U8U8 = Precision(
-    "int8-u8u8",
-    "the integer program with unsigned weights, which no processor multiplies wrongly",
-    Arithmetic.INTEGER,
-)
-INT8_QDQ = Precision(
-    "int8-qdq",
-    "the integer program between floats, for tools that read it so",
-    Arithmetic.SIMULATED,
-)
-PRECISIONS = (FP32, FP16, DYNAMIC, INT8, INT8_I8, INT8_U8U8, INT8_QDQ)
 
 
 def as_is(model: Model) -> Model:

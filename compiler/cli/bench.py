@@ -13,7 +13,7 @@ from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Stages
 from tcc.compiler.support.diagnostics import fail, typed
 from tcc.compiler.support.option_needs import BOARD_RUNNER, TIMED_BUNDLE
-from tcc.compiler.targets import devices
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +114,7 @@ def bench(
     with report.stages() as stages:
         options = BenchOptions(runs, threads, way, benchmark_model)
         loaded = [
-            devices.load_trusted(folder, trust=program.trust, isa=program.isa) for folder in bundles
+            trusted_bundle.load(folder, trust=program.trust, isa=program.isa) for folder in bundles
         ]
         _require_uses([device for _, device in loaded], options)
         benched = [_benched(bundle, device, options, stages) for bundle, device in loaded]

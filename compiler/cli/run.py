@@ -11,7 +11,7 @@ import typer
 from tcc.compiler.cli.options import BundleArgument, ProgramOptions, ReportOptions
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
-from tcc.compiler.targets import devices
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ def run(
 
     from tcc.compiler.bundle import artifact_runs
 
-    found, device = devices.load_trusted(bundle, trust=program.trust, isa=program.isa)
+    found, device = trusted_bundle.load(bundle, trust=program.trust, isa=program.isa)
     artifact_runs.check_images(found)
     about = found.manifest
     for notice in about.notices:

@@ -20,7 +20,7 @@ from tcc.compiler.cli.parameters import repeat_options
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.option_needs import ONE_SLIDE
-from tcc.compiler.targets import devices
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -137,7 +137,7 @@ def _judged(
     from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.slides import tumour_classes
 
-    found, device = devices.load_trusted(bundle, trust=trust)
+    found, device = trusted_bundle.load(bundle, trust=trust)
     artifact_runs.check_images(found)
     for notice in found.manifest.notices:
         report.notice(notice)

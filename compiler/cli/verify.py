@@ -20,7 +20,7 @@ from tcc.compiler.support.console import Stages, complain
 from tcc.compiler.support.diagnostics import UserError, fail, whole_file
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.support.option_needs import LAYERED_BUNDLE
-from tcc.compiler.targets import devices
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_comparison import OutputPair
@@ -153,7 +153,7 @@ def _read(
     refusals: list[UserError] = []
     for folder in folders:
         try:
-            read.append(devices.load_trusted(folder, trust=program.trust, key=key, isa=program.isa))
+            read.append(trusted_bundle.load(folder, trust=program.trust, key=key, isa=program.isa))
         except UserError as error:
             refusals.append(error)
     return read, refusals

@@ -12,7 +12,7 @@ from tcc.compiler.driver.run_splits import SIDES, sides
 from tcc.compiler.driver.weights_and_images import synthetic, take, weights_file
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import UserError, fail, typed, whole_file
-from tcc.compiler.targets import devices
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -355,7 +355,7 @@ def evaluate_bundle(
     """
     from tcc.compiler.driver import saturation
 
-    bundle, device = devices.load_trusted(folder, trust=request.trust)
+    bundle, device = trusted_bundle.load(folder, trust=request.trust)
     about = bundle.manifest
     if about.weights.notice:
         report.notice(about.weights.notice)

@@ -14,7 +14,7 @@ from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import UserError, fail, typed, whole_file
 from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
-from tcc.compiler.targets import devices
+from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import OutputContract
@@ -207,7 +207,7 @@ def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
             return JudgedNetwork(found, net.spec.name, net.notice)
         from tcc.compiler.support import project_file
 
-        bundle, device = devices.load_trusted(folder, trust=request.trust)
+        bundle, device = trusted_bundle.load(folder, trust=request.trust)
         about = bundle.manifest
         if about.weights.notice:
             report.notice(about.weights.notice)
@@ -237,7 +237,7 @@ def of_form(
     """
     from tcc.compiler.driver import evaluation
 
-    found, device = devices.load_trusted(folder, trust=request.trust)
+    found, device = trusted_bundle.load(folder, trust=request.trust)
     about = found.manifest
     # Points of two networks in one picture would look like the loss of integers.
     unlike = "spec" if about.model.spec != net.spec.digest else "weights"

@@ -1,8 +1,6 @@
 """The targets of all backends, as the pipeline and the commands take them."""
 
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,49 +176,3 @@ def _only_calibrated(device: Device, at: Span) -> UserError:
     message = f"this version calibrates for {device.name}, but does not build it"
     help = f"`tcc calibrate --target {device.name}` works"
     return fail("E0606", message, at, help=help)
-
-
-def load_trusted(
-    folder: Path, *, trust: bool, key: Path | None = None, isa: str | None = None
-) -> "tuple[Bundle, Device]":
-    """Return the bundle in a folder, whose program may run, and its target.
-
-    Args:
-        folder: The bundle.
-        trust: Whether the user lets it run.
-        key: The public key of who is to have signed it, if anybody is.
-        isa: The instruction set that its program is to use; None for the best that there is.
-
-    Raises:
-        MissingTool: What verifies signatures is not installed.
-        Untrusted: It holds a program that was not built here, and nobody says that it may run.
-        UserError: As `load` and `Device.with_isa`.
-    """
-    from tcc.compiler.bundle import artifact_runs
-
-    policy = signature_policy(key, any_key=trust)
-    found, device = load(folder, policy)
-    device = device if isa is None else device.with_isa(isa)
-    if key is not None:
-        return replace(found, trusted=True), device
-    if trust:
-        return artifact_runs.trust_program(found, device), device
-    try:
-        artifact_runs.check_trust(found, device)
-    except artifact_runs.Untrusted as error:
-        if not _agreed(error):
-            raise
-        return artifact_runs.trust_program(found, device), device
-    # Looked at once: a signature is of all the files.
-    return replace(found, trusted=True), device
-
-
-def _agreed(error: Exception) -> bool:
-    """Whether somebody at a terminal lets a program run, once told what that means."""
-    # Both ends: a question that nobody reads, or that a file answers, is none.
-    if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
-        return False
-    import typer
-
-    typer.echo(str(error), err=True)
-    return typer.confirm("run it, now and later?", default=False, err=True)

@@ -25,7 +25,7 @@ from typing import Any
 import int8
 import tflite
 
-from tcc.backends.onnxruntime import precision_conversion
+from tcc.backends.onnxruntime import precisions
 from tcc.backends.onnxruntime.backend import FILE, session
 from tcc.backends.tflite.backend import FILE as LITE_FILE
 from tcc.backends.tflite.precisions import INT8
@@ -109,7 +109,7 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
 
 def _onnxruntime(model: Model, program: Model, folder: Path) -> Iterator[tuple[str, Run]]:
     backend, (target,) = int8.BACKEND, int8.BACKEND.targets
-    for precision, given in ((FP32, _floats(backend, model)), (precision_conversion.INT8, program)):
+    for precision, given in ((FP32, _floats(backend, model)), (precisions.INT8, program)):
         path = folder / f"{precision.name}.onnx"
         path.write_bytes(backend.emit(target, given, precision).files[FILE])
         source = given.graph.inputs[0]

@@ -169,12 +169,12 @@ def test_what_counts_or_brings_a_runner_says_so():
     platform.machine() != "x86_64", reason="arm-a7 runs by itself on other machines"
 )
 def test_runs_of_what_is_counted_are_refused(tcc, built, monkeypatch):
-    from tcc.compiler.targets import devices
+    from tcc.compiler.targets import trusted_bundle
 
-    bundle, _ = devices.load_trusted(built, trust=False)
+    bundle, _ = trusted_bundle.load(built, trust=False)
     device = next(device for device in every() if device.name == "arm-a7")
     assert device.is_counted
-    monkeypatch.setattr(devices, "load_trusted", lambda *_, **__: (bundle, device))
+    monkeypatch.setattr(trusted_bundle, "load", lambda *_, **__: (bundle, device))
     done = tcc("bench", built, "--runs", "100")
     assert done.code == 2
     assert "`--runs` has no effect: these bundles run in an emulator" in done.err

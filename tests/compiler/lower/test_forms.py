@@ -14,7 +14,8 @@ from quantised import EXACT_LEVELS, LEVELS, SATURATES, differing, held, session
 from random_nets import extreme, graphs
 from tables import looped
 
-from tcc.backends.onnxruntime.precision_conversion import INT8, written
+from tcc.backends.onnxruntime.precision_conversion import written
+from tcc.backends.onnxruntime.precisions import INT8
 from tcc.compiler.bundle import program_check
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Output

@@ -10,7 +10,8 @@ from onnx import numpy_helper
 from quantised import LEVELS, Array, session
 from zoo_nets import small
 
-from tcc.backends.onnxruntime.precision_conversion import FORMS, INT8, WRITTEN_OUT, written
+from tcc.backends.onnxruntime.precision_conversion import FORMS, WRITTEN_OUT, written
+from tcc.backends.onnxruntime.precisions import INT8
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
