@@ -253,7 +253,7 @@ def needed(words: Sequence[str]) -> typer.Typer:
 
 def main() -> None:
     """Run `tcc` as a process of its own."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # sums in one order; threads are our own
+    process_setup.fix_order_of_sums()
     process_setup.catch_signals()
     process_setup.prepare_streams()
     try:

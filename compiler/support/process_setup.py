@@ -25,6 +25,14 @@ class _Received:
     interrupt: int | None = None
 
 
+def fix_order_of_sums() -> None:
+    """Let numpy add in one order, whatever the number of processors: its BLAS gets one thread.
+
+    To be called before anything imports numpy. Threads of tcc's commands are their own.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def catch_signals() -> None:
     """Have ending signals unwind this process, from now on."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
