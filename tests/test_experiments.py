@@ -205,7 +205,7 @@ def test_an_experiment_runs_end_to_end_and_goes_on(experiment, root, tmp_path):
     shutil.rmtree(tmp_path / "build")
     assert run("--add") == (0, "")
     assert pages() == first
-    again = "{name: again, spec: bright.yaml, recipe: {epochs: 3}}"
+    again = "{name: again, spec: bright.yaml, recipe: {epochs: '3'}}"
     (tmp_path / "drawn.yaml").write_text(DECLARED[:-2] + f", {again}]\n")
     code, said = run("--resume", "--add")
     assert code == 0, said
