@@ -31,7 +31,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError, _imaging
 
 from tcc.compiler.data import image_files, pillow_resampling, png_file
 from tcc.compiler.data.image_files import ALPHA, CMYK, DEPTH, PICTURES
-from tcc.compiler.data.png_file import AnimatedPngError, PngError
+from tcc.compiler.data.png_exif import PngError
+from tcc.compiler.data.png_file import AnimatedPngError
 from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import json_records

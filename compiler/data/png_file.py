@@ -12,69 +12,13 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from tcc.compiler.data import png_exif
+from tcc.compiler.data.png_exif import PngError
 from tcc.compiler.ir import image_limits
-
-
-class PngError(ValueError):
-    """The file is damaged: the message names the part."""
 
 
 class AnimatedPngError(Exception):
     """The file has parts of an animation."""
-
-
-PROFILE = "Raw profile type exif"
-"""The key of the text that ImageMagick keeps EXIF data in, as hexadecimal digits."""
-PREFIX = b"Exif\0\0"
-ORIENTATION, SHORT, LONG = 0x0112, 3, 4
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
-"""Bytes of a number of each type of TIFF."""
-DAMAGED = "its EXIF data"
-
-
-def _read_profile(text: bytes) -> bytes:
-    """Return the bytes that hexadecimal digits stand for, after three lines.
-
-    Raises:
-        PngError: They are no such digits.
-    """
-    digits = b"".join(text.split(b"\n")[3:])
-    if not re.fullmatch(rb"[ \t\r\f\v]*([0-9a-fA-F]{2}[ \t\r\f\v]*)*", digits):
-        raise PngError(DAMAGED)
-    return bytes.fromhex(digits.decode("ascii"))
-
-
-def _check_exif(exif: bytes) -> None:
-    """Check that EXIF data say one orientation, or none, and say it soundly; empty ones do.
-
-    Pillow stops in silence at an entry whose bytes are not there, and then turns no image: such
-    data are refused. The page's reader (backends/web/site/exif.js) has the same rules.
-
-    Raises:
-        PngError: They are damaged, or name several orientations.
-    """
-    data = exif.removeprefix(PREFIX)
-    if not data:
-        return
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    if order is None:
-        raise PngError(DAMAGED)
-    try:
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (count,) = struct.unpack_from(f"{order}H", data, start)
-        entries = [
-            struct.unpack_from(f"{order}HHII", data, start + 2 + 12 * n) for n in range(count)
-        ]
-    except struct.error:
-        raise PngError(DAMAGED) from None
-    for tag, value_type, count_of_values, offset in entries:
-        size = SIZES.get(value_type, 0) * count_of_values
-        if size > 4 and offset + size > len(data):
-            raise PngError(DAMAGED)
-        if tag == ORIENTATION and (count_of_values != 1 or value_type not in (SHORT, LONG)):
-            raise PngError(DAMAGED)
-    if sum(tag == ORIENTATION for tag, *_ in entries) > 1:
-        raise PngError(DAMAGED)
 
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -202,7 +146,7 @@ def _check_contents(chunks: Sequence[Chunk], header: Header) -> None:
         if len(data) < shortest.get(name, 0):
             raise PngError(f"{name} is cut short")
         if name == "eXIf":
-            _check_exif(data)
+            png_exif.check(data)
         elif name == "iCCP":
             _unpack(name, data[data.find(b"\0") + 1 :])
         elif name in ("tEXt", "zTXt", "iTXt"):
@@ -224,9 +168,9 @@ def _check_text(name: str, data: bytes) -> int:
     if key in RESERVED or (key == "exif" and name != "tEXt"):
         raise PngError(f"a text of it is named {key}")
     if key == "exif":
-        _check_exif(content)
-    elif key == PROFILE:
-        _check_exif(_read_profile(content))
+        png_exif.check(content)
+    elif key == png_exif.PROFILE:
+        png_exif.check(png_exif.read_profile(content))
     return len(content)
 
 

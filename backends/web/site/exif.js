@@ -14,7 +14,7 @@ const SIZES = {
 
 /**
  * The orientation that EXIF data say; undefined where they say none. Data that are not sound are
- * refused, by the same rules as the reference (compiler/data/png_file.py).
+ * refused, by the same rules as the reference (compiler/data/png_exif.py).
  */
 export function orientation(exif) {
   const data = withoutPrefix(exif);
