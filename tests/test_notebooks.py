@@ -31,6 +31,7 @@ def test_outputs_are_stripped(path):
         assert cell.execution_count is None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of what runs notebooks
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path, tmp_path, monkeypatch):

@@ -51,6 +51,7 @@ def test_what_is_written_is_read(search, found) -> None:
     assert read(search.text(costs)) == costs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
 def test_each_thing_that_costs_is_in_a_sample(search, machine: Machine) -> None:
     """What is in none would cost nothing, and its kernel be chosen for it."""

@@ -162,6 +162,7 @@ def test_levels_are_those_of_the_reference(
     assert np.array_equal(got, apply(pre, image, shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("color", ["rgb", "gray"])
 @pytest.mark.parametrize(("height", "width"), [(1, 65536), (65536, 1), (2, 65535), (1, 1)])
 @pytest.mark.parametrize("to", [(1, 1), (3, 2), (2, 301)])

@@ -30,7 +30,7 @@ SLOW = pytest.mark.slow  # their C library alone takes zig half a minute
 @pytest.fixture(
     params=[
         "arm-a7",
-        "arm-a53",
+        pytest.param("arm-a53", marks=SLOW),
         pytest.param("arm-a72", marks=SLOW),
         pytest.param("arm-a76", marks=SLOW),
     ]

@@ -25,6 +25,7 @@ def members(path):
         return [(each, tar.extractfile(each).read()) for each in tar.getmembers()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_packages_of_odd_networks_are_compiled(tcc, home, odd, images, docker, name):
     """All three at once: what is in them, what the tools said, and that goldens come out."""

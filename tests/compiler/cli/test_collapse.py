@@ -111,6 +111,7 @@ def test_one_value_for_every_image_is_refused(tcc, home, pictures, spoilt, case,
     assert not (home / f"build/net-{target}-int8").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("case", ONE)
 def test_what_follows_the_floats_is_built(tcc, home, pictures, case, target):

@@ -156,7 +156,7 @@ def test_a_program_in_the_bundle_is_enough(tcc, build, target):
 @pytest.mark.parametrize(
     ("target", "precision"),
     [
-        ("host", "fp32"),
+        pytest.param("host", "fp32", marks=pytest.mark.slow),
         ("host", "int8"),
         pytest.param("arm-a7", "fp32", marks=pytest.mark.slow),
         pytest.param("arm-a7", "int8", marks=pytest.mark.slow),

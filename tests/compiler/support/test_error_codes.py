@@ -58,7 +58,14 @@ def test_most_examples_are_run():
     assert len(SHOWN) >= 0.84 * len(ENTRIES)
 
 
-@pytest.mark.parametrize("code", SHOWN)
+# every fourth is tried at each change, all of them by `make test-all`
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(code, marks=() if number % 4 == 0 else pytest.mark.slow)
+        for number, code in enumerate(SHOWN)
+    ],
+)
 def test_the_example_gives_its_code(code, tmp_path, monkeypatch):
     if code in EXTRAS:
         pytest.importorskip(EXTRAS[code])
