@@ -55,6 +55,12 @@ class UnspokenError(Exception):
     """The language has no words for a layer."""
 
 
+def _name_values(nodes: Sequence[Node], inputs: Sequence[str]) -> dict[str, str]:
+    """Return names for the values of a segment: paths are no names that a spec may give."""
+    names = {value: f"input_{i}" for i, value in enumerate(inputs)}
+    return names | {node.name: f"step_{i}" for i, node in enumerate(nodes)}
+
+
 def _segment(graph: Graph, name: str, shown: frozenset[str]) -> tuple[list[Node], list[str]]:
     """Return the nodes from the last values that were seen to be right up to one, and these."""
     made = {node.name: node for node in graph.nodes}
@@ -225,8 +231,7 @@ def _float_sources(found: FloatDivergence, network: Model, target: str) -> tuple
     """
     graph, name = network.graph, found.layer.name
     nodes, ends = _segment(graph, name, found.shown - {name})
-    said = {value: f"input_{i}" for i, value in enumerate(ends)}
-    said |= {node.name: f"step_{i}" for i, node in enumerate(nodes)}
+    said = _name_values(nodes, ends)
     made = SpokenLayer(said, {})
     tensor = _enter_floats(made, graph, ends, found.right)
     for node in nodes:
@@ -384,9 +389,7 @@ def _sources(found: Divergence, program: Model, target: str) -> Mapping[str, byt
     """Return spec, weights, calibration and input, which give the expected levels."""
     graph, name = program.graph, found.layer.name
     nodes, ends = _segment(graph, name, found.shown - {name})
-    # Paths are no names that a spec may give.
-    said = {value: f"input_{i}" for i, value in enumerate(ends)}
-    said |= {node.name: f"step_{i}" for i, node in enumerate(nodes)}
+    said = _name_values(nodes, ends)
     made = SpokenLayer(said, {})
     tensor = _enter_levels(made, graph, ends, found.right)
     for node in nodes:
