@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from tcc.compiler.ir.backend import INTERFACE, Backend, Builder, Packager, Runner
+from tcc.compiler.ir.backend import INTERFACE_VERSION, Backend, Builder, Packager, Runner
 from tcc.compiler.ir.target import Target
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-GROUP = "tcc.targets"
+ENTRY_POINT_GROUP = "tcc.targets"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
@@ -70,7 +70,7 @@ def load_installed(
     usable: list[InstalledBackend] = []
     unusable: list[UnusableBackend] = []
     names = set(reserved)
-    points = [(_distribution(point), point) for point in entry_points(group=GROUP)]
+    points = [(_get_distribution(point), point) for point in entry_points(group=ENTRY_POINT_GROUP)]
     for distribution, point in sorted(points, key=lambda pair: (pair[0].name, pair[1].name)):
         try:
             backend = _load(point)
@@ -82,7 +82,7 @@ def load_installed(
     return tuple(usable), tuple(unusable)
 
 
-def _distribution(point: "EntryPoint") -> Distribution:
+def _get_distribution(point: "EntryPoint") -> Distribution:
     if point.dist is None:
         return Distribution(point.module, "unknown")
     return Distribution(point.dist.name, point.dist.version)
@@ -93,12 +93,16 @@ def _load(point: "EntryPoint") -> Backend:
         backend: Backend = point.load()
     except Exception as error:  # code of others may raise anything
         raise UnusableBackendError(f"{point.value} cannot be loaded: {error!r}"[:300]) from error
-    stated = getattr(backend, "interface", None)
-    if stated != INTERFACE:
-        what = "states no `interface`" if stated is None else f"is for interface {stated!r}"
+    interface_version = getattr(backend, "interface", None)
+    if interface_version != INTERFACE_VERSION:
+        mismatch = (
+            "states no `interface`"
+            if interface_version is None
+            else f"is for interface {interface_version!r}"
+        )
         raise UnusableBackendError(
-            f"{point.value} {what}, this tcc has interface {INTERFACE}: "
-            f"install a release of {_distribution(point).name} with `interface = {INTERFACE}`"
+            f"{point.value} {mismatch}, this tcc has interface {INTERFACE_VERSION}: "
+            f"install a release of {_get_distribution(point).name} with `interface = {INTERFACE_VERSION}`"
         )
     return backend
 
@@ -120,8 +124,8 @@ def check_interface(backend: Backend, reserved: Collection[str]) -> set[str]:
     for target in backend.targets:
         for name in (target.name, *target.aliases):
             if not _NAME.fullmatch(name):
-                why = f"`{name[:40]}` is no name of a target: use a-z, 0-9, _ and -"
-                raise UnusableBackendError(why)
+                reason = f"`{name[:40]}` is no name of a target: use a-z, 0-9, _ and -"
+                raise UnusableBackendError(reason)
             if name in reserved or name in names:
                 raise UnusableBackendError(f"the name `{name}` belongs to another target")
             names.add(name)

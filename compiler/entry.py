@@ -6,7 +6,7 @@ from tcc.compiler.support import process_setup
 def main() -> None:
     """Run `tcc` as a process of its own."""
     process_setup.catch_signals()
-    process_setup.fix_order_of_sums()
+    process_setup.set_single_blas_thread()
     from tcc.compiler.cli import main as run
 
     run()

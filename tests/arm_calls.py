@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.backends.arm.codegen import micro_objects, objects, zig
-from tcc.backends.arm.codegen.link import LINK
+from tcc.backends.arm.codegen.link import LINK_OPTIONS
 from tcc.backends.arm.kernels.base import Kernel, KernelCall, KernelWeights, Scratch, Value
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.schedule.program import Program, program
+from tcc.backends.arm.schedule.program import Program, build_program
 from tcc.compiler.ir.graph import Model
 
 Array = NDArray[Any]
@@ -55,13 +55,13 @@ class CallProgram:
         found: dict[str, Array] = {}
         at = 0
         for step in steps:
-            kind = plan.graph.types[step.result]
+            kind = plan.graph.types[step.output]
             if at + 4 + kind.nbytes > len(data):
-                raise BrokenCallError(f"{step.result} ({step.kernel}): exit {done.returncode}")
+                raise BrokenCallError(f"{step.output} ({step.kernel}): exit {done.returncode}")
             if status := data[at]:
-                raise BrokenCallError(f"{step.result} ({step.kernel}): status {status}")
+                raise BrokenCallError(f"{step.output} ({step.kernel}): status {status}")
             values = np.frombuffer(data[at + 4 : at + 4 + kind.nbytes], kind.dtype.value)
-            found[step.result] = values.reshape(kind.shape)
+            found[step.output] = values.reshape(kind.shape)
             at += 4 + kind.nbytes
         return found
 
@@ -78,7 +78,7 @@ def _record(
                 yield from _given(data)
             case Scratch(space):
                 yield struct.pack("<IQ", BLANK, space.nbytes)
-    yield struct.pack("<IQ", BLANK, plan.graph.types[step.result].nbytes)
+    yield struct.pack("<IQ", BLANK, plan.graph.types[step.output].nbytes)
 
 
 def _given(values: Array) -> Iterator[bytes]:
@@ -98,10 +98,10 @@ def call_program(
     With a compiler of this machine and its options, `checked`, that makes the driver and all
     micro-kernels in C.
     """
-    plans = [program(m.graph, m.weights, machine) for m in models]
+    plans = [build_program(m.graph, m.weights, machine) for m in models]
     kernels = dict.fromkeys(k for p in plans for k in p.kernels)
-    symbols = {k: f"k{i}_{k.word}" for i, k in enumerate(kernels)}
-    made = objects.compiled({s: k for k, s in symbols.items()}, machine)
+    symbols = {k: f"k{i}_{k.name}" for i, k in enumerate(kernels)}
+    made = objects.compile_kernels({s: k for k, s in symbols.items()}, machine)
     (folder / "kernels.o").write_bytes(made)
     declared = "".join(f"int {symbol}();\n" for symbol in symbols.values())
     table = f"static int (*const kernels[])() = {{{', '.join(symbols.values())}}};\n"
@@ -109,13 +109,15 @@ def call_program(
     (folder / "calls.c").write_text(declared + table + defined + DRIVER.read_text("utf-8"))
     options = ("-std=gnu11", "-o", "calls", "calls.c", "kernels.o")
     if checked:
-        micro_objects.write(folder)
-        words = sorted({micro.word for kernel in kernels for micro in kernel.micro_kernels})
+        micro_objects.write_sources(folder)
+        words = sorted({micro.name for kernel in kernels for micro in kernel.micro_kernels})
         files = [f"{word}.c" for word in words]
         subprocess.run([*checked, *options, *files], cwd=folder, check=True)
         return CallProgram(machine, folder / "calls", symbols), plans
-    micro = micro_objects.compiled(kernels, machine)
+    micro = micro_objects.compile_kernels(kernels, machine)
     for file, data in micro.items():
         (folder / file).write_bytes(data)
-    zig.run(folder, "cc", *machine.zig("musl"), *LINK, "-static", *options, *micro)
+    zig.run(
+        folder, "cc", *machine.get_zig_target("musl"), *LINK_OPTIONS, "-static", *options, *micro
+    )
     return CallProgram(machine, folder / "calls", symbols), plans

@@ -30,8 +30,8 @@ from tcc.compiler.ops import (
     Slice,
     Softmax,
 )
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 
 def random_graph(seed: int, steps: int = 14) -> Graph:
@@ -65,7 +65,7 @@ def random_graph(seed: int, steps: int = 14) -> Graph:
 def random_model(seed: int, steps: int = 14) -> Model:
     """Return a random graph with random weights."""
     graph = random_graph(seed, steps)
-    return Model(graph, trained(graph))
+    return Model(graph, sample_weights(graph))
 
 
 def followed_model(op: Op, shape: tuple[int, ...]) -> Model:
@@ -92,19 +92,19 @@ def followed_model(op: Op, shape: tuple[int, ...]) -> Model:
     last = add("gated", Mul(), last, gate, last)
     last = add("end", HardSwish(), last)
     graph = verify(Graph("followed", (source,), tuple(nodes), (Output("y", last),)))
-    return Model(graph, trained(graph))
+    return Model(graph, sample_weights(graph))
 
 
 def led_model(op: Op, shape: tuple[int, ...]) -> Model:
     """Return an op behind what can be done to what it reads, and with one step behind it."""
-    add = Steps(*shape, name="led")
+    add = NetBuilder(*shape, name="led")
     add("scaled", BatchNorm())
     add("bounded", HardSwish())
     add("moved", ScaleShift())
     add("op", op)
     add("end", Relu())
-    graph = add.graph()
-    return Model(graph, trained(graph))
+    graph = add.build()
+    return Model(graph, sample_weights(graph))
 
 
 def _op(rng: np.random.Generator, types: list[TensorType]) -> Op:

@@ -16,8 +16,8 @@ from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
-from tcc.testing.int8_models import calibrated, picture, ready
-from tcc.testing.random_steps import random_graph
+from tcc.testing.int8_models import calibrate_on_input, lower_for_int8, sample_input
+from tcc.testing.random_steps import sample_graph
 
 
 def seeded(seed: int) -> Model:
@@ -25,20 +25,22 @@ def seeded(seed: int) -> Model:
 
     One in two ends in levels, and one in four keeps a few layers in float.
     """
-    graph, weights = random_graph(seed)
-    model = ready(graph, weights)
-    found = calibrated(model, picture(model.graph, seed), stretch=(1.0, 0.6, 2.0)[seed % 3])
+    graph, weights = sample_graph(seed)
+    model = lower_for_int8(graph, weights)
+    found = calibrate_on_input(
+        model, sample_input(model.graph, seed), stretch=(1.0, 0.6, 2.0)[seed % 3]
+    )
     rng = np.random.default_rng(seed)
     names = [node.name for node in model.graph.nodes if rng.random() < (seed % 4 == 1) / 3]
-    made = replace(found, real_ends=seed % 2 == 0, in_float=frozenset(names))
+    made = replace(found, float_io=seed % 2 == 0, in_float=frozenset(names))
     return quantize(model, made)
 
 
 def exact_results(graph: Graph) -> set[str]:
     """Return the values of groups of nodes that compute on integers alone."""
-    inexact = set(integer_program.inexact(graph))
+    inexact = set(integer_program.find_inexact_nodes(graph))
     groups = partition(graph)
-    return {g.result.name for g in groups if not inexact & {node.name for node in g.every}}
+    return {g.output_node.name for g in groups if not inexact & {node.name for node in g.all_nodes}}
 
 
 FLOATS = 1e-4
@@ -59,13 +61,13 @@ def compared(
     `results` gives them, of steps that read what is right; or, `in_turn`, each what those before
     gave: then each is compared with what the reference makes of the same.
     """
-    x = picture(model.graph, seed)
-    (right,) = integer_program.run(model, [x], every=True)
+    x = sample_input(model.graph, seed)
+    (right,) = integer_program.run(model, [x], keep_all=True)
     exact = exact_results(model.graph)
     source = model.graph.inputs[0]
     found = results({**right, source.name: x.astype(source.type.dtype.value)})
     if in_turn:
-        (right,) = integer_program.run(model, [x], every=True, read=found)
+        (right,) = integer_program.run(model, [x], keep_all=True, overrides=found)
     return {name: _apart(got, right[name], name in exact) for name, got in found.items()}
 
 

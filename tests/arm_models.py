@@ -10,15 +10,15 @@ from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ir.target import Artifact
 from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, Relu, Sigmoid
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 LABELS = ("adipose", 'quo"ted \\ ??/', "naïve", "stroma")
 
 
 def small(name: str = "small") -> Model:
     """A network with a vector and a map as outputs, from an image."""
-    add = Steps(3, 20, 24, name=name)
+    add = NetBuilder(3, 20, 24, name=name)
     skip = add("stem", Conv(8, (3, 3), (2, 2), 1))
     add("relu", Relu())
     add("grow", Conv(8, (3, 3), padding=1))
@@ -28,10 +28,10 @@ def small(name: str = "small") -> Model:
     add("gap", GlobalAvgPool(), joined)
     add("flat", Flatten())
     add("fc", Linear(4))
-    graph = add.graph(Output("logits", "fc", "softmax", LABELS), Output("mask", mask))
+    graph = add.build(Output("logits", "fc", "softmax", LABELS), Output("mask", mask))
     pre = Preprocess("rgb", PixelResize((20, 24), "cover"), None, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=pre),))
-    return Model(graph, trained(graph))
+    return Model(graph, sample_weights(graph))
 
 
 def written(folder: Path, artifact: Artifact) -> Path:

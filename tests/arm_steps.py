@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.backends.arm.codegen import micro_objects, objects, zig
-from tcc.backends.arm.codegen.link import LINK
+from tcc.backends.arm.codegen.link import LINK_OPTIONS
 from tcc.backends.arm.kernels.base import Kernel, KernelCall, KernelWeights, Scratch, Value
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.schedule.program import Copy, Program, program
+from tcc.backends.arm.schedule.program import Copy, Program, build_program
 from tcc.compiler.ir.graph import Model
 
 Array = NDArray[Any]
@@ -58,16 +58,16 @@ class Library:
         Later steps read the value of `right` in its place, if it is given.
         """
         graph = program.graph
-        buffers = {place.buffer for place in program.places.values()}
+        buffers = {place.buffer for place in program.locations.values()}
         memory = {b: np.full(graph.types[b].nbytes, 0xFF, np.uint8) for b in buffers}
         for name, tensor in inputs.items():
             self._view(program, memory, name)[:] = tensor.ravel()
         for step in program.steps:
             self._step(program, memory, step)
             if isinstance(step, KernelCall):
-                yield step.result, self._value(program, memory, step.result)
+                yield step.output, self._value(program, memory, step.output)
                 if right is not None:
-                    self._view(program, memory, step.result)[:] = right[step.result].ravel()
+                    self._view(program, memory, step.output)[:] = right[step.output].ravel()
         for output in graph.outputs:
             yield output.value, self._value(program, memory, output.value)
 
@@ -98,7 +98,7 @@ class Library:
 
     @staticmethod
     def _view(program: Program, memory: Mapping[str, Array], value: str) -> Array:
-        place, kind = program.places[value], program.graph.types[value]
+        place, kind = program.locations[value], program.graph.types[value]
         return memory[place.buffer][place.offset :][: kind.nbytes].view(kind.dtype.value)
 
 
@@ -130,15 +130,22 @@ def library(
     models: Sequence[Model], machine: Machine, folder: Path, tasks: int = 1
 ) -> tuple[Library, list[Program]]:
     """Return the programs of models, and their kernels compiled; loops run in `tasks` parts."""
-    programs = [program(m.graph, m.weights, machine) for m in models]
+    programs = [build_program(m.graph, m.weights, machine) for m in models]
     kernels = dict.fromkeys(k for p in programs for k in p.kernels)
-    symbols = {k: f"k{i}_{k.word}" for i, k in enumerate(kernels)}
-    made = objects.compiled({s: k for k, s in symbols.items()}, machine)
+    symbols = {k: f"k{i}_{k.name}" for i, k in enumerate(kernels)}
+    made = objects.compile_kernels({s: k for k, s in symbols.items()}, machine)
     (folder / "kernels.o").write_bytes(made)
     (folder / "launch.c").write_text(_LAUNCH % tasks)
-    micro = micro_objects.compiled(kernels, machine)
+    micro = micro_objects.compile_kernels(kernels, machine)
     for file, data in micro.items():
         (folder / file).write_bytes(data)
-    options = (*machine.zig("gnu"), *LINK, "-fPIC", "-shared", "-o", "kernels.so")
+    options = (
+        *machine.get_zig_target("gnu"),
+        *LINK_OPTIONS,
+        "-fPIC",
+        "-shared",
+        "-o",
+        "kernels.so",
+    )
     zig.run(folder, "cc", *options, "launch.c", "kernels.o", *micro)
     return Library(ctypes.CDLL(str(folder / "kernels.so")), symbols), programs

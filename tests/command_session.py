@@ -95,7 +95,7 @@ def run_session(root: Path) -> None:
         (root / name).mkdir()
     cache = root / HOME / ".cache"
     cache.mkdir()
-    (cache / "tcc").symlink_to(user_folders.cache_folder("zig").parent)
+    (cache / "tcc").symlink_to(user_folders.prepare_cache_folder("zig").parent)
     write_inputs(root / FOLDER)
     ends = {use.line: asdict(_run(root, use)) for use in USES}
     (root / ENDS).write_text(json.dumps(ends))

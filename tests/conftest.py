@@ -78,7 +78,7 @@ def session_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("state")
     # Kernels that earlier runs compiled are taken where they are sealed by the same key.
     user_folders.seal("", b"")
-    if (key := user_folders.key_file()) and key.is_file():
+    if (key := user_folders.locate_key_file()) and key.is_file():
         (folder / "tcc/seal").mkdir(0o700, parents=True)
         shutil.copy(key, folder / "tcc/seal")
     with pytest.MonkeyPatch.context() as patch:

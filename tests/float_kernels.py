@@ -14,8 +14,8 @@ from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv, Op
 from tcc.compiler.reference import float_program
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import Array, trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import Array, sample_weights
 
 A7 = next(m for m in MACHINES if m.target.name == "arm-a7")
 A53 = next(m for m in MACHINES if m.target.name == "arm-a53")
@@ -25,11 +25,11 @@ BOTH = (A7, pytest.param(A53, marks=pytest.mark.slow))
 
 def followed(op: Conv, shape: tuple[int, int, int], after: Op) -> Model:
     """Return a convolution of a map of some shape and what follows it."""
-    add = Steps(*shape)
+    add = NetBuilder(*shape)
     add("op", op)
     add("after", after)
-    graph = add.graph(Output("y", "after"))
-    return Model(graph, trained(graph))
+    graph = add.build(Output("y", "after"))
+    return Model(graph, sample_weights(graph))
 
 
 def given(model: Model) -> Array:
@@ -57,7 +57,7 @@ class FloatKernels:
     def assert_all_agree(self, words: set[str], allowed: float) -> None:
         """Hold all models against the reference; they call micro-kernels of these names."""
         kernels = [kernel for plan in self.plans.values() for kernel in plan.kernels]
-        assert {micro.word for kernel in kernels for micro in kernel.micro_kernels} == words
+        assert {micro.name for kernel in kernels for micro in kernel.micro_kernels} == words
         for name in self.models:
             self.assert_agrees(name, allowed)
 
@@ -74,8 +74,8 @@ def favouring(machine: Machine, *names: str) -> Machine:
     """Return a machine on which kernels of these names compute whatever they can."""
     costs = machine.costs
     for name in names:
-        costs = costs.favouring(name)
-    return replace(machine, tried=costs)
+        costs = costs.clear_kernel_cost(name)
+    return replace(machine, cost_override=costs)
 
 
 def built(

@@ -12,8 +12,8 @@ from tcc.compiler.foreign.checkpoint import ImportedWeights, import_checkpoint
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import BatchNorm, Conv, Op
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 ROLES = {"mean": "running_mean", "var": "running_var"}
 State = OrderedDict[str, torch.Tensor]
@@ -27,7 +27,7 @@ def foreign(
     graph: Graph, names: Mapping[str, str] | None = None, order: Sequence[str] = ()
 ) -> State:
     """Return a graph's trained weights as PyTorch would save them, under other names."""
-    values = trained(graph)
+    values = sample_weights(graph)
     state: State = OrderedDict()
     for layer in order or layers(graph):
         other = names[layer] if names else f"net.{layers(graph).index(layer)}"
@@ -55,7 +55,7 @@ def refused(path: Path, graph: Graph, rules: Path | None = None) -> str:
 
 def assert_whole(found: ImportedWeights, graph: Graph) -> None:
     assert list(found.weights) == list(graph.params)
-    for name, values in trained(graph).items():
+    for name, values in sample_weights(graph).items():
         np.testing.assert_array_equal(found.weights[name], values, err_msg=name)
 
 
@@ -64,11 +64,11 @@ def hows(found: ImportedWeights) -> Counter[str]:
 
 
 def block(*convolutions: tuple[str, Op]) -> Graph:
-    add = Steps(4, 6, 6, name="block")
+    add = NetBuilder(4, 6, 6, name="block")
     for name, op in convolutions:
         add(name, op)
         add(f"{name}_bn", BatchNorm())
-    return add.graph()
+    return add.build()
 
 
 def twins() -> Graph:

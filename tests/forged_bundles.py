@@ -12,6 +12,6 @@ def forged(folder: Path, target: str) -> Path:
     found = manifest.decode(path.read_bytes(), "manifest")
     there = (p for p in folder.rglob("*") if p.is_file() and p != path)
     contents = {p.relative_to(folder).as_posix(): p.read_bytes() for p in there}
-    files = bundle_folder.listed(contents, frozenset({"model/tiny-run"}))
+    files = bundle_folder.list_files(contents, frozenset({"model/tiny-run"}))
     path.write_bytes(manifest.encode(replace(found, target=target, files=files)))
     return folder

@@ -8,11 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
 
 def refuse(_):
-    raise fail("E0703", "it is damaged", whole_file("x.png"), label="l" * 5000, help="h")
+    raise fail("E0703", "it is damaged", make_file_span("x.png"), label="l" * 5000, help="h")
 
 
 def flood(_):

@@ -9,7 +9,7 @@ from tcc.compiler.ir.backend import Builder
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.target import Artifact
 from tcc.compiler.passes import INFERENCE, run
-from tcc.testing.op_cases import trained
+from tcc.testing.op_cases import sample_weights
 
 BACKEND: Builder = TfLite()
 (TARGET,) = BACKEND.targets
@@ -17,7 +17,7 @@ PRECISIONS = ("fp32", "fp16", "dynamic")
 
 
 def emitted(model: Model, precision: str = "fp32") -> bytes:
-    return BACKEND.emit(TARGET, model, TARGET.precision(precision)).files[FILE]
+    return BACKEND.emit(TARGET, model, TARGET.find_precision(precision)).files[FILE]
 
 
 def written(folder: Path, artifact: Artifact) -> Path:
@@ -28,4 +28,4 @@ def written(folder: Path, artifact: Artifact) -> Path:
 
 
 def fused(graph: Graph) -> Model:
-    return run(Model(graph, trained(graph)), INFERENCE)
+    return run(Model(graph, sample_weights(graph)), INFERENCE)

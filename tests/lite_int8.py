@@ -11,7 +11,12 @@ from tcc.backends.tflite.backend import FILE, TfLite
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
-from tcc.testing.int8_models import calibrated, every, picture, ready
+from tcc.testing.int8_models import (
+    add_node_outputs,
+    calibrate_on_input,
+    lower_for_int8,
+    sample_input,
+)
 
 Array = np.ndarray
 BACKEND = TfLite()
@@ -20,14 +25,14 @@ BACKEND = TfLite()
 
 def closed(graph: Graph, weights: Mapping[str, Array], stretch: float = 1.0) -> Model:
     """Return the integer program of a float graph whose outputs are 8-bit integers."""
-    model = ready(graph, weights)
-    ranges = calibrated(model, picture(model.graph), stretch)
-    return quantize(model, replace(ranges, real_ends=False))
+    model = lower_for_int8(graph, weights)
+    ranges = calibrate_on_input(model, sample_input(model.graph), stretch)
+    return quantize(model, replace(ranges, float_io=False))
 
 
 def file(program: Model, precision: str = "int8") -> bytes:
     """Return the file of an integer program."""
-    return BACKEND.emit(TARGET, program, TARGET.precision(precision)).files[FILE]
+    return BACKEND.emit(TARGET, program, TARGET.find_precision(precision)).files[FILE]
 
 
 def run(data: bytes, x: Array, kernels: str = "xnnpack") -> dict[str, tuple[Array, float, int]]:
@@ -56,9 +61,9 @@ def differing(
     `x` (C, H, W) is the float form of the input; every value of the graph is compared to the bit,
     and the outputs of the network by itself as well.
     """
-    return _different(Model(every(program.graph), program.weights), x, kernels, precision) | (
-        _different(program, x, kernels, precision)
-    )
+    return _different(
+        Model(add_node_outputs(program.graph), program.weights), x, kernels, precision
+    ) | (_different(program, x, kernels, precision))
 
 
 def _different(model: Model, x: Array, kernels: str, precision: str) -> dict[str, int]:

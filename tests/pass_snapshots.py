@@ -13,8 +13,8 @@ from pathlib import Path
 from tcc.compiler import passes
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Pass
-from tcc.compiler.support.atomic_files import scratch_folder
-from tcc.testing.op_cases import trained
+from tcc.compiler.support.atomic_files import create_scratch_folder
+from tcc.testing.op_cases import sample_weights
 
 FOLDER = Path(__file__).parent / "compiler/passes"
 CASE = re.compile(r"^# (?P<title>.+)\n(?P<steps>(?:(?!--|#)[^\n]+\n)+)", re.MULTILINE)
@@ -67,11 +67,11 @@ def network(head: str) -> Model:
     )
     if outputs:
         text = text.replace("output: {y: {}}", f"output:{outputs.rstrip()}")
-    with scratch_folder() as folder:
+    with create_scratch_folder() as folder:
         path = folder / "net.yaml"
         path.write_text(text)
         graph = load(path).graph
-    return Model(graph, trained(graph))
+    return Model(graph, sample_weights(graph))
 
 
 def short(graph: Graph) -> str:
@@ -90,7 +90,7 @@ def short(graph: Graph) -> str:
         braces = f" {{{attributes}}}" if attributes else ""
         shared = [p for p in node.params if not p.startswith(f"{node.name}.")]
         params = f" weights of {', '.join(shared)}" if shared else ""
-        lines.append(f"%{node.name} = {node.op.word}({inputs}){braces}{params} : {node.type}")
+        lines.append(f"%{node.name} = {node.op.keyword}({inputs}){braces}{params} : {node.type}")
     ends = ", ".join(f"{o.name} = %{o.value}" + " train only" * o.train_only for o in graph.outputs)
     return "\n".join([*lines, f"output {ends}"]) + "\n"
 

@@ -3,24 +3,24 @@
 from tcc.compiler.ir.graph import Graph, Model, Pass
 from tcc.compiler.ops import Op
 from tcc.compiler.passes import validate
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 
 def model(graph: Graph) -> Model:
-    return Model(graph, trained(graph))
+    return Model(graph, sample_weights(graph))
 
 
 def chain(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
     """Return the model of steps in a row, called by their words and places."""
-    add = Steps(*shape)
+    add = NetBuilder(*shape)
     for index, op in enumerate(ops):
-        add(f"{op.word}_{index}", op)
-    return model(add.graph())
+        add(f"{op.keyword}_{index}", op)
+    return model(add.build())
 
 
 def words(of: Model) -> list[str]:
-    return [node.op.word for node in of.graph.nodes]
+    return [node.op.keyword for node in of.graph.nodes]
 
 
 def after(before: Model, *passes: Pass) -> list[str]:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from tcc.compiler import passes
-from tcc.compiler.data.dataset import read
+from tcc.compiler.data.dataset import read_dataset
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.reference.accuracy_floor import Quality
-from tcc.testing.op_cases import trained
+from tcc.testing.op_cases import sample_weights
 
 
 def tensors(folder, shape, count=6, seed=0, order=None, name="set"):
@@ -16,12 +16,12 @@ def tensors(folder, shape, count=6, seed=0, order=None, name="set"):
     values = np.random.default_rng(seed).normal(size=(count, *shape)).astype(np.float32)
     path = folder / f"{name}.npz"
     np.savez(path, tensors=values if order is None else values[list(order)])
-    return read(path)
+    return read_dataset(path)
 
 
 def ready(graph, pipeline=passes.INFERENCE):
     """A model with weights as after training, as calibration sees it."""
-    return passes.run(Model(graph, trained(graph)), pipeline)
+    return passes.run(Model(graph, sample_weights(graph)), pipeline)
 
 
 def with_weights(model, name, change):

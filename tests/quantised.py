@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from tcc.compiler.ir.graph import Model
-from tcc.compiler.lower.integer_variants import unsigned
+from tcc.compiler.lower.integer_variants import convert_to_unsigned
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.reference import integer_program
 from tcc.compiler.support import cpu
-from tcc.testing.int8_models import every
+from tcc.testing.int8_models import add_node_outputs
 
 Array = NDArray[Any]
-SATURATES = cpu.products(cpu.features()).unsigned
+SATURATES = cpu.select_product_types(cpu.read_features()).unsigned
 """Whether products of this processor saturate unless weights are unsigned."""
 MAKE_UNSIGNED = ("ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
 """Levels of optimisation at which ONNX Runtime makes them so, when it is asked to."""
@@ -52,10 +52,10 @@ def differing(
     `x` (C, H, W) is the float form of the input; every value of the graph is compared to the bit.
     """
     source = model.graph.inputs[0]
-    (expected,) = integer_program.run(model, [x], every=True)
-    whole = Model(every(model.graph), model.weights)
+    (expected,) = integer_program.run(model, [x], keep_all=True)
+    whole = Model(add_node_outputs(model.graph), model.weights)
     if SATURATES and level not in MAKE_UNSIGNED:
-        whole = unsigned(whole)
+        whole = convert_to_unsigned(whole)
     made = session(lower(whole, opset), level, threads)
     names = [f"{node.name}!" for node in model.graph.nodes]
     got = made.run(names, {source.name: held(x[None].astype(source.type.dtype.value))})

@@ -29,7 +29,7 @@ from tcc.compiler.ops import (
     Sigmoid,
     Slice,
 )
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 
 def same_shape(channels: int) -> st.SearchStrategy[Op]:
@@ -61,38 +61,38 @@ def other_shape(channels: int) -> st.SearchStrategy[Op]:
 def graphs(draw: st.DrawFn) -> Graph:
     """Return a graph of one input, of three channels, and one or two outputs."""
     side = draw(st.integers(6, 9))
-    add = Steps(3, side, side)
+    add = NetBuilder(3, side, side)
     names = iter(f"n{i}" for i in range(1000))
     for _ in range(draw(st.integers(1, 5))):
         _block(draw, add, names)
-    middle = add.last
+    middle = add.last_value
     if draw(st.booleans()):
         _head(draw, add, names)
-    outputs = [Output("logits", add.last)]
-    if draw(st.booleans()) and middle != add.last:
+    outputs = [Output("logits", add.last_value)]
+    if draw(st.booleans()) and middle != add.last_value:
         outputs.append(Output("middle", middle))
-    return add.graph(*outputs)
+    return add.build(*outputs)
 
 
-def _block(draw, add: Steps, names) -> None:
-    channels, *size = add.types[add.last].shape
+def _block(draw, add: NetBuilder, names) -> None:
+    channels, *size = add.types[add.last_value].shape
     match draw(st.sampled_from(["same", "other", "fork"])):
         case "other" if min(size) >= 4:
             add(next(names), draw(other_shape(channels)))
         case "fork":
-            start, ends = add.last, []
+            start, ends = add.last_value, []
             for _ in range(draw(st.integers(2, 3))):
-                add.last = start
+                add.last_value = start
                 for _ in range(draw(st.integers(0, 2))):
                     add(next(names), draw(same_shape(channels)))
-                ends.append(add.last)
+                ends.append(add.last_value)
             add(next(names), draw(st.sampled_from([Add(), Mul(), Concat()])), *ends)
         case _:
             for _ in range(draw(st.integers(1, 3))):
                 add(next(names), draw(same_shape(channels)))
 
 
-def _head(draw, add: Steps, names) -> None:
+def _head(draw, add: NetBuilder, names) -> None:
     if draw(st.booleans()):
         add(next(names), GlobalAvgPool())
     add(next(names), Flatten())

@@ -41,8 +41,8 @@ from tcc.compiler.ops import (
     Softmax,
     Tanh,
 )
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 T = TypeVar("T")
 Array = NDArray[Any]
@@ -71,7 +71,7 @@ FACTORS = (1.0, 1.0, 1.0, 0.0, 1e-9, 1e-4, 300.0)
 def graphs(draw: Callable[[st.SearchStrategy[T]], T], floats: bool = False) -> Graph:
     """Return a random graph; with `floats`, of operations too that integers cannot compute."""
     size = st.integers(5, 12)
-    add = Steps(draw(st.integers(1, 4)), draw(size), draw(size))
+    add = NetBuilder(draw(st.integers(1, 4)), draw(size), draw(size))
     for i in range(draw(st.integers(1, 7))):
         _step(draw, add, f"n{i}", (*MAPS, *(FLOATS if floats else ())))
     if draw(st.booleans()):
@@ -81,11 +81,11 @@ def graphs(draw: Callable[[st.SearchStrategy[T]], T], floats: bool = False) -> G
         if draw(st.booleans()):
             add("act", draw(st.sampled_from(ACTIVATIONS)))
             add("fc2", Linear(3))
-    return add.graph()
+    return add.build()
 
 
-def _step(draw: Callable[..., Any], add: Steps, name: str, maps: tuple[Op, ...]) -> None:
-    last = add.types[add.last]
+def _step(draw: Callable[..., Any], add: NetBuilder, name: str, maps: tuple[Op, ...]) -> None:
+    last = add.types[add.last_value]
     channels, height, width = last.shape
     like = [v for v, t in add.types.items() if t.shape == last.shape]
     beside = [v for v, t in add.types.items() if t.shape[1:] == last.shape[1:]]
@@ -99,13 +99,13 @@ def _step(draw: Callable[..., Any], add: Steps, name: str, maps: tuple[Op, ...])
             add(
                 name,
                 draw(st.sampled_from((Add(), Mul()))) if len(others) == 1 else Add(),
-                add.last,
+                add.last_value,
                 *others,
             )
         case "concat" if channels < 20:
-            add(name, Concat(), add.last, draw(st.sampled_from(beside)))
+            add(name, Concat(), add.last_value, draw(st.sampled_from(beside)))
         case "gate":
-            value = add.last
+            value = add.last_value
             add(f"{name}/gap", GlobalAvgPool())
             add(f"{name}/conv", Conv(channels, (1, 1)))
             gate = add(f"{name}/gate", draw(st.sampled_from((Sigmoid(), HardSigmoid(), Relu()))))
@@ -119,7 +119,7 @@ def _step(draw: Callable[..., Any], add: Steps, name: str, maps: tuple[Op, ...])
 def extreme(draw: Callable[[st.SearchStrategy[T]], T], graph: Graph) -> Mapping[str, Array]:
     """Return weights as after training, some tensors scaled far and some filters all zeros."""
     found: dict[str, Array] = {}
-    for name, values in trained(graph).items():
+    for name, values in sample_weights(graph).items():
         if name.endswith(".var"):
             found[name] = values
             continue

@@ -7,7 +7,7 @@ from tcc.compiler import passes
 from tcc.compiler.ir.backend import GraphReader
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.target import Target
-from tcc.testing.op_cases import CASES, one_input
+from tcc.testing.op_cases import CASES, build_one_input_model
 
 LISTED = Path(__file__).with_name("golden") / "refused_ops.txt"
 """The ops that a target has no rule for, as `target: op`; tools/make_goldens.py writes it."""
@@ -15,7 +15,7 @@ LISTED = Path(__file__).with_name("golden") / "refused_ops.txt"
 
 def refusals(backend: GraphReader, target: Target, graph: Graph) -> set[str]:
     """Return which ops of a graph a target refuses, as lines of the list."""
-    return {f"{target.name}: {each.node.op.word}" for each in backend.refusals(target, graph)}
+    return {f"{target.name}: {each.node.op.keyword}" for each in backend.refusals(target, graph)}
 
 
 def ready(backend: GraphReader, target: Target, model: Model) -> Model:
@@ -33,7 +33,7 @@ def refused(backend: GraphReader, target: Target, graph: Graph) -> bool:
 def refused_ops() -> str:
     """Return the list as it should be."""
     found = (
-        refusals(backend, target, ready(backend, target, one_input(case)).graph)
+        refusals(backend, target, ready(backend, target, build_one_input_model(case)).graph)
         for backend in BACKENDS
         if isinstance(backend, GraphReader)
         for target in backend.targets

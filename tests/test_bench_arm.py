@@ -8,10 +8,10 @@ import pytest
 
 from tcc.backends.arm.measure import instructions
 from tcc.compiler import ops
-from tcc.compiler.data.weights import random
+from tcc.compiler.data.weights import initialize_random
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node
 from tcc.compiler.ir.types import TensorType
-from tcc.testing.nets import gated
+from tcc.testing.nets import build_gated
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def network():
         nodes.append(make_node(name, op, inputs, tuple(types[each] for each in inputs)))
         types[name] = nodes[-1].type
     graph = Graph("small", (source,), tuple(nodes), (Output("y", "l"),))
-    return Model(graph, random(graph))
+    return Model(graph, initialize_random(graph))
 
 
 LINES = """\
@@ -77,9 +77,9 @@ def test_ncnn_gets_integers():
 def test_an_operation_that_ncnn_does_not_get_is_named():
     import ncnn_file
 
-    graph = gated()
+    graph = build_gated()
     with pytest.raises(ValueError, match=r"for ncnn"):
-        ncnn_file.files(Model(graph, random(graph)), integers=False)
+        ncnn_file.files(Model(graph, initialize_random(graph)), integers=False)
 
 
 def test_published_times_are_described_by_a_factor_and_a_scatter():
@@ -106,7 +106,7 @@ def test_a_published_time_is_within_the_model_s_word(root, shared):
         file.truncate(arm_published.WEIGHTS)
     run, _ = peers.count(arm_published.GUEST, param, weights, 128, 128, "-", "fp16")
     ratio = arm_published.AX620A["blazeface"].milliseconds * 1e6 / run.network[1]
-    assert abs(math.log(ratio / instructions.FACTOR)) < 2.2 * instructions.SCATTER
+    assert abs(math.log(ratio / instructions.MEASURED_FACTOR)) < 2.2 * instructions.MEASURED_SCATTER
 
 
 @pytest.mark.parametrize("name", ["ddsnet", "shufflenet_v2"])

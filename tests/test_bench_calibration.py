@@ -34,9 +34,9 @@ sets = []
 @pytest.fixture(scope="module")
 def bench(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
-    graph = load(shipped.specs()["ddsnet"], {"size": "64"}).graph
+    graph = load(shipped.list_specs()["ddsnet"], {"size": "64"}).graph
     file = folder / "w.safetensors"
-    weights.write(file, weights.random(graph))
+    weights.write(file, weights.initialize_random(graph))
     sets = {"images": root / "zoo/samples", "cells": root / "zoo/cells"}
     (folder / "cases.toml").write_text(CASES.format(weights=file, **sets))
 

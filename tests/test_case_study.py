@@ -87,7 +87,7 @@ def test_sizes_are_a_half_and_a_quarter_of_fp32(table, home):
     forms = network["forms"]
     assert list(forms) == ["fp32", "dynamic", "fp16", "int8"]
     graph = load(home / "like_vgg.yaml").graph
-    fused = pipeline.fused(Model(graph, pipeline.random_weights(graph).tensors))
+    fused = pipeline.fuse_model(Model(graph, pipeline.create_random_weights(graph).tensors))
     whole = sum(value.nbytes for value in fused.weights.values())
     assert forms["fp32"]["bytes"] == pytest.approx(whole, rel=0.03)
     for name, share in (("fp16", 1 / 2), ("dynamic", 1 / 4), ("int8", 1 / 4)):
@@ -105,7 +105,7 @@ def test_images_that_calibrate_do_not_judge(table):
 def test_accuracies_are_those_of_the_weights(study, home):
     """A network that answers with the brightness is right about dark and bright images."""
     graph = load(home / "bright.yaml").graph
-    made = weights.random(graph, 0)
+    made = weights.initialize_random(graph, 0)
     tensors = {name: np.zeros_like(value) for name, value in made.items()}
     conv, linear = (next(n for n in made if made[n].ndim == d) for d in (4, 2))
     tensors[conv] += 1 / 3

@@ -12,10 +12,10 @@ import pytest
 
 from tcc.backends import BACKENDS
 from tcc.backends.arm import machine
-from tcc.backends.onnxruntime.precision_conversion import written
+from tcc.backends.onnxruntime.precision_conversion import encode_onnx
 from tcc.backends.tflite.backend import TfLite
 from tcc.compiler.ir import preprocess
-from tcc.compiler.ir.argument_declarations import Kind, signature
+from tcc.compiler.ir.argument_declarations import Kind, list_parameters
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.preprocess import COLORS, MODES, SCALES, Preprocess
@@ -25,8 +25,8 @@ from tcc.compiler.ops import OPS, Resize
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.reference import output_activations
 from tcc.compiler.support.diagnostics import UnhandledError
-from tcc.testing.nets import Steps, dense
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder, build_dense
+from tcc.testing.op_cases import sample_weights
 
 (LITE,) = TfLite().targets
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,12 +34,12 @@ FILES = ("compiler/**/*.py", "backends/**/*.py", "tools/**/*.py", "src/tcc/*.py"
 
 
 @pytest.mark.parametrize(
-    "form", [partial(written, opset=17), lambda model, kind: TfLite().emit(LITE, model, kind)]
+    "form", [partial(encode_onnx, opset=17), lambda model, kind: TfLite().emit(LITE, model, kind)]
 )
 def test_files_at_a_precision_that_is_not_written(form):
-    graph = dense()
+    graph = build_dense()
     with pytest.raises(KeyError, match="int4"):
-        form(Model(graph, trained(graph)), Precision("int4", "half of eight"))
+        form(Model(graph, sample_weights(graph)), Precision("int4", "half of eight"))
 
 
 PIXELS = np.zeros((4, 4, 3), np.uint8)
@@ -59,9 +59,9 @@ def test_a_contract_that_is_not_written(contract, what):
 
 
 def test_a_way_to_resize_that_is_not_written():
-    add = Steps(3, 4, 4)
+    add = NetBuilder(3, 4, 4)
     add("resize", Resize((8, 8), mode="bicubic"))
-    graph = add.graph()
+    graph = add.build()
     kind, op = graph.inputs[0].type, graph.nodes[0].op
     for run in (
         lambda: lower(Model(graph, {})),
@@ -74,7 +74,7 @@ def test_a_way_to_resize_that_is_not_written():
 
 def test_an_activation_that_is_not_written():
     with pytest.raises(AssertionError, match="softplus"):
-        output_activations.applied("softplus", np.zeros(3))
+        output_activations.apply_activation("softplus", np.zeros(3))
     with pytest.raises(AssertionError, match="softplus"):
         _ = Output("y", "x", "softplus").meaning
 
@@ -84,7 +84,7 @@ def test_an_activation_that_is_not_written():
 )
 def test_a_processor_that_no_host_program_runs_on(monkeypatch, family, found):
     monkeypatch.setattr(platform, "machine", lambda: family)
-    assert [one.target.name for one in machine._host()] == found
+    assert [one.target.name for one in machine._create_host()] == found
 
 
 def test_floats_have_no_limits():
@@ -111,7 +111,7 @@ def enums():
 @cache
 def words():
     """The names of all closed sets: what a spec, a target or a command line may say."""
-    choices = (p for op in OPS for p in signature(op) if p.kind is Kind.ENUM)
+    choices = (p for op in OPS for p in list_parameters(op) if p.kind is Kind.ENUM)
     own = (*get_args(OutputActivation), *get_args(OutputKind), *(one.name for one in METHODS))
     levels = {p.name for b in BACKENDS for target in b.targets for p in target.precisions}
     found = {*own, *levels, *COLORS, *MODES, *SCALES, "same", "u8u8", "u8s8", "gnu", "musl", "Max"}

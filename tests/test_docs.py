@@ -47,12 +47,12 @@ def folder(tmp_path):
     """A folder with what a checkout offers a user, and a checkpoint of their own."""
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
     from tcc.compiler.frontend.spec import load
-    from tcc.compiler.lower.torch import module
+    from tcc.compiler.lower.torch import create_module
 
     for name in ("spec", "zoo", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "tcc.toml", tmp_path)
-    network = module(load(ROOT / "spec/ddsnet.yaml").graph)
+    network = create_module(load(ROOT / "spec/ddsnet.yaml").graph)
     torch.save(network.state_dict(), tmp_path / "checkpoint.pth")
     return tmp_path
 
@@ -280,7 +280,7 @@ def test_what_contributing_adds_is_what_it_says(tmp_path):
     """The code of an op, a pass, a method and a target, run as it stands there."""
     import numpy as np
 
-    from tcc.compiler.data.weights import placeholders
+    from tcc.compiler.data.weights import make_placeholders
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.ir.backend import Builder, Runner
     from tcc.compiler.ir.graph import Model
@@ -303,7 +303,7 @@ def test_what_contributing_adds_is_what_it_says(tmp_path):
         .replace("  - flatten\n", "  - scale\n  - flatten\n")
     )
     graph = load(spec).graph
-    model = Model(graph, placeholders(graph))
+    model = Model(graph, make_placeholders(graph))
     after = through(model, [scales["drop_unit_scale"]]).graph
     assert {n.name for n in graph.nodes} - {n.name for n in after.nodes} == {"scale"}
     assert aciq["ACIQ"].name == "aciq"

@@ -14,7 +14,7 @@ DARK, BRIGHT = 130, 230
 
 def test_a_drawn_slide_has_the_truth_beside_it(tmp_path, root):
     from tcc.compiler.slides import annotations, patch_grid, tissue_mask
-    from tcc.compiler.slides.slide_file import opened
+    from tcc.compiler.slides.slide_file import open_slide
     from tcc.compiler.slides.tissue_mask import TissueChoices
     from tcc.compiler.support.progress import silent
 
@@ -23,16 +23,20 @@ def test_a_drawn_slide_has_the_truth_beside_it(tmp_path, root):
         [sys.executable, root / "tools/draw_slide.py", path, "--side", "20000"], check=True
     )
     assert path.stat().st_size < 3e6
-    with opened(path) as slide:
+    with open_slide(path) as slide:
         assert (slide.width, slide.height, slide.mpp) == (20000, 20000, 0.5)
         assert [level.width for level in slide.levels] == [20000, 10000, 5000, 2500, 1250, 625, 313]
-        found = tissue_mask.find(slide, 0.5, TissueChoices(32.0, "wide", 0, 0, 0), silent).mask
-        known = annotations.classes((), ())
-        truth = annotations.tumour(path.with_suffix(".geojson"), slide, found.side, known)
-        tumour, paper = (slide.read(0, *at, (32, 32)).mean() for at in ((5000, 6000), (0, 0)))
+        found = tissue_mask.find_tissue(
+            slide, 0.5, TissueChoices(32.0, "wide", 0, 0, 0), silent
+        ).mask
+        known = annotations.build_area_classes((), ())
+        truth = annotations.rasterize_tumour(path.with_suffix(".geojson"), slide, found.side, known)
+        tumour, paper = (
+            slide.read_pixels(0, *at, (32, 32)).mean() for at in ((5000, 6000), (0, 0))
+        )
         assert tumour < DARK
         assert paper > BRIGHT
-        tissue = patch_grid.tissue_pixels(found, slide.width, slide.height) / 20000**2
+        tissue = patch_grid.count_tissue_pixels(found, slide.width, slide.height) / 20000**2
     # Ellipses in steps of whole tiles, of which 40 reach beyond the slide's edge.
     beyond = (40 * 512 / 20000) ** 2
     assert tissue == pytest.approx(beyond * np.pi * (0.2 * 0.3 + 0.15 * 0.25), rel=0.03)

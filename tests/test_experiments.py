@@ -73,9 +73,9 @@ def test_what_is_declared_is_whole(tools):
             assert table.data in of.data
             assert set(table.columns) <= set(pages.COLUMNS)
             assert {*table.confusion, *table.layers} <= {row.name for row in table.rows}
-            assert (table.recipe or of.recipe) in shipped.recipes()
+            assert (table.recipe or of.recipe) in shipped.list_recipes()
             for row in table.rows:
-                assert row.spec in shipped.specs()
+                assert row.spec in shipped.list_specs()
                 assert len(row.printed) == len(table.printed)
 
 
@@ -107,7 +107,7 @@ def test_a_page_shows_figures_with_exact_intervals(tools, tmp_path):
     assert sorted(files) == [*pictures, "drawn.md"]
     assert "of bright `initial_weights: he` and `epochs: 20`" in files["drawn.md"]
     assert all(word in files["drawn-layers-tiles.svg"] for word in (">conv<", ">0.970000<"))
-    bounds = confidence_intervals.of_share(17, 20)
+    bounds = confidence_intervals.compute_share_interval(17, 20)
     shown = f"0.8500 | {bounds.low:.4f} to {bounds.high:.4f} | 0.8000 | 17 of 20 | 0.990000 | 0.9 |"
     assert f"| bright | 18 | 17 of 20 | {shown}" in files["drawn.md"]
     assert "One seed was trained" in files["drawn.md"]
@@ -117,7 +117,7 @@ def test_a_page_shows_figures_with_exact_intervals(tools, tmp_path):
 
 def test_several_seeds_are_shown_with_their_spread(tools, tmp_path):
     text = page(tools, tmp_path, [((9, 1), (2, 8)), ((10, 0), (1, 9))])["drawn.md"]
-    bounds = confidence_intervals.of_share(17, 20)
+    bounds = confidence_intervals.compute_share_interval(17, 20)
     assert "| bright | 18 | 17, 19 of 20 | 0.9000 (0.8500 to 0.9500) |" in text
     assert f"| {bounds.low:.4f} to {bounds.high:.4f} |" in text
     assert "means over the seeds" in text

@@ -18,7 +18,7 @@ def interleave(root, monkeypatch):
 def wrong(interleave, play, every: int) -> list[str]:
     orders = list(interleave.orders(play))[::every]
     assert len(orders) > 10
-    return [why for order in orders if (why := interleave.tried(play, order)[0])]
+    return [why for order in orders if (why := interleave.cost_override(play, order)[0])]
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -31,7 +31,7 @@ def test_in_every_order_all_succeed(interleave, number):
 def test_a_killed_writer_is_seen_as_one(interleave):
     """The third play kills between the two renames too: then nothing is in place for a moment."""
     play = interleave.PLAYS[2]
-    moments = {tuple(interleave.tried(play, (-step, 0))[1]) for step in range(1, 40)}
+    moments = {tuple(interleave.cost_override(play, (-step, 0))[1]) for step in range(1, 40)}
     assert len(moments) == 39
 
 

@@ -11,12 +11,12 @@ from command_uses import USES, command_names
 from shared_folders import fill_once
 from traced_calls import attempts, traced
 
-from tcc.backends.web.backend import RUNTIME
+from tcc.backends.web.backend import RUNTIME_PACKAGE
 from tcc.compiler.slides import slide_viewer
 from tcc.compiler.support.external_tools import MissingTool
 
 ROOT = Path(__file__).resolve().parents[1]
-FETCHED = {"web": RUNTIME, "slide": slide_viewer.LIBRARY}
+FETCHED = {"web": RUNTIME_PACKAGE, "slide": slide_viewer.LIBRARY}
 """What npm brings once for all, by the words of the uses that take it."""
 WRITTEN = (".cache/tcc", ".cache/stages", ".cache/matplotlib", ".local/state/tcc", ".config/tcc")
 """What may be left in a user's home: docs/security.md names each."""
@@ -49,9 +49,9 @@ socket.socketpair()
 def session(tmp_path_factory):
     for package in FETCHED.values():
         try:
-            package.files()
+            package.load_files()
         except MissingTool as error:
-            pytest.skip(f"{error} {error.why}")
+            pytest.skip(f"{error} {error.reason}")
     return read_session(fill_once(tmp_path_factory, "session", run_session))
 
 

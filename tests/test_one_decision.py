@@ -69,7 +69,7 @@ def cases(count=1500):
         temperature = float(RNG.choice([1.0, 0.37, 1.7, 900.0]))
         column = int(RNG.integers(size))
         at = [
-            float(decision_odds.class_odds(activation, raw[None], temperature, k)[0])
+            float(decision_odds.compute_class_odds(activation, raw[None], temperature, k)[0])
             for k in range(size)
         ]
         nudge = (0.0, np.inf, -np.inf, 1.0)[number % 4]
@@ -87,8 +87,8 @@ def decided(activation, kind, raw, point):
     if kind == "regression":
         return []
     if kind == "decisions":
-        return np.flatnonzero(decision_rule.decided(raw[None], point)[0]).tolist()
-    return decision_rule.class_taken(activation, raw[None], point).tolist()
+        return np.flatnonzero(decision_rule.predict_decisions(raw[None], point)[0]).tolist()
+    return decision_rule.predict_classes(activation, raw[None], point).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def library(tmp_path_factory):
         pytest.skip("needs a C compiler")
     folder = tmp_path_factory.mktemp("decision")
     (folder / "test.c").write_text(C)
-    source = c_header.runtime("model", frozenset())["decision.h"]
+    source = c_header.load_runtime_sources("model", frozenset())["decision.h"]
     (folder / "decision.h").write_text(source.replace('#include "model.h"', ""))
     flags = ("-O2", "-std=gnu11", "-ffp-contract=off", "-shared", "-fPIC", "-Wall")
     command = [CC, *flags, "test.c", "-o", "test.so", "-lm"]
@@ -129,7 +129,7 @@ def test_c_decides_as_python(library):
     given = list(cases())
     classes = set()
     for activation, kind, raw, point, column in given:
-        odds = decision_odds.class_odds(activation, raw[None], point.temperature, column)
+        odds = decision_odds.compute_class_odds(activation, raw[None], point.temperature, column)
         wanted = decided(activation, kind, raw, point), odds.tobytes().hex()
         assert by_c(library, activation, kind, raw, point, column) == wanted
         classes.add((kind, bool(point.thresholds), column in wanted[0]))
@@ -155,14 +155,14 @@ def test_the_page_decides_as_python(tmp_path):
     (tmp_path / "cases.json").write_text(json.dumps(listed))
     found = node(NODE, tmp_path, tmp_path / "cases.json")
     for (activation, kind, raw, point, column), (taken, odds) in zip(given, found, strict=True):
-        wanted = decision_odds.class_odds(activation, raw[None], point.temperature, column)
+        wanted = decision_odds.compute_class_odds(activation, raw[None], point.temperature, column)
         assert odds == wanted.tobytes().hex()
         assert taken == decided(activation, kind, raw, point)
 
 
 def test_the_log_odds_are_those_of_any_other_computation():
     for activation, _, raw, point, column in cases(300):
-        mine = decision_odds.class_odds(activation, raw[None], point.temperature, column)[0]
+        mine = decision_odds.compute_class_odds(activation, raw[None], point.temperature, column)[0]
         if len(raw) > 1 or activation != "softmax":
-            other = roc_curve.log_odds(activation, raw[None], point.temperature)[0, column]
+            other = roc_curve.compute_log_odds(activation, raw[None], point.temperature)[0, column]
             assert mine == pytest.approx(other, rel=1e-12, abs=1e-12)

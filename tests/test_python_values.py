@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import tcc
-from tcc.compiler.support.value_views import LONGEST_LINE, MOST_LINES
+from tcc.compiler.support.value_views import MAX_LINE_CHARS, MAX_LINES
 
 ROOT = Path(__file__).resolve().parents[1]
 TILES, SAMPLES = ROOT / "docs/examples/tiles.yaml", ROOT / "zoo/samples"
@@ -60,8 +60,8 @@ def values(tmp_path_factory):
 def test_each_value_is_a_few_lines_of_text_and_html_that_loads_and_runs_nothing(values):
     for name, value in values.items():
         lines = repr(value).splitlines()
-        assert 1 <= len(lines) <= MOST_LINES, name
-        assert all(0 < len(line) <= LONGEST_LINE for line in lines), (name, lines)
+        assert 1 <= len(lines) <= MAX_LINES, name
+        assert all(0 < len(line) <= MAX_LINE_CHARS for line in lines), (name, lines)
         page = value._repr_html_()
         assert ODD not in page, name
         assert "<script" not in page, name
@@ -171,7 +171,7 @@ def test_a_spec_runs_with_weights_and_a_bundle_takes_none(values, tmp_path):
     from tcc.compiler.data import weights
 
     spec, path = values["spec"], tmp_path / "w.safetensors"
-    weights.write(path, weights.random(spec.graph, 3), {})
+    weights.write(path, weights.initialize_random(spec.graph, 3), {})
     image = sorted(SAMPLES.rglob("*.png"))[0]
     with_file, seeded = tcc.run(spec, image, path), tcc.run(spec, image, seed=3)
     assert with_file[0]["tissue"].raw.tobytes() == seeded[0]["tissue"].raw.tobytes()

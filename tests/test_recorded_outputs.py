@@ -103,9 +103,9 @@ def test_integers_between_floats_that_change(small, known, monkeypatch):
 @pytest.fixture
 def shown(monkeypatch):
     def change(by):
-        right = OnnxRuntime.inner_levels
+        right = OnnxRuntime.trace_quantized_values
         monkeypatch.setattr(
-            OnnxRuntime, "inner_levels", lambda self, *words: map(by, right(self, *words))
+            OnnxRuntime, "trace_quantized_values", lambda self, *words: map(by, right(self, *words))
         )
 
     return change

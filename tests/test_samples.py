@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tcc.compiler.data.images import read
+from tcc.compiler.data.images import read_image
 
 CLASSES = {
     "samples": ("ADI", "MUC", "MUS", "STR", "STU", "TUM"),
@@ -33,7 +33,7 @@ def test_other_pixels_missing_tiles_and_strange_ones_are_stale(root, tmp_path):
 @pytest.mark.parametrize("name", CLASSES)
 def test_pictures_differ_and_stay_small(root, name):
     files = sorted((root / "zoo" / name).rglob("*.png"))
-    pixels = [read(path) for path in files]
+    pixels = [read_image(path) for path in files]
     assert {p.shape for p in pixels} == {(SIDES[name], SIDES[name], 3)}
     assert len({p.tobytes() for p in pixels}) == len(files)
     assert sum(path.stat().st_size for path in files) < 1_300_000

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import core_costs
-from tcc.backends.arm.micro.core_costs import AMOUNTS, known, read
+from tcc.backends.arm.micro.core_costs import AMOUNTS, load_costs, parse_costs
 
-FILE = Path(core_costs.__file__).with_name(core_costs.FILE)
+FILE = Path(core_costs.__file__).with_name(core_costs.COSTS_FILE)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def search(request: pytest.FixtureRequest):
 
 
 def test_the_file_is_what_the_tool_writes(search) -> None:
-    assert search.text(known()) == FILE.read_text("utf-8")
+    assert search.text(load_costs()) == FILE.read_text("utf-8")
 
 
 @given(
@@ -48,7 +48,7 @@ def test_what_is_written_is_read(search, found) -> None:
         )
         for core, kernels in found.items()
     }
-    assert read(search.text(costs)) == costs
+    assert parse_costs(search.text(costs)) == costs
 
 
 @pytest.mark.slow
@@ -58,11 +58,11 @@ def test_each_thing_that_costs_is_in_a_sample(search, machine: Machine) -> None:
     for levels in (False, True):
         for name in search.names(levels=levels):
             found = search.sampled_amounts(machine, name, levels=levels)
-            if core_costs.LOOPS_OF.fullmatch(name):
+            if core_costs.LOOP_NAME.fullmatch(name):
                 assert found  # tiles of them may be left out
             else:
                 assert bool(found) == (name in machine.costs.kernels), name
-            for what in AMOUNTS[core_costs.kind(name)] if found else ():
+            for what in AMOUNTS[core_costs.get_kind(name)] if found else ():
                 assert any(amounts.get(what) for amounts in found.values()), (name, what)
 
 

@@ -17,7 +17,9 @@ def images(tmp_path):
     for number, side in enumerate(("train", "val", "test")):
         for place, label in enumerate(("blue", "red")):
             draw(tmp_path / side / label / "0.png", label, 2 * number + place)
-    digests = {side: data.digest for side, data in image_split.read(tmp_path).sides.items()}
+    digests = {
+        side: data.digest for side, data in image_split.read_split(tmp_path).datasets.items()
+    }
     return tmp_path, {"data": {"digests": digests}}
 
 

@@ -50,6 +50,6 @@ def _run(
         with open(said, "w") as file:
             os.dup2(file.fileno(), 2)
     if state_each_step:
-        loop.SECONDS = 0
+        loop.CHECKPOINT_SECONDS = 0
     sys.argv = ["tcc", *words]
     main()

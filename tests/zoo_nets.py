@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tcc.compiler.ir.graph import Graph, Node, verify
-from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.rewrite import extract_inference_graph
 
 KEPT = ("ddsnet", "fastnet", "fastnet_block")
 """Networks of ours, which are quick and stay at the size that users build."""
@@ -19,7 +19,7 @@ def small(graph: Graph) -> Graph:
     """
     if graph.name in KEPT:
         return graph
-    graph = for_inference(graph)  # an auxiliary head fits one size alone
+    graph = extract_inference_graph(graph)  # an auxiliary head fits one size alone
     (source,) = graph.inputs
     source = replace(source, type=replace(source.type, shape=(3, PIXELS, PIXELS)))
     types, nodes = {source.name: source.type}, list[Node]()

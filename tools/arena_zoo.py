@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.schedule.arena import input_scratch, plan
-from tcc.backends.arm.schedule.program import buffers, program
+from tcc.backends.arm.schedule.arena import create_input_scratch, plan
+from tcc.backends.arm.schedule.program import build_program, compute_buffers
 from tcc.compiler import passes
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Model
@@ -27,11 +27,11 @@ RULE = "|---|---|---|---|"
 
 def row(name: str) -> str:
     """Return a network's row."""
-    graph = load(shipped.specs()[name]).graph
+    graph = load(shipped.list_specs()[name]).graph
     zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
     model = drop_train_only(passes.run(Model(graph, zeros), passes.INFERENCE))
-    steps = program(model.graph, model.weights, MACHINES[0])
-    arena = plan((*buffers(steps), input_scratch(model.graph.inputs[0])))
+    steps = build_program(model.graph, model.weights, MACHINES[0])
+    arena = plan((*compute_buffers(steps), create_input_scratch(model.graph.inputs[0])))
     sizes = f"{arena.nbytes / 1000:,.0f} | {arena.bound / 1000:,.0f}"
     return f"| {name} | {sizes} | {arena.nbytes / arena.bound:.2f} |"
 
@@ -42,7 +42,7 @@ def main() -> None:
     start = lines.index(HEAD) + 2
     end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
     rows = {line.split()[1]: line for line in lines[start:end]}
-    for name in sys.argv[1:] or sorted(shipped.specs()):
+    for name in sys.argv[1:] or sorted(shipped.list_specs()):
         rows[name] = row(name)
         print(rows[name], flush=True)
     made = [*lines[:start], *(rows[name] for name in sorted(rows)), *lines[end:]]

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TCC = Path(sys.executable).with_name("tcc")
 SAMPLES = str(ROOT / "zoo" / "samples")
 IMAGES = 4  # to calibrate with: enough that one is held out and three are observed
-RUNNABLE = frozenset(device.name for device in devices.every() if device.target.runs)
+RUNNABLE = frozenset(device.name for device in devices.list_devices() if device.target.runs)
 """The targets whose artifacts run here."""
 # Random weights may well lose more than a build allows; what is built is the same.
 NO_FLOOR = (

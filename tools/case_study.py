@@ -23,7 +23,7 @@ from typing import Any
 
 from tcc.compiler.bundle import bundle_folder, manifest
 from tcc.compiler.cli import failures
-from tcc.compiler.data.dataset import DataSet, read
+from tcc.compiler.data.dataset import DataSet, read_dataset
 from tcc.compiler.driver import evaluation, int8_program, labelled_images, pipeline
 from tcc.compiler.driver.build_plan import Int8Programs
 from tcc.compiler.driver.pipeline import WeightSource
@@ -32,8 +32,8 @@ from tcc.compiler.ir.device import Plan
 from tcc.compiler.quant.methods import DEFAULT
 from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor
-from tcc.compiler.support.console import Report, Stages, table
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.console import Report, Stages, format_table
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.targets import devices
 from tcc.compiler.zoo import shipped
 
@@ -45,7 +45,7 @@ FORMS = {
     "int8": "Full-Integer (INT8)",
 }
 """The table's rows, in its order."""
-HERE = whole_file("command line")
+HERE = make_file_span("command line")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +87,14 @@ def main() -> None:
         known_ones = ", ".join(networks)
         raise fail("E0601", f"--weights for `{strange[0]}`: the networks are {known_ones}", HERE)
     made = study(asked.data, asked.calibrate_with, asked.images)
-    report.warnings(dict.fromkeys((*made.judge.warnings, *made.calibration.warnings)))
+    report.warn_grouped(dict.fromkeys((*made.judge.warnings, *made.calibration.warnings)))
     found = []
-    with report.stages() as stages:
+    with report.track_stages() as stages:
         for name, spec in networks.items():
             found.append(measured(name, spec, weights.get(name), made, stages))
             if found[-1].weights == "random":
-                report.notice(f"{name}: its weights are random; its accuracies mean nothing")
-        stages.end()
+                report.warn_text(f"{name}: its weights are random; its accuracies mean nothing")
+        stages.finish_stage()
     print(SHOWN[asked.format](found, made))
 
 
@@ -122,13 +122,13 @@ def study(path: Path, calibration: Path | None, images: int | None) -> Study:
     Raises:
         UserError: They are no data sets.
     """
-    data = read(path)
-    learn, judge = (read(calibration), data) if calibration else data.split()
+    data = read_dataset(path)
+    learn, judge = (read_dataset(calibration), data) if calibration else data.split()
     labels = sorted({item.label for item in data.items if item.label is not None})
     classes = {"classes": str(len(labels)), "labels": f"[{', '.join(labels)}]"}
     if all(label.isdecimal() for label in labels):
         classes = {"classes": str(1 + max(map(int, labels), default=0))}
-    return Study(path, judge.first(images), learn.first(images), classes)
+    return Study(path, judge.select_first(images), learn.select_first(images), classes)
 
 
 def measured(name: str, spec: str, weights: str | None, made: Study, stages: Stages) -> Network:
@@ -139,13 +139,13 @@ def measured(name: str, spec: str, weights: str | None, made: Study, stages: Sta
     """
     file, *settings = spec.split(",")
     network = load(shipped.find_spec(file, HERE), {**made.classes, **dict(map(_named, settings))})
-    labelled_images.labelled(
-        made.judge, manifest.results(network.graph), made.path
+    labelled_images.label_images(
+        made.judge, manifest.build_output_contracts(network.graph), made.path
     )  # before any work
     if weights:
         given = pipeline.read_weights(Path(weights), network.graph)
     else:
-        given = pipeline.random_weights(network.graph)
+        given = pipeline.create_random_weights(network.graph)
     forms = {form: _form(form, network, given, made, stages) for form in FORMS}
     return Network(name, spec, given.origin.origin, forms)
 
@@ -153,31 +153,33 @@ def measured(name: str, spec: str, weights: str | None, made: Study, stages: Sta
 def _form(form: str, spec: Spec, given: WeightSource, made: Study, stages: Stages) -> Form:
     """Build a form and judge its file."""
     device = devices.find("tflite", HERE)
-    plan = Plan(device, device.precision(form))
+    plan = Plan(device, device.get_precision(form))
     integers = _integers(spec, given, made, stages) if plan.precision.integer else None
     (contents,) = pipeline.build(spec, given, [plan], stages, integers)
     size = sum(len(data) for path, data in contents.files.items() if path.startswith("model/"))
     with tempfile.TemporaryDirectory() as folder:
-        built = bundle_folder.read(
-            bundle_folder.write(contents, Path(folder)), devices.precision, None
+        built = bundle_folder.read_bundle(
+            bundle_folder.write_bundle(contents, Path(folder)), devices.find_precision, None
         )
-        labelled = labelled_images.labelled(made.judge, built.manifest.outputs, made.path)
-        scores = evaluation.by_artifact(built, device, labelled, stages).scores
+        labelled = labelled_images.label_images(made.judge, built.manifest.outputs, made.path)
+        scores = evaluation.evaluate_artifact(built, device, labelled, stages).scores
     return Form(scores.accuracy, scores.correct, size)
 
 
 def _integers(spec: Spec, given: WeightSource, made: Study, stages: Stages) -> Int8Programs:
     """Return the integer program, whatever it loses: that is what the table shows."""
-    wanted = pipeline.CalibrationRequest(int8_program.ANY, DEFAULT, RunOptions(progress=stages))
+    wanted = pipeline.CalibrationRequest(
+        int8_program.ANY_TARGET, DEFAULT, RunOptions(progress=stages)
+    )
     source = int8_program.from_images(spec, given, made.calibration, wanted)
-    ready = pipeline.ready(spec, given)
+    ready = pipeline.lower_for_int8(spec, given)
     none = AccuracyFloor(cosine=-1.0, correlation=0.0, images=0)
-    return int8_program.integers(ready, source, none, (False,), progress=stages)
+    return int8_program.build_programs(ready, source, none, (False,), progress=stages)
 
 
 def as_text(found: Sequence[Network], made: Study) -> str:
     """Return the table for a terminal."""
-    return "\n".join([*table(_columns(found), _rows(found)), "", *_notes(found, made)])
+    return "\n".join([*format_table(_columns(found), _rows(found)), "", *_notes(found, made)])
 
 
 def as_markdown(found: Sequence[Network], made: Study) -> str:

@@ -45,13 +45,13 @@ def write(path: Path, side: int) -> None:
         made = TiledTiff(file)
         for level in range(levels + 1):
             size = -(-side // (1 << level))
-            made.level(size, size, TILE, MPP * (1 << level), _tiles(places, textures, level))
+            made.write_level(size, size, TILE, MPP * (1 << level), _tiles(places, textures, level))
     rings = [
         [np.minimum(ring * TILE, side) for ring in polygon]
-        for polygon in contours.polygons(places == TUMOUR)
+        for polygon in contours.find_polygons(places == TUMOUR)
     ]
-    features = [geojson.feature([one], "annotation", "Tumor", (200, 0, 0)) for one in rings]
-    path.with_suffix(".geojson").write_bytes(geojson.text(features))
+    features = [geojson.build_feature([one], "annotation", "Tumor", (200, 0, 0)) for one in rings]
+    path.with_suffix(".geojson").write_bytes(geojson.encode_features(features))
 
 
 def _tiles(places: NDArray[np.uint8], textures: NDArray[np.float64], level: int) -> Iterator[bytes]:
@@ -67,7 +67,7 @@ def _tiles(places: NDArray[np.uint8], textures: NDArray[np.float64], level: int)
             key = part.tobytes()
             if key not in known:
                 pixels = np.moveaxis(blocks[part], 1, 2).reshape(TILE, TILE, 3)
-                known[key] = slide_pictures.jpeg(np.rint(pixels).astype(np.uint8))
+                known[key] = slide_pictures.encode_jpeg(np.rint(pixels).astype(np.uint8))
             yield known[key]
 
 

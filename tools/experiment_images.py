@@ -63,5 +63,5 @@ def gather(name: str, source: ImageSource, data: Path, at: Workshop) -> None:
 def table_groups(folder: Path) -> Mapping[str, str]:
     """Return the groups of a data set's images by their files, where its table says any."""
     table = folder / image_table.NAME
-    lines = image_table.read(table) if table.exists() else ()
+    lines = image_table.read_table(table) if table.exists() else ()
     return {line.file: line.group for line in lines if line.group}

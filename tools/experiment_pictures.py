@@ -8,8 +8,17 @@ from experiment_records import INTEGERS, Experiment, ExperimentResults
 from experiment_rows import measured
 
 from tcc.compiler.figures.drawing import DETAIL, HEADING, SHAPE, TITLE, TextLine
-from tcc.compiler.figures.scene import FAINT, TEXT, Bar, Label, Rect, Scene, bar_chart, rgb
-from tcc.compiler.ir.target import LEAST
+from tcc.compiler.figures.scene import (
+    FAINT,
+    TEXT,
+    Bar,
+    Label,
+    Rect,
+    Scene,
+    build_bar_chart,
+    parse_rgb,
+)
+from tcc.compiler.ir.target import MIN_COSINE
 
 CELL, GAP, TOP = 44, 24, 84
 """Pixels of a matrix's cell, between matrices, and above them; a column is as wide as its name."""
@@ -31,7 +40,7 @@ class Matrix:
     @property
     def left(self) -> int:
         """Pixels of the longest class."""
-        return max(map(DETAIL.width, (*self.classes, "taken for"))) + 8
+        return max(map(DETAIL.measure_width, (*self.classes, "taken for"))) + 8
 
     @property
     def column(self) -> int:
@@ -41,7 +50,7 @@ class Matrix:
     @property
     def width(self) -> int:
         """Pixels of the matrix, its classes and its title."""
-        return self.left + max(self.column * len(self.classes), TITLE.width(self.title))
+        return self.left + max(self.column * len(self.classes), TITLE.measure_width(self.title))
 
 
 def drawn(of: Experiment, found: ExperimentResults) -> Mapping[str, Scene]:
@@ -68,13 +77,13 @@ def drawn(of: Experiment, found: ExperimentResults) -> Mapping[str, Scene]:
         if (values := [run.integers.cosine for run in each.runs if run.integers])
     ]
     if networks:
-        made["cosines"] = bar_chart("Cosine of int8 and float outputs", networks, LEAST)
+        made["cosines"] = build_bar_chart("Cosine of int8 and float outputs", networks, MIN_COSINE)
     for table, each in seen:
         first = each.runs[0].integers
         if each.row.name in table.layers and first and first.layers:
             bars = [Bar(name, cosine) for name, cosine in first.layers.items()]
             title = f"{each.row.name}, {table.data}: cosine of int8 and float values, by layer"
-            made[f"layers-{table.data}"] = bar_chart(title, bars, LEAST)
+            made[f"layers-{table.data}"] = build_bar_chart(title, bars, MIN_COSINE)
     return made
 
 
@@ -84,12 +93,12 @@ def side_by_side(shown: Sequence[Matrix]) -> Scene:
     rects = tuple(
         rect for each, start in zip(shown, starts, strict=False) for rect in _cells(each, start)
     )
-    labels = [Label(TextLine(GAP, 32, CAPTION, HEADING), rgb(TEXT))]
+    labels = [Label(TextLine(GAP, 32, CAPTION, HEADING), parse_rgb(TEXT))]
     for each, start in zip(shown, starts, strict=False):
         labels += _texts(each, start)
     height = TOP + CELL * max(len(each.classes) for each in shown) + 2 * GAP
-    width = max(starts[-1], 2 * GAP + HEADING.width(CAPTION))
-    return Scene(width, height, rects, (), (), tuple(labels), rgb(FAINT))
+    width = max(starts[-1], 2 * GAP + HEADING.measure_width(CAPTION))
+    return Scene(width, height, rects, (), (), tuple(labels), parse_rgb(FAINT))
 
 
 def _shares(matrix: Matrix) -> list[list[float]]:
@@ -102,7 +111,7 @@ def _cells(matrix: Matrix, start: int) -> list[Rect]:
         for column, share in enumerate(shares):
             red, green, blue = (round(255 + (end - 255) * share) for end in DARK)
             x, y = start + matrix.left + column * matrix.column, TOP + line * CELL
-            made.append(Rect(x, y, matrix.column, CELL, (red, green, blue), rgb(FAINT), 0))
+            made.append(Rect(x, y, matrix.column, CELL, (red, green, blue), parse_rgb(FAINT), 0))
     return made
 
 
@@ -110,20 +119,20 @@ def _texts(matrix: Matrix, start: int) -> list[Label]:
     left = start + matrix.left
     foot = TOP + CELL * len(matrix.classes) + 16
     made = [
-        Label(TextLine(left, TOP - 14, matrix.title, TITLE), rgb(TEXT)),
-        Label(TextLine(start, foot, "taken for", SHAPE), rgb(FAINT)),
+        Label(TextLine(left, TOP - 14, matrix.title, TITLE), parse_rgb(TEXT)),
+        Label(TextLine(start, foot, "taken for", SHAPE), parse_rgb(FAINT)),
     ]
     middles = [left + n * matrix.column + matrix.column // 2 for n in range(len(matrix.classes))]
     made += [
-        Label(TextLine(x, foot, name, DETAIL, True), rgb(TEXT))
+        Label(TextLine(x, foot, name, DETAIL, True), parse_rgb(TEXT))
         for x, name in zip(middles, matrix.classes, strict=True)
     ]
     shares = _shares(matrix)
     for line, name in enumerate(matrix.classes):
         base = TOP + line * CELL + CELL // 2 + 4
-        made.append(Label(TextLine(start, base, name, DETAIL), rgb(TEXT)))
+        made.append(Label(TextLine(start, base, name, DETAIL), parse_rgb(TEXT)))
         for column, count in enumerate(matrix.counts[line]):
-            shade = rgb("#fff") if shares[line][column] >= LIGHT_FROM else rgb(TEXT)
+            shade = parse_rgb("#fff") if shares[line][column] >= LIGHT_FROM else parse_rgb(TEXT)
             middle = TextLine(middles[column], base, str(count), DETAIL, True)
             made.append(Label(middle, shade))
     return made

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import field
 
-from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.frontend.yaml import parse, to_plain
 from tcc.compiler.support import json_records
 from tcc.compiler.support.json_records import OmitDefault, Record
 
@@ -205,7 +205,9 @@ def runs(of: Experiment, form: ExperimentForm) -> Iterator[ExperimentRun]:
 
 def declaration(path: Path) -> Experiment:
     """Return the experiment that a file declares."""
-    found: Experiment = json_records.decode(Experiment, plain(parse(path.read_text(), path.name)))
+    found: Experiment = json_records.decode(
+        Experiment, to_plain(parse(path.read_text(), path.name))
+    )
     return found
 
 

@@ -16,7 +16,7 @@ from experiment_records import (
 )
 
 from tcc.compiler.reference import confidence_intervals
-from tcc.compiler.reference.classification_metrics import Rates, Scores, scores
+from tcc.compiler.reference.classification_metrics import Rates, Scores, compute_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class TableRow:
     def learned(self) -> bool:
         """Whether each seed is better than the most frequent class, as far as images can tell."""
         for each in self.judged:
-            bounds = confidence_intervals.of_share(each.correct, each.images)
+            bounds = confidence_intervals.compute_share_interval(each.correct, each.images)
             most = max(one.support for one in each.classes)
             if bounds is None or bounds.low <= most / each.images:
                 return False
@@ -51,7 +51,7 @@ class TableRow:
 
 def judged(confusion: Sequence[Sequence[int]]) -> Scores:
     """Return the figures of a matrix."""
-    return scores(np.array(confusion))
+    return compute_scores(np.array(confusion))
 
 
 def form_of(of: Experiment, found: ExperimentResults) -> ExperimentForm:

@@ -38,8 +38,8 @@ TOGETHER = 25
 
 def network(name: str, seed: int) -> Model:
     """Return the integer program of a network of the zoo with random weights."""
-    graph = load(shipped.specs()[name]).graph
-    made: Model = quantised.int8(graph, weights.random(graph, seed), seed)
+    graph = load(shipped.list_specs()[name]).graph
+    made: Model = quantised.int8(graph, weights.initialize_random(graph, seed), seed)
     return made
 
 
@@ -123,7 +123,7 @@ def main() -> int:
     parser.add_argument("--parts", type=int, default=4, help="into how many parts loops are cut")
     parser.add_argument("--artifacts", action="store_true", help="run what `tcc build` makes")
     given = parser.parse_args()
-    every = sorted(shipped.specs())
+    every = sorted(shipped.list_specs())
     names = given.networks.split(",") if given.networks else [] if given.random else every
     machines = {machine.target.name: machine for machine in MACHINES}
     wrong = 0

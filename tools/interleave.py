@@ -56,7 +56,7 @@ def _file_writer(base: Path, number: int) -> Callable[[], None]:
 
 def _scratch(base: Path, _: int) -> Callable[[], None]:
     def use() -> None:
-        with atomic_files.scratch_folder() as folder:
+        with atomic_files.create_scratch_folder() as folder:
             if not folder.is_relative_to(base):
                 raise AssertionError(folder)
             (folder / "x").write_bytes(b"1")

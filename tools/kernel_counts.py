@@ -13,8 +13,8 @@ from tcc.backends.arm.kernels.base import Kernel, KernelCall
 from tcc.backends.arm.kernels.conv import DirectConv
 from tcc.backends.arm.kernels.micro import MicroKernelCaller
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.micro.core_costs import AMOUNTS, CoreCosts, kind
-from tcc.backends.arm.schedule.program import program
+from tcc.backends.arm.micro.core_costs import AMOUNTS, CoreCosts, get_kind
+from tcc.backends.arm.schedule.program import build_program
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.measurement import RunCost, Workload
 from tcc.compiler.ir.types import Pair
@@ -42,27 +42,27 @@ def counted_in(machine: Machine) -> str:
     """Return what costs are counted in."""
     if machine.native:
         return "microseconds"
-    return "cycles" if machine.modelled else "instructions"
+    return "cycles" if machine.has_cycle_model else "instructions"
 
 
 def blank(machine: Machine, tile: Pair = TILES[0]) -> Machine:
     """Return a machine of which nothing is known: all kernels cost the same."""
     every = (*names(levels=False), *names(levels=True))
-    ones = {name: dict.fromkeys(AMOUNTS[kind(name)], 1.0) for name in every}
-    return replace(machine, tried=CoreCosts(counted_in(machine), tile, ones))
+    ones = {name: dict.fromkeys(AMOUNTS[get_kind(name)], 1.0) for name in every}
+    return replace(machine, cost_override=CoreCosts(counted_in(machine), tile, ones))
 
 
 def favouring(machine: Machine, name: str) -> Machine:
     """Return a machine that has a kernel compute whatever it can."""
-    return replace(machine, tried=machine.costs.favouring(name))
+    return replace(machine, cost_override=machine.costs.clear_kernel_cost(name))
 
 
 def kernels(model: Model, machine: Machine) -> Mapping[str, Kernel]:
     """Return what computes each convolution and linear layer, by the name of its result."""
-    steps = program(model.graph, model.weights, machine).steps
+    steps = build_program(model.graph, model.weights, machine).steps
     calls = (step for step in steps if isinstance(step, KernelCall))
     return {
-        c.result: c.kernel for c in calls if isinstance(c.kernel, DirectConv | MicroKernelCaller)
+        c.output: c.kernel for c in calls if isinstance(c.kernel, DirectConv | MicroKernelCaller)
     }
 
 

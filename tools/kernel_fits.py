@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends.arm.micro.core_costs import AMOUNTS, LOOPS_OF, kind
-from tcc.backends.arm.schedule.kernel_candidates import LEAST_SAVED
+from tcc.backends.arm.micro.core_costs import AMOUNTS, LOOP_NAME, get_kind
+from tcc.backends.arm.schedule.kernel_candidates import MIN_SAVED_SHARE
 
 COMPETES = 2 / 3
 """Share of a kernel's cost that the cheapest takes where it competes with that."""
@@ -30,7 +30,7 @@ class CountedKernel:
 
         The nearer a kernel is to being the cheapest, the more its costs are held to a sample.
         """
-        keys = AMOUNTS[kind(self.name)]
+        keys = AMOUNTS[get_kind(self.name)]
         found = np.array([self.counts[sample] for sample in self.amounts])
         rows = np.array([[a.get(key, 0) for key in keys] for a in self.amounts.values()])
         if missing := [key for key, some in zip(keys, rows.T, strict=True) if not some.any()]:
@@ -103,7 +103,7 @@ def worthwhile(found: Sequence[CountedKernel]) -> dict[str, Counts]:
     cheapest = least(found)
     costs = {one.name: one.fitted(cheapest) for one in found}
     off = {one.name: one.off(costs[one.name]) for one in found}
-    while len(tiles := [name for name in costs if LOOPS_OF.fullmatch(name)]) > 1:
+    while len(tiles := [name for name in costs if LOOP_NAME.fullmatch(name)]) > 1:
         now = chosen(found, costs.keys(), costs)
         saved = {tile: chosen(found, costs.keys() - {tile}, costs) - now for tile in tiles}
         if not (idle := [tile for tile in tiles if saved[tile] < WORTH]):
@@ -122,7 +122,7 @@ def chosen(
     called: dict[str, tuple[float, float]] = {}
     for one in found:
         if one.name in names:
-            saved = LEAST_SAVED if one.name == "winograd" else 0
+            saved = MIN_SAVED_SHARE if one.name == "winograd" else 0
             for sample, amounts in one.amounts.items():
                 each = sum(costs[one.name][what] * amount for what, amount in amounts.items())
                 guess = each / (1 - saved), one.counts[sample]

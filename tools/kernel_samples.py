@@ -13,9 +13,9 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import Add, AvgPool, Conv, GlobalAvgPool, MaxPool, Relu, Slice
 from tcc.compiler.passes.drop_train_only import drop_train_only
 from tcc.compiler.zoo import shipped
-from tcc.testing.int8_models import int8
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained as trained_weights
+from tcc.testing.int8_models import build_int8_model
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights as trained_weights
 
 Sample = tuple[Conv, tuple[int, int]]
 """A convolution of a square map: its channels and its side."""
@@ -89,7 +89,7 @@ EVERY: Mapping[str, Sample] = {
 
 def convolutions(names: "tuple[str, ...] | list[str]", *, levels: bool) -> Model:
     """Return a network in which each sample reads its part of the input, then ReLU follows."""
-    add = Steps(CHANNELS, SIDE, SIDE, name="samples")
+    add = NetBuilder(CHANNELS, SIDE, SIDE, name="samples")
     ends = []
     for name in names:
         op, (channels, side) = EVERY[name]
@@ -99,19 +99,19 @@ def convolutions(names: "tuple[str, ...] | list[str]", *, levels: bool) -> Model
         add(f"{name}_sums", op, read)
         add(name, Relu())
         ends.append(Output(f"{name}_mean", add(f"{name}_mean", GlobalAvgPool())))
-    return _model(add.graph(*ends), levels=levels)
+    return _model(add.build(*ends), levels=levels)
 
 
 def loops() -> Model:
     """Return a network of what only plain loops compute, whose tile is the core's."""
-    add = Steps(16, 28, 28, name="loops")
+    add = NetBuilder(16, 28, 28, name="loops")
     add("most", MaxPool((3, 3), (2, 2), 1), "image")
     mean = add("mean", AvgPool((3, 3), (1, 1), 1))
     add("narrow", MaxPool((2, 2), (2, 2)))
     add("end", GlobalAvgPool())
     add("sum", Add(), mean, mean)
     add("last", GlobalAvgPool())
-    return _model(add.graph(Output("a", "end"), Output("b", "last")), levels=False)
+    return _model(add.build(Output("a", "end"), Output("b", "last")), levels=False)
 
 
 def _model(graph: Graph, *, levels: bool) -> Model:
@@ -119,13 +119,13 @@ def _model(graph: Graph, *, levels: bool) -> Model:
     for name, values in trained.items():
         if name.startswith("mean_") and values.ndim > 1:
             values[:] = 1 / values[0].size
-    return int8(graph, trained) if levels else Model(graph, trained)
+    return build_int8_model(graph, trained) if levels else Model(graph, trained)
 
 
 def network(name: str, *, levels: bool) -> Model:
     """Return a network of the zoo with random weights, as it is built."""
-    graph = load(shipped.specs()[name]).graph
-    random = weights.random(graph, 0)
+    graph = load(shipped.list_specs()[name]).graph
+    random = weights.initialize_random(graph, 0)
     if levels:
-        return int8(graph, random)
+        return build_int8_model(graph, random)
     return drop_train_only(passes.run(Model(graph, random), passes.INFERENCE))

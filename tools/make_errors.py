@@ -12,7 +12,7 @@ from pathlib import Path
 from generated import settle
 
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
-from tcc.compiler.support.error_codes import ErrorCode, entries, whole
+from tcc.compiler.support.error_codes import ErrorCode, complete_spec, load_error_codes
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "errors.md"
 AREAS = {
@@ -51,13 +51,13 @@ Commands run in a folder with that file, an image `image.png`, and class folders
 
 def text() -> str:
     """Return the whole page."""
-    return TEXT.format(rest=whole(""), areas="\n\n".join(_areas()))
+    return TEXT.format(rest=complete_spec(""), areas="\n\n".join(_areas()))
 
 
 def _areas() -> Iterator[str]:
     by_code = {kind.code: kind.name for kind in WARNING_KINDS}
     for area, title in AREAS.items():
-        listed = [entry for code, entry in entries().items() if code.startswith(area)]
+        listed = [entry for code, entry in load_error_codes().items() if code.startswith(area)]
         yield f"## {area}: {title}"
         yield from (_entry(entry, by_code.get(entry.code, "")) for entry in listed)
 

@@ -45,7 +45,7 @@ def _right(found: Sequence[Scores]) -> str:
 
 
 def _interval(row: TableRow) -> str:
-    bounds = confidence_intervals.of_share(row.middle.correct, row.middle.images)
+    bounds = confidence_intervals.compute_share_interval(row.middle.correct, row.middle.images)
     return f"{bounds.low:.4f} to {bounds.high:.4f}" if bounds else ""
 
 

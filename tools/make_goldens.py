@@ -15,14 +15,14 @@ from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
-from tcc.compiler.data.weights import placeholders
+from tcc.compiler.data.weights import make_placeholders
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
-from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.printer import print_graph
 from tcc.compiler.passes import INFERENCE, INT8, run
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges, list_unfused_values
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -35,18 +35,21 @@ def stages(spec: Path) -> dict[str, str]:
     integer program where every value lies between -1 and 1.
     """
     graph = load(spec).graph
-    model = Model(graph, placeholders(graph))
+    model = Model(graph, make_placeholders(graph))
     fused = run(model, INFERENCE)
     lean = {"fused": fused.graph, "ready": run(model, INT8).graph, "int8": int8(fused)}
-    return {"float": show(graph), **{stage: show(after) for stage, after in lean.items()}}
+    return {
+        "float": print_graph(graph),
+        **{stage: print_graph(after) for stage, after in lean.items()},
+    }
 
 
 def int8(fused: Model) -> Graph:
     """Return the integer program of a model whose weights are negative, as some always are."""
     negative = Model(fused.graph, {name: -weight for name, weight in fused.weights.items()})
     ready = run(negative, INT8)
-    bounds = dict.fromkeys(kept_values(ready.graph), (-1.0, 1.0))
-    return quantize(ready, Calibration(minmax_ranges(ready, bounds))).graph
+    bounds = dict.fromkeys(list_unfused_values(ready.graph), (-1.0, 1.0))
+    return quantize(ready, Calibration(compute_minmax_ranges(ready, bounds))).graph
 
 
 def goldens() -> Iterator[tuple[Path, str]]:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from generated import settle
 
-from tcc.compiler.data.weights import placeholders
+from tcc.compiler.data.weights import make_placeholders
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.graph import Graph, Model
-from tcc.compiler.ir.rewrite import for_inference
-from tcc.compiler.passes import INFERENCE, INT8, PASSES, PIPELINES, run, spell
-from tcc.compiler.zoo.shipped import specs
+from tcc.compiler.ir.rewrite import extract_inference_graph
+from tcc.compiler.passes import INFERENCE, INT8, PASSES, PIPELINES, format_pipeline, run
+from tcc.compiler.zoo.shipped import list_specs
 
 PATH = Path(__file__).resolve().parents[1] / "spec" / "passes.md"
 TEXT = """\
@@ -57,18 +57,21 @@ def text() -> str:
     passes = (
         f"| `{p.name}` | {f'{p.bound:g}' if p.bound else 'exact'} | {p.doc} |" for p in PASSES
     )
-    pipelines = (f"- `{name}`: `{spell(each)}`" for name, each in PIPELINES.items())
-    networks = (_row(name, load(path).graph) for name, path in specs().items())
+    pipelines = (f"- `{name}`: `{format_pipeline(each)}`" for name, each in PIPELINES.items())
+    networks = (_row(name, load(path).graph) for name, path in list_specs().items())
     return TEXT.format(
         passes="\n".join(passes), pipelines="\n".join(pipelines), networks="\n".join(networks)
     )
 
 
 def _row(name: str, graph: Graph) -> str:
-    model = Model(graph, placeholders(graph))
-    graphs = [for_inference(graph), *(run(model, each).graph for each in (INFERENCE, INT8))]
+    model = Model(graph, make_placeholders(graph))
+    graphs = [
+        extract_inference_graph(graph),
+        *(run(model, each).graph for each in (INFERENCE, INT8)),
+    ]
     nodes = (str(len(each.nodes)) for each in graphs)
-    macs = (f"{cost(each).macs / 1e6:,.2f}" for each in graphs)
+    macs = (f"{compute_cost(each).macs / 1e6:,.2f}" for each in graphs)
     return f"| {name} | {' | '.join((*nodes, *macs))} |"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from generated import settle
 
-from tcc.compiler.figures.graph_picture import PictureOptions, draw
+from tcc.compiler.figures.graph_picture import FigureOptions, draw
 from tcc.compiler.frontend.spec import load
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -21,7 +21,7 @@ PICTURES = {DOCS / "pictures" / "tiles.svg": DOCS / "examples" / "tiles.yaml"}
 def drawn(path: Path) -> str:
     """Return a spec's picture as `tcc show --format svg` draws it."""
     spec = load(path)
-    return draw(spec.graph, PictureOptions(), spec.doc)
+    return draw(spec.graph, FigureOptions(), spec.doc)
 
 
 def main() -> int:

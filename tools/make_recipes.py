@@ -13,7 +13,7 @@ from typing import Any
 
 from generated import settle
 
-from tcc.compiler.train.recipe import schema
+from tcc.compiler.train.recipe import build_schema
 from tcc.compiler.zoo import shipped
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +29,7 @@ LIMITS = {
 
 def page(before: str) -> str:
     """Return the page with its lists brought up to date."""
-    for name, lines in (("keys", _table(schema())), ("recipes", _recipes())):
+    for name, lines in (("keys", _table(build_schema())), ("recipes", _recipes())):
         begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
         head, rest = before.split(begin)
         text = "\n".join(lines)
@@ -41,8 +41,8 @@ def _recipes() -> Iterator[str]:
     from tcc.compiler.train import recipe
 
     yield "| recipe | for |\n|---|---|"
-    for name, path in shipped.recipes().items():
-        yield f"| `{name}` | {recipe.read(path).doc} |"
+    for name, path in shipped.list_recipes().items():
+        yield f"| `{name}` | {recipe.read_recipe(path).doc} |"
 
 
 def _table(rules: dict[str, Any]) -> Iterator[str]:
@@ -69,7 +69,9 @@ def _value(one: dict[str, Any]) -> str:
 
 def main() -> int:
     """Write or check both files; return the exit code."""
-    return settle({SCHEMA: json.dumps(schema(), indent=1) + "\n", PAGE: page(PAGE.read_text())})
+    return settle(
+        {SCHEMA: json.dumps(build_schema(), indent=1) + "\n", PAGE: page(PAGE.read_text())}
+    )
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from generated import settle
 
-from tcc.compiler.frontend.foreign_names import ForeignName, entries
-from tcc.compiler.frontend.language_schema import schema
+from tcc.compiler.frontend.foreign_names import FrameworkAlias, list_aliases
+from tcc.compiler.frontend.language_schema import build_schema
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
-from tcc.compiler.ir.argument_declarations import Parameter, Required, signature
+from tcc.compiler.ir.argument_declarations import Parameter, Required, list_parameters
 from tcc.compiler.ops import OPS, Op
 
 SPEC = Path(__file__).resolve().parents[1] / "spec"
@@ -29,7 +29,7 @@ NAMES = {
 
 def schema_text() -> str:
     """Return the JSON Schema as the file holds it."""
-    return json.dumps(schema(), indent=1) + "\n"
+    return json.dumps(build_schema(), indent=1) + "\n"
 
 
 def reference_text(before: str) -> str:
@@ -47,11 +47,11 @@ def names_table() -> str:
     rows = ["| there | here |", "|---|---|"]
     for kind, heading in NAMES.items():
         rows.append(f"| **{heading}** | |")
-        rows += [f"| {', '.join(e.names)} | {_meaning(e, kind)} |" for e in entries(kind)]
+        rows += [f"| {', '.join(e.names)} | {_meaning(e, kind)} |" for e in list_aliases(kind)]
     return "\n".join(rows) + "\n"
 
 
-def _meaning(entry: ForeignName, kind: str) -> str:
+def _meaning(entry: FrameworkAlias, kind: str) -> str:
     """Return what a diagnostic would say, without its first word."""
     said = entry.help if kind in ("op", "value") or entry.ours else entry.note
     return said.removeprefix("write ").replace("|", "\\|")
@@ -65,12 +65,12 @@ def warnings_table() -> str:
 
 def ops_table() -> str:
     """Return the list of ops as a markdown table."""
-    rows = [f"| `{op.word}` | {_arguments(op)} | {_summary(op)} |" for op in OPS]
+    rows = [f"| `{op.keyword}` | {_arguments(op)} | {_summary(op)} |" for op in OPS]
     return "| op | arguments | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def _arguments(op: type[Op]) -> str:
-    return "<br>".join(map(_argument, signature(op))) or "-"
+    return "<br>".join(map(_argument, list_parameters(op))) or "-"
 
 
 def _argument(p: Parameter) -> str:

@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw
 
 from tcc.compiler.slides import contours, patch_grid, slide_file, slide_viewer, tissue_mask
 from tcc.compiler.slides.patch_grid import PatchGrid, PatchReader
-from tcc.compiler.slides.slide_file import Slide, block_means
-from tcc.compiler.slides.slide_pictures import PATCH, png
+from tcc.compiler.slides.slide_file import Slide, compute_block_means
+from tcc.compiler.slides.slide_pictures import PATCH_COLOUR, encode_png
 from tcc.compiler.slides.tissue_mask import TissueChoices
 from tcc.compiler.support.progress import silent
 
@@ -42,16 +42,16 @@ def drawn() -> Pixels:
     colours = np.array(draw_slide.COLOURS, np.uint8)[kinds]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.png"
-        path.write_bytes(png(colours.repeat(PIXELS, 0).repeat(PIXELS, 1)))
-        with slide_file.opened(path, MPP) as slide:
-            small = block_means(slide, SHOWN, silent)
+        path.write_bytes(encode_png(colours.repeat(PIXELS, 0).repeat(PIXELS, 1)))
+        with slide_file.open_slide(path, MPP) as slide:
+            small = compute_block_means(slide, SHOWN, silent)
             choices = TissueChoices(MPP, "wide")
-            mask = tissue_mask.find(slide, MPP, choices, silent).mask
-            grid = patch_grid.grid(slide, PATCH_SIDE, PATCH_SIDE)
-            kept = patch_grid.kept(grid, mask, 0.5)
+            mask = tissue_mask.find_tissue(slide, MPP, choices, silent).mask
+            grid = patch_grid.build_grid(slide, PATCH_SIDE, PATCH_SIDE)
+            kept = patch_grid.select_patches(grid, mask, 0.5)
             heat = _heat(slide, grid, kept)
     white = np.where(mask.inside[::SHOWN, ::SHOWN, None], small, 255).astype(np.uint8)
-    over = slide_viewer.overlay(small, SHOWN, grid, heat, "overlay")
+    over = slide_viewer.draw_overlay(small, SHOWN, grid, heat, "overlay")
     parts = small, _with_patches(white, grid, kept), _with_outlines(over, kinds)
     gap = np.full((len(small), GAP, 3), 255, np.uint8)
     return np.concatenate([parts[0], gap, parts[1], gap, parts[2]], axis=1)
@@ -60,8 +60,8 @@ def drawn() -> Pixels:
 def _heat(slide: Slide, grid: PatchGrid, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
     reader = PatchReader(slide, grid, PATCH_SIDE)
     heat = np.full(grid.shape, np.nan)
-    for block in patch_grid.blocks(reader, kept):
-        for place, pixels in zip(block, reader.read(block), strict=True):
+    for block in patch_grid.split_into_blocks(reader, kept):
+        for place, pixels in zip(block, reader.read_patches(block), strict=True):
             heat[place] = np.clip((RED - pixels[:, :, 0].mean()) / (RED - DARK), 0, 1)
     return heat
 
@@ -70,15 +70,15 @@ def _with_patches(pixels: Pixels, grid: PatchGrid, kept: NDArray[np.bool_]) -> P
     image = Image.fromarray(pixels)
     pen = ImageDraw.Draw(image)
     for row, column in np.argwhere(kept).tolist():
-        x, y = (n // SHOWN for n in grid.corner(row, column))
-        pen.rectangle((x, y, x + grid.span // SHOWN, y + grid.span // SHOWN), outline=PATCH)
+        x, y = (n // SHOWN for n in grid.compute_corner(row, column))
+        pen.rectangle((x, y, x + grid.span // SHOWN, y + grid.span // SHOWN), outline=PATCH_COLOUR)
     return np.asarray(image)
 
 
 def _with_outlines(pixels: Pixels, kinds: NDArray[np.uint8]) -> Pixels:
     image = Image.fromarray(pixels)
     pen: Any = ImageDraw.Draw(image)
-    for polygon in contours.polygons(kinds == draw_slide.TUMOUR):
+    for polygon in contours.find_polygons(kinds == draw_slide.TUMOUR):
         for ring in polygon:
             pen.line(
                 [(x * PIXELS // SHOWN, y * PIXELS // SHOWN) for x, y in ring.tolist()], (0, 0, 0), 2
@@ -96,7 +96,7 @@ def main() -> int:
     if "--check" in sys.argv:
         print(f"{PICTURE.name} is out of date: run tools/{Path(sys.argv[0]).name}")
         return 1
-    PICTURE.write_bytes(png(made))
+    PICTURE.write_bytes(encode_png(made))
     print(f"written: {PICTURE.name}")
     return 0
 

@@ -51,7 +51,7 @@ def page(record: Mapping[Key, Cell]) -> str:
     refused = sum(bool(cell.refused) for cell in cells)
     taken = len(cells) - built - refused
     head = HEAD.format(all=len(cells), built=built, refused=refused, taken=taken)
-    parts = [head, *(_of_target(device, record) for device in devices.shipped())]
+    parts = [head, *(_of_target(device, record) for device in devices.list_built_in_devices())]
     return "".join([*parts, _refusals(cells), COSINES, _cosines(cells)])
 
 

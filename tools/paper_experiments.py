@@ -49,8 +49,8 @@ from experiment_records import (
 
 from tcc.compiler.cli.app import app
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.frontend.yaml import parse, plain
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.frontend.yaml import parse, to_plain
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.support import json_records
 from tcc.compiler.zoo import shipped
 
@@ -93,14 +93,14 @@ def _ended(line: list[str]) -> tuple[object, str]:
 
 def recipe(run: ExperimentRun, form: ExperimentForm, to: Path) -> Path:
     """Write the recipe of a run, a known one with other keys; return the file."""
-    found: Any = plain(parse(shipped.recipes()[run.recipe].read_text(), run.recipe))
+    found: Any = to_plain(parse(shipped.list_recipes()[run.recipe].read_text(), run.recipe))
     epochs = {"epochs": str(form.epochs)} if form.epochs else {}
     for key, value in {**epochs, **form.recipe, **run.row.recipe}.items():
         *sections, last = key.split(".")
         part: Any = found
         for section in sections:
             part = part.setdefault(section, {})
-        holder: Any = plain(parse(f"it: {value}", key))
+        holder: Any = to_plain(parse(f"it: {value}", key))
         part[last] = holder["it"]
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(json.dumps(found))
@@ -122,7 +122,7 @@ def measured(run: ExperimentRun, at: Workshop) -> RunResult:
         found: RunResult = json_records.decode(RunResult, json.loads(kept.read_text()))
         return found
     sets = [w for n, value in settings(run, at).items() for w in ("--set", f"{n}={value}")]
-    spec = shipped.specs().get(run.row.spec, Path(run.row.spec))
+    spec = shipped.list_specs().get(run.row.spec, Path(run.row.spec))
     trained = folder / "training"
     begun = any((trained / name).exists() for name in ("checkpoint.safetensors", "report.json"))
     called(
@@ -134,7 +134,7 @@ def measured(run: ExperimentRun, at: Workshop) -> RunResult:
     last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
     weights = trained / "weights.safetensors"
     result = RunResult(
-        cost(load(spec, settings(run, at)).graph).params,
+        compute_cost(load(spec, settings(run, at)).graph).params,
         report["epochs"],
         last["accuracy"],
         report["val"]["accuracy"],

@@ -64,7 +64,7 @@ def text(releases: list[ProvenRelease]) -> str:
     for one in sorted(releases, key=lambda each: (each.package, _numbers(each.version))):
         rows.append(f'["{one.package}"."{one.version}"]')
         rows.append(f"networks = {json.dumps(list(one.networks))}")
-        rows.append(f"found = {json.dumps(one.found)}\n")
+        rows.append(f"found = {json.dumps(one.deviation)}\n")
     return "\n".join(rows)
 
 
@@ -78,7 +78,7 @@ def main() -> int:
     words.add_argument("releases", nargs="+", metavar="PACKAGE==VERSION")
     words.add_argument("--networks", default=NETWORKS, metavar="N[,N...]")
     options = words.parse_args()
-    known = {(each.package, each.version): each for each in external_tools.proven_releases()}
+    known = {(each.package, each.version): each for each in external_tools.load_proven_releases()}
     wrong = 0
     for word in options.releases:
         package, _, version = word.partition("==")
@@ -86,9 +86,9 @@ def main() -> int:
             words.error(f"{word}: one of {', '.join(TARGETS)}, `==`, and a version")
         if found := proved(package, version, options.networks):
             known[package, version] = found
-            wrong += not found.holds
+            wrong += not found.is_exact
             RECORD.write_text(text(list(known.values())))
-            print(f"{package} {version}: {found.found or 'as recorded'}")
+            print(f"{package} {version}: {found.deviation or 'as recorded'}")
     return int(wrong > 0)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tcc.backends.pulsar.chips import Chip, Toolchain
 from tcc.compiler.bundle.bundle_folder import BundleContents
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.driver.build_plan import sampled
+from tcc.compiler.driver.build_plan import to_pixel_input
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input
 
@@ -87,7 +87,7 @@ def _archive(files: Files) -> Iterator[bytes]:
 def _learnt(source: Input, data: DataSet) -> list[Array]:
     """Return what the network is calibrated with."""
     learn, _ = data.split()
-    return [learn.tensor(number, sampled(source)) for number in range(len(learn))]
+    return [learn.read_tensor(number, to_pixel_input(source)) for number in range(len(learn))]
 
 
 def _bytes(arrays: list[Array]) -> list[bytes]:

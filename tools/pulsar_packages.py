@@ -37,12 +37,12 @@ from pulsar_package_inputs import (
 from pulsar_qdq import Difference, difference
 from pulsar_zoo import spread
 
-from tcc.backends.pulsar.calibration_data import takes_levels
+from tcc.backends.pulsar.calibration_data import has_pixel_input
 from tcc.backends.pulsar.chips import CHIPS, Chip, Toolchain
 from tcc.backends.pulsar.rules.check import check_file
 from tcc.backends.pulsar.rules.rule import Severity
 from tcc.compiler.bundle.bundle_folder import MODEL, BundleContents
-from tcc.compiler.data.dataset import DataSet, read
+from tcc.compiler.data.dataset import DataSet, read_dataset
 from tcc.compiler.driver import floor_evidence, int8_program, pipeline
 from tcc.compiler.driver.build_plan import Int8Programs
 from tcc.compiler.driver.pipeline import CalibrationRequest, WeightSource
@@ -53,10 +53,10 @@ from tcc.compiler.ir.precision import FP32
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference import float_program
-from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.diagnostics import make_file_span
 from tcc.compiler.support.progress import silent
 from tcc.compiler.targets import devices
-from tcc.compiler.zoo.shipped import samples_folder, specs
+from tcc.compiler.zoo.shipped import get_samples_folder, list_specs
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "pulsar.md"
 HEAD = (
@@ -103,8 +103,8 @@ def found(network: str) -> PackageRow:
     Raises:
         PackageError: Something in there is wrong.
     """
-    spec = load(specs()[network], {})
-    data = read(samples_folder()).first(IMAGES)
+    spec = load(list_specs()[network], {})
+    data = read_dataset(get_samples_folder()).select_first(IMAGES)
     programs, built = packages(spec, data)
     sizes: list[float] = []
     moved = 0.0
@@ -117,7 +117,7 @@ def found(network: str) -> PackageRow:
             (program,) = (each.program for each in programs.values())
             (source,) = program.graph.inputs
             kind = source.type.dtype.value
-            tensors = [data.tensor(n, source).astype(kind) for n in range(len(data))]
+            tensors = [data.read_tensor(n, source).astype(kind) for n in range(len(data))]
             key = hashlib.sha256(qdq).digest()
             if key not in integers:
                 integers[key] = difference(program, tensors, qdq)
@@ -129,7 +129,7 @@ def package(contents: BundleContents) -> Files:
     """Return the files of a bundle's package."""
     start, listed = f"{MODEL}/", contents.files.items()
     own = {path.removeprefix(start): data for path, data in listed if path.startswith(start)}
-    return {**own, **contents.beside}
+    return {**own, **contents.sidecar_files}
 
 
 def looked_into(contents: BundleContents, chip: Chip, spec: Spec, data: DataSet) -> float:
@@ -140,7 +140,7 @@ def looked_into(contents: BundleContents, chip: Chip, spec: Spec, data: DataSet)
     """
     files = package(contents)
     source = spec.graph.inputs[0]
-    levels = takes_levels(source)
+    levels = has_pixel_input(source)
     _files(files, chip, ".png" if levels else SUFFIX[chip.toolchain])
     if levels:
         check_pictures(files, contents, chip, source, data)
@@ -151,20 +151,22 @@ def looked_into(contents: BundleContents, chip: Chip, spec: Spec, data: DataSet)
 
 def weights(spec: Spec) -> WeightSource:
     """Return weights that let no value vanish."""
-    return replace(pipeline.random_weights(spec.graph), tensors=spread(spec.graph))
+    return replace(pipeline.create_random_weights(spec.graph), tensors=spread(spec.graph))
 
 
 def packages(spec: Spec, data: DataSet) -> tuple[Int8Programs, Iterator[BundleContents]]:
     """Return a network's integers, and its package for each chip as it is built."""
-    at = whole_file(spec.name)
-    plans = devices.find_all([(chip.target, at) for chip in CHIPS], (FP32.name, at), asked=False)
+    at = make_file_span(spec.name)
+    plans = devices.find_all(
+        [(chip.target, at) for chip in CHIPS], (FP32.name, at), is_explicit=False
+    )
     plans = tuple(replace(plan, compiles=False) for plan in plans)
     given = weights(spec)
-    wanted = CalibrationRequest(int8_program.ANY, MINMAX, RunOptions())
+    wanted = CalibrationRequest(int8_program.ANY_TARGET, MINMAX, RunOptions())
     source = int8_program.from_images(spec, given, data, wanted)
-    none = floor_evidence.floor(spec, Accuracy(0.0, 1.0, 0.0, 1e9), allow_few=True)
-    ends = {plan.precision.real_ends for plan in plans}
-    programs = int8_program.integers(pipeline.ready(spec, given), source, none, ends)
+    none = floor_evidence.resolve_floor(spec, Accuracy(0.0, 1.0, 0.0, 1e9), allow_few=True)
+    ends = {plan.precision.float_io for plan in plans}
+    programs = int8_program.build_programs(pipeline.lower_for_int8(spec, given), source, none, ends)
     return programs, pipeline.build(spec, given, plans, silent, programs)
 
 
@@ -211,8 +213,8 @@ def table(text: str, names: list[str]) -> str:
     lines = rest.splitlines(keepends=True)
     count = next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))
     old = {line.split(" | ")[0].strip("| `"): line for line in lines[:count]}
-    new = {name: row(name) + "\n" for name in names or specs()}
-    rows = [(old | new)[name] for name in specs() if name in old | new]
+    new = {name: row(name) + "\n" for name in names or list_specs()}
+    rows = [(old | new)[name] for name in list_specs() if name in old | new]
     return "".join([before, head, *rows, *lines[count:]])
 
 

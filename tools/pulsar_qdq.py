@@ -52,7 +52,7 @@ def difference(program: Model, tensors: list[Array], data: bytes) -> Difference:
     """Return how the file of an integer program differs from its reference over tensors."""
     file = onnx.load_from_string(data)
     kinds = program.graph.types
-    wanted = integer_program.run(program, tensors, every=True)
+    wanted = integer_program.run(program, tensors, keep_all=True)
     cuts = {
         each.output[0]: each.output[0] for each in _quantised(file.graph) if each.output[0] in kinds
     }

@@ -23,18 +23,18 @@ from generated import settle
 from numpy.typing import NDArray
 
 from tcc.backends.pulsar.chips import CHIPS, Chip
-from tcc.backends.pulsar.onnx_model import npu_onnx
-from tcc.backends.pulsar.rewrite import FLOAT
+from tcc.backends.pulsar.onnx_model import build_npu_onnx
+from tcc.backends.pulsar.rewrite import FLOAT_PASSES
 from tcc.backends.pulsar.rules.check import check
 from tcc.backends.pulsar.rules.rule import Finding, Severity
 from tcc.compiler import passes
-from tcc.compiler.data.weights import Weights, placeholders, uniform
+from tcc.compiler.data.weights import Weights, make_placeholders, sample_uniform
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.op import Init, Param
-from tcc.compiler.ir.rewrite import for_inference
-from tcc.compiler.passes.validate import sample, values
-from tcc.compiler.zoo.shipped import specs
+from tcc.compiler.ir.rewrite import extract_inference_graph
+from tcc.compiler.passes.validate import compute_values, sample
+from tcc.compiler.zoo.shipped import list_specs
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "pulsar.md"
 HEAD = (
@@ -85,37 +85,37 @@ def _spread(name: str, param: Param) -> Tensor:
     match param.init:
         case Init.KAIMING:
             bound = sqrt(6 / param.fan_in) if len(param.shape) > 1 else SMALL
-            return uniform(param.shape, bound, name)
+            return sample_uniform(param.shape, bound, name)
         case Init.ONES:
             middle = VARIANCE if param.role in STATISTICS else 1.0
-            return np.float32(middle) + uniform(param.shape, middle / 2, name)
+            return np.float32(middle) + sample_uniform(param.shape, middle / 2, name)
         case Init.ZEROS:
-            return uniform(param.shape, SMALL, name)
+            return sample_uniform(param.shape, SMALL, name)
         case _:
             assert_never(param.init)
 
 
 def found(graph: Graph, chip: Chip) -> tuple[Finding, ...]:
     """Return what the rules of a chip find in a network, whatever its weights."""
-    model = Model(graph, placeholders(graph))
-    return check(npu_onnx(passes.run(model, FLOAT[chip.toolchain]), chip), chip)
+    model = Model(graph, make_placeholders(graph))
+    return check(build_npu_onnx(passes.run(model, FLOAT_PASSES[chip.toolchain]), chip), chip)
 
 
 def answers(name: str) -> Iterator[Answer]:
     """Yield what each chip makes of a network."""
-    graph = for_inference(load(specs()[name]).graph)
+    graph = extract_inference_graph(load(list_specs()[name]).graph)
     model = Model(graph, spread(graph))
-    known = values(model, SEEDS)
+    known = compute_values(model, SEEDS)
 
     @cache
     def moved(data: bytes) -> float:
         return _moved(data, model, known)
 
     for chip in CHIPS:
-        lean = passes.run(model, FLOAT[chip.toolchain])
+        lean = passes.run(model, FLOAT_PASSES[chip.toolchain])
         taps = replace(lean.graph, outputs=tuple(_taps(lean.graph, known[0])))
-        data = npu_onnx(Model(taps, lean.weights), chip).SerializeToString(deterministic=True)
-        yield Answer(check(npu_onnx(lean, chip), chip), moved(data))
+        data = build_npu_onnx(Model(taps, lean.weights), chip).SerializeToString(deterministic=True)
+        yield Answer(check(build_npu_onnx(lean, chip), chip), moved(data))
 
 
 def _taps(graph: Graph, known: Mapping[str, Tensor]) -> Iterator[Output]:
@@ -161,7 +161,7 @@ def table(text: str, names: list[str]) -> str:
     lines = rest.splitlines()
     count = next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))
     old = {line.split(" | ")[0].removeprefix("| "): line for line in lines[:count]}
-    rows = {name: row(name) if name in names or not names else old[name] for name in specs()}
+    rows = {name: row(name) if name in names or not names else old[name] for name in list_specs()}
     after = "\n".join(lines[count:])
     return f"{before}{start}{chr(10).join(rows.values())}\n{after}\n"
 

@@ -35,9 +35,9 @@ from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges, list_unfused_values
 from tcc.compiler.reference import float_program, integer_program
-from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.diagnostics import make_file_span
 from tcc.compiler.support.progress import silent
 from tcc.compiler.targets import devices
 from tcc.compiler.zoo import trained
@@ -64,28 +64,28 @@ class RecordedNetwork:
     def start(self, device: Device, precision: Precision) -> Model:
         """Return what a target is emitted from."""
         if precision.integer:
-            return self.programs[precision.real_ends]
+            return self.programs[precision.float_io]
         return passes.run(self.floats, device.passes(precision))
 
 
 def network(name: str) -> RecordedNetwork:
     """Return a network by its name here."""
     spec = tcc.load(NETWORKS[name])
-    given = pipeline.weights_of(spec, None, None)
-    ready = pipeline.ready(spec, given)
-    known = trained.of(spec)
+    given = pipeline.load_weights(spec, None, None)
+    ready = pipeline.lower_for_int8(spec, given)
+    known = trained.find_by_spec(spec)
     if known:
-        document = calibration_document.read(known.calibration)
-        scales = calibration_file.calibration(document, ready, name)
+        document = calibration_document.read_document(known.calibration)
+        scales = calibration_file.decode_calibration(document, ready, name)
     else:
-        bounds = dict.fromkeys(kept_values(ready.graph), (-REACH, REACH))
-        scales = Calibration(minmax_ranges(ready, bounds))
+        bounds = dict.fromkeys(list_unfused_values(ready.graph), (-REACH, REACH))
+        scales = Calibration(compute_minmax_ranges(ready, bounds))
     programs = {ends: quantize(ready, _ending(scales, real_ends=ends)) for ends in (True, False)}
     return RecordedNetwork(name, Model(spec.graph, given.tensors), programs)
 
 
 def _ending(scales: Calibration, *, real_ends: bool) -> Calibration:
-    return replace(scales, real_ends=real_ends)
+    return replace(scales, float_io=real_ends)
 
 
 def recorded(found: RecordedNetwork) -> Record:
@@ -96,14 +96,16 @@ def recorded(found: RecordedNetwork) -> Record:
         integers["int8" if ends else "int8-i8"] = {
             "layers": {
                 layer.name: _kept([one[layer.name] for one in values])
-                for layer in program_check.list_levels(program.graph)
+                for layer in program_check.list_comparable_layers(program.graph)
             },
             "outputs": {
                 one.name: _kept([each[one.value] for each in values])
                 for one in program.graph.outputs
             },
         }
-    floats = float_program.run(found.floats, goldens.inputs(found.floats.graph.inputs[0]))
+    floats = float_program.run(
+        found.floats, goldens.list_input_tensors(found.floats.graph.inputs[0])
+    )
     named = {
         name: [[float(x) for x in one[name].reshape(-1)] for one in floats] for name in floats[0]
     }
@@ -111,8 +113,8 @@ def recorded(found: RecordedNetwork) -> Record:
 
 
 def _values(program: Model) -> list[Mapping[str, Any]]:
-    tensors = goldens.inputs(program.graph.inputs[0])
-    return list(integer_program.run(program, tensors, every=True))
+    tensors = goldens.list_input_tensors(program.graph.inputs[0])
+    return list(integer_program.run(program, tensors, keep_all=True))
 
 
 def _kept(values: Sequence[Any]) -> list[Any]:
@@ -128,10 +130,10 @@ def changes(found: RecordedNetwork, known: Record, targets: Sequence[str]) -> It
     for precision in ("int8", "int8-i8"):
         shown = {**now[precision]["layers"], **now[precision]["outputs"]}
         yield from _first(known[precision], shown, f"{found.name} {precision} reference")
-    floats, allowed = known["fp32"]["outputs"], agreement.FLOAT.relative
+    floats, allowed = known["fp32"]["outputs"], agreement.FLOAT_TOLERANCE.relative
     yield from _far(floats, now["fp32"]["outputs"], allowed, f"{found.name} fp32 reference")
     for name in targets:
-        device = devices.find(name, whole_file(name))
+        device = devices.find(name, make_file_span(name))
         for precision_of in device.target.precisions:
             yield from _artifact(found, known, device, precision_of)
 
@@ -145,13 +147,13 @@ def _artifact(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(device, start, precision, folder)
-        outputs = device.infer(folder, source, goldens.inputs(source))
+        outputs = device.infer(folder, source, goldens.list_input_tensors(source))
         given = {one: [each[one] for each in outputs] for one in outputs[0]}
         if not precision.integer:
             plain = {
                 one: [[float(x) for x in y.reshape(-1)] for y in v] for one, v in given.items()
             }
-            allowed = agreement.allowed(precision).relative
+            allowed = agreement.get_tolerance(precision).relative
             yield from _far(known["fp32"]["outputs"], plain, allowed, where)
             if device.name == BYTES and precision == FP32:
                 bits = {one: _kept(values) for one, values in given.items()}
@@ -162,10 +164,10 @@ def _artifact(
             return
         if not precision.exact:
             # Held against the reference itself, which is held against what is recorded.
-            yield from _simulated(start, given, agreement.allowed(precision).relative, where)
+            yield from _simulated(start, given, agreement.get_tolerance(precision).relative, where)
             return
         # What tflite calls int8 has 8-bit ends: the program decides, not the word.
-        right = known["int8" if precision.real_ends else "int8-i8"]
+        right = known["int8" if precision.float_io else "int8-i8"]
         shown = _levels(device, start, folder, source)
         bits = {one: _kept(values) for one, values in given.items()}
         yield from _first(right, {**shown, **bits}, where)
@@ -192,16 +194,18 @@ def _write(device: Device, start: Model, precision: Precision, folder: Path) -> 
 
 def _levels(device: Device, start: Model, folder: Path, source: Input) -> dict[str, list[Any]]:
     """Return the layers that an artifact shows, as the graph types them, kept."""
-    reader = device.level_reader
+    reader = device.quantized_value_reader
     if reader is None:
         return {}
     types = start.graph.types
     found: dict[str, list[Any]] = {}
-    inputs = goldens.inputs(source)
-    for each in reader.inner_levels(device.target, folder, source, inputs):
-        for name in each.keys() & {one.name for one in program_check.list_levels(start.graph)}:
+    inputs = goldens.list_input_tensors(source)
+    for each in reader.trace_quantized_values(device.target, folder, source, inputs):
+        for name in each.keys() & {
+            one.name for one in program_check.list_comparable_layers(start.graph)
+        }:
             kind = types[name].dtype.value
-            levels = program_check.stored_as(np.asarray(each[name]), np.dtype(kind)).astype(kind)
+            levels = program_check.convert_sign(np.asarray(each[name]), np.dtype(kind)).astype(kind)
             found.setdefault(name, []).append(levels.reshape(types[name].shape))
     return {name: _kept(values) for name, values in found.items()}
 
@@ -230,8 +234,11 @@ def _far(known: Record, found: Record, allowed: float, where: str) -> Iterator[s
         return
     for name, was in known.items():
         right, now = (np.array(one[name], np.float32) for one in (known, found))
-        _, largest = replay.apart(right.reshape(-1), now.reshape(-1))
-        if not agreement.relative(largest, float(np.abs(right).max()), allowed) <= allowed:
+        _, largest = replay.count_differences(right.reshape(-1), now.reshape(-1))
+        if (
+            not agreement.compute_relative_difference(largest, float(np.abs(right).max()), allowed)
+            <= allowed
+        ):
             yield f"{where}: `{name}` is off by {largest:.1e}, and gave {was[0][:SHOWN]}"
 
 
@@ -244,20 +251,22 @@ def runnable() -> list[str]:
     """Return the targets that run here, by name."""
     return [
         each.name
-        for each in devices.shipped()
-        if each.target.runs and not each.missing() and not each.absent()
+        for each in devices.list_built_in_devices()
+        if each.target.runs
+        and not each.list_missing_build_tools()
+        and not each.list_missing_run_tools()
     ]
 
 
 def record(found: RecordedNetwork, reason: str) -> None:
     """Write the record of a network anew."""
     known = recorded(found)
-    device = devices.find(BYTES, whole_file(BYTES))
+    device = devices.find(BYTES, make_file_span(BYTES))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(device, found.start(device, FP32), FP32, folder)
         source = found.floats.graph.inputs[0]
-        outputs = device.infer(folder, source, goldens.inputs(source))
+        outputs = device.infer(folder, source, goldens.list_input_tensors(source))
     known["fp32"][BYTES] = {one: _kept([each[one] for each in outputs]) for one in outputs[0]}
     path_of(found.name).write_text(json.dumps({"reason": reason, **known}, indent=0) + "\n")
 

@@ -32,12 +32,12 @@ from kernel_counts import (
 from kernel_fits import CountedKernel
 
 from tcc.backends.arm.machine import MACHINES, Machine
-from tcc.backends.arm.micro.core_costs import FILE, CoreCosts, known
+from tcc.backends.arm.micro.core_costs import COSTS_FILE, CoreCosts, load_costs
 from tcc.backends.arm.schedule import kernel_candidates
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import Pair
 
-OUT = Path(__file__).resolve().parents[1] / "backends/arm/micro" / FILE
+OUT = Path(__file__).resolve().parents[1] / "backends/arm/micro" / COSTS_FILE
 
 
 def searched(machine: Machine, only: Collection[str] = ()) -> CoreCosts:
@@ -87,7 +87,7 @@ def sampled_amounts(machine: Machine, name: str, *, levels: bool) -> Mapping[str
     """Return how much of what costs there is of a kernel in the samples that it computes."""
     every = kernel_samples.convolutions(list(kernel_samples.EVERY), levels=levels)
     forced = kernels(every, favouring(blank(machine), name))
-    named = {sample: kernel_candidates.of(kernel) for sample, kernel in forced.items()}
+    named = {sample: kernel_candidates.count_amounts(kernel) for sample, kernel in forced.items()}
     return {sample: amounts for sample, (called, amounts) in named.items() if called == name}
 
 
@@ -107,7 +107,7 @@ def text(costs: Mapping[str, CoreCosts]) -> str:
     """Return the file's text."""
     lines = ["# Written by tools/search_kernels.py: see it for what is measured."]
     for core, found in sorted(costs.items()):
-        lines += ["", f"[{core}]", f'counted = "{found.counted}"', f"tile = {list(found.tile)}"]
+        lines += ["", f"[{core}]", f'counted = "{found.unit}"', f"tile = {list(found.tile)}"]
         for name, each in sorted(found.kernels.items()):
             lines += ["", f"[{core}.{name}]", *(f"{key} = {cost}" for key, cost in each.items())]
     return "\n".join(lines) + "\n"
@@ -133,7 +133,9 @@ class Choice:
 
 def judged(machine: Machine, network: str, model: Model, *, levels: bool) -> Choice:
     """Return how a core's choice fares on a network."""
-    found = {layer: kernel_candidates.of(k)[0] for layer, k in kernels(model, machine).items()}
+    found = {
+        layer: kernel_candidates.count_amounts(k)[0] for layer, k in kernels(model, machine).items()
+    }
     known_counts = candidates(machine, model, levels=levels)
     least = {layer: min(known_counts[layer].values()) for layer in found}
     taken = {layer: known_counts[layer][name] for layer, name in found.items()}
@@ -154,7 +156,11 @@ def candidates(machine: Machine, model: Model, *, levels: bool) -> Mapping[str, 
     """Return what each layer costs with each kernel that computes it."""
     forced = {name: favouring(blank(machine), name) for name in names(levels=levels)}
     used = {
-        name: [s for s, k in kernels(model, one).items() if kernel_candidates.of(k)[0] == name]
+        name: [
+            s
+            for s, k in kernels(model, one).items()
+            if kernel_candidates.count_amounts(k)[0] == name
+        ]
         for name, one in forced.items()
     }
     used = {name: layers for name, layers in used.items() if layers}
@@ -191,7 +197,7 @@ def main() -> None:
 
 def write(machines: Sequence[Machine], only: Collection[str]) -> None:
     """Search cores, and write what is known of all after each."""
-    costs = dict(known()) if OUT.exists() else {}
+    costs = dict(load_costs()) if OUT.exists() else {}
     for machine in machines:
         print(machine.target.name, flush=True)
         start = process_time() + children_time()

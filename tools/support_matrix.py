@@ -33,12 +33,12 @@ from tcc.compiler.driver.build_plan import Int8Program, Int8Programs
 from tcc.compiler.driver.int8_program import CalibrationSource
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.spec import Spec
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.device import Plan
-from tcc.compiler.quant.calibrate import known
+from tcc.compiler.quant.calibrate import find_method
 from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor
-from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.diagnostics import make_file_span
 from tcc.compiler.support.progress import silent
 from tcc.compiler.zoo import shipped, trained
 
@@ -61,27 +61,27 @@ class Network:
     @cached_property
     def given(self) -> WeightSource:
         """Its weights: its own, or random ones of He's, by which no value vanishes on its way."""
-        if trained.of(self.spec):
-            return pipeline.weights_of(self.spec, None, None)
-        return pipeline.random_weights(self.spec.graph, he=True)
+        if trained.find_by_spec(self.spec):
+            return pipeline.load_weights(self.spec, None, None)
+        return pipeline.create_random_weights(self.spec.graph, he=True)
 
     @cached_property
     def scales(self) -> CalibrationSource:
         """Its calibration: its own, or one of drawn images."""
-        own = trained.of(self.spec)
+        own = trained.find_by_spec(self.spec)
         if own:
             return int8_program.from_trained(own, self.spec, self.given)
-        images = dataset.read(shipped.samples_folder()).first(IMAGES)
-        method = known("minmax", whole_file("minmax"))
-        asked = pipeline.CalibrationRequest(int8_program.ANY, method, RunOptions())
+        images = dataset.read_dataset(shipped.get_samples_folder()).select_first(IMAGES)
+        method = find_method("minmax", make_file_span("minmax"))
+        asked = pipeline.CalibrationRequest(int8_program.ANY_TARGET, method, RunOptions())
         return int8_program.from_images(self.spec, self.given, images, asked)
 
     def integers(self, plans: Sequence[Plan]) -> Int8Programs | None:
         """Return the integer programs that plans need."""
-        ends = {p.precision.real_ends for p in plans if p.precision.calibrated}
+        ends = {p.precision.float_io for p in plans if p.precision.calibrated}
         if missing := ends - self._made.keys():
-            ready = pipeline.ready(self.spec, self.given)
-            self._made.update(int8_program.integers(ready, self.scales, ANY, missing))
+            ready = pipeline.lower_for_int8(self.spec, self.given)
+            self._made.update(int8_program.build_programs(ready, self.scales, ANY, missing))
         return {end: self._made[end] for end in ends} or None
 
     def cells(self, plans: Sequence[Plan]) -> Iterator[Cell]:
@@ -97,7 +97,7 @@ class Network:
 
     def taken(self, plan: Plan) -> Cell:
         """Return what a target says of it before anything is built."""
-        found = capability.capability(self.spec.graph, plan)
+        found = capability.check_capability(self.spec.graph, plan)
         why = tuple(f"{error.code}: {error.message}: {error.label}" for error in found.errors)
         return Cell(self.spec.name, plan.device.name, plan.precision.name, why)
 
@@ -106,14 +106,14 @@ class Network:
         prefix = f"{bundle_folder.MODEL}/"
         size = sum(file.bytes for file in about.files if file.path.startswith(prefix))
         cell = replace(self.taken(plan), bytes=size, cosine=_cosine(about.calibration))
-        if not device.target.runs or device.absent():
+        if not device.target.runs or device.list_missing_run_tools():
             return cell
-        count = 1 if cost(self.spec.graph).macs > LARGE else GOLDENS
+        count = 1 if compute_cost(self.spec.graph).macs > LARGE else GOLDENS
         with tempfile.TemporaryDirectory() as name:
-            folder = bundle_folder.write(contents, Path(name))
-            replayed = replay.replay(Bundle(folder, about, trusted=True), device, count)
+            folder = bundle_folder.write_bundle(contents, Path(name))
+            replayed = replay.replay_goldens(Bundle(folder, about, trusted=True), device, count)
             # What gives one answer to all images would be exact whatever its layers do.
-            assert not replayed.flat, cell
+            assert not replayed.constant_outputs, cell
         found = replayed.agreement
         if not all(each.holds for each in found):
             most = max(each.allowed for each in found)
@@ -202,7 +202,9 @@ def main() -> int:
     until = monotonic() + 60 * options.minutes
     commit = _measured_commit()
     specs = support_record.networks()
-    names = _picked(sorted(specs, key=lambda n: cost(specs[n].graph).macs), options.networks)
+    names = _picked(
+        sorted(specs, key=lambda n: compute_cost(specs[n].graph).macs), options.networks
+    )
     every = support_record.plans()
     targets = _picked(list(dict.fromkeys(p.device.name for p in every)), options.targets)
     kinds = _picked(list(dict.fromkeys(p.precision.name for p in every)), options.precisions)

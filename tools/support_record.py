@@ -50,16 +50,20 @@ class Cell(Record, frozen=True):
 
 def plans() -> tuple[Plan, ...]:
     """Return every target of tcc at every precision that it is built at."""
-    return tuple(Plan(one, kind) for one in devices.shipped() for kind in one.target.precisions)
+    return tuple(
+        Plan(one, kind) for one in devices.list_built_in_devices() for kind in one.target.precisions
+    )
 
 
 @cache
 def networks() -> Mapping[str, Spec]:
     """Return every network of the zoo, the trained ones after their specs."""
     found = {}
-    for name, path in shipped.specs().items():
+    for name, path in shipped.list_specs().items():
         found[name] = load(path)
-        found |= {own: trained.networks()[own].load() for own in trained.of_spec(path)}
+        found |= {
+            own: trained.read_networks()[own].load() for own in trained.list_names_of_spec(path)
+        }
     return found
 
 

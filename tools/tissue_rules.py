@@ -80,7 +80,7 @@ def draw(stains: tuple[tuple[str, float], ...], seed: int) -> tuple[Pixels, Insi
 def compare(pixels: Pixels, inside: Inside, folder: Path) -> Iterator[tuple[str, float, float]]:
     """Yield each rule with the share of tissue it misses, and the share of its own that is none."""
     path = folder / "slide.png"
-    path.write_bytes(slide_pictures.png(pixels))
+    path.write_bytes(slide_pictures.encode_png(pixels))
     for rule, steps in find_all(path, MPP):
         mask = steps.mask.inside
         side = steps.mask.side
@@ -91,15 +91,15 @@ def compare(pixels: Pixels, inside: Inside, folder: Path) -> Iterator[tuple[str,
 
 def find_all(path: Path, mpp: float | None) -> Iterator[tuple[TissueRule, TissueSteps]]:
     """Yield each rule with the mask that it gives of a slide."""
-    with slide_file.opened(path, mpp) as slide:
+    with slide_file.open_slide(path, mpp) as slide:
         for rule in get_args(TissueRule):
             choices = TissueChoices(rule=rule)
-            yield rule, tissue_mask.find(slide, slide.mpp or 0.5, choices, silent)
+            yield rule, tissue_mask.find_tissue(slide, slide.mpp or 0.5, choices, silent)
 
 
 def describe(path: Path) -> Iterator[tuple[str, float, float]]:
     """Yield each rule with the share of a slide it takes, and of what is no paper it misses."""
-    with slide_file.opened(path) as slide:
+    with slide_file.open_slide(path) as slide:
         known = slide.mpp
     for rule, steps in find_all(path, known or 0.5):
         mask = steps.mask.inside

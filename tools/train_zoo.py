@@ -53,11 +53,11 @@ def tcc(*words: str | Path) -> Document:
 
 def train(network: TrainedNetwork, data: Path, threads: int, run: Path) -> None:
     """Train the network, and take the weights over."""
-    about = network.about
+    about = network.training
     settings = [w for name, value in about.settings.items() for w in ("--set", f"{name}={value}")]
     going_on = ["--resume"] if run.exists() else []
     tcc(
-        "train", shipped.specs()[about.spec], *settings, "--data", data, "--recipe", about.recipe,
+        "train", shipped.list_specs()[about.spec], *settings, "--data", data, "--recipe", about.recipe,
         "--seed", str(about.seed), "--threads", str(threads), "-o", run, *going_on,
     )  # fmt: skip
     shutil.copyfile(run / "weights.safetensors", network.weights)
@@ -81,7 +81,7 @@ def judged(network: TrainedNetwork, data: Path, run: Path, few: int) -> dict[str
         **{f"int8, {name}": tcc("eval", bundles[name], *test) for name in TARGETS},
     }
     if few:
-        part = ("--data", some(dataset.read(data / "test"), few, run / "emulated"))
+        part = ("--data", some(dataset.read_dataset(data / "test"), few, run / "emulated"))
         found |= {
             f"int8, {name}, some": tcc("eval", bundles[name], *part)
             for name in (TARGETS[0], EMULATED)
@@ -92,7 +92,7 @@ def judged(network: TrainedNetwork, data: Path, run: Path, few: int) -> dict[str
 def some(test: DataSet, count: int, folder: Path) -> Path:
     """Copy so many images, the first by digest, which is as good as at random, into a folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    for item in test.first(count).items:
+    for item in test.select_first(count).items:
         place = folder / str(item.label)
         place.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(item.path, place / f"{item.digest[:16]}{item.path.suffix}")
@@ -105,8 +105,8 @@ def apart(data: Path, report: Document) -> str:
     Raises:
         SystemExit: The training was of other images.
     """
-    split = image_split.read(data)  # refuses a group on two sides
-    for side, images in split.sides.items():
+    split = image_split.read_split(data)  # refuses a group on two sides
+    for side, images in split.datasets.items():
         if images.digest != report["data"]["digests"][side]:
             sys.exit(f"{data}: the images of `{side}` are not those of the training")
     if not split.groups:
@@ -119,7 +119,7 @@ def card(
     network: TrainedNetwork, report: Document, groups: str, found: Mapping[str, Document]
 ) -> str:
     """Return the card, Markdown; `groups` says what is known of them."""
-    about, data = network.about, report["data"]
+    about, data = network.training, report["data"]
     settings = " ".join(f"--set '{name}={value}'" for name, value in about.settings.items())
     sides = [(side, *map(str, counts), str(sum(counts))) for side, counts in data["images"].items()]
     made = "; ".join(f"{name} {value}" for name, value in report["made_with"].items())
@@ -189,13 +189,13 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def main() -> int:
     """Make what is asked for; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("name", choices=sorted(trained.networks()))
+    parser.add_argument("name", choices=sorted(trained.read_networks()))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--card", action="store_true")
     parser.add_argument("--emulated", type=int, default=64, metavar="N")
     asked = parser.parse_args()
-    network, run = trained.networks()[asked.name], RUNS / asked.name
+    network, run = trained.read_networks()[asked.name], RUNS / asked.name
     if not asked.card:
         train(network, asked.data, asked.threads, run)
         calibrate(network, asked.data)

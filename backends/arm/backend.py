@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.backends.arm.machine import FP32_DIRECT, INT8_COUNTED, MACHINES, PROGRAM, Machine, machine
+from tcc.backends.arm.machine import (
+    FP32_DIRECT,
+    INT8_COUNTED,
+    MACHINES,
+    PROGRAM_SUFFIX,
+    Machine,
+    get_machine,
+)
 from tcc.compiler.ir.backend import LinkedLibrary, RunnerSignature
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
@@ -28,7 +35,7 @@ UNSIGNED_ADVICE = (
     "its program starts once it is signed: `tcc sign BUNDLE --runner-key PRIVATE.pem`; what ran "
     "here is its library, in a program without the check"
 )
-SOURCES = (".a", ".so", ".c", ".h")
+CODE_SUFFIXES = (".a", ".so", ".c", ".h")
 """What the names of libraries and of C end in."""
 
 
@@ -56,23 +63,23 @@ class Arm:
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return TVM and zig, which build, and qemu, if it takes that to run programs here."""
-        found: tuple[Tool, ...] = (
+        tools: tuple[Tool, ...] = (
             Tool("apache-tvm", "make kernels", installed_version("apache-tvm")),
             Tool("ziglang", "compile and link", installed_version("ziglang")),
         )
         if self.signer:
             from tcc.backends.arm.codegen.runner_signature import LIBRARY, LIBRARY_VERSION
 
-            found += (Tool(LIBRARY, "check signatures on a device", LIBRARY_VERSION),)
-        processor = machine(target)
+            tools += (Tool(LIBRARY, "check signatures on a device", LIBRARY_VERSION),)
+        processor = get_machine(target)
         # Only running needs the emulator: what is built for a board is built without it.
-        return found if processor.native else (*found, _qemu(processor))
+        return tools if processor.native else (*tools, _find_qemu(processor))
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node for which there is no kernel, or that is too large."""
-        from tcc.backends.arm.schedule.limits import refusals
+        from tcc.backends.arm.schedule.limits import find_refusals
 
-        return refusals(target.name, graph)
+        return find_refusals(target.name, graph)
 
     def emit(
         self,
@@ -91,34 +98,34 @@ class Arm:
         if missing:
             raise MissingTool(missing[0])
         # TVM would load PyTorch, where it is installed, to exchange tensors with it.
-        with _without("torch"):
+        with _disable_import("torch"):
             from tcc.backends.arm.compile_model import emit
 
         direct = precision is FP32_DIRECT
-        processor = replace(machine(target), direct=direct, signer=self.signer)
-        return emit(processor, model, progress, counted=precision is INT8_COUNTED)
+        processor = replace(get_machine(target), direct=direct, signer=self.signer)
+        return emit(processor, model, progress, is_instrumented=precision is INT8_COUNTED)
 
-    def plain(self, precision: Precision) -> Precision | None:
+    def get_exact_precision(self, precision: Precision) -> Precision | None:
         """Return the precision without Winograd's method."""
         return FP32_DIRECT if precision is FP32 else None
 
-    def approximate_layers(self, target: Target, model: Model) -> tuple[Node, ...]:
+    def find_approximate_layers(self, target: Target, model: Model) -> tuple[Node, ...]:
         """Return the convolutions by Winograd's method."""
         from tcc.backends.arm.schedule import winograd_rounding
 
-        return winograd_rounding.layers(model, machine(target))
+        return winograd_rounding.find_layers(model, get_machine(target))
 
-    def approximate_outputs(
+    def compute_approximate_outputs(
         self, target: Target, model: Model, tensor: "np.ndarray"
     ) -> "Mapping[str, np.ndarray]":
         """Return the outputs with these."""
         from tcc.backends.arm.schedule import winograd_rounding
 
-        return winograd_rounding.outputs(model, machine(target), tensor)
+        return winograd_rounding.compute_outputs(model, get_machine(target), tensor)
 
-    def code(self, names: Iterable[str]) -> tuple[str, ...]:
+    def list_code_files(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the runner program, and what others build programs with: libraries and sources."""
-        return tuple(name for name in names if name.endswith((PROGRAM, *SOURCES)))
+        return tuple(name for name in names if name.endswith((PROGRAM_SUFFIX, *CODE_SUFFIXES)))
 
     def check_constants(
         self, target: Target, folder: Path, sources: ConstantSources
@@ -131,13 +138,13 @@ class Arm:
         missing = [t for t in self.tools(target) if t.name == "apache-tvm" and t.version is None]
         if missing:
             raise MissingTool(missing[0])
-        if sources.start is None:
+        if sources.start_model is None:
             return iter([ConstantCheck("its libraries and program", uncompared=UNKNOWN)])
-        with _without("torch"):
+        with _disable_import("torch"):
             from tcc.backends.arm.execute import stored_constants
 
-        processor = replace(machine(target), direct=sources.precision is FP32_DIRECT)
-        return stored_constants.check(processor, folder, sources.start)
+        processor = replace(get_machine(target), direct=sources.precision is FP32_DIRECT)
+        return stored_constants.check(processor, folder, sources.start_model)
 
     def link_libraries(
         self, target: Target, folder: Path, scratch: Path, *, same_tools: bool
@@ -149,7 +156,9 @@ class Arm:
             reason = "ziglang links programs with it, and is not here: pip install 'tcc[arm]'"
             libraries = sorted(path.name for path in folder.glob("lib*.*"))
             return iter([LinkedLibrary(name, unverified=reason) for name in libraries])
-        return linked_libraries.link_all(machine(target), folder, scratch, same_tools=same_tools)
+        return linked_libraries.link_all(
+            get_machine(target), folder, scratch, same_tools=same_tools
+        )
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
@@ -162,7 +171,7 @@ class Arm:
         """
         from tcc.backends.arm.execute import runner
 
-        return runner.infer(self._runs(target), folder, source, tensors)
+        return runner.infer(self._get_runnable_machine(target), folder, source, tensors)
 
     def run(
         self, target: Target, folder: Path, images: "Sequence[np.ndarray]"
@@ -175,9 +184,9 @@ class Arm:
         """
         from tcc.backends.arm.execute import runner
 
-        return runner.run(self._runs(target), folder, images)
+        return runner.run(self._get_runnable_machine(target), folder, images)
 
-    def inner_levels(
+    def trace_quantized_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the program on tensors, and have it write what each of its layers gives.
@@ -188,30 +197,34 @@ class Arm:
         """
         from tcc.backends.arm.execute import inner_levels
 
-        return inner_levels.of_program(self._runs(target), folder, source, tensors)
+        return inner_levels.trace_layers(
+            self._get_runnable_machine(target), folder, source, tensors
+        )
 
-    def inner_values(
+    def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the program on tensors, and have it write its floats; errors as above."""
         from tcc.backends.arm.execute import inner_levels
 
-        kinds = inner_levels.FLOATS
-        return inner_levels.of_program(self._runs(target), folder, source, tensors, kinds)
+        kinds = inner_levels.FLOAT_TYPES
+        return inner_levels.trace_layers(
+            self._get_runnable_machine(target), folder, source, tensors, kinds
+        )
 
-    def operating_point_files(
+    def encode_operating_points(
         self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"
     ) -> Mapping[str, bytes]:
         """Return the libraries and the program with these points in them."""
         from tcc.backends.arm.codegen import operating_point
 
-        return operating_point.files(folder, points)
+        return operating_point.encode_files(folder, points)
 
-    def follows_everywhere(self, target: Target, folder: Path) -> bool:
+    def has_operating_points_in_libraries(self, target: Target, folder: Path) -> bool:
         """Return whether the library follows what is fitted: those of older versions do not."""
         from tcc.backends.arm.codegen import operating_point
 
-        return operating_point.follows_in_library(folder)
+        return operating_point.has_library_records(folder)
 
     def with_isa(self, target: Target, name: str) -> "Arm":
         """Return the same, whose programs use the instruction set of a name.
@@ -221,20 +234,20 @@ class Arm:
         """
         from tcc.backends.arm.execute import runner
 
-        runner.check_isa(machine(target), name)
+        runner.check_isa(get_machine(target), name)
         return replace(self, isa=name)
 
     def with_signer(self, target: Target, public_key: bytes) -> "Arm":
         """Return the same, whose programs start only beside a signature by this key."""
         return replace(self, signer=public_key)
 
-    def runner_signature(self, target: Target, folder: Path) -> RunnerSignature | None:
+    def read_runner_signature(self, target: Target, folder: Path) -> RunnerSignature | None:
         """Return the signature that the program asks for, if it does."""
         from tcc.backends.arm.codegen import runner_signature
 
         return runner_signature.find(folder)
 
-    def advice(self, target: Target, precision: Precision) -> str:
+    def describe_caveats(self, target: Target, precision: Precision) -> str:
         """Return that a program is to be signed before it runs."""
         return UNSIGNED_ADVICE if self.signer else ""
 
@@ -254,11 +267,13 @@ class Arm:
         """
         from tcc.backends.arm.measure import ways
 
-        return ways.here(self._runs(target), folder, source, workload, progress)
+        return ways.measure_locally(
+            self._get_runnable_machine(target), folder, source, workload, progress
+        )
 
-    def counts(self, target: Target) -> bool:
+    def is_counted(self, target: Target) -> bool:
         """Return whether this machine emulates the target, and so counts its instructions."""
-        return not machine(target).native
+        return not get_machine(target).native
 
     def measure_on_board(
         self,
@@ -275,24 +290,24 @@ class Arm:
         """
         from tcc.backends.arm.measure import ways
 
-        return ways.there(folder, source, task, progress)
+        return ways.measure_on_board(folder, source, task, progress)
 
-    def _runs(self, target: Target) -> Machine:
+    def _get_runnable_machine(self, target: Target) -> Machine:
         """Return a target's machine, if its programs run here."""
-        processor = replace(machine(target), isa=self.isa, signer=self.signer)
-        if not processor.native and _qemu(processor).version is None:
-            raise MissingTool(_qemu(processor))
+        processor = replace(get_machine(target), isa=self.isa, signer=self.signer)
+        if not processor.native and _find_qemu(processor).version is None:
+            raise MissingTool(_find_qemu(processor))
         return processor
 
 
-def _qemu(processor: Machine) -> Tool:
-    found = "found" if shutil.which(processor.qemu) else None
+def _find_qemu(processor: Machine) -> Tool:
+    version = "found" if shutil.which(processor.qemu) else None
     needed_for = f"run {processor.target.name} programs here"
-    return Tool(processor.qemu, needed_for, found, builds=False)
+    return Tool(processor.qemu, needed_for, version, builds=False)
 
 
 @contextmanager
-def _without(name: str) -> Iterator[None]:
+def _disable_import(name: str) -> Iterator[None]:
     """Have a package look as if it were not installed, unless it is imported already.
 
     TVM imports PyTorch where that is installed, to exchange tensors with it: 3 s of 8 for a build.

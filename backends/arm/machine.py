@@ -17,7 +17,7 @@ INT8_I8 = Precision(
     "int8-i8",
     "the same with 8-bit levels at its ends, whose real numbers come last",
     Arithmetic.INTEGER,
-    real_ends=False,
+    float_io=False,
 )
 INT8_COUNTED = Precision(
     "int8-counted",
@@ -31,7 +31,7 @@ WITH_DIRECT = (FP32, FP32_DIRECT, *PRECISIONS[1:])
 
 GLIBC = "2.28"
 """Oldest C library that the shared library runs with: Debian 10, RHEL 8, Ubuntu 18.10."""
-PROGRAM = "-run"
+PROGRAM_SUFFIX = "-run"
 """What the runner program's name ends in."""
 
 
@@ -47,9 +47,9 @@ class Machine:
     qemu: str
     qemu_cpu: str
     core: str
-    modelled: bool = False
+    has_cycle_model: bool = False
     """Whether there is a model of its cycles."""
-    variants: bool = False
+    has_isa_variants: bool = False
     """Whether programs choose, when they are loaded, among forms of micro-kernels."""
     isa: str | None = None
     """The instruction set that programs are told to use where they choose one."""
@@ -57,13 +57,13 @@ class Machine:
     """Whether floats are summed product by product, and never by Winograd's method."""
     signer: bytes | None = None
     """The public key whose signature programs ask for when they start, if they ask for one."""
-    tried: CoreCosts | None = field(default=None, compare=False, hash=False)
+    cost_override: CoreCosts | None = field(default=None, compare=False, hash=False)
     """Costs by which kernels are chosen in place of what is known of the core."""
 
     @property
     def costs(self) -> CoreCosts:
         """What kernels cost on its core."""
-        return self.tried or core_costs.of(self.core, self.target.name)
+        return self.cost_override or core_costs.get_core_costs(self.core, self.target.name)
 
     @property
     def tile(self) -> Pair:
@@ -74,7 +74,7 @@ class Machine:
         """
         return self.costs.tile
 
-    def zig(self, libc: str) -> tuple[str, ...]:
+    def get_zig_target(self, libc: str) -> tuple[str, ...]:
         """Return zig's option for this architecture and `gnu` or `musl`."""
         match libc:
             case "gnu":
@@ -88,10 +88,10 @@ class Machine:
     @property
     def native(self) -> bool:
         """Whether this machine runs such programs itself."""
-        return platform.system() == "Linux" and platform.machine() in _RUNS[self.arch]
+        return platform.system() == "Linux" and platform.machine() in _NATIVE_MACHINES[self.arch]
 
 
-_RUNS = {
+_NATIVE_MACHINES = {
     "arm": {"armv7l", "armv8l"},
     "aarch64": {"aarch64"},
     "x86_64": {"x86_64"},
@@ -99,13 +99,15 @@ _RUNS = {
 """What `uname -m` says of the machines that run each architecture."""
 
 
-def _target(name: str, title: str, precisions: tuple[Precision, ...] = PRECISIONS) -> Target:
+def _create_target(name: str, title: str, precisions: tuple[Precision, ...] = PRECISIONS) -> Target:
     return Target(name, title, precisions, calibrates=True, runs=True)
 
 
-def _cortex_a7() -> Machine:
+def _create_cortex_a7() -> Machine:
     return Machine(
-        target=_target("arm-a7", "Linux on ARM Cortex-A7 (32 bits, NEON, VFPv4)", WITH_DIRECT),
+        target=_create_target(
+            "arm-a7", "Linux on ARM Cortex-A7 (32 bits, NEON, VFPv4)", WITH_DIRECT
+        ),
         llvm={
             "mtriple": "armv7a-linux-gnueabihf",
             "mcpu": "cortex-a7",
@@ -120,13 +122,13 @@ def _cortex_a7() -> Machine:
         qemu="qemu-arm",
         qemu_cpu="cortex-a7",
         core="cortex_a7",
-        modelled=True,
+        has_cycle_model=True,
     )
 
 
-def _aarch64(name: str, title: str, cpu: str, core: str | None = None) -> Machine:
+def _create_aarch64(name: str, title: str, cpu: str, core: str | None = None) -> Machine:
     return Machine(
-        target=_target(name, title, WITH_DIRECT),
+        target=_create_target(name, title, WITH_DIRECT),
         llvm={"mtriple": "aarch64-linux-gnu", "mcpu": cpu, "mattr": ["+neon"]},
         arch="aarch64",
         abi="",
@@ -137,9 +139,9 @@ def _aarch64(name: str, title: str, cpu: str, core: str | None = None) -> Machin
     )
 
 
-def _x86_64(name: str, title: str) -> Machine:
+def _create_x86_64(name: str, title: str) -> Machine:
     return Machine(
-        target=_target(name, title, WITH_DIRECT),
+        target=_create_target(name, title, WITH_DIRECT),
         llvm={"mtriple": "x86_64-linux-gnu", "mcpu": "x86-64-v2"},
         arch="x86_64",
         abi="",
@@ -147,11 +149,11 @@ def _x86_64(name: str, title: str) -> Machine:
         qemu="qemu-x86_64",
         qemu_cpu="max",
         core="x86_64_v2",
-        variants=True,
+        has_isa_variants=True,
     )
 
 
-def _host() -> tuple[Machine, ...]:
+def _create_host() -> tuple[Machine, ...]:
     """Return a baseline of this machine's family, so that its bytes are those of any other.
 
     There is none for other families than these.
@@ -159,10 +161,12 @@ def _host() -> tuple[Machine, ...]:
     match platform.machine():
         case "aarch64" | "arm64":
             # Any of them has what a Cortex-A53 has.
-            return (_aarch64("host", "this machine (any 64-bit ARM)", "generic", "cortex_a53"),)
+            return (
+                _create_aarch64("host", "this machine (any 64-bit ARM)", "generic", "cortex_a53"),
+            )
         case "x86_64" | "AMD64":
             return (
-                _x86_64(
+                _create_x86_64(
                     "host",
                     "this machine (any x86-64 since 2009, x86-64-v2 to v4)",
                 ),
@@ -172,14 +176,14 @@ def _host() -> tuple[Machine, ...]:
 
 
 MACHINES: tuple[Machine, ...] = (
-    _cortex_a7(),
-    _aarch64("arm-a53", "Linux on ARM Cortex-A53 (64 bits)", "cortex-a53"),
-    _aarch64("arm-a72", "Linux on ARM Cortex-A72 (64 bits)", "cortex-a72"),
-    _aarch64("arm-a76", "Linux on ARM Cortex-A76 (64 bits)", "cortex-a76"),
-    *_host(),
+    _create_cortex_a7(),
+    _create_aarch64("arm-a53", "Linux on ARM Cortex-A53 (64 bits)", "cortex-a53"),
+    _create_aarch64("arm-a72", "Linux on ARM Cortex-A72 (64 bits)", "cortex-a72"),
+    _create_aarch64("arm-a76", "Linux on ARM Cortex-A76 (64 bits)", "cortex-a76"),
+    *_create_host(),
 )
 
 
-def machine(target: Target) -> Machine:
+def get_machine(target: Target) -> Machine:
     """Return the machine of one of this backend's targets."""
     return next(m for m in MACHINES if m.target.name == target.name)

@@ -10,12 +10,12 @@ from tcc.backends.onnxruntime.precisions import PRECISIONS
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import Measurement, Workload
-from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.number_types import NumberTypes
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.cpu import features, products, slow_integers
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.cpu import explain_slow_integers, read_features, select_product_types
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.external_tools import Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tcc.compiler.reference.onnxruntime_session import Session
 
-FILE = "model.onnx"
+MODEL_FILE = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +68,23 @@ class OnnxRuntime:
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that is none of tcc's own: each of those says its ONNX meaning itself."""
         from tcc.compiler.ops import INTERNAL, OPS
-        from tcc.compiler.ops.integer import INTEGERS
+        from tcc.compiler.ops.integer import INTEGER_OPS
 
-        known = {*OPS, *INTERNAL, *INTEGERS}
+        supported_ops = {*OPS, *INTERNAL, *INTEGER_OPS}
         for node in graph.nodes:
-            if type(node.op) not in known:
-                yield Refusal(node, f"ONNX Runtime has no rule for {node.op.word}")
+            if type(node.op) not in supported_ops:
+                yield Refusal(node, f"ONNX Runtime has no rule for {node.op.keyword}")
 
-    def advice(self, target: Target, precision: Precision) -> str:
+    def describe_caveats(self, target: Target, precision: Precision) -> str:
         """Return that integers are slow here, if they may be."""
-        return slow_integers(features()) if precision.integer else ""
+        return explain_slow_integers(read_features()) if precision.integer else ""
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
         """Yield each table over the pixels of a map that is not computed instead."""
-        from tcc.compiler.lower.integer_variants import computed_form, slow_tables
+        from tcc.compiler.lower.integer_variants import find_computed_form, find_slow_tables
 
-        return slow_tables(
-            graph, lambda node, table: bool(computed_form(table, *graph.input_types(node)))
+        return find_slow_tables(
+            graph, lambda node, table: bool(find_computed_form(table, *graph.get_input_types(node)))
         )
 
     def emit(
@@ -99,12 +99,12 @@ class OnnxRuntime:
         Raises:
             UserError: The weights exceed what an ONNX file holds.
         """
-        from tcc.backends.onnxruntime.precision_conversion import written
+        from tcc.backends.onnxruntime.precision_conversion import encode_onnx
 
         progress(target.name, 0, 1)
-        data = written(model, precision, self.opset)
+        content = encode_onnx(model, precision, self.opset)
         progress(target.name, 1, 1)
-        return Artifact({FILE: data})
+        return Artifact({MODEL_FILE: content})
 
     def check_constants(
         self, target: Target, folder: Path, sources: ConstantSources
@@ -114,26 +114,26 @@ class OnnxRuntime:
         Raises:
             UserError: It cannot be read (E0651).
         """
-        from tcc.backends.onnxruntime.precision_conversion import written
+        from tcc.backends.onnxruntime.precision_conversion import encode_onnx
         from tcc.compiler.lower import onnx_comparison
 
-        if sources.start is None:
-            yield ConstantCheck(FILE, uncompared=UNKNOWN)
+        if sources.start_model is None:
+            yield ConstantCheck(MODEL_FILE, uncompared=UNKNOWN)
             return
-        expected = written(sources.start, sources.precision, self.opset)
-        actual = _readable(folder / FILE)
-        yield onnx_comparison.compare(FILE, expected, actual, same_tools=sources.same_tools)
+        expected = encode_onnx(sources.start_model, sources.precision, self.opset)
+        actual = _read_model(folder / MODEL_FILE)
+        yield onnx_comparison.compare(MODEL_FILE, expected, actual, same_tools=sources.same_tools)
 
-    def numbers(self, target: Target, folder: Path) -> Numbers:
+    def read_number_types(self, target: Target, folder: Path) -> NumberTypes:
         """Return what the file computes with.
 
         Raises:
             UserError: It is no ONNX model, or one that tcc does not write (E0651).
         """
         try:
-            return _numbers(_data(folder / FILE))
+            return _read_number_types(_read_bytes(folder / MODEL_FILE))
         except Exception as error:  # protobuf has exception types of its own
-            raise _broken(folder / FILE, "load", error) from error
+            raise _create_error(folder / MODEL_FILE, "load", error) from error
 
     def infer(
         self,
@@ -147,17 +147,17 @@ class OnnxRuntime:
         Raises:
             UserError: It is no model that ONNX Runtime can run on these (E0651).
         """
-        loaded = _opened(folder / FILE, _readable(folder / FILE))
-        names = [output.name for output in loaded.get_outputs()]
+        ort_session = _get_cached_session(folder / MODEL_FILE, _read_model(folder / MODEL_FILE))
+        names = [output.name for output in ort_session.get_outputs()]
         # One image at a time: a batch may be summed in another order.
         feeds = (tensor[None].astype(source.type.dtype.value) for tensor in tensors)
         try:
-            runs = [loaded.run(names, {source.name: feed}) for feed in feeds]
-            return [dict(zip(names, map(_only, run), strict=True)) for run in runs]
+            runs = [ort_session.run(names, {source.name: feed}) for feed in feeds]
+            return [dict(zip(names, map(_remove_batch_axis, run), strict=True)) for run in runs]
         except Exception as error:  # the runtime has exception types of its own for each cause
-            raise _broken(folder / FILE, "run", error) from error
+            raise _create_error(folder / MODEL_FILE, "run", error) from error
 
-    def inner_levels(
+    def trace_quantized_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the file on tensors with all that lies between its layers given out; yield it.
@@ -167,15 +167,15 @@ class OnnxRuntime:
         """
         from tcc.compiler.lower.onnx_inspection import INTEGERS
 
-        return _inner(folder / FILE, source, tensors, INTEGERS)
+        return _trace_values(folder / MODEL_FILE, source, tensors, INTEGERS)
 
-    def inner_values(
+    def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the file on tensors with its floats given out; yield them, errors as above."""
         from tcc.compiler.lower.onnx_inspection import FLOATS
 
-        return _inner(folder / FILE, source, tensors, FLOATS)
+        return _trace_values(folder / MODEL_FILE, source, tensors, FLOATS)
 
     def measure(
         self,
@@ -196,104 +196,106 @@ class OnnxRuntime:
         # Measured as it runs: `tcc run` and `verify` use one thread for the same reason.
         if workload.threads != 1:
             message = "ONNX Runtime runs on one thread here, as its sums change with their number"
-            raise fail("E0601", message, whole_file("--threads"))
+            raise fail("E0601", message, make_file_span("--threads"))
         feed = {source.name: workload.tensor[None].astype(source.type.dtype.value)}
-        path = folder / FILE
-        how = f"ONNX Runtime {installed_version('onnxruntime')}, one thread"
+        path = folder / MODEL_FILE
+        description = f"ONNX Runtime {installed_version('onnxruntime')}, one thread"
         try:
             return in_process.measure(
-                how, path, source, lambda: session(path), lambda s: s.run(None, feed),
+                description, path, source, lambda: create_session(path), lambda s: s.run(None, feed),
                 (workload, progress),
             )  # fmt: skip
         except UserError:
             raise
         except Exception as error:  # the runtime has exception types of its own for each cause
-            raise _broken(path, "run", error) from error
+            raise _create_error(path, "run", error) from error
 
 
-def _only(batch: object) -> "np.ndarray":
+def _remove_batch_axis(batch: object) -> "np.ndarray":
     """Return what an output gives for the one input of a batch."""
     shape = getattr(batch, "shape", ())
     if shape[:1] != (1,):
         dims = "x".join(map(str, shape)) or "one number"
         raise ValueError(f"an output of shape {dims} is no batch of one")
-    found: np.ndarray = batch[0]  # type: ignore[index]
-    return found
+    output: np.ndarray = batch[0]  # type: ignore[index]
+    return output
 
 
-def session(path: Path) -> "Session":
+def create_session(path: Path) -> "Session":
     """Return a session of one thread, whose integer products are right on this processor.
 
     Raises:
         UserError: It is no model that ONNX Runtime can load (E0651).
     """
-    return _session(path, _readable(path))
+    return _create_checked_session(path, _read_model(path))
 
 
-def _readable(path: Path) -> bytes:
+def _read_model(path: Path) -> bytes:
     try:
-        return _data(path)
+        return _read_bytes(path)
     except OSError as error:
-        raise _broken(path, "load", error) from error
+        raise _create_error(path, "load", error) from error
 
 
-def _session(path: Path, data: bytes) -> "Session":
+def _create_checked_session(path: Path, content: bytes) -> "Session":
     from tcc.compiler.lower import onnx_inspection
     from tcc.compiler.reference import onnxruntime_session as sessions
 
-    exact = products(features()).unsigned
+    has_exact_products = select_product_types(read_features()).unsigned
     try:
         # The file may be a stranger's: nothing in the runtime would end a loop.
-        onnx_inspection.check(data)
-        return sessions.session(data, deterministic=True, exact_products=exact)
+        onnx_inspection.check_control_flow(content)
+        return sessions.create_session(
+            content, deterministic=True, exact_products=has_exact_products
+        )
     except Exception as error:  # the runtime has exception types of its own for each cause
-        raise _broken(path, "load", error) from error
+        raise _create_error(path, "load", error) from error
 
 
 @lru_cache(maxsize=1)
-def _opened(path: Path, data: bytes) -> "Session":
+def _get_cached_session(path: Path, content: bytes) -> "Session":
     """Return the session of a file, which is kept: many batches go through one file.
 
     By what is in it, so that another one in its place is opened anew.
     """
-    return _session(path, data)
+    return _create_checked_session(path, content)
 
 
 @lru_cache(maxsize=1)
-def _numbers(data: bytes) -> Numbers:
-    from tcc.compiler.lower.onnx_inspection import numbers
+def _read_number_types(content: bytes) -> NumberTypes:
+    from tcc.compiler.lower.onnx_inspection import find_number_types
 
-    return numbers(data)
+    return find_number_types(content)
 
 
-def _data(path: Path) -> bytes:
-    with regular_files.opened(
+def _read_bytes(path: Path) -> bytes:
+    with regular_files.open_file(
         path
     ) as file:  # whose bytes have no name that a locale could not spell
         return file.read()
 
 
-def _broken(path: Path, what: str, error: Exception) -> UserError:
+def _create_error(path: Path, action: str, error: Exception) -> UserError:
     label = (str(error).splitlines() or [type(error).__name__])[0][:160]
-    message = f"ONNX Runtime cannot {what} the model"
-    return fail("E0651", message, whole_file(str(path)), label=label)
+    message = f"ONNX Runtime cannot {action} the model"
+    return fail("E0651", message, make_file_span(str(path)), label=label)
 
 
-def _inner(
+def _trace_values(
     path: Path, source: Input, tensors: "Iterable[np.ndarray]", kinds: tuple[int, ...]
 ) -> "Iterator[Mapping[str, np.ndarray]]":
     """Yield a file's values of some types for each tensor, without batch axes where that is one."""
-    from tcc.compiler.lower.onnx_inspection import with_inner_values
+    from tcc.compiler.lower.onnx_inspection import add_inner_outputs
 
     try:
-        data, names = with_inner_values(_data(path), kinds)
+        content, names = add_inner_outputs(_read_bytes(path), kinds)
     except Exception as error:  # protobuf has exception types of its own
-        raise _broken(path, "load", error) from error
-    loaded = _session(path, data)
+        raise _create_error(path, "load", error) from error
+    ort_session = _create_checked_session(path, content)
     for tensor in tensors:
         feed = {source.name: tensor[None].astype(source.type.dtype.value)}
         try:
-            found = loaded.run(list(names), feed)
+            inner_tensors = ort_session.run(list(names), feed)
         except Exception as error:  # the runtime has exception types of its own
-            raise _broken(path, "run", error) from error
-        yield dict(zip(names, found, strict=True))
+            raise _create_error(path, "run", error) from error
+        yield dict(zip(names, inner_tensors, strict=True))

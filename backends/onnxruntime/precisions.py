@@ -11,7 +11,7 @@ INT8_I8 = Precision(
     "int8-i8",
     "the same with 8-bit levels at its ends, whose real numbers come last",
     Arithmetic.INTEGER,
-    real_ends=False,
+    float_io=False,
 )
 INT8_U8U8 = Precision(
     "int8-u8u8",

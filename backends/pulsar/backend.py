@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from tcc.backends.pulsar.chips import CHIPS, PRECISIONS, ROUNDED, Toolchain, chip
+from tcc.backends.pulsar.chips import CHIPS, PRECISIONS, ROUNDED_INT8, Toolchain, get_chip
 from tcc.backends.pulsar.scripts import ARCHIVE
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Pass
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import Artifact, PackageSources, Refusal, Remark, Target, ToolResults
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.external_tools import Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
@@ -48,17 +48,17 @@ class SimulatedPackage:
 
         path = folder / self.file
         try:
-            with regular_files.opened(path) as file:
-                data = file.read()
+            with regular_files.open_file(path) as file:
+                content = file.read()
             # The file may be a stranger's: nothing in the runtime would end a loop.
-            onnx_inspection.check(data)
-            session = sessions.session(data, deterministic=True)
+            onnx_inspection.check_control_flow(content)
+            session = sessions.create_session(content, deterministic=True)
             names = [output.name for output in session.get_outputs()]
             # What the NPU is given are floats, also where an image's are whole numbers.
             feeds = ({source.name: tensor[None].astype("float32")} for tensor in tensors)
             runs = [session.run(names, feed) for feed in feeds]
         except Exception as error:  # the runtime has exception types of its own for each cause
-            raise _broken(path, error) from error
+            raise _make_model_error(path, error) from error
         return [dict(zip(names, (batch[0] for batch in run), strict=True)) for run in runs]
 
 
@@ -74,9 +74,12 @@ class Pulsar:
     @property
     def targets(self) -> tuple[Target, ...]:
         """One target for each chip of the toolchain."""
-        own = (each for each in CHIPS if each.toolchain is self.toolchain)
-        kinds = PRECISIONS[self.toolchain]
-        return tuple(Target(each.target, each.title, kinds, calibrates=True) for each in own)
+        chips = (npu_chip for npu_chip in CHIPS if npu_chip.toolchain is self.toolchain)
+        precisions = PRECISIONS[self.toolchain]
+        return tuple(
+            Target(npu_chip.target, npu_chip.title, precisions, calibrates=True)
+            for npu_chip in chips
+        )
 
     @property
     def archive(self) -> str:
@@ -85,9 +88,9 @@ class Pulsar:
 
     def passes(self, precision: Precision) -> tuple[Pass, ...]:
         """Return what makes of a model one of operators that the NPU has."""
-        from tcc.backends.pulsar.rewrite import FLOAT
+        from tcc.backends.pulsar.rewrite import FLOAT_PASSES
 
-        return FLOAT[self.toolchain]
+        return FLOAT_PASSES[self.toolchain]
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return onnx, which builds and comes with tcc."""
@@ -97,15 +100,15 @@ class Pulsar:
         """Yield each node that the documents say the NPU cannot run."""
         from tcc.backends.pulsar.rules import capability
 
-        return capability.refusals(graph, chip(target.name))
+        return capability.find_refusals(graph, get_chip(target.name))
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
         """Yield each node that the documents say is slow, or may not be for the NPU."""
         from tcc.backends.pulsar.rules import capability
 
-        return capability.remarks(graph, chip(target.name))
+        return capability.find_remarks(graph, get_chip(target.name))
 
-    def package(
+    def build_package(
         self,
         target: Target,
         sources: PackageSources,
@@ -119,39 +122,41 @@ class Pulsar:
         """
         from tcc.backends.pulsar import container, contract, logs, scripts
         from tcc.backends.pulsar.container import ToolImage
-        from tcc.backends.pulsar.package import TOOLS, package_files
+        from tcc.backends.pulsar.package import TOOLS, build_package_files
         from tcc.backends.pulsar.rules import check
 
         progress(target.name, 0, 1)
-        target_chip, tool = chip(target.name), TOOLS[self.toolchain]
-        files = package_files(sources, target_chip, rounded=precision == ROUNDED)
+        target_chip, tool = get_chip(target.name), TOOLS[self.toolchain]
+        files = build_package_files(sources, target_chip, rounded=precision == ROUNDED_INT8)
         # By the files as written: what passes or the writer do to a graph that was allowed is seen
         # as well.
         check.verify(files, target_chip)
-        image = container.image(tool) if sources.compiles else ToolImage("", "--no-tool")
+        image = container.find_image(tool) if sources.compiles else ToolImage("", "--no-tool")
         report = None
         if image.name:
-            names = [each.name for each in contract.outputs(sources.floats.graph)]
-            numbers = range(1, len(sources.goldens) + 1)
-            listed = (logs.output_paths(self.toolchain, n, names) for n in numbers)
-            outputs = [path for each in listed for path in each.values()]
-            compiled = container.compiled(tool, image.name, files, outputs, progress)
+            names = [output.name for output in contract.list_outputs(sources.float_model.graph)]
+            numbers = range(1, len(sources.golden_inputs) + 1)
+            golden_paths = (
+                logs.build_output_paths(self.toolchain, number, names) for number in numbers
+            )
+            outputs = [path for output in golden_paths for path in output.values()]
+            compiled = container.compile_package(tool, image.name, files, outputs, progress)
             text = compiled.get(scripts.LOG, b"").decode(errors="replace")
-            report = logs.report(self.toolchain, text, names, image.name)
-            files |= {f"{COMPILED}/{path}": data for path, data in compiled.items()}
+            report = logs.parse_log(self.toolchain, text, names, image.name)
+            files |= {f"{COMPILED}/{path}": content for path, content in compiled.items()}
         progress(target.name, 1, 1)
-        return Artifact(files, frozenset({"build.sh"}), report, uncompiled=image.absent)
+        return Artifact(files, frozenset({"build.sh"}), report, uncompiled=image.missing_reason)
 
-    def simulator(self, target: Target) -> tuple[SimulatedPackage, str] | None:
+    def find_simulator(self, target: Target) -> tuple[SimulatedPackage, str] | None:
         """Return what runs the integer program that Pulsar2 reads; Pulsar is given floats alone."""
-        from tcc.backends.pulsar.package import QDQ
+        from tcc.backends.pulsar.package import QDQ_FILE
 
         match self.toolchain:
             case Toolchain.PULSAR:
                 return None
             case Toolchain.PULSAR2:
-                here = (replace(target, runs=True),)
-                return SimulatedPackage(here, QDQ), QDQ
+                targets = (replace(target, runs=True),)
+                return SimulatedPackage(targets, QDQ_FILE), QDQ_FILE
             case _:
                 assert_never(self.toolchain)
 
@@ -159,11 +164,13 @@ class Pulsar:
         self, target: Target, folder: Path, sources: ConstantSources
     ) -> Iterator[ConstantCheck]:
         """Compare the networks that the tool is given; what it compiled is its own."""
-        from tcc.backends.pulsar.package import networks
+        from tcc.backends.pulsar.package import build_networks
         from tcc.compiler.lower import onnx_comparison
 
-        rounded = sources.precision == ROUNDED
-        models = networks(sources.floats, sources.program, chip(target.name), rounded=rounded)
+        rounded = sources.precision == ROUNDED_INT8
+        models = build_networks(
+            sources.float_model, sources.integer_program, get_chip(target.name), rounded=rounded
+        )
         for file, expected in models.items():
             if not (folder / file).is_file():
                 yield ConstantCheck(file, problem="it is not in the package")
@@ -171,21 +178,21 @@ class Pulsar:
             if expected is None:
                 yield ConstantCheck(file, uncompared=UNKNOWN)
                 continue
-            with regular_files.opened(folder / file) as opened:
+            with regular_files.open_file(folder / file) as opened:
                 actual = opened.read()
             yield onnx_comparison.compare(file, expected, actual, same_tools=sources.same_tools)
         if (folder / COMPILED).is_dir():
             yield ConstantCheck(COMPILED, uncompared="it is the NPU tool's work")
 
-    def calibration_data(
+    def pack_calibration_data(
         self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
     ) -> tuple[bytes, int]:
         """Return the archive of samples that the package has, and how many it took."""
         from tcc.backends.pulsar import calibration_data
 
-        return calibration_data.packed(source, samples, self.toolchain)
+        return calibration_data.pack_samples(source, samples, self.toolchain)
 
-    def tool_results(
+    def read_tool_results(
         self, target: Target, outputs: Mapping[str, tuple[int, ...]], log: Path
     ) -> ToolResults:
         """Return what the tool said in a log, and gave for the goldens, in `gt` beside it.
@@ -195,11 +202,11 @@ class Pulsar:
         """
         from tcc.backends.pulsar import logs
 
-        report = logs.report(self.toolchain, logs.read(log), outputs, str(log))
+        report = logs.parse_log(self.toolchain, logs.read_log(log), outputs, str(log))
         return ToolResults(report, logs.read_outputs(self.toolchain, log.parent, outputs))
 
 
-def _broken(path: Path, error: Exception) -> UserError:
+def _make_model_error(path: Path, error: Exception) -> UserError:
     label = (str(error).splitlines() or [type(error).__name__])[0][:160]
     message = "ONNX Runtime cannot run the package's network"
-    return fail("E0651", message, whole_file(str(path)), label=label)
+    return fail("E0651", message, make_file_span(str(path)), label=label)

@@ -39,19 +39,19 @@ CHIPS: Sequence[Chip] = (AX620, AX620E, AX650)
 """Every chip that is built for."""
 
 
-def chip(target: str) -> Chip:
+def get_chip(target: str) -> Chip:
     """Return the chip of a target's name."""
-    return next(each for each in CHIPS if each.target == target)
+    return next(candidate for candidate in CHIPS if candidate.target == target)
 
 
-FOREIGN = Precision("int8", "8-bit integers of the NPU tool's own choosing", Arithmetic.FOREIGN)
-ROUNDED = Precision(
+VENDOR_INT8 = Precision("int8", "8-bit integers of the NPU tool's own choosing", Arithmetic.VENDOR)
+ROUNDED_INT8 = Precision(
     "int8-rounded",
     "experimental: the same, of weights that are rounded to 8 bits a filter beforehand",
-    Arithmetic.FOREIGN,
+    Arithmetic.VENDOR,
 )
-OURS = Precision(
+QDQ_INT8 = Precision(
     "int8", "the integer program's scales, which the NPU tool keeps", Arithmetic.SIMULATED
 )
-PRECISIONS = {Toolchain.PULSAR: (FOREIGN, ROUNDED), Toolchain.PULSAR2: (OURS,)}
+PRECISIONS = {Toolchain.PULSAR: (VENDOR_INT8, ROUNDED_INT8), Toolchain.PULSAR2: (QDQ_INT8,)}
 """The first is what is built unless another is asked for: none has floats."""

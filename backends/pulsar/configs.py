@@ -10,30 +10,30 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tcc.backends.pulsar.calibration_data import takes_levels
-from tcc.backends.pulsar.contract import color_word
+from tcc.backends.pulsar.calibration_data import has_pixel_input
+from tcc.backends.pulsar.contract import get_color_name
 from tcc.backends.pulsar.scripts import ARCHIVE
 from tcc.compiler.ir.graph import Input
 
 COMPILED = "compiled.axmodel"
-COMPARED = 4
+MAX_COMPARED = 4
 """Inputs with which Pulsar compares its layers; the manual warns that it is slow."""
 EVALUATOR = "neuwizard.evaluator.error_measure_evaluator"
 
 
-def pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> bytes:
+def build_pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> bytes:
     """Return `config.prototxt` of a network with one input, calibrated with so many samples.
 
     Its half of the NPU is the one that boards leave to users. Ranges are of tensors: the manual
     warns that ranges of channels may lose accuracy.
     """
-    name, image = _quote(source.name), takes_levels(source)
+    name, image = _quote(source.name), has_pixel_input(source)
     # The colour of floats that are no image is left to the default, the same on both sides.
     border = {"tensor_name": name}
     if image and source.preprocess:
-        border["color_space"] = f"TENSOR_COLOR_SPACE_{color_word(source.preprocess)}"
+        border["color_space"] = f"TENSOR_COLOR_SPACE_{get_color_name(source.preprocess)}"
     archive = {"path": _quote(ARCHIVE), "type": "DATASET_TYPE_TAR"}
-    return "".join(_lines({
+    return "".join(_print_message({
         "input_type": "INPUT_TYPE_ONNX",
         "output_type": "OUTPUT_TYPE_JOINT",
         "target_hardware": "TARGET_HARDWARE_AX620",
@@ -49,14 +49,14 @@ def pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> bytes:
             "tensor_layout": "NHWC" if image else "NCHW",
         },
         "dst_output_tensors": [
-            {"tensor_name": _quote(each), "data_type": "FLOAT32", "tensor_layout": "NHWC"}
-            for each in outputs
+            {"tensor_name": _quote(output), "data_type": "FLOAT32", "tensor_layout": "NHWC"}
+            for output in outputs
         ],
         "neuwizard_conf": {
             "operator_conf": {
                 "input_conf_items": {
                     "selector": {"op_name": name},
-                    "attributes": _input_attributes(source),
+                    "attributes": _build_input_attributes(source),
                 },
             },
             "dataset_conf_calibration": {
@@ -67,7 +67,7 @@ def pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> bytes:
                 "observer_method": "OBSVR_METHOD_MSE_CLIPPING",
             },
             "dataset_conf_error_measurement": {
-                **archive, "size": min(COMPARED, samples), "batch_size": 1,
+                **archive, "size": min(MAX_COMPARED, samples), "batch_size": 1,
             },
             "evaluation_conf": {
                 "path": _quote(EVALUATOR),
@@ -83,10 +83,10 @@ def pulsar_config(source: Input, outputs: Sequence[str], samples: int) -> bytes:
     })).encode()  # fmt: skip
 
 
-def _input_attributes(source: Input) -> Mapping[str, Any]:
+def _build_input_attributes(source: Input) -> Mapping[str, Any]:
     """Return how levels become the network's input, in the order of the contract."""
     pre = source.preprocess
-    if pre is None or not takes_levels(source):
+    if pre is None or not has_pixel_input(source):
         return {"type": "FLOAT32"}
     if pre.raw:
         return {}
@@ -97,50 +97,56 @@ def _input_attributes(source: Input) -> Mapping[str, Any]:
     return {"input_modifications": steps}
 
 
-def _lines(message: Mapping[str, Any], indent: str = "") -> Sequence[str]:
+def _print_message(message: Mapping[str, Any], indent: str = "") -> Sequence[str]:
     """Return the text form of protocol buffers, a field a line; a list repeats its field."""
     lines: list[str] = []
-    for name, value in message.items():
-        for each in value if isinstance(value, list) else (value,):
-            if isinstance(each, Mapping):
-                lines += (f"{indent}{name} {{\n", *_lines(each, f"{indent}  "), f"{indent}}}\n")
+    for name, field in message.items():
+        for part in field if isinstance(field, list) else (field,):
+            if isinstance(part, Mapping):
+                lines += (
+                    f"{indent}{name} {{\n",
+                    *_print_message(part, f"{indent}  "),
+                    f"{indent}}}\n",
+                )
             else:
-                lines.append(f"{indent}{name}: {_spell(each)}\n")
+                lines.append(f"{indent}{name}: {_print_scalar(part)}\n")
     return lines
 
 
-def _spell(value: str | float | tuple[float, ...]) -> str:
-    if isinstance(value, tuple):
-        spelled = ", ".join(map(_spell, value))
-        return f"[{spelled}]" if len(value) > 1 else spelled
-    if isinstance(value, bool):
-        return str(value).lower()
+def _print_scalar(scalar: str | float | tuple[float, ...]) -> str:
+    if isinstance(scalar, tuple):
+        spelled = ", ".join(map(_print_scalar, scalar))
+        return f"[{spelled}]" if len(scalar) > 1 else spelled
+    if isinstance(scalar, bool):
+        return str(scalar).lower()
     # Nine digits tell every float32 from its neighbours; protocol buffers keep no more.
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+    return f"{scalar:.9g}" if isinstance(scalar, float) else str(scalar)
 
 
 def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def pulsar2_config(source: Input, hardware: str, samples: int, *, quantized: bool) -> bytes:
+def build_pulsar2_config(source: Input, hardware: str, samples: int, *, quantized: bool) -> bytes:
     """Return the configuration of a network that Pulsar2 compiles.
 
     That of one which has our scales, `model_qdq.onnx`, is like the maker's own for such networks
     in `check` and the biases; the tool quantizes the floats of `model.onnx` by itself.
     """
-    pre = source.preprocess if takes_levels(source) else None
-    samples_of: dict[str, Any] = {
+    pre = source.preprocess if has_pixel_input(source) else None
+    input_config: dict[str, Any] = {
         "tensor_name": source.name,
         "calibration_dataset": ARCHIVE,
         "calibration_format": "Image" if pre else "Numpy",
         "calibration_size": samples,
     }
-    color = color_word(pre) if pre else "AutoColorSpace"
+    color = get_color_name(pre) if pre else "AutoColorSpace"
     if pre:  # images are read in the order of the network's colours
-        mean, std = ((0.0,), (1.0,)) if pre.raw else (_levels(pre.mean), _levels(pre.std))
-        samples_of["calibration_mean"] = mean * pre.channels if len(mean) == 1 else mean
-        samples_of["calibration_std"] = std * pre.channels if len(std) == 1 else std
+        mean, std = (
+            ((0.0,), (1.0,)) if pre.raw else (_scale_to_pixels(pre.mean), _scale_to_pixels(pre.std))
+        )
+        input_config["calibration_mean"] = mean * pre.channels if len(mean) == 1 else mean
+        input_config["calibration_std"] = std * pre.channels if len(std) == 1 else std
     config = {
         "input": "model_qdq.onnx" if quantized else "model.onnx",
         "output_dir": "out",
@@ -149,7 +155,7 @@ def pulsar2_config(source: Input, hardware: str, samples: int, *, quantized: boo
         "target_hardware": hardware,
         "npu_mode": "NPU1",
         "quant": {
-            "input_configs": [samples_of],
+            "input_configs": [input_config],
             # MSE, as for Pulsar: a range that one far value does not move.
             "calibration_method": "MinMax" if quantized else "MSE",
             "precision_analysis": True,
@@ -173,6 +179,6 @@ def pulsar2_config(source: Input, hardware: str, samples: int, *, quantized: boo
     return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _levels(values: tuple[float, ...]) -> tuple[float, ...]:
+def _scale_to_pixels(shares: tuple[float, ...]) -> tuple[float, ...]:
     """Return shares of white as grey levels, without digits that no float32 has."""
-    return tuple(float(f"{255 * value:.9g}") for value in values)
+    return tuple(float(f"{255 * share:.9g}") for share in shares)

@@ -14,12 +14,12 @@ from pathlib import Path
 from tcc.backends.pulsar import scripts
 from tcc.backends.pulsar.scripts import NpuTool
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.progress import Progress
 
-LOOK, COMPILE, LEAVE = 10, 6 * 3600, 10
+LIST_SECONDS, COMPILE_SECONDS, STOP_SECONDS = 10, 6 * 3600, 10
 """Seconds that docker gets to list images, the tool to compile, and both to end when told to."""
-SAID = 2000
+MAX_LOG_CHARS = 2000
 """Characters of a log's end that an error has."""
 
 
@@ -28,38 +28,40 @@ class ToolImage:
     """The tool's image, the newest by its tag; without one, why there is none."""
 
     name: str
-    absent: str = ""
+    missing_reason: str = ""
 
 
-def image(tool: NpuTool) -> ToolImage:
+def find_image(tool: NpuTool) -> ToolImage:
     """Return the tool's image, if docker has one."""
     docker = shutil.which("docker")
     if docker is None:
         return ToolImage("", "docker is not here")
     command = [docker, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]
     try:
-        found = subprocess.run(command, capture_output=True, timeout=LOOK, check=False)
+        listing = subprocess.run(command, capture_output=True, timeout=LIST_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return ToolImage("", f"docker did not answer within {LOOK} seconds")
+        return ToolImage("", f"docker did not answer within {LIST_SECONDS} seconds")
     except OSError as error:
         return ToolImage("", f"docker cannot be started: {error.strerror}")
-    if found.returncode:
-        said = found.stderr.decode(errors="replace").strip().splitlines()
-        return ToolImage("", f"docker failed: {(said or ['it does not say why'])[-1][:SAID]}")
-    names = (line.strip() for line in found.stdout.decode(errors="replace").splitlines())
-    own = (name for name in names if name.rpartition(":")[0] in tool.images)
-    newest = max(own, key=_version, default="")
+    if listing.returncode:
+        error_lines = listing.stderr.decode(errors="replace").strip().splitlines()
+        return ToolImage(
+            "", f"docker failed: {(error_lines or ['it does not say why'])[-1][:MAX_LOG_CHARS]}"
+        )
+    names = (line.strip() for line in listing.stdout.decode(errors="replace").splitlines())
+    tool_images = (name for name in names if name.rpartition(":")[0] in tool.images)
+    newest = max(tool_images, key=_make_version_key, default="")
     return ToolImage(newest, "" if newest else f"docker has no image of {tool.name}")
 
 
-def _version(name: str) -> tuple[str | int, ...]:
+def _make_version_key(name: str) -> tuple[str | int, ...]:
     """Return a key that sorts names as `sort -V` does, which `build.sh` uses: 9.9 before 10.1."""
     # Every second part is a number, so that parts of one place are of one type.
     parts = re.split(r"([0-9]+)", name)
-    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
+    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts))
 
 
-def compiled(
+def compile_package(
     tool: NpuTool,
     image: str,
     files: Mapping[str, bytes],
@@ -72,33 +74,43 @@ def compiled(
         UserError: The tool fails (E0672), with its last words.
     """
     progress(tool.name, 0, 1)
-    with atomic_files.scratch_folder() as folder:
-        package, out = folder / "package", folder / "out"
-        for name, data in files.items():
+    with atomic_files.create_scratch_folder() as folder:
+        package, output_folder = folder / "package", folder / "out"
+        for name, content in files.items():
             (package / name).parent.mkdir(parents=True, exist_ok=True)
-            (package / name).write_bytes(data)
-        said = _run(["sh", str(package / "build.sh"), str(out)], image, folder / "said")
-        if not (out / tool.result).is_file():
-            raise _failed(tool, image, said)
-        kept = (tool.result, scripts.LOG, *outputs)
+            (package / name).write_bytes(content)
+        log_text = _run(
+            ["sh", str(package / "build.sh"), str(output_folder)], image, folder / "said"
+        )
+        if not (output_folder / tool.output_file).is_file():
+            raise _make_compile_error(tool, image, log_text)
+        output_paths = (tool.output_file, scripts.LOG, *outputs)
         try:
-            made = {path: (out / path).read_bytes() for path in kept if (out / path).is_file()}
+            compiled_files = {
+                path: (output_folder / path).read_bytes()
+                for path in output_paths
+                if (output_folder / path).is_file()
+            }
         except OSError as error:
-            raise _failed(tool, image, f"cannot read what it made: {error.strerror}") from error
+            raise _make_compile_error(
+                tool, image, f"cannot read what it made: {error.strerror}"
+            ) from error
     progress(tool.name, 1, 1)
-    return made
+    return compiled_files
 
 
-def _failed(tool: NpuTool, image: str, said: str) -> UserError:
+def _make_compile_error(tool: NpuTool, image: str, log_text: str) -> UserError:
     message = f"{tool.name} did not compile the package"
     help = "the package itself is well: `--no-tool` writes it without compiling"
-    return fail("E0672", message, whole_file(image), label=said[-SAID:].strip(), help=help)
+    return fail(
+        "E0672", message, make_file_span(image), label=log_text[-MAX_LOG_CHARS:].strip(), help=help
+    )
 
 
-def _run(command: list[str], image: str, said: Path) -> str:
+def _run(command: list[str], image: str, log_path: Path) -> str:
     """Run a command to its end, however that comes, and return the end of what it said."""
-    late = ""
-    with said.open("wb") as stream:
+    timeout_text = ""
+    with log_path.open("wb") as stream:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -110,24 +122,24 @@ def _run(command: list[str], image: str, said: Path) -> str:
             start_new_session=True,
         )
         try:
-            process.wait(COMPILE)
+            process.wait(COMPILE_SECONDS)
         except subprocess.TimeoutExpired:
-            late = f"\nit did not end within {COMPILE // 3600} hours"
+            timeout_text = f"\nit did not end within {COMPILE_SECONDS // 3600} hours"
         finally:
-            _end(process)
-    with said.open("rb") as stream:
+            _stop_process(process)
+    with log_path.open("rb") as stream:
         # Logs of these tools run to megabytes of progress bars; why it failed stands at the end.
         # Four bytes are the most that a character takes.
-        stream.seek(max(0, said.stat().st_size - 4 * SAID))
-        return stream.read().decode(errors="replace") + late
+        stream.seek(max(0, log_path.stat().st_size - 4 * MAX_LOG_CHARS))
+        return stream.read().decode(errors="replace") + timeout_text
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _stop_process(process: "subprocess.Popen[bytes]") -> None:
     """End a command and all that it started; `build.sh` has docker remove its container."""
     with suppress(ProcessLookupError):  # nothing of it is left
         os.killpg(process.pid, signal.SIGTERM)
-        end = time.monotonic() + LEAVE
-        while time.monotonic() < end:
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
             process.poll()
             os.killpg(process.pid, 0)
             time.sleep(0.05)

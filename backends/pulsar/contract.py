@@ -5,28 +5,28 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Literal
 
-from tcc.backends.pulsar.calibration_data import takes_levels
+from tcc.backends.pulsar.calibration_data import has_pixel_input
 from tcc.compiler.ir.graph import Graph, Input, Output
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support.diagnostics import UnhandledError
 
 
-def device_file(name: str) -> bytes:
+def read_device_file(name: str) -> bytes:
     """Return a program of the folder `device/`."""
     return (files("tcc.backends.pulsar") / "device" / name).read_bytes()
 
 
-def outputs(graph: Graph) -> tuple[Output, ...]:
+def list_outputs(graph: Graph) -> tuple[Output, ...]:
     """Return what a network gives outside of training."""
-    return tuple(each for each in graph.outputs if not each.train_only)
+    return tuple(output for output in graph.outputs if not output.train_only)
 
 
-def colors(source: Input) -> str:
+def get_colors(source: Input) -> str:
     """Return the contract's colours; nothing where no image comes in."""
-    return source.preprocess.color if source.preprocess and takes_levels(source) else ""
+    return source.preprocess.color if source.preprocess and has_pixel_input(source) else ""
 
 
-def color_word(pre: Preprocess) -> Literal["RGB", "BGR", "GRAY"]:
+def get_color_name(pre: Preprocess) -> Literal["RGB", "BGR", "GRAY"]:
     """Return what the manuals of both toolchains call a contract's colours."""
     match pre.color:
         case "rgb":
@@ -39,14 +39,14 @@ def color_word(pre: Preprocess) -> Literal["RGB", "BGR", "GRAY"]:
             raise UnhandledError("colour", pre.color)
 
 
-def header(graph: Graph) -> bytes:
+def render_header(graph: Graph) -> bytes:
     """Return the contract for C++; texts of any script are written in ASCII."""
-    return "\n".join([*_header(graph), ""]).encode()
+    return "\n".join([*_render_header_lines(graph), ""]).encode()
 
 
-def _header(graph: Graph) -> Iterator[str]:
+def _render_header_lines(graph: Graph) -> Iterator[str]:
     (source,) = graph.inputs
-    color = colors(source)
+    color = get_colors(source)
     channels, height, width = source.type.shape if color else (0, 0, 0)
     yield "/* What the network takes and gives. */"
     yield "#pragma once"
@@ -61,43 +61,49 @@ def _header(graph: Graph) -> Iterator[str]:
         "struct Output { const char* name; Activation activation; size_t count;"
         " const char* const* labels; };"
     )
-    found = outputs(graph)
-    for each in (each for each in found if each.labels):
-        listed = ", ".join(map(_quoted, each.labels))
-        yield f"static const char* const LABELS_{each.name}[] = {{{listed}}};"
+    graph_outputs = list_outputs(graph)
+    for output in (output for output in graph_outputs if output.labels):
+        label_literals = ", ".join(map(_quote, output.labels))
+        yield f"static const char* const LABELS_{output.name}[] = {{{label_literals}}};"
     yield "static const Output OUTPUTS[] = {"
-    for each in found:
-        labels = f"LABELS_{each.name}" if each.labels else "nullptr"
-        count = graph.types[each.value].elements
-        yield f'    {{"{each.name}", Activation::{each.activation}, {count}, {labels}}},'
+    for output in graph_outputs:
+        labels = f"LABELS_{output.name}" if output.labels else "nullptr"
+        count = graph.types[output.value].elements
+        yield f'    {{"{output.name}", Activation::{output.activation}, {count}, {labels}}},'
     yield "};"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """Return a text as a literal of C: octal digits, of which each escape takes three at most."""
-    plain = "".join(
+    escaped = "".join(
         # `?` as well: two of them begin a trigraph in C++ before 17.
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
         for byte in text.encode()
     )
-    return f'"{plain}"'
+    return f'"{escaped}"'
 
 
-def document(graph: Graph) -> bytes:
+def encode_contract(graph: Graph) -> bytes:
     """Return the contract as JSON."""
     (source,) = graph.inputs
-    given = {
-        each.name: {"activation": each.activation, "labels": list(each.labels)}
-        for each in outputs(graph)
+    output_fields = {
+        output.name: {"activation": output.activation, "labels": list(output.labels)}
+        for output in list_outputs(graph)
     }
-    plain = {"image": bool(colors(source)), "color": colors(source), "outputs": given}
-    return _json(plain)
+    fields = {
+        "image": bool(get_colors(source)),
+        "color": get_colors(source),
+        "outputs": output_fields,
+    }
+    return _encode_json(fields)
 
 
-def labels(graph: Graph) -> bytes:
+def encode_labels(graph: Graph) -> bytes:
     """Return the labels of each output that has some, as JSON."""
-    return _json({each.name: list(each.labels) for each in outputs(graph) if each.labels})
+    return _encode_json(
+        {output.name: list(output.labels) for output in list_outputs(graph) if output.labels}
+    )
 
 
-def _json(plain: object) -> bytes:
-    return (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode()
+def _encode_json(content: object) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

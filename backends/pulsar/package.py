@@ -5,13 +5,13 @@ from typing import assert_never
 
 from tcc.backends.pulsar import calibration_data, contract, scripts
 from tcc.backends.pulsar.chips import Chip, Toolchain
-from tcc.backends.pulsar.configs import COMPILED, pulsar2_config, pulsar_config
-from tcc.backends.pulsar.onnx_model import npu_onnx, qdq_onnx, rounded_weights
+from tcc.backends.pulsar.configs import COMPILED, build_pulsar2_config, build_pulsar_config
+from tcc.backends.pulsar.onnx_model import build_npu_onnx, build_qdq_onnx, round_weights
 from tcc.backends.pulsar.scripts import NpuTool
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.ir.target import PackageSources
 
-FLOATS, QDQ = "model.onnx", "model_qdq.onnx"
+FLOAT_FILE, QDQ_FILE = "model.onnx", "model_qdq.onnx"
 """The float network in a package, and the integer program in one for Pulsar2."""
 TOOLS: Mapping[Toolchain, NpuTool] = {
     Toolchain.PULSAR: NpuTool("Pulsar", ("axera/neuwizard", "sipeed/pulsar"), "model.joint"),
@@ -19,93 +19,106 @@ TOOLS: Mapping[Toolchain, NpuTool] = {
 }
 
 
-def networks(
-    floats: Model | None, program: Model | None, chip: Chip, *, rounded: bool
+def build_networks(
+    float_model: Model | None, integer_program: Model | None, chip: Chip, *, rounded: bool
 ) -> dict[str, bytes | None]:
     """Return the ONNX files of a package, without those whose model is not known."""
-    if floats and rounded:
-        floats = rounded_weights(floats)
-    model = npu_onnx(floats, chip).SerializeToString(deterministic=True) if floats else None
+    if float_model and rounded:
+        float_model = round_weights(float_model)
+    model = (
+        build_npu_onnx(float_model, chip).SerializeToString(deterministic=True)
+        if float_model
+        else None
+    )
     match chip.toolchain:
         case Toolchain.PULSAR:
-            return {FLOATS: model}
+            return {FLOAT_FILE: model}
         case Toolchain.PULSAR2:
-            return {FLOATS: model, QDQ: qdq_onnx(program, chip) if program else None}
+            return {
+                FLOAT_FILE: model,
+                QDQ_FILE: build_qdq_onnx(integer_program, chip) if integer_program else None,
+            }
         case _:
             assert_never(chip.toolchain)
 
 
-def package_files(sources: PackageSources, chip: Chip, *, rounded: bool) -> dict[str, bytes]:
+def build_package_files(sources: PackageSources, chip: Chip, *, rounded: bool) -> dict[str, bytes]:
     """Return the files of a package; `rounded`, with weights on the grid of 8-bit integers."""
-    graph = sources.floats.graph
+    graph = sources.float_model.graph
     (source,) = graph.inputs
-    archive, count = calibration_data.packed(source, sources.samples(), chip.toolchain)
-    models = networks(sources.floats, sources.program, chip, rounded=rounded)
-    files = {name: data for name, data in models.items() if data is not None} | {
+    archive, count = calibration_data.pack_samples(source, sources.samples(), chip.toolchain)
+    models = build_networks(sources.float_model, sources.integer_program, chip, rounded=rounded)
+    files = {name: content for name, content in models.items() if content is not None} | {
         scripts.ARCHIVE: archive,
-        "build.sh": scripts.build(TOOLS[chip.toolchain], sources.name, archive),
-        "compile.sh": scripts.inside(_commands(source, chip, len(sources.goldens))),
-        "README.txt": scripts.readme(
-            chip, count, sources.name, image=calibration_data.takes_levels(source)
+        "build.sh": scripts.build_host_script(TOOLS[chip.toolchain], sources.name, archive),
+        "compile.sh": scripts.build_container_script(
+            _build_commands(source, chip, len(sources.golden_inputs))
         ),
-        "labels.json": contract.labels(graph),
-        "runner/network_io.h": contract.device_file("network_io.h"),
-        "runner/contract.h": contract.header(graph),
+        "README.txt": scripts.render_readme(
+            chip, count, sources.name, image=calibration_data.has_pixel_input(source)
+        ),
+        "labels.json": contract.encode_labels(graph),
+        "runner/network_io.h": contract.read_device_file("network_io.h"),
+        "runner/contract.h": contract.render_header(graph),
     }
-    for number, tensor in enumerate(sources.goldens, 1):
-        data, suffix = calibration_data.sample(source, tensor, chip.toolchain)
-        files[f"{scripts.GOLDENS}/{number}{suffix}"] = data
-        files[f"{scripts.GOLDENS}/{number}.bin"] = calibration_data.arriving(source, tensor)
+    for number, tensor in enumerate(sources.golden_inputs, 1):
+        content, suffix = calibration_data.encode_sample(source, tensor, chip.toolchain)
+        files[f"{scripts.GOLDENS}/{number}{suffix}"] = content
+        files[f"{scripts.GOLDENS}/{number}.bin"] = calibration_data.encode_board_input(
+            source, tensor
+        )
     match chip.toolchain:
         case Toolchain.PULSAR:
-            names = [each.name for each in contract.outputs(graph)]
-            files["config.prototxt"] = pulsar_config(source, names, count)
-            files["runner/classify.cc"] = contract.device_file("joint.cc")
+            names = [output.name for output in contract.list_outputs(graph)]
+            files["config.prototxt"] = build_pulsar_config(source, names, count)
+            files["runner/classify.cc"] = contract.read_device_file("joint.cc")
         case Toolchain.PULSAR2:
-            (levels,), hardware = sources.program.graph.inputs, chip.hardware
-            numbers = range(1, len(sources.goldens) + 1)
+            (program_input,), hardware = sources.integer_program.graph.inputs, chip.hardware
+            numbers = range(1, len(sources.golden_inputs) + 1)
             files |= {
-                "config.json": pulsar2_config(levels, hardware, count, quantized=True),
-                "config_native.json": pulsar2_config(source, hardware, count, quantized=False),
+                "config.json": build_pulsar2_config(program_input, hardware, count, quantized=True),
+                "config_native.json": build_pulsar2_config(
+                    source, hardware, count, quantized=False
+                ),
                 "goldens/list.txt": "".join(f"{number}\n" for number in numbers).encode(),
-                "runner/classify.cc": contract.device_file("engine.cc"),
-                "runner/classify.py": contract.device_file("engine.py"),
-                "runner/contract.json": contract.document(graph),
+                "runner/classify.cc": contract.read_device_file("engine.cc"),
+                "runner/classify.py": contract.read_device_file("engine.py"),
+                "runner/contract.json": contract.encode_contract(graph),
             }
         case _:
             assert_never(chip.toolchain)
     return files
 
 
-def _commands(source: Input, chip: Chip, goldens: int) -> list[str]:
+def _build_commands(source: Input, chip: Chip, goldens: int) -> list[str]:
     """Return what compiles a package in the container, and runs the goldens on the result."""
-    result, numbers = TOOLS[chip.toolchain].result, range(1, goldens + 1)
+    output_file, numbers = TOOLS[chip.toolchain].output_file, range(1, goldens + 1)
     folder = scripts.GOLDENS
     match chip.toolchain:
         case Toolchain.PULSAR:
-            suffix = ".png" if calibration_data.takes_levels(source) else ".bin"
+            suffix = ".png" if calibration_data.has_pixel_input(source) else ".bin"
             return [
                 "pulsar version",
-                f"pulsar build --input model.onnx --output {result} --config config.prototxt"
+                f"pulsar build --input model.onnx --output {output_file} --config config.prototxt"
                 " --output_config output_config.prototxt --target_hardware AX620 --virtual_npu 111",
-                f"pulsar info {result} --part_info",
+                f"pulsar info {output_file} --part_info",
                 *(
-                    f"pulsar run model.onnx {result} --input {folder}/{number}{suffix}"
+                    f"pulsar run model.onnx {output_file} --input {folder}/{number}{suffix}"
                     f" --config output_config.prototxt --output_gt gt/{number}"
                     for number in numbers
                 ),
             ]
         case Toolchain.PULSAR2:
             return [
-                f"pulsar2 build --target_hardware {chip.hardware} --input {QDQ}"
+                f"pulsar2 build --target_hardware {chip.hardware} --input {QDQ_FILE}"
                 " --output_dir out --config config.json",
-                f"onnx inspect -m -n -t {result}",
+                f"onnx inspect -m -n -t {output_file}",
                 *(
                     f"mkdir -p sim/{number} && cp {folder}/{number}.bin"
                     f" sim/{number}/{source.name}.bin"
                     for number in numbers
                 ),
-                f"pulsar2 run --model {result} --input_dir sim --output_dir gt"
+                f"pulsar2 run --model {output_file} --input_dir sim --output_dir gt"
                 f" --list {folder}/list.txt",
             ]
         case _:

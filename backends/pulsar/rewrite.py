@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.backends.pulsar.chips import Toolchain
-from tcc.backends.pulsar.rules.checks import LARGEST_KERNEL, MOST_TAPS
-from tcc.compiler.ir.graph import Model, Node, Pass, exact, within
-from tcc.compiler.ir.op import Call, Const, Op, OpError, Param, image
+from tcc.backends.pulsar.rules.checks import MAX_KERNEL, MAX_TAPS
+from tcc.compiler.ir.graph import Model, Node, Pass, make_bounded_pass, make_exact_pass
+from tcc.compiler.ir.op import Call, Const, Op, OpError, Param, require_image_shape
 from tcc.compiler.ir.rewrite import ChainedOp, Replacement, RewriteContext, rewrite
 from tcc.compiler.ir.types import Pair, Quad, TensorType
 from tcc.compiler.ops import (
@@ -25,10 +25,10 @@ from tcc.compiler.ops import (
     Resize,
     Slice,
 )
-from tcc.compiler.ops.window import reached
+from tcc.compiler.ops.window import compute_reached_padding
 from tcc.compiler.passes import INFERENCE
-from tcc.compiler.passes.fuse_clamps import ranges
-from tcc.compiler.passes.lower_linear import flattened_map, lower_linear, on_maps
+from tcc.compiler.passes.fuse_clamps import infer_ranges
+from tcc.compiler.passes.lower_linear import find_flattened_map, lower_linear, lower_linear_node
 from tcc.compiler.passes.lower_scale_shift import lower_scale_shift
 
 
@@ -36,12 +36,12 @@ from tcc.compiler.passes.lower_scale_shift import lower_scale_shift
 class ChannelTranspose(Op):
     """A channel shuffle in four dimensions: the pixels are one of them."""
 
-    word: ClassVar[str] = "channel_transpose"
+    keyword: ClassVar[str] = "channel_transpose"
     groups: int
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type."""
-        return x.like(image(x, self.word))
+        return x.with_shape(require_image_shape(x, self.keyword))
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return channel_shuffle."""
@@ -64,12 +64,12 @@ class ChannelTranspose(Op):
 class PixelScale(Op):
     """x * weight, per pixel: one factor for all channels. Weight: (1, height, width)."""
 
-    word: ClassVar[str] = "pixel_scale"
+    keyword: ClassVar[str] = "pixel_scale"
     size: Pair
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type."""
-        _, *size = image(x, self.word)
+        _, *size = require_image_shape(x, self.keyword)
         if tuple(size) != self.size:
             raise OpError("E0313", "pixel_scale needs a factor a pixel", f"{self.size} for {x}")
         return x
@@ -87,7 +87,7 @@ class PixelScale(Op):
         return (Call("Mul", ("x0", "weight")),)
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def lower_some_linear(model: Model) -> Model:
     """Make each linear layer of a map that a convolution may cover a convolution.
 
@@ -98,102 +98,108 @@ def lower_some_linear(model: Model) -> Model:
 
 def _lower_covered(node: Node, view: RewriteContext) -> Replacement | None:
     match node.op:
-        case Linear() if not _covered(node.inputs[0], view):
+        case Linear() if not _can_be_kernel(node.inputs[0], view):
             return None
-    return on_maps(node, view)
+    return lower_linear_node(node, view)
 
 
-def _covered(value: str, view: RewriteContext) -> bool:
+def _can_be_kernel(vector: str, view: RewriteContext) -> bool:
     """Whether a vector was a map that is no larger than a kernel may be."""
-    source = flattened_map(value, view)
+    source = find_flattened_map(vector, view)
     if source is None:
         return False
-    x = view.types[source]
+    map_type = view.types[source]
     # The kernel would be the whole map.
-    return max(x.shape[1:]) <= LARGEST_KERNEL and x.elements <= MOST_TAPS
+    return max(map_type.shape[1:]) <= MAX_KERNEL and map_type.elements <= MAX_TAPS
 
 
-@within(1e-4)
-def even_borders(model: Model) -> Model:
+@make_bounded_pass(1e-4)
+def split_uneven_borders(model: Model) -> Model:
     """Make the borders of convolutions and max poolings the same on both sides.
 
     What one side has more comes before the layer: zeros, or for a maximum minus infinity where
     the input may be negative. Identity: within rounding, for the order of the sums.
     """
     # Once for all nodes: a range depends on what is before it alone.
-    known = ranges(model.graph)
+    ranges_by_value = infer_ranges(model.graph)
 
-    def rule(node: Node, view: RewriteContext) -> Replacement | None:
-        x = view.types[node.inputs[0]]
+    def even_border(node: Node, view: RewriteContext) -> Replacement | None:
+        input_type = view.types[node.inputs[0]]
         match node.op:
-            case Conv() as conv if _lopsided(conv.pads):
-                more, both = _split(conv.pads)
-                return _padded(node, view, Pad(more), replace(conv, padding=both))
-            case MaxPool() as pool if _lopsided(_emitted(pool, x, node.type)):
-                more, both = _split(_whole(pool, x, node.type))
+            case Conv() as conv if _is_asymmetric(conv.pads):
+                extra, common = _split(conv.pads)
+                return _build_padded(node, view, Pad(extra), replace(conv, padding=common))
+            case MaxPool() as pool if _is_asymmetric(
+                _compute_emitted_border(pool, input_type, node.type)
+            ):
+                extra, common = _split(_compute_full_border(pool, input_type, node.type))
                 # After a ReLU zeros are as good as minus infinity, which integers do not have.
-                low, _ = known.get(node.inputs[0], (-np.inf, np.inf))
-                border = Pad(more, 0.0 if low >= 0 else -np.inf)
-                whole = replace(pool, stride=pool.step, padding=both, ceil=False)
-                return _padded(node, view, border, whole)
+                low, _ = ranges_by_value.get(node.inputs[0], (-np.inf, np.inf))
+                border = Pad(extra, 0.0 if low >= 0 else -np.inf)
+                even_pool = replace(pool, stride=pool.step, padding=common, ceil=False)
+                return _build_padded(node, view, border, even_pool)
         return None
 
-    return rewrite(model, rule)
+    return rewrite(model, even_border)
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def count_borders(model: Model) -> Model:
     """Let average poolings count their borders, and scale the windows that did not.
 
     Identity: within rounding.
     """
-    return rewrite(model, _counting)
+    return rewrite(model, _count_border)
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def pad_means(model: Model) -> Model:
     """Put the borders that average poolings count before them.
 
     Identity: within rounding, for the order of the sums.
     """
-    return rewrite(model, _padding)
+    return rewrite(model, _move_border)
 
 
-def _counting(node: Node, view: RewriteContext) -> Replacement | None:
-    x = view.types[node.inputs[0]]
+def _count_border(node: Node, view: RewriteContext) -> Replacement | None:
+    input_type = view.types[node.inputs[0]]
     match node.op:
-        case AvgPool() as pool if (share := _counted(pool, x, node.type)).min() < 1:
+        case AvgPool() as pool if (
+            share := _compute_counted_share(pool, input_type, node.type)
+        ).min() < 1:
             size = (node.type.shape[1], node.type.shape[2])
             # A mean of the whole window, zeros included, is too small by the share that is border;
             # the factor of each pixel is known now.
             factors = (1 / share).astype(np.float32)[None]
-            whole = replace(
-                pool, stride=pool.step, padding=_whole(pool, x, node.type), ceil=False,
+            full_pool = replace(
+                pool, stride=pool.step, padding=_compute_full_border(pool, input_type, node.type), ceil=False,
                 count_include_pad=True,
             )  # fmt: skip
             scale = ChainedOp(PixelScale(size), (factors,), node.at)
-            return Replacement(whole, node.inputs, (), node.at, (scale,))
+            return Replacement(full_pool, node.inputs, (), node.at, (scale,))
     return None
 
 
-def _padding(node: Node, view: RewriteContext) -> Replacement | None:
-    x = view.types[node.inputs[0]]
+def _move_border(node: Node, view: RewriteContext) -> Replacement | None:
+    input_type = view.types[node.inputs[0]]
     match node.op:
-        case AvgPool(count_include_pad=True) as pool if any(_emitted(pool, x, node.type)):
-            border = Pad(_whole(pool, x, node.type))
+        case AvgPool(count_include_pad=True) as pool if any(
+            _compute_emitted_border(pool, input_type, node.type)
+        ):
+            border = Pad(_compute_full_border(pool, input_type, node.type))
             bare = replace(pool, stride=pool.step, padding=(0, 0, 0, 0), ceil=False)
-            return _padded(node, view, border, bare)
+            return _build_padded(node, view, border, bare)
     return None
 
 
-def _padded(
+def _build_padded(
     node: Node, view: RewriteContext, border: Pad, op: Conv | MaxPool | AvgPool
 ) -> Replacement:
-    last = ChainedOp(op, view.values(node), node.at)
-    return Replacement(border, node.inputs, (), node.at, (last,))
+    padded_op = ChainedOp(op, view.get_weights(node), node.at)
+    return Replacement(border, node.inputs, (), node.at, (padded_op,))
 
 
-def _lopsided(pads: Quad) -> bool:
+def _is_asymmetric(pads: Quad) -> bool:
     return pads[:2] != pads[2:]
 
 
@@ -204,102 +210,108 @@ def _split(pads: Quad) -> tuple[Quad, Quad]:
     return (top - down, left - across, bottom - down, right - across), (down, across, down, across)
 
 
-def _whole(pool: AvgPool | MaxPool, x: TensorType, y: TensorType) -> Quad:
+def _compute_full_border(pool: AvgPool | MaxPool, x: TensorType, y: TensorType) -> Quad:
     """Return the border with which all windows are whole, and nothing is left over of it."""
     size, out = (x.shape[1], x.shape[2]), (y.shape[1], y.shape[2])
-    return (*pool.pads[:2], *reached(size, pool.kernel, pool.step, pool.pads, out))
+    return (*pool.pads[:2], *compute_reached_padding(size, pool.kernel, pool.step, pool.pads, out))
 
 
-def _emitted(pool: AvgPool | MaxPool, x: TensorType, y: TensorType) -> Quad:
+def _compute_emitted_border(pool: AvgPool | MaxPool, x: TensorType, y: TensorType) -> Quad:
     """Return the border that the pooling has in a file: what it says, or what windows reach."""
-    top, left, bottom, right = pool.pads
-    _, _, down, across = _whole(pool, x, y)
-    return top, left, max(bottom, down), max(right, across)
+    top, start_column, bottom, end_column = pool.pads
+    _, _, down, across = _compute_full_border(pool, x, y)
+    return top, start_column, max(bottom, down), max(end_column, across)
 
 
-def _counted(pool: AvgPool, x: TensorType, y: TensorType) -> NDArray[np.float64]:
+def _compute_counted_share(pool: AvgPool, x: TensorType, y: TensorType) -> NDArray[np.float64]:
     """Return the share of each window that its mean is of, (output height, output width)."""
-    rows, columns = (_overlaps(pool, axis, x.shape[axis + 1], y.shape[axis + 1]) for axis in (0, 1))
+    rows, columns = (
+        _count_pixels(pool, axis, x.shape[axis + 1], y.shape[axis + 1]) for axis in (0, 1)
+    )
     return np.outer(rows, columns) / np.float64(pool.kernel[0] * pool.kernel[1])
 
 
-def _overlaps(pool: AvgPool, axis: int, size: int, out: int) -> NDArray[np.int64]:
+def _count_pixels(pool: AvgPool, axis: int, size: int, out: int) -> NDArray[np.int64]:
     """Return how many pixels of one axis each window counts."""
-    before, after = pool.pads[axis], pool.pads[axis + 2]
-    start = np.arange(out) * pool.step[axis] - before
+    pad_start, pad_end = pool.pads[axis], pool.pads[axis + 2]
+    start = np.arange(out) * pool.step[axis] - pad_start
     # ONNX counts a border that is declared, and not what a window in ceil mode reaches beyond it.
-    low, high = (-before, size + after) if pool.count_include_pad else (0, size)
+    low, high = (-pad_start, size + pad_end) if pool.count_include_pad else (0, size)
     return np.minimum(start + pool.kernel[axis], high) - np.maximum(start, low)
 
 
-@exact
+@make_exact_pass
 def transpose_shuffles(model: Model) -> Model:
     """Make each channel shuffle a transposition in four dimensions.
 
     Identity: exact.
     """
-    return rewrite(model, _transposed)
+    return rewrite(model, _transpose_shuffle)
 
 
-@exact
+@make_exact_pass
 def select_channels(model: Model) -> Model:
     """Make slices that leave channels out between others convolutions of ones and zeros.
 
     And resizing to fewer pixels a pooling of windows of one pixel, before what enlarges.
     Identity: exact; products with 1 and sums with 0 change nothing.
     """
-    return rewrite(model, _selected)
+    return rewrite(model, _select_channels)
 
 
-def _transposed(node: Node, _: RewriteContext) -> Replacement | None:
+def _transpose_shuffle(node: Node, _: RewriteContext) -> Replacement | None:
     match node.op:
         case ChannelShuffle(groups=groups):
             return Replacement(ChannelTranspose(groups), node.inputs, (), node.at)
     return None
 
 
-def _selected(node: Node, view: RewriteContext) -> Replacement | None:
-    x = view.types[node.inputs[0]]
+def _select_channels(node: Node, view: RewriteContext) -> Replacement | None:
+    input_type = view.types[node.inputs[0]]
     match node.op:
-        case Slice(step=step) as cut if step > 1 and len(x.shape) == 3:
-            taken = range(*slice(cut.start, cut.stop, cut.step).indices(x.shape[0]))
+        case Slice(step=step) as cut if step > 1 and len(input_type.shape) == 3:
+            selected_channels = range(
+                *slice(cut.start, cut.stop, cut.step).indices(input_type.shape[0])
+            )
             # The NPU slices with steps of one; a row of ones and zeros takes the channels that are
             # wanted.
-            weight = np.eye(x.shape[0], dtype=np.float32)[list(taken), :, None, None]
-            conv = Conv(len(taken), (1, 1), padding=(0, 0, 0, 0), bias=False)
+            weight = np.eye(input_type.shape[0], dtype=np.float32)[
+                list(selected_channels), :, None, None
+            ]
+            conv = Conv(len(selected_channels), (1, 1), padding=(0, 0, 0, 0), bias=False)
             return Replacement(conv, node.inputs, (weight,), node.at)
         case Resize(mode="nearest") as resize:
-            return _sampled(resize, node, x.shape)
+            return _sample_pixels(resize, node, input_type.shape)
     return None
 
 
-def _sampled(resize: Resize, node: Node, shape: tuple[int, ...]) -> Replacement | None:
+def _sample_pixels(resize: Resize, node: Node, shape: tuple[int, ...]) -> Replacement | None:
     """Return a pooling that leaves pixels out, and the resizing that is left after it."""
-    wanted = (node.type.shape[1], node.type.shape[2])
+    output_size = (node.type.shape[1], node.type.shape[2])
     # Sampling is in two steps where an axis grows and the other shrinks: first what leaves out,
     # then what repeats.
-    down, across = (max(1, size // out) for size, out in zip(shape[1:], wanted, strict=True))
+    down, across = (max(1, size // out) for size, out in zip(shape[1:], output_size, strict=True))
     if (down, across) == (1, 1):
         return None
     pool = MaxPool((1, 1), (down, across), padding=(0, 0, 0, 0))
-    if (shape[1] // down, shape[2] // across) == wanted:
+    if (shape[1] // down, shape[2] // across) == output_size:
         return Replacement(pool, node.inputs, (), node.at)
     return Replacement(pool, node.inputs, (), node.at, (ChainedOp(resize, (), node.at),))
 
 
-@exact
+@make_exact_pass
 def gate_convolutions(model: Model) -> Model:
     """Put a depthwise convolution that changes nothing before each hard sigmoid without one.
 
     Identity: exact.
     """
-    return rewrite(model, _gate)
+    return rewrite(model, _insert_gate)
 
 
-def _gate(node: Node, view: RewriteContext) -> Replacement | None:
+def _insert_gate(node: Node, view: RewriteContext) -> Replacement | None:
     match node.op:
         case HardSigmoid() | HardSwish() if len(node.type.shape) == 3:
-            source = view.producer(node.inputs[0])
+            source = view.find_producer(node.inputs[0])
             if source is not None and isinstance(source.op, Conv):
                 return None
             channels = node.type.shape[0]
@@ -312,10 +324,10 @@ def _gate(node: Node, view: RewriteContext) -> Replacement | None:
     return None
 
 
-FLOAT: Mapping[Toolchain, tuple[Pass, ...]] = {
+FLOAT_PASSES: Mapping[Toolchain, tuple[Pass, ...]] = {
     Toolchain.PULSAR: (
         *INFERENCE, lower_some_linear, lower_scale_shift,
-        count_borders, pad_means, even_borders, transpose_shuffles, select_channels,
+        count_borders, pad_means, split_uneven_borders, transpose_shuffles, select_channels,
         gate_convolutions,
     ),
     Toolchain.PULSAR2: (

@@ -9,14 +9,14 @@ from tcc.backends.pulsar.chips import Chip, Toolchain
 ARCHIVE = "calibration.tar"
 """The file of what a network is calibrated with."""
 LOG = "log.txt"
-DONE = "tcc: every command is done"
+DONE_LINE = "tcc: every command is done"
 """The last line of a log, unless a command failed, or the log is cut off."""
-FIRST = "cd /data"
-PERMIT = "chmod -R a+rwX ."
+FIRST_COMMAND = "cd /data"
+PERMIT_COMMAND = "chmod -R a+rwX ."
 """What ends the work in the container, where files belong to root; done or not."""
 GOLDENS = "goldens"
 
-BUILD = """\
+BUILD_SCRIPT = """\
 #!/bin/sh
 # Compiles this package where docker and an image of {tool} are:
 #
@@ -73,10 +73,10 @@ class NpuTool:
 
     name: str
     images: tuple[str, ...]
-    result: str
+    output_file: str
 
 
-def build(tool: NpuTool, name: str, archive: bytes) -> bytes:
+def build_host_script(tool: NpuTool, name: str, archive: bytes) -> bytes:
     """Return the command to type where docker is.
 
     Args:
@@ -84,30 +84,35 @@ def build(tool: NpuTool, name: str, archive: bytes) -> bytes:
         name: The bundle's.
         archive: What it is calibrated with.
     """
-    return BUILD.format(
+    return BUILD_SCRIPT.format(
         tool=tool.name,
         images="|".join(tool.images),
-        result=tool.result,
+        result=tool.output_file,
         log=LOG,
         name=name,
-        done=DONE,
+        done=DONE_LINE,
         archive=ARCHIVE,
         digest=hashlib.sha256(archive).hexdigest(),
     ).encode()
 
 
-def inside(lines: Sequence[str]) -> bytes:
+def build_container_script(lines: Sequence[str]) -> bytes:
     """Return the commands that run in the container; none of them reads the rest of them.
 
     Each is in the log before what it prints, so that the log says where it ended.
     """
     # The shell reads its commands from standard input, and a tool that reads there would eat them.
     quiet = (f"{line} </dev/null" for line in lines)
-    head = ("# Run in the container, by build.sh.", "set -ex", FIRST, f"trap '{PERMIT}' EXIT")
-    return "\n".join([*head, *quiet, f"echo '{DONE}'", ""]).encode()
+    head = (
+        "# Run in the container, by build.sh.",
+        "set -ex",
+        FIRST_COMMAND,
+        f"trap '{PERMIT_COMMAND}' EXIT",
+    )
+    return "\n".join([*head, *quiet, f"echo '{DONE_LINE}'", ""]).encode()
 
 
-COMMON = """\
+COMMON_README = """\
 {title}
 
 This folder is what {tool} makes the NPU's file of. Where docker and its image are:
@@ -124,7 +129,7 @@ them after resize and crop. It lies beside the bundle, as {name}.calibration.tar
 of it, unless `--include-images` put it into this folder; build.sh shows it to the tool and copies
 it nowhere. No other file has images of yours; goldens/ has the bundle's own.
 """
-V1 = """
+PULSAR_README = """
 The tool finds its scales by itself: it takes none from outside. report/int8.json of the bundle
 says what integers of our own lose, which foretells what the tool's lose, and no more.
 
@@ -134,7 +139,7 @@ On the board, in the folder runner/: the line to compile classify.cc stands at i
 
 The input is {input}. `run_joint model.joint --data 1.bin --bin-out-dir out` feeds the same bytes.
 """
-V2 = """
+PULSAR2_README = """
 config.json compiles model_qdq.onnx, which has our scales; config_native.json compiles model.onnx,
 the floats, for which the tool finds scales by itself:
 
@@ -149,21 +154,23 @@ classify.py needs PyAXEngine instead.
 
 The input is {input}.
 """
-IMAGE = (
+IMAGE_INPUT = (
     "8-bit levels, channels last, as goldens/1.png shows them, or a PPM or PGM file of that size"
 )
-NUMBERS = "float32 numbers, ready for the network, in the order of its axes"
+FLOAT_INPUT = "float32 numbers, ready for the network, in the order of its axes"
 
 
-def readme(chip: Chip, count: int, name: str, *, image: bool) -> bytes:
+def render_readme(chip: Chip, count: int, name: str, *, image: bool) -> bytes:
     """Return README.txt of a package; `count` is that of its images, `name` the bundle's."""
-    own = {Toolchain.PULSAR: V1, Toolchain.PULSAR2: V2}[chip.toolchain]
-    text = (COMMON + own).format(
+    tool_readme = {Toolchain.PULSAR: PULSAR_README, Toolchain.PULSAR2: PULSAR2_README}[
+        chip.toolchain
+    ]
+    text = (COMMON_README + tool_readme).format(
         title=chip.title,
         tool=chip.toolchain.value,
         hardware=chip.hardware,
         name=name,
         count=count,
-        input=IMAGE if image else NUMBERS,
+        input=IMAGE_INPUT if image else FLOAT_INPUT,
     )
     return text.encode()

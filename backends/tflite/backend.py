@@ -9,12 +9,12 @@ from tcc.backends.tflite.precisions import PRECISIONS
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
-from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.number_types import NumberTypes
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import Artifact, Refusal, Remark, Target
 from tcc.compiler.ir.types import DType
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.cpu import features, slow_integers
+from tcc.compiler.support.cpu import explain_slow_integers, read_features
 from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
 from tcc.compiler.support.progress import Progress, silent
 
@@ -54,22 +54,22 @@ class TfLite:
         from tcc.backends.tflite.integer_operators import INTEGER_OPERATORS
 
         for node in graph.nodes:
-            kinds = (*graph.input_types(node), node.type)
+            kinds = (*graph.get_input_types(node), node.type)
             # The table that `description` writes the node by: floats among floats, else levels.
             is_float = all(kind.dtype is DType.F32 for kind in kinds)
             if type(node.op) not in (FLOAT if is_float else INTEGER_OPERATORS):
-                yield Refusal(node, f"TFLite has no rule for {node.op.word}")
+                yield Refusal(node, f"TFLite has no rule for {node.op.keyword}")
 
-    def advice(self, target: Target, precision: Precision) -> str:
+    def describe_caveats(self, target: Target, precision: Precision) -> str:
         """Return that integers are slow here, if they may be."""
-        return slow_integers(features()) if precision.integer else ""
+        return explain_slow_integers(read_features()) if precision.integer else ""
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
         """Yield each table over the pixels of a map that no floats can stand for."""
-        from tcc.backends.tflite.integer_operators import SMOOTH
-        from tcc.compiler.lower.integer_variants import slow_tables
+        from tcc.backends.tflite.integer_operators import SMOOTH_FUNCTIONS
+        from tcc.compiler.lower.integer_variants import find_slow_tables
 
-        return slow_tables(graph, lambda _, table: type(table.function) in SMOOTH)
+        return find_slow_tables(graph, lambda _, table: type(table.function) in SMOOTH_FUNCTIONS)
 
     def emit(
         self,
@@ -84,11 +84,11 @@ class TfLite:
             MissingTool: A package that writes the format is not here.
             UserError: The weights exceed what a file holds (E0450).
         """
-        self._need(target)
+        self._require_tools(target)
         progress(target.name, 0, 1)
-        data = _write(model, precision)
+        content = _write(model, precision)
         progress(target.name, 1, 1)
-        return Artifact({FILE: data})
+        return Artifact({FILE: content})
 
     def check_constants(
         self, target: Target, folder: Path, sources: ConstantSources
@@ -98,28 +98,28 @@ class TfLite:
         Raises:
             MissingTool: A package that reads and writes the format is not here.
         """
-        self._need(target)
+        self._require_tools(target)
         from tcc.backends.tflite import file_inspection
 
-        if sources.start is None:
+        if sources.start_model is None:
             yield ConstantCheck(FILE, uncompared=UNKNOWN)
             return
-        expected = _write(sources.start, sources.precision)
-        with regular_files.opened(folder / FILE) as file:
+        expected = _write(sources.start_model, sources.precision)
+        with regular_files.open_file(folder / FILE) as file:
             actual = file.read()
         yield file_inspection.compare_files(FILE, expected, actual, same_tools=sources.same_tools)
 
-    def numbers(self, target: Target, folder: Path) -> Numbers:
+    def read_number_types(self, target: Target, folder: Path) -> NumberTypes:
         """Return what the file computes with.
 
         Raises:
             MissingTool: What reads the format is not here.
             UserError: It is no TFLite file, or one that tcc does not write (E0651).
         """
-        self._need(target)
+        self._require_tools(target)
         from tcc.backends.tflite import runner
 
-        return runner.numbers(folder / FILE)
+        return runner.read_numbers(folder / FILE)
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
@@ -130,12 +130,12 @@ class TfLite:
             MissingTool: LiteRT is not here.
             UserError: It is no file that LiteRT can run (E0651).
         """
-        self._need(target)
+        self._require_tools(target)
         from tcc.backends.tflite import runner
 
         return runner.infer(folder / FILE, source, tensors)
 
-    def inner_levels(
+    def trace_quantized_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the file on tensors with all that lies between its layers given out; yield it.
@@ -144,19 +144,19 @@ class TfLite:
             MissingTool: LiteRT is not here.
             UserError: It is no file that LiteRT can run (E0651).
         """
-        self._need(target)
+        self._require_tools(target)
         from tcc.backends.tflite import runner
 
-        return runner.of_file(folder / FILE, tensors)
+        return runner.run_with_inner_values(folder / FILE, tensors)
 
-    def inner_values(
+    def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the file on tensors with its floats given out; yield them, errors as above."""
-        self._need(target)
+        self._require_tools(target)
         from tcc.backends.tflite import file_inspection, runner
 
-        return runner.of_file(folder / FILE, tensors, file_inspection.FLOATS)
+        return runner.run_with_inner_values(folder / FILE, tensors, file_inspection.FLOAT_TYPES)
 
     def measure(
         self,
@@ -172,7 +172,7 @@ class TfLite:
             MissingTool: LiteRT is not here.
             UserError: It is no file that LiteRT can run (E0651).
         """
-        self._need(target)
+        self._require_tools(target)
         from tcc.backends.tflite import runner
 
         return runner.measure(folder / FILE, source, workload, progress)
@@ -201,7 +201,7 @@ class TfLite:
         progress("time", 0, 1)
         return board_benchmark.measure(folder / FILE, task), None
 
-    def _need(self, target: Target) -> None:
+    def _require_tools(self, target: Target) -> None:
         missing = [tool for tool in self.tools(target) if tool.version is None]
         if missing:
             raise MissingTool(missing[0])
@@ -210,9 +210,9 @@ class TfLite:
 def _write(model: Model, precision: Precision) -> bytes:
     """Return the file of a model; of the integer program at an integer precision."""
     from tcc.backends.tflite.description import describe_floats, describe_integers
-    from tcc.backends.tflite.precision_conversion import FORMS
+    from tcc.backends.tflite.precision_conversion import CONVERSIONS
     from tcc.backends.tflite.writer import pack
 
     # Two ways to describe, one to pack: precisions of floats only change stored weights afterwards.
-    described = describe_integers if precision.integer else describe_floats
-    return pack(FORMS[precision](described(model)))
+    describe = describe_integers if precision.integer else describe_floats
+    return pack(CONVERSIONS[precision](describe(model)))

@@ -6,13 +6,13 @@ from pathlib import Path
 from tcc.compiler.ir.measurement import BoardTask, Measurement, MemoryUse, RunCost, RunTimes
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.decimal_numbers import parse_float
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
-WARM = 5
+WARMUP_RUNS = 5
 """Runs before those that count."""
-SECONDS = 900
+MAX_SECONDS = 900
 """How long the program may take; it is told to end earlier."""
-LONGEST = 600
+MAX_BENCHMARK_SECONDS = 600
 CAUTION = (
     "the first input that LiteRT's program makes up was timed: its answers are not the goldens'"
 )
@@ -32,43 +32,52 @@ def measure(file: Path, task: BoardTask) -> Measurement:
     if task.runner is None:
         help = "name LiteRT's benchmark_model for the board with --benchmark-model"
         message = "what runs TFLite files on the board?"
-        raise fail("E0601", message, whole_file("command line: --benchmark-model"), help=help)
-    board, work = task.board, task.workload
-    program = board.put("benchmark_model", _data(task.runner), executable=True)
-    model = board.put(file.name, _data(file))
+        raise fail("E0601", message, make_file_span("command line: --benchmark-model"), help=help)
+    board, workload = task.board, task.workload
+    program = board.send("benchmark_model", _read_file(task.runner), executable=True)
+    model = board.send(file.name, _read_file(file))
     options = {
-        "graph": model, "num_threads": work.threads, "warmup_runs": WARM, "num_runs": work.runs,
-        "min_secs": 0, "max_secs": LONGEST, "use_xnnpack": "true",
+        "graph": model, "num_threads": workload.threads, "warmup_runs": WARMUP_RUNS, "num_runs": workload.runs,
+        "min_secs": 0, "max_secs": MAX_BENCHMARK_SECONDS, "use_xnnpack": "true",
     }  # fmt: skip
-    words = [f"--{name}={value}" for name, value in options.items()]
-    ended = board.execute([program, *words], SECONDS)
-    said = ended.out + b"\n" + ended.err
-    if ended.code:
-        raise _broken(task.runner, f"it ends with status {ended.code}")
-    threads = f"{work.threads} threads" if work.threads > 1 else "one thread"
-    how = f"{board.way.name}, LiteRT's benchmark_model with XNNPACK, {threads}"
-    return _measurement(how, said, task.runner, file.stat().st_size)
+    arguments = [f"--{name}={setting}" for name, setting in options.items()]
+    process = board.execute([program, *arguments], MAX_SECONDS)
+    output = process.out + b"\n" + process.err
+    if process.code:
+        raise _build_error(task.runner, f"it ends with status {process.code}")
+    threads = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
+    method = f"{board.link.name}, LiteRT's benchmark_model with XNNPACK, {threads}"
+    return _parse_measurement(method, output, task.runner, file.stat().st_size)
 
 
-def _measurement(how: str, said: bytes, program: Path, size: int) -> Measurement:
-    counted, initial = [*_COUNTED.finditer(said)], _INITIAL.search(said)
-    grown = _GROWN.search(said)
+def _parse_measurement(method: str, output: bytes, program: Path, size: int) -> Measurement:
+    count_matches, load_match = [*_COUNTED.finditer(output)], _INITIAL.search(output)
+    memory_match = _GROWN.search(output)
     try:
-        fields = {word.decode(): _milliseconds(at) for word, at in _FIELD.findall(counted[-1][0])}
-        load, first = (_milliseconds(each) for each in initial.groups()) if initial else (0.0, 0.0)
-        middle = fields.get("median", fields["avg"])
+        fields = {
+            field_name.decode(): _parse_milliseconds(time)
+            for field_name, time in _FIELD.findall(count_matches[-1][0])
+        }
+        load, first_run = (
+            (_parse_milliseconds(time) for time in load_match.groups())
+            if load_match
+            else (0.0, 0.0)
+        )
+        median = fields.get("median", fields["avg"])
         # Versions of the program print percentiles, or the least and the most; the caution says
         # which.
         low, high = fields.get("p5", fields["min"]), fields.get("p95", fields["max"])
     except (ValueError, IndexError, KeyError):
-        middle = 0
-    if not middle or not initial:
-        raise _broken(program, "it does not print the times that LiteRT's program prints")
+        median = 0
+    if not median or not load_match:
+        raise _build_error(program, "it does not print the times that LiteRT's program prints")
     spread = "5th and 95th percentiles" if "p5" in fields else "the least and the most, and a mean"
-    memory = MemoryUse(size, peak=round(float(grown[1]) * (1 << 20)) if grown else None)
+    memory = MemoryUse(
+        size, peak=round(float(memory_match[1]) * (1 << 20)) if memory_match else None
+    )
     return Measurement(
-        how=how,
-        network=RunCost(times=RunTimes(middle, low, high, first, int(counted[-1][1]))),
+        how=method,
+        network=RunCost(times=RunTimes(median, low, high, first_run, int(count_matches[-1][1]))),
         load=RunCost(times=RunTimes(load, load, load, load, 1)),
         preprocess=None,
         memory=memory,
@@ -76,27 +85,29 @@ def _measurement(how: str, said: bytes, program: Path, size: int) -> Measurement
     )
 
 
-def _milliseconds(microseconds: bytes) -> float:
+def _parse_milliseconds(microseconds: bytes) -> float:
     """Return a time of the program's in milliseconds.
 
     Raises:
         ValueError: It is no number of seconds.
     """
-    found = parse_float(microseconds.decode()) / 1e3
-    if not 0 <= found < 1e9:
+    milliseconds = parse_float(microseconds.decode()) / 1e3
+    if not 0 <= milliseconds < 1e9:
         raise ValueError("no time")
-    return found
+    return milliseconds
 
 
-def _data(path: Path) -> bytes:
+def _read_file(path: Path) -> bytes:
     try:
-        with regular_files.opened(path) as file:
+        with regular_files.open_file(path) as file:
             return file.read()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise fail("E0601", f"cannot read the program: {reason}", whole_file(str(path))) from None
+        raise fail(
+            "E0601", f"cannot read the program: {reason}", make_file_span(str(path))
+        ) from None
 
 
-def _broken(program: Path, label: str) -> UserError:
+def _build_error(program: Path, label: str) -> UserError:
     message = "LiteRT's program did not time the model"
-    return fail("E0651", message, whole_file(str(program)), label=label)
+    return fail("E0651", message, make_file_span(str(program)), label=label)

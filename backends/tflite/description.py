@@ -6,68 +6,73 @@ from dataclasses import replace
 
 from tcc.backends.tflite.file_draft import FileDraft
 from tcc.backends.tflite.float_operators import FLOAT
-from tcc.backends.tflite.integer_draft import IntegerDraft, meaning
+from tcc.backends.tflite.integer_draft import IntegerDraft, build_quantization
 from tcc.backends.tflite.integer_operators import INTEGER_OPERATORS
 from tcc.backends.tflite.writer import File, FileTensor, Operator
 from tcc.compiler.ir.graph import Graph, Model
-from tcc.compiler.ir.rewrite import eliminate_dead, for_inference
+from tcc.compiler.ir.rewrite import eliminate_dead, extract_inference_graph
 from tcc.compiler.ir.types import DType
 from tcc.compiler.ops.integer import Dequantize, Quantize
 from tcc.compiler.support import json_records
 
 METADATA = "tcc"
 """The name of the metadata that say what goes in and what comes out."""
-CLAMPS = {"RELU", "RELU6"}
+CLAMP_OPERATORS = {"RELU", "RELU6"}
 
 
 def describe_floats(model: Model) -> File:
     """Return the file of a float model in float32, without what only training needs."""
-    net = FileDraft(Model(for_inference(model.graph), model.weights))
+    net = FileDraft(Model(extract_inference_graph(model.graph), model.weights))
     for node in net.graph.nodes:
         net.values[node.name] = FLOAT[type(node.op)](net, node, node.op)
-    return finished(net)
+    return finish_file(net)
 
 
-def finished(net: FileDraft) -> File:
+def finish_file(net: FileDraft) -> File:
     """Return the file of a net that is complete: clamps fused, named inputs and outputs."""
     graph = net.graph
     inputs = {source.name: net.values[source.name] for source in graph.inputs}
-    taken = set(inputs.values())
+    used_tensors = set(inputs.values())
     outputs: dict[str, str] = {}
     for output in graph.outputs:
-        value = net.values[output.value]
-        if value in taken:  # a tensor leaves once, and never as it came
-            value = net.reshaped(value, f"{output.name}/copy", net.tensors[value].shape)
-        taken.add(value)
-        outputs[output.name] = value
-    operators = clamped(tuple(net.operators), frozenset(outputs.values()))
-    used = {*inputs.values(), *(v for op in operators for v in (*op.inputs, *op.outputs))}
-    tensors = tuple(tensor for tensor in net.tensors.values() if tensor.name in used)
-    return File(graph.name, tensors, operators, inputs, outputs, {METADATA: about(graph)})
+        tensor_name = net.values[output.value]
+        if tensor_name in used_tensors:  # a tensor leaves once, and never as it came
+            tensor_name = net.add_reshape(
+                tensor_name, f"{output.name}/copy", net.tensors[tensor_name].shape
+            )
+        used_tensors.add(tensor_name)
+        outputs[output.name] = tensor_name
+    operators = fuse_clamps(tuple(net.operators), frozenset(outputs.values()))
+    referenced_names = {
+        *inputs.values(),
+        *(referenced for op in operators for referenced in (*op.inputs, *op.outputs)),
+    }
+    tensors = tuple(tensor for tensor in net.tensors.values() if tensor.name in referenced_names)
+    return File(graph.name, tensors, operators, inputs, outputs, {METADATA: encode_metadata(graph)})
 
 
-def clamped(operators: tuple[Operator, ...], outputs: frozenset[str]) -> tuple[Operator, ...]:
+def fuse_clamps(operators: tuple[Operator, ...], outputs: frozenset[str]) -> tuple[Operator, ...]:
     """Make a clamp part of the operator before it, where nothing else reads that one's result."""
     # A value that one operator reads twice counts twice, and is nobody's alone.
-    readers = Counter(value for op in operators for value in op.inputs)
-    result: list[Operator] = []
-    makers: dict[str, int] = {}
+    readers = Counter(tensor_name for op in operators for tensor_name in op.inputs)
+    fused: list[Operator] = []
+    producer_by_tensor: dict[str, int] = {}
     for op in operators:
         source = op.inputs[0]
-        maker = makers.get(source)
-        if op.code in CLAMPS and maker is not None and readers[source] == 1:
-            before = result[maker]
-            if before.options.get("fusedActivationFunction") == "NONE" and source not in outputs:
-                options = {**before.options, "fusedActivationFunction": op.code}
-                result[maker] = replace(before, outputs=op.outputs, options=options)
-                makers[op.outputs[0]] = maker
+        producer_index = producer_by_tensor.get(source)
+        if op.code in CLAMP_OPERATORS and producer_index is not None and readers[source] == 1:
+            producer = fused[producer_index]
+            if producer.options.get("fusedActivationFunction") == "NONE" and source not in outputs:
+                options = {**producer.options, "fusedActivationFunction": op.code}
+                fused[producer_index] = replace(producer, outputs=op.outputs, options=options)
+                producer_by_tensor[op.outputs[0]] = producer_index
                 continue
-        makers[op.outputs[0]] = len(result)
-        result.append(op)
-    return tuple(result)
+        producer_by_tensor[op.outputs[0]] = len(fused)
+        fused.append(op)
+    return tuple(fused)
 
 
-def about(graph: Graph) -> bytes:
+def encode_metadata(graph: Graph) -> bytes:
     """Return what a file says of itself in JSON: the inputs' contracts, and the labels."""
     document = {
         "model": graph.name,
@@ -88,7 +93,7 @@ def about(graph: Graph) -> bytes:
     return json.dumps(document, sort_keys=True, ensure_ascii=False).encode()
 
 
-def constants(file: File) -> dict[str, FileTensor]:
+def find_constants(file: File) -> dict[str, FileTensor]:
     """Return the tensors of a file that have values, by name."""
     return {tensor.name: tensor for tensor in file.tensors if tensor.data is not None}
 
@@ -99,39 +104,46 @@ def describe_integers(model: Model) -> File:
     Whoever runs it does what a `quantize` of an input and a `dequantize` to an output would: the
     tensors say by which scale.
     """
-    model = eliminate_dead(Model(_bare(model.graph), model.weights))
+    model = eliminate_dead(Model(_remove_dequantize(model.graph), model.weights))
     draft = IntegerDraft(model)
     graph, net = model.graph, draft.net
     for source in graph.inputs:
         if source.type.dtype is not DType.F32:
             name = net.values[source.name]
-            kept = meaning(source.type)
-            draft.tensors[name] = replace(draft.tensors[name], dtype="int8", quantization=kept)
+            quantization = build_quantization(source.type)
+            draft.tensors[name] = replace(
+                draft.tensors[name], dtype="int8", quantization=quantization
+            )
     for node in graph.nodes:
-        kinds = (*graph.input_types(node), node.type)
+        kinds = (*graph.get_input_types(node), node.type)
         if all(kind.dtype is DType.F32 for kind in kinds):
             net.values[node.name] = FLOAT[type(node.op)](net, node, node.op)
         # The file begins with levels: its input is int8 with a scale, which a program fills.
-        elif isinstance(node.op, Quantize) and _enters(graph, node.inputs[0]):
-            net.values[node.inputs[0]] = draft.value(node.name, node.type)
+        elif isinstance(node.op, Quantize) and _is_direct_input(graph, node.inputs[0]):
+            net.values[node.inputs[0]] = draft.add_value(node.name, node.type)
         else:
             INTEGER_OPERATORS[type(node.op)](draft, node)
-    return finished(net)
+    return finish_file(net)
 
 
-def _enters(graph: Graph, value: str) -> bool:
+def _is_direct_input(graph: Graph, input_name: str) -> bool:
     """Whether a value is an input that one node reads: then its levels can be the input."""
-    return any(value == i.name for i in graph.inputs) and graph.sole_reader(value) is not None
+    return (
+        any(input_name == graph_input.name for graph_input in graph.inputs)
+        and graph.find_sole_reader(input_name) is not None
+    )
 
 
-def _bare(graph: Graph) -> Graph:
+def _remove_dequantize(graph: Graph) -> Graph:
     """Return a program whose outputs are the levels, where real numbers are made of them last."""
-    last = {node.name: node.inputs[0] for node in graph.nodes if isinstance(node.op, Dequantize)}
-    entering = {source.name for source in graph.inputs}
+    quantized_by_output = {
+        node.name: node.inputs[0] for node in graph.nodes if isinstance(node.op, Dequantize)
+    }
+    input_names = {source.name for source in graph.inputs}
     outputs = (
-        replace(output, value=value)
+        replace(output, value=source_name)
         # An output that is an input as well keeps a tensor of its own.
-        if (value := last.get(output.value, output.value)) not in entering
+        if (source_name := quantized_by_output.get(output.value, output.value)) not in input_names
         else output
         for output in graph.outputs
     )

@@ -9,14 +9,14 @@ import numpy as np
 
 from tcc.backends.tflite.writer import OPTIONS, TYPES
 from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantComparison
-from tcc.compiler.ir.number_types import FloatTrace, Numbers, OperatorRole
+from tcc.compiler.ir.number_types import FloatTracer, NumberTypes, OperatorRole
 
-MOST = 1 << 20
+MAX_TENSORS = 1 << 20
 """Most tensors and operators that are looked at: some fifty of each node of the largest network."""
-MOVED = frozenset({"RESHAPE", "TRANSPOSE"})
+MOVE_OPERATORS = frozenset({"RESHAPE", "TRANSPOSE"})
 """What a flattened map of floats goes through, none of which is computed with."""
-LEVELS, FLOATS = frozenset({"int8", "uint8"}), frozenset({"float32"})
-ENDS = frozenset({"DIV", "QUANTIZE"})
+QUANTIZED_TYPES, FLOAT_TYPES = frozenset({"int8", "uint8"}), frozenset({"float32"})
+ROUND_OPERATORS = frozenset({"DIV", "QUANTIZE"})
 """What makes levels of floats; DIV begins a rounding that is exact."""
 
 
@@ -44,7 +44,7 @@ class FileGraph:
     outputs: Mapping[str, int]
 
 
-def read(data: bytes) -> FileGraph:
+def read_graph(content: bytes) -> FileGraph:
     """Return what a file holds.
 
     Raises:
@@ -52,78 +52,84 @@ def read(data: bytes) -> FileGraph:
             an operator that tcc does not write, such as WHILE, whose loop nothing would end.
     """
     try:
-        return _contents(data)
+        return _parse_graph(content)
     except (struct.error, IndexError, TypeError, OverflowError, AttributeError) as error:
         raise ValueError("it is no TFLite file, or a damaged one") from error
 
 
-def numbers(data: bytes) -> Numbers:
+def read_numbers(content: bytes) -> NumberTypes:
     """Return what a file computes with.
 
     Raises:
-        ValueError: As for `read`.
+        ValueError: As for `read_graph`.
     """
-    found = read(data)
-    moving = {i for i, kind in enumerate(found.types) if kind in LEVELS} - found.constant
-    codes = {step.code for step in found.steps}
-    trace, in_float = _traced(found, moving)
-    return Numbers(
-        integers=bool(moving),
-        products=bool(moving) and bool(codes & {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}),
+    graph = read_graph(content)
+    quantized = {
+        i for i, kind in enumerate(graph.types) if kind in QUANTIZED_TYPES
+    } - graph.constant
+    codes = {step.code for step in graph.steps}
+    trace, in_float = _trace_floats(graph, quantized)
+    return NumberTypes(
+        integers=bool(quantized),
+        products=bool(quantized)
+        and bool(codes & {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}),
         floats=bool(trace.computed),
-        stored=frozenset(found.types[i] for i in found.constant),
-        outputs={name: trace.reach(place) for name, place in found.outputs.items()},
-        in_float=frozenset(found.names[i] for i in in_float),
+        constant_types=frozenset(graph.types[i] for i in graph.constant),
+        outputs={name: trace.get_influence(index) for name, index in graph.outputs.items()},
+        float_operators=frozenset(graph.names[i] for i in in_float),
     )
 
 
-def _contents(data: bytes) -> FileGraph:
+def _parse_graph(content: bytes) -> FileGraph:
     from ai_edge_litert import schema_py_generated as schema
 
     # The identifier of the schema (`file_identifier "TFL3"` in TensorFlow's schema.fbs), behind the
     # root's offset.
-    if data[4:8] != b"TFL3":
+    if content[4:8] != b"TFL3":
         raise ValueError("it is no TFLite file")
-    model = schema.Model.GetRootAs(data)
+    model = schema.Model.GetRootAs(content)
     if model.SubgraphsLength() != 1:
         raise ValueError(f"it has {model.SubgraphsLength()} graphs: a model of tcc has one")
     graph = model.Subgraphs(0)
     # Lengths come from the file: lists are made only after they are bounded.
-    if max(graph.TensorsLength(), graph.OperatorsLength(), model.OperatorCodesLength()) > MOST:
+    if (
+        max(graph.TensorsLength(), graph.OperatorsLength(), model.OperatorCodesLength())
+        > MAX_TENSORS
+    ):
         raise ValueError("it has more operators or tensors than a model of tcc")
-    codes = list(_codes(model, schema))
+    codes = list(_read_operator_names(model, schema))
     tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
-    words = {getattr(schema.TensorType, name): word for word, name in TYPES.items()}
-    types = [words.get(tensor.Type(), "another type") for tensor in tensors]
-    named = [(tensor.Name() or b"").decode("utf-8", "replace") for tensor in tensors]
-    filled = {
+    dtype_by_code = {getattr(schema.TensorType, name): dtype for dtype, name in TYPES.items()}
+    types = [dtype_by_code.get(tensor.Type(), "another type") for tensor in tensors]
+    tensor_names = [(tensor.Name() or b"").decode("utf-8", "replace") for tensor in tensors]
+    constants = {
         i for i, tensor in enumerate(tensors) if not model.Buffers(tensor.Buffer()).DataIsNone()
     }
     operators = [graph.Operators(i) for i in range(graph.OperatorsLength())]
     steps = [
         FileOperator(
             codes[o.OpcodeIndex()],
-            _places(o, "Inputs", len(types)),
-            _places(o, "Outputs", len(types)),
+            _read_indices(o, "Inputs", len(types)),
+            _read_indices(o, "Outputs", len(types)),
         )
         for o in operators
     ]
-    inputs = _places(graph, "Inputs", len(types))
-    outputs = dict(_named_outputs(model))
-    return FileGraph(types, named, frozenset(filled), inputs, steps, outputs)
+    inputs = _read_indices(graph, "Inputs", len(types))
+    outputs = dict(_iterate_outputs(model))
+    return FileGraph(types, tensor_names, frozenset(constants), inputs, steps, outputs)
 
 
-def _places(table: Any, what: str, tensors: int) -> tuple[int, ...]:
-    count = getattr(table, f"{what}Length")()
+def _read_indices(table: Any, field_name: str, tensors: int) -> tuple[int, ...]:
+    count = getattr(table, f"{field_name}Length")()
     if count > tensors:
         raise ValueError("an operator has more values than there are")
-    found = tuple(getattr(table, what)(i) for i in range(count))
-    if not all(-1 <= i < tensors for i in found):  # -1: an optional input left out
+    indices = tuple(getattr(table, field_name)(i) for i in range(count))
+    if not all(-1 <= i < tensors for i in indices):  # -1: an optional input left out
         raise ValueError("an operator has a value that there is not")
-    return found
+    return indices
 
 
-def _named_outputs(model: Any) -> Iterator[tuple[str, int]]:
+def _iterate_outputs(model: Any) -> Iterator[tuple[str, int]]:
     if model.SignatureDefsLength() != 1:
         raise ValueError("a model of tcc has one signature, which names its outputs")
     signature = model.SignatureDefs(0)
@@ -132,54 +138,56 @@ def _named_outputs(model: Any) -> Iterator[tuple[str, int]]:
         yield output.Name().decode("utf-8", "replace"), output.TensorIndex()
 
 
-def _codes(model: Any, schema: Any) -> Iterator[str]:
+def _read_operator_names(model: Any, schema: Any) -> Iterator[str]:
     """Yield the operators' names; of two numbers of one, readers take the larger."""
-    names = {getattr(schema.BuiltinOperator, word): word for word in OPTIONS}
-    known = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    names = {
+        getattr(schema.BuiltinOperator, operator_name): operator_name for operator_name in OPTIONS
+    }
+    name_by_code = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
     for i in range(model.OperatorCodesLength()):
         code = model.OperatorCodes(i)
         # Codes above 127 stand in the newer field, smaller ones in both (schema.fbs, OperatorCode).
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         if number not in names:
-            word = known.get(number, f"operator {number}")
-            raise ValueError(f"it has `{word}`, which no model of tcc has")
+            operator_name = name_by_code.get(number, f"operator {number}")
+            raise ValueError(f"it has `{operator_name}`, which no model of tcc has")
         yield names[number]
 
 
-def _traced(found: FileGraph, moving: set[int]) -> tuple[FloatTrace, set[int]]:
+def _trace_floats(graph: FileGraph, quantized: set[int]) -> tuple[FloatTracer, set[int]]:
     """Follow floats of an input, or of levels by DEQUANTIZE; return as well what layers make them.
 
     What QUANTIZE makes levels of again is a function of levels, not a layer in float.
     """
-    functions = _functions(found)
-    trace = FloatTrace({i for i in found.inputs if found.types[i] == "float32"})
+    functions = _find_functions(graph)
+    trace = FloatTracer({i for i in graph.inputs if graph.types[i] == "float32"})
     in_float: set[int] = set()
-    for place, step in enumerate(found.steps):
+    for index, step in enumerate(graph.steps):
         role = OperatorRole.COMPUTE
         # Only of values: DEQUANTIZE of a constant is how float16 weights are stored.
-        if step.code == "DEQUANTIZE" and moving.intersection(step.inputs):
+        if step.code == "DEQUANTIZE" and quantized.intersection(step.inputs):
             role = OperatorRole.REAL
-        elif place in functions:
+        elif index in functions:
             role = OperatorRole.FUNCTION
-        elif step.code in ENDS:
+        elif step.code in ROUND_OPERATORS:
             role = OperatorRole.ROUND
-        elif step.code in MOVED:
+        elif step.code in MOVE_OPERATORS:
             role = OperatorRole.MOVE
         if trace.step(role, step.inputs, step.outputs):
             in_float.update(step.outputs)
     return trace, in_float
 
 
-def _functions(found: FileGraph) -> set[int]:
+def _find_functions(graph: FileGraph) -> set[int]:
     """Return the places of the steps whose floats end in QUANTIZE."""
-    ends: set[int] = set()
-    places = set()
+    rounded_floats: set[int] = set()
+    step_indices = set()
     # Backwards from each QUANTIZE: all floats that end in one are inside a function of levels.
-    for place, step in reversed(list(enumerate(found.steps))):
-        if step.code == "QUANTIZE" or not ends.isdisjoint(step.outputs):
-            ends.update(i for i in step.inputs if found.types[i] == "float32")
-            places.add(place)
-    return places
+    for index, step in reversed(list(enumerate(graph.steps))):
+        if step.code == "QUANTIZE" or not rounded_floats.isdisjoint(step.outputs):
+            rounded_floats.update(i for i in step.inputs if graph.types[i] == "float32")
+            step_indices.add(index)
+    return step_indices
 
 
 def compare_files(file: str, expected: bytes, actual: bytes, *, same_tools: bool) -> ConstantCheck:
@@ -194,7 +202,7 @@ def compare_files(file: str, expected: bytes, actual: bytes, *, same_tools: bool
         same_tools: Whether the same releases wrote both.
     """
     try:
-        read(actual)
+        read_graph(actual)
         actual_model = _unpack(actual)
         return _compare_contents(file, (expected, actual), actual_model, same_tools=same_tools)
     except (ValueError, IndexError, TypeError, OverflowError, AttributeError, struct.error):
@@ -231,19 +239,19 @@ def _compare_contents(
 
 
 def _compare_values(
-    comparison: ConstantComparison, layer: str, name: str, values: tuple[Any, Any]
+    comparison: ConstantComparison, layer: str, name: str, arrays: tuple[Any, Any]
 ) -> None:
-    expected, actual = values
+    expected, actual = arrays
     if expected is not None and actual is not None:
         comparison.compare(layer, name, expected, actual)
     elif expected is not None or actual is not None:
         comparison.fail(f"tensor `{name}` of layer `{layer}` has no values, or has some")
 
 
-def _unpack(data: bytes) -> Any:
+def _unpack(content: bytes) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema.ModelT.InitFromPackedBuf(data, 0)
+    return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
 def _find_readers(graph: Any) -> Mapping[int, str]:
@@ -252,13 +260,13 @@ def _find_readers(graph: Any) -> Mapping[int, str]:
     computed = {int(index) for operator in graph.operators for index in operator.outputs}
     # Backwards: what only makes floats of a constant is part of the layer that reads these.
     for operator in reversed(graph.operators):
-        (result, *_) = map(int, operator.outputs)
+        (output, *_) = map(int, operator.outputs)
         inputs = [int(index) for index in operator.inputs]
         is_constant = computed.isdisjoint(inputs) and not _has_graph_input(graph, inputs)
-        layer = layers.get(result, "") if is_constant else ""
-        layers.update({index: layer or _get_name(graph.tensors[result]) for index in inputs})
+        layer = layers.get(output, "") if is_constant else ""
+        layers.update({index: layer or _get_name(graph.tensors[output]) for index in inputs})
         if not is_constant:
-            layers[result] = _get_name(graph.tensors[result])
+            layers[output] = _get_name(graph.tensors[output])
     return layers
 
 
@@ -274,14 +282,14 @@ def _get_name(tensor: Any) -> str:
 
 def _read_values(model: Any, tensor: Any) -> Any:
     """Return a constant's values in its shape; None where it is computed."""
-    data = model.buffers[tensor.buffer].data
-    if data is None:
+    content = model.buffers[tensor.buffer].data
+    if content is None:
         return None
     from ai_edge_litert import schema_py_generated as schema
 
     type_names = {getattr(schema.TensorType, name): type_name for type_name, name in TYPES.items()}
     shape = () if tensor.shape is None else tuple(int(side) for side in tensor.shape)
-    raw = np.asarray(data, np.uint8).tobytes()
+    raw = np.asarray(content, np.uint8).tobytes()
     return np.frombuffer(raw, np.dtype(type_names[tensor.type]).newbyteorder("<")).reshape(shape)
 
 

@@ -12,35 +12,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.backends.tflite.file_draft import FileDraft
-from tcc.backends.tflite.windows import padding
+from tcc.backends.tflite.windows import choose_padding
 from tcc.backends.tflite.writer import FileTensor, Operator, Quantization
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ir.types import Pair, Quad, Shape, TensorType
 
 Array = NDArray[Any]
-SMALLEST = -128
+MIN_INT8 = -128
 """The least int8."""
-JOINED = 5
+MAX_CONCAT_INPUTS = 5
 """Most inputs of a CONCATENATION that XNNPACK takes."""
-VERSIONS = {"float32": 1, "int32": 1, "int8": 2}
+OPERATOR_VERSIONS = {"float32": 1, "int32": 1, "int8": 2}
 """The first versions of PAD, MAXIMUM and MINIMUM that take a type."""
-MAGIC = 1.5 * 2.0**23
+ROUNDING_CONSTANT = 1.5 * 2.0**23
 """Added to and taken from a float32 below 2**22, it rounds that to the nearest, ties to even."""
 
 
-def zero(kind: TensorType) -> int:
+def get_zero_point(kind: TensorType) -> int:
     """Return the stored int8 that stands for zero."""
-    return SMALLEST - kind.limits[0]
+    return MIN_INT8 - kind.limits[0]
 
 
-def laid_out(shape: Shape) -> Shape:
+def to_file_shape(shape: Shape) -> Shape:
     """Return a value's shape in the file, its batch axis included."""
     return (1, *shape[1:], shape[0]) if len(shape) == 3 else (1, *shape)
 
 
-def meaning(kind: TensorType) -> Quantization:
+def build_quantization(kind: TensorType) -> Quantization:
     """Return what the stored levels of a value stand for."""
-    return Quantization((float(np.float32(kind.scale)),), (zero(kind),))
+    return Quantization((float(np.float32(kind.scale)),), (get_zero_point(kind),))
 
 
 class IntegerDraft:
@@ -51,41 +51,47 @@ class IntegerDraft:
         self.model = model
         self.tensors = self.net.tensors
 
-    def types(self, node: Node) -> tuple[TensorType, ...]:
+    def get_input_types(self, node: Node) -> tuple[TensorType, ...]:
         """Return the types of a node's inputs."""
-        return self.model.graph.input_types(node)
+        return self.model.graph.get_input_types(node)
 
-    def weights(self, node: Node) -> tuple[Array, ...]:
+    def get_weights(self, node: Node) -> tuple[Array, ...]:
         """Return a node's weights."""
         return tuple(np.asarray(self.model.weights[name]) for name in node.params)
 
-    def value(self, name: str, kind: TensorType) -> str:
+    def add_value(self, name: str, kind: TensorType) -> str:
         """Add the tensor of a value of the program; return its name."""
-        shape = laid_out(kind.shape)
+        shape = to_file_shape(kind.shape)
         if kind.scale is None:
-            made = self.tensor(name, shape, kind.dtype.value)
+            tensor_name = self.add_tensor(name, shape, kind.dtype.value)
         else:
-            made = self.new(FileTensor(name, shape, "int8", None, meaning(kind)))
-        self.net.values[name] = made
-        return made
+            tensor_name = self.add_file_tensor(
+                FileTensor(name, shape, "int8", None, build_quantization(kind))
+            )
+        self.net.values[name] = tensor_name
+        return tensor_name
 
-    def new(self, tensor: FileTensor) -> str:
+    def add_file_tensor(self, tensor: FileTensor) -> str:
         """Add a tensor; return its name, which differs where that is taken."""
-        name = self.net.tensor(tensor.name, tensor.shape)
+        name = self.net.add_tensor(tensor.name, tensor.shape)
         self.tensors[name] = replace(tensor, name=name)
         return name
 
-    def tensor(self, name: str, shape: Shape, dtype: str) -> str:
+    def add_tensor(self, name: str, shape: Shape, dtype: str) -> str:
         """Add a plain tensor; return its name."""
-        return self.net.tensor(name, shape, dtype)
+        return self.net.add_tensor(name, shape, dtype)
 
-    def constant(self, name: str, data: Array, quantization: Quantization | None = None) -> str:
+    def add_constant(
+        self, name: str, array: Array, quantization: Quantization | None = None
+    ) -> str:
         """Add a constant; return its name."""
-        stored = np.ascontiguousarray(data)
-        raw = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
-        return self.new(FileTensor(name, stored.shape, stored.dtype.name, raw, quantization))
+        contiguous = np.ascontiguousarray(array)
+        raw = contiguous.astype(contiguous.dtype.newbyteorder("<")).tobytes()
+        return self.add_file_tensor(
+            FileTensor(name, contiguous.shape, contiguous.dtype.name, raw, quantization)
+        )
 
-    def run(
+    def append_operator(
         self,
         code: str,
         inputs: Sequence[str],
@@ -97,129 +103,148 @@ class IntegerDraft:
         self.net.operators.append(Operator(code, tuple(inputs), (output,), options or {}, version))
         return output
 
-    def like(self, source: str, name: str, shape: Shape) -> str:
+    def add_tensor_like(self, source: str, name: str, shape: Shape) -> str:
         """Add a tensor of the same elements as another in another shape; return its name."""
         kind = self.tensors[source]
-        return self.new(FileTensor(name, shape, kind.dtype, None, kind.quantization))
+        return self.add_file_tensor(FileTensor(name, shape, kind.dtype, None, kind.quantization))
 
-    def reshaped(self, source: str, output: str) -> str:
+    def add_reshape(self, source: str, output: str) -> str:
         """Add a reshape to the shape of a tensor; return that."""
         shape = self.tensors[output].shape
-        to = self.constant(f"{output}/shape", np.array(shape, np.int32))
-        return self.run("RESHAPE", (source, to), output, {"newShape": list(shape)})
+        shape_constant = self.add_constant(f"{output}/shape", np.array(shape, np.int32))
+        return self.append_operator(
+            "RESHAPE", (source, shape_constant), output, {"newShape": list(shape)}
+        )
 
-    def transposed(self, source: str, output: str, order: Sequence[int]) -> str:
+    def add_transpose(self, source: str, output: str, order: Sequence[int]) -> str:
         """Add a transposition; return its output."""
-        perm = self.constant(f"{output}/order", np.array(order, np.int32))
+        perm = self.add_constant(f"{output}/order", np.array(order, np.int32))
         # 4 is the first version with more than four axes.
-        return self.run("TRANSPOSE", (source, perm), output, version=2 if len(order) < 5 else 4)
+        return self.append_operator(
+            "TRANSPOSE", (source, perm), output, version=2 if len(order) < 5 else 4
+        )
 
-    def joined(self, parts: Sequence[str], output: str, axis: int) -> str:
-        """Add concatenations, none of more parts than `JOINED`; return the output."""
-        while len(parts) > JOINED:
-            groups = [parts[i : i + JOINED] for i in range(0, len(parts), JOINED)]
+    def add_concat(self, parts: Sequence[str], output: str, axis: int) -> str:
+        """Add concatenations, none of more parts than `MAX_CONCAT_INPUTS`; return the output."""
+        while len(parts) > MAX_CONCAT_INPUTS:
+            groups = [
+                parts[i : i + MAX_CONCAT_INPUTS] for i in range(0, len(parts), MAX_CONCAT_INPUTS)
+            ]
             name = f"{output}:{len(parts)}"
-            parts = [self._part(g, f"{name}.{i}", axis) for i, g in enumerate(groups)]
-        return self.run("CONCATENATION", parts, output, {"axis": axis}, 2)
+            parts = [self._add_group(g, f"{name}.{i}", axis) for i, g in enumerate(groups)]
+        return self.append_operator("CONCATENATION", parts, output, {"axis": axis}, 2)
 
-    def _part(self, parts: Sequence[str], name: str, axis: int) -> str:
+    def _add_group(self, parts: Sequence[str], name: str, axis: int) -> str:
         if len(parts) == 1:
             return parts[0]
         shape = [*self.tensors[parts[0]].shape]
         shape[axis] = sum(self.tensors[part].shape[axis] for part in parts)
-        return self.joined(parts, self.like(parts[0], name, tuple(shape)), axis)
+        return self.add_concat(parts, self.add_tensor_like(parts[0], name, tuple(shape)), axis)
 
-    def padded(self, source: str, name: str, pads: Quad) -> str:
+    def add_padding(self, source: str, name: str, pads: Quad) -> str:
         """Add a border of zeros around a map, if it has any width; return the map's name."""
         if not any(pads):
             return source
         top, left, bottom, right = pads
         _, height, width, channels = self.tensors[source].shape
         shape = (1, height + top + bottom, width + left + right, channels)
-        made = self.like(source, name, shape)
+        padded = self.add_tensor_like(source, name, shape)
         widths = np.array([(0, 0), (top, bottom), (left, right), (0, 0)], np.int32)
-        version = VERSIONS[self.tensors[source].dtype]
-        return self.run("PAD", (source, self.constant(f"{name}/widths", widths)), made, {}, version)
+        version = OPERATOR_VERSIONS[self.tensors[source].dtype]
+        return self.append_operator(
+            "PAD", (source, self.add_constant(f"{name}/widths", widths)), padded, {}, version
+        )
 
-    def placed(
-        self, node: Node, place: tuple[Pair, Pair, Quad], *, smallest: bool = False
+    def prepare_windows(
+        self, node: Node, geometry: tuple[Pair, Pair, Quad], *, pads_with_minimum: bool = False
     ) -> tuple[str, str]:
         """Return a node's input for windows (size, stride, border), and the word for the padding.
 
         What no word says becomes a border, of zeros or of the smallest level.
         """
-        (source,), (x,) = self.net.inputs(node), self.types(node)
-        word, pads = padding(self.net, node, place)
-        if word:
-            return source, word
+        (source,), (source_type,) = self.net.get_inputs(node), self.get_input_types(node)
+        padding_mode, pads = choose_padding(self.net, node, geometry)
+        if padding_mode:
+            return source, padding_mode
         name = f"{node.name}:padded"
-        if not smallest or zero(x) == SMALLEST:
-            return self.padded(source, name, pads), "VALID"
-        return self.bordered(source, name, pads, np.array([SMALLEST])), "VALID"
+        if not pads_with_minimum or get_zero_point(source_type) == MIN_INT8:
+            return self.add_padding(source, name, pads), "VALID"
+        return self.add_border(source, name, pads, np.array([MIN_INT8])), "VALID"
 
-    def bordered(self, source: str, output: str, pads: Quad, stored: Array) -> str:
+    def add_border(self, source: str, output: str, pads: Quad, border_values: Array) -> str:
         """Join a border of one stored level a channel to a map; return its name.
 
         XNNPACK has no other border than of zeros.
         """
         top, left, bottom, right = pads
-        for axis, before, after in ((1, top, bottom), (2, left, right)):
-            if not before + after:
+        for axis, leading, trailing in ((1, top, bottom), (2, left, right)):
+            if not leading + trailing:
                 continue
-            last = axis == 2 or not left + right
-            parts = [self._edge(source, f"{output}:{axis}a", axis, before, stored), source]
-            parts.append(self._edge(source, f"{output}:{axis}b", axis, after, stored))
+            is_last = axis == 2 or not left + right
+            parts = [
+                self._add_edge(source, f"{output}:{axis}a", axis, leading, border_values),
+                source,
+            ]
+            parts.append(self._add_edge(source, f"{output}:{axis}b", axis, trailing, border_values))
             parts = [part for part in parts if part]
             shape = [*self.tensors[source].shape]
-            shape[axis] += before + after
-            made = self.like(source, output if last else f"{output}:rows", tuple(shape))
-            source = self.joined(parts, made, axis)
+            shape[axis] += leading + trailing
+            joined = self.add_tensor_like(
+                source, output if is_last else f"{output}:rows", tuple(shape)
+            )
+            source = self.add_concat(parts, joined, axis)
         return source
 
-    def _edge(self, source: str, name: str, axis: int, width: int, stored: Array) -> str:
+    def _add_edge(self, source: str, name: str, axis: int, width: int, border_values: Array) -> str:
         if not width:
             return ""
         shape = [*self.tensors[source].shape]
         shape[axis] = width
-        data = np.broadcast_to(stored.astype(np.int8), shape)
-        return self.constant(name, data, self.tensors[source].quantization)
+        edge = np.broadcast_to(border_values.astype(np.int8), shape)
+        return self.add_constant(name, edge, self.tensors[source].quantization)
 
-    def number(self, name: str, value: float, dtype: str = "float32") -> str:
+    def add_scalar(self, name: str, number: float, dtype: str = "float32") -> str:
         """Add a constant of one element; return its name."""
-        return self.constant(name, np.array([value], dtype))
+        return self.add_constant(name, np.array([number], dtype))
 
-    def between(self, source: str, output: str, low: float, high: float) -> str:
+    def add_bounds(self, source: str, output: str, low: float, high: float) -> str:
         """Add bounds; return the output."""
         kind = self.tensors[output]
-        raised = self.like(source, f"{output}:raised", kind.shape)
-        version = VERSIONS[kind.dtype]
-        for code, bound, x, y in (
+        raised = self.add_tensor_like(source, f"{output}:raised", kind.shape)
+        version = OPERATOR_VERSIONS[kind.dtype]
+        for code, bound, bounded_source, bounded in (
             ("MAXIMUM", low, source, raised),
             ("MINIMUM", high, raised, output),
         ):
-            data = np.array([bound], kind.dtype)
-            limit = self.constant(f"{y}/{code.lower()}", data, kind.quantization)
-            self.run(code, (x, limit), y, {}, version)
+            bound_array = np.array([bound], kind.dtype)
+            limit = self.add_constant(f"{bounded}/{code.lower()}", bound_array, kind.quantization)
+            self.append_operator(code, (bounded_source, limit), bounded, {}, version)
         return output
 
-    def floats(self, source: str, name: str, kind: TensorType) -> str:
+    def add_dequantized(self, source: str, name: str, kind: TensorType) -> str:
         """Add the levels of a value as float32; return their name."""
-        made = self.tensor(f"{name}:stored", laid_out(kind.shape), "float32")
-        self.run("CAST", (source,), made)
-        if not zero(kind):
-            return made
-        level = self.tensor(f"{name}:level", laid_out(kind.shape), "float32")
-        return self.run("SUB", (made, self.number(f"{name}/zero", zero(kind))), level)
+        stored_floats = self.add_tensor(f"{name}:stored", to_file_shape(kind.shape), "float32")
+        self.append_operator("CAST", (source,), stored_floats)
+        if not get_zero_point(kind):
+            return stored_floats
+        shifted = self.add_tensor(f"{name}:level", to_file_shape(kind.shape), "float32")
+        return self.append_operator(
+            "SUB", (stored_floats, self.add_scalar(f"{name}/zero", get_zero_point(kind))), shifted
+        )
 
-    def rounded(self, source: str, output: str, y: TensorType, low: int, high: int) -> str:
+    def add_rounding(self, source: str, output: str, y: TensorType, low: int, high: int) -> str:
         """Add what stores float32 numbers of levels as levels, ties to even; return the output."""
         # Bounds come first: the sum rounds to whole numbers below 2**22 alone. CAST cuts fractions
         # off, of which none are left.
-        shape = laid_out(y.shape)
-        steps = [self.tensor(f"{output}:{s}", shape, "float32") for s in ("kept", "near", "whole")]
-        self.between(source, steps[0], low, high)
-        self.run("ADD", (steps[0], self.number(f"{output}/up", MAGIC)), steps[1])
+        shape = to_file_shape(y.shape)
+        steps = [
+            self.add_tensor(f"{output}:{s}", shape, "float32") for s in ("kept", "near", "whole")
+        ]
+        self.add_bounds(source, steps[0], low, high)
+        self.append_operator(
+            "ADD", (steps[0], self.add_scalar(f"{output}/up", ROUNDING_CONSTANT)), steps[1]
+        )
         # The zero point comes with the subtraction: one operator less.
-        down = self.number(f"{output}/down", MAGIC - zero(y))
-        self.run("SUB", (steps[1], down), steps[2])
-        return self.run("CAST", (steps[2],), output)
+        down = self.add_scalar(f"{output}/down", ROUNDING_CONSTANT - get_zero_point(y))
+        self.append_operator("SUB", (steps[1], down), steps[2])
+        return self.append_operator("CAST", (steps[2],), output)

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.backends.tflite import precisions
-from tcc.backends.tflite.description import constants
+from tcc.backends.tflite.description import find_constants
 from tcc.backends.tflite.writer import File, FileTensor, Operator, Quantization
 from tcc.compiler.ir.precision import FP32, Precision
-from tcc.compiler.lower.small_weights import HALF_ERROR, levels
+from tcc.compiler.lower.small_weights import HALF_ERROR, quantize_weight
 
-WORTH = 80
+MIN_FLOAT16_ELEMENTS = 80
 """Elements of a constant from which on float16 is smaller, with what makes float32 of it."""
-DYNAMIC: Mapping[str, int] = {"CONV_2D": 5, "FULLY_CONNECTED": 12}
+DYNAMIC_VERSIONS: Mapping[str, int] = {"CONV_2D": 5, "FULLY_CONNECTED": 12}
 """The operators whose weights become int8 beside float values, and the version that takes them.
 
 DEPTHWISE_CONV_2D has one as well, which XNNPACK leaves to kernels several times as slow."""
-LEAST = 5
+MIN_FILTER_WEIGHTS = 5
 """Weights of a filter from which on int8 is smaller than float16: there is a scale as well."""
 DEQUANTIZE_VERSION = 3
 """The first that takes float16."""
@@ -28,123 +28,134 @@ DEQUANTIZE_VERSION = 3
 Array = NDArray[Any]
 
 
-def single(file: File) -> File:
+def keep_precision(file: File) -> File:
     """Return the file."""
     return file
 
 
-def half(file: File, kept: frozenset[str] = frozenset()) -> File:
+def convert_to_float16(file: File, excluded: frozenset[str] = frozenset()) -> File:
     """Return a file with its constants in float16, of which runtimes make float32 as they load it.
 
-    Those too small to be worth an operator stay, and those `kept`.
+    Those too small to be worth an operator stay, and those `excluded`.
     """
     tensors: list[FileTensor] = []
     operators: list[Operator] = []
     for tensor in file.tensors:
-        small = None if tensor.name in kept else _halved(tensor)
-        if small is None:
+        rounded = None if tensor.name in excluded else _round_to_float16(tensor)
+        if rounded is None:
             tensors.append(tensor)
             continue
-        tensors += [small, replace(tensor, data=None)]
+        tensors += [rounded, replace(tensor, data=None)]
         operators.append(
-            Operator("DEQUANTIZE", (small.name,), (tensor.name,), version=DEQUANTIZE_VERSION)
+            Operator("DEQUANTIZE", (rounded.name,), (tensor.name,), version=DEQUANTIZE_VERSION)
         )
     return replace(file, tensors=tuple(tensors), operators=(*operators, *file.operators))
 
 
-def dynamic(file: File) -> File:
+def convert_to_dynamic(file: File) -> File:
     """Return a file with its weights in int8, a scale a filter; the runtime scales what they meet.
 
     Others are float16: depthwise and grouped convolutions, transposed ones, filters of few weights.
     """
-    filters = dict(_dynamic_filters(file, constants(file)))
+    filters = dict(_quantize_filters(file, find_constants(file)))
     tensors = tuple(filters.get(tensor.name, tensor) for tensor in file.tensors)
     operators = tuple(
-        replace(op, version=DYNAMIC[op.code])
-        if op.code in DYNAMIC and op.inputs[1] in filters
+        replace(op, version=DYNAMIC_VERSIONS[op.code])
+        if op.code in DYNAMIC_VERSIONS and op.inputs[1] in filters
         else op
         for op in file.operators
     )
     biases = frozenset(
         op.inputs[2] for op in operators if op.inputs[1:2] and op.inputs[1] in filters
     )
-    return half(replace(file, tensors=tensors, operators=operators), biases)
+    return convert_to_float16(replace(file, tensors=tensors, operators=operators), biases)
 
 
-def unsigned(file: File) -> File:
+def convert_to_unsigned(file: File) -> File:
     """Return a file whose 8-bit inputs and outputs are uint8, each of the same meaning."""
     tensors = {tensor.name: tensor for tensor in file.tensors}
-    first: list[Operator] = []
-    last: list[Operator] = []
-    inputs = {k: _raised(tensors, first, v, enters=True) for k, v in file.inputs.items()}
-    outputs = {k: _raised(tensors, last, v, enters=False) for k, v in file.outputs.items()}
-    operators = (*first, *file.operators, *last)
+    input_operators: list[Operator] = []
+    output_operators: list[Operator] = []
+    inputs = {
+        k: _add_unsigned(tensors, input_operators, v, is_input=True) for k, v in file.inputs.items()
+    }
+    outputs = {
+        k: _add_unsigned(tensors, output_operators, v, is_input=False)
+        for k, v in file.outputs.items()
+    }
+    operators = (*input_operators, *file.operators, *output_operators)
     return replace(
         file, tensors=tuple(tensors.values()), operators=operators, inputs=inputs, outputs=outputs
     )
 
 
-FORMS: Mapping[Precision, Callable[[File], File]] = {
-    FP32: single,
-    precisions.FP16: half,
-    precisions.DYNAMIC: dynamic,
-    precisions.INT8: single,
-    precisions.INT8_I8: single,
-    precisions.INT8_U8: unsigned,
+CONVERSIONS: Mapping[Precision, Callable[[File], File]] = {
+    FP32: keep_precision,
+    precisions.FP16: convert_to_float16,
+    precisions.DYNAMIC: convert_to_dynamic,
+    precisions.INT8: keep_precision,
+    precisions.INT8_I8: keep_precision,
+    precisions.INT8_U8: convert_to_unsigned,
 }
 
 
-def _values(tensor: FileTensor) -> Array:
+def _read_values(tensor: FileTensor) -> Array:
     return np.frombuffer(tensor.data or b"", np.dtype("<f4")).reshape(tensor.shape)
 
 
-def _halved(tensor: FileTensor) -> FileTensor | None:
+def _round_to_float16(tensor: FileTensor) -> FileTensor | None:
     """Return a constant in float16; none where that is not smaller, or too far from it."""
-    if tensor.data is None or tensor.dtype != "float32" or prod(tensor.shape) < WORTH:
+    if (
+        tensor.data is None
+        or tensor.dtype != "float32"
+        or prod(tensor.shape) < MIN_FLOAT16_ELEMENTS
+    ):
         return None
-    values = _values(tensor)
+    weights = _read_values(tensor)
     with np.errstate(over="ignore"):
-        rounded = values.astype("<f2")
-    error = np.abs(rounded.astype(np.float64) - values).max(initial=0)
-    if not error <= HALF_ERROR * np.abs(values).max(initial=0):
+        rounded = weights.astype("<f2")
+    error = np.abs(rounded.astype(np.float64) - weights).max(initial=0)
+    if not error <= HALF_ERROR * np.abs(weights).max(initial=0):
         return None
     name = f"{tensor.name}/float16"
     return replace(tensor, name=name, dtype="float16", data=rounded.tobytes())
 
 
-def _dynamic_filters(
-    file: File, known: Mapping[str, FileTensor]
+def _quantize_filters(
+    file: File, constants_by_name: Mapping[str, FileTensor]
 ) -> Iterator[tuple[str, FileTensor]]:
     shapes = {tensor.name: tensor.shape for tensor in file.tensors}
     for op in file.operators:
-        if op.code not in DYNAMIC or op.inputs[1] not in known:
+        if op.code not in DYNAMIC_VERSIONS or op.inputs[1] not in constants_by_name:
             continue
-        weight = known[op.inputs[1]]
+        weight = constants_by_name[op.inputs[1]]
         # A filter that reads only some of the channels is one of groups.
         if op.code == "CONV_2D" and shapes[op.inputs[0]][3] != weight.shape[3]:
             continue
-        if prod(weight.shape[1:]) < LEAST:
+        if prod(weight.shape[1:]) < MIN_FILTER_WEIGHTS:
             continue
-        stored, scale = levels(_values(weight))
-        means = Quantization(tuple(map(float, scale)), (0,) * len(scale))
+        quantized, scale = quantize_weight(_read_values(weight))
+        quantization = Quantization(tuple(map(float, scale)), (0,) * len(scale))
         yield (
             weight.name,
-            replace(weight, dtype="int8", data=stored.tobytes(), quantization=means),
+            replace(weight, dtype="int8", data=quantized.tobytes(), quantization=quantization),
         )
 
 
-def _raised(
-    tensors: dict[str, FileTensor], operators: list[Operator], name: str, *, enters: bool
+def _add_unsigned(
+    tensors: dict[str, FileTensor], operators: list[Operator], name: str, *, is_input: bool
 ) -> str:
     """Add a tensor's uint8 form, and the operator from one to the other; return its name."""
     tensor = tensors[name]
     if tensor.dtype != "int8" or tensor.quantization is None:
         return name
     zeros = tuple(n + 128 for n in tensor.quantization.zeros)
-    made = f"{name}/uint8"
+    unsigned_name = f"{name}/uint8"
     # The same scale with zero points 128 apart: levels only move, which is exact in every runtime.
-    kept = Quantization(tensor.quantization.scales, zeros)
-    tensors[made] = replace(tensor, name=made, dtype="uint8", quantization=kept)
-    source, result = (made, name) if enters else (name, made)
-    operators.append(Operator("QUANTIZE", (source,), (result,), {}, 2))
-    return made
+    unsigned_quantization = Quantization(tensor.quantization.scales, zeros)
+    tensors[unsigned_name] = replace(
+        tensor, name=unsigned_name, dtype="uint8", quantization=unsigned_quantization
+    )
+    source, target = (unsigned_name, name) if is_input else (name, unsigned_name)
+    operators.append(Operator("QUANTIZE", (source,), (target,), {}, 2))
+    return unsigned_name

@@ -17,9 +17,9 @@ from tcc.backends.tflite.writer import SIGNATURE
 from tcc.compiler.ir import in_process
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.measurement import Measurement, Workload
-from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.number_types import NumberTypes
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.progress import Progress
 
 Array = NDArray[Any]
@@ -32,24 +32,24 @@ def infer(path: Path, source: Input, tensors: Sequence[Array]) -> list[dict[str,
     Raises:
         UserError: It is no file that LiteRT can run on these (E0651).
     """
-    runner = _runner(path)
+    runner = _create_runner(path)
     try:
         return [_run(runner, source, tensor) for tensor in tensors]
     except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise broken(path, error) from error
+        raise build_run_error(path, error) from error
 
 
-def numbers(path: Path) -> Numbers:
+def read_numbers(path: Path) -> NumberTypes:
     """Return what a file computes with.
 
     Raises:
         UserError: It is no TFLite file, or one that tcc does not write (E0651).
     """
     try:
-        with regular_files.opened(path) as file:
-            return file_inspection.numbers(file.read())
+        with regular_files.open_file(path) as file:
+            return file_inspection.read_numbers(file.read())
     except (OSError, ValueError) as error:
-        raise broken(path, error) from error
+        raise build_run_error(path, error) from error
 
 
 def measure(path: Path, source: Input, workload: Workload, progress: Progress) -> Measurement:
@@ -59,60 +59,63 @@ def measure(path: Path, source: Input, workload: Workload, progress: Progress) -
         UserError: It is no file that LiteRT can run on this (E0651).
     """
     count = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
-    how = f"LiteRT {version('ai-edge-litert')} with XNNPACK, {count}"
+    method = f"LiteRT {version('ai-edge-litert')} with XNNPACK, {count}"
     try:
-        load = partial(_loaded, path, workload)
-        return in_process.measure(how, path, source, load, _timed, (workload, progress))
+        load = partial(_load_workload, path, workload)
+        return in_process.measure(method, path, source, load, _run_loaded, (workload, progress))
     except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise broken(path, error) from error
+        raise build_run_error(path, error) from error
 
 
-def stored(tensor: Array, details: dict[str, Any]) -> Array:
+def prepare_input(tensor: Array, details: dict[str, Any]) -> Array:
     """Return a tensor in the graph's layout as an input of a file takes it."""
-    return _stored(_last(tensor), details)
+    return _quantize_input(_to_channels_last(tensor), details)
 
 
-def _loaded(path: Path, workload: Workload) -> tuple[Any, Array]:
+def _load_workload(path: Path, workload: Workload) -> tuple[Any, Array]:
     """Return what runs a file, and the input as it wants it."""
-    made = interpreter_of(path, workload.threads)
-    (details,) = made.get_input_details()
-    return made, stored(workload.tensor, details)
+    interpreter = load_interpreter(path, workload.threads)
+    (details,) = interpreter.get_input_details()
+    return interpreter, prepare_input(workload.tensor, details)
 
 
-def _timed(loaded: tuple[Any, Array]) -> list[Array]:
+def _run_loaded(loaded: tuple[Any, Array]) -> list[Array]:
     interpreter, x = loaded
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
     interpreter.invoke()
-    return [interpreter.get_tensor(each["index"]) for each in interpreter.get_output_details()]
+    return [
+        interpreter.get_tensor(output_details["index"])
+        for output_details in interpreter.get_output_details()
+    ]
 
 
-def _runner(path: Path) -> Any:
+def _create_runner(path: Path) -> Any:
     """Return what runs a file's signature, with XNNPACK."""
     try:
-        return interpreter_of(path).get_signature_runner(SIGNATURE)
+        return load_interpreter(path).get_signature_runner(SIGNATURE)
     except ValueError as error:
-        raise broken(path, error) from error
+        raise build_run_error(path, error) from error
 
 
-def interpreter_of(path: Path, threads: int = 1) -> Any:
+def load_interpreter(path: Path, threads: int = 1) -> Any:
     """Return what runs a file, with XNNPACK.
 
     Raises:
         UserError: It is no file that LiteRT can load (E0651).
     """
     try:
-        with regular_files.opened(path) as file:
-            data = file.read()
-        return interpreter(data, threads)
+        with regular_files.open_file(path) as file:
+            content = file.read()
+        return create_interpreter(content, threads)
     except Exception as error:  # the runtime documents no exception types
-        raise broken(path, error) from error
+        raise build_run_error(path, error) from error
 
 
-def interpreter(data: bytes, threads: int = 1) -> Any:
+def create_interpreter(content: bytes, threads: int = 1) -> Any:
     """Return what runs the bytes of a file, with XNNPACK.
 
     Args:
-        data: The bytes.
+        content: The bytes.
         threads: How many share a run.
 
     Raises:
@@ -120,56 +123,58 @@ def interpreter(data: bytes, threads: int = 1) -> Any:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    file_inspection.read(data)
-    with _silent():
-        made = Interpreter(model_content=data, num_threads=threads)
-        made.allocate_tensors()
-    return made
+    file_inspection.read_graph(content)
+    with _ignore_stderr():
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+    return interpreter
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def _ignore_stderr() -> Iterator[None]:
     """Keep from standard error what the runtime says as it loads; no setting of its own does."""
     sys.stderr.flush()
-    kept = os.dup(STDERR)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    saved_stderr = os.dup(STDERR)
+    null_device = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, STDERR)
+        os.dup2(null_device, STDERR)
         yield
     finally:
-        os.dup2(kept, STDERR)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved_stderr, STDERR)
+        os.close(saved_stderr)
+        os.close(null_device)
 
 
-def broken(path: Path, error: Exception) -> Exception:
+def build_run_error(path: Path, error: Exception) -> Exception:
     """Return the error of a file that cannot be run, by the runtime's."""
     lines = str(error).splitlines() or [type(error).__name__]
     message = "LiteRT cannot run the model"
-    return fail("E0651", message, whole_file(str(path)), label=lines[0][:160])
+    return fail("E0651", message, make_file_span(str(path)), label=lines[0][:160])
 
 
 def _run(runner: Any, source: Input, tensor: Array) -> dict[str, Array]:
     details = runner.get_input_details()
-    x = _last(tensor)
-    wanted = tuple(int(n) for n in details[source.name]["shape"])
-    if x.shape != wanted:  # the runtime would give the whole network another size
-        raise ValueError(f"its input is {_spell(wanted)}, not {_spell(x.shape)}")
-    found = runner(**{source.name: _stored(x, details[source.name])})
+    x = _to_channels_last(tensor)
+    expected_shape = tuple(int(n) for n in details[source.name]["shape"])
+    if x.shape != expected_shape:  # the runtime would give the whole network another size
+        raise ValueError(
+            f"its input is {_describe_shape(expected_shape)}, not {_describe_shape(x.shape)}"
+        )
+    raw_outputs = runner(**{source.name: _quantize_input(x, details[source.name])})
     outputs = runner.get_output_details()
-    return {name: _value(found[name], outputs[name]) for name in outputs}
+    return {name: _to_float_output(raw_outputs[name], outputs[name]) for name in outputs}
 
 
-def _spell(shape: tuple[int, ...]) -> str:
+def _describe_shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "one number"
 
 
-def _last(tensor: Array) -> Array:
+def _to_channels_last(tensor: Array) -> Array:
     """Return a batch of one of a tensor, channels last."""
     return tensor[None] if tensor.ndim == 1 else tensor.transpose(1, 2, 0)[None]
 
 
-def _stored(x: Array, detail: dict[str, Any]) -> Array:
+def _quantize_input(x: Array, detail: dict[str, Any]) -> Array:
     """Return an input as the file wants it: levels, ties to even, where it has a scale."""
     (scale, zero), dtype = detail["quantization"], detail["dtype"]
     if scale:
@@ -180,18 +185,18 @@ def _stored(x: Array, detail: dict[str, Any]) -> Array:
     return x.astype(dtype)
 
 
-def _value(y: Array, detail: dict[str, Any]) -> Array:
+def _to_float_output(y: Array, detail: dict[str, Any]) -> Array:
     """Return an output in the graph's layout, in float."""
     scale, zero = detail["quantization"]
     if scale:
         y = (y.astype(np.float32) - np.float32(zero)) * np.float32(scale)
     if y.ndim == 0 or len(y) != 1:
-        raise ValueError(f"an output of shape {_spell(y.shape)} is no batch of one")
+        raise ValueError(f"an output of shape {_describe_shape(y.shape)} is no batch of one")
     return np.ascontiguousarray(y[0].transpose(2, 0, 1) if y.ndim == 4 else y[0])
 
 
-def of_file(
-    path: Path, tensors: Iterable[Array], kinds: frozenset[str] = file_inspection.LEVELS
+def run_with_inner_values(
+    path: Path, tensors: Iterable[Array], kinds: frozenset[str] = file_inspection.QUANTIZED_TYPES
 ) -> Iterator[Mapping[str, Array]]:
     """Yield the values of some types that a file computes for each tensor, by name.
 
@@ -202,40 +207,45 @@ def of_file(
         UserError: It is no file that LiteRT can run on these (E0651).
     """
     try:
-        with regular_files.opened(path) as file:
-            data, places = _opened_up(file.read(), kinds)
-        loaded = interpreter(data)
+        with regular_files.open_file(path) as file:
+            content, index_by_name = _add_inner_outputs(file.read(), kinds)
+        loaded = create_interpreter(content)
     except Exception as error:  # the runtime documents no exception types
-        raise broken(path, error) from error
+        raise build_run_error(path, error) from error
     (details,) = loaded.get_input_details()
     for tensor in tensors:
         try:
-            loaded.set_tensor(details["index"], _stored(_last(tensor), details))
+            loaded.set_tensor(details["index"], _quantize_input(_to_channels_last(tensor), details))
             loaded.invoke()
-            found = {name: _planar(loaded.get_tensor(place)) for name, place in places.items()}
+            arrays = {
+                name: _to_channels_first(loaded.get_tensor(index))
+                for name, index in index_by_name.items()
+            }
         except (RuntimeError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise broken(path, error) from error
-        yield found
+            raise build_run_error(path, error) from error
+        yield arrays
 
 
-def _planar(values: Array) -> Array:
+def _to_channels_first(array: Array) -> Array:
     """Return a value in the graph's layout: maps lie with their channels last in a file."""
-    return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values
+    return array.transpose(0, 3, 1, 2) if array.ndim == 4 else array
 
 
-def _opened_up(data: bytes, kinds: frozenset[str]) -> tuple[bytes, Mapping[str, int]]:
+def _add_inner_outputs(content: bytes, kinds: frozenset[str]) -> tuple[bytes, Mapping[str, int]]:
     """Return a file that gives all its values of some types, and their places by name."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    found = file_inspection.read(data)
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    graph_info = file_inspection.read_graph(content)
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
     (graph,) = model.subgraphs
     # Only what operators make: constants are weights.
-    made = {place for step in found.steps for place in step.outputs}
-    inner = [i for i in sorted(made) if found.types[i] in kinds]
-    given = [int(place) for place in graph.outputs]
-    graph.outputs = np.array([*given, *(i for i in inner if i not in given)], np.int32)
-    builder = flatbuffers.Builder(len(data))
+    computed = {index for step in graph_info.steps for index in step.outputs}
+    inner = [i for i in sorted(computed) if graph_info.types[i] in kinds]
+    output_indices = [int(index) for index in graph.outputs]
+    graph.outputs = np.array(
+        [*output_indices, *(i for i in inner if i not in output_indices)], np.int32
+    )
+    builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output()), {graph.tensors[i].name.decode(): i for i in inner}

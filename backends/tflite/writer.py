@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.version import __version__
 
 ALIGNMENT = 16
 """Of each buffer's first byte in the file: what delegates need to use it in place."""
 SIGNATURE = "serving_default"
-NONE = ""
+NO_TENSOR = ""
 """The name that stands for an optional input left out."""
 
-Nothing: Mapping[str, Any] = MappingProxyType({})
+EMPTY_MAPPING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Operator:
     code: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    options: Mapping[str, Any] = field(default_factory=lambda: Nothing)
+    options: Mapping[str, Any] = field(default_factory=lambda: EMPTY_MAPPING)
     version: int = 1
 
 
@@ -63,7 +63,7 @@ class File:
     operators: tuple[Operator, ...]
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    metadata: Mapping[str, bytes] = field(default_factory=lambda: Nothing)
+    metadata: Mapping[str, bytes] = field(default_factory=lambda: EMPTY_MAPPING)
 
 
 OPTIONS: Mapping[str, str] = {
@@ -81,7 +81,7 @@ OPTIONS: Mapping[str, str] = {
 }  # fmt: skip
 """The operators that are written, in the order of the files' operator codes: the options' type."""
 
-WORDS: Mapping[str, str] = {
+ENUM_TYPES: Mapping[str, str] = {
     "padding": "Padding",
     "fusedActivationFunction": "ActivationFunctionType",
     "weightsFormat": "FullyConnectedOptionsWeightsFormat",
@@ -92,7 +92,7 @@ TYPES: Mapping[str, str] = {
 }  # fmt: skip
 NAMELESS = frozenset({"int32", "int64", "float16"})
 """Constants of these types need no name in the file: axes, sizes, and stored forms of others."""
-LARGEST = (1 << 31) - (1 << 24)
+MAX_CONSTANT_BYTES = (1 << 31) - (1 << 24)
 """Most bytes of constants: a file stays below 2 GiB, and the rest needs room as well."""
 
 
@@ -107,55 +107,58 @@ def pack(file: File) -> bytes:
 
     _check(file)
     buffers = _Buffers(schema)
-    codes = _codes(file.operators)
-    index = {tensor.name: i for i, tensor in enumerate(file.tensors)} | {NONE: -1}
+    codes = _index_operators(file.operators)
+    tensor_index = {tensor.name: i for i, tensor in enumerate(file.tensors)} | {NO_TENSOR: -1}
     graph = schema.SubGraphT()
     graph.name = file.name
-    graph.tensors = [_tensor(schema, tensor, buffers) for tensor in file.tensors]
-    graph.inputs = [index[value] for value in file.inputs.values()]
-    graph.outputs = [index[value] for value in file.outputs.values()]
-    graph.operators = [_operator(schema, op, codes, index) for op in file.operators]
+    graph.tensors = [_build_tensor(schema, tensor, buffers) for tensor in file.tensors]
+    graph.inputs = [tensor_index[tensor_name] for tensor_name in file.inputs.values()]
+    graph.outputs = [tensor_index[tensor_name] for tensor_name in file.outputs.values()]
+    graph.operators = [_build_operator(schema, op, codes, tensor_index) for op in file.operators]
     model = schema.ModelT()
     model.version = 3
     model.description = f"tcc {__version__}"
-    model.operatorCodes = [_code(schema, *code) for code in codes]
+    model.operatorCodes = [_build_operator_code(schema, *code) for code in codes]
     model.subgraphs = [graph]
-    model.signatureDefs = [_signature(schema, file, index)]
-    model.metadata = [_metadata(schema, *item, buffers) for item in file.metadata.items()]
-    model.buffers = buffers.made
-    builder = _sharing(flatbuffers.Builder)(1 << 20)
+    model.signatureDefs = [_build_signature(schema, file, tensor_index)]
+    model.metadata = [
+        _build_metadata(schema, *metadata_entry, buffers)
+        for metadata_entry in file.metadata.items()
+    ]
+    model.buffers = buffers.buffers
+    builder = _create_sharing_builder(flatbuffers.Builder)(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
 
 def _check(file: File) -> None:
     size = sum(len(tensor.data) for tensor in file.tensors if tensor.data is not None)
-    if size > LARGEST:
+    if size > MAX_CONSTANT_BYTES:
         message = f"{file.name} is too large for a TFLite file"
-        label = f"{size} bytes of weights, of at most {LARGEST}"
-        raise fail("E0450", message, whole_file(file.name), label=label)
+        label = f"{size} bytes of weights, of at most {MAX_CONSTANT_BYTES}"
+        raise fail("E0450", message, make_file_span(file.name), label=label)
 
 
 class _Buffers:
     """The buffers of a file; the first is empty, as the format wants it. Equal ones are one."""
 
     def __init__(self, schema: Any) -> None:
-        self.type = _aligned(schema)
-        self.made: list[Any] = [self.type()]
-        self.known: dict[bytes, int] = {}
+        self.type = _create_aligned_type(schema)
+        self.buffers: list[Any] = [self.type()]
+        self.index_by_content: dict[bytes, int] = {}
 
-    def place(self, data: bytes | None) -> int:
-        if data is None:
+    def add_buffer(self, content: bytes | None) -> int:
+        if content is None:
             return 0
-        if data not in self.known:
-            self.known[data] = len(self.made)
+        if content not in self.index_by_content:
+            self.index_by_content[content] = len(self.buffers)
             buffer = self.type()
-            buffer.data = data
-            self.made.append(buffer)
-        return self.known[data]
+            buffer.data = content
+            self.buffers.append(buffer)
+        return self.index_by_content[content]
 
 
-def _aligned(schema: Any) -> Any:
+def _create_aligned_type(schema: Any) -> Any:
     """Return the type of a buffer that aligns its bytes, where the generated one does not."""
 
     class Aligned(schema.BufferT):  # type: ignore[misc]
@@ -176,7 +179,7 @@ def _aligned(schema: Any) -> Any:
     return Aligned
 
 
-def _sharing(kind: Any) -> Any:
+def _create_sharing_builder(kind: Any) -> Any:
     """Return a builder that writes equal vectors of numbers once: shapes, and zeros above all.
 
     The format lets one vector be of several tables.
@@ -194,29 +197,29 @@ def _sharing(kind: Any) -> Any:
             super().PrependUOffsetTRelative(offset)
 
         def EndVector(self) -> int:  # noqa: N802
-            place = int(super().EndVector())
+            offset = int(super().EndVector())
             started, self.started = getattr(self, "started", None), None
             if started is None:
-                return place
-            before, length = started
+                return offset
+            start_offset, length = started
             head = self.Head()
             key = (self.kind, bytes(self.Bytes[head : head + 4 + length]))
-            found = int(self.known.setdefault(key, place))
-            if found != place:
-                self.head = len(self.Bytes) - before  # as if it had not been written
-            return found
+            shared_offset = int(self.known.setdefault(key, offset))
+            if shared_offset != offset:
+                self.head = len(self.Bytes) - start_offset  # as if it had not been written
+            return shared_offset
 
     return Sharing
 
 
-def _codes(operators: Iterable[Operator]) -> Mapping[tuple[str, int], int]:
+def _index_operators(operators: Iterable[Operator]) -> Mapping[tuple[str, int], int]:
     """Return the index of each operator and version, in the order of `OPTIONS`."""
     order = list(OPTIONS)
     used = sorted({(order.index(op.code), op.version) for op in operators})
     return {(order[i], version): n for n, (i, version) in enumerate(used)}
 
 
-def _code(schema: Any, name: str, version: int) -> Any:
+def _build_operator_code(schema: Any, name: str, version: int) -> Any:
     code = schema.OperatorCodeT()
     code.builtinCode = getattr(schema.BuiltinOperator, name)
     code.deprecatedBuiltinCode = min(code.builtinCode, 127)  # a byte, for old readers
@@ -224,55 +227,64 @@ def _code(schema: Any, name: str, version: int) -> Any:
     return code
 
 
-def _tensor(schema: Any, tensor: FileTensor, buffers: _Buffers) -> Any:
-    made = schema.TensorT()
-    made.name = None if tensor.data is not None and tensor.dtype in NAMELESS else tensor.name
-    made.shape = list(tensor.shape)
-    made.type = getattr(schema.TensorType, TYPES[tensor.dtype])
-    made.buffer = buffers.place(tensor.data)
+def _build_tensor(schema: Any, tensor: FileTensor, buffers: _Buffers) -> Any:
+    tensor_record = schema.TensorT()
+    tensor_record.name = (
+        None if tensor.data is not None and tensor.dtype in NAMELESS else tensor.name
+    )
+    tensor_record.shape = list(tensor.shape)
+    tensor_record.type = getattr(schema.TensorType, TYPES[tensor.dtype])
+    tensor_record.buffer = buffers.add_buffer(tensor.data)
     if tensor.quantization is not None:
-        made.quantization = schema.QuantizationParametersT()
-        made.quantization.scale = list(tensor.quantization.scales)
-        made.quantization.zeroPoint = list(tensor.quantization.zeros)
-        made.quantization.quantizedDimension = tensor.quantization.axis
-    return made
+        tensor_record.quantization = schema.QuantizationParametersT()
+        tensor_record.quantization.scale = list(tensor.quantization.scales)
+        tensor_record.quantization.zeroPoint = list(tensor.quantization.zeros)
+        tensor_record.quantization.quantizedDimension = tensor.quantization.axis
+    return tensor_record
 
 
-def _operator(
+def _build_operator(
     schema: Any, op: Operator, codes: Mapping[tuple[str, int], int], index: Mapping[str, int]
 ) -> Any:
-    made = schema.OperatorT()
-    made.opcodeIndex = codes[op.code, op.version]
-    made.inputs = [index[value] for value in op.inputs]
-    made.outputs = [index[value] for value in op.outputs]
+    operator_record = schema.OperatorT()
+    operator_record.opcodeIndex = codes[op.code, op.version]
+    operator_record.inputs = [index[tensor_name] for tensor_name in op.inputs]
+    operator_record.outputs = [index[tensor_name] for tensor_name in op.outputs]
     kind = OPTIONS[op.code]
     assert kind or not op.options, op.code
     if kind:
-        made.builtinOptionsType = getattr(schema.BuiltinOptions, f"{kind}Options")
-        made.builtinOptions = getattr(schema, f"{kind}OptionsT")()
-        for name, value in op.options.items():
-            assert hasattr(made.builtinOptions, name), (op.code, name)
-            number = getattr(getattr(schema, WORDS[name]), value) if name in WORDS else value
-            setattr(made.builtinOptions, name, number)
-    return made
+        operator_record.builtinOptionsType = getattr(schema.BuiltinOptions, f"{kind}Options")
+        operator_record.builtinOptions = getattr(schema, f"{kind}OptionsT")()
+        for name, tensor_name in op.options.items():
+            assert hasattr(operator_record.builtinOptions, name), (op.code, name)
+            number = (
+                getattr(getattr(schema, ENUM_TYPES[name]), tensor_name)
+                if name in ENUM_TYPES
+                else tensor_name
+            )
+            setattr(operator_record.builtinOptions, name, number)
+    return operator_record
 
 
-def _signature(schema: Any, file: File, index: Mapping[str, int]) -> Any:
-    def maps(names: Mapping[str, str]) -> list[Any]:
-        made = []
-        for name, value in names.items():
-            one = schema.TensorMapT()
-            one.name, one.tensorIndex = name, index[value]
-            made.append(one)
-        return made
+def _build_signature(schema: Any, file: File, index: Mapping[str, int]) -> Any:
+    def build_tensor_maps(names: Mapping[str, str]) -> list[Any]:
+        tensor_maps = []
+        for name, tensor_name in names.items():
+            tensor_map = schema.TensorMapT()
+            tensor_map.name, tensor_map.tensorIndex = name, index[tensor_name]
+            tensor_maps.append(tensor_map)
+        return tensor_maps
 
     signature = schema.SignatureDefT()
     signature.signatureKey = SIGNATURE
-    signature.inputs, signature.outputs = maps(file.inputs), maps(file.outputs)
+    signature.inputs, signature.outputs = (
+        build_tensor_maps(file.inputs),
+        build_tensor_maps(file.outputs),
+    )
     return signature
 
 
-def _metadata(schema: Any, name: str, data: bytes, buffers: _Buffers) -> Any:
-    made = schema.MetadataT()
-    made.name, made.buffer = name, buffers.place(data)
-    return made
+def _build_metadata(schema: Any, name: str, content: bytes, buffers: _Buffers) -> Any:
+    metadata_record = schema.MetadataT()
+    metadata_record.name, metadata_record.buffer = name, buffers.add_buffer(content)
+    return metadata_record

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from tcc.compiler.ir.constant_checker import UNKNOWN, ConstantCheck, ConstantSources
 from tcc.compiler.ir.graph import Graph, Input, Model, Pass
-from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.number_types import NumberTypes
 from tcc.compiler.ir.precision import FP32, Arithmetic, Precision, Storage
 from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.npm_packages import NpmPackage
 from tcc.compiler.support.progress import Progress, silent
@@ -26,17 +26,17 @@ INT8_I8 = Precision(
     "int8-i8",
     "the same with 8-bit levels at its ends, whose real numbers come last",
     Arithmetic.INTEGER,
-    real_ends=False,
+    float_io=False,
 )
 OPSET = 17
-FILE, LEVELS = "model.onnx", "levels.bin"
+MODEL_FILE, QUANTIZED_OUTPUTS_FILE = "model.onnx", "levels.bin"
 """The network, and what is appended to it to see its 8-bit integers, where it has some."""
-SITE = Path(__file__).resolve().parent / "site"
+SITE_FOLDER = Path(__file__).resolve().parent / "site"
 """The page around a network: plain files, the same for all."""
 RUNTIME_FOLDER = "onnxruntime"
 """The folder of ONNX Runtime's files in a page."""
 # The smallest build that knows all operators: WebAssembly with SIMD.
-RUNTIME = NpmPackage(
+RUNTIME_PACKAGE = NpmPackage(
     "onnxruntime-web",
     "build pages for browsers",
     {
@@ -69,7 +69,7 @@ class Web:
 
     def tools(self, target: Target) -> tuple[Tool, ...]:
         """Return what is vendored, and what runs the page's code here."""
-        return (RUNTIME.tool(), _node())
+        return (RUNTIME_PACKAGE.find_tool(), _find_node())
 
     def fetch(self, target: Target) -> None:
         """Have what is vendored here.
@@ -77,17 +77,17 @@ class Web:
         Raises:
             MissingTool: It cannot be fetched.
         """
-        RUNTIME.files()
+        RUNTIME_PACKAGE.load_files()
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that is none of tcc's own: ONNX Runtime's page knows all of ONNX."""
         from tcc.compiler.ops import INTERNAL, OPS
-        from tcc.compiler.ops.integer import INTEGERS
+        from tcc.compiler.ops.integer import INTEGER_OPS
 
-        known = {*OPS, *INTERNAL, *INTEGERS}
+        supported_ops = {*OPS, *INTERNAL, *INTEGER_OPS}
         for node in graph.nodes:
-            if type(node.op) not in known:
-                yield Refusal(node, f"ONNX Runtime has no rule for {node.op.word}")
+            if type(node.op) not in supported_ops:
+                yield Refusal(node, f"ONNX Runtime has no rule for {node.op.keyword}")
 
     def emit(
         self,
@@ -102,19 +102,21 @@ class Web:
             MissingTool: ONNX Runtime for browsers is not here and cannot be fetched.
             UserError: The weights exceed what an ONNX file holds.
         """
-        from tcc.compiler.lower.onnx_inspection import inner_outputs
+        from tcc.compiler.lower.onnx_inspection import build_inner_outputs
 
         progress(target.name, 0, 2)
-        runtime = RUNTIME.files()
+        runtime = RUNTIME_PACKAGE.load_files()
         progress(target.name, 1, 2)
-        data = _write(model, precision)
-        network = {FILE: data}
+        model_bytes = _write(model, precision)
+        network = {MODEL_FILE: model_bytes}
         if precision.integer:
-            network[LEVELS] = inner_outputs(data)
-        page = {path.name: path.read_bytes() for path in sorted(SITE.iterdir()) if path.is_file()}
-        beside = {f"{RUNTIME_FOLDER}/{name}": file for name, file in runtime.items()}
+            network[QUANTIZED_OUTPUTS_FILE] = build_inner_outputs(model_bytes)
+        page = {
+            path.name: path.read_bytes() for path in sorted(SITE_FOLDER.iterdir()) if path.is_file()
+        }
+        runtime_files = {f"{RUNTIME_FOLDER}/{name}": file for name, file in runtime.items()}
         progress(target.name, 2, 2)
-        return Artifact({**page, **network, **beside})
+        return Artifact({**page, **network, **runtime_files})
 
     def check_constants(
         self, target: Target, folder: Path, sources: ConstantSources
@@ -122,32 +124,32 @@ class Web:
         """Compare the page's network with the file that the network gives."""
         from tcc.compiler.lower import onnx_comparison
 
-        if sources.start is None:
-            yield ConstantCheck(FILE, uncompared=UNKNOWN)
+        if sources.start_model is None:
+            yield ConstantCheck(MODEL_FILE, uncompared=UNKNOWN)
             return
-        expected = _write(sources.start, sources.precision)
-        actual = _data(folder / FILE)
-        yield onnx_comparison.compare(FILE, expected, actual, same_tools=sources.same_tools)
+        expected = _write(sources.start_model, sources.precision)
+        actual = _read_bytes(folder / MODEL_FILE)
+        yield onnx_comparison.compare(MODEL_FILE, expected, actual, same_tools=sources.same_tools)
 
-    def numbers(self, target: Target, folder: Path) -> Numbers:
+    def read_number_types(self, target: Target, folder: Path) -> NumberTypes:
         """Return what the network's file computes with.
 
         Raises:
             UserError: It is no ONNX model, or one that tcc does not write (E0651).
         """
-        from tcc.compiler.lower.onnx_inspection import numbers
+        from tcc.compiler.lower.onnx_inspection import find_number_types
 
-        path = folder / FILE
+        path = folder / MODEL_FILE
         try:
-            return numbers(_data(path))
+            return find_number_types(_read_bytes(path))
         except Exception as error:  # protobuf has exception types of its own
             label = (str(error).splitlines() or [type(error).__name__])[0][:160]
             message = "the page's network cannot be read"
-            raise fail("E0651", message, whole_file(str(path)), label=label) from error
+            raise fail("E0651", message, make_file_span(str(path)), label=label) from error
 
-    def code(self, names: "Iterable[str]") -> tuple[str, ...]:
+    def list_code_files(self, names: "Iterable[str]") -> tuple[str, ...]:
         """Return all but the network: Node runs whatever a page's code names."""
-        return tuple(name for name in names if name != FILE)
+        return tuple(name for name in names if name != MODEL_FILE)
 
     def infer(
         self, target: Target, folder: Path, source: Input, tensors: "Sequence[np.ndarray]"
@@ -158,7 +160,7 @@ class Web:
             MissingTool: Node is not here.
             UserError: The page's code fails (E0651).
         """
-        self._need()
+        self._require_node()
         from tcc.backends.web import headless
 
         return headless.infer(folder, source, tensors)
@@ -172,12 +174,12 @@ class Web:
             MissingTool: Node is not here.
             UserError: The page's code fails (E0651).
         """
-        self._need()
+        self._require_node()
         from tcc.backends.web import headless
 
         return headless.run(folder, images)
 
-    def inner_levels(
+    def trace_quantized_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the page's code in Node with all that lies between the layers given out; yield it.
@@ -186,41 +188,43 @@ class Web:
             MissingTool: Node is not here.
             UserError: The page's code fails (E0651).
         """
-        self._need()
+        self._require_node()
         from tcc.backends.web import headless
 
-        return headless.inner_levels(folder, source, tensors)
+        return headless.trace_quantized_values(folder, source, tensors)
 
-    def inner_values(
+    def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the page's code in Node with the network's floats given out; errors as above."""
-        self._need()
+        self._require_node()
         from tcc.backends.web import headless
 
-        return headless.inner_values(folder, source, tensors)
+        return headless.trace_float_values(folder, source, tensors)
 
-    def _need(self) -> None:
-        if _node().version is None:
-            raise MissingTool(_node())
+    def _require_node(self) -> None:
+        if _find_node().version is None:
+            raise MissingTool(_find_node())
 
 
-def _node() -> Tool:
-    found = "found" if shutil.which("node") else None
-    return Tool("node", "run pages here", found, builds=False)
+def _find_node() -> Tool:
+    version = "found" if shutil.which("node") else None
+    return Tool("node", "run pages here", version, builds=False)
 
 
 def _write(model: Model, precision: Precision) -> bytes:
     """Return the ONNX file of a model at a precision; an integer one takes the integer program."""
     from tcc.compiler.lower.onnx import lower
-    from tcc.compiler.lower.onnx_constants import compact
-    from tcc.compiler.lower.small_weights import half
+    from tcc.compiler.lower.onnx_constants import merge_constants
+    from tcc.compiler.lower.small_weights import convert_float16
 
-    lowered = compact(lower(half(model) if precision == FP16 else model, OPSET), fill=True)
-    data: bytes = lowered.SerializeToString(deterministic=True)
-    return data
+    lowered = merge_constants(
+        lower(convert_float16(model) if precision == FP16 else model, OPSET), fill=True
+    )
+    content: bytes = lowered.SerializeToString(deterministic=True)
+    return content
 
 
-def _data(path: Path) -> bytes:
-    with regular_files.opened(path) as file:
+def _read_bytes(path: Path) -> bytes:
+    with regular_files.open_file(path) as file:
         return file.read()

@@ -16,50 +16,59 @@ from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.image_inputs import build_image_error
 from tcc.compiler.support import regular_files, user_folders
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, make_file_span
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Outputs = Mapping[str, NDArray[np.float32]]
-    Levels = Mapping[str, NDArray[Any]]
+    QuantizedValues = Mapping[str, NDArray[Any]]
 
 
 class Misfit(UserError):  # noqa: N818 - what it is, not what it does
     """An artifact gives something else than its manifest says."""
 
 
-def allowed(bundle: Bundle, device: Device) -> Mapping[str, Tolerance]:
+def compute_tolerances(bundle: Bundle, device: Device) -> Mapping[str, Tolerance]:
     """Return how far each output may be from its goldens: by the manifest, and by the artifact.
 
     Raises:
         Mislabelled: The two contradict each other (E0656).
         UserError: The artifact cannot be read.
     """
-    about = bundle.manifest
-    precision = device.precision(about.precision)
-    found = device.numbers(bundle.model)
-    listed = about.calibration.inexact if about.calibration else ()
+    bundle_manifest = bundle.manifest
+    precision = device.get_precision(bundle_manifest.precision)
+    artifact_numbers = device.read_number_types(bundle.model)
+    inexact_layers = bundle_manifest.calibration.inexact if bundle_manifest.calibration else ()
     # What numbers the file itself computes with, held against what the manifest says of it: a
     # manifest can be forged so that anything passes.
-    problem = agreement.find_tolerance_problem(precision, listed, found) if found else None
+    problem = (
+        agreement.find_tolerance_problem(precision, inexact_layers, artifact_numbers)
+        if artifact_numbers
+        else None
+    )
     if problem is None and precision.exact:
-        in_float = found.in_float if found else None
-        problem = find_float_problem(bundle.folder, listed, in_float)
+        in_float = artifact_numbers.float_operators if artifact_numbers else None
+        problem = find_float_problem(bundle.folder, inexact_layers, in_float)
     if problem:
-        where = whole_file(str(bundle.folder / manifest.NAME))
+        source = make_file_span(str(bundle.folder / manifest.NAME))
         message = "the manifest says of the artifact what it is not"
         help = "build the bundle again"
-        raise Mislabelled((Diagnostic("E0656", message, where, label=problem, help=help),))
-    own = {
-        output.name: agreement.earned(precision, listed, found, output.name)
-        if found
-        else agreement.allowed(precision, listed)
-        for output in about.outputs
+        raise Mislabelled((Diagnostic("E0656", message, source, label=problem, help=help),))
+    output_tolerances = {
+        output.name: agreement.compute_output_tolerance(
+            precision, inexact_layers, artifact_numbers, output.name
+        )
+        if artifact_numbers
+        else agreement.get_tolerance(precision, inexact_layers)
+        for output in bundle_manifest.outputs
     }
-    said = about.goldens.tolerance
+    stated_tolerance = bundle_manifest.goldens.tolerance
     # A manifest may ask for less than its artifact earns, never for more.
-    return {name: min(said, one, key=lambda each: each.relative) for name, one in own.items()}
+    return {
+        name: min(stated_tolerance, tolerance, key=lambda candidate: candidate.relative)
+        for name, tolerance in output_tolerances.items()
+    }
 
 
 def run(bundle: Bundle, device: Device, images: "Sequence[NDArray[np.uint8]]") -> "list[Outputs]":
@@ -80,7 +89,7 @@ def run(bundle: Bundle, device: Device, images: "Sequence[NDArray[np.uint8]]") -
             another bundle took its place meanwhile (E0622).
     """
     check_images(bundle)
-    return _answers(bundle, device, device.run, images)
+    return _run_artifact(bundle, device, device.run, images)
 
 
 def check(bundle: Bundle, device: Device) -> None:
@@ -92,14 +101,14 @@ def check(bundle: Bundle, device: Device) -> None:
         UserError: The artifact cannot be read.
     """
     check_trust(bundle, device)
-    allowed(bundle, device)
+    compute_tolerances(bundle, device)
 
 
 def check_images(bundle: Bundle) -> None:
     """Refuse a network that does not take images (E0625)."""
     source = bundle.manifest.input
     if source.preprocess is None:
-        raise build_image_error(source.name, source.shape, whole_file(str(bundle.folder)))
+        raise build_image_error(source.name, source.shape, make_file_span(str(bundle.folder)))
 
 
 def infer(
@@ -115,12 +124,12 @@ def infer(
     Returns:
         For each tensor, float32 outputs by name, of the manifest's shapes.
     """
-    return _answers(bundle, device, device.infer, tensors)
+    return _run_artifact(bundle, device, device.infer, tensors)
 
 
-def inner_levels(
+def collect_quantized_layers(
     bundle: Bundle, device: Device, tensors: "Iterable[NDArray[np.float32]]"
-) -> "Iterator[Levels] | None":
+) -> "Iterator[QuantizedValues] | None":
     """Return what the artifact's layers give for tensors; None where nothing looks into it here.
 
     Args:
@@ -134,41 +143,44 @@ def inner_levels(
     Raises:
         Untrusted: Its program was not built here (E1350).
     """
-    reader = device.level_reader
+    reader = device.quantized_value_reader
     if reader is None:
         return None
     check_trust(bundle, device)
-    return iter(reader.inner_levels(device.target, bundle.model, bundle.input, tensors))
+    return iter(reader.trace_quantized_values(device.target, bundle.model, bundle.input, tensors))
 
 
-def inner_values(
+def collect_float_layers(
     bundle: Bundle, device: Device, tensors: "Iterable[NDArray[np.float32]]"
-) -> "Iterator[Levels] | None":
-    """Return the floats of the artifact's layers; arguments and errors as for `inner_levels`."""
-    reader = device.value_reader
+) -> "Iterator[QuantizedValues] | None":
+    """Return the floats of the artifact's layers; arguments and errors as for `collect_quantized_layers`."""
+    reader = device.float_value_reader
     if reader is None:
         return None
     check_trust(bundle, device)
-    return iter(reader.inner_values(device.target, bundle.model, bundle.input, tensors))
+    return iter(reader.trace_float_values(device.target, bundle.model, bundle.input, tensors))
 
 
-def _answers(
-    bundle: Bundle, device: Device, work: Callable[[Path, Input, Any], Any], inputs: Sequence[Any]
+def _run_artifact(
+    bundle: Bundle,
+    device: Device,
+    run_model: Callable[[Path, Input, Any], Any],
+    inputs: Sequence[Any],
 ) -> "list[Outputs]":
 
-    def answers(bundle: Bundle) -> "list[Outputs]":
+    def run_checked(bundle: Bundle) -> "list[Outputs]":
         check(bundle, device)
-        found: list[Outputs] = work(bundle.model, bundle.input, inputs)
-        return found
+        model_outputs: list[Outputs] = run_model(bundle.model, bundle.input, inputs)
+        return model_outputs
 
-    found = bundle_folder.undisturbed(bundle, answers)
-    if len(found) != len(inputs):
-        raise _misfit(bundle, f"{len(found)} answers to {len(inputs)} inputs")
+    all_outputs = bundle_folder.run_undisturbed(bundle, run_checked)
+    if len(all_outputs) != len(inputs):
+        raise _build_mismatch_error(bundle, f"{len(all_outputs)} answers to {len(inputs)} inputs")
     # Shapes and types of every answer: a runtime gives what the file says, and the file may be
     # another.
-    for outputs in found:
+    for outputs in all_outputs:
         check_outputs(bundle, outputs)
-    return found
+    return all_outputs
 
 
 def check_outputs(bundle: Bundle, outputs: "Outputs") -> None:
@@ -177,32 +189,32 @@ def check_outputs(bundle: Bundle, outputs: "Outputs") -> None:
     Raises:
         Misfit: They have other names, shapes or types (E0655).
     """
-    for problem in _problems(bundle, outputs):
-        raise _misfit(bundle, problem)
+    for problem in _find_output_problems(bundle, outputs):
+        raise _build_mismatch_error(bundle, problem)
 
 
-def _problems(bundle: Bundle, outputs: "Outputs") -> "list[str]":
-    wanted = {result.name: result for result in bundle.manifest.outputs}
-    if outputs.keys() != wanted.keys():
-        gives = ", ".join(sorted(outputs))[:80] or "none"
-        return [f"its outputs are {gives}, not {', '.join(sorted(wanted))[:80]}"]
+def _find_output_problems(bundle: Bundle, outputs: "Outputs") -> "list[str]":
+    contracts = {contract.name: contract for contract in bundle.manifest.outputs}
+    if outputs.keys() != contracts.keys():
+        output_names = ", ".join(sorted(outputs))[:80] or "none"
+        return [f"its outputs are {output_names}, not {', '.join(sorted(contracts))[:80]}"]
     return [
-        f"output `{name}` is {value.dtype} {_spell(value.shape)}, "
-        f"not {wanted[name].dtype} {_spell(wanted[name].shape)}"
-        for name, value in outputs.items()
-        if value.shape != wanted[name].shape or value.dtype != wanted[name].dtype
+        f"output `{name}` is {array.dtype} {_describe_shape(array.shape)}, "
+        f"not {contracts[name].dtype} {_describe_shape(contracts[name].shape)}"
+        for name, array in outputs.items()
+        if array.shape != contracts[name].shape or array.dtype != contracts[name].dtype
     ]
 
 
-def _spell(shape: "tuple[int, ...]") -> str:
+def _describe_shape(shape: "tuple[int, ...]") -> str:
     return "x".join(map(str, shape)) or "single numbers"
 
 
-def _misfit(bundle: Bundle, label: str) -> Misfit:
-    where = whole_file(str(bundle.model))
+def _build_mismatch_error(bundle: Bundle, label: str) -> Misfit:
+    source = make_file_span(str(bundle.model))
     message = "the artifact does not give what the bundle's manifest says"
     help = "build the bundle again"
-    return Misfit((Diagnostic("E0655", message, where, label=label, help=help),))
+    return Misfit((Diagnostic("E0655", message, source, label=label, help=help),))
 
 
 class Untrusted(UserError):  # noqa: N818 - what it is, not what it does
@@ -211,9 +223,9 @@ class Untrusted(UserError):  # noqa: N818 - what it is, not what it does
 
 def list_code(device: Device, files: Iterable[BundleFile]) -> tuple[BundleFile, ...]:
     """Return those of a bundle's files that running it here executes."""
-    start = f"{MODEL}/"
-    known = {f.path.removeprefix(start): f for f in files if f.path.startswith(start)}
-    return tuple(known[name] for name in device.code(known))
+    prefix = f"{MODEL}/"
+    model_files = {f.path.removeprefix(prefix): f for f in files if f.path.startswith(prefix)}
+    return tuple(model_files[name] for name in device.list_code_files(model_files))
 
 
 def check_trust(bundle: Bundle, device: Device) -> None:
@@ -229,13 +241,15 @@ def check_trust(bundle: Bundle, device: Device) -> None:
     if bundle.trusted:
         return
     files = list_code(device, bundle.manifest.files)
-    strange = [file for file in files if not user_folders.KNOWN_PROGRAMS.has(file.sha256)]
+    unknown_files = [
+        file for file in files if not user_folders.KNOWN_PROGRAMS.contains(file.sha256)
+    ]
     # Whether a signature holds was looked at when the bundle was read.
-    if strange and bundle.signer is None:
-        raise _fail_untrusted(bundle, strange[0])
+    if unknown_files and bundle.signer is None:
+        raise _build_untrusted_error(bundle, unknown_files[0])
 
 
-def trust_program(bundle: Bundle, device: Device) -> Bundle:
+def mark_trusted(bundle: Bundle, device: Device) -> Bundle:
     """Return a bundle whose program may run, now and later: the user says so."""
     user_folders.KNOWN_PROGRAMS.add(
         file.sha256 for file in list_code(device, bundle.manifest.files)
@@ -243,17 +257,17 @@ def trust_program(bundle: Bundle, device: Device) -> Bundle:
     return replace(bundle, trusted=True)
 
 
-def _fail_untrusted(bundle: Bundle, file: BundleFile) -> Untrusted:
-    where = whole_file(str(bundle.folder / file.path))
+def _build_untrusted_error(bundle: Bundle, file: BundleFile) -> Untrusted:
+    source = make_file_span(str(bundle.folder / file.path))
     message = "this program was not built here, and no key that you trust signed it"
     label = "whoever made it can do with this machine what you can"
     help = "if you know where it comes from, `tcc verify BUNDLE --trust` lets it run, now and later"
-    why = user_folders.KNOWN_PROGRAMS.obstacle()
-    found = Diagnostic("E1350", message, where, label, (why,) if why else (), help)
-    return Untrusted((found,))
+    obstacle = user_folders.KNOWN_PROGRAMS.find_obstacle()
+    diagnostic = Diagnostic("E1350", message, source, label, (obstacle,) if obstacle else (), help)
+    return Untrusted((diagnostic,))
 
 
-PROGRAM = "graph/int8.txt"
+PROGRAM_FILE = "graph/int8.txt"
 """The printed integer program of a bundle, by its path there."""
 MAX_PROGRAM_BYTES = 1 << 26
 """Most of it that is read: twenty thousand nodes take some 6 MB."""
@@ -276,32 +290,35 @@ def find_float_problem(
     if not inexact:  # then nothing may be off at all
         return None
     try:
-        with regular_files.opened(folder / PROGRAM) as file:
+        with regular_files.open_file(folder / PROGRAM_FILE) as file:
             text = file.read(MAX_PROGRAM_BYTES).decode()
     except (OSError, UnicodeDecodeError):
-        return f"calibration/inexact: the layers are those of {PROGRAM}, which cannot be read"
+        return f"calibration/inexact: the layers are those of {PROGRAM_FILE}, which cannot be read"
     outputs = dict(_OUTPUT.findall(text))
     # An operator between conversions is called after its node, with this behind it.
     layers = {name.removesuffix(":float") for name in _NODE.findall(text)}
     for name in inexact:
         if name not in layers:
-            return f"calibration/inexact: `{name[:40]}` is no layer of {PROGRAM}"
+            return f"calibration/inexact: `{name[:40]}` is no layer of {PROGRAM_FILE}"
     if in_float is None:
         return None
-    seen = set()
+    layers_in_float = set()
     for name in sorted(in_float):
-        found = {_layer_of(name, layers), outputs.get(name)} & set(inexact)
-        if not found:
+        matching_layers = {_find_layer(name, layers), outputs.get(name)} & set(inexact)
+        if not matching_layers:
             return f"calibration/inexact: `{name[:40]}` is in float, and is not there"
         # Both ways: a layer in float that is not listed, and one that is listed and is not in
         # float.
-        seen |= found
-    lacking = next((name for name in inexact if name not in seen), None)
-    return lacking and f"calibration/inexact: `{lacking[:40]}` is there, and is not in float"
+        layers_in_float |= matching_layers
+    missing_layer = next((name for name in inexact if name not in layers_in_float), None)
+    return (
+        missing_layer
+        and f"calibration/inexact: `{missing_layer[:40]}` is there, and is not in float"
+    )
 
 
-def _layer_of(operator: str, layers: Container[str]) -> str | None:
+def _find_layer(operator: str, layers: Container[str]) -> str | None:
     """Return the layer that an operator is of: `fc:x/y` is one of `fc`, unless that is a layer."""
-    ends = [found.start() for found in _LAYER_END.finditer(operator)]
-    stems = (operator[:end] for end in reversed(ends))
+    stem_ends = [boundary.start() for boundary in _LAYER_END.finditer(operator)]
+    stems = (operator[:end] for end in reversed(stem_ends))
     return next((stem for stem in stems if stem in layers), None)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from tcc.compiler.bundle import artifact_runs, bundle_folder, replay
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
-from tcc.compiler.bundle.replay import Replayed
+from tcc.compiler.bundle.replay import GoldenReplay
 from tcc.compiler.data import confined_images
-from tcc.compiler.data.dataset import fitting
+from tcc.compiler.data.dataset import check_image
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.measurement import BoardTask, Measurement, RunCost, Workload
 from tcc.compiler.support.progress import Progress, silent
@@ -18,7 +18,7 @@ from tcc.compiler.support.progress import Progress, silent
 if TYPE_CHECKING:
     from tcc.compiler.bundle.artifact_runs import Outputs
 
-UNDECIDED = 0.15
+MIN_COST_DIFFERENCE = 0.15
 """How far the ratio of two costs must be from 1 to say which is less: what scatters by 11 % against
 published times, 24 % at worst, tells no finer difference (docs/measuring.md)."""
 
@@ -26,8 +26,8 @@ published times, 24 % at worst, tells no finer difference (docs/measuring.md).""
 class CostVerdict(StrEnum):
     """Whether one cost is less than another."""
 
-    LESS = "less"
-    MORE = "more"
+    LOWER = "less"
+    HIGHER = "more"
     UNDECIDED = "undecided"
 
 
@@ -40,7 +40,7 @@ class CostComparison:
     verdict: CostVerdict
 
 
-def workloads(bundle: Bundle, runs: int, threads: int = 1) -> tuple[Workload, ...]:
+def build_workloads(bundle: Bundle, runs: int, threads: int = 1) -> tuple[Workload, ...]:
     """Return the goldens of a bundle, as what can be measured.
 
     Args:
@@ -52,26 +52,26 @@ def workloads(bundle: Bundle, runs: int, threads: int = 1) -> tuple[Workload, ..
         UserError: One is not of the manifest's contract (E0621).
     """
     cases = bundle.manifest.goldens.cases
-    return tuple(_workload(bundle, case, runs, threads) for case in cases)
+    return tuple(_build_workload(bundle, case, runs, threads) for case in cases)
 
 
-def _workload(bundle: Bundle, case: Golden, runs: int, threads: int) -> Workload:
+def _build_workload(bundle: Bundle, case: Golden, runs: int, threads: int) -> Workload:
     pixels = None
     if case.image:
         path = bundle.folder / case.image
-        pixels = fitting(confined_images.read(path), bundle.input, str(path))
-    return Workload(pixels, replay.tensor(bundle, case), runs, threads)
+        pixels = check_image(confined_images.read_image(path), bundle.input, str(path))
+    return Workload(pixels, replay.read_input_tensor(bundle, case), runs, threads)
 
 
-def measure(
-    bundle: Bundle, device: Device, given: Workload, progress: Progress = silent
+def measure_bundle(
+    bundle: Bundle, device: Device, workload: Workload, progress: Progress = silent
 ) -> Measurement:
     """Return what the artifact of a bundle costs.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        given: One input, and how often it is run.
+        workload: One input, and how often it is run.
         progress: Told of each stage.
 
     Returns:
@@ -85,16 +85,16 @@ def measure(
             took its place meanwhile (E0622).
     """
 
-    def measured(bundle: Bundle) -> Measurement:
+    def measure_checked(bundle: Bundle) -> Measurement:
         artifact_runs.check(bundle, device)
-        return device.measure(bundle.model, bundle.input, given, progress)
+        return device.measure(bundle.model, bundle.input, workload, progress)
 
-    return bundle_folder.undisturbed(bundle, measured)
+    return bundle_folder.run_undisturbed(bundle, measure_checked)
 
 
 def measure_on_board(
     bundle: Bundle, device: Device, task: BoardTask, progress: Progress = silent
-) -> tuple[Measurement, Replayed | None]:
+) -> tuple[Measurement, GoldenReplay | None]:
     """Return what the artifact costs on a board, and how its answers agree with the goldens.
 
     The agreement is None where nothing brings answers back.
@@ -112,40 +112,56 @@ def measure_on_board(
             (E0657), or another bundle took its place meanwhile (E0622).
     """
 
-    def measured(bundle: Bundle) -> "tuple[Measurement, Sequence[Outputs] | None]":
+    def measure_checked(bundle: Bundle) -> "tuple[Measurement, Sequence[Outputs] | None]":
         artifact_runs.check(bundle, device)
         return device.measure_on_board(bundle.model, bundle.input, task, progress)
 
-    found, outputs = bundle_folder.undisturbed(bundle, measured)
+    measurement, outputs = bundle_folder.run_undisturbed(bundle, measure_checked)
     if outputs is None:
-        return found, None
-    for given in outputs:
-        artifact_runs.check_outputs(bundle, given)
-    return found, replay.judged(bundle, device, bundle.manifest.goldens.cases, outputs)
+        return measurement, None
+    for case_outputs in outputs:
+        artifact_runs.check_outputs(bundle, case_outputs)
+    return measurement, replay.compare_goldens(
+        bundle, device, bundle.manifest.goldens.cases, outputs
+    )
 
 
-def compared(first: RunCost, second: RunCost) -> CostComparison | None:
+def compare_costs(first_cost: RunCost, second_cost: RunCost) -> CostComparison | None:
     """Return how a cost compares with another of the same kind; None where there is none.
 
     RunTimes that overlap, from quartile to quartile, decide nothing either.
     """
-    apart = True
-    if first.times and second.times:
-        by, (old, new) = "time", (first.times.median, second.times.median)
-        apart = first.times.high < second.times.low or second.times.high < first.times.low
+    is_disjoint = True
+    if first_cost.times and second_cost.times:
+        by, (first_figure, second_figure) = (
+            "time",
+            (first_cost.times.median, second_cost.times.median),
+        )
+        is_disjoint = (
+            first_cost.times.high < second_cost.times.low
+            or second_cost.times.high < first_cost.times.low
+        )
     # The finer measure that both have: times before modelled cycles, these before instructions.
-    elif first.cycles and second.cycles:
-        by, (old, new) = "cycles", (float(first.cycles), float(second.cycles))
-    elif first.instructions and second.instructions:
-        by, (old, new) = "instructions", (float(first.instructions), float(second.instructions))
+    elif first_cost.cycles and second_cost.cycles:
+        by, (first_figure, second_figure) = (
+            "cycles",
+            (float(first_cost.cycles), float(second_cost.cycles)),
+        )
+    elif first_cost.instructions and second_cost.instructions:
+        by, (first_figure, second_figure) = (
+            "instructions",
+            (float(first_cost.instructions), float(second_cost.instructions)),
+        )
     else:
         return None
-    ratio = new / old if old else 1.0
-    return CostComparison(by, ratio, _verdict(ratio) if apart else CostVerdict.UNDECIDED)
+    ratio = second_figure / first_figure if first_figure else 1.0
+    return CostComparison(
+        by, ratio, _classify_ratio(ratio) if is_disjoint else CostVerdict.UNDECIDED
+    )
 
 
-def _verdict(ratio: float) -> CostVerdict:
-    if ratio < 1 - UNDECIDED:
-        return CostVerdict.LESS
+def _classify_ratio(ratio: float) -> CostVerdict:
+    if ratio < 1 - MIN_COST_DIFFERENCE:
+        return CostVerdict.LOWER
     # As far from 1 as the other bound, whichever of the two comes first.
-    return CostVerdict.MORE if ratio > 1 / (1 - UNDECIDED) else CostVerdict.UNDECIDED
+    return CostVerdict.HIGHER if ratio > 1 / (1 - MIN_COST_DIFFERENCE) else CostVerdict.UNDECIDED

@@ -14,11 +14,11 @@ from tcc.compiler.bundle.manifest import BundleFile, Manifest
 from tcc.compiler.version import __version__
 
 NAME = "bom.cdx.json"
-_MODEL = "model"
+_MODEL_REF = "model"
 """The reference by which other parts of the document name the model."""
 
 
-def encode(about: Manifest) -> bytes:
+def encode(manifest: Manifest) -> bytes:
     """Return the document of a bundle, by its manifest alone."""
     body = {
         "version": 1,
@@ -26,18 +26,22 @@ def encode(about: Manifest) -> bytes:
             "tools": {
                 "components": [{"type": "application", "name": "tcc", "version": __version__}]
             },
-            "component": _model(about),
+            "component": _describe_model(manifest),
         },
-        "components": [*map(_file, about.files), *_libraries(about)],
+        "components": [*map(_describe_file, manifest.files), *_list_libraries(manifest)],
         "dependencies": [
-            {"ref": _MODEL, "dependsOn": sorted({f"file:{f.path}" for f in about.files})}
+            {"ref": _MODEL_REF, "dependsOn": sorted({f"file:{f.path}" for f in manifest.files})}
         ],
     }
-    head = {"bomFormat": "CycloneDX", "specVersion": "1.6", "serialNumber": _serial(body)}
+    head = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": _compute_serial_number(body),
+    }
     return (json.dumps(head | body, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _serial(body: Mapping[str, Any]) -> str:
+def _compute_serial_number(body: Mapping[str, Any]) -> str:
     """Return a UUID of the document's content (RFC 9562, version 8: of one's own making)."""
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
     number = int.from_bytes(digest[:16])
@@ -45,73 +49,82 @@ def _serial(body: Mapping[str, Any]) -> str:
     return UUID(int=number & ~(0x3 << 62) | 2 << 62).urn
 
 
-def _model(about: Manifest) -> dict[str, Any]:
-    doc = {"description": about.model.doc} if about.model.doc else {}
+def _describe_model(manifest: Manifest) -> dict[str, Any]:
+    doc = {"description": manifest.model.doc} if manifest.model.doc else {}
     return {
         "type": "machine-learning-model",
-        "bom-ref": _MODEL,
-        "name": about.model.name,
+        "bom-ref": _MODEL_REF,
+        "name": manifest.model.name,
         **doc,
         "modelCard": {
             "modelParameters": {
                 "architectureFamily": "neural network",
-                "modelArchitecture": about.model.name,
-                "inputs": [{"format": _format(about.input.dtype, about.input.shape)}],
-                "outputs": [{"format": _format(o.dtype, o.shape)} for o in about.outputs],
+                "modelArchitecture": manifest.model.name,
+                "inputs": [
+                    {"format": _describe_tensor(manifest.input.dtype, manifest.input.shape)}
+                ],
+                "outputs": [
+                    {"format": _describe_tensor(o.dtype, o.shape)} for o in manifest.outputs
+                ],
             },
-            **_analysis(about),
-            "considerations": {"technicalLimitations": _limitations(about)},
+            **_describe_analysis(manifest),
+            "considerations": {"technicalLimitations": _list_limitations(manifest)},
         },
-        "properties": [{"name": f"tcc:{k}", "value": v} for k, v in _properties(about).items()],
+        "properties": [
+            {"name": f"tcc:{k}", "value": v} for k, v in _list_properties(manifest).items()
+        ],
     }
 
 
-def _format(dtype: str, shape: tuple[int, ...]) -> str:
+def _describe_tensor(dtype: str, shape: tuple[int, ...]) -> str:
     return f"{dtype} {' x '.join(map(str, shape))}"
 
 
-def _properties(about: Manifest) -> dict[str, str]:
-    found = {
-        "target": about.target,
-        "precision": about.precision,
-        "spec": about.model.spec,
-        "weights": about.weights.digest,
-        "weights origin": about.weights.origin,
-        **{f"parameter {name}": value for name, value in about.model.params.items()},
+def _list_properties(manifest: Manifest) -> dict[str, str]:
+    properties = {
+        "target": manifest.target,
+        "precision": manifest.precision,
+        "spec": manifest.model.spec,
+        "weights": manifest.weights.digest,
+        "weights origin": manifest.weights.origin,
+        **{f"parameter {name}": value for name, value in manifest.model.params.items()},
     }
-    if about.calibration:
-        found |= {"calibration": about.calibration.digest, "images": about.calibration.data}
-    return found
+    if manifest.calibration:
+        properties |= {
+            "calibration": manifest.calibration.digest,
+            "images": manifest.calibration.data,
+        }
+    return properties
 
 
-def _analysis(about: Manifest) -> dict[str, Any]:
+def _describe_analysis(manifest: Manifest) -> dict[str, Any]:
     """Return what was measured of the integers, if anything was."""
-    measured = about.calibration.measured if about.calibration else None
+    measured = manifest.calibration.measured if manifest.calibration else None
     if measured is None:
         return {}
     metrics = [
         {
-            "type": what,
-            "value": f"{value:.9g}",
-            "slice": f"{name}, {one.images} images {measured.where}",
+            "type": metric,
+            "value": f"{figure:.9g}",
+            "slice": f"{name}, {quality.images} images {measured.where}",
         }
-        for name, one in measured.outputs.items()
-        for what, value in {
-            "cosine with float": one.cosine,
-            "correlation with float": one.correlation,
-            "decisions as in float": one.agreement,
+        for name, quality in measured.outputs.items()
+        for metric, figure in {
+            "cosine with float": quality.cosine,
+            "correlation with float": quality.correlation,
+            "decisions as in float": quality.agreement,
         }.items()
-        if value is not None
+        if figure is not None
     ]
     return {"quantitativeAnalysis": {"performanceMetrics": metrics}}
 
 
-def _limitations(about: Manifest) -> list[str]:
-    said = [about.weights.notice] if about.weights.notice else []
-    return [*said, *(f"{each.code}: {each.message}" for each in about.warnings)]
+def _list_limitations(manifest: Manifest) -> list[str]:
+    notices = [manifest.weights.notice] if manifest.weights.notice else []
+    return [*notices, *(f"{warning.code}: {warning.message}" for warning in manifest.warnings)]
 
 
-def _file(file: BundleFile) -> dict[str, Any]:
+def _describe_file(file: BundleFile) -> dict[str, Any]:
     return {
         "type": "file",
         "bom-ref": f"file:{file.path}",
@@ -121,9 +134,9 @@ def _file(file: BundleFile) -> dict[str, Any]:
     }
 
 
-def _libraries(about: Manifest) -> list[dict[str, Any]]:
+def _list_libraries(manifest: Manifest) -> list[dict[str, Any]]:
     """Return what the files were made with; names are as the manifest has them."""
     return [
         {"type": "library", "bom-ref": f"made with {name}", "name": name, "version": version}
-        for name, version in about.made_with.items()
+        for name, version in manifest.made_with.items()
     ]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from tcc.compiler.bundle import replay
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Manifest, OutputContract
-from tcc.compiler.bundle.replay import Replayed
+from tcc.compiler.bundle.replay import GoldenReplay
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.reference.output_quality import cosine
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.reference.output_quality import compute_cosine
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
-Values = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +45,28 @@ class OutputPair:
         """Whether the two are equal, where they promise to be."""
         return not (self.exact and self.differing)
 
-    def as_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return plain data; what is no number is null."""
         finite = {
-            name: value if isfinite(value) else None
-            for name, value in (("largest", self.largest), ("cosine", self.cosine))
+            name: number if isfinite(number) else None
+            for name, number in (("largest", self.largest), ("cosine", self.cosine))
         }
         return {**asdict(self), **finite, "holds": self.holds}
 
 
-def unlike(a: Bundle, b: Bundle) -> str:
+def find_difference(a: Bundle, b: Bundle) -> str:
     """Say why two bundles are not to be compared: nothing, if they are of one network."""
-    one, other = a.manifest, b.manifest
-    if one.model.spec != other.model.spec:
+    first_manifest, second_manifest = a.manifest, b.manifest
+    if first_manifest.model.spec != second_manifest.model.spec:
         return "their specs differ"
-    if one.weights.digest != other.weights.digest:
+    if first_manifest.weights.digest != second_manifest.weights.digest:
         return "their weights differ"
-    if _contract(one) != _contract(other):
+    if _build_contract(first_manifest) != _build_contract(second_manifest):
         return "their input contracts differ"
-    outputs = [[(o.name, o.shape) for o in about.outputs] for about in (one, other)]
+    outputs = [
+        [(o.name, o.shape) for o in manifest.outputs]
+        for manifest in (first_manifest, second_manifest)
+    ]
     return "their outputs differ" if outputs[0] != outputs[1] else ""
 
 
@@ -73,76 +76,92 @@ def check(a: Bundle, b: Bundle) -> None:
     Raises:
         UserError: They do (E0664): somebody changed a manifest, and sealed it again.
     """
-    one, other = a.manifest, b.manifest
-    if one.model.spec != other.model.spec:
+    first_manifest, second_manifest = a.manifest, b.manifest
+    if first_manifest.model.spec != second_manifest.model.spec:
         return
-    said = {
-        "preprocessing is not that": _contract(one) != _contract(other),
-        "outputs, or their labels, are not those": one.outputs != other.outputs,
+    differences = {
+        "preprocessing is not that": _build_contract(first_manifest)
+        != _build_contract(second_manifest),
+        "outputs, or their labels, are not those": first_manifest.outputs
+        != second_manifest.outputs,
     }
-    for what in (what for what, apart in said.items() if apart):
+    for difference in (difference for difference, differs in differences.items() if differs):
         message = "one of two bundles of the same spec is not what it was built from"
-        label = f"its {what} of {b.folder}"
+        label = f"its {difference} of {b.folder}"
         help = "name the spec with --spec: it tells which of them"
-        raise fail("E0664", message, whole_file(str(a.folder)), label=label, help=help)
+        raise fail("E0664", message, make_file_span(str(a.folder)), label=label, help=help)
 
 
-def compared(a: Replayed, b: Replayed) -> Iterator[OutputPair]:
-    """Yield how each output of two bundles that are not `unlike` compares, on shared inputs."""
+def compare_bundles(a: GoldenReplay, b: GoldenReplay) -> Iterator[OutputPair]:
+    """Yield how each output of two bundles that are not `find_difference` compares, on shared inputs."""
     # Equal goldens, to the bit: two bundles that hold the same outputs as right have one program.
-    promised = _promises(a.bundle)
-    same_bits = promised is not None and promised == _promises(b.bundle)
-    for result in a.bundle.manifest.outputs:
+    promised_digests = _list_promised_digests(a.bundle)
+    same_bits = promised_digests is not None and promised_digests == _list_promised_digests(
+        b.bundle
+    )
+    for contract in a.bundle.manifest.outputs:
         rows = [
-            tuple(given[result.name].reshape(-1) for given in (a.outputs[key], b.outputs[key]))
+            tuple(
+                run_outputs[contract.name].reshape(-1)
+                for run_outputs in (a.outputs[key], b.outputs[key])
+            )
             # By the contents of the golden's image: bundles may have other sets, and share some.
             for key in a.outputs
-            if result.name in a.outputs[key] and result.name in b.outputs.get(key, {})
+            if contract.name in a.outputs[key] and contract.name in b.outputs.get(key, {})
         ]
-        parts = [replay.apart(*row) for row in rows]
-        decided = [_decided(result, one, other) for one, other in rows]
+        differences = [replay.count_differences(*row) for row in rows]
+        same_decisions = [
+            _has_same_decision(contract, first_row, second_row) for first_row, second_row in rows
+        ]
         yield OutputPair(
             str(a.bundle.folder),
             str(b.bundle.folder),
-            result.name,
+            contract.name,
             len(rows),
-            sum(one.size for one, _ in rows),
-            sum(differing for differing, _ in parts),
+            sum(first_row.size for first_row, _ in rows),
+            sum(differing for differing, _ in differences),
             # np.max, as max may pass over NaN.
-            float(np.max([largest for _, largest in parts], initial=0.0)),
-            min((cosine(x.astype(np.float64), y.astype(np.float64)) for x, y in rows), default=1.0),
-            None if None in decided or not decided else sum(map(bool, decided)),
+            float(np.max([largest for _, largest in differences], initial=0.0)),
+            min(
+                (compute_cosine(x.astype(np.float64), y.astype(np.float64)) for x, y in rows),
+                default=1.0,
+            ),
+            None
+            if None in same_decisions or not same_decisions
+            else sum(map(bool, same_decisions)),
             same_bits,
         )
 
 
-def _decided(result: OutputContract, one: Values, other: Values) -> bool | None:
+def _has_same_decision(
+    contract: OutputContract, first_row: FloatArray, second_row: FloatArray
+) -> bool | None:
     """Whether two rows choose the same class, or decide all the same; None where nothing is."""
-    if len(result.shape) != 1:
+    if len(contract.shape) != 1:
         return None
-    match result.kind:
+    match contract.kind:
         case "classes":
-            return bool(one.argmax() == other.argmax())
+            return bool(first_row.argmax() == second_row.argmax())
         case "decisions":
-            return bool(np.array_equal(one >= 0, other >= 0))
+            return bool(np.array_equal(first_row >= 0, second_row >= 0))
         case "regression":
             return None
         case _:
-            assert_never(result.kind)
+            assert_never(contract.kind)
 
 
-Contract = tuple[str, tuple[int, ...], Preprocess | str]
+ComparedContract = tuple[str, tuple[int, ...], Preprocess | str]
 
 
-def _contract(about: Manifest) -> Contract:
+def _build_contract(manifest: Manifest) -> ComparedContract:
     """Return what an input becomes, whichever numbers of its pixels a target starts from."""
-    source = about.input
-    known = source.preprocess
+    source = manifest.input
+    contract = source.preprocess
     # Whether a target starts from grey levels or from floats is its own affair.
-    return source.name, source.shape, replace(known, raw=False) if known else source.dtype
+    return source.name, source.shape, replace(contract, raw=False) if contract else source.dtype
 
 
-def _promises(bundle: Bundle) -> dict[str, str] | None:
+def _list_promised_digests(bundle: Bundle) -> dict[str, str] | None:
     """Return the digests of the goldens' files, if nothing but their bytes will do."""
     goldens = bundle.manifest.goldens
     if goldens.tolerance.relative:

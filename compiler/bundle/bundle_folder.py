@@ -21,13 +21,13 @@ from tcc.compiler.bundle import (
     signed_files,
 )
 from tcc.compiler.bundle.manifest import BundleFile, Manifest
-from tcc.compiler.bundle.manifest_checks import Known
+from tcc.compiler.bundle.manifest_checks import PrecisionLookup
 from tcc.compiler.bundle.signature_check import SignaturePolicy, Signer
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.support import atomic_files, regular_files, user_folders
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
 from tcc.compiler.support.value_views import ValueView
 
 MODEL = "model"
@@ -41,7 +41,7 @@ class BundleContents:
     """A bundle that is not on a disk yet: bytes by path, and what its manifest says.
 
     `layers` is what computes each layer, and `uncompiled` why no tool compiled a package, as an
-    artifact has them; `code` are the paths of files that running it here executes. `beside` are
+    artifact has them; `code` are the paths of files that running it here executes. `sidecar_files` are
     files with images of the user's: they lie beside the folder, and no manifest lists them.
     """
 
@@ -50,13 +50,15 @@ class BundleContents:
     layers: Mapping[str, str] = field(default_factory=dict)
     uncompiled: str = ""
     code: tuple[str, ...] = ()
-    beside: Mapping[str, bytes] = field(default_factory=dict)
+    sidecar_files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The folder's name."""
-        about = self.manifest
-        return name(about.model.name, about.target, about.precision)
+        bundle_manifest = self.manifest
+        return build_bundle_name(
+            bundle_manifest.model.name, bundle_manifest.target, bundle_manifest.precision
+        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -65,14 +67,14 @@ class Bundle(ValueView):
 
     folder: Path
     manifest: Manifest
-    seen: tuple[int, ...] | None = None
+    file_identity: tuple[int, ...] | None = None
     """What tells it from a bundle that takes its place while it is in use."""
     trusted: bool = False
     """Whether its program may run though nobody knows it: it is just built, or vouched for."""
     signer: Signer | None = None
     """Who signed it by a key that is trusted, where somebody did."""
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         yield f"Bundle {self.folder}"
         yield from self.manifest.describe()
 
@@ -89,25 +91,25 @@ class Bundle(ValueView):
         return Input(source.name, kind, source.preprocess)
 
 
-def name(model: str, target: str, precision: str) -> str:
+def build_bundle_name(model: str, target: str, precision: str) -> str:
     """Return what a bundle's folder is called."""
     return f"{model}-{target}-{precision}"
 
 
-def beside(folder: Path, end: str) -> Path:
+def locate_sidecar(folder: Path, suffix: str) -> Path:
     """Return the place of a file that lies beside a bundle."""
-    return folder.with_name(f"{folder.name}.{end}")
+    return folder.with_name(f"{folder.name}.{suffix}")
 
 
-def listed(contents: Mapping[str, bytes], executable: frozenset[str]) -> tuple[BundleFile, ...]:
+def list_files(contents: Mapping[str, bytes], executable: frozenset[str]) -> tuple[BundleFile, ...]:
     """Return the manifest's list of files."""
     return tuple(
-        BundleFile(path, len(data), hashlib.sha256(data).hexdigest(), path in executable)
-        for path, data in sorted(contents.items())
+        BundleFile(path, len(content), hashlib.sha256(content).hexdigest(), path in executable)
+        for path, content in sorted(contents.items())
     )
 
 
-def write(
+def write_bundle(
     contents: BundleContents, out: Path, accept: Callable[[Bundle], None] | None = None
 ) -> Path:
     """Write a bundle into the folder `out`, whole, in place of an older one; return its folder.
@@ -128,25 +130,25 @@ def write(
     # The manifest is one file among the others, and written with them: there is no folder without
     # it.
     all_files = {**contents.files, manifest.NAME: manifest.encode(contents.manifest)}
-    about = contents.manifest
+    bundle_manifest = contents.manifest
 
-    def check(fresh: Path) -> None:
+    def check(new_folder: Path) -> None:
         if accept:
-            accept(Bundle(fresh, about, trusted=True))
+            accept(Bundle(new_folder, bundle_manifest, trusted=True))
 
-    for end, data in contents.beside.items():
-        atomic_files.write_file(beside(folder, end), data)
-    atomic_files.write_tree(folder, all_files, executable, replaceable, check)
+    for suffix, content in contents.sidecar_files.items():
+        atomic_files.write_file(locate_sidecar(folder, suffix), content)
+    atomic_files.write_tree(folder, all_files, executable, check_overwrite, check)
     user_folders.KNOWN_PROGRAMS.add(
-        file.sha256 for file in about.files if file.path in contents.code
+        file.sha256 for file in bundle_manifest.files if file.path in contents.code
     )
-    signature_check.note_build(
-        about.model.name, hashlib.sha256(all_files[manifest.NAME]).hexdigest()
+    signature_check.record_build(
+        bundle_manifest.model.name, hashlib.sha256(all_files[manifest.NAME]).hexdigest()
     )
     return folder
 
 
-def replaceable(folder: Path) -> str | None:
+def check_overwrite(folder: Path) -> str | None:
     """Say why a path is not a bundle with nothing added, which a new one may replace."""
     if not folder.is_dir():
         return "it is not a folder"
@@ -155,20 +157,22 @@ def replaceable(folder: Path) -> str | None:
     if not (folder / manifest.NAME).is_file():
         return "it is not a bundle"
     try:
-        listed_files = _listed_files(folder)
+        listed_files = _read_listed_paths(folder)
     except UserError as error:
         return f"{error.diagnostics[0].message}: {error.diagnostics[0].label}"
-    known = {*listed_files, manifest.NAME, signed_files.NAME}
-    extra = sorted(regular_files.walk_files(folder) - known)
+    bundle_paths = {*listed_files, manifest.NAME, signed_files.NAME}
+    extra = sorted(regular_files.walk_files(folder) - bundle_paths)
     return f"it holds a file that is not the bundle's: {extra[0]}" if extra else None
 
 
-def read(folder: Path, known: Known, policy: SignaturePolicy | None) -> Bundle:
+def read_bundle(
+    folder: Path, lookup_precision: PrecisionLookup, policy: SignaturePolicy | None
+) -> Bundle:
     """Return the bundle in a folder, after checking its signature and every file.
 
     Args:
         folder: The bundle.
-        known: Says what the precisions of targets are.
+        lookup_precision: Says what the precisions of targets are.
         policy: Which signatures are taken; None for who built it just now, or signs it again.
 
     Raises:
@@ -181,69 +185,72 @@ def read(folder: Path, known: Known, policy: SignaturePolicy | None) -> Bundle:
     # Whoever builds into this folder meanwhile replaces it whole: what is wrong then may be of two
     # bundles, and is looked at again in the one that is there now.
     while True:
-        before = identity(folder)
+        file_identity = get_identity(folder)
         try:
-            return _read(folder, before, known, policy)
+            return _read_bundle(folder, file_identity, lookup_precision, policy)
         except UserError:
-            atomic_files.recover(folder)  # it waits for whoever replaces the folder
-            if identity(folder) == before:
+            atomic_files.restore_folder(folder)  # it waits for whoever replaces the folder
+            if get_identity(folder) == file_identity:
                 raise
 
 
-def identity(folder: Path) -> tuple[int, ...] | None:
+def get_identity(folder: Path) -> tuple[int, ...] | None:
     """Return what tells a bundle from one that takes its place; None where there is none."""
     with suppress(OSError, ValueError):
-        found = os.stat(folder / manifest.NAME)
+        file_state = os.stat(folder / manifest.NAME)
         # A bundle is put in its place by a rename, so that its manifest is another file.
-        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+        return file_state.st_dev, file_state.st_ino, file_state.st_mtime_ns, file_state.st_size
     return None
 
 
-def _read(
-    folder: Path, seen: tuple[int, ...] | None, known: Known, policy: SignaturePolicy | None
+def _read_bundle(
+    folder: Path,
+    file_identity: tuple[int, ...] | None,
+    lookup_precision: PrecisionLookup,
+    policy: SignaturePolicy | None,
 ) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
-        raise mistaken_paths.no_bundle(folder)
+        raise mistaken_paths.build_missing_error(folder)
     # Read once: what is signed has to be what is understood.
-    data = _manifest_bytes(folder)
-    about = manifest.decode(data, str(folder / manifest.NAME))
+    content = _read_manifest_bytes(folder)
+    bundle_manifest = manifest.decode(content, str(folder / manifest.NAME))
     # First of all, before any file that it lists is touched: does a path lead elsewhere?
-    if wrong := tuple(_outside(folder, about)):
-        raise UserError(wrong)
-    manifest_checks.check(about, str(folder / manifest.NAME), known)
-    wrong = tuple(d for file in about.files if (d := problem(folder, file)))
-    if wrong := (*wrong, *unlisted(folder, about)):
-        raise UserError(wrong)
-    digest = hashlib.sha256(data).hexdigest()
-    signer = signature_check.check(folder, about, digest, policy) if policy else None
-    return Bundle(folder, about, seen, signer=signer)
+    if problems := tuple(_find_outside_paths(folder, bundle_manifest)):
+        raise UserError(problems)
+    manifest_checks.check(bundle_manifest, str(folder / manifest.NAME), lookup_precision)
+    problems = tuple(d for file in bundle_manifest.files if (d := find_file_problem(folder, file)))
+    if problems := (*problems, *find_unlisted_files(folder, bundle_manifest)):
+        raise UserError(problems)
+    digest = hashlib.sha256(content).hexdigest()
+    signer = signature_check.check(folder, bundle_manifest, digest, policy) if policy else None
+    return Bundle(folder, bundle_manifest, file_identity, signer=signer)
 
 
-def stated(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
     """Return the manifest in a folder, or raise what is wrong with it by itself."""
-    return manifest.decode(_manifest_bytes(folder), str(folder / manifest.NAME))
+    return manifest.decode(_read_manifest_bytes(folder), str(folder / manifest.NAME))
 
 
-def _manifest_bytes(folder: Path) -> bytes:
+def _read_manifest_bytes(folder: Path) -> bytes:
     path = folder / manifest.NAME
-    data = regular_files.read_file(path, "read this", manifest.MAX_BYTES + 1)
-    if len(data) > manifest.MAX_BYTES:
-        raise fail("E0621", "the manifest is too large", whole_file(str(path)))
-    return data
+    content = regular_files.read_file(path, "read this", manifest.MAX_BYTES + 1)
+    if len(content) > manifest.MAX_BYTES:
+        raise fail("E0621", "the manifest is too large", make_file_span(str(path)))
+    return content
 
 
-def _listed_files(folder: Path) -> Iterable[str]:
+def _read_listed_paths(folder: Path) -> Iterable[str]:
     """Return the paths that a bundle's manifest lists, to tell what is of it and what is not."""
-    data = _manifest_bytes(folder)
+    content = _read_manifest_bytes(folder)
     # To be replaced, it need not be understood: that it is whole shows in its seal, and who checks
     # more of it loads what reads schemas.
-    paths = manifest.sealed_paths(data)
+    paths = manifest.read_sealed_paths(content)
     if paths is not None:
         return paths
-    return [file.path for file in manifest.decode(data, str(folder / manifest.NAME)).files]
+    return [file.path for file in manifest.decode(content, str(folder / manifest.NAME)).files]
 
 
-def problem(folder: Path, file: BundleFile) -> Diagnostic | None:
+def find_file_problem(folder: Path, file: BundleFile) -> Diagnostic | None:
     """Return what is wrong with a listed file, if anything."""
     path = folder / file.path
     if not path.is_file():
@@ -256,40 +263,43 @@ def problem(folder: Path, file: BundleFile) -> Diagnostic | None:
     else:
         return None
     help = "build the bundle again"
-    return Diagnostic("E0622", message, whole_file(str(path)), label=label, help=help)
+    return Diagnostic("E0622", message, make_file_span(str(path)), label=label, help=help)
 
 
-def _outside(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
+def _find_outside_paths(folder: Path, bundle_manifest: Manifest) -> Iterator[Diagnostic]:
     """Yield the listed paths that leave the folder."""
-    for file in about.files:
-        if not _inside(folder, file.path):
-            where, message = whole_file(str(folder / file.path)), "a bundle's file must be in it"
-            yield Diagnostic("E0623", message, where, label=file.path, help="build it again")
+    for file in bundle_manifest.files:
+        if not _is_inside(folder, file.path):
+            source, message = (
+                make_file_span(str(folder / file.path)),
+                "a bundle's file must be in it",
+            )
+            yield Diagnostic("E0623", message, source, label=file.path, help="build it again")
 
 
-def unlisted(folder: Path, about: Manifest) -> Iterator[Diagnostic]:
+def find_unlisted_files(folder: Path, bundle_manifest: Manifest) -> Iterator[Diagnostic]:
     """Yield what lies beside the target's files, and might be taken for one of them."""
-    listed = {file.path for file in about.files}
+    listed_paths = {file.path for file in bundle_manifest.files}
     for path in sorted(f"{MODEL}/{name}" for name in regular_files.walk_files(folder / MODEL)):
-        if path not in listed:
-            where = whole_file(str(folder / path))
-            yield Diagnostic("E0622", "this file is not the bundle's", where, help="remove it")
+        if path not in listed_paths:
+            source = make_file_span(str(folder / path))
+            yield Diagnostic("E0622", "this file is not the bundle's", source, help="remove it")
 
 
-def _inside(folder: Path, name: str) -> bool:
+def _is_inside(folder: Path, name: str) -> bool:
     """Whether a listed path is a plain one below the folder, through no link."""
-    pure = PurePosixPath(name)
-    plain = not pure.is_absolute() and ".." not in pure.parts
+    relative_path = PurePosixPath(name)
+    is_relative = not relative_path.is_absolute() and ".." not in relative_path.parts
     # A link out of the folder would have us run, or show, a file that no hash of the maker's is of.
-    return plain and Path(os.path.realpath(folder / name)) == folder.resolve() / pure
+    return is_relative and Path(os.path.realpath(folder / name)) == folder.resolve() / relative_path
 
 
 T = TypeVar("T")
-TRIES = 10
+MAX_TRIES = 10
 """How often something is done with a bundle that others replace with the same one meanwhile."""
 
 
-def undisturbed(bundle: Bundle, work: Callable[[Bundle], T]) -> T:
+def run_undisturbed(bundle: Bundle, work: Callable[[Bundle], T]) -> T:
     """Return what is found out of a bundle that nobody replaced meanwhile.
 
     Args:
@@ -300,63 +310,63 @@ def undisturbed(bundle: Bundle, work: Callable[[Bundle], T]) -> T:
         What `work` gives.
 
     Raises:
-        UserError: Another bundle took its place (E0622), or the same one `TRIES` times; and what
+        UserError: Another bundle took its place (E0622), or the same one `MAX_TRIES` times; and what
             `work` raises of a bundle that stood still.
     """
-    for _ in range(TRIES):
-        bundle = bundle if _stands(bundle) else _again(bundle)
+    for _ in range(MAX_TRIES):
+        bundle = bundle if _is_unchanged(bundle) else _find_replacement(bundle)
         try:
-            found = work(bundle)
+            answer = work(bundle)
         except (UserError, OSError):
             # A file may have been looked for in the moment between the two folders.
-            if _stands(bundle):
+            if _is_unchanged(bundle):
                 raise
         else:
-            if _stands(bundle):
-                return found
-    raise _taken(bundle)
+            if _is_unchanged(bundle):
+                return answer
+    raise _build_replaced_error(bundle)
 
 
-def _stands(bundle: Bundle) -> bool:
-    return bundle.seen is None or bundle.seen == identity(bundle.folder)
+def _is_unchanged(bundle: Bundle) -> bool:
+    return bundle.file_identity is None or bundle.file_identity == get_identity(bundle.folder)
 
 
-def _again(bundle: Bundle) -> Bundle:
+def _find_replacement(bundle: Bundle) -> Bundle:
     """Return the bundle that took its place, where it is the same to the byte."""
-    atomic_files.recover(bundle.folder)  # it waits for whoever replaces the folder
-    seen = identity(bundle.folder)
+    atomic_files.restore_folder(bundle.folder)  # it waits for whoever replaces the folder
+    file_identity = get_identity(bundle.folder)
     with suppress(UserError):
-        if seen and not any(_changes(bundle)):
-            return replace(bundle, seen=seen)
-    raise _taken(bundle)
+        if file_identity and not any(_find_changes(bundle)):
+            return replace(bundle, file_identity=file_identity)
+    raise _build_replaced_error(bundle)
 
 
-def _changes(bundle: Bundle) -> Iterator[object]:
+def _find_changes(bundle: Bundle) -> Iterator[object]:
     """Yield what is not, to the byte, what the bundle was when it was read."""
-    folder, about = bundle.folder, bundle.manifest
-    yield stated(folder) != about
-    yield from (problem(folder, file) for file in about.files)
-    yield from unlisted(folder, about)
+    folder, bundle_manifest = bundle.folder, bundle.manifest
+    yield read_manifest(folder) != bundle_manifest
+    yield from (find_file_problem(folder, file) for file in bundle_manifest.files)
+    yield from find_unlisted_files(folder, bundle_manifest)
 
 
-def _taken(bundle: Bundle) -> UserError:
+def _build_replaced_error(bundle: Bundle) -> UserError:
     message = "another bundle took this one's place while it was in use"
-    return fail("E0622", message, whole_file(str(bundle.folder)), help="run the command again")
+    return fail("E0622", message, make_file_span(str(bundle.folder)), help="run the command again")
 
 
-def refit(
-    found: Bundle,
-    points: Sequence[OperatingPoint],
-    beside: Mapping[str, bytes],
-    dropped: Collection[str] = (),
+def rewrite_bundle(
+    bundle: Bundle,
+    operating_points: Sequence[OperatingPoint],
+    changed_files: Mapping[str, bytes],
+    dropped_names: Collection[str] = (),
 ) -> Bundle:
     """Write a bundle again with other operating points, whole; all else of it keeps its bytes.
 
     Args:
-        found: The bundle as it was read.
-        points: How its outputs are to be read.
-        beside: Files of the artifact that change with them, by name.
-        dropped: Files of the artifact that no longer hold, by name.
+        bundle: The bundle as it was read.
+        operating_points: How its outputs are to be read.
+        changed_files: Files of the artifact that change with them, by name.
+        dropped_names: Files of the artifact that no longer hold, by name.
 
     Returns:
         The bundle as it is now.
@@ -364,40 +374,47 @@ def refit(
     Raises:
         UserError: The folder cannot be written, or another bundle took its place (E0622).
     """
-    about, old = found.manifest, {f"{MODEL}/{name}" for name in (*beside, *dropped)}
-    kept = tuple(file for file in about.files if file.path not in old)
-    files = {file.path: regular_files.read_file(found.folder / file.path) for file in kept}
-    added = {f"{MODEL}/{name}": data for name, data in beside.items()}
-    programs = frozenset(file.path for file in about.files if file.executable)
-    added_files = listed(added, programs & added.keys())
-    known = {file.path: file for file in (*kept, *added_files)}
+    bundle_manifest, old_paths = (
+        bundle.manifest,
+        {f"{MODEL}/{name}" for name in (*changed_files, *dropped_names)},
+    )
+    kept_files = tuple(file for file in bundle_manifest.files if file.path not in old_paths)
+    files = {file.path: regular_files.read_file(bundle.folder / file.path) for file in kept_files}
+    added = {f"{MODEL}/{name}": content for name, content in changed_files.items()}
+    programs = frozenset(file.path for file in bundle_manifest.files if file.executable)
+    added_files = list_files(added, programs & added.keys())
+    files_by_path = {file.path: file for file in (*kept_files, *added_files)}
     # A fresh seal must not be set on files that somebody changed since, nor on what was made of
     # them.
-    if changed := [d for file in about.files if (d := problem(found.folder, file))]:
-        raise UserError(tuple(changed))
-    fresh = manifest.sealed(
+    if problems := [
+        d for file in bundle_manifest.files if (d := find_file_problem(bundle.folder, file))
+    ]:
+        raise UserError(tuple(problems))
+    new_manifest = manifest.seal_manifest(
         replace(
-            about,
-            operating_points=tuple(points),
-            files=tuple(known[path] for path in sorted(known)),
+            bundle_manifest,
+            operating_points=tuple(operating_points),
+            files=tuple(files_by_path[path] for path in sorted(files_by_path)),
         )
     )
-    everything = {**files, **added, manifest.NAME: manifest.encode(fresh)}
-    executable = frozenset(file.path for file in known.values() if file.executable)
-    atomic_files.write_tree(found.folder, everything, executable, replaceable)
-    _keep_known(about.files, known)
-    signature_check.note_build(
-        about.model.name, hashlib.sha256(everything[manifest.NAME]).hexdigest()
+    all_files = {**files, **added, manifest.NAME: manifest.encode(new_manifest)}
+    executable = frozenset(file.path for file in files_by_path.values() if file.executable)
+    atomic_files.write_tree(bundle.folder, all_files, executable, check_overwrite)
+    _register_programs(bundle_manifest.files, files_by_path)
+    signature_check.record_build(
+        bundle_manifest.model.name, hashlib.sha256(all_files[manifest.NAME]).hexdigest()
     )
-    return Bundle(found.folder, fresh, identity(found.folder), found.trusted)
+    return Bundle(bundle.folder, new_manifest, get_identity(bundle.folder), bundle.trusted)
 
 
-def _keep_known(old_files: Iterable[BundleFile], new_files: Mapping[str, BundleFile]) -> None:
+def _register_programs(
+    old_files: Iterable[BundleFile], new_files: Mapping[str, BundleFile]
+) -> None:
     """Let a program run that a known one became by what was fitted alone."""
     changed = [file for file in old_files if new_files.get(file.path, file) != file]
     if changed:
         user_folders.KNOWN_PROGRAMS.add(
             new_files[file.path].sha256
             for file in changed
-            if user_folders.KNOWN_PROGRAMS.has(file.sha256)
+            if user_folders.KNOWN_PROGRAMS.contains(file.sha256)
         )

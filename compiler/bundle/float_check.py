@@ -15,8 +15,8 @@ from tcc.compiler.reference import float_program
 from tcc.compiler.support.value_views import ValueView
 
 Array = NDArray[Any]
-Values = Mapping[str, Array]
-ALLOWED = agreement.FLOAT.relative
+ArraysByName = Mapping[str, Array]
+MAX_DIFFERENCE = agreement.FLOAT_TOLERANCE.relative
 """What a layer of float32 may be off, of its own largest magnitude: sums in other orders."""
 
 
@@ -31,7 +31,7 @@ class FloatLayerAgreement:
     values: int = 0
     largest: float = 0.0
     magnitude: float = 0.0
-    allowed: float = ALLOWED
+    allowed: float = MAX_DIFFERENCE
 
     @property
     def difference(self) -> float:
@@ -43,14 +43,14 @@ class FloatLayerAgreement:
         """Whether that is what sums in other orders come to, or what is allowed; NaN never is."""
         return self.difference <= self.allowed
 
-    def plus(self, right: Array, found: Array) -> "FloatLayerAgreement":
+    def add_input(self, expected: Array, actual: Array) -> "FloatLayerAgreement":
         """Return it with the values of one more input: the reference's, and the artifact's."""
-        most = float(np.abs(right).max(initial=0.0))
+        magnitude = float(np.abs(expected).max(initial=0.0))
         return replace(
             self,
-            values=self.values + right.size,
-            largest=max(self.largest, apart(right, found)),
-            magnitude=max(self.magnitude, most),
+            values=self.values + expected.size,
+            largest=max(self.largest, compute_max_error(expected, actual)),
+            magnitude=max(self.magnitude, magnitude),
         )
 
 
@@ -65,10 +65,12 @@ class FloatCheck(ValueView):
     layers: tuple[FloatLayerAgreement, ...] | None
     tensors: tuple[Array, ...]
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         layers = self.layers
-        found = agreement.describe_layers(None if layers is None else (x.holds for x in layers))
-        yield f"FloatCheck: {found}"
+        description = agreement.describe_layers(
+            None if layers is None else (x.holds for x in layers)
+        )
+        yield f"FloatCheck: {description}"
 
     @property
     def wrong_layer(self) -> FloatLayerAgreement | None:
@@ -85,17 +87,19 @@ class FloatCheck(ValueView):
 class FloatDivergence:
     """The first layer that an artifact computes otherwise: on which golden, and all it gave.
 
-    `right` has every value of the network, its input's too.
+    `expected` has every value of the network, its input's too.
     """
 
     layer: FloatLayerAgreement
     golden: str
-    right: Values
-    found: Array
-    shown: frozenset[str]
+    expected: ArraysByName
+    actual: Array
+    visible_names: frozenset[str]
 
 
-def check(bundle: Bundle, device: Device, network: Model, allowed: float = ALLOWED) -> FloatCheck:
+def check(
+    bundle: Bundle, device: Device, network: Model, allowed: float = MAX_DIFFERENCE
+) -> FloatCheck:
     """Return how the layers of a bundle's artifact agree with its network's.
 
     Args:
@@ -108,58 +112,70 @@ def check(bundle: Bundle, device: Device, network: Model, allowed: float = ALLOW
         MissingTool: What runs the artifact is not here.
         UserError: It cannot be run.
     """
-    tensors = tuple(replay.tensor(bundle, case) for case in bundle.manifest.goldens.cases)
-    shown = artifact_runs.inner_values(bundle, device, tensors)
-    if shown is None:
+    tensors = tuple(
+        replay.read_input_tensor(bundle, case) for case in bundle.manifest.goldens.cases
+    )
+    artifact_values = artifact_runs.collect_float_layers(bundle, device, tensors)
+    if artifact_values is None:
         return FloatCheck(network, None, tensors)
     nodes = network.graph.nodes
     layers = {node.name: FloatLayerAgreement(node.name, allowed=allowed) for node in nodes}
-    for tensor, values in zip(tensors, shown, strict=True):
-        right = float_program.every(network, tensor)
-        for name, found in _named(network.graph, values).items():
-            layers[name] = layers[name].plus(right[name], found)
-    return FloatCheck(network, tuple(one for one in layers.values() if one.values), tensors)
+    for tensor, layer_values in zip(tensors, artifact_values, strict=True):
+        expected = float_program.run_all_nodes(network, tensor)
+        for name, actual in _map_to_nodes(network.graph, layer_values).items():
+            layers[name] = layers[name].add_input(expected[name], actual)
+    return FloatCheck(network, tuple(layer for layer in layers.values() if layer.values), tensors)
 
 
-def divergence(bundle: Bundle, device: Device, found: FloatCheck) -> FloatDivergence | None:
+def find_divergence(
+    bundle: Bundle, device: Device, float_check: FloatCheck
+) -> FloatDivergence | None:
     """Return where an artifact first differs from its network; None where no layer does.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        found: What `check` found of it.
+        float_check: What `check` found of it.
     """
-    layer = found.wrong_layer
+    layer = float_check.wrong_layer
     # Once more, as what was compared was not kept.
-    shown = artifact_runs.inner_values(bundle, device, found.tensors) if layer else None
-    if layer is None or shown is None:
+    artifact_values = (
+        artifact_runs.collect_float_layers(bundle, device, float_check.tensors) if layer else None
+    )
+    if layer is None or artifact_values is None:
         return None
-    cases = zip(bundle.manifest.goldens.cases, found.tensors, shown, strict=True)
-    for case, tensor, values in cases:
-        right = float_program.every(found.network, tensor)
-        named = _named(found.network.graph, values)
-        alone = replace(layer, values=0, largest=0.0).plus(right[layer.name], named[layer.name])
-        if not alone.holds:
-            own = np.asarray(named[layer.name], np.float32)
-            source = found.network.graph.inputs[0].name
+    cases = zip(bundle.manifest.goldens.cases, float_check.tensors, artifact_values, strict=True)
+    for case, tensor, layer_values in cases:
+        expected = float_program.run_all_nodes(float_check.network, tensor)
+        actual_by_node = _map_to_nodes(float_check.network.graph, layer_values)
+        golden_layer = replace(layer, values=0, largest=0.0).add_input(
+            expected[layer.name], actual_by_node[layer.name]
+        )
+        if not golden_layer.holds:
+            actual = np.asarray(actual_by_node[layer.name], np.float32)
+            source = float_check.network.graph.inputs[0].name
             return FloatDivergence(
-                alone, case.name, {source: tensor, **right}, own, frozenset(named)
+                golden_layer,
+                case.name,
+                {source: tensor, **expected},
+                actual,
+                frozenset(actual_by_node),
             )
     return None
 
 
-def apart(right: Array, found: Array) -> float:
+def compute_max_error(expected: Array, actual: Array) -> float:
     """Return how far floats are off at most; infinite where a size is another, or one is NaN."""
-    if found.size != right.size:
+    if actual.size != expected.size:
         return float("inf")
     with np.errstate(invalid="ignore"):
-        off = np.abs(right.astype(np.float64).reshape(-1) - found.reshape(-1))
-    return float(np.nan_to_num(off, nan=np.inf).max(initial=0.0))
+        differences = np.abs(expected.astype(np.float64).reshape(-1) - actual.reshape(-1))
+    return float(np.nan_to_num(differences, nan=np.inf).max(initial=0.0))
 
 
-def _named(graph: Graph, shown: Values) -> dict[str, Array]:
+def _map_to_nodes(graph: Graph, artifact_values: ArraysByName) -> dict[str, Array]:
     """Return what an artifact shows of a graph's values, also under the names of outputs."""
     nodes = {node.name for node in graph.nodes}
-    outputs = {one.name: one.value for one in graph.outputs if one.name not in nodes}
-    named = {outputs.get(name, name): values for name, values in shown.items()}
-    return {name: values for name, values in named.items() if name in nodes}
+    outputs = {output.name: output.value for output in graph.outputs if output.name not in nodes}
+    values_by_node = {outputs.get(name, name): array for name, array in artifact_values.items()}
+    return {name: array for name, array in values_by_node.items() if name in nodes}

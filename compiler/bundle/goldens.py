@@ -10,7 +10,7 @@ import numpy as np
 from tcc.compiler.bundle import agreement
 from tcc.compiler.bundle.agreement import Tolerance
 from tcc.compiler.bundle.manifest import Golden, Goldens
-from tcc.compiler.bundle.manifest_checks import GOLDENS
+from tcc.compiler.bundle.manifest_checks import GOLDEN_COUNT
 from tcc.compiler.data import confined_images
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input, Model
@@ -24,7 +24,7 @@ from tcc.compiler.zoo import shipped
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class GoldenInput:
     """One input: the file it comes from (none where the input is no image), and its tensor."""
 
     source: str
@@ -33,134 +33,142 @@ class Case:
     dtype: DType
 
 
-def make(model: Model, precision: Precision = FP32) -> tuple[Goldens, Mapping[str, bytes]]:
+def build_goldens(model: Model, precision: Precision = FP32) -> tuple[Goldens, Mapping[str, bytes]]:
     """Return the goldens of a model and their files by path in the bundle, for a precision.
 
     Raises:
         UserError: An output is not finite (E0508).
     """
-    cases = _cases(model.graph.inputs[0])
+    cases = _build_inputs(model.graph.inputs[0])
     # Of the graph as written, before any pass: passes and target are judged together
     # (docs/decisions/0011-reference-executors.md).
     outputs = float_program.run(model, [case.tensor for case in cases])
-    problems = tuple(p for found in outputs for p in _not_finite(model, found))
+    problems = tuple(p for case_outputs in outputs for p in _find_nonfinite(model, case_outputs))
     if problems:
         raise UserError(problems[:1])
-    return _listed(cases, outputs, float_program.NAME, agreement.allowed(precision))
+    return _encode_goldens(cases, outputs, float_program.NAME, agreement.get_tolerance(precision))
 
 
-def exact(program: Model, precision: Precision) -> tuple[Goldens, Mapping[str, bytes]]:
+def build_exact_goldens(
+    program: Model, precision: Precision
+) -> tuple[Goldens, Mapping[str, bytes]]:
     """Return the goldens of an integer program, by its own executor, and their files."""
-    cases = _cases(program.graph.inputs[0])
+    cases = _build_inputs(program.graph.inputs[0])
     outputs = integer_program.run(program, [case.tensor for case in cases])
     graph = program.graph
-    layers, reach = integer_program.inexact(graph), integer_program.reach(graph)
-    allowed = agreement.allowed(precision, layers, reach)
-    return _listed(cases, outputs, integer_program.NAME, allowed)
+    inexact_layers, float_reach = (
+        integer_program.find_inexact_nodes(graph),
+        integer_program.compute_float_reach(graph),
+    )
+    tolerance = agreement.get_tolerance(precision, inexact_layers, float_reach)
+    return _encode_goldens(cases, outputs, integer_program.NAME, tolerance)
 
 
-def inputs(source: Input) -> list[Tensor]:
+def list_input_tensors(source: Input) -> list[Tensor]:
     """Return the tensors of the goldens of an input, in their order."""
-    return [case.tensor for case in _cases(source)]
+    return [case.tensor for case in _build_inputs(source)]
 
 
-def _listed(
-    cases: Sequence[Case],
+def _encode_goldens(
+    cases: Sequence[GoldenInput],
     outputs: Sequence[Mapping[str, Tensor]],
     executor: str,
-    allowed: Tolerance,
+    tolerance: Tolerance,
 ) -> tuple[Goldens, Mapping[str, bytes]]:
     files: dict[str, bytes] = {}
-    listed = tuple(
-        _golden(f"goldens/{number}", case, found, files)
-        for number, (case, found) in enumerate(zip(cases, outputs, strict=True), 1)
+    golden_cases = tuple(
+        _encode_golden(f"goldens/{number}", case, case_outputs, files)
+        for number, (case, case_outputs) in enumerate(zip(cases, outputs, strict=True), 1)
     )
-    return Goldens(executor, allowed, listed), files
+    return Goldens(executor, tolerance, golden_cases), files
 
 
-def _golden(
-    folder: str, case: Case, outputs: Mapping[str, Tensor], files: dict[str, bytes]
+def _encode_golden(
+    folder: str, case: GoldenInput, outputs: Mapping[str, Tensor], files: dict[str, bytes]
 ) -> Golden:
     image = None
     if case.image:
         image = f"{folder}/{case.image[0]}"
         files[image] = case.image[1]
     tensor = f"{folder}/input.bin"
-    files[tensor] = _raw(case.tensor, case.dtype)
+    files[tensor] = _encode_tensor(case.tensor, case.dtype)
     paths = {name: f"{folder}/output_{index}.bin" for index, name in enumerate(outputs)}
-    files.update({paths[name]: _raw(value, DType.F32) for name, value in outputs.items()})
+    files.update({paths[name]: _encode_tensor(array, DType.F32) for name, array in outputs.items()})
     return Golden(folder.rpartition("/")[2], case.source, image, tensor, paths)
 
 
-def _raw(tensor: Tensor, dtype: DType) -> bytes:
+def _encode_tensor(tensor: Tensor, dtype: DType) -> bytes:
     # Without a header, so that C reads it with one `fread`.
-    kept: bytes = tensor.astype(np.dtype(dtype.value).newbyteorder("<")).tobytes()
-    return kept
+    encoded: bytes = tensor.astype(np.dtype(dtype.value).newbyteorder("<")).tobytes()
+    return encoded
 
 
-def _cases(source: Input) -> Sequence[Case]:
+def _build_inputs(source: Input) -> Sequence[GoldenInput]:
     if source.preprocess is None:
-        return [_noise_tensor(source, seed) for seed in range(GOLDENS)]
+        return [_generate_noise_tensor(source, seed) for seed in range(GOLDEN_COUNT)]
     channels, height, width = source.type.shape
     return [
-        Case(
-            text,
-            (f"image{Path(name).suffix}", data),
+        GoldenInput(
+            description,
+            (f"image{Path(name).suffix}", content),
             preprocess.apply(
                 source.preprocess,
-                confined_images.decode(data, name),
+                confined_images.decode(content, name),
                 (channels, height, width),
                 name,
             ),
             source.type.dtype,
         )
-        for text, name, data in _images(source.preprocess, height, width)
+        for description, name, content in _list_images(source.preprocess, height, width)
     ]
 
 
-def _images(pre: Preprocess, height: int, width: int) -> list[tuple[str, str, bytes]]:
+def _list_images(pre: Preprocess, height: int, width: int) -> list[tuple[str, str, bytes]]:
     """Return for each image where it is from, its file's name and its bytes.
 
     They are sample images; noise, where there are none or the contract takes one size alone.
     """
-    files = _spread(shipped.samples())
+    files = _select_samples(shipped.list_samples())
     # Without a resize the image must have the network's very size, which no sample has.
-    if preprocess.result_shape(pre) is None or len(files) < GOLDENS:
-        return [("noise", "image.ppm", _noise_image(height, width, n)) for n in range(GOLDENS)]
+    if preprocess.compute_output_shape(pre) is None or len(files) < GOLDEN_COUNT:
+        return [
+            ("noise", "image.ppm", _generate_noise_image(height, width, n))
+            for n in range(GOLDEN_COUNT)
+        ]
     return [(f"sample image {p.parent.name}/{p.name}", p.name, p.read_bytes()) for p in files]
 
 
-def _spread(samples: Sequence[Path]) -> list[Path]:
+def _select_samples(samples: Sequence[Path]) -> list[Path]:
     """Return the first sample of each of the first folders."""
     # Backwards, so that the first sample of a folder is what stays.
-    firsts = {path.parent: path for path in reversed(samples)}
+    sample_by_folder = {path.parent: path for path in reversed(samples)}
     # Of different folders, since images of one class may well have one answer.
-    return [firsts[folder] for folder in sorted(firsts)][:GOLDENS]
+    return [sample_by_folder[folder] for folder in sorted(sample_by_folder)][:GOLDEN_COUNT]
 
 
-def _noise_image(height: int, width: int, seed: int) -> bytes:
+def _generate_noise_image(height: int, width: int, seed: int) -> bytes:
     header = f"P6\n{width} {height}\n255\n".encode()
-    return header + _noise(seed, height * width * 3)
+    return header + _generate_noise(seed, height * width * 3)
 
 
-def _noise_tensor(source: Input, seed: int) -> Case:
-    values = np.frombuffer(_noise(seed, source.type.elements), np.uint8)
-    tensor = (values.astype(np.float32) / np.float32(127.5)) - np.float32(1)
-    return Case("noise", None, tensor.reshape(source.type.shape), source.type.dtype)
+def _generate_noise_tensor(source: Input, seed: int) -> GoldenInput:
+    noise_bytes = np.frombuffer(_generate_noise(seed, source.type.elements), np.uint8)
+    tensor = (noise_bytes.astype(np.float32) / np.float32(127.5)) - np.float32(1)
+    return GoldenInput("noise", None, tensor.reshape(source.type.shape), source.type.dtype)
 
 
-def _noise(seed: int, count: int) -> bytes:
+def _generate_noise(seed: int, count: int) -> bytes:
     # Of a hash's output, which is the same in every version of every library.
     return hashlib.shake_256(f"tcc golden {seed}".encode()).digest(count)
 
 
-def _not_finite(model: Model, outputs: Mapping[str, Tensor]) -> list[Diagnostic]:
-    at = {node.name: node.at for node in model.graph.nodes}
+def _find_nonfinite(model: Model, outputs: Mapping[str, Tensor]) -> list[Diagnostic]:
+    span_by_node = {node.name: node.at for node in model.graph.nodes}
     return [
         Diagnostic(
             "E0508",
             f"with these weights, output `{output.name}` is not finite",
-            at[output.value],
+            span_by_node[output.value],
             label="NaN or infinity for a sample image",
             help="look at the weights' magnitudes; the network overflows float32",
         )

@@ -9,7 +9,7 @@ from tcc.compiler.bundle import artifact_runs, replay
 from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_folder import MODEL, Bundle
 from tcc.compiler.data import images
-from tcc.compiler.data.dataset import fitting
+from tcc.compiler.data.dataset import check_image
 from tcc.compiler.ir.backend import LibraryLinker, LinkedLibrary
 from tcc.compiler.ir.constant_checker import (
     ConstantCheck,
@@ -19,7 +19,7 @@ from tcc.compiler.ir.constant_checker import (
 )
 from tcc.compiler.ir.device import Device
 from tcc.compiler.support import atomic_files, regular_files
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, make_file_span
 from tcc.compiler.support.external_tools import MissingTool
 
 
@@ -57,8 +57,8 @@ def check(bundle: Bundle, device: Device) -> tuple[LibraryCheck, ...]:
     if not isinstance(linker, LibraryLinker):
         return ()
     artifact_runs.check_trust(bundle, device)
-    same_tools = device.versions().items() <= bundle.manifest.made_with.items()
-    with atomic_files.scratch_folder() as scratch:
+    same_tools = device.collect_versions().items() <= bundle.manifest.made_with.items()
+    with atomic_files.create_scratch_folder() as scratch:
         linked = linker.link_libraries(device.target, bundle.model, scratch, same_tools=same_tools)
         return tuple(_check_library(bundle, device, linked_library) for linked_library in linked)
 
@@ -70,26 +70,26 @@ def _check_library(bundle: Bundle, device: Device, library: LinkedLibrary) -> Li
     if library.program is None:
         return library_check
     try:
-        agreement = tuple(_replay(bundle, device, library.program))
+        agreement = tuple(_replay_goldens(bundle, device, library.program))
     except (UserError, MissingTool) as error:
         reason = str(error).splitlines()[0].removeprefix("error").removeprefix(": ")
         return replace(library_check, problem=f"a program that uses it fails: {reason}")
     return replace(library_check, agreement=agreement)
 
 
-def _replay(bundle: Bundle, device: Device, program: Path) -> Iterator[Agreement]:
+def _replay_goldens(bundle: Bundle, device: Device, program: Path) -> Iterator[Agreement]:
     """Yield how the program in a folder agrees with the goldens, from their images on."""
     cases, source = bundle.manifest.goldens.cases, bundle.input
     if source.preprocess is None:
-        tensors = [replay.tensor(bundle, case) for case in cases]
+        tensors = [replay.read_input_tensor(bundle, case) for case in cases]
         outputs = device.infer(program, source, tensors)
     else:
         paths = [bundle.folder / case.image for case in cases if case.image]
-        pixels = [fitting(images.read(path), source, str(path)) for path in paths]
+        pixels = [check_image(images.read_image(path), source, str(path)) for path in paths]
         outputs = device.run(program, source, pixels)
     for case_outputs in outputs:
         artifact_runs.check_outputs(bundle, case_outputs)
-    yield from replay.judged(bundle, device, cases, outputs).agreement
+    yield from replay.compare_goldens(bundle, device, cases, outputs).agreement
 
 
 def check_operating_points(bundle: Bundle, device: Device) -> None:
@@ -99,17 +99,19 @@ def check_operating_points(bundle: Bundle, device: Device) -> None:
         UserError: They do (E0622); each such file is named.
     """
     points = bundle.manifest.operating_points
-    wrong = []
-    for name, data in device.operating_point_files(bundle.model, points).items():
+    problems = []
+    for name, content in device.encode_operating_points(bundle.model, points).items():
         path = bundle.model / name
         if not points and not path.exists():  # a bundle of an older version without its file
             continue
-        if not path.exists() or regular_files.read_file(path) != data:
+        if not path.exists() or regular_files.read_file(path) != content:
             message = "this file reads outputs by another temperature or thresholds"
             help = "build the bundle again, and fit again with `tcc eval --fit`"
-            wrong.append(Diagnostic("E0622", message, whole_file(f"{MODEL}/{name}"), help=help))
-    if wrong:
-        raise UserError(tuple(wrong))
+            problems.append(
+                Diagnostic("E0622", message, make_file_span(f"{MODEL}/{name}"), help=help)
+            )
+    if problems:
+        raise UserError(tuple(problems))
 
 
 _NAME_END = re.compile(r"[:/]|_*\Z")
@@ -131,21 +133,21 @@ def check_constants(
         UserError: A file cannot be read.
     """
     checker = device.backend
-    unknown = sources is None or (sources.floats, sources.program) == (None, None)
+    unknown = sources is None or (sources.float_model, sources.integer_program) == (None, None)
     if not isinstance(checker, ConstantChecker) or sources is None or unknown:
         return None
-    models = [model for model in (sources.floats, sources.program) if model]
+    models = [model for model in (sources.float_model, sources.integer_program) if model]
     layers = {node.name for model in models for node in model.graph.nodes}
     checks = checker.check_constants(device.target, bundle.model, sources)
     return tuple(_name_layers(check_constants, layers) for check_constants in checks)
 
 
 def _name_layers(check_constants: ConstantCheck, layers: Container[str]) -> ConstantCheck:
-    differences = (_name(difference, layers) for difference in check_constants.differences)
+    differences = (_name_layer(difference, layers) for difference in check_constants.differences)
     return replace(check_constants, differences=tuple(differences))
 
 
-def _name(difference: ConstantDifference, layers: Container[str]) -> ConstantDifference:
+def _name_layer(difference: ConstantDifference, layers: Container[str]) -> ConstantDifference:
     """Name the layer that an operator is of: `fc:x/y` is one of `fc`, unless that is a layer."""
     operator = difference.layer
     stems = [operator[: end.start()] for end in _NAME_END.finditer(operator)]

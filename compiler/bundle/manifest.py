@@ -189,7 +189,7 @@ class Manifest(ValueView, Record, frozen=True):
         """The bytes of the target's own files."""
         return sum(file.bytes for file in self.files if file.path.startswith("model/"))
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         yield "Manifest"
         yield from self.describe()
 
@@ -199,7 +199,10 @@ class Manifest(ValueView, Record, frozen=True):
             f"{self.model.name} for {self.target} at {self.precision}; "
             f"weights: {self.weights.origin}, {self.weights.digest[:12]}"
         )
-        doubts = (*self.notices, *(f"{each.code}: {each.message}" for each in self.warnings))
+        doubts = (
+            *self.notices,
+            *(f"{warning.code}: {warning.message}" for warning in self.warnings),
+        )
         if doubts:
             yield f"warning: {'; '.join(doubts)}"
         memory = f", {self.memory.arena:,} of working memory" if self.memory else ""
@@ -208,9 +211,9 @@ class Manifest(ValueView, Record, frozen=True):
             measured = self.calibration.measured
             yield measured.describe() if measured else "int8 against fp32: not measured"
 
-    def operating_point(self, output: str) -> OperatingPoint | None:
+    def find_operating_point(self, output: str) -> OperatingPoint | None:
         """Return how an output is read, None where nothing was fitted of it."""
-        return next((each for each in self.operating_points if each.output == output), None)
+        return next((point for point in self.operating_points if point.output == output), None)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -224,18 +227,23 @@ KIND = DocumentKind(
 )
 
 
-def sealed(manifest: Manifest) -> Manifest:
+def seal_manifest(manifest: Manifest) -> Manifest:
     """Return the manifest with its seal."""
     return replace(manifest, seal=seal(json_records.encode(manifest)))
 
 
-def source(graph: Graph) -> InputContract:
+def build_input_contract(graph: Graph) -> InputContract:
     """Return the manifest's input contract of a graph with one input."""
-    (value,) = graph.inputs
-    return InputContract(value.name, value.type.shape, value.type.dtype.value, value.preprocess)
+    (graph_input,) = graph.inputs
+    return InputContract(
+        graph_input.name,
+        graph_input.type.shape,
+        graph_input.type.dtype.value,
+        graph_input.preprocess,
+    )
 
 
-def results(graph: Graph) -> tuple[OutputContract, ...]:
+def build_output_contracts(graph: Graph) -> tuple[OutputContract, ...]:
     """Return the manifest's outputs of a graph."""
     return tuple(
         OutputContract(
@@ -251,27 +259,27 @@ def encode(manifest: Manifest) -> bytes:
     return KIND.encode(manifest)
 
 
-def sealed_paths(data: bytes) -> tuple[str, ...] | None:
+def read_sealed_paths(content: bytes) -> tuple[str, ...] | None:
     """Return the paths that a manifest of this version lists, if its seal is of its content."""
     try:
-        plain = json.loads(data)
-        if plain["tcc_bundle"] != VERSION or plain["seal"] != seal(plain):
+        document = json.loads(content)
+        if document["tcc_bundle"] != VERSION or document["seal"] != seal(document):
             return None
-        return tuple(str(file["path"]) for file in plain["files"])
+        return tuple(str(file["path"]) for file in document["files"])
     except (ValueError, RecursionError, LookupError, TypeError):
         return None
 
 
-def decode(data: bytes, name: str) -> Manifest:
+def decode(content: bytes, name: str) -> Manifest:
     """Return the manifest of the bytes of `manifest.json`; `name` stands for it in errors.
 
     Raises:
         UserError: It is no manifest of a version that is known, or was changed (E0621).
     """
-    found = KIND.decode(data, name)
+    manifest = KIND.decode(content, name)
     try:
-        if found.input.preprocess is not None:
-            preprocess.check(found.input.preprocess)
+        if manifest.input.preprocess is not None:
+            preprocess.check(manifest.input.preprocess)
     except ValueError as error:
-        raise KIND.damaged(name, f"input/preprocess: {error}") from None
-    return found
+        raise KIND.make_damage_error(name, f"input/preprocess: {error}") from None
+    return manifest

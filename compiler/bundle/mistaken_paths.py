@@ -7,7 +7,13 @@ from pathlib import Path
 
 from tcc.compiler.bundle import manifest
 from tcc.compiler.support import file_kinds, image_folders, regular_files
-from tcc.compiler.support.diagnostics import MAX_LISTED, UserError, fail, nearest, whole_file
+from tcc.compiler.support.diagnostics import (
+    MAX_LISTED,
+    UserError,
+    fail,
+    find_nearest_name,
+    make_file_span,
+)
 from tcc.compiler.zoo import shipped
 
 MAX_ENTRIES = 1000
@@ -17,16 +23,18 @@ DEFAULT_OUT = "build"
 BUILD = "name the folder that `tcc build` wrote"
 
 
-def no_bundle(path: Path) -> UserError:
+def build_missing_error(path: Path) -> UserError:
     """Return the error of a path that is no bundle (E0620): what it is, and what to do."""
     label, help = _describe(path)
-    return fail("E0620", "there is no bundle here", whole_file(str(path)), label=label, help=help)
+    return fail(
+        "E0620", "there is no bundle here", make_file_span(str(path)), label=label, help=help
+    )
 
 
-def bundles_in(folder: Path) -> list[Path]:
+def list_bundles(folder: Path) -> list[Path]:
     """Return the bundles in a folder and in the folders of it, sorted."""
-    inner = [entry for entry in _entries(folder) if os.path.isdir(entry)]
-    nested = [below for entry in inner if not is_bundle(entry) for below in _entries(entry)]
+    inner = [child for child in _list_folder(folder) if os.path.isdir(child)]
+    nested = [below for child in inner if not is_bundle(child) for below in _list_folder(child)]
     return sorted(filter(is_bundle, [*inner, *nested]))
 
 
@@ -47,15 +55,15 @@ def _describe(path: Path) -> tuple[str, str]:
         return _describe_file(path)
     if os.path.lexists(path):
         return "it is no folder", _list_near(path)
-    if str(path) in {*shipped.specs(), *(file.parent.name for file in shipped.trained())}:
+    if str(path) in {*shipped.list_specs(), *(file.parent.name for file in shipped.list_trained())}:
         return "it is the name of a known network, not a bundle", _build_first(path, str(path))
     return "it does not exist", _list_near(path)
 
 
 def _describe_file(path: Path) -> tuple[str, str]:
     try:
-        with regular_files.opened(path) as file:
-            kind = file_kinds.kind(path, file.read(file_kinds.HEAD))
+        with regular_files.open_file(path) as file:
+            kind = file_kinds.detect_kind(path, file.read(file_kinds.HEAD_BYTES))
     except OSError:
         kind = None
     if kind is not file_kinds.SPEC:
@@ -70,30 +78,30 @@ def _build_first(path: Path, name: str) -> str:
 
 
 def _describe_folder(folder: Path) -> tuple[str, str]:
-    if inner := bundles_in(folder):
+    if inner := list_bundles(folder):
         count = "a bundle is" if len(inner) == 1 else f"{len(inner)} bundles are"
         return f"{count} in this folder", f"name one: {_list(inner)}"
-    entries = list(_entries(folder))
-    if not entries:
+    children = list(_list_folder(folder))
+    if not children:
         return "the folder is empty", "`tcc init` begins a project, and `tcc build` writes bundles"
-    return _describe_contents(folder, entries)
+    return _describe_contents(folder, children)
 
 
-def _describe_contents(folder: Path, entries: list[Path]) -> tuple[str, str]:
-    if folder / "tcc.toml" in entries:
+def _describe_contents(folder: Path, children: list[Path]) -> tuple[str, str]:
+    if folder / "tcc.toml" in children:
         return "it is a project without bundles", "`tcc build` in this folder writes them"
-    if specs := sorted(entry for entry in entries if entry.suffix in (".yaml", ".yml")):
+    if specs := sorted(child for child in children if child.suffix in (".yaml", ".yml")):
         return "it holds specs, and no bundle", f"build one first: `tcc build {specs[0]}`"
-    if weights := next((e for e in entries if e.suffix == ".safetensors"), None):
+    if weights := next((e for e in children if e.suffix == ".safetensors"), None):
         return "it holds weights, and no bundle", f"`tcc build SPEC --weights {weights}` writes one"
-    if any(entry.suffix.lower() in image_folders.TAKEN for entry in entries):
+    if any(child.suffix.lower() in image_folders.READ_SUFFIXES for child in children):
         return "it holds images, and no bundle", f"{BUILD} before the images"
     return f"it has no {manifest.NAME}", BUILD
 
 
 def _find_nearby(path: Path) -> list[Path]:
     """Return bundles that may be meant: beside a path, and in the default folder there."""
-    nearby = [*bundles_in(path.parent), *bundles_in(path.parent / DEFAULT_OUT)]
+    nearby = [*list_bundles(path.parent), *list_bundles(path.parent / DEFAULT_OUT)]
     return list(dict.fromkeys(nearby))
 
 
@@ -101,7 +109,7 @@ def _list_near(path: Path) -> str:
     nearby = _find_nearby(path)
     if not nearby:
         return f"{BUILD}; `tcc init` begins a project"
-    name = nearest(path.name, {bundle.name for bundle in nearby})
+    name = find_nearest_name(path.name, {bundle.name for bundle in nearby})
     bundles = [bundle for bundle in nearby if bundle.name == name] or nearby
     return f"did you mean `{bundles[0]}`?" if name else f"name a bundle: {_list(nearby)}"
 
@@ -111,11 +119,11 @@ def _list(paths: list[Path]) -> str:
     return f"{', '.join(f'`{path}`' for path in paths[:MAX_LISTED])}{suffix}"
 
 
-def _entries(folder: Path) -> Iterator[Path]:
+def _list_folder(folder: Path) -> Iterator[Path]:
     """Yield what lies open in a folder, as far as it is looked at and can be read."""
     try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in islice(entries, MAX_ENTRIES)]
+        with os.scandir(folder) as children:
+            names = [child.name for child in islice(children, MAX_ENTRIES)]
     except (OSError, ValueError):
         return
     # What is hidden is not the user's: bundles that are being written, say.

@@ -16,7 +16,7 @@ from tcc.compiler.reference import confidence_intervals
 from tcc.compiler.support import json_records
 
 NAME = "model-card.md"
-UNKNOWN = "not known to the compiler: whoever trained it has to say"
+UNKNOWN_TEXT = "not known to the compiler: whoever trained it has to say"
 _SPECIAL = re.compile(r"([\\`*_\[\]|#])")
 
 
@@ -27,110 +27,127 @@ def encode(manifest: Manifest, training: TrainingRecord | None = None) -> bytes:
         manifest: Its manifest.
         training: What is known of the training of its weights.
     """
-    return ("\n".join(_lines(manifest, training)) + "\n").encode()
+    return ("\n".join(_iterate_lines(manifest, training)) + "\n").encode()
 
 
-def _lines(manifest: Manifest, training: TrainingRecord | None) -> Iterator[str]:
-    yield f"# {_plain(manifest.model.name)} for {manifest.target} at {manifest.precision}"
-    yield from _section("Model details", _details(manifest))
-    yield from _section("Intended use", _use(manifest))
-    yield from _section("Input", _input(manifest))
-    yield from _section("Outputs", [_output(output) for output in manifest.outputs])
-    yield from _section("Training data", _describe_training(training))
-    yield from _section(
+def _iterate_lines(manifest: Manifest, training: TrainingRecord | None) -> Iterator[str]:
+    yield f"# {_escape_markdown(manifest.model.name)} for {manifest.target} at {manifest.precision}"
+    yield from _render_section("Model details", _list_details(manifest))
+    yield from _render_section("Intended use", _describe_use(manifest))
+    yield from _render_section("Input", _describe_input(manifest))
+    yield from _render_section("Outputs", [_describe_output(output) for output in manifest.outputs])
+    yield from _render_section("Training data", _describe_training(training))
+    yield from _render_section(
         "Evaluation", [*_describe_accuracy(manifest, training), *_describe_calibration(manifest)]
     )
-    yield from _section("Proof", _proof(manifest))
-    yield from _section("Caveats", _caveats(manifest, training))
+    yield from _render_section("Proof", _describe_goldens(manifest))
+    yield from _render_section("Caveats", _list_caveats(manifest, training))
 
 
-def _section(title: str, items: Sequence[str]) -> Iterator[str]:
+def _render_section(title: str, bullets: Sequence[str]) -> Iterator[str]:
     yield f"\n## {title}\n"
-    yield from (f"- {item}" for item in items)
+    yield from (f"- {bullet}" for bullet in bullets)
 
 
-def _details(manifest: Manifest) -> list[str]:
+def _list_details(manifest: Manifest) -> list[str]:
     weights = manifest.weights
-    params = ", ".join(f"{_plain(k)} = {_plain(v)}" for k, v in manifest.model.params.items())
-    named = {
+    params = ", ".join(
+        f"{_escape_markdown(k)} = {_escape_markdown(v)}" for k, v in manifest.model.params.items()
+    )
+    origin = {
         "file": "a file",
-        "zoo": f"the trained network {_plain(weights.file or '')} of the zoo",
+        "zoo": f"the trained network {_escape_markdown(weights.file or '')} of the zoo",
         "random": f"random, of seed {weights.seed}",
     }[weights.origin]
     return [
-        f"network: {_plain(manifest.model.name)}, spec `{manifest.model.spec}`",
+        f"network: {_escape_markdown(manifest.model.name)}, spec `{manifest.model.spec}`",
         *([f"parameters: {params}"] if params else []),
-        f"weights: {named}, digest `{weights.digest}`",
+        f"weights: {origin}, digest `{weights.digest}`",
         f"made with {', '.join(f'{k} {v}' for k, v in manifest.made_with.items())}",
         *(
             f"files of the target: `{f.path}`, {f.bytes:,} bytes"
             for f in manifest.files
-            if _own(f.path)
+            if _is_model_file(f.path)
         ),
     ]
 
 
-def _own(path: str) -> bool:
+def _is_model_file(path: str) -> bool:
     return path.startswith("model/")
 
 
-def _use(manifest: Manifest) -> list[str]:
-    intent = _plain(manifest.model.doc) if manifest.model.doc else UNKNOWN
+def _describe_use(manifest: Manifest) -> list[str]:
+    intent = _escape_markdown(manifest.model.doc) if manifest.model.doc else UNKNOWN_TEXT
     medical = "not a medical device: no diagnosis may rest on what it says"
     return [f"what the spec says of itself: {intent}", medical]
 
 
-def _input(manifest: Manifest) -> list[str]:
+def _describe_input(manifest: Manifest) -> list[str]:
     source = manifest.input
     shape = " x ".join(map(str, source.shape))
-    made = (
-        "none: tensors as they are" if source.preprocess is None else _contract(source.preprocess)
+    preprocessing = (
+        "none: tensors as they are"
+        if source.preprocess is None
+        else _describe_preprocess(source.preprocess)
     )
-    return [f"`{source.name}`: {shape}, {source.dtype}", f"preprocessing: {made}"]
+    return [f"`{source.name}`: {shape}, {source.dtype}", f"preprocessing: {preprocessing}"]
 
 
-def _contract(found: Preprocess) -> str:
-    said = json_records.encode(found)
-    return "; ".join(f"{name} {_spell(value)}" for name, value in said.items() if value is not None)
+def _describe_preprocess(preprocess: Preprocess) -> str:
+    settings = json_records.encode(preprocess)
+    return "; ".join(
+        f"{name} {_render_setting(setting)}"
+        for name, setting in settings.items()
+        if setting is not None
+    )
 
 
-def _spell(value: object) -> str:
+def _render_setting(setting: object) -> str:
     """Return a value of a contract in words and numbers, as a spec has it."""
-    match value:
+    match setting:
         case bool():
-            return "yes" if value else "no"
+            return "yes" if setting else "no"
         case dict():
-            return ", ".join(f"{name} {_spell(inner)}" for name, inner in value.items())
+            return ", ".join(f"{name} {_render_setting(inner)}" for name, inner in setting.items())
         case [single]:
-            return _spell(single)
+            return _render_setting(single)
         case list() | tuple():
-            return f"({', '.join(map(_spell, value))})"
+            return f"({', '.join(map(_render_setting, setting))})"
         case float():
-            return f"{value:.9g}"
+            return f"{setting:.9g}"
         case _:
-            return _plain(str(value))
+            return _escape_markdown(str(setting))
 
 
 def _describe_training(training: TrainingRecord | None) -> list[str]:
     if training is None:
-        return [UNKNOWN]
+        return [UNKNOWN_TEXT]
     return [
-        f"by {_plain(training.source)}, of weights of this digest",
-        *map(_plain, training.images),
-        *(f"training: {_plain(sentence)}" for sentence in training.method),
+        f"by {_escape_markdown(training.source)}, of weights of this digest",
+        *map(_escape_markdown, training.images),
+        *(f"training: {_escape_markdown(sentence)}" for sentence in training.method),
     ]
 
 
-def _output(output: OutputContract) -> str:
+def _describe_output(output: OutputContract) -> str:
     shape = " x ".join(map(str, output.shape))
-    labels = f": {', '.join(map(_plain, output.labels))}" if output.labels else ""
+    labels = f": {', '.join(map(_escape_markdown, output.labels))}" if output.labels else ""
     return f"`{output.name}`: {shape}, {output.kind}, activation {output.activation}{labels}"
 
 
 def _describe_accuracy(manifest: Manifest, training: TrainingRecord | None) -> list[str]:
     facts = list_accuracy(manifest, training)
-    lines = [f"{what}: {_plain(said) if is_known else said}" for what, said, is_known in facts]
-    return [*lines, *(f"in float32, {_plain(said)}" for said in list_classes(manifest, training))]
+    lines = [
+        f"{metric}: {_escape_markdown(description) if is_known else description}"
+        for metric, description, is_known in facts
+    ]
+    return [
+        *lines,
+        *(
+            f"in float32, {_escape_markdown(description)}"
+            for description in list_classes(manifest, training)
+        ),
+    ]
 
 
 def list_accuracy(
@@ -146,16 +163,16 @@ def list_accuracy(
         What is measured, how good it is, and whether that is known.
     """
     if training is None:
-        yield "accuracy", f"{UNKNOWN}, by `tcc eval`", False
+        yield "accuracy", f"{UNKNOWN_TEXT}, by `tcc eval`", False
     elif training.spec != manifest.model.spec:
-        unlike = "the training's figures are of another spec or other parameters"
-        yield "accuracy", f"not known: {unlike}; `tcc eval` measures it", False
+        reason = "the training's figures are of another spec or other parameters"
+        yield "accuracy", f"not known: {reason}; `tcc eval` measures it", False
     else:
         yield from (("accuracy", sentence, True) for sentence in training.accuracy)
         if manifest.precision != FP32.name:
             measured = _find_int8_accuracy(manifest, training)
-            said = measured or "not measured; `tcc eval` measures it"
-            yield f"accuracy at {manifest.precision}", said, measured is not None
+            description = measured or "not measured; `tcc eval` measures it"
+            yield f"accuracy at {manifest.precision}", description, measured is not None
 
 
 def list_classes(manifest: Manifest, training: TrainingRecord | None) -> Iterator[str]:
@@ -163,17 +180,19 @@ def list_classes(manifest: Manifest, training: TrainingRecord | None) -> Iterato
     if training is None or training.spec != manifest.model.spec:
         return
     yield from training.by_class
-    for place, row in enumerate(training.confusion):
-        name, images = training.classes[place], sum(row)
-        bounds = confidence_intervals.of_share(row[place], images)
-        taken = sum(other[place] for other in training.confusion) - row[place]
+    for class_index, row in enumerate(training.confusion):
+        name, images = training.classes[class_index], sum(row)
+        bounds = confidence_intervals.compute_share_interval(row[class_index], images)
+        false_positives = (
+            sum(matrix_row[class_index] for matrix_row in training.confusion) - row[class_index]
+        )
         if bounds is None:
             yield f"{name}: no test image is of it, so that its sensitivity is not known"
         else:
             yield (
-                f"{name}: sensitivity {row[place] / images:.2%} ({row[place]:,} of {images:,} "
+                f"{name}: sensitivity {row[class_index] / images:.2%} ({row[class_index]:,} of {images:,} "
                 f"images, 95% interval {bounds.low:.2%} to {bounds.high:.2%}); "
-                f"{taken:,} images of others were taken for it"
+                f"{false_positives:,} images of others were taken for it"
             )
 
 
@@ -195,52 +214,59 @@ def _describe_calibration(manifest: Manifest) -> list[str]:
     scales = (
         f"scales: {calibration.method}, {calibration.images} images, digest `{calibration.data}`"
     )
-    return [scales, *_measured(calibration.measured)]
+    return [scales, *_describe_measured(calibration.measured)]
 
 
-def _measured(found: Measured | None) -> list[str]:
-    if found is None:
+def _describe_measured(measured: Measured | None) -> list[str]:
+    if measured is None:
         return ["integers against floats: not measured"]
     lines = []
-    for name, one in found.outputs.items():
+    for name, quality in measured.outputs.items():
         figures = {
-            "mean cosine": one.cosine,
-            "least": one.least_cosine,
-            "correlation": one.correlation,
-            "relative error": one.error,
-            "same decision": one.agreement,
+            "mean cosine": quality.cosine,
+            "least": quality.least_cosine,
+            "correlation": quality.correlation,
+            "relative error": quality.error,
+            "same decision": quality.agreement,
         }
-        said = ", ".join(
-            f"{what} {value:.4f}" for what, value in figures.items() if value is not None
+        figure_list = ", ".join(
+            f"{metric} {figure:.4f}" for metric, figure in figures.items() if figure is not None
         )
         lines.append(
-            f"integers against floats, `{name}`, {one.images} images {found.where}: {said}"
+            f"integers against floats, `{name}`, {quality.images} images {measured.where}: {figure_list}"
         )
     return lines
 
 
-def _proof(manifest: Manifest) -> list[str]:
+def _describe_goldens(manifest: Manifest) -> list[str]:
     goldens = manifest.goldens
-    near = goldens.tolerance
-    allowed = f"within {near.relative:.0e} of the largest" if near.relative else "to the bit"
+    tolerance = goldens.tolerance
+    allowed = (
+        f"within {tolerance.relative:.0e} of the largest" if tolerance.relative else "to the bit"
+    )
     return [
-        f"{len(goldens.cases)} goldens by {goldens.executor}, to be met {allowed}: {near.reason}",
+        f"{len(goldens.cases)} goldens by {goldens.executor}, to be met {allowed}: {tolerance.reason}",
         "`tcc verify` replays them, and checks every file against `manifest.json`",
     ]
 
 
-def _caveats(manifest: Manifest, training: TrainingRecord | None) -> list[str]:
-    caveats = [_plain(notice) for notice in manifest.notices]
+def _list_caveats(manifest: Manifest, training: TrainingRecord | None) -> list[str]:
+    caveats = [_escape_markdown(notice) for notice in manifest.notices]
     if manifest.calibration and manifest.calibration.in_float:
-        caveats.append(f"in float: {', '.join(map(_plain, manifest.calibration.in_float))}")
-    caveats += [f"{w.code}: {_plain(w.message)}: {_plain(w.found)}" for w in manifest.warnings]
-    caveats += map(_plain, training.limits) if training else ()
+        caveats.append(
+            f"in float: {', '.join(map(_escape_markdown, manifest.calibration.in_float))}"
+        )
+    caveats += [
+        f"{w.code}: {_escape_markdown(w.message)}: {_escape_markdown(w.found)}"
+        for w in manifest.warnings
+    ]
+    caveats += map(_escape_markdown, training.limits) if training else ()
     return [
         *caveats,
         "accuracy on images unlike those of training and calibration is not known",
     ]
 
 
-def _plain(text: str) -> str:
+def _escape_markdown(text: str) -> str:
     """Return text that Markdown shows as it is: no markup, no HTML, one line."""
     return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))

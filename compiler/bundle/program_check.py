@@ -16,11 +16,11 @@ from tcc.compiler.reference import integer_program
 from tcc.compiler.support.json_records import Record
 from tcc.compiler.support.value_views import ValueView
 
-Values = Mapping[str, NDArray[Any]]
+ArraysByName = Mapping[str, NDArray[Any]]
 
 
 Array = NDArray[Any]
-OFFSET = 128
+SIGN_OFFSET = 128
 """How much less a signed byte is that stands for an unsigned level, where a target has no other."""
 
 
@@ -41,20 +41,20 @@ class LayerAgreement(Record, frozen=True):
         """Whether nothing differs that must not."""
         return not (self.exact and self.differing)
 
-    def plus(self, right: Array, found: Array) -> "LayerAgreement":
+    def add_input(self, expected: Array, actual: Array) -> "LayerAgreement":
         """Return it with the levels of one more input: the reference's, and the artifact's."""
-        differing, largest = count_apart(right, found)
+        differing, largest = count_differences(expected, actual)
         return replace(
             self,
-            values=self.values + right.size,
+            values=self.values + expected.size,
             differing=self.differing + differing,
             largest=max(self.largest, largest),
         )
 
 
-def list_levels(graph: Graph) -> tuple[LayerAgreement, ...]:
+def list_comparable_layers(graph: Graph) -> tuple[LayerAgreement, ...]:
     """Return the layers of an integer program that can be compared, in its order."""
-    reach = integer_program.reaches(graph)
+    reach = integer_program.compute_node_float_reach(graph)
     return tuple(
         LayerAgreement(node.name, exact=not reach[node.name])
         for node in graph.nodes
@@ -71,36 +71,40 @@ def compare_layers(
         graph: The integer program.
         inputs: For each input the reference's values and those that the artifact shows, by name.
     """
-    found = {layer.name: layer for layer in list_levels(graph)}
-    for right, shown in inputs:
-        for name in found.keys() & shown.keys():
-            found[name] = found[name].plus(right[name], shown[name])
-    return tuple(layer for layer in found.values() if layer.values)
+    layer_by_name = {layer.name: layer for layer in list_comparable_layers(graph)}
+    for expected, artifact_values in inputs:
+        for name in layer_by_name.keys() & artifact_values.keys():
+            layer_by_name[name] = layer_by_name[name].add_input(
+                expected[name], artifact_values[name]
+            )
+    return tuple(layer for layer in layer_by_name.values() if layer.values)
 
 
-def first_wrong(layers: Iterable[LayerAgreement]) -> LayerAgreement | None:
+def find_wrong_layer(layers: Iterable[LayerAgreement]) -> LayerAgreement | None:
     """Return the first layer that differs and must not."""
     return next((layer for layer in layers if not layer.holds), None)
 
 
-def count_apart(right: Array, found: Array) -> tuple[int, int]:
+def count_differences(expected: Array, actual: Array) -> tuple[int, int]:
     """Return how many levels are others, and by how many steps at most.
 
     An array of another size differs in all of them.
     """
-    if found.size != right.size:
-        return right.size, 255
+    if actual.size != expected.size:
+        return expected.size, 255
     # In int16: the difference of two bytes would wrap around.
-    off = np.abs(right.astype(np.int16).reshape(-1) - stored_as(found, right.dtype).reshape(-1))
-    return int(np.count_nonzero(off)), int(off.max(initial=0))
+    differences = np.abs(
+        expected.astype(np.int16).reshape(-1) - convert_sign(actual, expected.dtype).reshape(-1)
+    )
+    return int(np.count_nonzero(differences)), int(differences.max(initial=0))
 
 
-def stored_as(found: Array, kind: Any) -> NDArray[np.int16]:
+def convert_sign(quantized: Array, dtype: Any) -> NDArray[np.int16]:
     """Return levels as an artifact stores them as those of the type that the graph gives them."""
-    stored = found.astype(np.int16)
-    if found.dtype == kind:
-        return stored
-    return stored + np.int16(OFFSET if found.dtype == np.int8 else -OFFSET)
+    wide = quantized.astype(np.int16)
+    if quantized.dtype == dtype:
+        return wide
+    return wide + np.int16(SIGN_OFFSET if quantized.dtype == np.int8 else -SIGN_OFFSET)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -116,21 +120,21 @@ class ProgramCheck(ValueView):
     layers: tuple[LayerAgreement, ...] | None
     tensors: tuple[NDArray[Any], ...]
 
-    def _summary(self) -> Iterator[str]:
-        wrong = sum(not each.holds for each in self.goldens)
-        yield f"ProgramCheck: {len(self.goldens):,} outputs of goldens, {wrong:,} wrong"
+    def _summarize(self) -> Iterator[str]:
+        wrong_count = sum(not golden.holds for golden in self.goldens)
+        yield f"ProgramCheck: {len(self.goldens):,} outputs of goldens, {wrong_count:,} wrong"
         layers = self.layers
         yield agreement.describe_layers(None if layers is None else (x.holds for x in layers))
 
     @property
     def wrong_layer(self) -> LayerAgreement | None:
         """The first layer that differs and must not."""
-        return first_wrong(self.layers or ())
+        return find_wrong_layer(self.layers or ())
 
     @property
     def holds(self) -> bool:
         """Whether the goldens are the program's, and no layer differs that must not."""
-        return all(each.holds for each in self.goldens) and self.wrong_layer is None
+        return all(golden.holds for golden in self.goldens) and self.wrong_layer is None
 
 
 def check(bundle: Bundle, device: Device, program: Model) -> ProgramCheck:
@@ -146,28 +150,30 @@ def check(bundle: Bundle, device: Device, program: Model) -> ProgramCheck:
         UserError: It cannot be run.
     """
     cases = bundle.manifest.goldens.cases
-    tensors = tuple(replay.tensor(bundle, case) for case in cases)
-    right = integer_program.run(program, tensors, every=True)
+    tensors = tuple(replay.read_input_tensor(bundle, case) for case in cases)
+    expected = integer_program.run(program, tensors, keep_all=True)
     # What is inexact in numpy is not in other bits on another processor: as far as a golden allows.
-    said = bundle.manifest.goldens.tolerance
-    inexact = integer_program.inexact(program.graph)
-    allowed = said if inexact else Tolerance(0.0, said.reason)
+    stated_tolerance = bundle.manifest.goldens.tolerance
+    inexact = integer_program.find_inexact_nodes(program.graph)
+    tolerance = stated_tolerance if inexact else Tolerance(0.0, stated_tolerance.reason)
     goldens = [
-        each
-        for case, values in zip(cases, right, strict=True)
-        for each in replay.beside(
+        golden_agreement
+        for case, golden_values in zip(cases, expected, strict=True)
+        for golden_agreement in replay.compare_outputs(
             bundle,
             case.name,
-            {name: replay.expected(bundle, case, name) for name in case.outputs},
-            {one.name: values[one.value] for one in program.graph.outputs},
-            dict.fromkeys(case.outputs, allowed),
+            {name: replay.read_expected_output(bundle, case, name) for name in case.outputs},
+            {output.name: golden_values[output.value] for output in program.graph.outputs},
+            dict.fromkeys(case.outputs, tolerance),
         )
     ]
-    precision = device.precision(bundle.manifest.precision)
-    shown = artifact_runs.inner_levels(bundle, device, tensors) if precision.exact else None
-    if shown is None:
+    precision = device.get_precision(bundle.manifest.precision)
+    artifact_values = (
+        artifact_runs.collect_quantized_layers(bundle, device, tensors) if precision.exact else None
+    )
+    if artifact_values is None:
         return ProgramCheck(program, tuple(goldens), None, tensors)
-    layers = compare_layers(program.graph, zip(right, shown, strict=True))
+    layers = compare_layers(program.graph, zip(expected, artifact_values, strict=True))
     return ProgramCheck(program, tuple(goldens), layers, tensors)
 
 
@@ -177,35 +183,39 @@ class Divergence:
 
     layer: LayerAgreement
     golden: str
-    right: Values
-    found: NDArray[Any]
-    shown: frozenset[str]
+    expected: ArraysByName
+    actual: NDArray[Any]
+    visible_names: frozenset[str]
 
 
-def divergence(bundle: Bundle, device: Device, found: ProgramCheck) -> Divergence | None:
+def find_divergence(
+    bundle: Bundle, device: Device, program_check: ProgramCheck
+) -> Divergence | None:
     """Return where an artifact first differs from its program; None where no layer does.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        found: What `check` found of it.
+        program_check: What `check` found of it.
     """
-    layer = found.wrong_layer
+    layer = program_check.wrong_layer
     if layer is None:
         return None
     # Once more, as what was compared was not kept.
-    shown = artifact_runs.inner_levels(bundle, device, found.tensors)
-    if shown is None:
+    artifact_values = artifact_runs.collect_quantized_layers(bundle, device, program_check.tensors)
+    if artifact_values is None:
         return None
     cases = bundle.manifest.goldens.cases
-    for case, tensor, values in zip(cases, found.tensors, shown, strict=True):
-        (right,) = integer_program.run(found.program, [tensor], every=True)
-        alone = replace(layer, values=0, differing=0, largest=0)
-        own = values[layer.name]
-        differing = alone.plus(right[layer.name], own)
-        if differing.differing:
-            kind = right[layer.name].dtype
-            meant = stored_as(own, kind).astype(kind)
-            visible = frozenset(values) & found.program.graph.types.keys()
-            return Divergence(differing, case.name, right, meant, visible)
+    for case, tensor, layer_values in zip(
+        cases, program_check.tensors, artifact_values, strict=True
+    ):
+        (expected,) = integer_program.run(program_check.program, [tensor], keep_all=True)
+        empty_layer = replace(layer, values=0, differing=0, largest=0)
+        layer_output = layer_values[layer.name]
+        golden_layer = empty_layer.add_input(expected[layer.name], layer_output)
+        if golden_layer.differing:
+            dtype = expected[layer.name].dtype
+            converted = convert_sign(layer_output, dtype).astype(dtype)
+            visible_names = frozenset(layer_values) & program_check.program.graph.types.keys()
+            return Divergence(golden_layer, case.name, expected, converted, visible_names)
     return None

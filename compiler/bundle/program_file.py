@@ -21,9 +21,9 @@ from tcc.compiler.ir.graph import Graph, GraphError, Input, Model, Node, Output,
 from tcc.compiler.ir.op import Op, OpError
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import INTERNAL, OPS
-from tcc.compiler.ops.integer import INTEGERS
+from tcc.compiler.ops.integer import INTEGER_OPS
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 GRAPH, WEIGHTS = "probes/program.json", "probes/weights.bin"
 VERSION = 1
@@ -31,102 +31,115 @@ MAX_BYTES = 1 << 26
 """Largest `program.json` that is read: twenty thousand nodes take some 10 MB."""
 MAX_VALUES = 1 << 31
 """Most elements of all values together that the reference executor is asked for."""
-WORDS: Mapping[str, type[Op]] = {op.word: op for op in (*OPS, *INTERNAL, *INTEGERS)}
+OPS_BY_NAME: Mapping[str, type[Op]] = {op.keyword: op for op in (*OPS, *INTERNAL, *INTEGER_OPS)}
 
 
-class _Wrong(Exception):  # noqa: N818 - it is what was found
+class _ProgramError(Exception):  # noqa: N818 - it is what was found
     """What is wrong with a program, in words."""
 
 
-def files(program: Model) -> Mapping[str, bytes]:
+def encode_program(program: Model) -> Mapping[str, bytes]:
     """Return the files of an integer program, by path."""
     graph = program.graph
-    plain = {
+    document = {
         "tcc_program": VERSION,
         "name": graph.name,
-        "inputs": [{"name": one.name, **_type(one.type)} for one in graph.inputs],
+        "inputs": [{"name": port.name, **_encode_type(port.type)} for port in graph.inputs],
         "nodes": [
-            {"name": n.name, "op": _op(n.op), "inputs": list(n.inputs), "params": list(n.params)}
+            {
+                "name": n.name,
+                "op": _encode_op(n.op),
+                "inputs": list(n.inputs),
+                "params": list(n.params),
+            }
             for n in graph.nodes
         ],
-        "outputs": [{"name": one.name, "value": one.value} for one in graph.outputs],
+        "outputs": [{"name": port.name, "value": port.value} for port in graph.outputs],
     }
-    text = json.dumps(plain, indent=1, allow_nan=False) + "\n"
-    raw = b"".join(
-        np.ascontiguousarray(program.weights[name], _kind(param.dtype)).tobytes()
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
+    weight_bytes = b"".join(
+        np.ascontiguousarray(program.weights[name], _get_dtype(param.dtype)).tobytes()
         for name, param in graph.params.items()
     )
-    return {GRAPH: text.encode(), WEIGHTS: raw}
+    return {GRAPH: text.encode(), WEIGHTS: weight_bytes}
 
 
-def read(bundle: Bundle) -> Model | None:
+def read_program(bundle: Bundle) -> Model | None:
     """Return the integer program of a bundle; None where it was built without.
 
     Raises:
         UserError: It is damaged, or not the program that the bundle says it is (E0665).
     """
-    listed = {file.path for file in bundle.manifest.files}
-    if GRAPH not in listed:
+    listed_paths = {file.path for file in bundle.manifest.files}
+    if GRAPH not in listed_paths:
         return None
     try:
-        with regular_files.opened(bundle.folder / GRAPH) as file:
+        with regular_files.open_file(bundle.folder / GRAPH) as file:
             text = file.read(MAX_BYTES + 1)
-        with regular_files.opened(bundle.folder / WEIGHTS) as file:
-            raw = file.read()
-        return _checked(bundle, _decoded(text, raw, bundle.manifest))
+        with regular_files.open_file(bundle.folder / WEIGHTS) as file:
+            weight_bytes = file.read()
+        return _check_program(bundle, _decode_program(text, weight_bytes, bundle.manifest))
     except (ValueError, TypeError, KeyError, RecursionError, OSError, OpError) as error:
-        raise _damaged(bundle, f"it cannot be read: {type(error).__name__}") from error
+        raise _build_damage_error(bundle, f"it cannot be read: {type(error).__name__}") from error
     except GraphError as error:
-        raise _damaged(bundle, str(error)[:120]) from error
-    except _Wrong as error:
-        raise _damaged(bundle, str(error)) from error
+        raise _build_damage_error(bundle, str(error)[:120]) from error
+    except _ProgramError as error:
+        raise _build_damage_error(bundle, str(error)) from error
 
 
-def _checked(bundle: Bundle, found: Model) -> Model:
+def _check_program(bundle: Bundle, program: Model) -> Model:
     """Return the program if it is the one that the bundle prints, with its input and outputs."""
-    graph, about = found.graph, bundle.manifest
+    graph, bundle_manifest = program.graph, bundle.manifest
     try:
-        with regular_files.opened(bundle.folder / artifact_runs.PROGRAM) as file:
+        with regular_files.open_file(bundle.folder / artifact_runs.PROGRAM_FILE) as file:
             printed = file.read(MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError):
-        raise _Wrong(f"there is no {artifact_runs.PROGRAM} to hold it against") from None
-    given = _bare(Graph(graph.name, graph.inputs, graph.nodes, graph.outputs))
-    if given != _without_outputs(printed):
-        raise _Wrong(f"it is not the program of {artifact_runs.PROGRAM}")
+        raise _ProgramError(
+            f"there is no {artifact_runs.PROGRAM_FILE} to hold it against"
+        ) from None
+    program_text = _render_graph(Graph(graph.name, graph.inputs, graph.nodes, graph.outputs))
+    if program_text != _remove_outputs(printed):
+        raise _ProgramError(f"it is not the program of {artifact_runs.PROGRAM_FILE}")
     (source,) = graph.inputs
-    wanted = (about.input.name, about.input.shape, about.input.dtype)
-    if (source.name, source.type.shape, source.type.dtype.value) != wanted:
-        raise _Wrong("its input is not the manifest's")
-    outputs = [(one.name, graph.types[one.value].shape) for one in graph.outputs]
-    if outputs != [(one.name, one.shape) for one in about.outputs]:
-        raise _Wrong("its outputs are not the manifest's")
+    contract = (
+        bundle_manifest.input.name,
+        bundle_manifest.input.shape,
+        bundle_manifest.input.dtype,
+    )
+    if (source.name, source.type.shape, source.type.dtype.value) != contract:
+        raise _ProgramError("its input is not the manifest's")
+    outputs = [(output.name, graph.types[output.value].shape) for output in graph.outputs]
+    if outputs != [(output.name, output.shape) for output in bundle_manifest.outputs]:
+        raise _ProgramError("its outputs are not the manifest's")
     if sum(kind.elements for kind in graph.types.values()) > MAX_VALUES:
-        raise _Wrong("its values are too many")
-    return found
+        raise _ProgramError("its values are too many")
+    return program
 
 
-def _bare(graph: Graph) -> str:
-    return _without_outputs(printer.show(graph))
+def _render_graph(graph: Graph) -> str:
+    return _remove_outputs(printer.print_graph(graph))
 
 
-def _without_outputs(text: str) -> str:
+def _remove_outputs(text: str) -> str:
     """Return a printed graph without what is said of outputs, which the manifest holds."""
     return "\n".join(line for line in text.splitlines() if not line.startswith("  output "))
 
 
-def _decoded(text: bytes, raw: bytes, about: manifest.Manifest) -> Model:
+def _decode_program(text: bytes, weight_bytes: bytes, bundle_manifest: manifest.Manifest) -> Model:
     if len(text) > MAX_BYTES:
-        raise _Wrong("it is too large")
-    plain = json.loads(text.decode())
-    if plain["tcc_program"] != VERSION:
-        raise _Wrong(f"its version is not {VERSION}")
-    (source,) = plain["inputs"]
-    inputs = (Input(source["name"], _read_type(source), about.input.preprocess),)
-    nodes = tuple(_nodes(plain["nodes"], {inputs[0].name: inputs[0].type}))
-    known = {one.name: one for one in about.outputs}
-    outputs = tuple(_read_output(output, known[output["name"]]) for output in plain["outputs"])
-    graph = verify(Graph(plain["name"], inputs, nodes, outputs))
-    return Model(graph, _tensors(graph, raw))
+        raise _ProgramError("it is too large")
+    document = json.loads(text.decode())
+    if document["tcc_program"] != VERSION:
+        raise _ProgramError(f"its version is not {VERSION}")
+    (source,) = document["inputs"]
+    inputs = (Input(source["name"], _read_type(source), bundle_manifest.input.preprocess),)
+    nodes = tuple(_read_nodes(document["nodes"], {inputs[0].name: inputs[0].type}))
+    contract_by_name = {contract.name: contract for contract in bundle_manifest.outputs}
+    outputs = tuple(
+        _read_output(output, contract_by_name[output["name"]]) for output in document["outputs"]
+    )
+    graph = verify(Graph(document["name"], inputs, nodes, outputs))
+    return Model(graph, _read_tensors(graph, weight_bytes))
 
 
 def _read_output(document: Mapping[str, Any], contract: manifest.OutputContract) -> Output:
@@ -140,71 +153,82 @@ def _read_output(document: Mapping[str, Any], contract: manifest.OutputContract)
     )
 
 
-def _nodes(listed: Iterable[Mapping[str, Any]], types: dict[str, TensorType]) -> Iterable[Node]:
-    for one in listed:
-        op, inputs = _read_op(one["op"]), tuple(map(str, one["inputs"]))
+def _read_nodes(
+    documents: Iterable[Mapping[str, Any]], types: dict[str, TensorType]
+) -> Iterable[Node]:
+    for document in documents:
+        op, inputs = _read_op(document["op"]), tuple(map(str, document["inputs"]))
         # Types are worked out anew, and are bounded before anything is computed.
-        kind = op.infer(*(types[value] for value in inputs))
-        if not 0 < kind.elements <= MAX_VALUES:
-            raise _Wrong(f"`{str(one['name'])[:40]}` is too large")
-        types[one["name"]] = kind
-        yield Node(one["name"], op, inputs, tuple(map(str, one["params"])), kind)
+        tensor_type = op.infer(*(types[input_name] for input_name in inputs))
+        if not 0 < tensor_type.elements <= MAX_VALUES:
+            raise _ProgramError(f"`{str(document['name'])[:40]}` is too large")
+        types[document["name"]] = tensor_type
+        yield Node(document["name"], op, inputs, tuple(map(str, document["params"])), tensor_type)
 
 
-def _tensors(graph: Graph, raw: bytes) -> dict[str, NDArray[Any]]:
-    found, at = {}, 0
+def _read_tensors(graph: Graph, weight_bytes: bytes) -> dict[str, NDArray[Any]]:
+    tensors, offset = {}, 0
     for name, param in graph.params.items():
-        kind, count = _kind(param.dtype), prod(param.shape)
-        if at + count * kind.itemsize > len(raw):
-            raise _Wrong(f"{WEIGHTS} ends before `{name[:40]}`")
-        found[name] = np.frombuffer(raw, kind, count, at).reshape(param.shape)
-        at += count * kind.itemsize
-    if at != len(raw):
-        raise _Wrong(f"{WEIGHTS} has {len(raw) - at:,} bytes too many")
-    return found
+        dtype, count = _get_dtype(param.dtype), prod(param.shape)
+        if offset + count * dtype.itemsize > len(weight_bytes):
+            raise _ProgramError(f"{WEIGHTS} ends before `{name[:40]}`")
+        tensors[name] = np.frombuffer(weight_bytes, dtype, count, offset).reshape(param.shape)
+        offset += count * dtype.itemsize
+    if offset != len(weight_bytes):
+        raise _ProgramError(f"{WEIGHTS} has {len(weight_bytes) - offset:,} bytes too many")
+    return tensors
 
 
-def _op(op: Op) -> dict[str, Any]:
+def _encode_op(op: Op) -> dict[str, Any]:
     """Return an operation as plain data; operations within it likewise."""
-    plain = {f.name: getattr(op, f.name) for f in fields(op)}  # type: ignore[arg-type]
+    attributes = {f.name: getattr(op, f.name) for f in fields(op)}  # type: ignore[arg-type]
     return {
-        "word": op.word,
-        **{name: _op(value) if isinstance(value, Op) else value for name, value in plain.items()},
+        "word": op.keyword,
+        **{
+            name: _encode_op(attribute) if isinstance(attribute, Op) else attribute
+            for name, attribute in attributes.items()
+        },
     }
 
 
-def _read_op(plain: Mapping[str, Any]) -> Op:
-    given = dict(plain)
-    kind = WORDS[given.pop("word")]
-    return kind(**{name: _value(value) for name, value in given.items()})
+def _read_op(document: Mapping[str, Any]) -> Op:
+    attributes = dict(document)
+    op_class = OPS_BY_NAME[attributes.pop("word")]
+    return op_class(**{name: _read_attribute(attribute) for name, attribute in attributes.items()})
 
 
-def _value(plain: Any) -> Any:
-    match plain:
+def _read_attribute(document: Any) -> Any:
+    match document:
         case dict():
-            return _read_op(plain)
+            return _read_op(document)
         case list():
-            return tuple(map(_value, plain))
+            return tuple(map(_read_attribute, document))
         case str() | bool() | int() | float() | None:
-            return plain
+            return document
         case _:
-            raise _Wrong("an operation has a value of no known kind")
+            raise _ProgramError("an operation has a value of no known kind")
 
 
-def _type(kind: TensorType) -> dict[str, Any]:
-    return {"shape": list(kind.shape), "dtype": kind.dtype.value, "scale": kind.scale}
+def _encode_type(tensor_type: TensorType) -> dict[str, Any]:
+    return {
+        "shape": list(tensor_type.shape),
+        "dtype": tensor_type.dtype.value,
+        "scale": tensor_type.scale,
+    }
 
 
-def _read_type(plain: Mapping[str, Any]) -> TensorType:
-    return TensorType(tuple(map(int, plain["shape"])), DType(plain["dtype"]), plain["scale"])
+def _read_type(document: Mapping[str, Any]) -> TensorType:
+    return TensorType(
+        tuple(map(int, document["shape"])), DType(document["dtype"]), document["scale"]
+    )
 
 
-def _kind(kind: DType) -> "np.dtype[Any]":
+def _get_dtype(kind: DType) -> "np.dtype[Any]":
     return np.dtype(kind.value).newbyteorder("<")
 
 
-def _damaged(bundle: Bundle, label: str) -> UserError:
+def _build_damage_error(bundle: Bundle, label: str) -> UserError:
     help = "build the bundle again with --probes"
-    where = whole_file(str(bundle.folder / GRAPH))
+    source = make_file_span(str(bundle.folder / GRAPH))
     message = "the bundle's integer program is damaged"
-    return fail("E0665", message, where, label=label, help=help)
+    return fail("E0665", message, source, label=label, help=help)

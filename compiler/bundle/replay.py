@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tcc.compiler.bundle import artifact_runs
-from tcc.compiler.bundle.agreement import Agreement, Tolerance, relative
+from tcc.compiler.bundle.agreement import Agreement, Tolerance, compute_relative_difference
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.manifest import Golden
 from tcc.compiler.data import confined_images
-from tcc.compiler.data.dataset import fitting
+from tcc.compiler.data.dataset import check_image
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.device import Device
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Replayed:
+class GoldenReplay:
     """How an artifact agrees with its goldens, and what it gave.
 
     `outputs` go by the SHA-256 of each golden's image, or of its tensor where there is none.
@@ -36,22 +36,29 @@ class Replayed:
     outputs: "Mapping[str, Outputs]"
 
     @property
-    def flat(self) -> tuple[str, ...]:
+    def constant_outputs(self) -> tuple[str, ...]:
         """The outputs for which all goldens want the same: these tell nothing of what goes in."""
-        cases, results = self.bundle.manifest.goldens.cases, self.bundle.manifest.outputs
-        kept = {
-            r.name: {expected(self.bundle, c, r.name).tobytes() for c in cases} for r in results
+        cases, contracts = self.bundle.manifest.goldens.cases, self.bundle.manifest.outputs
+        expected_by_output = {
+            contract.name: {
+                read_expected_output(self.bundle, case, contract.name).tobytes() for case in cases
+            }
+            for contract in contracts
         }
-        return tuple(name for name, values in kept.items() if len(values) == 1)
+        return tuple(
+            name
+            for name, distinct_outputs in expected_by_output.items()
+            if len(distinct_outputs) == 1
+        )
 
 
-def replay(bundle: Bundle, device: Device, most: int | None = None) -> Replayed:
-    """Return what an artifact gives for the first `most` goldens of its bundle, or for all.
+def replay_goldens(bundle: Bundle, device: Device, max_cases: int | None = None) -> GoldenReplay:
+    """Return what an artifact gives for the first `max_cases` goldens of its bundle, or for all.
 
     Args:
         bundle: The bundle.
         device: Its target.
-        most: How many goldens, from the first on; all without it.
+        max_cases: How many goldens, from the first on; all without it.
 
     Returns:
         How each output agrees with its golden, and which outputs are the same for all of them.
@@ -60,13 +67,13 @@ def replay(bundle: Bundle, device: Device, most: int | None = None) -> Replayed:
         UserError: The goldens are not those of the manifest's contract (E0621), or the artifact
             cannot be run, or gives something else than the manifest says (E0655).
     """
-    cases = bundle.manifest.goldens.cases[:most]
-    return judged(bundle, device, cases, _outputs(bundle, device, cases))
+    cases = bundle.manifest.goldens.cases[:max_cases]
+    return compare_goldens(bundle, device, cases, _run_goldens(bundle, device, cases))
 
 
-def judged(
+def compare_goldens(
     bundle: Bundle, device: Device, cases: Sequence[Golden], outputs: "Sequence[Outputs]"
-) -> Replayed:
+) -> GoldenReplay:
     """Return how outputs for goldens agree with these.
 
     Args:
@@ -79,20 +86,23 @@ def judged(
         Mislabelled: The artifact is not what the manifest says (E0656).
     """
     # By output, as layers in float bear on some outputs and not on others.
-    allowed = artifact_runs.allowed(bundle, device)
+    tolerances = artifact_runs.compute_tolerances(bundle, device)
     agreement = tuple(
-        found
-        for case, given in zip(cases, outputs, strict=True)
-        for found in _compared(bundle, case, given, allowed)
+        case_agreement
+        for case, case_outputs in zip(cases, outputs, strict=True)
+        for case_agreement in _compare_case(bundle, case, case_outputs, tolerances)
     )
-    stuck = _stuck(bundle, cases, outputs)
-    agreement = tuple(replace(one, stuck=one.output in stuck) for one in agreement)
+    stuck = _find_stuck_outputs(bundle, cases, outputs)
+    agreement = tuple(
+        replace(output_agreement, stuck=output_agreement.output in stuck)
+        for output_agreement in agreement
+    )
     digests = {file.path: file.sha256 for file in bundle.manifest.files}
     keys = [digests[case.image or case.tensor] for case in cases]
-    return Replayed(bundle, agreement, dict(zip(keys, outputs, strict=True)))
+    return GoldenReplay(bundle, agreement, dict(zip(keys, outputs, strict=True)))
 
 
-def expected(bundle: Bundle, case: Golden, output: str) -> "NDArray[np.float32]":
+def read_expected_output(bundle: Bundle, case: Golden, output: str) -> "NDArray[np.float32]":
     """Return what a golden says of an output, as the file holds it: in one row.
 
     Args:
@@ -103,46 +113,48 @@ def expected(bundle: Bundle, case: Golden, output: str) -> "NDArray[np.float32]"
     Returns:
         float32 (values,).
     """
-    return _values(bundle, case.outputs[output], "float32")
+    return _read_values(bundle, case.outputs[output], "float32")
 
 
-def tensor(bundle: Bundle, case: Golden) -> "NDArray[np.float32]":
+def read_input_tensor(bundle: Bundle, case: Golden) -> "NDArray[np.float32]":
     """Return what a golden says that its image becomes, of the input's shape."""
     kind = bundle.input.type
-    return _values(bundle, case.tensor, kind.dtype).reshape(kind.shape)
+    return _read_values(bundle, case.tensor, kind.dtype).reshape(kind.shape)
 
 
-def _outputs(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequence[Outputs]":
+def _run_goldens(bundle: Bundle, device: Device, cases: Sequence[Golden]) -> "Sequence[Outputs]":
     """Run the artifact from the bytes of the images on, where there are images."""
     source = bundle.input
     # Also of images: what they become is compared with what the golden holds before the artifact is
     # asked.
-    tensors = [tensor(bundle, case) for case in cases]
+    tensors = [read_input_tensor(bundle, case) for case in cases]
     if source.preprocess is None:
         return artifact_runs.infer(bundle, device, tensors)
-    pictures = [bundle.folder / case.image for case in cases if case.image]
-    pixels = [fitting(confined_images.read(path), source, str(path)) for path in pictures]
+    paths = [bundle.folder / case.image for case in cases if case.image]
+    pixels = [check_image(confined_images.read_image(path), source, str(path)) for path in paths]
     channels, height, width = source.type.shape
-    for path, image, kept in zip(pictures, pixels, tensors, strict=True):
+    for path, image, golden_tensor in zip(paths, pixels, tensors, strict=True):
         # To the bit: what an image becomes is part of the contract, and defined so.
-        made = preprocess.apply(source.preprocess, image, (channels, height, width), str(path))
-        if not np.array_equal(made, kept):
+        preprocessed = preprocess.apply(
+            source.preprocess, image, (channels, height, width), str(path)
+        )
+        if not np.array_equal(preprocessed, golden_tensor):
             label = "its tensor is not what the input contract makes of it"
-            raise _damaged(path, label)
+            raise _build_damage_error(path, label)
     return artifact_runs.run(bundle, device, pixels)
 
 
-def _compared(
+def _compare_case(
     bundle: Bundle, case: Golden, outputs: "Outputs", tolerances: Mapping[str, Tolerance]
 ) -> Iterator[Agreement]:
-    wanted = {name: expected(bundle, case, name) for name in case.outputs}
-    return beside(bundle, case.name, wanted, outputs, tolerances)
+    expected_outputs = {name: read_expected_output(bundle, case, name) for name in case.outputs}
+    return compare_outputs(bundle, case.name, expected_outputs, outputs, tolerances)
 
 
-def beside(
+def compare_outputs(
     bundle: Bundle,
     name: str,
-    wanted: "Outputs",
+    expected_outputs: "Outputs",
     outputs: "Outputs",
     tolerances: Mapping[str, Tolerance],
 ) -> Iterator[Agreement]:
@@ -151,53 +163,67 @@ def beside(
     Args:
         bundle: The bundle, whose goldens say how large an output is.
         name: What the input is called.
-        wanted: What is right, float32 by the outputs' names.
+        expected_outputs: What is right, float32 by the outputs' names.
         outputs: What the artifact gave.
         tolerances: How far each may be off.
     """
-    for output, value in wanted.items():
-        right, found = value.reshape(-1), outputs[output].reshape(-1)
-        differing, largest = apart(right, found)
-        own = float(np.abs(right.astype(np.float64)).max(initial=0.0))
-        allowed = tolerances[output].relative
-        share = relative(largest, max(own, _magnitude(bundle, output)), allowed)
-        yield Agreement(name, output, share, allowed, right.size, differing, largest, own)
+    for output, expected_output in expected_outputs.items():
+        expected, actual = expected_output.reshape(-1), outputs[output].reshape(-1)
+        differing, largest = count_differences(expected, actual)
+        magnitude = float(np.abs(expected.astype(np.float64)).max(initial=0.0))
+        tolerance = tolerances[output].relative
+        difference = compute_relative_difference(
+            largest, max(magnitude, _compute_magnitude(bundle, output)), tolerance
+        )
+        yield Agreement(
+            name, output, difference, tolerance, expected.size, differing, largest, magnitude
+        )
 
 
-def _magnitude(bundle: Bundle, output: str) -> float:
+def _compute_magnitude(bundle: Bundle, output: str) -> float:
     """Return the largest magnitude of an output in all goldens."""
     cases = bundle.manifest.goldens.cases
-    return max(float(np.abs(expected(bundle, case, output)).max(initial=0.0)) for case in cases)
+    return max(
+        float(np.abs(read_expected_output(bundle, case, output)).max(initial=0.0)) for case in cases
+    )
 
 
-def _stuck(bundle: Bundle, cases: Sequence[Golden], outputs: "Sequence[Outputs]") -> set[str]:
+def _find_stuck_outputs(
+    bundle: Bundle, cases: Sequence[Golden], outputs: "Sequence[Outputs]"
+) -> set[str]:
     """Return the outputs that are the same for every golden, where they are not to be."""
     return {
         name
-        for name in (result.name for result in bundle.manifest.outputs)
-        if len({given[name].tobytes() for given in outputs}) == 1
-        and len({expected(bundle, case, name).tobytes() for case in cases}) > 1
+        for name in (contract.name for contract in bundle.manifest.outputs)
+        if len({case_outputs[name].tobytes() for case_outputs in outputs}) == 1
+        and len({read_expected_output(bundle, case, name).tobytes() for case in cases}) > 1
     }
 
 
-def apart(a: "NDArray[np.float32]", b: "NDArray[np.float32]") -> tuple[int, float]:
+def count_differences(
+    first_array: "NDArray[np.float32]", second_array: "NDArray[np.float32]"
+) -> tuple[int, float]:
     """Return how many values of two arrays of one shape differ in bits, and by how much at most."""
     # By bits: 0.0 and -0.0 differ, and NaN is itself.
-    differing = int(np.count_nonzero(a.view(np.uint32) != b.view(np.uint32)))
+    differing = int(np.count_nonzero(first_array.view(np.uint32) != second_array.view(np.uint32)))
     with np.errstate(invalid="ignore"):
-        largest = float(np.abs(a.astype(np.float64) - b).max(initial=0.0))
+        largest = float(np.abs(first_array.astype(np.float64) - second_array).max(initial=0.0))
     return differing, largest
 
 
-def _values(bundle: Bundle, path: str, dtype: str) -> "NDArray[np.float32]":
+def _read_values(bundle: Bundle, path: str, dtype: str) -> "NDArray[np.float32]":
     """Return the numbers of a file whose size was found to be that of its tensor."""
-    place = bundle.folder / path
-    with regular_files.opened(place) as file:
+    location = bundle.folder / path
+    with regular_files.open_file(location) as file:
         return np.frombuffer(file.read(), np.dtype(dtype).newbyteorder("<")).astype(np.float32)
 
 
-def _damaged(path: Path, label: str) -> UserError:
+def _build_damage_error(path: Path, label: str) -> UserError:
     help = "build the bundle again"
     return fail(
-        "E0621", "the bundle's goldens are damaged", whole_file(str(path)), label=label, help=help
+        "E0621",
+        "the bundle's goldens are damaged",
+        make_file_span(str(path)),
+        label=label,
+        help=help,
     )

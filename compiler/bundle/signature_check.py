@@ -18,10 +18,10 @@ from tcc.compiler.bundle.manifest import Manifest
 from tcc.compiler.bundle.signed_files import Envelope, MalformedError, SignedFiles
 from tcc.compiler.bundle.signing_key import PublicKey
 from tcc.compiler.support import atomic_files, regular_files, trust_list, user_folders
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.trust_list import TrustedKey, TrustList
 
-SHOWN = 16
+SHOWN_DIGITS = 16
 """Digits of a fingerprint that messages show."""
 
 
@@ -66,13 +66,13 @@ def check(
             (E1359); the trust list cannot be believed (E1360).
     """
     typed_key = signing_key.read_public(policy.key, "--key") if policy.key else None
-    trust = trust_list.read()
+    trust = trust_list.read_trust_list()
     path = folder / signed_files.NAME
     if not os.path.lexists(path):
         _refuse_unsigned(folder, manifest, manifest_digest, policy)
         return None
     signing_key.require_package()
-    envelope = _read(path)
+    envelope = _read_signature(path)
     key = _find_key(envelope, trust, typed_key)
     _refuse_revoked(path, key.fingerprint if key else envelope.fingerprint, trust)
     if key is None:
@@ -80,20 +80,20 @@ def check(
         _check_files(folder, manifest, manifest_digest, envelope)
         if policy.any_key and not (policy.required_by or trust.require):
             return None
-        raise _fail_untrusted(path, envelope)
+        raise _build_untrusted_error(path, envelope)
     if not PublicKey(key.pem, key.fingerprint).verify(envelope.signature, envelope.message):
-        raise _fail_broken(path, f"key {key.fingerprint[:SHOWN]} did not sign this")
+        raise _build_broken_error(path, f"key {key.fingerprint[:SHOWN_DIGITS]} did not sign this")
     signed = _check_files(folder, manifest, manifest_digest, envelope)
     _check_network(path, key, manifest)
     _check_release(path, key, manifest, signed.release)
     return Signer(key.fingerprint, signed.release)
 
 
-def _read(path: Path) -> Envelope:
+def _read_signature(path: Path) -> Envelope:
     try:
-        return signed_files.read(path)
+        return signed_files.read_envelope(path)
     except MalformedError as error:
-        raise _fail_broken(path, str(error)) from None
+        raise _build_broken_error(path, str(error)) from None
     except OSError as error:
         raise atomic_files.explain(error, path, "read the signature") from error
 
@@ -111,12 +111,12 @@ def _find_key(
         return trust.find(typed_key.fingerprint) or TrustedKey(typed_key.fingerprint, typed_key.pem)
     if key := trust.find(envelope.fingerprint):
         if hashlib.sha256(key.pem.encode()).hexdigest() != key.fingerprint:
-            location = whole_file(str(trust_list.file()))
+            location = make_file_span(str(trust_list.locate_trust_file()))
             message = "the list of whom you trust is damaged"
-            label = f"key {key.fingerprint[:SHOWN]} has another fingerprint"
+            label = f"key {key.fingerprint[:SHOWN_DIGITS]} has another fingerprint"
             raise fail("E1360", message, location, label=label, help=trust_list.HELP)
         return key
-    for path in trust_list.key_files():
+    for path in trust_list.list_key_files():
         copied_key = signing_key.read_public(path)
         if copied_key.fingerprint == envelope.fingerprint:
             return TrustedKey(copied_key.fingerprint, copied_key.pem)
@@ -133,14 +133,14 @@ def _check_files(
     """
     path = folder / signed_files.NAME
     try:
-        signed = signed_files.decode(envelope.payload)
+        signed = signed_files.decode_payload(envelope.payload)
     except MalformedError as error:
-        raise _fail_broken(path, str(error)) from None
+        raise _build_broken_error(path, str(error)) from None
     digests = {file.path: file.sha256 for file in manifest.files} | {MANIFEST: manifest_digest}
     for difference in _list_differences(folder, digests, signed.files):
-        raise _fail_broken(path, difference)
+        raise _build_broken_error(path, difference)
     if signed.network not in {"", manifest.model.name}:
-        raise _fail_broken(path, f"it is of the network {signed.network[:40]}")
+        raise _build_broken_error(path, f"it is of the network {signed.network[:40]}")
     return signed
 
 
@@ -161,23 +161,23 @@ def _list_differences(
 def _refuse_revoked(path: Path, fingerprint: str, trust: TrustList) -> None:
     if fingerprint in trust.revoked:
         message = "this bundle is signed by a key that is revoked"
-        label = f"key {fingerprint[:SHOWN]}"
+        label = f"key {fingerprint[:SHOWN_DIGITS]}"
         help = "have its maker sign it by another key, and trust that one"
-        raise fail("E1357", message, whole_file(str(path)), label=label, help=help)
+        raise fail("E1357", message, make_file_span(str(path)), label=label, help=help)
 
 
 def _check_network(path: Path, key: TrustedKey, manifest: Manifest) -> None:
-    at, label = whole_file(str(path)), f"key {key.fingerprint[:SHOWN]}"
+    source, label = make_file_span(str(path)), f"key {key.fingerprint[:SHOWN_DIGITS]}"
     if key.is_expired:
         message = f"the key that signed this bundle is trusted until {key.expires}"
         help = "have its maker sign it by a newer key; or trust this one longer: "
         help += "`tcc trust add KEY.pem --expires DATE`"
-        raise fail("E1356", message, at, label=label, help=help)
+        raise fail("E1356", message, source, label=label, help=help)
     if key.networks and manifest.model.name not in key.networks:
         message = f"the key that signed this bundle is not trusted for `{manifest.model.name}`"
         label = f"{label} is trusted for {', '.join(key.networks)[:80]}"
         help = f"if it is, say so: `tcc trust add KEY.pem --for {manifest.model.name}`"
-        raise fail("E1355", message, at, label=label, help=help)
+        raise fail("E1355", message, source, label=label, help=help)
 
 
 def _check_release(path: Path, key: TrustedKey, manifest: Manifest, release: int) -> None:
@@ -188,9 +188,9 @@ def _check_release(path: Path, key: TrustedKey, manifest: Manifest, release: int
         label = f"release {highest} was seen here" if highest > release else ""
         label = label or f"the trust list takes {key.min_release} and later"
         help = "take the newest bundle from its maker"
-        raise fail("E1358", message, whole_file(str(path)), label=label, help=help)
+        raise fail("E1358", message, make_file_span(str(path)), label=label, help=help)
     if release > max(highest, key.min_release):
-        note_release(key.fingerprint, network, release)
+        record_release(key.fingerprint, network, release)
 
 
 def _find_highest(key: TrustedKey, network: str) -> int:
@@ -207,36 +207,36 @@ def _refuse_unsigned(
     folder: Path, manifest: Manifest, manifest_digest: str, policy: SignaturePolicy
 ) -> None:
     """Refuse a bundle without a signature where something wants one (E1351)."""
-    trust, network = trust_list.read(), manifest.model.name
+    trust, network = trust_list.read_trust_list(), manifest.model.name
     help = "have its maker sign it: `tcc sign BUNDLE --key PRIVATE.pem`"
     if policy.key:
         label = ""
     elif policy.required_by or trust.require:
-        label = f"{policy.required_by or trust_list.file()} wants a signature"
-    elif trust.names(network) and not policy.any_key and not is_local_build(manifest_digest):
+        label = f"{policy.required_by or trust_list.locate_trust_file()} wants a signature"
+    elif trust.has_key_for(network) and not policy.any_key and not is_local_build(manifest_digest):
         label = f"bundles of `{network}` are signed only, since you trust a key for it"
         help = f"{help}, or build it here again"
     else:
         return
     raise fail(
-        "E1351", "this bundle is not signed", whole_file(str(folder)), label=label, help=help
+        "E1351", "this bundle is not signed", make_file_span(str(folder)), label=label, help=help
     )
 
 
-def _fail_untrusted(path: Path, envelope: Envelope) -> UserError:
+def _build_untrusted_error(path: Path, envelope: Envelope) -> UserError:
     message = "this bundle is signed by a key that you do not trust"
-    label = f"key {envelope.fingerprint[:SHOWN]}"
+    label = f"key {envelope.fingerprint[:SHOWN_DIGITS]}"
     help = "take its maker's public key from where you trust it: `tcc trust add PUBLIC.pem`"
-    return fail("E1354", message, whole_file(str(path)), label=label, help=help)
+    return fail("E1354", message, make_file_span(str(path)), label=label, help=help)
 
 
-def _fail_broken(path: Path, label: str) -> UserError:
+def _build_broken_error(path: Path, label: str) -> UserError:
     message = "the signature of this bundle does not hold"
     help = "take the bundle again from its maker, and the key from where you trust it"
-    return fail("E1352", message, whole_file(str(path)), label=label[:160], help=help)
+    return fail("E1352", message, make_file_span(str(path)), label=label[:160], help=help)
 
 
-def note_build(network: str, manifest_digest: str) -> None:
+def record_build(network: str, manifest_digest: str) -> None:
     """Note a bundle that was built just now, where a key is trusted for its network.
 
     Args:
@@ -245,13 +245,13 @@ def note_build(network: str, manifest_digest: str) -> None:
     """
     # A list that is not believed is said when the bundle is opened: this one is written already.
     with suppress(UserError):
-        if trust_list.read().names(network):
+        if trust_list.read_trust_list().has_key_for(network):
             user_folders.LOCAL_BUILDS.add((manifest_digest,))
 
 
 def is_local_build(manifest_digest: str) -> bool:
     """Whether the bundle of this manifest was built here."""
-    return user_folders.LOCAL_BUILDS.has(manifest_digest)
+    return user_folders.LOCAL_BUILDS.contains(manifest_digest)
 
 
 def find_highest_release(fingerprint: str, network: str) -> int:
@@ -263,16 +263,16 @@ def find_highest_release(fingerprint: str, network: str) -> int:
     folder = _locate_releases(fingerprint, network)
     if folder is None or not os.path.lexists(folder):
         return 0
-    if reason := user_folders.obstacle(folder.parent) or user_folders.obstacle(folder):
-        raise _fail_to_note(folder, reason)
+    if reason := user_folders.find_obstacle(folder.parent) or user_folders.find_obstacle(folder):
+        raise _build_record_error(folder, reason)
     try:
         names = os.listdir(folder)
     except OSError as error:
-        raise _fail_to_note(folder, error.strerror or str(error)) from error
+        raise _build_record_error(folder, error.strerror or str(error)) from error
     return max((int(name) for name in names if name.isascii() and name.isdecimal()), default=0)
 
 
-def note_release(fingerprint: str, network: str, release: int) -> None:
+def record_release(fingerprint: str, network: str, release: int) -> None:
     """Note a release that is higher than what was seen.
 
     Raises:
@@ -280,28 +280,28 @@ def note_release(fingerprint: str, network: str, release: int) -> None:
     """
     folder = _locate_releases(fingerprint, network)
     if folder is None:
-        raise _fail_to_note(Path("~"), "there is no home")
+        raise _build_record_error(Path("~"), "there is no home")
     try:
-        user_folders.make(folder)
-        if not (reason := user_folders.obstacle(folder)):
+        user_folders.make_folder(folder)
+        if not (reason := user_folders.find_obstacle(folder)):
             (folder / str(release)).touch(0o600)
             return
     except OSError as error:
         reason = error.strerror or str(error)
-    raise _fail_to_note(folder, reason)
+    raise _build_record_error(folder, reason)
 
 
 def _locate_releases(fingerprint: str, network: str) -> Path | None:
-    folder = user_folders.folder("XDG_STATE_HOME", "releases")
+    folder = user_folders.locate_folder("XDG_STATE_HOME", "releases")
     # A network's name need not be one that a file can have.
     digest = hashlib.sha256(f"{fingerprint}\0{network}".encode()).hexdigest()
     return folder and folder / digest[:40]
 
 
-def _fail_to_note(folder: Path, reason: str) -> UserError:
+def _build_record_error(folder: Path, reason: str) -> UserError:
     message = "which releases were seen cannot be noted: an older one could come back unnoticed"
     help = (
         "set XDG_STATE_HOME to a folder that only you can write to, or say the least release "
         "that is taken: `tcc trust add KEY.pem --min-release N`"
     )
-    return fail("E1359", message, whole_file(str(folder)), label=reason, help=help)
+    return fail("E1359", message, make_file_span(str(folder)), label=reason, help=help)

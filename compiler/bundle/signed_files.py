@@ -16,7 +16,7 @@ from typing import Any
 from tcc.compiler.bundle import signing_key
 from tcc.compiler.bundle.signing_key import PublicKey
 from tcc.compiler.support import atomic_files, regular_files
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
 NAME = "model.sig"
 """The file in a bundle's folder; no manifest lists it, and it signs every other file."""
@@ -55,16 +55,16 @@ class Envelope:
     @property
     def message(self) -> bytes:
         """The bytes that are signed: the envelope's pre-authentication encoding."""
-        return message(self.payload)
+        return build_message(self.payload)
 
 
-def message(payload: bytes) -> bytes:
+def build_message(payload: bytes) -> bytes:
     """Return what is signed of a payload: DSSE version 1."""
     kind = PAYLOAD_TYPE.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def payload(folder: str, signed: SignedFiles) -> bytes:
+def build_payload(folder: str, signed: SignedFiles) -> bytes:
     """Return the statement of files in a folder of that name."""
     ordered = sorted(signed.files.items(), key=lambda file: Path(file[0]))
     resources = [
@@ -83,14 +83,14 @@ def payload(folder: str, signed: SignedFiles) -> bytes:
     }
     statement = {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": folder, "digest": {"sha256": _root(resources)}}],
+        "subject": [{"name": folder, "digest": {"sha256": _compute_root_digest(resources)}}],
         "predicateType": PREDICATE_TYPE,
         "predicate": predicate,
     }
     return json.dumps(statement, ensure_ascii=False).encode()
 
 
-def encode(payload: bytes, signature: bytes, fingerprint: str) -> bytes:
+def encode_signature(payload: bytes, signature: bytes, fingerprint: str) -> bytes:
     """Return the bytes of `model.sig`."""
     envelope = {
         "payload": base64.b64encode(payload).decode(),
@@ -106,40 +106,40 @@ def encode(payload: bytes, signature: bytes, fingerprint: str) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def read(path: Path) -> Envelope:
+def read_envelope(path: Path) -> Envelope:
     """Return what `model.sig` states; nothing of it is verified.
 
     Raises:
         MalformedError: It is no such file.
         OSError: It cannot be read.
     """
-    with regular_files.opened(path) as file:
+    with regular_files.open_file(path) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise MalformedError(f"it has more than {MAX_BYTES:,} bytes")
     try:
-        return _envelope(json.loads(content.decode()))
+        return _parse_envelope(json.loads(content.decode()))
     except MalformedError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedError(_describe(error)) from None
 
 
-def decode(payload: bytes) -> SignedFiles:
+def decode_payload(payload: bytes) -> SignedFiles:
     """Return what a statement says.
 
     Raises:
         MalformedError: It is of another kind, leaves something out, or contradicts itself.
     """
     try:
-        return _decode(json.loads(payload.decode()))
+        return _parse_statement(json.loads(payload.decode()))
     except MalformedError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise MalformedError(_describe(error)) from None
 
 
-def _envelope(document: Any) -> Envelope:
+def _parse_envelope(document: Any) -> Envelope:
     envelope = document["dsseEnvelope"]
     (signature,) = envelope["signatures"]
     types = (str(document["mediaType"]).partition(".v")[0], envelope["payloadType"])
@@ -151,7 +151,7 @@ def _envelope(document: Any) -> Envelope:
     return Envelope(statement, signed, str(fingerprint))
 
 
-def _decode(document: Any) -> SignedFiles:
+def _parse_statement(document: Any) -> SignedFiles:
     predicate, (subject,) = document["predicate"], document["subject"]
     serialization = predicate["serialization"]
     types = (
@@ -163,11 +163,11 @@ def _decode(document: Any) -> SignedFiles:
     if types != (STATEMENT_TYPE, PREDICATE_TYPE, "files", "sha256"):
         raise MalformedError("its statement is of another kind")
     resources = predicate["resources"]
-    if any(each["algorithm"] != "sha256" for each in resources):
+    if any(resource["algorithm"] != "sha256" for resource in resources):
         raise MalformedError("it has digests of another kind")
-    if subject["digest"]["sha256"] != _root(resources):
+    if subject["digest"]["sha256"] != _compute_root_digest(resources):
         raise MalformedError("its digests contradict each other")
-    files = {str(each["name"]): str(each["digest"]) for each in resources}
+    files = {str(resource["name"]): str(resource["digest"]) for resource in resources}
     if len(files) != len(resources):
         raise MalformedError("it names a file twice")
     release = predicate.get("release", {"network": "", "number": 0})
@@ -177,9 +177,11 @@ def _decode(document: Any) -> SignedFiles:
     return SignedFiles(files, str(release["network"]), number)
 
 
-def _root(resources: Any) -> str:
+def _compute_root_digest(resources: Any) -> str:
     """Return the digest of all digests."""
-    return hashlib.sha256(b"".join(bytes.fromhex(each["digest"]) for each in resources)).hexdigest()
+    return hashlib.sha256(
+        b"".join(bytes.fromhex(resource["digest"]) for resource in resources)
+    ).hexdigest()
 
 
 def _describe(error: Exception) -> str:
@@ -204,11 +206,11 @@ def sign_bundle(folder: Path, network: str, key: Path, release: int) -> tuple[Pa
     for name in names:
         if (folder / name).is_symlink():
             problem = "a link cannot be signed: it may lead elsewhere later"
-            raise fail("E1352", problem, whole_file(str(folder / name)), help="remove it")
+            raise fail("E1352", problem, make_file_span(str(folder / name)), help="remove it")
     digests = {name: regular_files.hash_file(folder / name) for name in names}
     signed = SignedFiles(digests, network, release)
-    statement = payload(folder.resolve().name, signed)
-    signature, public = signing_key.sign(key, message(statement))
-    content = encode(statement, signature, public.fingerprint)
+    statement = build_payload(folder.resolve().name, signed)
+    signature, public = signing_key.sign(key, build_message(statement))
+    content = encode_signature(statement, signature, public.fingerprint)
     atomic_files.write_file(folder / NAME, content)
     return folder / NAME, public

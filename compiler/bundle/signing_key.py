@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MAX_BYTES = 1 << 16
 """Largest file of a key that is read."""
 CURVES: Mapping[str, str] = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
 """The curves that sign, and the hash that goes with each."""
-_HEADS: Mapping[bytes, str] = {
+_DER_PREFIXES: Mapping[bytes, str] = {
     bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200"): "SECP256R1",
     bytes.fromhex("3076301006072a8648ce3d020106052b81040022036200"): "SECP384R1",
     bytes.fromhex("30819b301006072a8648ce3d020106052b8104002303818600"): "SECP521R1",
@@ -48,7 +48,7 @@ class PublicKey:
 
         key = _load_public(self.pem.encode())
         try:
-            key.verify(signature, message, _algorithm(key.curve.name))
+            key.verify(signature, message, _create_algorithm(key.curve.name))
         except InvalidSignature:
             return False
         return True
@@ -61,12 +61,12 @@ def read_public(path: Path, option: str = "") -> PublicKey:
         MissingTool: What reads it is not installed.
         UserError: It cannot be read, or is no such key (E1353).
     """
-    content = _content(path, "public", option)
+    content = _read_content(path, "public", option)
     require_package()
     try:
-        return _public(_load_public(content))
+        return _build_public_key(_load_public(content))
     except (ValueError, TypeError) as error:
-        raise _not_a_key(path, error, "public") from error
+        raise _build_key_error(path, error, "public") from error
 
 
 def sign(path: Path, message: bytes) -> tuple[bytes, PublicKey]:
@@ -76,7 +76,7 @@ def sign(path: Path, message: bytes) -> tuple[bytes, PublicKey]:
         MissingTool: What signs is not installed.
         UserError: It cannot be read, or is no such key (E1353).
     """
-    content = _content(path, "private", "--key")
+    content = _read_content(path, "private", "--key")
     require_package()
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -84,14 +84,14 @@ def sign(path: Path, message: bytes) -> tuple[bytes, PublicKey]:
     try:
         key = serialization.load_pem_private_key(content, None)
     except Exception as error:  # what it raises of a curve or cipher that it lacks is no ValueError
-        raise _not_a_key(path, error, "private") from error
+        raise _build_key_error(path, error, "private") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _not_a_key(path, ValueError("it is of another kind"), "private")
+        raise _build_key_error(path, ValueError("it is of another kind"), "private")
     try:
-        public = _public(_usable(key.public_key()))
+        public = _build_public_key(_check_curve(key.public_key()))
     except ValueError as error:
-        raise _not_a_key(path, error, "private") from error
-    return key.sign(message, _algorithm(key.curve.name)), public
+        raise _build_key_error(path, error, "private") from error
+    return key.sign(message, _create_algorithm(key.curve.name)), public
 
 
 def require_package() -> None:
@@ -112,8 +112,8 @@ def _load_public(content: bytes) -> "ec.EllipticCurvePublicKey":
     """
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    if plain := _load_plain(content):
-        return plain
+    if simple_key := _load_simple_pem(content):
+        return simple_key
     from cryptography.hazmat.primitives import serialization
 
     try:
@@ -122,10 +122,10 @@ def _load_public(content: bytes) -> "ec.EllipticCurvePublicKey":
         raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise ValueError("it is of another kind")  # noqa: TRY004 - a file's content is no type
-    return _usable(key)
+    return _check_curve(key)
 
 
-def _load_plain(content: bytes) -> "ec.EllipticCurvePublicKey | None":
+def _load_simple_pem(content: bytes) -> "ec.EllipticCurvePublicKey | None":
     """Return the key of a PEM as we and OpenSSL write it; None of any other.
 
     What reads every kind of file takes longer to load than all the rest of verifying.
@@ -135,45 +135,45 @@ def _load_plain(content: bytes) -> "ec.EllipticCurvePublicKey | None":
     """
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    found = _PEM.fullmatch(content.decode("ascii", "replace"))
-    der = base64.b64decode(found[1]) if found else b""
-    for head, curve in _HEADS.items():
-        if der.startswith(head):
-            point = der.removeprefix(head)
+    pem_match = _PEM.fullmatch(content.decode("ascii", "replace"))
+    der = base64.b64decode(pem_match[1]) if pem_match else b""
+    for prefix, curve in _DER_PREFIXES.items():
+        if der.startswith(prefix):
+            point = der.removeprefix(prefix)
             return ec.EllipticCurvePublicKey.from_encoded_point(getattr(ec, curve)(), point)
     return None
 
 
-def _usable(key: "ec.EllipticCurvePublicKey") -> "ec.EllipticCurvePublicKey":
+def _check_curve(key: "ec.EllipticCurvePublicKey") -> "ec.EllipticCurvePublicKey":
     if key.curve.name not in CURVES:
         raise ValueError(f"its curve is {key.curve.name}, and not one of {', '.join(CURVES)}")
     return key
 
 
-def _public(key: "ec.EllipticCurvePublicKey") -> PublicKey:
+def _build_public_key(key: "ec.EllipticCurvePublicKey") -> PublicKey:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return PublicKey(pem.decode(), hashlib.sha256(pem).hexdigest())
 
 
-def _algorithm(curve: str) -> "ec.ECDSA":
+def _create_algorithm(curve: str) -> "ec.ECDSA":
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
 
     return ec.ECDSA(getattr(hashes, CURVES[curve])())
 
 
-def _content(path: Path, kind: str, option: str) -> bytes:
-    named = f" that {option} names" if option else ""
-    content = regular_files.read_file(path, f"read the {kind} key{named}", MAX_BYTES + 1)
+def _read_content(path: Path, kind: str, option: str) -> bytes:
+    option_text = f" that {option} names" if option else ""
+    content = regular_files.read_file(path, f"read the {kind} key{option_text}", MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise _not_a_key(path, ValueError("the file is too large"), kind)
+        raise _build_key_error(path, ValueError("the file is too large"), kind)
     return content
 
 
-def _not_a_key(path: Path, error: Exception, kind: str) -> UserError:
+def _build_key_error(path: Path, error: Exception, kind: str) -> UserError:
     message = f"this is no {kind} key of an elliptic curve"
     label = (str(error).splitlines() or [type(error).__name__])[0][:160]
     help = "docs/security.md has the two commands that make a private key and its public part"
-    return fail("E1353", message, whole_file(str(path)), label=label, help=help)
+    return fail("E1353", message, make_file_span(str(path)), label=label, help=help)

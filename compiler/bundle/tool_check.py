@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from tcc.compiler.bundle import replay
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.ir.device import Device
-from tcc.compiler.ir.target import LEAST, ToolReport
-from tcc.compiler.reference.output_quality import cosine
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.ir.target import MIN_COSINE, ToolReport
+from tcc.compiler.reference.output_quality import compute_cosine
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
-Values = NDArray[np.float32]
-LOG = "compiled/log.txt"
+FloatArray = NDArray[np.float32]
+LOG_FILE = "compiled/log.txt"
 """The tool's log among the files of a package that was compiled as it was built."""
 
 
@@ -29,13 +29,13 @@ class GoldenCosine:
     golden: str
     output: str
     cosine: float
-    same: bool | None
+    has_same_class: bool | None
     stuck: bool
 
     @property
     def holds(self) -> bool:
         """Whether the two are near; NaN is near nothing."""
-        return self.cosine >= LEAST and not self.stuck
+        return self.cosine >= MIN_COSINE and not self.stuck
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ToolCheck:
     log: str
     report: ToolReport
     goldens: tuple[GoldenCosine, ...]
-    lacking: tuple[str, ...] = ()
+    missing_goldens: tuple[str, ...] = ()
     """Goldens that should have outputs beside the log, and have none."""
 
     @property
@@ -54,8 +54,12 @@ class ToolCheck:
 
         Both its own words and the goldens tell.
         """
-        done = not (self.report.stopped or self.lacking)
-        return done and not self.report.low and all(each.holds for each in self.goldens)
+        is_complete = not (self.report.stopped or self.missing_goldens)
+        return (
+            is_complete
+            and not self.report.low_outputs
+            and all(golden.holds for golden in self.goldens)
+        )
 
 
 def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
@@ -71,43 +75,56 @@ def check(bundle: Bundle, device: Device, log: Path | None) -> ToolCheck:
             of a tool (E0673).
     """
     packager = device.packager
-    where = whole_file(str(bundle.folder))
+    source = make_file_span(str(bundle.folder))
     if packager is None:
         message = f"what is built for {device.name} is no package of a maker's tool"
-        raise fail("E0673", message, where, help="leave --logs out")
-    own = bundle.model / LOG
+        raise fail("E0673", message, source, help="leave --logs out")
+    package_log = bundle.model / LOG_FILE
     if log is None and not has_log(bundle):
         message = f"nothing here runs what is built for {device.name}"
         help = f"run `sh {bundle.model}/build.sh` where docker is, and give its log with --logs"
-        raise fail("E0657", message, where, help=help)
-    shapes = {each.name: each.shape for each in bundle.manifest.outputs}
-    found = packager.tool_results(device.target, shapes, log or own)
-    compared = tuple(_compared(bundle, found.outputs))
+        raise fail("E0657", message, source, help=help)
+    shapes = {contract.name: contract.shape for contract in bundle.manifest.outputs}
+    tool_results = packager.read_tool_results(device.target, shapes, log or package_log)
+    golden_cosines = tuple(_compare_outputs(bundle, tool_results.outputs))
     names = [case.name for case in bundle.manifest.goldens.cases]
-    lacking = tuple(name for name in names if name not in found.outputs)
+    missing_goldens = tuple(name for name in names if name not in tool_results.outputs)
     # A log by itself is worth reading; outputs that were left behind are no failure of the tool's.
-    alone = log is not None and len(lacking) == len(names)  # brought back without its folder
-    return ToolCheck(str(log or own), found.report, compared, () if alone else lacking)
+    has_log_only = log is not None and len(missing_goldens) == len(
+        names
+    )  # brought back without its folder
+    return ToolCheck(
+        str(log or package_log),
+        tool_results.report,
+        golden_cosines,
+        () if has_log_only else missing_goldens,
+    )
 
 
 def has_log(bundle: Bundle) -> bool:
     """Whether a package holds the log of the tool that compiled it as it was built."""
-    return (bundle.model / LOG).is_file()
+    return (bundle.model / LOG_FILE).is_file()
 
 
-def _compared(bundle: Bundle, given: Mapping[str, Mapping[str, Values]]) -> Iterator[GoldenCosine]:
-    cases = [case for case in bundle.manifest.goldens.cases if case.name in given]
-    for result in bundle.manifest.outputs:
-        wanted = {case.name: replay.expected(bundle, case, result.name) for case in cases}
-        outputs = {case.name: given[case.name][result.name].reshape(-1) for case in cases}
-        stuck = _alike(outputs) and not _alike(wanted)
+def _compare_outputs(
+    bundle: Bundle, tool_outputs: Mapping[str, Mapping[str, FloatArray]]
+) -> Iterator[GoldenCosine]:
+    cases = [case for case in bundle.manifest.goldens.cases if case.name in tool_outputs]
+    for contract in bundle.manifest.outputs:
+        expected_outputs = {
+            case.name: replay.read_expected_output(bundle, case, contract.name) for case in cases
+        }
+        actual_outputs = {
+            case.name: tool_outputs[case.name][contract.name].reshape(-1) for case in cases
+        }
+        stuck = _has_equal_arrays(actual_outputs) and not _has_equal_arrays(expected_outputs)
         for case in cases:
-            one, other = wanted[case.name], outputs[case.name]
-            decides = result.kind == "classes" and len(result.shape) == 1
-            same = bool(one.argmax() == other.argmax()) if decides else None
-            near = cosine(one.astype(np.float64), other.astype(np.float64))
-            yield GoldenCosine(case.name, result.name, near, same, stuck)
+            expected, actual = expected_outputs[case.name], actual_outputs[case.name]
+            decides = contract.kind == "classes" and len(contract.shape) == 1
+            has_same_class = bool(expected.argmax() == actual.argmax()) if decides else None
+            similarity = compute_cosine(expected.astype(np.float64), actual.astype(np.float64))
+            yield GoldenCosine(case.name, contract.name, similarity, has_same_class, stuck)
 
 
-def _alike(values: Mapping[str, Values]) -> bool:
-    return len(values) > 1 and len({each.tobytes() for each in values.values()}) == 1
+def _has_equal_arrays(arrays: Mapping[str, FloatArray]) -> bool:
+    return len(arrays) > 1 and len({array.tobytes() for array in arrays.values()}) == 1

@@ -15,10 +15,10 @@ from tcc.compiler.cli.build import build
 from tcc.compiler.cli.calibrate import EPILOG as METHODS
 from tcc.compiler.cli.calibrate import calibrate
 from tcc.compiler.cli.check import check
-from tcc.compiler.cli.doctor import doctor, inspect_installation
+from tcc.compiler.cli.doctor import check_installation, show_installation
 from tcc.compiler.cli.eval import evaluate
-from tcc.compiler.cli.fmt import fmt
-from tcc.compiler.cli.help import find_present_name, help_
+from tcc.compiler.cli.fmt import format_files
+from tcc.compiler.cli.help import find_present_name, show_help
 from tcc.compiler.cli.import_network import import_, import_weights
 from tcc.compiler.cli.init import init
 from tcc.compiler.cli.options import ReportOptions
@@ -30,16 +30,16 @@ from tcc.compiler.cli.serve import serve
 from tcc.compiler.cli.show import show
 from tcc.compiler.cli.sign import sign
 from tcc.compiler.cli.slide_eval import evaluate as evaluate_slides
-from tcc.compiler.cli.slide_mask import mask
-from tcc.compiler.cli.slide_patches import patches
+from tcc.compiler.cli.slide_mask import write_mask
+from tcc.compiler.cli.slide_patches import write_patches
 from tcc.compiler.cli.slide_run import run as run_slides
-from tcc.compiler.cli.targets import targets
+from tcc.compiler.cli.targets import list_targets
 from tcc.compiler.cli.train import train
 from tcc.compiler.cli.verify import verify
 from tcc.compiler.support import console as reports
 from tcc.compiler.support import memory_limit, process_setup, user_folders
 from tcc.compiler.support.atomic_files import MachineError
-from tcc.compiler.support.console import echo, named, printable
+from tcc.compiler.support.console import attach_stream_name, echo, replace_unprintable
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,13 @@ class SubCommands:
 
 
 SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
-    "Start": {"init": init, "check": check, "show": show, "zoo": zoo.models, "help": help_},
+    "Start": {
+        "init": init,
+        "check": check,
+        "show": show,
+        "zoo": zoo.list_models,
+        "help": show_help,
+    },
     "Build": {"train": train, "calibrate": calibrate, "build": build, "import": import_},
     "Inspect": {"eval": evaluate, "verify": verify, "bench": bench, "plot": plot},
     "Deploy": {
@@ -62,9 +68,9 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
             "Find the tissue of whole slides, and classify it patch by patch.",
             {
                 "run": run_slides,
-                "mask": mask,
+                "mask": write_mask,
                 "eval": evaluate_slides,
-                "patches": patches,
+                "patches": write_patches,
             },
         ),
         "sign": sign,
@@ -75,32 +81,32 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., None] | SubCommands]] = {
                 "list": trusted_keys.list_,
                 "revoke": trusted_keys.revoke,
                 "require": trusted_keys.require,
-                "folder": trusted_keys.folder,
+                "folder": trusted_keys.allow_folder,
             },
             trusted_keys.list_,
         ),
-        "targets": targets,
+        "targets": list_targets,
     },
     "Maintain": {
-        "doctor": doctor,
-        "fmt": fmt,
+        "doctor": check_installation,
+        "fmt": format_files,
         "dev": SubCommands(
             "Look into tcc itself: passes, cache, machine, papers' tables.",
             {
-                "passes": dev.passes,
+                "passes": dev.list_passes,
                 "cache": SubCommands(
                     "Show what builds kept: the next ones take what the same inputs gave before.",
                     {"clear": dev.clear},
-                    dev.shown,
+                    dev.show_cache,
                 ),
-                "doctor": inspect_installation,
-                "table": zoo.regenerate,
+                "doctor": show_installation,
+                "table": zoo.print_paper_table,
             },
         ),
     },
 }
 """The commands, in the order in which help lists them. To add one: its file, and a word here."""
-COMMANDS = {name: each for section in SECTIONS.values() for name, each in section.items()}
+COMMANDS = {name: command for section in SECTIONS.values() for name, command in section.items()}
 """All of these by their first word."""
 HIDDEN = {"import-weights": import_weights}
 """Former names that are commands of their own; `help.FORMER_NAMES` has the others."""
@@ -114,9 +120,9 @@ EPILOGS = {"calibrate": METHODS, "plot": KINDS}
 """What the help of a command ends with."""
 
 
-def _spelling(word: str) -> str:
+def _resolve_spelling(option_name: str) -> str:
     """Return how a word is spelt now: `--out` stands for `--output` of every command."""
-    return "output" if word == "out" else word
+    return "output" if option_name == "out" else option_name
 
 
 class Commands(CommandGroup):
@@ -132,38 +138,40 @@ class Commands(CommandGroup):
         **extra: Any,
     ) -> NoReturn:
         """Run the sub-command that `args` name, and exit with its code."""
-        words = find_present_name(sys.argv[1:] if args is None else args)
-        reports.HEARD.set(None)
+        command_line = find_present_name(sys.argv[1:] if args is None else args)
+        reports.SPEC_WARNINGS.set(None)
         try:
-            for ignored in user_folders.ignored_variables():
-                echo(f"note: {printable(ignored)}", err=True)
-            code = super().main(words, "tcc", complete_var, False, windows_expand_args, **extra)
+            for ignored in user_folders.describe_ignored_variables():
+                echo(f"note: {replace_unprintable(ignored)}", err=True)
+            code = super().main(
+                command_line, "tcc", complete_var, False, windows_expand_args, **extra
+            )
             if sys.stdout:
                 # Here, where a full disk still becomes an error and an exit code; at the
                 # interpreter's own end it is a traceback.
-                with named("<standard output>"):
+                with attach_stream_name("<standard output>"):
                     sys.stdout.flush()
         except Exception as error:
             # What a signal interrupts may end as any error.
-            code = process_setup.get_exit_code(failed=True) or failures.report(error, words)
+            code = process_setup.get_exit_code(failed=True) or failures.report(error, command_line)
         sys.exit(process_setup.get_exit_code(failed=False) or code or 0)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """List the commands by what they are for."""
         width = max(map(len, COMMANDS))
         for section, names in SECTIONS.items():
-            listed = [
+            rows = [
                 (f"{name:<{width}}", self.commands[name].get_short_help_str(100))
                 for name in names
                 if name in self.commands
             ]
-            if listed:
+            if rows:
                 with formatter.section(section):
-                    formatter.write_dl(listed)
+                    formatter.write_dl(rows)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         from tcc.compiler.version import __version__
 
         echo(f"tcc {__version__}")
@@ -173,15 +181,17 @@ def _version(wanted: bool) -> None:
 def tcc(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """From a declarative network to device artifacts that agree with each other."""
 
 
-def application(names: Collection[str]) -> typer.Typer:
+def create_application(names: Collection[str]) -> typer.Typer:
     """Return the application with the sub-commands of these names alone."""
-    found = typer.Typer(
+    typer_app = typer.Typer(
         cls=Commands,
         epilog=EPILOG,
         # Errors are ours to print, and rich takes a tenth of a second to load.
@@ -190,25 +200,25 @@ def application(names: Collection[str]) -> typer.Typer:
         context_settings={
             "help_option_names": ["-h", "--help"],
             "max_content_width": 100,
-            "token_normalize_func": _spelling,
+            "token_normalize_func": _resolve_spelling,
         },
     )
-    found.callback(no_args_is_help=True)(tcc)
+    typer_app.callback(no_args_is_help=True)(tcc)
     for name, command in {**COMMANDS, **HIDDEN}.items():
         if name in names:
-            _add(found, name, name, command)
-    return found
+            _add(typer_app, name, name, command)
+    return typer_app
 
 
 def _add(
-    to: typer.Typer, name: str, words: str, command: Callable[..., None] | SubCommands
+    to: typer.Typer, name: str, command_path: str, command: Callable[..., None] | SubCommands
 ) -> None:
-    """Add a command, or a group with its own; `words` are its names, the outer ones first."""
+    """Add a command, or a group with its own; `command_path` are its names, the outer ones first."""
     if not isinstance(command, SubCommands):
-        function = expand(words, command)
-        epilog, hidden = EPILOGS.get(words), words in HIDDEN
-        listed = words == "plot"  # its kinds are as good as commands
-        to.command(name, cls=Command, epilog=epilog, hidden=hidden, no_args_is_help=listed)(
+        function = expand(command_path, command)
+        epilog, hidden = EPILOGS.get(command_path), command_path in HIDDEN
+        is_listed = command_path == "plot"  # its kinds are as good as commands
+        to.command(name, cls=Command, epilog=epilog, hidden=hidden, no_args_is_help=is_listed)(
             function
         )
         return
@@ -218,16 +228,18 @@ def _add(
         invoke_without_command=command.bare is not None,
         rich_markup_mode=None,
     )
-    group.callback(help=command.summary)(_bare(words, command.bare))
-    for each, inner in command.commands.items():
-        _add(group, each, f"{words} {each}", inner)
+    group.callback(help=command.summary)(_create_group_callback(command_path, command.bare))
+    for inner_name, inner in command.commands.items():
+        _add(group, inner_name, f"{command_path} {inner_name}", inner)
     to.add_typer(group, name=name)
 
 
-def _bare(words: str, command: Callable[..., None] | None) -> Callable[..., None]:
+def _create_group_callback(
+    command_path: str, command: Callable[..., None] | None
+) -> Callable[..., None]:
     """Return what a group calls before its sub-commands, or without one."""
 
-    def nothing() -> None:
+    def skip_group() -> None:
         """Leave all to the sub-command."""
 
     def call(context: typer.Context, *, report: ReportOptions) -> None:
@@ -235,45 +247,49 @@ def _bare(words: str, command: Callable[..., None] | None) -> Callable[..., None
         if is_bare(context) and command:
             command(report=report)
 
-    return expand(words, call) if command else nothing
+    return expand(command_path, call) if command else skip_group
 
 
-app = application({*COMMANDS, *HIDDEN})
+app = create_application({*COMMANDS, *HIDDEN})
 """`tcc` with all that it can do."""
 
 
-def needed(words: Sequence[str]) -> typer.Typer:
+def create_minimal_application(command_line: Sequence[str]) -> typer.Typer:
     """Return the application as far as a command line needs it.
 
     Typer makes every option of every sub-command, which takes longer than many a command.
     """
-    first = find_present_name(words)[:1]
-    return application(first) if {*first} & ({*COMMANDS, *HIDDEN} - {"help"}) else app
+    command_names = find_present_name(command_line)[:1]
+    return (
+        create_application(command_names)
+        if {*command_names} & ({*COMMANDS, *HIDDEN} - {"help"})
+        else app
+    )
 
 
 def main() -> None:
     """Run `tcc` as a process of its own."""
-    process_setup.fix_order_of_sums()
+    process_setup.set_single_blas_thread()
     process_setup.catch_signals()
     process_setup.prepare_streams()
     try:
         _run(sys.argv[1:])
     finally:
         process_setup.ignore_signals()
-        _leave()
+        _finish_output()
 
 
-def _run(words: Sequence[str]) -> NoReturn:
+def _run(command_line: Sequence[str]) -> NoReturn:
     if memory_limit.read_limit() is None:
-        needed(words)()
+        create_minimal_application(command_line)()
     try:
-        code = memory_limit.watch(needed(words))
+        code = memory_limit.run_in_child(create_minimal_application(command_line))
     except MachineError as error:
-        code = failures.report(error, words)
+        code = failures.report(error, command_line)
     sys.exit(code)
 
 
-def _leave() -> None:
+def _finish_output() -> None:
     """Keep the interpreter from flushing a standard output that is closed or full."""
     try:
         if sys.stdout:

@@ -11,7 +11,7 @@ from tcc.compiler.cli.options import ProgramOptions, ReportOptions
 from tcc.compiler.report import bench_tables
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Stages
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.diagnostics import fail, make_command_span
 from tcc.compiler.support.option_needs import BOARD_RUNNER, TIMED_BUNDLE
 from tcc.compiler.targets import trusted_bundle
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tcc.compiler.bundle.benchmark import CostComparison
     from tcc.compiler.bundle.bundle_folder import Bundle
-    from tcc.compiler.bundle.replay import Replayed
+    from tcc.compiler.bundle.replay import GoldenReplay
     from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.measurement import Measurement
     from tcc.compiler.support.board import BoardLink
@@ -61,11 +61,11 @@ BenchmarkModel = Annotated[
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """How much is run, and where; `way` is None for here."""
+    """How much is run, and where; `board_link` is None for here."""
 
     runs: int
     threads: int
-    way: "BoardLink | None"
+    board_link: "BoardLink | None"
     benchmark_model: Path | None
 
 
@@ -79,12 +79,12 @@ class BenchedBundle:
     bundle: "Bundle"
     calibrated: bool
     measured: "Measurement"
-    replayed: "Replayed | None" = None
+    replayed: "GoldenReplay | None" = None
 
     @property
-    def holds(self) -> bool:
+    def is_correct(self) -> bool:
         """Whether its answers, if any were brought back, are right."""
-        return not self.replayed or all(one.holds for one in self.replayed.agreement)
+        return not self.replayed or all(agreement.holds for agreement in self.replayed.agreement)
 
 
 def bench(
@@ -105,34 +105,36 @@ def bench(
     cycles by a model. A program that was not built here runs only with --trust.
     """
     if len(bundles) > 2:
-        raise fail("E0601", "one bundle is measured, or two", typed(str(bundles[2])))
+        raise fail("E0601", "one bundle is measured, or two", make_command_span(str(bundles[2])))
 
     from tcc.compiler.bundle import benchmark
     from tcc.compiler.support import board
 
-    way = board.link(ssh, adb)
-    with report.stages() as stages:
-        options = BenchOptions(runs, threads, way, benchmark_model)
+    board_link = board.select_link(ssh, adb)
+    with report.track_stages() as stages:
+        options = BenchOptions(runs, threads, board_link, benchmark_model)
         loaded = [
             trusted_bundle.load(folder, trust=program.trust, isa=program.isa) for folder in bundles
         ]
         _require_uses([device for _, device in loaded], options)
-        benched = [_benched(bundle, device, options, stages) for bundle, device in loaded]
-        stages.end()
+        benched = [_measure_bundle(bundle, device, options, stages) for bundle, device in loaded]
+        stages.finish_stage()
     for bundle in benched:
         bench_tables.show(report, str(bundle.bundle.folder), bundle.measured)
         if bundle.replayed:
             bench_tables.show_goldens(report, bundle.replayed.agreement)
     compared = None
     if len(benched) == 2:
-        compared = benchmark.compared(benched[0].measured.network, benched[1].measured.network)
+        compared = benchmark.compare_costs(benched[0].measured.network, benched[1].measured.network)
         bench_tables.show_comparison(report, [str(folder) for folder in bundles], compared)
-        if compared and _slower_in_integers(benched, compared):
-            report.notice("integers take longer than floats here: for speed alone, build at fp32")
-    code = 0 if all(bundle.holds for bundle in benched) else failures.BELOW
-    report.document(
+        if compared and _is_int8_slower(benched, compared):
+            report.warn_text(
+                "integers take longer than floats here: for speed alone, build at fp32"
+            )
+    code = 0 if all(bundle.is_correct for bundle in benched) else failures.BELOW_FLOOR
+    report.print_document(
         {
-            "bundles": [_document(bundle) for bundle in benched],
+            "bundles": [_build_document(bundle) for bundle in benched],
             "comparison": asdict(compared) if compared else None,
             "seconds": stages.seconds,
             "exit": code,
@@ -144,49 +146,58 @@ def bench(
 
 def _require_uses(devices: "Sequence[Device]", options: BenchOptions) -> None:
     """Refuse typed options that measuring these bundles has no use for (E0601)."""
-    timed = options.way is not None or not all(device.is_counted for device in devices)
+    timed = options.board_link is not None or not all(device.is_counted for device in devices)
     has_runner = any(device.needs_board_runner for device in devices)
-    option_needs.require({TIMED_BUNDLE: timed, BOARD_RUNNER: has_runner})
+    option_needs.set_facts({TIMED_BUNDLE: timed, BOARD_RUNNER: has_runner})
 
 
-def _slower_in_integers(found: "Sequence[BenchedBundle]", compared: "CostComparison") -> bool:
+def _is_int8_slower(benched: "Sequence[BenchedBundle]", compared: "CostComparison") -> bool:
     """Whether one of two bundles of a network for a target is in integers, and takes longer."""
-    first, second = found
-    about, other = first.bundle.manifest, second.bundle.manifest
-    same = about.target == other.target and about.model == other.model
-    slower = second if compared.verdict == "more" else first
-    decided = compared.verdict != "undecided" and first.calibrated != second.calibrated
-    return same and decided and slower.calibrated
+    first_bundle, second_bundle = benched
+    first_manifest, second_manifest = first_bundle.bundle.manifest, second_bundle.bundle.manifest
+    is_comparable = (
+        first_manifest.target == second_manifest.target
+        and first_manifest.model == second_manifest.model
+    )
+    slower = second_bundle if compared.verdict == "more" else first_bundle
+    decided = (
+        compared.verdict != "undecided" and first_bundle.calibrated != second_bundle.calibrated
+    )
+    return is_comparable and decided and slower.calibrated
 
 
-def _benched(
+def _measure_bundle(
     bundle: "Bundle", device: "Device", options: BenchOptions, stages: Stages
 ) -> BenchedBundle:
     from tcc.compiler.bundle import benchmark
     from tcc.compiler.ir.measurement import BoardTask
     from tcc.compiler.support import board
 
-    built = device.target.precision(bundle.manifest.precision)
+    built = device.target.find_precision(bundle.manifest.precision)
     calibrated = built is not None and built.calibrated
-    given = benchmark.workloads(bundle, options.runs, options.threads)
-    if options.way is None:
+    workloads = benchmark.build_workloads(bundle, options.runs, options.threads)
+    if options.board_link is None:
         # One golden is enough to time; a board replays all, as nothing else has run there.
         return BenchedBundle(
-            bundle, calibrated, benchmark.measure(bundle, device, given[0], stages)
+            bundle, calibrated, benchmark.measure_bundle(bundle, device, workloads[0], stages)
         )
-    with board.reached(options.way) as there:
-        task = BoardTask(there, given[0], given, options.benchmark_model)
+    with board.open_board(options.board_link) as remote:
+        task = BoardTask(remote, workloads[0], workloads, options.benchmark_model)
         measured = benchmark.measure_on_board(bundle, device, task, stages)
         return BenchedBundle(bundle, calibrated, *measured)
 
 
-def _document(found: BenchedBundle) -> dict[str, Any]:
-    about = found.bundle.manifest
-    goldens = [one.as_json() for one in found.replayed.agreement] if found.replayed else None
+def _build_document(benched: BenchedBundle) -> dict[str, Any]:
+    manifest = benched.bundle.manifest
+    goldens = (
+        [agreement.to_json() for agreement in benched.replayed.agreement]
+        if benched.replayed
+        else None
+    )
     return {
-        "bundle": str(found.bundle.folder),
-        "target": about.target,
-        "precision": about.precision,
-        **asdict(found.measured),
+        "bundle": str(benched.bundle.folder),
+        "target": manifest.target,
+        "precision": manifest.precision,
+        **asdict(benched.measured),
         "goldens": goldens,
     }

@@ -16,12 +16,12 @@ from tcc.compiler.cli.options import (
     TargetOptions,
     WeightOptions,
 )
-from tcc.compiler.driver.chosen_spec import ChosenSpec, renamed
-from tcc.compiler.driver.weights_and_images import choose_folder, note_digest
+from tcc.compiler.driver.chosen_spec import ChosenSpec, rename_network
+from tcc.compiler.driver.weights_and_images import choose_folder, report_digest
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.report import build_report, tool_report
-from tcc.compiler.support.console import complain
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.console import print_problem
+from tcc.compiler.support.diagnostics import fail, make_command_span
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.device import Plan
@@ -158,47 +158,58 @@ def build(
     from tcc.compiler.frontend.accuracy_bounds import read_floors
     from tcc.compiler.support import atomic_files
 
-    asked = Int8Options(
+    int8_options = Int8Options(
         read_floors(floor or ()), calibration, images.data, images.method, images.guard,
         mixed, images.split, images.min_images,
         agree, probes, include_images, allow_few,
     )  # fmt: skip
-    with report.stages() as stages:
+    with report.track_stages() as stages:
         stages("spec", 0, 1)
-        chosen = spec.choose()
-        chosen = dataclasses.replace(chosen, spec=renamed(chosen.spec, name))
-        folder = choose_folder(report, chosen, output)
-        report.detail(f"project file: {chosen.project.path or 'none'}")
-        report.detail(f"spec: {chosen.spec.path}")
+        chosen_spec = spec.choose()
+        chosen_spec = dataclasses.replace(chosen_spec, spec=rename_network(chosen_spec.spec, name))
+        folder = choose_folder(report, chosen_spec, output)
+        report.print_detail(f"project file: {chosen_spec.project.path or 'none'}")
+        report.print_detail(f"spec: {chosen_spec.spec.path}")
         stages("weights", 0, 1)
-        plans = _require_signatures(_plans(chosen, targets, tool=tool), require_signature)
-        passing = passes.options(report)
-        passing.chosen()  # said before any work is done
+        plans = _require_signatures(_find_plans(chosen_spec, targets, tool=tool), require_signature)
+        pass_options = passes.create_options(report)
+        pass_options.choose_passes()  # said before any work is done
         # All that can be refused is refused before calibration, which may take minutes.
-        warned = builder.check_plans(chosen, plans, passing, folder)
-        atomic_files.sweep_scratch()
-        given = weights.take(report, chosen)
-        stored = builder.open_stages(chosen, given, passing, usable=cached)
-        file = weights.find_file(chosen)
-        note_digest(report, file)
-        work = Int8Build(report, stages, chosen, given, asked, passing, file, stored)
-        written, agreement = builder.build(
+        warned = builder.check_plans(chosen_spec, plans, pass_options, folder)
+        atomic_files.remove_stale_scratch()
+        weight_source = weights.load(report, chosen_spec)
+        stage_store = builder.open_stages(chosen_spec, weight_source, pass_options, usable=cached)
+        file = weights.find_file(chosen_spec)
+        report_digest(report, file)
+        work = Int8Build(
+            report,
+            stages,
+            chosen_spec,
+            weight_source,
+            int8_options,
+            pass_options,
+            file,
+            stage_store,
+        )
+        written_bundles, agreement = builder.build(
             work, plans, folder, warned, replaying=replay, page=report_page
         )
-        stages.end()
-    build_report.print_bundles(report, written, stages)
+        stages.finish_stage()
+    build_report.print_bundles(report, written_bundles, stages)
     if agreement and not report.quiet:
         build_report.print_agreement(report, agreement)
-    report.document(build_report.document(written, stages, agreement))
-    wrong = [tool_report.failed(one.folder, one.tool)
-             for one in written if one.tool and not one.tool.holds]  # fmt: skip
+    report.print_document(build_report.encode_bundles(written_bundles, stages, agreement))
+    wrong = [tool_report.describe_failure(written_bundle.folder, written_bundle.tool)
+             for written_bundle in written_bundles if written_bundle.tool and not written_bundle.tool.holds]  # fmt: skip
     for text in wrong:
-        complain(text)
+        print_problem(text)
     if wrong:
-        raise typer.Exit(failures.BELOW)
+        raise typer.Exit(failures.BELOW_FLOOR)
 
 
-def _plans(chosen: ChosenSpec, targets: TargetOptions, *, tool: bool) -> "tuple[Plan, ...]":
+def _find_plans(
+    chosen_spec: ChosenSpec, targets: TargetOptions, *, tool: bool
+) -> "tuple[Plan, ...]":
     """Return the targets that the command line names, or else the project file, at a precision.
 
     A precision of the project file, or none, is for the targets that have it.
@@ -208,19 +219,26 @@ def _plans(chosen: ChosenSpec, targets: TargetOptions, *, tool: bool) -> "tuple[
     """
     from tcc.compiler.targets import devices
 
-    project = chosen.project
-    words = [(text, name.strip()) for text in targets.targets or () for name in text.split(",")]
-    asked = [(name, typed(f"--target {text}")) for text, name in words]
-    theirs = [(name, project.places["targets"]) for name in project.targets]
-    if not (asked or theirs):
-        known = ", ".join(device.name for device in devices.every())
-        raise fail("E0605", "which target?", typed("--target"), help=f"known targets: {known}")
+    project = chosen_spec.project
+    named_targets = [
+        (text, name.strip()) for text in targets.targets or () for name in text.split(",")
+    ]
+    requested = [(name, make_command_span(f"--target {text}")) for text, name in named_targets]
+    project_targets = [(name, project.spans["targets"]) for name in project.targets]
+    if not (requested or project_targets):
+        known_names = ", ".join(device.name for device in devices.list_devices())
+        raise fail(
+            "E0605",
+            "which target?",
+            make_command_span("--target"),
+            help=f"known targets: {known_names}",
+        )
     precision = targets.precision
-    level = (precision or FP32.name, typed(f"--precision {precision}"))
+    level = (precision or FP32.name, make_command_span(f"--precision {precision}"))
     if precision is None and project.precision:
-        level = (project.precision, project.places["precision"])
-    found = devices.find_all(asked or theirs, level, asked=precision is not None)
-    return tuple(dataclasses.replace(plan, compiles=tool) for plan in found)
+        level = (project.precision, project.spans["precision"])
+    plans = devices.find_all(requested or project_targets, level, is_explicit=precision is not None)
+    return tuple(dataclasses.replace(plan, compiles=tool) for plan in plans)
 
 
 def _require_signatures(plans: "tuple[Plan, ...]", key: Path | None) -> "tuple[Plan, ...]":

@@ -13,26 +13,28 @@ from tcc.compiler.cli.options import (
 )
 from tcc.compiler.driver import run_splits
 from tcc.compiler.driver.chosen_spec import ChosenSpec
-from tcc.compiler.driver.weights_and_images import choose_folder, take_images
+from tcc.compiler.driver.weights_and_images import choose_folder, load_images
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.report import calibration_report
 from tcc.compiler.support.console import Report
-from tcc.compiler.support.diagnostics import typed
+from tcc.compiler.support.diagnostics import make_command_span
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
 
 NAMES = [method.name for method in METHODS]
 WIDTH = max(map(len, NAMES)) + 3
-EPILOG = "\n".join(["\b", "Methods:", *(f"  {one.name:<{WIDTH}}{one.summary}" for one in METHODS)])
+EPILOG = "\n".join(
+    ["\b", "Methods:", *(f"  {method.name:<{WIDTH}}{method.summary}" for method in METHODS)]
+)
 """The methods, a line each, at the end of the command's help; \\b keeps the lines as they are."""
 
 
-def _targets(incomplete: str) -> list[str]:
+def _complete_target(incomplete: str) -> list[str]:
     from tcc.compiler.targets import devices
 
-    found = [device.name for device in devices.every() if device.target.calibrates]
-    return [name for name in found if name.startswith(incomplete)]
+    names = [device.name for device in devices.list_devices() if device.target.calibrates]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 TargetOption = Annotated[
@@ -41,7 +43,7 @@ TargetOption = Annotated[
         "--target",
         metavar="T",
         show_default=False,
-        autocompletion=_targets,
+        autocompletion=_complete_target,
         help="What to calibrate for; without it, the project file's, or onnxruntime.",
     ),
 ]
@@ -76,7 +78,7 @@ Output = Annotated[
 
 def calibrate(
     target: TargetOption = None,
-    most: Images = None,
+    max_images: Images = None,
     output: Output = None,
     threads: Threads = None,
     batch: Batch = 1,
@@ -94,13 +96,13 @@ def calibrate(
     """
     from tcc.compiler.driver import calibration
 
-    with report.stages() as stages:
+    with report.track_stages() as stages:
         stages("spec", 0, 1)
-        chosen = spec.choose()
-        report.detail(f"project file: {chosen.project.path or 'none'}")
-        report.detail(f"spec: {chosen.spec.path}")
-        device, way = _device(chosen, target), images.find_method()
-        path = output or _default(report, chosen, device)
+        chosen_spec = spec.choose()
+        report.print_detail(f"project file: {chosen_spec.project.path or 'none'}")
+        report.print_detail(f"spec: {chosen_spec.spec.path}")
+        device, method = _choose_device(chosen_spec, target), images.find_method()
+        path = output or _choose_path(report, chosen_spec, device)
         stages("weights", 0, 1)
         from tcc.compiler.driver import pipeline
         from tcc.compiler.quant import calibration_document
@@ -108,41 +110,43 @@ def calibrate(
         from tcc.compiler.support import atomic_files
 
         # Before the images are run: where it cannot be written, the work would be lost.
-        atomic_files.check_target(path, atomic_files.anything)
-        given = weights.take(report, chosen)
+        atomic_files.check_target(path, atomic_files.allow_replacing)
+        weight_source = weights.load(report, chosen_spec)
         stages("images", 0, 1)
-        run = run_splits.of_weights(images.split, weights.find_file(chosen))
-        found = take_images(report, chosen, images.data, run).first(most)
+        run = run_splits.find_weights_split(images.split, weights.find_file(chosen_spec))
+        dataset = load_images(report, chosen_spec, images.data, run).select_first(max_images)
         options = RunOptions(threads, batch, stages, images.min_images)
-        wanted = pipeline.CalibrationRequest(device.name, way, options)
-        made = pipeline.calibrate(chosen.spec, given, found, wanted)
-        broken = calibration.refused(chosen.spec, given, made, found)
+        request = pipeline.CalibrationRequest(device.name, method, options)
+        document = pipeline.calibrate(chosen_spec.spec, weight_source, dataset, request)
+        broken = calibration.find_refusals(chosen_spec.spec, weight_source, document, dataset)
         stages("write", 0, 1)
-        atomic_files.write_file(path, calibration_document.encode(made))
+        atomic_files.write_file(path, calibration_document.encode(document))
         package = None
         if backend := device.packager:
-            ready = calibration.CalibratedPackage(
-                backend, device.target, chosen.spec, given, found, made
+            calibrated_package = calibration.CalibratedPackage(
+                backend, device.target, chosen_spec.spec, weight_source, dataset, document
             )
-            package = ready.write(path, stages)
-        stages.end()
-    for notice in made.notices:
-        report.notice(notice)
+            package = calibrated_package.write(path, stages)
+        stages.finish_stage()
+    for notice in document.notices:
+        report.warn_text(notice)
     if broken:
-        report.notice(f"`build` refuses these integers: {'; '.join(broken)}")
-    calibration_report.print_calibration(report, path, made)
+        report.warn_text(f"`build` refuses these integers: {'; '.join(broken)}")
+    calibration_report.print_calibration(report, path, document)
     if package and not report.quiet:
         calibration_report.print_package(report, package)
-    more = {"package": package.as_json()} if package else {}
-    report.document(calibration_report.document(path, made, stages) | {"refused": broken} | more)
+    extra = {"package": package.to_json()} if package else {}
+    report.print_document(
+        calibration_report.encode_calibration(path, document, stages) | {"refused": broken} | extra
+    )
 
 
-def _default(report: Report, chosen: ChosenSpec, device: "Device") -> Path:
-    folder = choose_folder(report, chosen, None)
-    return folder / f"{chosen.spec.name}-{device.name}.calibration.json"
+def _choose_path(report: Report, chosen_spec: ChosenSpec, device: "Device") -> Path:
+    folder = choose_folder(report, chosen_spec, None)
+    return folder / f"{chosen_spec.spec.name}-{device.name}.calibration.json"
 
 
-def _device(chosen: ChosenSpec, name: str | None) -> "Device":
+def _choose_device(chosen_spec: ChosenSpec, name: str | None) -> "Device":
     """Return the target that the command line names, or else the project file, or onnxruntime.
 
     Raises:
@@ -150,8 +154,10 @@ def _device(chosen: ChosenSpec, name: str | None) -> "Device":
     """
     from tcc.compiler.targets import devices
 
-    places = chosen.project.places
-    theirs = [(each, places["targets"]) for each in chosen.project.targets]
-    at = typed(f"--target {name}")
-    wanted = [(name, at)] if name else [*theirs, ("onnxruntime", at)]
-    return devices.calibrated_for(wanted)
+    locations = chosen_spec.project.spans
+    project_targets = [
+        (target_name, locations["targets"]) for target_name in chosen_spec.project.targets
+    ]
+    at = make_command_span(f"--target {name}")
+    candidates = [(name, at)] if name else [*project_targets, ("onnxruntime", at)]
+    return devices.find_calibrated_device(candidates)

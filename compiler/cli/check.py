@@ -11,11 +11,11 @@ from tcc.compiler.cli.options import (
     SpecOptions,
     TargetOptions,
 )
-from tcc.compiler.driver.chosen_spec import tell_project
+from tcc.compiler.driver.chosen_spec import report_project
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.report import layer_table
-from tcc.compiler.support.console import Report, size
-from tcc.compiler.support.diagnostics import typed
+from tcc.compiler.support.console import Report, format_bytes
+from tcc.compiler.support.diagnostics import make_command_span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,26 +62,26 @@ def check(
     cannot run of it, or runs badly, before anything is trained.
     """
     choice = spec.choose()
-    tell_project(report, choice)
-    chosen = choice.spec
+    report_project(report, choice)
+    loaded_spec = choice.spec
 
     from tcc.compiler.driver import spec_check
 
-    found = spec_check.check(chosen, _plans(targets.targets or (), targets.precision))
-    costs, facts = found.cost, found.expectations
-    document = _document(chosen, costs, facts) | _answers(found.capabilities)
+    checked = spec_check.check(loaded_spec, _find_plans(targets.targets or (), targets.precision))
+    costs, facts = checked.cost, checked.expectations
+    document = _build_document(loaded_spec, costs, facts) | _collect_support(checked.capabilities)
     if not report.quiet:
-        _print(report, chosen, costs, facts, ShownLayers(depth, layers_))
-    for each in found.capabilities:
-        _tell(report, each)
-    if not found.holds:
+        _print(report, loaded_spec, costs, facts, ShownLayers(depth, layers_))
+    for support in checked.capabilities:
+        _report_support(report, support)
+    if not checked.holds:
         # With the document: a program wants the costs of a network whose stated ones do not hold,
         # to correct them.
-        raise Rejected(found.errors, document)
-    report.document(document)
+        raise Rejected(checked.errors, document)
+    report.print_document(document)
 
 
-def _plans(names: "Sequence[str]", precision: str | None) -> "tuple[Plan, ...]":
+def _find_plans(names: "Sequence[str]", precision: str | None) -> "tuple[Plan, ...]":
     """Return each target that is named.
 
     Raises:
@@ -91,27 +91,29 @@ def _plans(names: "Sequence[str]", precision: str | None) -> "tuple[Plan, ...]":
         return ()
     from tcc.compiler.targets import devices
 
-    words = [(text, name.strip()) for text in names for name in text.split(",")]
-    asked = [(name, typed(f"--target {text}")) for text, name in words]
-    level = (precision or FP32.name, typed(f"--precision {precision}"))
-    return devices.find_all(asked, level, asked=precision is not None)
+    named_targets = [(text, name.strip()) for text in names for name in text.split(",")]
+    requested = [(name, make_command_span(f"--target {text}")) for text, name in named_targets]
+    level = (precision or FP32.name, make_command_span(f"--precision {precision}"))
+    return devices.find_all(requested, level, is_explicit=precision is not None)
 
 
-def _tell(report: Report, found: "Capability") -> None:
-    for warning in found.warnings:
+def _report_support(report: Report, support: "Capability") -> None:
+    for warning in support.warnings:
         report.warn(warning)
-    name = f"{found.plan.device.name} at {found.plan.precision.name}"
-    nodes = len({each.node.name for each in found.refusals})
-    report.text(f"{name}: {f'cannot run {_layers(nodes)}' if nodes else 'can run every layer'}")
+    name = f"{support.plan.device.name} at {support.plan.precision.name}"
+    nodes = len({refusal.node.name for refusal in support.refusals})
+    report.print_text(
+        f"{name}: {f'cannot run {_format_layers(nodes)}' if nodes else 'can run every layer'}"
+    )
 
 
-def _layers(count: int) -> str:
+def _format_layers(count: int) -> str:
     return f"{count} layers" if count > 1 else "1 layer"
 
 
-def _answers(targets: "Sequence[Capability]") -> dict[str, Any]:
+def _collect_support(targets: "Sequence[Capability]") -> dict[str, Any]:
     """Return what the targets say as plain data; nothing if none was asked."""
-    return {"targets": [each.as_json() for each in targets]} if targets else {}
+    return {"targets": [support.to_json() for support in targets]} if targets else {}
 
 
 def _print(
@@ -119,26 +121,35 @@ def _print(
     spec: "Spec",
     costs: "Cost",
     facts: "tuple[Expectation, ...]",
-    shown: ShownLayers,
+    layer_options: ShownLayers,
 ) -> None:
-    report.lines(layer_table.shown(layer_table.tree(costs.rows), shown.depth, every=shown.layers))
-    report.text(
+    report.print_lines(
+        layer_table.render_layers(
+            layer_table.build_tree(costs.rows), layer_options.depth, all_layers=layer_options.layers
+        )
+    )
+    report.print_text(
         f"\n{spec.name}: {len(costs.rows)} layers, {costs.params:,} parameters"
         f" (and {costs.buffers:,} statistics), {costs.macs:,} MACs\n"
-        f"weights {size(costs.weight_bytes)} in float32, "
-        f"activations at most {size(costs.peak_bytes)} at once"
+        f"weights {format_bytes(costs.weight_bytes)} in float32, "
+        f"activations at most {format_bytes(costs.peak_bytes)} at once"
     )
     if facts:
-        report.text(f"tests: {sum(fact.holds for fact in facts)} of {len(facts)} hold")
+        report.print_text(f"tests: {sum(fact.holds for fact in facts)} of {len(facts)} hold")
 
 
-def _document(spec: "Spec", costs: "Cost", facts: "tuple[Expectation, ...]") -> dict[str, Any]:
+def _build_document(
+    spec: "Spec", costs: "Cost", facts: "tuple[Expectation, ...]"
+) -> dict[str, Any]:
     return {
         "name": spec.name,
         "digest": spec.digest,
         "params": dict(spec.params),
         "layers": [asdict(row) for row in costs.rows],
-        "blocks": [_block(part) for part in layer_table.blocks(layer_table.tree(costs.rows))],
+        "blocks": [
+            _describe_block(part)
+            for part in layer_table.iterate_blocks(layer_table.build_tree(costs.rows))
+        ],
         "totals": {
             "layers": len(costs.rows),
             "params": costs.params,
@@ -149,10 +160,10 @@ def _document(spec: "Spec", costs: "Cost", facts: "tuple[Expectation, ...]") -> 
         },
         "tests": [
             {
-                "what": f.what,
+                "what": f.subject,
                 "case": f.case,
                 "expected": f.expected,
-                "found": f.found,
+                "found": f.actual,
                 "holds": f.holds,
                 "line": f.at.line,
             }
@@ -161,8 +172,8 @@ def _document(spec: "Spec", costs: "Cost", facts: "tuple[Expectation, ...]") -> 
     }
 
 
-def _block(part: layer_table.BlockPart) -> dict[str, Any]:
-    rows = tuple(part.rows())
+def _describe_block(part: layer_table.BlockPart) -> dict[str, Any]:
+    rows = tuple(part.iterate_rows())
     return {
         "path": "/".join(part.path),
         "layers": len(rows),

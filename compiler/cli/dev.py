@@ -6,42 +6,47 @@ import typer
 
 from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support import atomic_files, stage_cache, user_folders
-from tcc.compiler.support.console import size
-from tcc.compiler.support.diagnostics import fail, nearest, typed
+from tcc.compiler.support.console import format_bytes
+from tcc.compiler.support.diagnostics import fail, find_nearest_name, make_command_span
 from tcc.compiler.support.stage_cache import STAGES, StageCache, StageUse
-from tcc.compiler.support.user_folders import KERNELS
+from tcc.compiler.support.user_folders import KERNELS_FOLDER
 
-OWN = "compiled kernels of tcc's own, which any build takes"
+KERNELS_SUMMARY = "compiled kernels of tcc's own, which any build takes"
 """What the kernels are: kept beside the stages, and held to the limit by themselves."""
 StageArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="STAGE",
         show_default=False,
-        help=f"{', '.join(STAGES)}; without it, all of these. Or {KERNELS}.",
+        help=f"{', '.join(STAGES)}; without it, all of these. Or {KERNELS_FOLDER}.",
     ),
 ]
 
 
-def shown(*, report: ReportOptions) -> None:
+def show_cache(*, report: ReportOptions) -> None:
     """Show what builds kept: the next ones take what the same inputs gave before."""
-    kept = _kept()
-    uses, kernels = kept.uses(), _kernels()
-    shown = [(each, STAGES[each.stage]) for each in uses] + [(kernels, OWN)]
-    rows = [(each.stage, each.entries, size(each.bytes), what) for each, what in shown]
-    total = sum(each.bytes for each in uses)
-    report.table(("stage", "entries", "size", "what"), rows)
+    cache = _open_cache()
+    uses, kernels = cache.measure_usage(), _measure_kernels()
+    described_uses = [(use, STAGES[use.stage]) for use in uses] + [(kernels, KERNELS_SUMMARY)]
+    rows = [
+        (use.stage, use.entries, format_bytes(use.bytes), summary)
+        for use, summary in described_uses
+    ]
+    total = sum(use.bytes for use in uses)
+    report.print_table(("stage", "entries", "size", "what"), rows)
     if not report.quiet:
-        limit = f"of at most {size(kept.limit)}" if kept.limit else "and no more is kept"
-        report.text(f"\n{size(total)} {limit} in {kept.folder or 'no folder: there is no home'}")
-        if why := kept.folder and user_folders.obstacle(kept.folder):
-            report.text(f"not used: {why}")
-    report.document(
+        limit = f"of at most {format_bytes(cache.limit)}" if cache.limit else "and no more is kept"
+        report.print_text(
+            f"\n{format_bytes(total)} {limit} in {cache.folder or 'no folder: there is no home'}"
+        )
+        if obstacle := cache.folder and user_folders.find_obstacle(cache.folder):
+            report.print_text(f"not used: {obstacle}")
+    report.print_document(
         {
-            "folder": kept.folder and str(kept.folder),
-            "limit": kept.limit,
+            "folder": cache.folder and str(cache.folder),
+            "limit": cache.limit,
             "bytes": total,
-            "stages": [_plain(each) for each in uses],
+            "stages": [_to_json(use) for use in uses],
             "kernels": {"entries": kernels.entries, "bytes": kernels.bytes},
         }
     )
@@ -49,57 +54,71 @@ def shown(*, report: ReportOptions) -> None:
 
 def clear(stage: StageArgument = None, *, report: ReportOptions) -> None:
     """Remove what builds kept: the next ones make it anew."""
-    known = (*STAGES, KERNELS)
-    if stage is not None and stage not in known:
-        close = nearest(stage, set(known))
-        listed = f"stages: {', '.join(known)}"
-        help = f"did you mean `{close}`? {listed}" if close else listed
-        raise fail("E1401", f"there is no stage `{stage[:80]}`", typed(f"clear {stage}"), help=help)
-    kept = _kept()
+    known_stages = (*STAGES, KERNELS_FOLDER)
+    if stage is not None and stage not in known_stages:
+        nearest_name = find_nearest_name(stage, set(known_stages))
+        stage_list = f"stages: {', '.join(known_stages)}"
+        help = f"did you mean `{nearest_name}`? {stage_list}" if nearest_name else stage_list
+        raise fail(
+            "E1401",
+            f"there is no stage `{stage[:80]}`",
+            make_command_span(f"clear {stage}"),
+            help=help,
+        )
+    cache = _open_cache()
     try:
-        gone = _cleared() if stage == KERNELS else kept.clear(stage)
+        removed = _clear_kernels() if stage == KERNELS_FOLDER else cache.clear(stage)
     except OSError as error:
-        raise atomic_files.explain(error, str(kept.folder), "clear this") from error
+        raise atomic_files.explain(error, str(cache.folder), "clear this") from error
     if not report.quiet:
-        count, total = sum(each.entries for each in gone), sum(each.bytes for each in gone)
-        report.text(f"removed {count:,} {'entry' if count == 1 else 'entries'}, {size(total)}")
-    report.document({"removed": [_plain(each) for each in gone]})
+        count, total = sum(use.entries for use in removed), sum(use.bytes for use in removed)
+        report.print_text(
+            f"removed {count:,} {'entry' if count == 1 else 'entries'}, {format_bytes(total)}"
+        )
+    report.print_document({"removed": [_to_json(use) for use in removed]})
 
 
-def _kept() -> StageCache:
-    return StageCache(stage_cache.place(), stage_cache.bytes_of_limit())
+def _open_cache() -> StageCache:
+    return StageCache(stage_cache.find_cache_folder(), stage_cache.read_limit())
 
 
-def _kernels() -> StageUse:
-    found = user_folders.cached_files(KERNELS)
-    return StageUse(KERNELS, len(found), user_folders.total_size(found))
+def _measure_kernels() -> StageUse:
+    paths = user_folders.list_cached_files(KERNELS_FOLDER)
+    return StageUse(KERNELS_FOLDER, len(paths), user_folders.sum_sizes(paths))
 
 
-def _cleared() -> tuple[StageUse, ...]:
-    gone = _kernels()
-    for path in user_folders.cached_files(KERNELS):
+def _clear_kernels() -> tuple[StageUse, ...]:
+    removed = _measure_kernels()
+    for path in user_folders.list_cached_files(KERNELS_FOLDER):
         path.unlink(missing_ok=True)
-    return (gone,)
+    return (removed,)
 
 
-def _plain(use: StageUse) -> dict[str, object]:
+def _to_json(use: StageUse) -> dict[str, object]:
     return {"stage": use.stage, "entries": use.entries, "bytes": use.bytes}
 
 
-def passes(*, report: ReportOptions) -> None:
+def list_passes(*, report: ReportOptions) -> None:
     """List the passes and the pipelines that `--passes` takes."""
-    from tcc.compiler.passes import PASSES, PIPELINES, spell
+    from tcc.compiler.passes import PASSES, PIPELINES, format_pipeline
 
     if report.quiet:
-        report.text("\n".join(one.name for one in PASSES))
+        report.print_text("\n".join(graph_pass.name for graph_pass in PASSES))
     else:
-        rows = [(one.name, f"{one.bound:g}" if one.bound else "exact", one.doc) for one in PASSES]
-        report.table(("pass", "bound", "what"), rows)
+        rows = [
+            (
+                graph_pass.name,
+                f"{graph_pass.bound:g}" if graph_pass.bound else "exact",
+                graph_pass.doc,
+            )
+            for graph_pass in PASSES
+        ]
+        report.print_table(("pass", "bound", "what"), rows)
         for name, pipeline in PIPELINES.items():
-            report.text(f"\n{name}: {spell(pipeline)}")
-    report.document(
+            report.print_text(f"\n{name}: {format_pipeline(pipeline)}")
+    report.print_document(
         {
             "passes": [{"name": p.name, "bound": p.bound, "what": p.doc} for p in PASSES],
-            "pipelines": {name: spell(pipeline) for name, pipeline in PIPELINES.items()},
+            "pipelines": {name: format_pipeline(pipeline) for name, pipeline in PIPELINES.items()},
         }
     )

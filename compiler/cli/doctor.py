@@ -14,8 +14,8 @@ import typer
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support import memory_limit
-from tcc.compiler.support.console import Report, size
-from tcc.compiler.support.external_tools import EXTRAS, Tool, install
+from tcc.compiler.support.console import Report, format_bytes
+from tcc.compiler.support.external_tools import EXTRAS, Tool, describe_install
 
 BASE = {
     "ml-dtypes": "ml_dtypes",
@@ -38,16 +38,16 @@ ONNX_RUNTIME = {
     "u8u8": "ONNX Runtime needs session.x64quantprecision=1 for int8 files, which `tcc run` sets",
 }
 """How it multiplies unsigned activations by signed weights."""
-ROOM = 1 << 30
+MIN_FREE_BYTES = 1 << 30
 """Bytes of free disk below which a build may fail."""
 
 
-def doctor(*, report: ReportOptions) -> None:
+def check_installation(*, report: ReportOptions) -> None:
     """Check that tcc works here, and show how to get what is missing."""
     _report(report, details=False)
 
 
-def inspect_installation(*, report: ReportOptions) -> None:
+def show_installation(*, report: ReportOptions) -> None:
     """Show each package and tool with its version, and this machine."""
     _report(report, details=True)
 
@@ -56,11 +56,11 @@ def _report(report: Report, *, details: bool) -> None:
     packages = list(_check_needed())
     broken = [p for p in packages if p["problem"]]
     # Backends import what may be broken, and would end the very command that is to say so.
-    tools = _tools() if not broken else []
+    tools = _list_tools() if not broken else []
     packages += _list_optional({tool.name for tool in tools})
     document: dict[str, Any] = {
         "works": not broken,
-        "system": _system(),
+        "system": _describe_system(),
         "packages": packages,
         "tools": [asdict(tool) for tool in tools],
     }
@@ -70,28 +70,30 @@ def _report(report: Report, *, details: bool) -> None:
         else:
             _print_health(report, document)
         _print_packages(report, document["packages"], tools, every=details)
-    report.document(document)
+    report.print_document(document)
     if broken:
         raise typer.Exit(failures.TOOL)
 
 
-def _system() -> dict[str, Any]:
+def _describe_system() -> dict[str, Any]:
     from tcc.compiler.support import atomic_files, cpu
     from tcc.compiler.version import __version__
 
-    found = cpu.features()
-    places = {"working folder": Path.cwd(), "temporary folder": atomic_files.scratch_root()}
-    free = {name: shutil.disk_usage(path).free for name, path in places.items()}
+    features = cpu.read_features()
+    folders = {"working folder": Path.cwd(), "temporary folder": atomic_files.find_scratch_root()}
+    free = {name: shutil.disk_usage(path).free for name, path in folders.items()}
     return {
         "tcc": __version__,
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
         "processors": os.cpu_count(),
-        "flags": [flag for flag in cpu.FLAGS if flag in found],
-        "products": asdict(cpu.products(found)),
+        "flags": [flag for flag in cpu.INTEGER_FLAGS if flag in features],
+        "products": asdict(cpu.select_product_types(features)),
         "free_bytes": free,
-        "low_on_disk": [where for where, count in free.items() if count < ROOM],
+        "low_on_disk": [
+            folder_name for folder_name, count in free.items() if count < MIN_FREE_BYTES
+        ],
     }
 
 
@@ -127,32 +129,37 @@ def _list_optional(tools: Collection[str]) -> Iterator[dict[str, Any]]:
 def _describe_package(
     name: str, version: str | None, problem: str | None, *, needed: bool
 ) -> dict[str, Any]:
-    command = install(name) if problem else None
+    command = describe_install(name) if problem else None
     return {
         "name": name, "version": version, "needed": needed, "problem": problem, "install": command
     }  # fmt: skip
 
 
-def _tools() -> list[Tool]:
+def _list_tools() -> list[Tool]:
     from tcc.compiler.targets import devices
 
-    tools = {tool.name: tool for device in devices.every() for tool in device.tools}
+    tools = {tool.name: tool for device in devices.list_devices() for tool in device.tools}
     return [tool for name, tool in tools.items() if name not in BASE]
 
 
 def _print_health(report: Report, document: dict[str, Any]) -> None:
     system = document["system"]
     state = "works" if document["works"] else "does not work: packages that it needs are broken"
-    report.text(f"tcc {system['tcc']}, Python {system['python']}: it {state}")
-    for where in system["low_on_disk"]:
-        report.text(f"{size(system['free_bytes'][where])} free in the {where}, which is little")
-    report.text("`tcc dev doctor` shows all packages and this machine")
+    report.print_text(f"tcc {system['tcc']}, Python {system['python']}: it {state}")
+    for folder_name in system["low_on_disk"]:
+        report.print_text(
+            f"{format_bytes(system['free_bytes'][folder_name])} free in the {folder_name}, which is little"
+        )
+    report.print_text("`tcc dev doctor` shows all packages and this machine")
 
 
 def _print_system(report: Report, system: dict[str, Any]) -> None:
-    free = [f"{size(count)} free in the {where}" for where, count in system["free_bytes"].items()]
+    free = [
+        f"{format_bytes(count)} free in the {folder_name}"
+        for folder_name, count in system["free_bytes"].items()
+    ]
     products = system["products"]
-    report.text(
+    report.print_text(
         f"tcc {system['tcc']}, Python {system['python']} ({system['executable']})\n"
         f"{system['platform']}, {system['processors']} processors, "
         f"{' '.join(system['flags']) or 'no known features'}\n"
@@ -173,7 +180,7 @@ def _print_packages(
     for tool in tools:
         state, install = ("here", "") if tool.version else ("missing", tool.install)
         rows.append((tool.name, tool.version or "-", state, install))
-    shown = [row for row in rows if every or row[2] != "here"]
-    if shown:
-        report.text("")
-        report.table(("what", "version", "state", "install it with"), shown)
+    visible_rows = [row for row in rows if every or row[2] != "here"]
+    if visible_rows:
+        report.print_text("")
+        report.print_table(("what", "version", "state", "install it with"), visible_rows)

@@ -13,10 +13,10 @@ from tcc.compiler.cli.options import (
     Strict,
     Trust,
     WeightOptions,
-    spec_names,
+    complete_spec,
 )
 from tcc.compiler.driver import run_splits
-from tcc.compiler.driver.chosen_spec import bundle_folder
+from tcc.compiler.driver.chosen_spec import find_bundle_folder
 from tcc.compiler.driver.evaluation_run import (
     EvaluationReport,
     EvaluationRequest,
@@ -25,7 +25,7 @@ from tcc.compiler.driver.evaluation_run import (
     evaluate_bundle,
     evaluate_spec,
 )
-from tcc.compiler.report.evaluation_tables import print_all, print_counted, print_one
+from tcc.compiler.report.evaluation_tables import print_comparison, print_counted, print_evaluation
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.option_needs import (
     BUNDLES,
@@ -43,7 +43,7 @@ Networks = Annotated[
     typer.Argument(
         metavar="SPEC",
         show_default=False,
-        autocompletion=spec_names,
+        autocompletion=complete_spec,
         help="Spec files, names of known specs or trained networks, or bundles; without one, the "
         "project file's spec.",
     ),
@@ -162,32 +162,36 @@ def evaluate(
     in floats, by the reference executor. An image is taken for the class of largest output, of
     equal ones for the first. Several are compared with each other by McNemar's test.
     """
-    criterion = _criterion(fit, positive, sensitivity)
-    judged = run_splits.side(side)
+    criterion = _create_criterion(fit, positive, sensitivity)
+    side_name = run_splits.parse_side(side)
     request = EvaluationRequest(
-        data, weights.weights, weights.seed, settings, strict, criterion, carry, split, judged,
+        data, weights.weights, weights.seed, settings, strict, criterion, carry, split, side_name,
         saturation,        calibration, trust, bootstrap,
     )  # fmt: skip
     names: Sequence[str | None] = networks or (None,)
-    folders = [bundle_folder(name) for name in names]
+    folders = [find_bundle_folder(name) for name in names]
     _require_networks(folders, request)
-    found: list[EvaluationReport | SaturationReport] = []
-    with report.stages() as stages:
+    evaluations: list[EvaluationReport | SaturationReport] = []
+    with report.track_stages() as stages:
         for name, folder in zip(names, folders, strict=True):
             stages("spec", 0, 1)
-            found.append(evaluate_bundle(report, stages, folder, request) if folder
+            evaluations.append(evaluate_bundle(report, stages, folder, request) if folder
                          else evaluate_spec(report, stages, name, request))  # fmt: skip
-        stages.end()
-    drawn = Resampling(bootstrap, bootstrap_seed)
+        stages.finish_stage()
+    resampling = Resampling(bootstrap, bootstrap_seed)
     seconds = {"seconds": stages.seconds}
-    if isinstance(first := found[0], SaturationReport):  # of one network, as `option_facts` has it
-        report.document(print_counted(report, first) | seconds)
+    if isinstance(
+        saturation_report := evaluations[0], SaturationReport
+    ):  # of one network, as `option_facts` has it
+        report.print_document(print_counted(report, saturation_report) | seconds)
         return
-    measured = [each for each in found if isinstance(each, EvaluationReport)]
+    measured = [
+        evaluation for evaluation in evaluations if isinstance(evaluation, EvaluationReport)
+    ]
     if len(measured) == 1:
-        report.document(print_one(report, measured[0], drawn) | seconds)
+        report.print_document(print_evaluation(report, measured[0], resampling) | seconds)
     else:
-        report.document(print_all(report, measured, drawn) | seconds)
+        report.print_document(print_comparison(report, measured, resampling) | seconds)
 
 
 def _require_networks(folders: Sequence[Path | None], request: EvaluationRequest) -> None:
@@ -197,8 +201,10 @@ def _require_networks(folders: Sequence[Path | None], request: EvaluationRequest
     if request.strict and not fits:
         from tcc.compiler.bundle import bundle_folder as bundles_on_disk
 
-        fits = any(bundles_on_disk.stated(folder).operating_points for folder in folders if folder)
-    option_needs.require(
+        fits = any(
+            bundles_on_disk.read_manifest(folder).operating_points for folder in folders if folder
+        )
+    option_needs.set_facts(
         {
             SPECS: not any(bundles),
             BUNDLES: all(bundles),
@@ -209,7 +215,9 @@ def _require_networks(folders: Sequence[Path | None], request: EvaluationRequest
     )
 
 
-def _criterion(fit: bool, positive: str | None, sensitivity: float | None) -> "Criterion | None":
+def _create_criterion(
+    fit: bool, positive: str | None, sensitivity: float | None
+) -> "Criterion | None":
     from tcc.compiler.driver.fitting import Criterion
 
     return Criterion(positive, sensitivity) if fit else None

@@ -13,10 +13,10 @@ from tcc.compiler.reference.accuracy_floor import BelowFloor, TooFewImages
 from tcc.compiler.support import console as reports
 from tcc.compiler.support import diagnostics, memory_limit
 from tcc.compiler.support.atomic_files import MachineError, explain
-from tcc.compiler.support.diagnostics import MAX_TOLD, Diagnostic, UserError
+from tcc.compiler.support.diagnostics import MAX_REPORTED, Diagnostic, UserError
 from tcc.compiler.support.external_tools import MissingTool
 
-OURS, INPUT, TOOL, BELOW, INTERRUPTED = 1, 2, 3, 4, 130
+GENERAL_FAILURE, INPUT, TOOL, BELOW_FLOOR, INTERRUPTED = 1, 2, 3, 4, 130
 
 
 class Rejected(UserError):  # noqa: N818 - what it is, not what it does
@@ -45,26 +45,32 @@ class Failure:
     text: str
     summary: str
     diagnostics: tuple[Diagnostic, ...] = ()
-    more: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def document(self) -> dict[str, Any]:
+    def to_document(self) -> dict[str, Any]:
         """Return the JSON document."""
-        listed = [d.as_json() for d in self.diagnostics]
-        return {**self.more, "error": self.summary, "exit": self.code, "diagnostics": listed}
+        diagnostic_list = [d.to_json() for d in self.diagnostics]
+        return {
+            **self.extra,
+            "error": self.summary,
+            "exit": self.code,
+            "diagnostics": diagnostic_list,
+        }
 
 
-def report(error: Exception, words: Sequence[str]) -> int:
+def report(error: Exception, command_line: Sequence[str]) -> int:
     """Tell the user of an error that ended a command; return the exit code.
 
-    `words` are the command line's: they ask for JSON, or for the traceback of our own failures.
+    `command_line` are the command line's: they ask for JSON, or for the traceback of our own failures.
     """
-    failure = _failure(
-        _explain_shortage(error), "--verbose" in words or "-v" in words or _debugging()
+    failure = _create_failure(
+        _explain_shortage(error),
+        "--verbose" in command_line or "-v" in command_line or _is_debugging(),
     )
-    reports.complain(failure.text)
+    reports.print_problem(failure.text)
     # By the words themselves: the command line may be what is wrong, so that nothing has read it.
-    if "--json" in words:
-        reports.print_json(failure.document())
+    if "--json" in command_line:
+        reports.print_json(failure.to_document())
     return failure.code
 
 
@@ -77,54 +83,54 @@ def _explain_shortage(error: Exception) -> Exception:
     return memory_limit.make_shortage_error(error) if short else error
 
 
-def _failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 - one a kind
+def _create_failure(error: Exception, debug: bool) -> Failure:  # noqa: C901, PLR0911 - one a kind
     match error:
         case UserError():
-            told = _told(error)
-            text = _grouped(error)
+            limited = _limit_diagnostics(error)
+            text = _format_groups(error)
             found = error if isinstance(error, Rejected) else None
-            more = {**(found.document if found else {}), "more": told.more}
-            below = BELOW if isinstance(error, Mislabelled | TooFewImages) else INPUT
+            extra = {**(found.document if found else {}), "more": limited.omitted_count}
+            below = BELOW_FLOOR if isinstance(error, Mislabelled | TooFewImages) else INPUT
             code = found.code if found else below
-            return Failure(code, text, _summary(told), told.diagnostics, more)
-        case MissingTool(tool=tool, why=why):
+            return Failure(code, text, _summarize(limited), limited.diagnostics, extra)
+        case MissingTool(tool=tool, reason=why):
             text = f"error: {tool.name} is needed to {tool.needed_for}, and is not here"
             text += f"\n   = note: {why}" if why else ""
             text += f"\n   = help: install it: {tool.install}"
-            return Failure(TOOL, text, str(error), more={"tool": asdict(tool)})
+            return Failure(TOOL, text, str(error), extra={"tool": asdict(tool)})
         case MachineError(diagnostic=found):
-            return Failure(OURS, str(found), found.message, (found,))
+            return Failure(GENERAL_FAILURE, str(found), found.message, (found,))
         case Disagreement():
-            return _disagreement(error)
+            return _describe_disagreement(error)
         case BelowFloor():
-            return _below(error)
+            return _describe_below_floor(error)
         case typer.TyperException():
-            return Failure(error.exit_code, _usage(error), error.format_message())
+            return Failure(error.exit_code, _format_usage(error), error.format_message())
         case typer.Abort():
             return Failure(INTERRUPTED, "interrupted", "interrupted")
         case OSError():
-            return _system(error, debug)
+            return _describe_system_error(error, debug)
         case _:
-            return _internal(error, debug)
+            return _describe_internal_error(error, debug)
 
 
-def _disagreement(error: Disagreement) -> Failure:
+def _describe_disagreement(error: Disagreement) -> Failure:
     summary = f"{error}; nothing is written"
-    notes = [f"   = {error.why}"] if error.why else []
+    notes = [f"   = {error.reason}"] if error.reason else []
     notes += [
-        f"   = golden {each.golden}, output `{each.output}`: off by {each.difference:.1e} of its"
-        f" largest value, {each.allowed:.0e} is allowed"
-        for each in error.found
-        if not each.holds
+        f"   = golden {agreement.golden}, output `{agreement.output}`: off by {agreement.difference:.1e} of its"
+        f" largest value, {agreement.allowed:.0e} is allowed"
+        for agreement in error.agreements
+        if not agreement.holds
     ]
-    more = {"agreement": [each.as_json() for each in error.found]}
-    return Failure(BELOW, "\n".join([f"error: {summary}", *notes]), summary, more=more)
+    extra = {"agreement": [agreement.to_json() for agreement in error.agreements]}
+    return Failure(BELOW_FLOOR, "\n".join([f"error: {summary}", *notes]), summary, extra=extra)
 
 
-def _below(error: BelowFloor) -> Failure:
+def _describe_below_floor(error: BelowFloor) -> Failure:
     """Return what to say of integers that lose too much: the bounds, the layers, what helps."""
     summary = f"with integers, {error}; nothing is written"
-    layers = [f"   = {c.name}, {c.at}: {c.loss}" for c in error.culprits]
+    layers = [f"   = {c.name}, {c.at}: {c.loss}" for c in error.lossy_layers]
     mixed = "" if error.mixed else "`--mixed` keeps the layers that need it in float; "
     help = (
         f"   = help: {mixed}calibrate with more images, by which the bounds for unseen ones are"
@@ -134,63 +140,73 @@ def _below(error: BelowFloor) -> Failure:
     # Without images nothing is known of layers.
     heading = ["   = the layers that lose the most:"] if layers else []
     text = "\n".join([f"error: {summary}", *heading, *layers, help])
-    culprits = [{"layer": c.name, "at": str(c.at), "loss": c.loss} for c in error.culprits]
-    found = {name: _numbers(asdict(one)) for name, one in error.found.items()}
-    more = {"quality": found, "culprits": culprits}
-    return Failure(BELOW, text, summary, more=more)
+    culprits = [{"layer": c.name, "at": str(c.at), "loss": c.loss} for c in error.lossy_layers]
+    quality_by_output = {
+        name: _replace_nonfinite(asdict(quality)) for name, quality in error.qualities.items()
+    }
+    extra = {"quality": quality_by_output, "culprits": culprits}
+    return Failure(BELOW_FLOOR, text, summary, extra=extra)
 
 
-def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
+def _replace_nonfinite(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Return plain data in which null stands for what is no number."""
-    odd = {key for key, one in plain.items() if isinstance(one, float) and not isfinite(one)}
-    return {key: None if key in odd else one for key, one in plain.items()}
+    odd = {
+        key for key, number in figures.items() if isinstance(number, float) and not isfinite(number)
+    }
+    return {key: None if key in odd else number for key, number in figures.items()}
 
 
-def _grouped(error: UserError) -> str:
+def _format_groups(error: UserError) -> str:
     """Return the text of an error: as many causes as are told, and how many mistakes there are."""
     groups = diagnostics.group_alike(error.diagnostics)
-    hidden = sum(len(group.members) for group in groups[MAX_TOLD:]) + error.more
-    tail = [f"and {'at least ' if error.cut else ''}{hidden:,} more"] if hidden else []
-    total = [error.counted] if error.count > 1 else []
-    return "\n\n".join([*map(str, groups[:MAX_TOLD]), *tail, *total])
+    hidden = sum(len(group.members) for group in groups[MAX_REPORTED:]) + error.omitted_count
+    tail = [f"and {'at least ' if error.is_truncated else ''}{hidden:,} more"] if hidden else []
+    total = [error.count_text] if error.count > 1 else []
+    return "\n\n".join([*map(str, groups[:MAX_REPORTED]), *tail, *total])
 
 
-def _told(error: UserError) -> UserError:
+def _limit_diagnostics(error: UserError) -> UserError:
     """Return an error with as many diagnostics as are told, and the number of the others."""
-    found = error.diagnostics
-    return UserError(found[:MAX_TOLD], error.more + len(found[MAX_TOLD:]), error.cut)
+    all_diagnostics = error.diagnostics
+    return UserError(
+        all_diagnostics[:MAX_REPORTED],
+        error.omitted_count + len(all_diagnostics[MAX_REPORTED:]),
+        error.is_truncated,
+    )
 
 
-def _summary(error: UserError) -> str:
-    one = len(error.diagnostics) == error.count == 1
-    return error.diagnostics[0].message if one else error.counted
+def _summarize(error: UserError) -> str:
+    is_single = len(error.diagnostics) == error.count == 1
+    return error.diagnostics[0].message if is_single else error.count_text
 
 
-def _usage(error: typer.TyperException) -> str:
+def _format_usage(error: typer.TyperException) -> str:
     """Return what typer says of a wrong command line, with the usage of the command."""
     context = getattr(error, "ctx", None)
     usage = f"{context.get_usage()}\nTry `{context.command_path} --help`.\n\n" if context else ""
     return f"{usage}error: {error.format_message()}"
 
 
-def _system(error: OSError, debug: bool) -> Failure:
+def _describe_system_error(error: OSError, debug: bool) -> Failure:
     """Return what to say of an operating system's error that nothing else explained."""
-    known = explain(error, error.filename or "<an open file>", "go on")
+    explained = explain(error, error.filename or "<an open file>", "go on")
     # A missing file, say, should have been told where it was looked for: that it was not is our
     # fault.
-    plain = isinstance(known, MachineError) or isinstance(error, PermissionError)
-    return _failure(known, debug) if plain else _internal(error, debug)
+    is_expected = isinstance(explained, MachineError) or isinstance(error, PermissionError)
+    return (
+        _create_failure(explained, debug) if is_expected else _describe_internal_error(error, debug)
+    )
 
 
-def _internal(error: Exception, debug: bool) -> Failure:
+def _describe_internal_error(error: Exception, debug: bool) -> Failure:
     import traceback
 
-    what = f"{type(error).__name__}: {error}".splitlines()[0]
-    text = f"internal error: {what}\n   = help: please report this, with the output of --verbose"
+    description = f"{type(error).__name__}: {error}".splitlines()[0]
+    text = f"internal error: {description}\n   = help: please report this, with the output of --verbose"
     if debug:
         text = f"{''.join(traceback.format_exception(error))}\n{text}"
-    return Failure(OURS, text, f"internal error: {what}")
+    return Failure(GENERAL_FAILURE, text, f"internal error: {description}")
 
 
-def _debugging() -> bool:
+def _is_debugging() -> bool:
     return os.environ.get("TCC_DEBUG", "") not in ("", "0")

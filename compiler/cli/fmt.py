@@ -11,7 +11,7 @@ from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.atomic_files import write_file
 from tcc.compiler.support.console import echo
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
 from tcc.compiler.support.option_needs import FORMATTED_FILES
 
 STDIN = "-"
@@ -29,7 +29,7 @@ Check = Annotated[
 ]
 
 
-def fmt(
+def format_files(
     files: Files,
     check: Check = False,
     *,
@@ -39,42 +39,44 @@ def fmt(
 
     What they mean stays, and so do their comments. With --check, exits with 1 if any would change.
     """
-    option_needs.require({FORMATTED_FILES: Path(STDIN) not in files})
+    option_needs.set_facts({FORMATTED_FILES: Path(STDIN) not in files})
     if Path(STDIN) in files:
-        _filter(check, alone=len(files) == 1)
+        _filter(check, is_only_file=len(files) == 1)
         return
-    changed = _changed(files)
-    for path, data in changed.items():
+    changed = _find_changed(files)
+    for path, content in changed.items():
         if not check:
-            write_file(path, data)
-        report.text(f"{'would change' if check else 'changed'} {path}")
+            write_file(path, content)
+        report.print_text(f"{'would change' if check else 'changed'} {path}")
     if not changed:
-        report.note(f"{len(files)} in canonical form")
+        report.print_note(f"{len(files)} in canonical form")
     names = [str(path) for path in changed]
-    report.document({"files": [str(path) for path in files], "changed": names, "check": check})
+    report.print_document(
+        {"files": [str(path) for path in files], "changed": names, "check": check}
+    )
     if check and changed:
         # 1, as formatters have it (`black --check`, `ruff format --check`), and not 2: nothing is
         # wrong with the file.
-        raise typer.Exit(failures.OURS)
+        raise typer.Exit(failures.GENERAL_FAILURE)
 
 
-def _filter(check: bool, alone: bool) -> None:
+def _filter(check: bool, is_only_file: bool) -> None:
     """Format standard input to standard output; with `check`, only say whether it would change."""
     from tcc.compiler.frontend.formatter import format_spec
     from tcc.compiler.frontend.yaml import MAX_YAML_BYTES
 
-    if not alone:
-        raise fail("E0601", "`-` cannot be mixed with files", whole_file("command line: -"))
+    if not is_only_file:
+        raise fail("E0601", "`-` cannot be mixed with files", make_file_span("command line: -"))
     # One byte more than may be there, so that reading ends and the limit still shows.
-    data = sys.stdin.buffer.read(MAX_YAML_BYTES + 1)
-    result = format_spec(data, "<stdin>")
+    source = sys.stdin.buffer.read(MAX_YAML_BYTES + 1)
+    formatted = format_spec(source, "<stdin>")
     if not check:
-        echo(result, nl=False)
-    elif result.encode() != data:
-        raise typer.Exit(failures.OURS)
+        echo(formatted, nl=False)
+    elif formatted.encode() != source:
+        raise typer.Exit(failures.GENERAL_FAILURE)
 
 
-def _changed(files: list[Path]) -> dict[Path, bytes]:
+def _find_changed(files: list[Path]) -> dict[Path, bytes]:
     """Return the canonical form of the files that have another; read all before any is written.
 
     Raises:
@@ -82,25 +84,25 @@ def _changed(files: list[Path]) -> dict[Path, bytes]:
     """
     from tcc.compiler.frontend.formatter import format_spec
 
-    found: dict[Path, bytes] = {}
+    changed: dict[Path, bytes] = {}
     problems: list[Diagnostic] = []
     for path in files:
         try:
-            data = _read(path)
-            result = format_spec(data, str(path)).encode()
+            source = _read_spec(path)
+            formatted = format_spec(source, str(path)).encode()
         except UserError as error:
             problems += error.diagnostics
             continue
-        if result != data:
-            found[path] = result
+        if formatted != source:
+            changed[path] = formatted
     # Nothing is written unless all can be: a run over many files is done or not done.
     if problems:
         raise UserError(tuple(problems))
-    return found
+    return changed
 
 
-def _read(path: Path) -> bytes:
-    from tcc.compiler.frontend.yaml import max_bytes
+def _read_spec(path: Path) -> bytes:
+    from tcc.compiler.frontend.yaml import get_max_bytes
     from tcc.compiler.support import regular_files
 
-    return regular_files.read_file(path, "read this", max_bytes(str(path)) + 1)
+    return regular_files.read_file(path, "read this", get_max_bytes(str(path)) + 1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.cli.options import ReportOptions
-from tcc.compiler.support.diagnostics import UserError, fail, nearest, typed
+from tcc.compiler.support.diagnostics import UserError, fail, find_nearest_name, make_command_span
 
 if TYPE_CHECKING:
     from tcc.compiler.support.error_codes import ErrorCode
@@ -24,10 +24,10 @@ FORMER_NAMES = {
 """What commands were called before, and the words that stand for it now."""
 WIDTH = 100
 """Columns of the text of an entry, at most."""
-NEAR = 3
+MAX_NEAR_CODES = 3
 """Codes that are named where one is not known."""
 
-Words = Annotated[
+TopicArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[CODE | KIND | COMMAND]",
@@ -37,59 +37,61 @@ Words = Annotated[
 ]
 
 
-def help_(
+def show_help(
     context: typer.Context,
-    words: Words = None,
+    topic: TopicArgument = None,
     *,
     report: ReportOptions,
 ) -> None:
     """Explain an error code, a kind of warning or a command."""
     root = context.find_root()
-    named = takewhile(lambda word: not word.startswith("-"), find_present_name(words or ()))
-    command = _command(root, list(named))
+    name_parts = takewhile(lambda word: not word.startswith("-"), find_present_name(topic or ()))
+    command = _find_command(root, list(name_parts))
     if command is not None:
-        report.text(command.get_help())
-        report.document({"command": command.command_path, "help": command.get_help()})
+        report.print_text(command.get_help())
+        report.print_document({"command": command.command_path, "help": command.get_help()})
         return
 
     from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
-    from tcc.compiler.support.error_codes import entries
+    from tcc.compiler.support.error_codes import load_error_codes
 
     kinds = {kind.code: kind.name for kind in WARNING_KINDS}
-    found = _entry(words or (), entries(), kinds, list(getattr(root.command, "commands", ())))
-    report.text(_shown(found, kinds.get(found.code, "")))
-    report.document({**asdict(found), "kind": kinds.get(found.code)})
+    error_code = _find_entry(
+        topic or (), load_error_codes(), kinds, list(getattr(root.command, "commands", ()))
+    )
+    report.print_text(_format_entry(error_code, kinds.get(error_code.code, "")))
+    report.print_document({**asdict(error_code), "kind": kinds.get(error_code.code)})
 
 
-def find_present_name(words: Sequence[str]) -> list[str]:
+def find_present_name(command_line: Sequence[str]) -> list[str]:
     """Return a command line in which a command has the name that it has now."""
     for former, present in FORMER_NAMES.items():
-        if tuple(words[: len(former)]) == former:
-            return [*present, *words[len(former) :]]
-    return list(words)
+        if tuple(command_line[: len(former)]) == former:
+            return [*present, *command_line[len(former) :]]
+    return list(command_line)
 
 
-def _command(root: Any, words: Collection[str]) -> Any:
+def _find_command(root: Any, name_parts: Collection[str]) -> Any:
     """Return the context of the command that words name, `tcc` for no word; None if unknown."""
     context = root
-    for word in words:
-        command = getattr(context.command, "commands", {}).get(word)
+    for name_part in name_parts:
+        command = getattr(context.command, "commands", {}).get(name_part)
         if command is None:
             return None
         # Made by hand, since a command's help belongs to a parsed command line; the settings go
         # along.
-        context = typer.Context(command, info_name=word, parent=context, **_settings(root))
+        context = typer.Context(command, info_name=name_part, parent=context, **_get_settings(root))
     return context
 
 
-def _settings(root: Any) -> dict[str, Any]:
+def _get_settings(root: Any) -> dict[str, Any]:
     """Return what the help of a command looks like, which Typer hands down when it parses."""
     return {"max_content_width": root.max_content_width, "help_option_names": ["-h", "--help"]}
 
 
-def _entry(
-    words: Collection[str],
-    known: "Mapping[str, ErrorCode]",
+def _find_entry(
+    topic: Collection[str],
+    codes: "Mapping[str, ErrorCode]",
     kinds: Mapping[str, str],
     commands: Collection[str],
 ) -> "ErrorCode":
@@ -98,34 +100,34 @@ def _entry(
     Raises:
         UserError: There is none (E0619).
     """
-    from tcc.compiler.support.error_codes import find
+    from tcc.compiler.support.error_codes import find_code
 
-    word = " ".join(words)
+    text = " ".join(topic)
     by_name = {name: code for code, name in kinds.items()}
-    code = by_name.get(word.strip("[]").lower()) or find(word, known)
+    code = by_name.get(text.strip("[]").lower()) or find_code(text, codes)
     if code is None:
-        raise _unknown(word, known, [*by_name, *commands])
-    return known[code]
+        raise _create_unknown_error(text, codes, [*by_name, *commands])
+    return codes[code]
 
 
-def _unknown(word: str, known: Collection[str], names: Collection[str]) -> UserError:
+def _create_unknown_error(text: str, codes: Collection[str], names: Collection[str]) -> UserError:
     """Return the error of what has no help, with what is near it."""
-    written = re.fullmatch(r"\[?([EW]?)(\d{1,9})\]?", word.upper(), re.ASCII)
-    if written:
-        among = [code for code in known if code.startswith(written[1])]
+    code_match = re.fullmatch(r"\[?([EW]?)(\d{1,9})\]?", text.upper(), re.ASCII)
+    if code_match:
+        same_kind = [code for code in codes if code.startswith(code_match[1])]
         # By number: areas have numbers beside each other.
-        by_distance = sorted(among, key=lambda code: abs(int(code[1:]) - int(written[2])))
-        close = f"codes near it: {', '.join(sorted(by_distance[:NEAR]))}"
+        by_distance = sorted(same_kind, key=lambda code: abs(int(code[1:]) - int(code_match[2])))
+        suggestion = f"codes near it: {', '.join(sorted(by_distance[:MAX_NEAR_CODES]))}"
     else:
-        name = nearest(word, names)
-        close = f"did you mean `{name}`?" if name else "`tcc help` lists the commands"
-    message = f"there is no error code, kind of warning or command `{word[:80]}`"
-    return fail("E0619", message, typed(f"help {word}"), help=close)
+        name = find_nearest_name(text, names)
+        suggestion = f"did you mean `{name}`?" if name else "`tcc help` lists the commands"
+    message = f"there is no error code, kind of warning or command `{text[:80]}`"
+    return fail("E0619", message, make_command_span(f"help {text}"), help=suggestion)
 
 
-def _shown(entry: "ErrorCode", kind: str) -> str:
+def _format_entry(error_code: "ErrorCode", kind: str) -> str:
     """Return an entry as lines that fit a screen; what is indented stays as it is."""
-    text = str(entry)
+    text = str(error_code)
     if kind:
         text += f"\n\n`allow: [{kind}]` in the spec silences it."
     return "\n\n".join(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.cli.options import ReportOptions, Settings, split_words
-from tcc.compiler.driver.chosen_spec import choose, parsed, tell_project
-from tcc.compiler.support.console import Report, doubt
+from tcc.compiler.driver.chosen_spec import choose_spec, parse_settings, report_project
+from tcc.compiler.support.console import Report, warn_about_spec
 from tcc.compiler.support.decimal_numbers import parse_float, parse_int
-from tcc.compiler.support.diagnostics import UserError, fail, typed, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_command_span, make_file_span
 
 if TYPE_CHECKING:
     from tcc.compiler.foreign.checkpoint import ImportedWeights
@@ -224,17 +224,19 @@ def import_(
 
     from tcc.compiler.foreign.onnx_import import ImportOptions
 
-    wanted = ImportOptions(
-        _checked_name(name),
+    options = ImportOptions(
+        _check_name(name),
         split_words("--labels", labels),
-        _preprocess(color, resize, scale, _numbers("--mean", mean), _numbers("--std", std)),
-        _size(shape),
+        _create_preprocess(
+            color, resize, scale, _parse_numbers("--mean", mean), _parse_numbers("--std", std)
+        ),
+        _parse_size(shape),
         tuple(until or ()),
         not flat,
         json=output is not None and output.suffix == ".json",
     )
     folder = output.parent if output else Path()
-    _import(report, file, wanted, output, weights or folder / DEFAULT_WEIGHTS)
+    _import(report, file, options, output, weights or folder / DEFAULT_WEIGHTS)
 
 
 def import_weights(
@@ -250,7 +252,7 @@ def import_weights(
 
 
 def _import(
-    report: Report, model: Path, wanted: "ImportOptions", output: Path | None, values: Path
+    report: Report, model: Path, options: "ImportOptions", output: Path | None, weights_path: Path
 ) -> None:
     """Import a file into a new spec and new weights, and report what became of its operators."""
     from tcc.compiler.data import weights as tensors
@@ -258,50 +260,50 @@ def _import(
     from tcc.compiler.support import atomic_files
 
     # Before the import, which may take a minute: no spec or weights of the user are replaced.
-    for path in (output or Path(f"{model.stem}.yaml"), values):
-        atomic_files.check_target(path, atomic_files.nothing)
-    found = import_onnx(model, wanted)
-    spec = output or Path(f"{model.stem}{found.suffix}")
-    if found.suffix == ".json" and spec.suffix != ".json":
-        size = len(found.text.encode())
+    for path in (output or Path(f"{model.stem}.yaml"), weights_path):
+        atomic_files.check_target(path, atomic_files.refuse_replacing)
+    imported = import_onnx(model, options)
+    spec = output or Path(f"{model.stem}{imported.suffix}")
+    if imported.suffix == ".json" and spec.suffix != ".json":
+        size = len(imported.text.encode())
         message = f"this spec is too large for YAML: it has {size:,} bytes as JSON"
         help = f"write it as JSON: --output {spec.with_suffix('.json')}"
-        raise fail("E0601", message, typed(f"--output {spec}"), help=help)
+        raise fail("E0601", message, make_command_span(f"--output {spec}"), help=help)
     # The name of a large spec is known only now.
-    atomic_files.check_target(spec, atomic_files.nothing)
+    atomic_files.check_target(spec, atomic_files.refuse_replacing)
     origin = {
-        tensors.SPEC_KEY: found.spec.name,
-        "tcc.digest": found.spec.digest,
+        tensors.SPEC_KEY: imported.spec.name,
+        "tcc.digest": imported.spec.digest,
         "tcc.source": model.name.encode(errors="replace").decode(),
     }
-    tensors.write(values, found.weights, origin)
-    atomic_files.write_file(spec, found.text.encode(), atomic_files.nothing)
-    notes = (*found.notes, *_cautions(found.spec.graph, wanted.preprocess))
-    _print(report, found, (spec, values))
+    tensors.write(weights_path, imported.weights, origin)
+    atomic_files.write_file(spec, imported.text.encode(), atomic_files.refuse_replacing)
+    notes = (*imported.notes, *_list_cautions(imported.spec.graph, options.preprocess))
+    _print(report, imported, (spec, weights_path))
     # That nothing makes an input of an image is among the notes, with what only the user can know.
-    doubts = (w for w in found.spec.warnings if w.kind != "no-preprocess")
-    doubt(tuple(replace(w, at=whole_file(str(spec))) for w in doubts))
+    doubts = (w for w in imported.spec.warnings if w.kind != "no-preprocess")
+    warn_about_spec(tuple(replace(w, at=make_file_span(str(spec))) for w in doubts))
     for note in notes:
-        report.notice(note)
-    report.document(_document(found, notes, spec, values))
+        report.warn_text(note)
+    report.print_document(_build_document(imported, notes, spec, weights_path))
 
 
-def _print(report: Report, found: "ImportedModel", paths: tuple[Path, Path]) -> None:
+def _print(report: Report, imported: "ImportedModel", paths: tuple[Path, Path]) -> None:
     if not report.quiet:
         rows = [
             (r.node, r.types, r.path or "-", r.word or "-", "x".join(map(str, r.shape)) or "-")
-            for r in found.rows
+            for r in imported.rows
         ]
-        report.table(("ONNX node", "operators", "step", "op", "output"), rows)
-        report.text("")
-    report.note(
+        report.print_table(("ONNX node", "operators", "step", "op", "output"), rows)
+        report.print_text("")
+    report.print_note(
         "on random inputs the outputs differ from the file's by at most "
-        f"{found.difference:.2g} of the largest"
+        f"{imported.difference:.2g} of the largest"
     )
-    report.text("\n".join(map(str, paths)))
+    report.print_text("\n".join(map(str, paths)))
 
 
-def _cautions(graph: "Graph", preprocess: "PreprocessOptions | None") -> Iterator[str]:
+def _list_cautions(graph: "Graph", preprocess: "PreprocessOptions | None") -> Iterator[str]:
     """Yield what only the user can know: how an image becomes the input."""
     from tcc.compiler.ops import BatchNorm, Scale, ScaleShift
 
@@ -317,43 +319,45 @@ def _cautions(graph: "Graph", preprocess: "PreprocessOptions | None") -> Iterato
         yield "the network begins by scaling its input: its mean and std may be in there already"
 
 
-def _document(
-    found: "ImportedModel", notes: tuple[str, ...], spec: Path, values: Path
+def _build_document(
+    imported: "ImportedModel", notes: tuple[str, ...], spec: Path, weights_path: Path
 ) -> dict[str, Any]:
     return {
         "output": str(spec),
-        "weights": str(values),
-        "name": found.spec.name,
-        "digest": found.spec.digest,
-        "difference": found.difference,
+        "weights": str(weights_path),
+        "name": imported.spec.name,
+        "digest": imported.spec.digest,
+        "difference": imported.difference,
         "notes": list(notes),
-        "nodes": [asdict(row) for row in found.rows],
+        "nodes": [asdict(row) for row in imported.rows],
     }
 
 
-def _checked_name(name: str | None) -> str:
+def _check_name(name: str | None) -> str:
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
         help = "use letters, digits, `_`, `.` and `-`"
-        raise fail("E0601", "this is no name of a network", typed(f"--name {name}"), help=help)
+        raise fail(
+            "E0601", "this is no name of a network", make_command_span(f"--name {name}"), help=help
+        )
     return name or ""
 
 
-def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+def _parse_numbers(option: str, text: str | None) -> tuple[float, ...]:
     if text is None:
         return ()
-    at = typed(f"{option} {text}")
+    at = make_command_span(f"{option} {text}")
     try:
-        found = tuple(parse_float(word.strip()) for word in text.split(","))
+        numbers = tuple(parse_float(part.strip()) for part in text.split(","))
     except ValueError:
-        found = ()
-    if not found or (option == "--std" and min(found) <= 0):
+        numbers = ()
+    if not numbers or (option == "--std" and min(numbers) <= 0):
         above = " above 0" if option == "--std" else ""
         help = f"such as {option} 0.485,0.456,0.406"
         raise fail("E0601", f"`{option}` takes numbers{above}", at, help=help)
-    return found
+    return numbers
 
 
-def _size(text: str | None) -> tuple[int, int, int] | None:
+def _parse_size(text: str | None) -> tuple[int, int, int] | None:
     if text is None:
         return None
     try:
@@ -363,10 +367,10 @@ def _size(text: str | None) -> tuple[int, int, int] | None:
     if min(channels, height, width) > 0 and max(channels, height, width) < 1 << 20:
         return channels, height, width
     help = "such as --shape 3,224,224"
-    raise fail("E0601", "a shape is three numbers", typed(f"--shape {text}"), help=help)
+    raise fail("E0601", "a shape is three numbers", make_command_span(f"--shape {text}"), help=help)
 
 
-def _preprocess(
+def _create_preprocess(
     color: Color | None,
     resize: Mode | None,
     scale: Divisor | None,
@@ -378,17 +382,17 @@ def _preprocess(
 
     if color is None and resize is None and scale is None and not mean and not std:
         return None
-    first = (color or Color.RGB).value, (resize or Mode.STRETCH).value
-    return PreprocessOptions(*first, mean, std, (scale or Divisor.FULL).value)
+    layout = (color or Color.RGB).value, (resize or Mode.STRETCH).value
+    return PreprocessOptions(*layout, mean, std, (scale or Divisor.FULL).value)
 
 
 def _import_weights(
     report: Report, spec: str, file: Path, output: Path, names: CheckpointOptions
 ) -> None:
     """Write the tensors of a checkpoint under a spec's names, and list what each became."""
-    choice = choose(spec, names.settings)
-    tell_project(report, choice)
-    chosen = choice.spec
+    choice = choose_spec(spec, names.settings)
+    report_project(report, choice)
+    loaded_spec = choice.spec
 
     from tcc.compiler.data import weights
     from tcc.compiler.foreign.checkpoint import import_checkpoint
@@ -396,90 +400,100 @@ def _import_weights(
 
     # Before the checkpoint is read, which may take a while: a file that must not be replaced is
     # told at once.
-    atomic_files.check_target(output, _written_by_us)
+    atomic_files.check_target(output, _check_replaceable)
     # An ONNX file or an image in place of a checkpoint is called what it is, with what takes it.
-    others = (k for k in file_kinds.KINDS if k not in (file_kinds.PYTORCH, file_kinds.SAFETENSORS))
-    file_kinds.refuse(file, "E0510", "a checkpoint", *others)
-    found = import_checkpoint(file, chosen.graph, names.rules, names.entry)
+    other_kinds = (
+        k for k in file_kinds.KINDS if k not in (file_kinds.PYTORCH, file_kinds.SAFETENSORS)
+    )
+    file_kinds.refuse(file, "E0510", "a checkpoint", *other_kinds)
+    imported = import_checkpoint(file, loaded_spec.graph, names.rules, names.entry)
     source = CheckpointSource(
         file.name, regular_files.hash_file(file), file_kinds.has_checksums(file)
     )
     origin = {
-        weights.SPEC_KEY: chosen.name,
+        weights.SPEC_KEY: loaded_spec.name,
         # What the names are of, and where the numbers came from: a manifest repeats it.
-        "tcc.digest": chosen.digest,
+        "tcc.digest": loaded_spec.digest,
         "tcc.source": file.name,
     }
-    weights.write(output, found.weights, origin)
-    doubts = [_pixels(chosen, names.settings or (), found.pixels)] if found.pixels else []
-    _print_tensors(report, found, output)
-    report.note(str(source))
-    for each in doubts:
-        report.notice(each)
-    report.document(_describe_tensors(found, output, doubts) | {"checkpoint": asdict(source)})
-
-
-def _print_tensors(report: Report, found: "ImportedWeights", output: Path) -> None:
-    if not report.quiet:
-        rows = [
-            (row.source, row.name, "x".join(map(str, row.shape)) or "scalar", row.how)
-            for row in found.rows
-        ]
-        report.table(("checkpoint", "spec", "shape", "how"), rows)
-        report.text("")
-    for note in found.notes:
-        report.note(f"note: {note}")
-    report.text(str(output))
-
-
-def _describe_tensors(
-    found: "ImportedWeights", output: Path, doubts: Sequence[str]
-) -> dict[str, Any]:
-    rows = [asdict(row) for row in found.rows]
-    return {"output": str(output), "tensors": rows, "notes": [*found.notes, *doubts]}
-
-
-def _pixels(spec: "Spec", settings: Sequence[str], wanted: "PixelScaling") -> str:
-    """Say that weights may be for other pixels than the spec's, and how the spec takes theirs."""
-    given = spec.graph.inputs[0].preprocess
-    assert given is not None
-    scale = {"255": "255", "max": "the image's largest value"}[given.scale]
-    values = f"mean: {list(wanted.mean)}, std: {list(wanted.std)}"
-    setting = _find_setting(spec, settings, wanted)
-    if setting:
-        remedy = f"for those, import and build with `--set {setting}`"
-    else:
-        remedy = f"for those, write `{values}` in the spec's `preprocess`, with `color: rgb`"
-    return (
-        f"torchvision's own weights of these names are for RGB pixels divided by 255, {values};"
-        f" this spec gives {given.color} divided by {scale}, mean: {list(given.mean)},"
-        f" std: {list(given.std)}: {remedy}"
+    weights.write(output, imported.weights, origin)
+    doubts = (
+        [_describe_pixel_mismatch(loaded_spec, names.settings or (), imported.pixels)]
+        if imported.pixels
+        else []
+    )
+    _print_tensors(report, imported, output)
+    report.print_note(str(source))
+    for warning in doubts:
+        report.warn_text(warning)
+    report.print_document(
+        _describe_tensors(imported, output, doubts) | {"checkpoint": asdict(source)}
     )
 
 
-def _find_setting(spec: "Spec", settings: Sequence[str], wanted: "PixelScaling") -> str | None:
+def _print_tensors(report: Report, imported: "ImportedWeights", output: Path) -> None:
+    if not report.quiet:
+        rows = [
+            (row.source, row.name, "x".join(map(str, row.shape)) or "scalar", row.how)
+            for row in imported.rows
+        ]
+        report.print_table(("checkpoint", "spec", "shape", "how"), rows)
+        report.print_text("")
+    for note in imported.notes:
+        report.print_note(f"note: {note}")
+    report.print_text(str(output))
+
+
+def _describe_tensors(
+    imported: "ImportedWeights", output: Path, doubts: Sequence[str]
+) -> dict[str, Any]:
+    rows = [asdict(row) for row in imported.rows]
+    return {"output": str(output), "tensors": rows, "notes": [*imported.notes, *doubts]}
+
+
+def _describe_pixel_mismatch(spec: "Spec", settings: Sequence[str], scaling: "PixelScaling") -> str:
+    """Say that weights may be for other pixels than the spec's, and how the spec takes theirs."""
+    preprocess = spec.graph.inputs[0].preprocess
+    assert preprocess is not None
+    scale = {"255": "255", "max": "the image's largest value"}[preprocess.scale]
+    statistics = f"mean: {list(scaling.mean)}, std: {list(scaling.std)}"
+    setting = _find_setting(spec, settings, scaling)
+    if setting:
+        remedy = f"for those, import and build with `--set {setting}`"
+    else:
+        remedy = f"for those, write `{statistics}` in the spec's `preprocess`, with `color: rgb`"
+    return (
+        f"torchvision's own weights of these names are for RGB pixels divided by 255, {statistics};"
+        f" this spec gives {preprocess.color} divided by {scale}, mean: {list(preprocess.mean)},"
+        f" std: {list(preprocess.std)}: {remedy}"
+    )
+
+
+def _find_setting(spec: "Spec", settings: Sequence[str], scaling: "PixelScaling") -> str | None:
     """Return the setting of an enum with which the spec gives a network such pixels."""
-    now = parsed(settings)
-    for name, values in spec.choices.items():
-        for value in values:
+    current_settings = parse_settings(settings)
+    for name, choices in spec.choices.items():
+        for choice in choices:
             # Other values of an enum may not compile with the settings that are given; then they
             # are no remedy.
             with suppress(UserError):
-                other = spec.again({**now, name: value})
-                if wanted.fit(other.graph.inputs[0].preprocess):
-                    return f"{name}={value}"
+                variant = spec.recompile({**current_settings, name: choice})
+                if scaling.matches(variant.graph.inputs[0].preprocess):
+                    return f"{name}={choice}"
     return None
 
 
-def _written_by_us(path: Path) -> str | None:
+def _check_replaceable(path: Path) -> str | None:
     """Let weights that an earlier import wrote be replaced, and nothing else."""
     from tcc.compiler.data import safetensors_file, weights
 
     try:
         # A user's own checkpoint may be called weights.safetensors as well.
-        ours = weights.SPEC_KEY in safetensors_file.read(path).metadata
+        is_own = weights.SPEC_KEY in safetensors_file.open_safetensors(path).metadata
     except UserError:
-        ours = False
+        is_own = False
     return (
-        None if ours or not path.stat().st_size else "it is there already, and not by `tcc import`"
+        None
+        if is_own or not path.stat().st_size
+        else "it is there already, and not by `tcc import`"
     )

@@ -10,7 +10,7 @@ import typer
 
 from tcc.compiler.cli.options import ReportOptions, split_words
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, typed
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_command_span
 
 NEXT = {
     "tcc check": "what the network is, and what it costs",
@@ -53,46 +53,53 @@ def init(
     Nothing that is there is replaced.
     """
     folder = Path(name or "")
-    network = _network(name)
+    network = _choose_name(name)
     classes = split_words("--labels", labels)
     if len(classes) == 1:
         help = "a network for one class has nothing to choose from; name the others too"
-        raise fail("E0601", "`--labels` takes two or more", typed(f"--labels {labels}"), help=help)
+        raise fail(
+            "E0601",
+            "`--labels` takes two or more",
+            make_command_span(f"--labels {labels}"),
+            help=help,
+        )
 
     from tcc.compiler.zoo import shipped
 
-    files = shipped.starter_files(network, classes, size)
-    written = {folder / file: data for file, data in files.items()}
-    _write(written)
-    steps = {command.format(name=network): what for command, what in NEXT.items()}
-    report.text("\n".join(_told(name, written, steps)))
-    report.document(
-        {"name": network, "files": [str(path) for path in written], "next": list(steps)}
+    files = shipped.build_starter_files(network, classes, size)
+    file_contents = {folder / file: content for file, content in files.items()}
+    _write(file_contents)
+    steps = {command.format(name=network): purpose for command, purpose in NEXT.items()}
+    report.print_text("\n".join(_format_summary(name, file_contents, steps)))
+    report.print_document(
+        {"name": network, "files": [str(path) for path in file_contents], "next": list(steps)}
     )
 
 
-def _network(name: str | None) -> str:
+def _choose_name(name: str | None) -> str:
     """Return the name of the network: that of the folder.
 
     Raises:
         UserError: What was typed is no name of a network (E0601).
     """
     # The path's last part, whether it is written with `..`, a slash at its end, or not at all.
-    last = os.path.basename(os.path.abspath(name or ""))
-    if name is not None and (stem := _stem_of_spec(last)):
+    folder_name = os.path.basename(os.path.abspath(name or ""))
+    if name is not None and (stem := _strip_spec_suffix(folder_name)):
         message = "`tcc init` makes a folder, and this is the name of a spec"
         folder = os.path.join(os.path.dirname(name), stem)
-        help = f"`tcc init {folder}` makes {os.path.join(folder, last)}"
-        raise fail("E0601", message, typed(f"init {name}"), help=help)
-    if _NAME.fullmatch(last):
-        return last
+        help = f"`tcc init {folder}` makes {os.path.join(folder, folder_name)}"
+        raise fail("E0601", message, make_command_span(f"init {name}"), help=help)
+    if _NAME.fullmatch(folder_name):
+        return folder_name
     if name is None:  # a folder may be called anything
         return "net"
     help = "use letters, digits, `_`, `.` and `-`, a letter first"
-    raise fail("E0601", "this is no name of a network", typed(f"init {name}"), help=help)
+    raise fail(
+        "E0601", "this is no name of a network", make_command_span(f"init {name}"), help=help
+    )
 
 
-def _stem_of_spec(name: str) -> str:
+def _strip_spec_suffix(name: str) -> str:
     """Return a name without the ending of a spec; nothing where it has none."""
     stem, end = os.path.splitext(name)
     return stem if end.lower() in (".yaml", ".yml", ".json") else ""
@@ -105,33 +112,35 @@ def _write(files: Mapping[Path, bytes]) -> None:
         UserError: Some exist, all of which are named (E0602), or the folder cannot be written to.
         MachineError: The disk is full or broken.
     """
-    problems = [d for path in files for d in _problems(path)]
+    problems = [d for path in files for d in _find_problems(path)]
     if problems:
         raise UserError(tuple(problems))
-    done: list[Path] = []
+    written_paths: list[Path] = []
     try:
-        for path, data in files.items():
+        for path, content in files.items():
             # Checked again as each is written: another process may have made one since.
-            atomic_files.write_file(path, data, atomic_files.nothing)
-            done.append(path)
+            atomic_files.write_file(path, content, atomic_files.refuse_replacing)
+            written_paths.append(path)
     # Also on Ctrl-C: half a project would be refused the next time, as files are there.
     except BaseException:
-        for path in done:
+        for path in written_paths:
             path.unlink(missing_ok=True)
         raise
 
 
-def _problems(path: Path) -> Iterator[Diagnostic]:
+def _find_problems(path: Path) -> Iterator[Diagnostic]:
     try:
-        atomic_files.check_target(path, atomic_files.nothing)
+        atomic_files.check_target(path, atomic_files.refuse_replacing)
     except UserError as error:
         yield from error.diagnostics
 
 
-def _told(name: str | None, files: Mapping[Path, bytes], steps: Mapping[str, str]) -> Iterator[str]:
+def _format_summary(
+    name: str | None, files: Mapping[Path, bytes], steps: Mapping[str, str]
+) -> Iterator[str]:
     yield f"written: {', '.join(map(str, files))}"
     yield "\nnext:"
     if name is not None:
         yield f"  cd {name}"
-    wide = max(map(len, steps))
-    yield from (f"  {command:{wide}}  # {what}" for command, what in steps.items())
+    width = max(map(len, steps))
+    yield from (f"  {command:{width}}  # {purpose}" for command, purpose in steps.items())

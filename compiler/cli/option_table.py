@@ -33,11 +33,11 @@ from tcc.compiler.support.option_needs import (
     UNNAMED_IMAGES,
     AnyOf,
     Choice,
+    ForbidsAll,
     ForKind,
     Needs,
     OfKind,
-    With,
-    Without,
+    RequiresAny,
 )
 
 OptionNeeds = Mapping[str, Needs]
@@ -50,11 +50,11 @@ def _allow(*names: str) -> OptionNeeds:
 COMMON = _allow("--json", "--quiet", "--verbose", "--help-all")
 """The options of every command."""
 
-_FILE_CALIBRATES = Without(("--calibration",), "the file of `--calibration` holds the scales")
+_FILE_CALIBRATES = ForbidsAll(("--calibration",), "the file of `--calibration` holds the scales")
 _CALIBRATES: Needs = (_FILE_CALIBRATES, INT8_TARGET, FRESH_CALIBRATION)
 _TABLE_ONLY: Needs = (
-    Without(("--json",), "`--json` prints every layer"),
-    Without(("--quiet",), "`--quiet` prints no layers"),
+    ForbidsAll(("--json",), "`--json` prints every layer"),
+    ForbidsAll(("--quiet",), "`--quiet` prints no layers"),
 )
 _PICTURE = Choice("--format", ("svg", "png", "pdf"), "only pictures have it")
 _GRAPH = Choice(
@@ -62,18 +62,18 @@ _GRAPH = Choice(
 )
 _COMPUTED = AnyOf(
     (
-        With(("--verify-passes",)),
+        RequiresAny(("--verify-passes",)),
         Choice("--format", ("onnx",), ""),
         Choice("--stage", ("int8",), "a float graph is shown without the values of its weights"),
     )
 )
-_SWEEP = With(("--sweep",))
+_SWEEP = RequiresAny(("--sweep",))
 _NO_BOARD = (
-    Without(("--ssh",), "a board chooses its own instructions"),
-    Without(("--adb",), "a board chooses its own instructions"),
+    ForbidsAll(("--ssh",), "a board chooses its own instructions"),
+    ForbidsAll(("--adb",), "a board chooses its own instructions"),
 )
-_MASK_FILE = Without(("--mask",), "the file of `--mask` says what is tissue")
-_CALIBRATION_READ = Without(("--calibration",), "with `--calibration` no images are read")
+_MASK_FILE = ForbidsAll(("--mask",), "the file of `--mask` says what is tissue")
+_CALIBRATION_READ = ForbidsAll(("--calibration",), "with `--calibration` no images are read")
 _TISSUE = ("--rule", "--least-region", "--fill-holes", "--grow")
 _WEIGHT_PLOTS, _MAPS, _PRECISION = (
     ("filters", "weights"), ("gradcam", "cam"), ("features", "filters", "weights", "errors")
@@ -82,16 +82,16 @@ _LABELLED = ("confusion", "tsne", "scatter")
 _NETWORK_PLOTS = OfKind((*_LABELLED, *_MAPS, *_PRECISION))
 _PLOT_IMAGES: Needs = (_NETWORK_PLOTS, ForKind(_WEIGHT_PLOTS, (_CALIBRATION_READ,)), UNNAMED_IMAGES)
 _PLOT_WEIGHTS: Needs = (_NETWORK_PLOTS, SPECS)
-_SERVED = Without(("--output",), "`--output` writes the page, and serves nothing")
-_CHECKPOINT = With(("--spec",))
-_ONNX = Without(("--spec",), "`--spec` is of a network that is known")
+_SERVED = ForbidsAll(("--output",), "`--output` writes the page, and serves nothing")
+_CHECKPOINT = RequiresAny(("--spec",))
+_ONNX = ForbidsAll(("--spec",), "`--spec` is of a network that is known")
 
 OPTIONS: Mapping[str, OptionNeeds] = {
     "init": _allow("--labels", "--size"),
     "check": {
-        "--depth": (Without(("--layers",), "`--layers` opens every block"), *_TABLE_ONLY),
+        "--depth": (ForbidsAll(("--layers",), "`--layers` opens every block"), *_TABLE_ONLY),
         "--layers": _TABLE_ONLY,
-        "--precision": (With(("--target",)),),
+        "--precision": (RequiresAny(("--target",)),),
         **_allow("--set", "--target", "--strict"),
     },
     "show": {
@@ -109,7 +109,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
             _GRAPH,
             AnyOf(
                 (
-                    With(("--passes",)),
+                    RequiresAny(("--passes",)),
                     Choice("--stage", ("fused", "ready", "int8"), "`float` has no passes"),
                 )
             ),
@@ -119,11 +119,11 @@ OPTIONS: Mapping[str, OptionNeeds] = {
     "train": {
         "--split": (SHARES_USED,),
         "--epochs": (FIXED_EPOCHS,),
-        "--seed": (Without(("--sweep",), "the sweep's file lists the seeds"),),
-        "--resume": (Without(("--sweep",), "a sweep always resumes what is not finished"),),
-        "--qat": (With(("--weights",)),),
+        "--seed": (ForbidsAll(("--sweep",), "the sweep's file lists the seeds"),),
+        "--resume": (ForbidsAll(("--sweep",), "a sweep always resumes what is not finished"),),
+        "--qat": (RequiresAny(("--weights",)),),
         "--dask": (_SWEEP,),
-        "--slurm": (_SWEEP, Without(("--dask",), "`--dask` says where trainings run")),
+        "--slurm": (_SWEEP, ForbidsAll(("--dask",), "`--dask` says where trainings run")),
         "--workers": (
             _SWEEP,
             Choice("--dask", ("local",), "it counts the processes of a Dask cluster here"),
@@ -139,8 +139,8 @@ OPTIONS: Mapping[str, OptionNeeds] = {
     ),
     "build": {
         "--calibration": (INT8_TARGET,),
-        "--data": (AnyOf((With(("--agree",)), INT8_TARGET)),),
-        "--split": (AnyOf((With(("--agree",)), INT8_TARGET)), READ_IMAGES),
+        "--data": (AnyOf((RequiresAny(("--agree",)), INT8_TARGET)),),
+        "--split": (AnyOf((RequiresAny(("--agree",)), INT8_TARGET)), READ_IMAGES),
         "--method": _CALIBRATES,
         "--guard": _CALIBRATES,
         "--min-images": _CALIBRATES,
@@ -151,14 +151,14 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--replay": (RUNNABLE_TARGET,),
         "--tool": (PACKAGE_TARGET,),
         "--include-images": (INT8_TARGET, PACKAGE_TARGET),
-        "--cache": (Without(("--verify-passes",), "passes that are verified have to run"),),
+        "--cache": (ForbidsAll(("--verify-passes",), "passes that are verified have to run"),),
         **_allow(
             "--target", "--weights", "--seed", "--precision", "--set", "--strict", "--output",
             "--name", "--agree", "--report", "--passes", "--verify-passes", "--require-signature",
         ),
     },
     "run": {
-        "--top": (Without(("--json",), "`--json` prints every class"),),
+        "--top": (ForbidsAll(("--json",), "`--json` prints every class"),),
         **_allow("--isa", "--trust"),
     },
     "serve": {
@@ -168,7 +168,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--skip-damaged": (SLIDE_PAGE,),
         "--output": (SLIDE_PAGE,),
     },
-    "sign": {"--release": (With(("--key",)),), **_allow("--key", "--runner-key")},
+    "sign": {"--release": (RequiresAny(("--key",)),), **_allow("--key", "--runner-key")},
     "trust": {},
     "trust add": _allow("--for", "--expires", "--min-release"),
     "trust list": {},
@@ -180,26 +180,26 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         "--seed": (SPECS,),
         "--set": (SPECS,),
         "--strict": (SPEC_OR_FITTED,),
-        "--fit": (BUNDLES, Without(("--carry",), "`--carry` brings what was fitted before")),
+        "--fit": (BUNDLES, ForbidsAll(("--carry",), "`--carry` brings what was fitted before")),
         "--carry": (BUNDLES, ONE_NETWORK),
-        "--positive": (With(("--fit",)),),
-        "--sensitivity": (With(("--fit",)),),
-        "--side": (Without(("--fit",), "`--fit` fits to `val` and judges by `test`"),),
+        "--positive": (RequiresAny(("--fit",)),),
+        "--sensitivity": (RequiresAny(("--fit",)),),
+        "--side": (ForbidsAll(("--fit",), "`--fit` fits to `val` and judges by `test`"),),
         "--saturation": (ONE_NETWORK,),
-        "--calibration": (With(("--saturation",)), SPECS),
+        "--calibration": (RequiresAny(("--saturation",)), SPECS),
         "--trust": (SOME_BUNDLE,),
         **_allow("--data", "--split", "--bootstrap", "--bootstrap-seed"),
     },
     "verify": {
-        "--weights": (With(("--spec",)),),
+        "--weights": (RequiresAny(("--spec",)),),
         "--bisect": (LAYERED_BUNDLE,),
-        "--output": (With(("--bisect",)),),
+        "--output": (RequiresAny(("--bisect",)),),
         **_allow("--spec", "--logs", "--key", "--isa", "--trust"),
     },
     "bench": {
         "--runs": (TIMED_BUNDLE,),
-        "--ssh": (Without(("--adb",), "`--adb` names the board"),),
-        "--benchmark-model": (With(("--ssh", "--adb")), BOARD_RUNNER),
+        "--ssh": (ForbidsAll(("--adb",), "`--adb` names the board"),),
+        "--benchmark-model": (RequiresAny(("--ssh", "--adb")), BOARD_RUNNER),
         "--isa": _NO_BOARD,
         **_allow("--threads", "--adb", "--trust"),
     },
@@ -237,7 +237,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
     "slide run": {
         "--mask": (ONE_SLIDE,),
         "--steps": (_MASK_FILE, ONE_SLIDE),
-        "--slurm": (Without(("--dask",), "`--dask` says where slides run"),),
+        "--slurm": (ForbidsAll(("--dask",), "`--dask` says where slides run"),),
         **dict.fromkeys(_TISSUE, (_MASK_FILE,)),
         **_allow(
             "--at", "--patch", "--stride", "--mpp", "--mask-mpp", "--least-tissue", "--tumour",
@@ -245,9 +245,9 @@ OPTIONS: Mapping[str, OptionNeeds] = {
         ),
     },
     "slide mask": {
-        "--at": (With(("--steps",)), With(("--patch",))),
-        "--patch": (With(("--steps",)), With(("--at",))),
-        "--least-tissue": (With(("--patch",)),),
+        "--at": (RequiresAny(("--steps",)), RequiresAny(("--patch",))),
+        "--patch": (RequiresAny(("--steps",)), RequiresAny(("--at",))),
+        "--least-tissue": (RequiresAny(("--patch",)),),
         **_allow("--output", "--mpp", "--mask-mpp", "--steps", *_TISSUE),
     },
     "slide eval": {
@@ -262,7 +262,7 @@ OPTIONS: Mapping[str, OptionNeeds] = {
     "zoo": {},
     "dev passes": {},
     "dev doctor": {},
-    "dev table": {"--format": (Without(("--json",), "`--json` prints a document"),)},
+    "dev table": {"--format": (ForbidsAll(("--json",), "`--json` prints a document"),)},
     "dev cache": {},
     "dev cache clear": {},
 }  # fmt: skip

@@ -15,13 +15,13 @@ from tcc.compiler.driver.chosen_spec import ChosenSpec
 from tcc.compiler.driver.pass_options import PassOptions
 from tcc.compiler.quant.methods import DEFAULT, METHODS
 from tcc.compiler.support.console import Report
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.diagnostics import fail, make_command_span
 
 if TYPE_CHECKING:
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.quant.methods.method import Method
     from tcc.compiler.slides.tissue_mask import TissueChoices
-    from tcc.compiler.support.task_places import TaskPlace
+    from tcc.compiler.support.task_places import TaskLocation
 
 METHOD_NAMES = [method.name for method in METHODS]
 
@@ -45,18 +45,20 @@ def split_words(option: str, text: str | None) -> tuple[str, ...]:
     """
     if text is None:
         return ()
-    words = tuple(word.strip() for word in text.split(","))
-    if not all(words) or len(set(words)) < len(words):
-        raise fail("E0601", f"`{option}` takes different words", typed(f"{option} {text}"))
-    return words
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts) or len(set(parts)) < len(parts):
+        raise fail(
+            "E0601", f"`{option}` takes different words", make_command_span(f"{option} {text}")
+        )
+    return parts
 
 
-def spec_names(incomplete: str) -> list[str]:
+def complete_spec(incomplete: str) -> list[str]:
     """Return the names of known specs that begin so."""
     from tcc.compiler.zoo import shipped
 
-    words = (*shipped.specs(), *(path.parent.name for path in shipped.trained()))
-    return [name for name in words if name.startswith(incomplete)]
+    known_names = (*shipped.list_specs(), *(path.parent.name for path in shipped.list_trained()))
+    return [name for name in known_names if name.startswith(incomplete)]
 
 
 SpecArgument = Annotated[
@@ -64,7 +66,7 @@ SpecArgument = Annotated[
     typer.Argument(
         metavar="SPEC",
         show_default=False,
-        autocompletion=spec_names,
+        autocompletion=complete_spec,
         help="A spec file or the name of a known spec or trained network; without it, the project "
         "file's.",
     ),
@@ -95,7 +97,7 @@ class SpecOptions:
         Raises:
             UserError: There is none, or it is wrong; or, if `strict`, it is doubtful.
         """
-        return chosen_spec.choose(self.spec, self.settings, self.strict)
+        return chosen_spec.choose_spec(self.spec, self.settings, self.strict)
 
 
 @dataclass(frozen=True)
@@ -122,17 +124,17 @@ class WeightOptions:
         ),
     ] = None
 
-    def take(self, report: Report, chosen: ChosenSpec) -> "WeightSource":
+    def load(self, report: Report, choice: ChosenSpec) -> "WeightSource":
         """Return the weights for a spec; random ones are announced on standard error.
 
         Raises:
             UserError: Both are asked for (E0601), or the file does not fit the spec.
         """
-        return weights_and_images.take(report, chosen, self.weights, self.seed)
+        return weights_and_images.load_weights(report, choice, self.weights, self.seed)
 
-    def find_file(self, chosen: ChosenSpec) -> Path | None:
+    def find_file(self, choice: ChosenSpec) -> Path | None:
         """Return the weights that are named, or the project's; None for random or the zoo's."""
-        return weights_and_images.weights_file(chosen, self.weights, self.seed)
+        return weights_and_images.find_weights_file(choice, self.weights, self.seed)
 
 
 Split = Annotated[
@@ -202,17 +204,17 @@ class CalibrationOptions:
         Raises:
             UserError: There is none of that name (E0617), or nothing guards it (E0601).
         """
-        from tcc.compiler.driver.calibration import known_method
+        from tcc.compiler.driver.calibration import find_method
 
-        return known_method(self.method, guard=self.guard)
+        return find_method(self.method, guard=self.guard)
 
 
-def _target_names(incomplete: str) -> list[str]:
+def _complete_target(incomplete: str) -> list[str]:
     from tcc.compiler.targets import devices
 
-    before, comma, last = incomplete.rpartition(",")
-    names = [device.name for device in devices.every()]
-    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+    prefix, comma, partial_name = incomplete.rpartition(",")
+    names = [device.name for device in devices.list_devices()]
+    return [f"{prefix}{comma}{name}" for name in names if name.startswith(partial_name)]
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ class TargetOptions:
             "--target",
             metavar="T[,T...]",
             show_default=False,
-            autocompletion=_target_names,
+            autocompletion=_complete_target,
             help="What to build for (see `tcc targets`); may be repeated.",
         ),
     ] = None
@@ -235,13 +237,13 @@ class TargetOptions:
     ] = None
 
 
-def _pass_names(incomplete: str) -> list[str]:
+def _complete_pass(incomplete: str) -> list[str]:
     from tcc.compiler.passes import PASSES, PIPELINES
 
     # Shells complete whole words: what is before the last comma is repeated.
-    before, comma, last = incomplete.rpartition(",")
-    names = [*PIPELINES, *(one.name for one in PASSES)]
-    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+    prefix, comma, partial_name = incomplete.rpartition(",")
+    names = [*PIPELINES, *(graph_pass.name for graph_pass in PASSES)]
+    return [f"{prefix}{comma}{name}" for name in names if name.startswith(partial_name)]
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ class PassChoice:
             "--passes",
             metavar="P[,P...]",
             show_default=False,
-            autocompletion=_pass_names,
+            autocompletion=_complete_pass,
             help="Run these passes or pipelines instead of the usual ones (see `tcc dev passes`).",
         ),
     ] = None
@@ -266,7 +268,7 @@ class PassChoice:
         ),
     ] = False
 
-    def options(self, report: Report) -> PassOptions:
+    def create_options(self, report: Report) -> PassOptions:
         """Return how models go through passes."""
         return PassOptions(self.passes, self.verify_passes, report)
 
@@ -319,11 +321,11 @@ class ClusterOptions:
         ),
     ] = None
 
-    def task_place(self, folder: Path, workers: int) -> "TaskPlace":
+    def create_task_place(self, folder: Path, workers: int) -> "TaskLocation":
         """Return where tasks run, as the options say; `folder` is where Slurm's logs go."""
-        from tcc.compiler.support.task_places import TaskPlace
+        from tcc.compiler.support.task_places import TaskLocation
 
-        return TaskPlace(folder, self.dask, self.slurm, workers)
+        return TaskLocation(folder, self.dask, self.slurm, workers)
 
 
 SlidesArgument = Annotated[
@@ -402,7 +404,7 @@ class TissueOptions:
         from tcc.compiler.slides import patch_request
 
         areas = (self.least_region, self.fill_holes, self.grow)
-        return patch_request.choices(self.mask_mpp, self.rule, *areas)
+        return patch_request.build_tissue_choices(self.mask_mpp, self.rule, *areas)
 
 
 PatchSide = Annotated[
@@ -449,7 +451,7 @@ class PatchOptions:
         """Return from where to where patches of a side lie; no farther than it is wide (E0601)."""
         from tcc.compiler.slides import patch_request
 
-        return patch_request.stride_within(side, self.stride)
+        return patch_request.resolve_stride(side, self.stride)
 
 
 @dataclass(frozen=True)
@@ -462,7 +464,7 @@ class AreaOptions:
             "--tumour", metavar="CLASS", show_default=False, help="A class of areas that is tumour."
         ),
     ] = None
-    other: Annotated[
+    other_classes: Annotated[
         list[str] | None,
         typer.Option(
             "--other", metavar="CLASS", show_default=False, help="A class of areas that is none."

@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 from tcc.compiler.cli import option_table
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import echo
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.diagnostics import fail, make_command_span
 from tcc.compiler.support.option_needs import GivenOptions
 
 REPLACED = {
@@ -31,8 +31,8 @@ _ALL = "tcc.help_all"
 """The key of a context's `meta` that says that help shows every option."""
 
 
-def _show_all(context: typer.Context, wanted: bool) -> None:
-    if wanted and not context.resilient_parsing:
+def _show_all(context: typer.Context, is_requested: bool) -> None:
+    if is_requested and not context.resilient_parsing:
         context.meta[_ALL] = True
         echo(context.get_help())
         raise typer.Exit
@@ -58,12 +58,14 @@ def expand(name: str, command: Callable[..., None]) -> Callable[..., None]:
     options or arguments. Every command takes `--help-all` too.
     """
     parameters = inspect.signature(command).parameters
-    groups = {key: each.annotation for key, each in parameters.items() if _is_group(each)}
+    groups = {
+        key: parameter.annotation for key, parameter in parameters.items() if _is_group(parameter)
+    }
     members = {key: list(_list_members(group)) for key, group in groups.items()}
     expanded = [
         member.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for key, each in parameters.items()
-        for member in members.get(key, (each,))
+        for key, parameter in parameters.items()
+        for member in members.get(key, (parameter,))
     ]
     help_all = _make_help_all(hidden=name not in option_table.MAIN)
     expanded.append(help_all)
@@ -100,25 +102,27 @@ class Conversion:
     """How a parameter's value is converted: text, paths and defaults here, else as Typer would."""
 
     annotation: Any
-    typers: Callable[[], Any]
+    create_fallback: Callable[[], Any]
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the value that the command gets."""
         many = param.multiple or param.nargs == -1
         if value is None:
             return () if many else None
-        if self.annotation is str and _plain(value):
+        if self.annotation is str and _is_plain_text(value):
             return value
-        if self.annotation is Path and _plain(value):  # no command has Typer look at its paths
+        if self.annotation is Path and _is_plain_text(
+            value
+        ):  # no command has Typer look at its paths
             return Path(value)
         if type(value) is self.annotation and isinstance(value, int):  # a default: words are text
             return value
-        if self.annotation == list[str] and many and all(map(_plain, value)):
+        if self.annotation == list[str] and many and all(map(_is_plain_text, value)):
             return list(value)
-        return self.typers().coerce(value, param=param, ctx=ctx)
+        return self.create_fallback().coerce(value, param=param, ctx=ctx)
 
 
-def _plain(value: Any) -> bool:
+def _is_plain_text(value: Any) -> bool:
     return isinstance(value, str) and value.isascii()
 
 
@@ -127,25 +131,27 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, `--help` included."""
-        return left_as_text(super().get_params(ctx))
+        return keep_as_text(super().get_params(ctx))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """List the arguments, and the options that matter or, with `--help-all`, every option."""
-        listed = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
-        arguments = [record for param, record in listed if record and not _is_option(param)]
-        options = {find_long_name(p): record for p, record in listed if record and _is_option(p)}
+        records = [(param, param.get_help_record(ctx)) for param in self.get_params(ctx)]
+        arguments = [record for param, record in records if record and not _is_option(param)]
+        options = {find_long_name(p): record for p, record in records if record and _is_option(p)}
         main = option_table.MAIN.get(find_command_name(ctx), ())
-        shown = options if not main or _ALL in ctx.meta else {name: options[name] for name in main}
+        visible = (
+            options if not main or _ALL in ctx.meta else {name: options[name] for name in main}
+        )
         if arguments:
             with formatter.section("Arguments"):
                 formatter.write_dl(arguments)
         with formatter.section("Options"):
-            formatter.write_dl(list(shown.values()))
-        if len(shown) < len(options):
+            formatter.write_dl(list(visible.values()))
+        if len(visible) < len(options):
             formatter.write_paragraph()
             with formatter.indentation():
-                left = len(options) - len(shown)
-                formatter.write_text(f"--help-all shows {left} more options.")
+                hidden_count = len(options) - len(visible)
+                formatter.write_text(f"--help-all shows {hidden_count} more options.")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help, which is no error, where no word follows and one has to."""
@@ -155,7 +161,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, unless one of its options has no effect."""
-        with option_needs.checked(collect_options(ctx)):
+        with option_needs.check_options(collect_options(ctx)):
             return super().invoke(ctx)
 
 
@@ -164,7 +170,7 @@ class CommandGroup(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the group's own parameters, `--help` included."""
-        return left_as_text(super().get_params(ctx))
+        return keep_as_text(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help, which is no error, where no sub-command is named and one has to be."""
@@ -180,10 +186,10 @@ def _show_help_alone(command: Any, context: Any, args: list[str]) -> None:
 
 def _refuse_replaced(args: list[str]) -> None:
     """Say how an option of an older version is written now (E0601)."""
-    for word in args:
-        if new := REPLACED.get(word.partition("=")[0]):
-            message = f"`{word.partition('=')[0]}` is now `{new}`"
-            raise fail("E0601", message, typed(word), help=f"say `{new}`")
+    for argument in args:
+        if new := REPLACED.get(argument.partition("=")[0]):
+            message = f"`{argument.partition('=')[0]}` is now `{new}`"
+            raise fail("E0601", message, make_command_span(argument), help=f"say `{new}`")
 
 
 def is_bare(context: typer.Context) -> bool:
@@ -193,7 +199,9 @@ def is_bare(context: typer.Context) -> bool:
     if collect_options(context).typed:  # they would be read by the group alone, and lost
         name = find_command_name(context)
         help = f"such as `tcc {name} {context.invoked_subcommand} --json`"
-        raise fail("E0601", "options come after the sub-command", typed(name), help=help)
+        raise fail(
+            "E0601", "options come after the sub-command", make_command_span(name), help=help
+        )
     return False
 
 
@@ -208,7 +216,7 @@ def collect_options(context: typer.Context) -> GivenOptions:
     }
     negated = {name: option.secondary_opts for name, option in options.items()}
 
-    def spell(name: str, value: object) -> str:
+    def format_option(name: str, value: object) -> str:
         if isinstance(value, bool):
             return name if value else negated[name][0]
         text = value[0] if isinstance(value, list | tuple) and value else value
@@ -217,32 +225,32 @@ def collect_options(context: typer.Context) -> GivenOptions:
     needs = option_table.find_needs(find_command_name(context))
     arguments = {p.name: context.params.get(p.name or "")
                  for p in context.command.params if not _is_option(p)}  # fmt: skip
-    return GivenOptions(values | arguments, typed_values, needs, spell, typed)
+    return GivenOptions(values | arguments, typed_values, needs, format_option, make_command_span)
 
 
-def repeat_options(context: typer.Context, without: Collection[str]) -> tuple[str, ...]:
+def list_typed_options(context: typer.Context, without: Collection[str]) -> tuple[str, ...]:
     """Return the typed options as they would be typed elsewhere, with paths that hold anywhere.
 
     Args:
         context: The command's.
         without: Names of parameters that are left out.
     """
-    words: list[str] = []
+    option_texts: list[str] = []
     for param in context.command.params:
         value = context.params.get(param.name or "")
         if not _is_option(param) or param.name in without or value == param.default:
             continue
         name = find_long_name(param)
         if value is True:
-            words.append(name)
+            option_texts.append(name)
         values = value if isinstance(value, list | tuple) else (value,)
         # In one word: a value may begin with a dash.
-        words += [
-            f"{name}={each.resolve() if isinstance(each, Path) else each}"
-            for each in values
-            if each is not None and not isinstance(each, bool)
+        option_texts += [
+            f"{name}={option_value.resolve() if isinstance(option_value, Path) else option_value}"
+            for option_value in values
+            if option_value is not None and not isinstance(option_value, bool)
         ]
-    return tuple(words)
+    return tuple(option_texts)
 
 
 def find_command_name(context: Any) -> str:
@@ -263,14 +271,14 @@ def _is_option(param: Any) -> bool:
     return bool(param.param_type_name == "option")
 
 
-def left_as_text(params: list[Any]) -> list[Any]:
+def keep_as_text(params: list[Any]) -> list[Any]:
     """Let plain text be the value of each of Typer's parameters, once."""
     for param in params:
         if hasattr(param, "get_runtime_param") and "get_runtime_param" not in vars(param):
-            kept = Conversion(param.type_descriptor.annotation, param.get_runtime_param)
-            param.get_runtime_param = partial(_same, kept)
+            conversion = Conversion(param.type_descriptor.annotation, param.get_runtime_param)
+            param.get_runtime_param = partial(_return_conversion, conversion)
     return params
 
 
-def _same(kept: Conversion) -> Conversion:
-    return kept
+def _return_conversion(conversion: Conversion) -> Conversion:
+    return conversion

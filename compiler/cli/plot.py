@@ -13,7 +13,7 @@ from tcc.compiler.cli.options import ReportOptions, Settings, Split, Trust, Weig
 from tcc.compiler.plots import plot_inputs
 from tcc.compiler.plots.plot_inputs import PlotRequest
 from tcc.compiler.support import option_needs
-from tcc.compiler.support.diagnostics import fail, nearest, typed
+from tcc.compiler.support.diagnostics import fail, find_nearest_name, make_command_span
 from tcc.compiler.support.option_needs import UNNAMED_IMAGES
 
 if TYPE_CHECKING:
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.calibration import StoredCosine
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.figures.scene import Bar
-    from tcc.compiler.plots.layers import Quantised
-    from tcc.compiler.plots.pictures import Make, PlottedNetwork
+    from tcc.compiler.plots.layers import QuantizedNetwork
+    from tcc.compiler.plots.pictures import FigureBuilder, PlottedNetwork
 
 
 @dataclass(frozen=True)
 class Plot:
     """What draws a picture, once `prepare` has computed what it shows, and its JSON document."""
 
-    prepare: Callable[[], "Make"]
+    prepare: Callable[[], "FigureBuilder"]
     document: Mapping[str, Any]
 
 
@@ -37,145 +37,156 @@ class Plot:
 class PlotKind:
     """A kind of picture: its words, what it shows, what makes it, and whether it takes one word."""
 
-    words: str
+    usage: str
     summary: str
     draw: Callable[[PlotRequest, Path], None]
     takes_one: bool = False
 
 
-def _curves(request: PlotRequest) -> Plot:
+def _plot_curves(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import training_curves
 
-    if not request.words:
+    if not request.arguments:
         help = "name folders that `tcc train` wrote"
-        raise fail("E0601", "draw which runs?", typed("plot curves"), help=help)
-    if len(request.words) > training_curves.MAX_RUNS:
-        count = f"{len(request.words)} runs are more than {training_curves.MAX_RUNS}"
-        raise fail("E0601", f"{count}, which lines tell apart", typed("plot curves"))
-    runs = [training_curves.read(Path(word)) for word in request.words]
+        raise fail("E0601", "draw which runs?", make_command_span("plot curves"), help=help)
+    if len(request.arguments) > training_curves.MAX_RUNS:
+        count = f"{len(request.arguments)} runs are more than {training_curves.MAX_RUNS}"
+        raise fail("E0601", f"{count}, which lines tell apart", make_command_span("plot curves"))
+    runs = [training_curves.read_log(Path(folder)) for folder in request.arguments]
     document = {"runs": [{"name": run.name, "epochs": len(run.epochs)} for run in runs]}
     return Plot(lambda: partial(training_curves.draw, runs), document)
 
 
-def _confusion(request: PlotRequest) -> Plot:
+def _plot_confusion(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import pictures
 
-    judged = plot_inputs.judged(request, request.most)
-    prepare = partial(pictures.confusion, judged.evaluated, judged.name, judged.notice)
-    scores = judged.evaluated.scores
-    return Plot(prepare, {"network": judged.name, "images": scores.images})
+    judged_network = plot_inputs.evaluate_network(request, request.max_images)
+    prepare = partial(
+        pictures.plot_confusion,
+        judged_network.evaluated,
+        judged_network.name,
+        judged_network.notice,
+    )
+    scores = judged_network.evaluated.scores
+    return Plot(prepare, {"network": judged_network.name, "images": scores.images})
 
 
-def _tsne(request: PlotRequest) -> Plot:
+def _plot_tsne(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import pictures
 
-    layer, seed, most = request.layer, request.tsne_seed, request.most or 2000
+    layer, seed, max_images = request.layer, request.tsne_seed, request.max_images or 2000
     document = {"layer": layer, "seed": seed}
     if layer is None:
-        judged = plot_inputs.judged(request, most)
-        shown = (judged.evaluated, judged.name, seed, judged.notice)
-        return Plot(partial(pictures.tsne_of_outputs, *shown), document)
-    network = plot_inputs.network(request, "--layer")
-    labelled = plot_inputs.labelled(request, network, most)
-    return Plot(partial(pictures.tsne_of_layer, network, labelled, layer, seed), document)
+        judged_network = plot_inputs.evaluate_network(request, max_images)
+        tsne_inputs = (judged_network.evaluated, judged_network.name, seed, judged_network.notice)
+        return Plot(partial(pictures.plot_output_tsne, *tsne_inputs), document)
+    network = plot_inputs.load_network(request, "--layer")
+    labelled = plot_inputs.load_labelled_images(request, network, max_images)
+    return Plot(partial(pictures.plot_layer_tsne, network, labelled, layer, seed), document)
 
 
-def _gradcam(request: PlotRequest) -> Plot:
+def _plot_gradcam(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import pictures
 
-    network = plot_inputs.network(request, "gradcam")
-    images = plot_inputs.drawn_images(request)
-    prepare = partial(pictures.gradcam, network, images, request.layer, request.shown)
+    network = plot_inputs.load_network(request, "gradcam")
+    images = plot_inputs.load_drawn_images(request)
+    prepare = partial(pictures.plot_gradcam, network, images, request.layer, request.class_name)
     return Plot(prepare, {"images": len(images)})
 
 
-def _cam(request: PlotRequest) -> Plot:
+def _plot_cam(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import pictures
 
-    network = plot_inputs.network(request, "cam")
-    images = plot_inputs.drawn_images(request)
-    prepare = partial(pictures.class_activation, network, images, request.shown)
+    network = plot_inputs.load_network(request, "cam")
+    images = plot_inputs.load_drawn_images(request)
+    prepare = partial(pictures.plot_class_activation, network, images, request.class_name)
     return Plot(prepare, {"images": len(images)})
 
 
-def _features(request: PlotRequest) -> Plot:
+def _plot_features(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import integer_pictures
 
-    if len(request.others) > 1:
-        message = f"feature maps are drawn of one image, and these are {len(request.others)}"
-        raise fail("E0601", message, typed("plot features"), help="name one image")
-    network, int8, _, read = _quantize(request, judged=not request.others)
-    images = plot_inputs.pictures_of(request.others) if request.others else read
+    if len(request.extra_paths) > 1:
+        message = f"feature maps are drawn of one image, and these are {len(request.extra_paths)}"
+        raise fail("E0601", message, make_command_span("plot features"), help="name one image")
+    network, int8, _, read_images = _quantize(request, use_test_images=not request.extra_paths)
+    images = (
+        plot_inputs.read_image_paths(request.extra_paths) if request.extra_paths else read_images
+    )
     assert images is not None
-    prepare = partial(integer_pictures.features, network, int8, images, request.layer)
+    prepare = partial(integer_pictures.plot_features, network, int8, images, request.layer)
     return Plot(prepare, {"layer": request.layer})
 
 
-def _filters(request: PlotRequest) -> Plot:
+def _plot_filters(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import integer_pictures
 
     network, int8, *_ = _quantize(request)
-    return Plot(partial(integer_pictures.filters, network, int8), {})
+    return Plot(partial(integer_pictures.plot_filters, network, int8), {})
 
 
-def _weights(request: PlotRequest) -> Plot:
+def _plot_weights(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import integer_pictures
 
     network, int8, *_ = _quantize(request)
-    return Plot(partial(integer_pictures.weights, network, int8), {})
+    return Plot(partial(integer_pictures.plot_weights, network, int8), {})
 
 
-def _errors(request: PlotRequest) -> Plot:
+def _plot_errors(request: PlotRequest) -> Plot:
     from tcc.compiler.plots import integer_pictures
 
-    network, _, source, _ = _quantize(request, judged=True)
-    losses = integer_pictures.losses(network, source)
-    prepare = partial(integer_pictures.errors, network, losses)
+    network, _, source, _ = _quantize(request, use_test_images=True)
+    losses = integer_pictures.measure_layer_errors(network, source)
+    prepare = partial(integer_pictures.plot_layer_errors, network, losses)
     return Plot(prepare, {"layers": [asdict(loss) for loss in losses]})
 
 
-def _scatter(request: PlotRequest) -> Plot:
+def _plot_scatter(request: PlotRequest) -> Plot:
     from tcc.compiler.driver import evaluation
     from tcc.compiler.plots import integer_pictures
 
-    bundles = request.others
+    bundles = request.extra_paths
     if not bundles:
         help = "name bundles of the network behind its spec"
-        raise fail("E0601", "draw which bundles?", typed("plot scatter"), help=help)
-    network = plot_inputs.network(request, "scatter", bundles)
-    labelled = plot_inputs.labelled(request, network, request.most or 500)
-    forms = {str(path): plot_inputs.of_form(request, network, path, labelled) for path in bundles}
+        raise fail("E0601", "draw which bundles?", make_command_span("plot scatter"), help=help)
+    network = plot_inputs.load_network(request, "scatter", bundles)
+    labelled = plot_inputs.load_labelled_images(request, network, request.max_images or 500)
+    forms = {
+        str(path): plot_inputs.evaluate_bundle(request, network, path, labelled) for path in bundles
+    }
 
-    def prepare() -> "Make":
-        floats = evaluation.by_reference(network.model, labelled)
-        return integer_pictures.scatter(network, floats, forms)
+    def prepare() -> "FigureBuilder":
+        floats = evaluation.evaluate_reference(network.model, labelled)
+        return integer_pictures.plot_scatter(network, floats, forms)
 
-    return Plot(prepare, {"images": len(labelled.data)})
+    return Plot(prepare, {"images": len(labelled.dataset)})
 
 
 def _quantize(
-    request: PlotRequest, *, judged: bool = False
-) -> "tuple[PlottedNetwork, Quantised, CalibrationSource, DataSet | None]":
+    request: PlotRequest, *, use_test_images: bool = False
+) -> "tuple[PlottedNetwork, QuantizedNetwork, CalibrationSource, DataSet | None]":
     """Return the network in floats and integers, and the images that were read.
 
     Those of `train` calibrate where no calibration is given; beside one, those of `test` are read
-    if it is to be `judged` by them, or one of them drawn.
+    if it is to be `use_test_images` by them, or one of them drawn.
     """
     from tcc.compiler.plots import integer_pictures
 
-    network = plot_inputs.network(request, "integers")
+    network = plot_inputs.load_network(request, "integers")
     images: DataSet | None = None
     if request.calibration is None:
-        images = plot_inputs.images(request, "train")
-    elif judged:
-        images = plot_inputs.images(request, "test")
-    with request.report.stages() as stages:
-        int8, source = integer_pictures.quantised(network, images, request.calibration, stages)
-        stages.end()
+        images = plot_inputs.load_images(request, "train")
+    elif use_test_images:
+        images = plot_inputs.load_images(request, "test")
+    with request.report.track_stages() as stages:
+        int8, source = integer_pictures.quantize_network(
+            network, images, request.calibration, stages
+        )
+        stages.finish_stage()
     return network, int8, source, images
 
 
-def _pictured(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest, Path], None]:
+def _create_drawer(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest, Path], None]:
     """Return what draws a kind of picture with matplotlib, and says where it is."""
 
     def draw(request: PlotRequest, out: Path) -> None:
@@ -184,12 +195,12 @@ def _pictured(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest, Pat
         # Before the work that is drawn, which may take minutes.
         drawing.check(out)
         plot = make(request)
-        with request.report.stages() as stages:
+        with request.report.track_stages() as stages:
             stages("picture", 0, 1)
             drawing.write(plot.prepare(), out)
-            stages.end()
-        request.report.text(str(out))
-        request.report.document({**plot.document, "output": str(out)})
+            stages.finish_stage()
+        request.report.print_text(str(out))
+        request.report.print_document({**plot.document, "output": str(out)})
 
     return draw
 
@@ -197,41 +208,46 @@ def _pictured(make: Callable[[PlotRequest], Plot]) -> Callable[[PlotRequest, Pat
 def _draw_cosines(request: PlotRequest, out: Path) -> None:
     """Draw how near integers came to floats, as `tcc calibrate` and `tcc build` measured it."""
     from tcc.compiler.driver import calibration
-    from tcc.compiler.ir.target import LEAST
+    from tcc.compiler.ir.target import MIN_COSINE
     from tcc.compiler.report import calibration_report
     from tcc.compiler.support import atomic_files
     from tcc.compiler.targets import devices
 
-    if not request.words:
+    if not request.arguments:
         help = "name files that `tcc calibrate` wrote, or bundles"
-        raise fail("E0601", "draw which calibrations?", typed("plot cosines"), help=help)
+        raise fail(
+            "E0601", "draw which calibrations?", make_command_span("plot cosines"), help=help
+        )
     if out.suffix not in (".png", ".svg"):
-        at, help = typed(f"--output {out}"), "such as `-o cosines.png`"
+        at, help = make_command_span(f"--output {out}"), "such as `-o cosines.png`"
         raise fail("E0601", "a picture is a .png or a .svg", at, help=help)
     # A picture may be drawn over again, whatever made the one that is there.
-    atomic_files.check_target(out, atomic_files.anything)
-    named, policy = [_split_name(word) for word in request.words], devices.signature_policy()
+    atomic_files.check_target(out, atomic_files.allow_replacing)
+    named_paths, policy = (
+        [_split_name(argument) for argument in request.arguments],
+        devices.create_signature_policy(),
+    )
     cosines = [
-        (data, cosine)
-        for data, path in named
-        for cosine in calibration.read_cosines(Path(path), devices.precision, policy)
+        (dataset_name, cosine)
+        for dataset_name, path in named_paths
+        for cosine in calibration.read_cosines(Path(path), devices.find_precision, policy)
     ]
     bars = _name_bars(cosines)
-    drawn = calibration.draw_bars(out, "cosine of integers and floats", bars)
-    atomic_files.write_file(out, drawn)
+    picture = calibration.draw_bars(out, "cosine of integers and floats", bars)
+    atomic_files.write_file(out, picture)
     report = request.report
-    report.text(str(out))
+    report.print_text(str(out))
     if not report.quiet:
         calibration_report.print_bars(report, bars)
-    listed = [{"name": bar.name, "cosine": bar.value} for bar in bars]
-    report.document({"picture": str(out), "threshold": LEAST, "cosines": listed})
+    bar_list = [{"name": bar.name, "cosine": bar.value} for bar in bars]
+    report.print_document({"picture": str(out), "threshold": MIN_COSINE, "cosines": bar_list})
 
 
-def _split_name(word: str) -> tuple[str, str]:
+def _split_name(argument: str) -> tuple[str, str]:
     """Return the name of the data and the path; a path that exists needs no name."""
-    name, mark, path = word.partition("=")
+    name, mark, path = argument.partition("=")
     # A file's name may hold a `=`.
-    return ("", word) if not mark or Path(word).exists() else (name, path)
+    return ("", argument) if not mark or Path(argument).exists() else (name, path)
 
 
 def _name_bars(cosines: "Sequence[tuple[str, StoredCosine]]") -> "tuple[Bar, ...]":
@@ -239,45 +255,74 @@ def _name_bars(cosines: "Sequence[tuple[str, StoredCosine]]") -> "tuple[Bar, ...
     from tcc.compiler.figures.scene import Bar
 
     # Only what differs is named: a bar of one network on one data set needs its name alone.
-    sets = Counter(network for network, _ in {(one.network, one.data) for _, one in cosines})
-    outputs = Counter(network for network, _ in {(one.network, one.output) for _, one in cosines})
-    targets = Counter(network for network, _ in {(one.network, one.target) for _, one in cosines})
+    sets = Counter(
+        network
+        for network, _ in {
+            (stored_cosine.network, stored_cosine.data) for _, stored_cosine in cosines
+        }
+    )
+    outputs = Counter(
+        network
+        for network, _ in {
+            (stored_cosine.network, stored_cosine.output) for _, stored_cosine in cosines
+        }
+    )
+    targets = Counter(
+        network
+        for network, _ in {
+            (stored_cosine.network, stored_cosine.target) for _, stored_cosine in cosines
+        }
+    )
     bars = []
-    for data, one in cosines:
-        words = [one.network, data or (one.data[:8] if sets[one.network] > 1 else "")]
-        words += [one.target] if targets[one.network] > 1 else []
-        words += [one.output] if outputs[one.network] > 1 else []
-        bars.append(Bar(", ".join(filter(None, words)), one.cosine))
+    for dataset_name, stored_cosine in cosines:
+        parts = [
+            stored_cosine.network,
+            dataset_name or (stored_cosine.data[:8] if sets[stored_cosine.network] > 1 else ""),
+        ]
+        parts += [stored_cosine.target] if targets[stored_cosine.network] > 1 else []
+        parts += [stored_cosine.output] if outputs[stored_cosine.network] > 1 else []
+        bars.append(Bar(", ".join(filter(None, parts)), stored_cosine.cosine))
     return tuple(bars)
 
 
 KINDS = {
     "curves": PlotKind(
-        "RUN...", "loss, accuracy and learning rate of `tcc train`", _pictured(_curves)
+        "RUN...", "loss, accuracy and learning rate of `tcc train`", _create_drawer(_plot_curves)
     ),
-    "confusion": PlotKind("NETWORK", "the confusion matrix", _pictured(_confusion), takes_one=True),
+    "confusion": PlotKind(
+        "NETWORK", "the confusion matrix", _create_drawer(_plot_confusion), takes_one=True
+    ),
     "tsne": PlotKind(
         "NETWORK",
         "images as points: outputs, or a layer's features",
-        _pictured(_tsne),
+        _create_drawer(_plot_tsne),
         takes_one=True,
     ),
     "gradcam": PlotKind(
-        "SPEC IMAGE...", "where a layer speaks for a class, by Grad-CAM", _pictured(_gradcam)
+        "SPEC IMAGE...",
+        "where a layer speaks for a class, by Grad-CAM",
+        _create_drawer(_plot_gradcam),
     ),
     "cam": PlotKind(
-        "SPEC IMAGE...", "class activation, of a mean of the last maps", _pictured(_cam)
+        "SPEC IMAGE...", "class activation, of a mean of the last maps", _create_drawer(_plot_cam)
     ),
-    "features": PlotKind("SPEC IMAGE", "feature maps in float and int8", _pictured(_features)),
-    "filters": PlotKind("SPEC", "filters in float and int8", _pictured(_filters), takes_one=True),
+    "features": PlotKind(
+        "SPEC IMAGE", "feature maps in float and int8", _create_drawer(_plot_features)
+    ),
+    "filters": PlotKind(
+        "SPEC", "filters in float and int8", _create_drawer(_plot_filters), takes_one=True
+    ),
     "weights": PlotKind(
-        "SPEC", "histograms of weights, float and int8", _pictured(_weights), takes_one=True
+        "SPEC",
+        "histograms of weights, float and int8",
+        _create_drawer(_plot_weights),
+        takes_one=True,
     ),
     "scatter": PlotKind(
-        "SPEC BUNDLE...", "outputs of bundles against the spec's", _pictured(_scatter)
+        "SPEC BUNDLE...", "outputs of bundles against the spec's", _create_drawer(_plot_scatter)
     ),
     "errors": PlotKind(
-        "SPEC", "the noise of integers by layer", _pictured(_errors), takes_one=True
+        "SPEC", "the noise of integers by layer", _create_drawer(_plot_errors), takes_one=True
     ),
     "cosines": PlotKind(
         "[DATA=]FILE...", "cosines of calibration files and bundles", _draw_cosines
@@ -288,12 +333,12 @@ DATA_KINDS = ("confusion", "tsne", "filters", "weights", "errors")
 """Kinds that take one network, and images by `--data` alone."""
 OVERLAY_KINDS = ("gradcam", "cam")
 """Kinds that are drawn over images."""
-WIDTH = max(len(f"{name} {kind.words}") for name, kind in KINDS.items()) + 2
+WIDTH = max(len(f"{name} {kind.usage}") for name, kind in KINDS.items()) + 2
 EPILOG = "\n".join(
     [
         "\b",
         "Kinds:",
-        *(f"  {f'{name} {kind.words}':<{WIDTH}}{kind.summary}" for name, kind in KINDS.items()),
+        *(f"  {f'{name} {kind.usage}':<{WIDTH}}{kind.summary}" for name, kind in KINDS.items()),
     ]
 )
 """The kinds, a line each, at the end of the command's help; \\b keeps the lines as they are."""
@@ -303,10 +348,15 @@ def _check_kind(name: str) -> str:
     """Return the name of a kind, before anything else is looked at; refuse others (E0601)."""
     if name in KINDS:
         return name
-    close = nearest(name, KINDS)
-    listed = f"kinds: {', '.join(KINDS)}"
-    help = f"did you mean `{close}`? {listed}" if close else listed
-    raise fail("E0601", f"there is no kind of plot `{name[:40]}`", typed(f"plot {name}"), help=help)
+    nearest_name = find_nearest_name(name, KINDS)
+    kind_list = f"kinds: {', '.join(KINDS)}"
+    help = f"did you mean `{nearest_name}`? {kind_list}" if nearest_name else kind_list
+    raise fail(
+        "E0601",
+        f"there is no kind of plot `{name[:40]}`",
+        make_command_span(f"plot {name}"),
+        help=help,
+    )
 
 
 def _complete_kind(incomplete: str) -> list[str]:
@@ -323,7 +373,7 @@ Kind = Annotated[
         help="What to draw; the kinds are listed below.",
     ),
 ]
-Words = Annotated[
+InputArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="NETWORK|IMAGE",
@@ -332,7 +382,7 @@ Words = Annotated[
         "a spec, the project file's. Then images: files, or folders of them.",
     ),
 ]
-Data = Annotated[
+DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
@@ -366,7 +416,7 @@ ClassOption = Annotated[
         "--class", metavar="NAME", show_default=False, help="A class; without it, the predicted."
     ),
 ]
-Most = Annotated[
+MaxImages = Annotated[
     int | None,
     # As many as t-SNE places in bearable time: `MOST` of `plots/embedding.py`.
     typer.Option(
@@ -397,12 +447,12 @@ Out = Annotated[
 
 def plot(
     kind: Kind,
-    words: Words = None,
-    data: Data = None,
+    inputs: InputArgument = None,
+    data: DataOption = None,
     split: Split = None,
-    images: Most = None,
+    images: MaxImages = None,
     layer: Layer = None,
-    shown: ClassOption = None,
+    class_name: ClassOption = None,
     calibration: CalibrationOption = None,
     settings: Settings = None,
     output: Out = None,
@@ -417,17 +467,22 @@ def plot(
 
     A program that was not built here runs only with --trust.
     """
-    known = KINDS[kind]
+    plot_kind = KINDS[kind]
     request = PlotRequest(
-        report, tuple(words or ()), data, weights.weights, weights.seed, settings, split, trust,
-        images, layer, shown, calibration, tsne_seed, image,
+        report, tuple(inputs or ()), data, weights.weights, weights.seed, settings, split, trust,
+        images, layer, class_name, calibration, tsne_seed, image,
     )  # fmt: skip
-    if known.takes_one and len(request.words) > 1:
+    if plot_kind.takes_one and len(request.arguments) > 1:
         message = f"`tcc plot {kind}` takes one network, and images with --data alone"
         help = "name a data set with --data" if kind in DATA_KINDS else "remove the other words"
-        raise fail("E0601", message, typed(f"plot {kind} ... {request.words[1]}"), help=help)
+        raise fail(
+            "E0601",
+            message,
+            make_command_span(f"plot {kind} ... {request.arguments[1]}"),
+            help=help,
+        )
     if kind in OVERLAY_KINDS:
-        option_needs.require({UNNAMED_IMAGES: not request.others})
+        option_needs.set_facts({UNNAMED_IMAGES: not request.extra_paths})
     elif kind == "features":
-        option_needs.require({UNNAMED_IMAGES: not (request.others and calibration)})
-    known.draw(request, output or Path(f"{kind}.png"))
+        option_needs.set_facts({UNNAMED_IMAGES: not (request.extra_paths and calibration)})
+    plot_kind.draw(request, output or Path(f"{kind}.png"))

@@ -53,24 +53,26 @@ def run(
 
     from tcc.compiler.bundle import artifact_runs
 
-    found, device = trusted_bundle.load(bundle, trust=program.trust, isa=program.isa)
-    artifact_runs.check_images(found)
-    about = found.manifest
-    for notice in about.notices:
-        report.notice(notice)
-    paths = _expanded(report, images)
-    listed = []
-    with report.stages() as stages:
-        for index, (path, predictions) in enumerate(_predicted(report, found, device, paths)):
+    loaded_bundle, device = trusted_bundle.load(bundle, trust=program.trust, isa=program.isa)
+    artifact_runs.check_images(loaded_bundle)
+    manifest = loaded_bundle.manifest
+    for notice in manifest.notices:
+        report.warn_text(notice)
+    paths = _expand_images(report, images)
+    documents = []
+    with report.track_stages() as stages:
+        for index, (path, predictions) in enumerate(
+            _predict_images(report, loaded_bundle, device, paths)
+        ):
             _print(report, path, predictions, top)
-            listed.append(_document(path, predictions))
+            documents.append(_build_document(path, predictions))
             stages("images", index + 1, len(paths))
-    report.document({"bundle": str(bundle), "target": about.target, "images": listed})
+    report.print_document({"bundle": str(bundle), "target": manifest.target, "images": documents})
 
 
-def _expanded(report: Report, images: Sequence[Path]) -> list[Path]:
+def _expand_images(report: Report, images: Sequence[Path]) -> list[Path]:
     """Return image files; a folder stands for those in it and below, sorted."""
-    from tcc.compiler.support.image_folders import listing
+    from tcc.compiler.support.image_folders import list_images
 
     paths: list[Path] = []
     empty: list[Diagnostic] = []
@@ -78,114 +80,119 @@ def _expanded(report: Report, images: Sequence[Path]) -> list[Path]:
         if not os.path.isdir(path):
             paths.append(path)
             continue
-        found = listing(path)
-        if not found.images:
-            empty.append(found.nothing("E0701", path))
+        folder_listing = list_images(path)
+        if not folder_listing.images:
+            empty.append(folder_listing.make_empty_error("E0701", path))
             continue
-        report.warnings(found.warnings())
-        paths += found.images
+        report.warn_grouped(folder_listing.collect_warnings())
+        paths += folder_listing.images
     if empty:
         raise UserError(tuple(empty))
     return paths
 
 
-def _predicted(
+def _predict_images(
     report: Report, bundle: "Bundle", device: "Device", paths: Sequence[Path]
 ) -> "Iterator[tuple[Path, list[Prediction]]]":
-    from tcc.compiler.driver.predictions import predicted
+    from tcc.compiler.driver.predictions import predict_by_artifact
 
-    for batch, images in _batches(report, bundle.input, paths):
-        for path, found in zip(batch, predicted(bundle, device, images), strict=True):
-            yield path, list(found.values())
+    for batch, images in _iterate_batches(report, bundle.input, paths):
+        for path, outputs in zip(batch, predict_by_artifact(bundle, device, images), strict=True):
+            yield path, list(outputs.values())
 
 
-def _batches(
+def _iterate_batches(
     report: Report, source: "Input", paths: Sequence[Path]
 ) -> "Iterator[tuple[Sequence[Path], list[np.ndarray]]]":
     """Yield image files with their pixels, some at a time, fewer where they are large."""
-    first = 0
-    found: list[np.ndarray] = []
+    start = 0
+    batch: list[np.ndarray] = []
     for end, path in enumerate(paths, 1):
-        found.append(_read(report, source, path, paths[end : first + BATCH]))
-        if end - first == BATCH or end == len(paths) or sum(a.nbytes for a in found) > BATCH_BYTES:
-            yield paths[first:end], found
-            first, found = end, []
+        batch.append(_read_image(report, source, path, paths[end : start + BATCH]))
+        if end - start == BATCH or end == len(paths) or sum(a.nbytes for a in batch) > BATCH_BYTES:
+            yield paths[start:end], batch
+            start, batch = end, []
 
 
-def _read(report: Report, source: "Input", path: Path, others: Sequence[Path]) -> "np.ndarray":
+def _read_image(
+    report: Report, source: "Input", path: Path, next_paths: Sequence[Path]
+) -> "np.ndarray":
     """Return the pixels of an image file that the network takes, and say what is lost of it.
 
     Raises:
         UserError: What is wrong with this one, and with others that were to come with it.
     """
     try:
-        return _taken(report, source, path)
+        return _decode_image(report, source, path)
     except UserError as error:
         problems = [*error.diagnostics]
     # Of all images that were to run together, so that a folder with two broken ones is mended in
     # one go.
-    for other in others:
+    for next_path in next_paths:
         try:
-            _taken(report, source, other)
+            _decode_image(report, source, next_path)
         except UserError as error:
             problems += error.diagnostics
     raise UserError(tuple(problems))
 
 
-def _taken(report: Report, source: "Input", path: Path) -> "np.ndarray":
+def _decode_image(report: Report, source: "Input", path: Path) -> "np.ndarray":
     from tcc.compiler.data import confined_images, image_files
-    from tcc.compiler.data.dataset import fitting
-    from tcc.compiler.support.image_folders import remarks
+    from tcc.compiler.data.dataset import check_image
+    from tcc.compiler.support.image_folders import group_remarks
 
     # Read once: a pipe or a file that grows would be another one the second time.
-    data = image_files.contents(path)
-    pixels = fitting(confined_images.decode(data, str(path)), source, str(path))
-    report.warnings(remarks([(str(path), confined_images.collect_remarks(data))]))
+    content = image_files.read_bytes(path)
+    pixels = check_image(confined_images.decode(content, str(path)), source, str(path))
+    report.warn_grouped(group_remarks([(str(path), confined_images.collect_remarks(content))]))
     return pixels
 
 
 def _print(report: Report, path: Path, predictions: "Sequence[Prediction]", top: int) -> None:
-    report.text(str(path))
+    report.print_text(str(path))
     for prediction in predictions:
         output = prediction.output
         if len(predictions) > 1:
-            report.text(f"  {output.name}")
+            report.print_text(f"  {output.name}")
         if prediction.values.ndim != 1:
             shape = "x".join(map(str, output.shape))
             low, high = prediction.values.min(), prediction.values.max()
-            report.text(f"  {shape} values from {low:.4f} to {high:.4f}")
+            report.print_text(f"  {shape} values from {low:.4f} to {high:.4f}")
             continue
         ranked = prediction.ranked()
         width = max(len(label) for _, label, _ in ranked)
         for _, label, value in ranked[:top]:
-            report.text(f"  {label:<{width}}  {value:.4f}")
+            report.print_text(f"  {label:<{width}}  {value:.4f}")
         decided = prediction.decided()
         if decided is not None:
             names = ", ".join(prediction.labels[i] for i in decided) or "none"
-            report.text(f"  decision: {names}")
+            report.print_text(f"  decision: {names}")
 
 
-def _document(path: Path, predictions: "Sequence[Prediction]") -> dict[str, Any]:
-    return {"image": str(path), "outputs": {p.output.name: _output(p) for p in predictions}}
+def _build_document(path: Path, predictions: "Sequence[Prediction]") -> dict[str, Any]:
+    return {
+        "image": str(path),
+        "outputs": {p.output.name: _describe_output(p) for p in predictions},
+    }
 
 
-def _output(prediction: "Prediction") -> Mapping[str, Any]:
+def _describe_output(prediction: "Prediction") -> Mapping[str, Any]:
     output = prediction.output
-    found: dict[str, Any] = {"activation": output.activation, "shape": list(output.shape)}
+    document: dict[str, Any] = {"activation": output.activation, "shape": list(output.shape)}
     if prediction.values.ndim == 1:
-        found["classes"] = [
-            {"index": i, "label": label if output.labels else None, "value": _number(value)}
+        document["classes"] = [
+            {"index": i, "label": label if output.labels else None, "value": _to_json_number(value)}
             for i, label, value in prediction.ranked()
         ]
         if prediction.point:
-            found["temperature"] = prediction.point.temperature
+            document["temperature"] = prediction.point.temperature
         decided = prediction.decided()
         if decided is not None:
-            found["decision"] = [{"index": i, "label": prediction.labels[i]} for i in decided]
-    found["raw"] = [_number(float(v)) for v in prediction.raw.reshape(-1)]
-    return found
+            document["decision"] = [{"index": i, "label": prediction.labels[i]} for i in decided]
+    document["raw"] = [_to_json_number(float(v)) for v in prediction.raw.reshape(-1)]
+    return document
 
 
-def _number(value: float) -> float | None:
+def _to_json_number(number: float) -> float | None:
     """Return a number as JSON has it: none that is not finite."""
-    return value if math.isfinite(value) else None
+    return number if math.isfinite(number) else None

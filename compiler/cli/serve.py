@@ -11,7 +11,7 @@ import typer
 from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report
-from tcc.compiler.support.diagnostics import fail, typed, whole_file
+from tcc.compiler.support.diagnostics import fail, make_command_span, make_file_span
 from tcc.compiler.support.option_needs import SLIDE_PAGE
 
 if TYPE_CHECKING:
@@ -86,85 +86,90 @@ def serve(
     `--host` says more. With --output a slide's page is written instead: DIR/index.html for any
     browser, and overlay.tif, a pyramidal image of both, for slide viewers.
     """
-    option_needs.require({SLIDE_PAGE: slide is not None})
+    option_needs.set_facts({SLIDE_PAGE: slide is not None})
     if slide is None:
-        _serve_bundle(report, folder, host, port)
+        _run_bundle_server(report, folder, host, port)
         return
     from tcc.compiler.slides import slide_viewer
     from tcc.compiler.support import atomic_files
 
     if output:
-        atomic_files.check_folder(output, slide_viewer.ours)
-    with _viewed(report, folder, slide, at, skips=skip_damaged) as (view, stages):
+        atomic_files.check_folder(output, slide_viewer.check_overwrite)
+    with _open_view(report, folder, slide, at, skips=skip_damaged) as (view, stages):
         if output:
-            atomic_files.write_grown(
-                output, lambda place: slide_viewer.write(place, view, stages), slide_viewer.ours
+            atomic_files.fill_folder(
+                output,
+                lambda place: slide_viewer.write_page(place, view, stages),
+                slide_viewer.check_overwrite,
             )
             stages.end()
             _report_page(report, view, output)
             return
-        with atomic_files.scratch_folder() as scratch:
+        with atomic_files.create_scratch_folder() as scratch:
             page = scratch / "page"
             page.mkdir()
-            slide_viewer.write(page, view, stages)
+            slide_viewer.write_page(page, view, stages)
             stages.end()
             paths = (path for path in page.rglob("*") if path.is_file())
             files = {path.relative_to(page).as_posix(): path for path in paths}
-            with listen(files, PAGE, host, port, inline_styles=True) as listening:
-                _serve(report, listening, {"result": str(folder), "slide": str(slide)})
+            with create_file_server(files, PAGE, host, port, inline_styles=True) as listening:
+                _run_server(report, listening, {"result": str(folder), "slide": str(slide)})
 
 
 @contextmanager
-def _viewed(
+def _open_view(
     report: Report, folder: Path, slide: Path, at: float | None, *, skips: bool
 ) -> "Iterator[tuple[SlideView, Any]]":
     """Give the view of a slide and its result, while the slide is open."""
     from tcc.compiler.slides import slide_file, slide_viewer, stored_result
 
-    result = stored_result.read(folder)
-    slide_viewer.LIBRARY.files()
-    with report.stages() as stages, slide_file.opened(slide, result.mpp, skips=skips) as file:
-        yield slide_viewer.view(file, result, at), stages
+    slide_result = stored_result.read_result(folder)
+    slide_viewer.LIBRARY.load_files()
+    with (
+        report.track_stages() as stages,
+        slide_file.open_slide(slide, slide_result.mpp, skips_damaged=skips) as file,
+    ):
+        yield slide_viewer.build_view(file, slide_result, at), stages
 
 
 def _report_page(report: Report, view: "SlideView", folder: Path) -> None:
     pyramid = view.pyramid
-    columns, rows = pyramid.count(pyramid.depth)
-    pixel, page = pyramid.side * view.result.mpp, folder / PAGE
-    report.text(f"{page}: open it in a browser; its pixels are {pixel:g} um wide")
+    columns, rows = pyramid.count_tiles(pyramid.depth)
+    pixel, page = pyramid.side * view.slide_result.mpp, folder / PAGE
+    report.print_text(f"{page}: open it in a browser; its pixels are {pixel:g} um wide")
     document = {"page": str(page), "micrometres_per_pixel": pixel, "tiles": columns * rows}
-    report.document(document)
+    report.print_document(document)
 
 
-def _serve_bundle(report: Report, folder: Path, host: str, port: int) -> None:
+def _run_bundle_server(report: Report, folder: Path, host: str, port: int) -> None:
     from tcc.compiler.slides.stored_result import SUMMARY
     from tcc.compiler.targets import devices
 
     if (folder / SUMMARY).is_file() and not (folder / "manifest.json").exists():
         help = f"name its file too: `tcc serve {folder} SLIDE`"
         message = "this is the result of a slide"
-        raise fail("E0601", message, whole_file(str(folder)), help=help)
-    bundle, _ = devices.load(folder, devices.signature_policy())
-    with server(bundle, host, port) as listening:
-        _serve(report, listening, {"bundle": str(folder)})
+        raise fail("E0601", message, make_file_span(str(folder)), help=help)
+    bundle, _ = devices.load_bundle(folder, devices.create_signature_policy())
+    with create_server(bundle, host, port) as listening:
+        _run_server(report, listening, {"bundle": str(folder)})
 
 
-def _serve(report: Report, listening: "StaticServer", document: Mapping[str, str]) -> None:
+def _run_server(report: Report, listening: "StaticServer", document: Mapping[str, str]) -> None:
     from tcc.compiler.support.static_server import LOOPBACK
 
     if listening.host not in LOOPBACK:
-        report.notice(
+        report.warn_text(
             "whoever reaches this machine can open the page; over http, browsers do not let it"
             " use the camera there"
         )
-    report.text(listening.url)
-    report.document({"url": listening.url, **document})
+    report.print_text(listening.url)
+    report.print_document({"url": listening.url, **document})
     sys.stdout.flush()  # whoever waits for it through a pipe goes on from here
-    report.note("Ctrl-C ends it")
+    report.print_note("Ctrl-C ends it")
     listening.serve_forever()
 
 
-def server(bundle: "Bundle", host: str, port: int) -> "StaticServer":
+def create_server(bundle: "Bundle", host: str, port: int) -> "StaticServer":
     """Return what serves the page of a bundle.
 
     Raises:
@@ -177,12 +182,12 @@ def server(bundle: "Bundle", host: str, port: int) -> "StaticServer":
     page = f"{MODEL}/{PAGE}"
     if page not in paths:
         message = f"a bundle for {bundle.manifest.target} has no page to serve"
-        where = whole_file(str(bundle.folder))
-        raise fail("E0659", message, where, help="build one with `tcc build --target web`")
-    return listen({path: bundle.folder / path for path in paths}, page, host, port)
+        location = make_file_span(str(bundle.folder))
+        raise fail("E0659", message, location, help="build one with `tcc build --target web`")
+    return create_file_server({path: bundle.folder / path for path in paths}, page, host, port)
 
 
-def listen(
+def create_file_server(
     files: Mapping[str, Path], page: str, host: str, port: int, *, inline_styles: bool = False
 ) -> "StaticServer":
     """Return what serves files, and sends who asks for no file to `page`.
@@ -198,4 +203,4 @@ def listen(
         reason = getattr(error, "strerror", None) or "it is no address"
         message = f"cannot listen on {host[:80]}, port {port}: {reason}"
         help = "choose another with --port, or --port 0 for a free one"
-        raise fail("E0661", message, typed("--port"), help=help) from error
+        raise fail("E0661", message, make_command_span("--port"), help=help) from error

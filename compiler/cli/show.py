@@ -13,14 +13,14 @@ from tcc.compiler.cli.options import (
     SpecOptions,
     WeightOptions,
 )
-from tcc.compiler.cli.show_bundle import of_bundle
+from tcc.compiler.cli.show_bundle import render_bundle
 from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult, Stage
-from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, tell_project
-from tcc.compiler.driver.weights_and_images import take
+from tcc.compiler.driver.chosen_spec import ChosenSpec, find_bundle_folder, report_project
+from tcc.compiler.driver.weights_and_images import load_weights
 from tcc.compiler.figures import Direction, Level
 from tcc.compiler.support import option_needs
-from tcc.compiler.support.console import Report, size
-from tcc.compiler.support.diagnostics import UnhandledError, fail, typed
+from tcc.compiler.support.console import Report, format_bytes
+from tcc.compiler.support.diagnostics import UnhandledError, fail, make_command_span
 from tcc.compiler.support.option_needs import SPECS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # A file that `-o` names is replaced only if it is of this form: a slip of the keyboard must not
 # cost a user's own file.
-_OURS = re.compile(
+_OUTPUT_PATTERN = re.compile(
     rb"graph \w+ \{\n|# \w+ for [\w-]+ at \w+\n# spec [0-9a-f]{64}\n|\x08.\x12\x03tcc"
     rb"|<!-- tcc show -->\n|%PDF-1\.\d\n.*(% tcc show|/Creator \(tcc show\))"
     rb"|\x89PNG\r\n\x1a\n.{25}.{4}tEXtSoftware\0tcc show",
@@ -95,140 +95,164 @@ def show(
 
     SPEC may also be a bundle's folder.
     """
-    passing = passes.options(report)
-    wanted = ShowOptions(
-        stage, format, level, direction, legend, weights.weights, weights.seed, passing, calibration
+    pass_options = passes.create_options(report)
+    options = ShowOptions(
+        stage,
+        format,
+        level,
+        direction,
+        legend,
+        weights.weights,
+        weights.seed,
+        pass_options,
+        calibration,
     )
-    wanted.check()
-    wanted.check_output(output)
-    folder = bundle_folder(spec.spec)
-    option_needs.require({SPECS: folder is None})
+    options.check()
+    options.check_output(output)
+    folder = find_bundle_folder(spec.spec)
+    option_needs.set_facts({SPECS: folder is None})
     if folder:
-        shown = of_bundle(folder, wanted)
+        rendered = render_bundle(folder, options)
     else:
-        chosen = spec.choose()
-        tell_project(report, chosen)
-        shown = _of_spec(report, chosen, wanted)
+        chosen_spec = spec.choose()
+        report_project(report, chosen_spec)
+        rendered = _show_spec(report, chosen_spec, options)
     if output is None:
-        _print(report, shown)
+        _print(report, rendered)
         return
     from tcc.compiler.support import atomic_files
 
-    atomic_files.write_file(output, shown.data, _written_by_us)
-    report.note(f"{output}: {size(len(shown.data))}")
-    report.document({"output": str(output), "bytes": len(shown.data)})
+    atomic_files.write_file(output, rendered.content, _check_replaceable)
+    report.print_note(f"{output}: {format_bytes(len(rendered.content))}")
+    report.print_document({"output": str(output), "bytes": len(rendered.content)})
 
 
-def _print(report: Report, shown: ShowResult) -> None:
-    if shown.binary:
-        message = f"{shown.binary.upper()} is not text"
-        raise fail("E0601", message, typed(f"--format {shown.binary}"), help="add `-o FILE`")
-    report.text(shown.data.decode().removesuffix("\n"))
-    report.document(shown.document)
+def _print(report: Report, rendered: ShowResult) -> None:
+    if rendered.binary:
+        message = f"{rendered.binary.upper()} is not text"
+        raise fail(
+            "E0601", message, make_command_span(f"--format {rendered.binary}"), help="add `-o FILE`"
+        )
+    report.print_text(rendered.content.decode().removesuffix("\n"))
+    report.print_document(rendered.document)
 
 
-def _of_spec(report: Report, chosen: ChosenSpec, wanted: ShowOptions) -> ShowResult:
+def _show_spec(report: Report, chosen_spec: ChosenSpec, options: ShowOptions) -> ShowResult:
     from tcc.compiler.ir import printer
 
-    spec, stage = chosen.spec, wanted.stage
-    match wanted.format:
+    spec, stage = chosen_spec.spec, options.stage
+    match options.format:
         case GraphFormat.ONNX:
-            return _onnx(report, chosen, wanted)
+            return _export_onnx(report, chosen_spec, options)
         case GraphFormat.SVG | GraphFormat.PNG | GraphFormat.PDF:
-            return _picture(_lowered(report, chosen, wanted).graph, wanted, spec.doc)
+            return _draw_picture(
+                _lower_model(report, chosen_spec, options).graph, options, spec.doc
+            )
         case GraphFormat.TEXT if stage is Stage.SPEC:
-            text_of_spec = _canonical(spec.path)
-            return ShowResult(text_of_spec.encode(), {"name": spec.name, "text": text_of_spec})
+            spec_text = _format_canonical(spec.path)
+            return ShowResult(spec_text.encode(), {"name": spec.name, "text": spec_text})
         case GraphFormat.TEXT:
-            graph = _lowered(report, chosen, wanted).graph
-            return ShowResult(printer.show(graph).encode(), _graph_document(graph, stage))
+            graph = _lower_model(report, chosen_spec, options).graph
+            return ShowResult(printer.print_graph(graph).encode(), _describe_graph(graph, stage))
         case _:
-            assert_never(wanted.format)
+            assert_never(options.format)
 
 
-def _lowered(report: Report, chosen: ChosenSpec, wanted: ShowOptions) -> "Model":
+def _lower_model(report: Report, chosen_spec: ChosenSpec, options: ShowOptions) -> "Model":
     """Return the model after the passes of the stage, or those that are asked for instead.
 
     Its weights are placeholders where nobody gave any and only the graph is looked at.
     """
-    from tcc.compiler.data.weights import placeholders
+    from tcc.compiler.data.weights import make_placeholders
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.passes import PIPELINES
 
-    graph, passing = chosen.spec.graph, wanted.passing
-    if wanted.calibration:
-        return _integers(report, chosen, wanted, wanted.calibration)
+    graph, pass_options = chosen_spec.spec.graph, options.pass_options
+    if options.calibration:
+        return _quantize_model(report, chosen_spec, options, options.calibration)
     if (
-        wanted.format is GraphFormat.ONNX
-        or passing.verified
-        or wanted.weights
-        or wanted.seed is not None
+        options.format is GraphFormat.ONNX
+        or pass_options.verified
+        or options.weights
+        or options.seed is not None
     ):
-        model = Model(graph, take(report, chosen, wanted.weights, wanted.seed).tensors)
+        model = Model(
+            graph, load_weights(report, chosen_spec, options.weights, options.seed).tensors
+        )
     else:
         # Nobody sees a number of theirs, and drawing those of VGG16 takes seconds.
-        model = Model(graph, placeholders(graph))
-    match wanted.stage:
+        model = Model(graph, make_placeholders(graph))
+    match options.stage:
         case Stage.FLOAT:
-            return passing(model, ())
+            return pass_options(model, ())
         case Stage.FUSED | Stage.READY:
-            return passing(model, PIPELINES[wanted.stage])
+            return pass_options(model, PIPELINES[options.stage])
         case Stage.SPEC | Stage.INT8:
-            raise UnhandledError("stage of a float graph", wanted.stage)
+            raise UnhandledError("stage of a float graph", options.stage)
         case _:
-            assert_never(wanted.stage)
+            assert_never(options.stage)
 
 
-def _integers(report: Report, chosen: ChosenSpec, wanted: ShowOptions, path: Path) -> "Model":
+def _quantize_model(
+    report: Report, chosen_spec: ChosenSpec, options: ShowOptions, path: Path
+) -> "Model":
     """Return the integer program that a calibration file makes of a spec."""
     from tcc.compiler.driver import pipeline
     from tcc.compiler.quant import calibration_document, calibration_file
     from tcc.compiler.quant.program.quantize import quantize
 
-    given = take(report, chosen, wanted.weights, wanted.seed)
-    found = calibration_document.read(path)
-    calibration_file.check(found, pipeline.network(chosen.spec), given.origin, str(path))
-    ready = pipeline.ready(chosen.spec, given, wanted.passing)
-    return quantize(ready, calibration_file.calibration(found, ready, str(path)))
+    weight_source = load_weights(report, chosen_spec, options.weights, options.seed)
+    document = calibration_document.read_document(path)
+    calibration_file.check(
+        document, pipeline.describe_network(chosen_spec.spec), weight_source.origin, str(path)
+    )
+    lowered_model = pipeline.lower_for_int8(chosen_spec.spec, weight_source, options.pass_options)
+    return quantize(
+        lowered_model, calibration_file.decode_calibration(document, lowered_model, str(path))
+    )
 
 
-def _picture(graph: "Graph", wanted: ShowOptions, doc: str) -> ShowResult:
-    from tcc.compiler.figures.graph_picture import PictureOptions, draw, shapes
+def _draw_picture(graph: "Graph", options: ShowOptions, doc: str) -> ShowResult:
+    from tcc.compiler.figures.graph_picture import FigureOptions, draw, draw_scene
 
-    level = wanted.level or Level.BLOCK
-    look = PictureOptions(level, wanted.direction or Direction.DOWN, wanted.legend)
-    match wanted.format:
+    level = options.level or Level.BLOCK
+    picture_options = FigureOptions(level, options.direction or Direction.DOWN, options.legend)
+    match options.format:
         case GraphFormat.SVG:
-            svg = draw(graph, look, doc)
+            svg = draw(graph, picture_options, doc)
             return ShowResult(svg.encode(), {"name": graph.name, "level": level.value, "svg": svg})
         case GraphFormat.PNG:
             from tcc.compiler.figures.export import render_png
 
-            return ShowResult(render_png(shapes(graph, look), graph.name), {}, wanted.format)
+            return ShowResult(
+                render_png(draw_scene(graph, picture_options), graph.name), {}, options.format
+            )
         case GraphFormat.PDF:
             from tcc.compiler.figures.export import render_pdf
 
-            return ShowResult(render_pdf(shapes(graph, look), graph.name), {}, wanted.format)
+            return ShowResult(
+                render_pdf(draw_scene(graph, picture_options), graph.name), {}, options.format
+            )
         case GraphFormat.TEXT | GraphFormat.ONNX:
-            raise UnhandledError("kind of picture", wanted.format)
+            raise UnhandledError("kind of picture", options.format)
         case _:
-            assert_never(wanted.format)
+            assert_never(options.format)
 
 
-def _canonical(path: Path) -> str:
+def _format_canonical(path: Path) -> str:
     from tcc.compiler.frontend.formatter import format_spec
 
     return format_spec(path.read_text(), str(path))
 
 
-def _onnx(report: Report, chosen: ChosenSpec, wanted: ShowOptions) -> ShowResult:
+def _export_onnx(report: Report, chosen_spec: ChosenSpec, options: ShowOptions) -> ShowResult:
     from tcc.compiler.lower.onnx import lower
 
-    model = _lowered(report, chosen, wanted)
+    model = _lower_model(report, chosen_spec, options)
     return ShowResult(lower(model).SerializeToString(deterministic=True), {}, GraphFormat.ONNX)
 
 
-def _graph_document(graph: "Graph", stage: Stage) -> dict[str, Any]:
+def _describe_graph(graph: "Graph", stage: Stage) -> dict[str, Any]:
     return {
         "name": graph.name,
         "stage": stage.value,
@@ -236,7 +260,7 @@ def _graph_document(graph: "Graph", stage: Stage) -> dict[str, Any]:
         "nodes": [
             {
                 "name": node.name,
-                "op": node.op.word,
+                "op": node.op.keyword,
                 "inputs": node.inputs,
                 "params": node.params,
                 "attributes": node.op.attributes(),
@@ -249,12 +273,12 @@ def _graph_document(graph: "Graph", stage: Stage) -> dict[str, Any]:
     }
 
 
-def _written_by_us(path: Path) -> str | None:
+def _check_replaceable(path: Path) -> str | None:
     """Let what an earlier `show` wrote be replaced: a printed graph, a bundle's, or our ONNX."""
     with path.open("rb") as file:
         head = file.read(1024)
         file.seek(max(0, path.stat().st_size - 4096))
         tail = file.read()
-    if not head or _OURS.match(head + tail):
+    if not head or _OUTPUT_PATTERN.match(head + tail):
         return None
     return "it is there already, and no graph that tcc wrote"

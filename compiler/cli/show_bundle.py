@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult
 from tcc.compiler.driver.pass_options import PassOptions
-from tcc.compiler.support.console import printable, size
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.console import format_bytes, replace_unprintable
+from tcc.compiler.support.diagnostics import fail, make_command_span
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.manifest import Manifest
@@ -17,7 +17,7 @@ MAX_BYTES = 1 << 26
 """Most bytes of a graph's text that are shown."""
 
 
-def of_bundle(folder: Path, wanted: ShowOptions) -> ShowResult:
+def render_bundle(folder: Path, options: ShowOptions) -> ShowResult:
     """Return what a bundle says of itself, before the graph of one stage.
 
     Raises:
@@ -27,34 +27,40 @@ def of_bundle(folder: Path, wanted: ShowOptions) -> ShowResult:
     from tcc.compiler.support import json_records, regular_files
     from tcc.compiler.targets import devices
 
-    found = bundle_folder.read(folder, devices.precision, devices.signature_policy())
-    listed = [PurePosixPath(file.path) for file in found.manifest.files]
+    bundle = bundle_folder.read_bundle(
+        folder, devices.find_precision, devices.create_signature_policy()
+    )
+    paths = [PurePosixPath(file.path) for file in bundle.manifest.files]
     graphs = [
-        path for path in listed if str(path.parent) == bundle_folder.GRAPH and path.suffix == ".txt"
+        path for path in paths if str(path.parent) == bundle_folder.GRAPH and path.suffix == ".txt"
     ]
-    own = [path for path in graphs if path.stem == wanted.stage]
-    if wanted.format is not GraphFormat.TEXT or wanted.passing != PassOptions() or not own:
+    stage_graphs = [path for path in graphs if path.stem == options.stage]
+    if (
+        options.format is not GraphFormat.TEXT
+        or options.pass_options != PassOptions()
+        or not stage_graphs
+    ):
         stages = " and ".join(sorted(path.stem for path in graphs))
         message = f"a bundle holds its graph as text of the stages {stages}"
-        raise fail("E0601", message, typed(str(folder)), help="show the spec itself")
-    with regular_files.opened(folder / own[0]) as stream:
-        graph = printable(stream.read(MAX_BYTES).decode(errors="replace"))
-    summary = "".join(f"# {line}\n" for line in _summary(found.manifest))
-    return ShowResult(f"{summary}{graph}".encode(), json_records.encode(found.manifest))
+        raise fail("E0601", message, make_command_span(str(folder)), help="show the spec itself")
+    with regular_files.open_file(folder / stage_graphs[0]) as stream:
+        graph = replace_unprintable(stream.read(MAX_BYTES).decode(errors="replace"))
+    summary = "".join(f"# {line}\n" for line in _summarize(bundle.manifest))
+    return ShowResult(f"{summary}{graph}".encode(), json_records.encode(bundle.manifest))
 
 
-def _summary(about: "Manifest") -> Iterator[str]:
-    yield f"{about.model.name} for {about.target} at {about.precision}"
-    yield f"spec {about.model.spec}"
-    yield f"weights {about.weights.digest}"
-    if not about.weights.notice:
-        yield f"weights from {about.weights.file}"
-    yield from about.notices
-    yield f"input {about.input.name}: {'x'.join(map(str, about.input.shape))} {about.input.dtype}"
-    for output in about.outputs:
+def _summarize(manifest: "Manifest") -> Iterator[str]:
+    yield f"{manifest.model.name} for {manifest.target} at {manifest.precision}"
+    yield f"spec {manifest.model.spec}"
+    yield f"weights {manifest.weights.digest}"
+    if not manifest.weights.notice:
+        yield f"weights from {manifest.weights.file}"
+    yield from manifest.notices
+    yield f"input {manifest.input.name}: {'x'.join(map(str, manifest.input.shape))} {manifest.input.dtype}"
+    for output in manifest.outputs:
         shape = "x".join(map(str, output.shape))
         labels = f": {', '.join(output.labels)}" if output.labels else ""
         meaning = f"{output.activation}, {output.kind}{labels}"
         yield f"output {output.name}: {shape} {output.dtype}, {meaning}"
-    yield f"made with {', '.join(f'{k} {v}' for k, v in about.made_with.items())}"
-    yield f"{len(about.files)} files, {size(sum(file.bytes for file in about.files))}"
+    yield f"made with {', '.join(f'{k} {v}' for k, v in manifest.made_with.items())}"
+    yield f"{len(manifest.files)} files, {format_bytes(sum(file.bytes for file in manifest.files))}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from tcc.compiler.driver.pass_options import PassOptions
 from tcc.compiler.figures import Direction, Level
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.diagnostics import fail, make_command_span
 
 
 class Stage(StrEnum):
@@ -42,7 +42,7 @@ class ShowOptions:
     legend: bool = False
     weights: Path | None = None
     seed: int | None = None
-    passing: PassOptions = field(default_factory=PassOptions)
+    pass_options: PassOptions = field(default_factory=PassOptions)
     calibration: Path | None = None
 
     def check_output(self, output: Path | None) -> None:
@@ -51,23 +51,23 @@ class ShowOptions:
         if end in set(GraphFormat) and end != self.format:
             message = f"the format is `{self.format}`, and the file is named as {end.upper()}"
             help = f"say `--format {end}`, or name the file otherwise"
-            raise fail("E0601", message, typed(f"--output {output}"), help=help)
+            raise fail("E0601", message, make_command_span(f"--output {output}"), help=help)
 
     def check(self) -> None:
         """Refuse a stage that cannot be shown so."""
         if self.stage is Stage.INT8 and self.calibration is None:
             message = "the stage `int8` needs a calibration"
             help = "name a file that `tcc calibrate` wrote, with --calibration"
-            raise fail("E0601", message, typed("--stage int8"), help=help)
+            raise fail("E0601", message, make_command_span("--stage int8"), help=help)
         if self.format is not GraphFormat.TEXT and self.stage is Stage.SPEC:
             message = "the stage `spec` is text, not a graph"
-            raise fail("E0601", message, typed(f"--stage spec --format {self.format}"))
+            raise fail("E0601", message, make_command_span(f"--stage spec --format {self.format}"))
 
 
 @dataclass(frozen=True)
 class ShowResult:
     """The bytes for a file, and the document for `--json`; those of a `binary` are no text."""
 
-    data: bytes
+    content: bytes
     document: Mapping[str, Any]
     binary: GraphFormat | None = None

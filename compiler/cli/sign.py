@@ -7,13 +7,13 @@ import typer
 
 from tcc.compiler.cli.options import ReportOptions
 from tcc.compiler.support.console import Report
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.diagnostics import fail, make_command_span
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
     from tcc.compiler.ir.device import Device
 
-SHOWN = 16
+FINGERPRINT_DIGITS = 16
 """Digits of a fingerprint that are shown."""
 MAX_RELEASE = 10**9
 """Largest number of a release."""
@@ -71,20 +71,20 @@ def sign(
     """
     if key is None and runner_key is None:
         help = "give `--key PRIVATE.pem`, or `--runner-key` for the program of a device"
-        raise fail("E0601", "which key signs?", typed("sign"), help=help)
+        raise fail("E0601", "which key signs?", make_command_span("sign"), help=help)
     signed = _sign_programs(report, bundles, runner_key) if runner_key else []
     document: dict[str, object] = {"fingerprint": None, "release": None}
     if key:
         paths, document = _sign_bundles(report, bundles, key, release, signed)
         signed += paths
-    report.document({"signatures": list(map(str, signed)), **document})
+    report.print_document({"signatures": list(map(str, signed)), **document})
 
 
 def _load(folders: list[Path]) -> "list[tuple[Bundle, Device]]":
     """Return bundles, whole; what another signature says of them does not matter."""
     from tcc.compiler.targets import devices
 
-    return [devices.load(folder, None) for folder in folders]
+    return [devices.load_bundle(folder, None) for folder in folders]
 
 
 def _sign_programs(report: Report, folders: list[Path], key: Path) -> list[Path]:
@@ -92,12 +92,12 @@ def _sign_programs(report: Report, folders: list[Path], key: Path) -> list[Path]
     from tcc.compiler.bundle import runner_key
 
     # All are whole before any is signed.
-    made = [(bundle, *runner_key.make_signature(bundle, device, key)) for bundle, device in
+    signatures = [(bundle, *runner_key.make_signature(bundle, device, key)) for bundle, device in
             _load(folders)]  # fmt: skip
-    paths = [runner_key.store_signature(*signature) for signature in made]
+    paths = [runner_key.store_signature(*signature) for signature in signatures]
     for path in paths:
-        report.text(str(path))
-    report.note(
+        report.print_text(str(path))
+    report.print_note(
         "signed each program, which checks that when it starts: copy the signature along. "
         "`eval --fit` changes the program: then sign again"
     )
@@ -118,11 +118,11 @@ def _sign_bundles(
         signed_files.sign_bundle(b.folder, b.manifest.model.name, key, release) for b, _ in loaded
     ]
     for path, _ in signed:
-        report.text(str(path))
+        report.print_text(str(path))
     names = dict.fromkeys(f"--for {bundle.manifest.model.name}" for bundle, _ in loaded)
     fingerprint = signed[0][1].fingerprint
-    report.note(
-        f"signed by key {fingerprint[:SHOWN]}, release {release}; to use it here or elsewhere: "
+    report.print_note(
+        f"signed by key {fingerprint[:FINGERPRINT_DIGITS]}, release {release}; to use it here or elsewhere: "
         f"`tcc trust add PUBLIC.pem {' '.join(names)}`, with the public part of your key"
     )
     return [path for path, _ in signed], {"fingerprint": fingerprint, "release": release}

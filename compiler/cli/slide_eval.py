@@ -13,9 +13,9 @@ from tcc.compiler.support.console import Report, TableCell
 from tcc.compiler.support.option_needs import ANNOTATED_TRUTH
 
 if TYPE_CHECKING:
-    from tcc.compiler.reference.classification_metrics import JudgedClasses
+    from tcc.compiler.reference.classification_metrics import ClassEvaluation
     from tcc.compiler.reference.froc_curve import FrocFigures
-    from tcc.compiler.slides.slide_judgement import JudgedSlide, JudgedSlides, LesionRule
+    from tcc.compiler.slides.slide_judgement import EvaluatedSlide, EvaluatedSlides, LesionRule
 
 ResultsArgument = Annotated[
     list[Path],
@@ -38,13 +38,13 @@ TruthOption = Annotated[
 Subset = Annotated[
     bool, typer.Option("--subset", help="Judge these slides alone, where truth is given of more.")
 ]
-Least = Annotated[
+MinProbability = Annotated[
     float,
     typer.Option(
         "--least", metavar="P", min=0.0, max=1.0, help="The least probability of a detection."
     ),
 ]
-Apart = Annotated[
+MinDistance = Annotated[
     float,
     typer.Option(
         "--apart", metavar="UM", min=0.0, max=1e5, help="How far detections lie apart, or farther."
@@ -70,11 +70,11 @@ TIES = "of equal ones the first by rows"
 
 
 def evaluate(
-    results: ResultsArgument,
+    result_folders: ResultsArgument,
     truth: TruthOption,
     subset: Subset = False,
-    least: Least = 0.5,
-    apart: Apart = 200.0,
+    min_probability: MinProbability = 0.5,
+    min_distance: MinDistance = 200.0,
     join: Join = 75.0,
     shortest: Shortest = 275.0,
     *,
@@ -88,66 +88,74 @@ def evaluate(
     likeliest patches, none closer than --apart to a likelier one; each lies where its middle does.
     """
     from tcc.compiler.slides import annotations, slide_judgement, slide_truth, stored_result
-    from tcc.compiler.slides.slide_judgement import JudgedSlides, LesionRule
+    from tcc.compiler.slides.slide_judgement import EvaluatedSlides, LesionRule
 
-    known = annotations.classes(drawing.tumour or (), drawing.other or ())
-    folder = slide_truth.folder(truth, known, normal=drawing.normal)
-    option_needs.require({ANNOTATED_TRUTH: folder.annotated})
-    found = [(path, stored_result.read(path)) for path in results]
-    slide_judgement.check_alike(found)
+    area_classes = annotations.build_area_classes(drawing.tumour or (), drawing.other_classes or ())
+    folder = slide_truth.list_truth_folder(truth, area_classes, allows_missing=drawing.normal)
+    option_needs.set_facts({ANNOTATED_TRUTH: folder.has_class_names})
+    stored_results = [(path, stored_result.read_result(path)) for path in result_folders]
+    slide_judgement.check_comparable(stored_results)
     if not subset:
-        slide_truth.check_all(folder, [one for _, one in found])
-    rule = LesionRule(join, shortest, apart, least)
-    judged = []
-    with report.stages() as stages:
-        for number, (_, result) in enumerate(found):
-            stages("slides", number, len(found))
-            judged.append(slide_judgement.judge(result, *folder.tumour(result), rule))
-        stages.end()
-    _tell(report, JudgedSlides(tuple(judged)), rule)
+        slide_truth.check_all_evaluated(folder, [read_result for _, read_result in stored_results])
+    rule = LesionRule(join, shortest, min_distance, min_probability)
+    judged_slides = []
+    with report.track_stages() as stages:
+        for number, (_, slide_result) in enumerate(stored_results):
+            stages("slides", number, len(stored_results))
+            judged_slides.append(
+                slide_judgement.evaluate_slide(
+                    slide_result, *folder.rasterize_tumour(slide_result), rule
+                )
+            )
+        stages.finish_stage()
+    _report_slides(report, EvaluatedSlides(tuple(judged_slides)), rule)
 
 
-def _tell(report: Report, found: "JudgedSlides", rule: "LesionRule") -> None:
-    patches = found.patches()
-    averages = patches.averages(None, 0)
-    report.text(f"patches: {evaluation_tables.accuracy(patches, 'patches')}")
-    damaged = sum(one.result.summary.damaged for one in found.slides)
+def _report_slides(report: Report, judged_slides: "EvaluatedSlides", rule: "LesionRule") -> None:
+    patches = judged_slides.evaluate_patches()
+    averages = patches.estimate_average_intervals(None, 0)
+    report.print_text(f"patches: {evaluation_tables.describe_accuracy(patches, 'patches')}")
+    damaged = sum(slide.slide_result.summary.damaged for slide in judged_slides.slides)
     if damaged:
-        report.notice(f"{damaged:,} damaged patches were not classified, and are not judged")
+        report.warn_text(f"{damaged:,} damaged patches were not classified, and are not judged")
     if not report.quiet:
-        report.text("intervals take patches for independent; those of one slide are not")
+        report.print_text("intervals take patches for independent; those of one slide are not")
         evaluation_tables.print_classes(report, patches, averages, "patches")
-        report.text("")
-    slides = _print_slides(report, found)
-    lesions = _print_lesions(report, found, rule)
-    report.document(
+        report.print_text("")
+    slides = _print_slides(report, judged_slides)
+    lesions = _print_lesions(report, judged_slides, rule)
+    report.print_document(
         {
-            "patches": _patches(patches, averages) | {"mixed": found.mixed, "damaged": damaged},
+            "patches": _describe_patches(patches, averages)
+            | {"mixed": judged_slides.mixed, "damaged": damaged},
             "slides": slides,
             "lesions": lesions,
-            "each": [_document(one) for one in found.slides],
+            "each": [_describe_slide(slide) for slide in judged_slides.slides],
         }
     )
 
 
-def _patches(found: "JudgedClasses", averages: Any) -> dict[str, Any]:
-    scores = found.scores
+def _describe_patches(judged_classes: "ClassEvaluation", averages: Any) -> dict[str, Any]:
+    scores = judged_classes.scores
     return {
         "patches": scores.images,
         "accuracy": scores.accuracy if scores.images else None,
         "correct": scores.correct,
-        **evaluation_tables.figures(found, averages),
+        **evaluation_tables.encode_figures(judged_classes, averages),
     }
 
 
-def _print_slides(report: Report, found: "JudgedSlides") -> dict[str, Any]:
+def _print_slides(report: Report, judged_slides: "EvaluatedSlides") -> dict[str, Any]:
     """Print how well slides are told apart; return the document of it."""
-    area, bounds = found.area()
-    count, tumour = len(found.slides), sum(one.tumour for one in found.slides)
+    area, bounds = judged_slides.compute_auc()
+    count, tumour = (
+        len(judged_slides.slides),
+        sum(slide.has_tumour for slide in judged_slides.slides),
+    )
     text = f"slides: {count:,}, {tumour:,} with tumour"
-    shown = evaluation_tables.shown(area, bounds)
-    report.text(
-        f"{text}; ROC-AUC {shown}" if area is not None
+    area_text = evaluation_tables.render_figure(area, bounds)
+    report.print_text(
+        f"{text}; ROC-AUC {area_text}" if area is not None
         else f"{text}: of one kind alone, which no ROC curve is of"
     )  # fmt: skip
     return {
@@ -155,83 +163,90 @@ def _print_slides(report: Report, found: "JudgedSlides") -> dict[str, Any]:
         "tumour": tumour,
         "score": "the highest probability of a patch",
         "auc": area,
-        "interval": evaluation_tables.bounds(bounds),
+        "interval": evaluation_tables.encode_bounds(bounds),
     }
 
 
-def _print_lesions(report: Report, found: "JudgedSlides", rule: "LesionRule") -> dict[str, Any]:
+def _print_lesions(
+    report: Report, judged_slides: "EvaluatedSlides", rule: "LesionRule"
+) -> dict[str, Any]:
     """Print how many lesions are found; return the document of it."""
     from tcc.compiler.reference.froc_curve import RATES
 
-    drawn = [counted for one in found.slides for counted in one.lesions.counted]
-    count, short = sum(drawn), len(drawn) - sum(drawn)
-    left = f"; {short:,} shorter than {rule.shortest:g} um are not counted" if short else ""
-    report.text(f"lesions: {count:,}{left}")
-    every, normal = found.froc(), found.froc(normal=True)
-    if every:
+    counted_flags = [
+        counted for slide in judged_slides.slides for counted in slide.lesions.is_counted
+    ]
+    count, short = sum(counted_flags), len(counted_flags) - sum(counted_flags)
+    short_note = f"; {short:,} shorter than {rule.shortest:g} um are not counted" if short else ""
+    report.print_text(f"lesions: {count:,}{short_note}")
+    froc, normal_froc = judged_slides.compute_froc(), judged_slides.compute_froc(normal_only=True)
+    if froc:
         columns = ["false positives a slide", *(f"{rate:g}" for rate in RATES), "mean"]
-        rows = [_row("sensitivity", every)]
-        if normal:
-            rows.append(_row("on slides without tumour", normal))
-        report.table(columns, rows)
+        rows = [_create_row("sensitivity", froc)]
+        if normal_froc:
+            rows.append(_create_row("on slides without tumour", normal_froc))
+        report.print_table(columns, rows)
     else:
-        report.text("no lesion is counted: there is no sensitivity")
+        report.print_text("no lesion is counted: there is no sensitivity")
     if not report.quiet:
-        report.text("")
-        _print_each(report, found)
+        report.print_text("")
+        _print_slide_table(report, judged_slides)
     return {
         "lesions": count,
         "short": short,
         "rule": asdict(rule) | {"ties": TIES},
         "rates": list(RATES),
-        "all_slides": _froc(every),
-        "slides_without_tumour": _froc(normal),
+        "all_slides": _describe_froc(froc),
+        "slides_without_tumour": _describe_froc(normal_froc),
     }
 
 
-def _row(name: str, found: "FrocFigures") -> tuple[TableCell, ...]:
-    each = (f"{value:.4f}" for value in found.sensitivities)
-    return name, *each, evaluation_tables.shown(found.score, found.bounds)
+def _create_row(name: str, figures: "FrocFigures") -> tuple[TableCell, ...]:
+    cells = (f"{value:.4f}" for value in figures.sensitivities)
+    return name, *cells, evaluation_tables.render_figure(figures.score, figures.bounds)
 
 
-def _froc(found: "FrocFigures | None") -> dict[str, Any] | None:
-    if found is None:
+def _describe_froc(figures: "FrocFigures | None") -> dict[str, Any] | None:
+    if figures is None:
         return None
     return {
-        "sensitivities": list(found.sensitivities),
-        "mean": found.score,
-        "interval": evaluation_tables.bounds(found.bounds),
+        "sensitivities": list(figures.sensitivities),
+        "mean": figures.score,
+        "interval": evaluation_tables.encode_bounds(figures.bounds),
     }
 
 
-def _print_each(report: Report, found: "JudgedSlides") -> None:
+def _print_slide_table(report: Report, judged_slides: "EvaluatedSlides") -> None:
     rows: list[tuple[TableCell, ...]] = []
-    for one in found.slides:
-        likely = f"{one.probability:.4f}" if len(one.result.tumour) else "no patch"
-        probabilities = one.froc(False).lesions
+    for slide in judged_slides.slides:
+        likely = f"{slide.probability:.4f}" if len(slide.slide_result.tumour) else "no patch"
+        probabilities = slide.build_froc_slide(False).lesions
         hits = int((probabilities == probabilities).sum())  # noqa: PLR0124 - NaN is none
-        rows.append((one.result.name, len(probabilities), hits, len(one.false), likely))
+        rows.append(
+            (slide.slide_result.name, len(probabilities), hits, len(slide.false_positives), likely)
+        )
     heads = ("slide", "lesions", "found", "false positives", "highest probability")
-    report.table(heads, rows)
+    report.print_table(heads, rows)
 
 
-def _document(one: "JudgedSlide") -> dict[str, Any]:
+def _describe_slide(slide: "EvaluatedSlide") -> dict[str, Any]:
     """Return what of a slide was found, what was not, and what should not have been."""
-    drawn = one.lesions
-    each = []
+    lesions = slide.lesions
+    lesion_documents = []
     for number, (axis, counted, (x, y)) in enumerate(
-        zip(drawn.axes, drawn.counted, drawn.middles, strict=True), 1
+        zip(lesions.major_axes, lesions.is_counted, lesions.centers, strict=True), 1
     ):
-        best = one.found(number)
-        each.append({"x": x, "y": y, "length_um": axis, "counted": counted,
+        best = slide.find_lesion_probability(number)
+        lesion_documents.append({"x": x, "y": y, "length_um": axis, "counted": counted,
                      "probability": best if best >= 0 else None})  # fmt: skip
     return {
-        "slide": one.result.name,
-        "patches": len(one.result.tumour),
-        "tumour": one.tumour,
-        "probability": one.probability,
-        "lesions": each,
+        "slide": slide.slide_result.name,
+        "patches": len(slide.slide_result.tumour),
+        "tumour": slide.has_tumour,
+        "probability": slide.probability,
+        "lesions": lesion_documents,
         "false_positives": [
-            {"x": spot.x, "y": spot.y, "probability": spot.probability} for spot in one.false
+            {"x": spot.x, "y": spot.y, "probability": spot.probability}
+            for spot in slide.false_positives
         ],
     }

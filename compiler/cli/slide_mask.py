@@ -30,7 +30,7 @@ PatchMpp = Annotated[
 ]
 
 
-def mask(
+def write_mask(
     slide: SlideArgument,
     out: MaskOut = Path("mask.png"),
     steps: StepsOption = None,
@@ -54,27 +54,40 @@ def mask(
     )
 
     mask_files.check_name(out)
-    wish = patch_request.MaskWish(tissue.choose())
-    with report.stages() as stages, slide_file.opened(slide, tissue.mpp) as file:
-        found, way = patch_request.found_mask(report, stages, file, wish)
-        grid = _grid(file, at, patch)
-        pictures = slide_pictures.steps(way, grid, tissue.least_tissue) if steps and way else {}
-        atomic_files.write_file(out, mask_files.encoded(out, file, found))
+    request = patch_request.MaskRequest(tissue.choose())
+    with report.track_stages() as stages, slide_file.open_slide(slide, tissue.mpp) as file:
+        tissue_mask, mask_steps = patch_request.find_mask(report, stages, file, request)
+        grid = _create_grid(file, at, patch)
+        pictures = (
+            slide_pictures.render_steps(mask_steps, grid, tissue.least_tissue)
+            if steps and mask_steps
+            else {}
+        )
+        atomic_files.write_file(out, mask_files.encode_mask(out, file, tissue_mask))
         if steps:
             patch_request.write_steps(steps, pictures)
-        share, regions = float(found.inside.mean()), len(found.regions)
-        area = share * found.inside.size * (found.side * slide_file.resolution(file)) ** 2 / 1e6
-        report.text(f"{out}: {share:.1%} is tissue, {area:.2f} mm2 in {regions:,} regions")
-        said = {"slide": slide.name, "mask": str(out), "steps": str(steps) if steps else None}
+        share, regions = float(tissue_mask.inside.mean()), len(tissue_mask.regions)
+        area = (
+            share
+            * tissue_mask.inside.size
+            * (tissue_mask.side * slide_file.get_resolution(file)) ** 2
+            / 1e6
+        )
+        report.print_text(f"{out}: {share:.1%} is tissue, {area:.2f} mm2 in {regions:,} regions")
+        paths = {"slide": slide.name, "mask": str(out), "steps": str(steps) if steps else None}
         figures = {"tissue_share": share, "tissue_mm2": area, "regions": regions}
-        kept = int(patch_grid.kept(grid, found, tissue.least_tissue).sum()) if grid else None
-        report.document({**said, **figures, "patches": kept})
+        patch_count = (
+            int(patch_grid.select_patches(grid, tissue_mask, tissue.least_tissue).sum())
+            if grid
+            else None
+        )
+        report.print_document({**paths, **figures, "patches": patch_count})
 
 
-def _grid(file: "Slide", at: float | None, patch: int | None) -> "PatchGrid | None":
+def _create_grid(file: "Slide", at: float | None, patch: int | None) -> "PatchGrid | None":
     from tcc.compiler.slides import patch_grid, slide_file
 
     if at is None or patch is None:
         return None
-    span = max(1, round(patch * at / slide_file.resolution(file)))
-    return patch_grid.grid(file, span, span)
+    span = max(1, round(patch * at / slide_file.get_resolution(file)))
+    return patch_grid.build_grid(file, span, span)

@@ -15,11 +15,11 @@ from tcc.compiler.cli.options import (
 )
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.console import Report, Stages
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
 if TYPE_CHECKING:
     from tcc.compiler.slides.annotations import AreaClasses
-    from tcc.compiler.slides.patch_request import PatchWish
+    from tcc.compiler.slides.patch_request import PatchRequest
     from tcc.compiler.slides.training_patches import LabelledGrid
 
 Folder = Annotated[
@@ -57,10 +57,10 @@ class TrainingPatchOptions(PatchOptions):
     ]
 
 
-def patches(
+def write_patches(
     slides: SlidesArgument,
     annotations: Folder = None,
-    most: MostOf = None,
+    max_patches: MostOf = None,
     seed: Seed = 0,
     out: PatchesOut = Path("patches"),
     *,
@@ -79,81 +79,101 @@ def patches(
 
     patch_request.check_stems(slides)
     step = cut.find_stride(cut.patch)
-    atomic_files.check_folder(out, training_patches.ours)
-    wish = patch_request.MaskWish(tissue.choose())
-    known = areas.classes(drawing.tumour or (), drawing.other or ())
-    request = patch_request.PatchWish(
-        wish, tissue.mpp, cut.at, cut.patch, step, tissue.least_tissue
+    atomic_files.check_folder(out, training_patches.check_overwrite)
+    mask_request = patch_request.MaskRequest(tissue.choose())
+    area_classes = areas.build_area_classes(drawing.tumour or (), drawing.other_classes or ())
+    request = patch_request.PatchRequest(
+        mask_request, tissue.mpp, cut.at, cut.patch, step, tissue.least_tissue
     )
     for path in slides:
-        slide_file.check_there(path)
-    drawn = {path: _Drawn(areas.beside(path, annotations), known) for path in slides}
-    for path, each in drawn.items():
-        if each.file is None and not drawing.normal:
-            _missing(path)
-    with report.stages() as stages:
-        found = [_labelled(report, stages, path, drawn[path], request) for path in slides]
-        taken = training_patches.balanced(found, most, seed)
-        atomic_files.write_grown(
+        slide_file.check_exists(path)
+    annotated = {
+        path: _AnnotatedSlide(areas.find_annotations_file(path, annotations), area_classes)
+        for path in slides
+    }
+    for path, annotated_slide in annotated.items():
+        if annotated_slide.file is None and not drawing.normal:
+            _refuse_missing(path)
+    with report.track_stages() as stages:
+        labelled_grids = [
+            _label_patches(report, stages, path, annotated[path], request) for path in slides
+        ]
+        selected_grids = training_patches.sample_balanced_patches(labelled_grids, max_patches, seed)
+        atomic_files.fill_folder(
             out,
-            lambda folder: training_patches.write(folder, taken, cut.patch),
-            training_patches.ours,
+            lambda folder: training_patches.write_patches(folder, selected_grids, cut.patch),
+            training_patches.check_overwrite,
         )
-        stages.end()
-    _tell(report, out, found, taken)
+        stages.finish_stage()
+    _report_patches(report, out, labelled_grids, selected_grids)
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _AnnotatedSlide:
     """The file that says what of a slide is tumour, if one does, and what its classes mean."""
 
     file: Path | None
     classes: "AreaClasses"
 
 
-def _missing(path: Path) -> None:
+def _refuse_missing(path: Path) -> None:
     message = "nobody drew on this slide what is tumour"
     label = f"there is no {path.stem}.geojson or {path.stem}.xml"
     help = "name their folder with --annotations; with --normal such slides are free of tumour"
-    raise fail("E1314", message, whole_file(str(path)), label=label, help=help)
+    raise fail("E1314", message, make_file_span(str(path)), label=label, help=help)
 
 
-def _labelled(
-    report: Report, stages: Stages, path: Path, drawn: _Drawn, wish: "PatchWish"
+def _label_patches(
+    report: Report,
+    stages: Stages,
+    path: Path,
+    annotated_slide: _AnnotatedSlide,
+    request: "PatchRequest",
 ) -> "LabelledGrid":
     import numpy as np
 
     from tcc.compiler.slides import annotations, patch_request, slide_file, training_patches
 
-    with slide_file.opened(path, wish.mpp) as slide:
-        mpp = slide_file.resolution(slide)
-        tissue, _ = patch_request.found_mask(report, stages, slide, wish.mask)
+    with slide_file.open_slide(path, request.mpp) as slide:
+        mpp = slide_file.get_resolution(slide)
+        tissue, _ = patch_request.find_mask(report, stages, slide, request.mask)
         inside = np.zeros(tissue.inside.shape, np.bool_)
-        if drawn.file:
-            inside = annotations.tumour(drawn.file, slide, tissue.side, drawn.classes)
-        return training_patches.labelled(slide, mpp, wish.grid(slide), tissue, inside, wish.least)
+        if annotated_slide.file:
+            inside = annotations.rasterize_tumour(
+                annotated_slide.file, slide, tissue.side, annotated_slide.classes
+            )
+        return training_patches.label_patches(
+            slide, mpp, request.build_grid(slide), tissue, inside, request.min_tissue
+        )
 
 
-def _tell(
-    report: Report, out: Path, found: "list[LabelledGrid]", taken: "list[LabelledGrid]"
+def _report_patches(
+    report: Report,
+    out: Path,
+    labelled_grids: "list[LabelledGrid]",
+    selected_grids: "list[LabelledGrid]",
 ) -> None:
     from tcc.compiler.slides.training_patches import LABELS
 
-    there, kept = (
-        {label: sum(len(one.places[label]) for one in grids) for label in LABELS}
-        for grids in (found, taken)
+    all_counts, written_counts = (
+        {label: sum(len(grid.cells[label]) for grid in grids) for label in LABELS}
+        for grids in (labelled_grids, selected_grids)
     )
-    each = ", ".join(f"{kept[label]:,} of {there[label]:,} {label}" for label in LABELS)
-    report.text(f"{out}: {each} patches of {len(found):,} slides")
-    if not any(kept.values()):
+    summary = ", ".join(
+        f"{written_counts[label]:,} of {all_counts[label]:,} {label}" for label in LABELS
+    )
+    report.print_text(f"{out}: {summary} patches of {len(labelled_grids):,} slides")
+    if not any(written_counts.values()):
         reason = (
             "patches of one label alone teach nothing"
-            if any(there.values())
+            if any(all_counts.values())
             else "no patch of either label holds enough tissue"
         )
-        report.notice(f"{reason}: none was written")
+        report.warn_text(f"{reason}: none was written")
     slides = [
-        {"slide": one.path.name, **{label: len(one.places[label]) for label in LABELS}}
-        for one in taken
+        {"slide": grid.path.name, **{label: len(grid.cells[label]) for label in LABELS}}
+        for grid in selected_grids
     ]
-    report.document({"folder": str(out), "found": there, "taken": kept, "slides": slides})
+    report.print_document(
+        {"folder": str(out), "found": all_counts, "taken": written_counts, "slides": slides}
+    )

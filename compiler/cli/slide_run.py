@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tcc.compiler.cli.failures import INPUT, OURS, Rejected
+from tcc.compiler.cli.failures import GENERAL_FAILURE, INPUT, Rejected
 from tcc.compiler.cli.options import (
     BundleArgument,
     ClusterOptions,
@@ -16,7 +16,7 @@ from tcc.compiler.cli.options import (
     TissueOptions,
     Trust,
 )
-from tcc.compiler.cli.parameters import repeat_options
+from tcc.compiler.cli.parameters import list_typed_options
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.option_needs import ONE_SLIDE
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from tcc.compiler.slides.slide_archive import ArchiveOutcome
     from tcc.compiler.slides.tumour_classes import TumourRule
 
-NOT_OF_ONE = frozenset({"dask", "json", "out", "quiet", "slurm", "steps", "verbose", "workers"})
+ARCHIVE_OPTIONS = frozenset(
+    {"dask", "json", "out", "quiet", "slurm", "steps", "verbose", "workers"}
+)
 """Options of an archive that each of its slides' own commands does not have, or differently."""
 SlidesAndFolders = Annotated[
     list[Path],
@@ -105,52 +107,60 @@ def run(
     """
     from tcc.compiler.slides import slide_archive, slide_file
     from tcc.compiler.slides.one_slide import SlideRequest
-    from tcc.compiler.slides.patch_request import MaskWish, PatchWish
+    from tcc.compiler.slides.patch_request import MaskRequest, PatchRequest
 
     # Here, where it is told as what it is: what runs slides elsewhere has the same packages.
-    slide_file.require(*slide_file.PACKAGES)
-    place = cluster.task_place(out / ".tcc-slides", workers)
-    archive = slide_archive.listed(slides, out)
+    slide_file.require_modules(*slide_file.PACKAGES)
+    task_place = cluster.create_task_place(out / ".tcc-slides", workers)
+    archive = slide_archive.list_slides(slides, out)
     many = len(archive.slides) != 1 or bool(cluster.dask or cluster.slurm)
-    option_needs.require({ONE_SLIDE: not many})
-    wish = tissue.choose()
-    found, device, judged = _judged(report, bundle, tumour or (), threshold, trust=trust)
-    size = cut.patch or max(found.input.type.shape[1:])
+    option_needs.set_facts({ONE_SLIDE: not many})
+    tissue_choices = tissue.choose()
+    loaded_bundle, device, tumour_rule = _load_rule(
+        report, bundle, tumour or (), threshold, trust=trust
+    )
+    size = cut.patch or max(loaded_bundle.input.type.shape[1:])
     step = cut.find_stride(size)
-    patches = PatchWish(MaskWish(wish, mask), tissue.mpp, cut.at, size, step, tissue.least_tissue)
-    request = SlideRequest(found, device, judged, patches, skip_damaged, steps)
-    with report.stages() as stages:
+    patches = PatchRequest(
+        MaskRequest(tissue_choices, mask), tissue.mpp, cut.at, size, step, tissue.least_tissue
+    )
+    request = SlideRequest(loaded_bundle, device, tumour_rule, patches, skip_damaged, steps)
+    with report.track_stages() as stages:
         if many:
-            words = repeat_options(context, NOT_OF_ONE)
-            asked = slide_archive.ArchiveRequest(request, words, place, workers)
-            outcome = slide_archive.run(report, stages, asked, archive)
+            option_texts = list_typed_options(context, ARCHIVE_OPTIONS)
+            archive_request = slide_archive.ArchiveRequest(
+                request, option_texts, task_place, workers
+            )
+            outcome = slide_archive.run(report, stages, archive_request, archive)
         else:
-            outcome = slide_archive.alone(report, stages, request, archive.slides[0], workers)
-        stages.end()
-    conclude(report, outcome, {"bundle": str(bundle)}, stages.seconds)
+            outcome = slide_archive.run_alone(report, stages, request, archive.slides[0], workers)
+        stages.finish_stage()
+    finish_run(report, outcome, {"bundle": str(bundle)}, stages.seconds)
 
 
-def _judged(
+def _load_rule(
     report: Report, bundle: Path, tumour: Sequence[str], threshold: float | None, *, trust: bool
 ) -> "tuple[Bundle, Device, TumourRule]":
     """Return the bundle, its target, and when a patch is tumour."""
     from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.slides import tumour_classes
 
-    found, device = trusted_bundle.load(bundle, trust=trust)
-    artifact_runs.check_images(found)
-    for notice in found.manifest.notices:
-        report.notice(notice)
-    judged = tumour_classes.rule(found.manifest, tumour, threshold, str(bundle))
-    if not judged.said:
-        report.note(f"tumour by its label: {', '.join(judged.labels[n] for n in judged.classes)}")
-    return found, device, judged
+    loaded_bundle, device = trusted_bundle.load(bundle, trust=trust)
+    artifact_runs.check_images(loaded_bundle)
+    for notice in loaded_bundle.manifest.notices:
+        report.warn_text(notice)
+    tumour_rule = tumour_classes.build_rule(loaded_bundle.manifest, tumour, threshold, str(bundle))
+    if not tumour_rule.is_user_named:
+        report.print_note(
+            f"tumour by its label: {', '.join(tumour_rule.labels[n] for n in tumour_rule.classes)}"
+        )
+    return loaded_bundle, device, tumour_rule
 
 
-def conclude(
+def finish_run(
     report: Report,
     outcome: "ArchiveOutcome",
-    about: Mapping[str, Any],
+    run_info: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> None:
     """Print the document of a run, or raise what is wrong with some of its slides.
@@ -160,18 +170,22 @@ def conclude(
     """
     slides = range(len(outcome.slides))
     failed = [
-        {"slide": str(outcome.slides[n].path), "state": outcome.state(n)}
+        {"slide": str(outcome.slides[n].path), "state": outcome.describe_state(n)}
         for n in slides
         if n not in outcome.documents
     ]
     document = {
-        **about,
+        **run_info,
         "slides": [outcome.documents[n] for n in slides if n in outcome.documents],
         "failed": failed,
         "left_out": [str(path) for path in outcome.left_out],
         "seconds": dict(seconds),
     }
-    problems = [each for n in slides for each in outcome.problems.get(n, ())]
-    if problems or outcome.others:
-        raise Rejected((*outcome.others, *problems), document, code=OURS if outcome.ours else INPUT)
-    report.document(document)
+    problems = [problem for n in slides for problem in outcome.problems.get(n, ())]
+    if problems or outcome.folder_problems:
+        raise Rejected(
+            (*outcome.folder_problems, *problems),
+            document,
+            code=GENERAL_FAILURE if outcome.has_internal_error else INPUT,
+        )
+    report.print_document(document)

@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.device import Device
 
 
-def targets(*, report: ReportOptions) -> None:
+def list_targets(*, report: ReportOptions) -> None:
     """List what can be built, and what can run here."""
     from tcc.compiler.targets import devices
 
-    listed = [_document(device) for device in devices.every()]
-    for backend in devices.unusable():
-        report.notice(
+    documents = [_describe_target(device) for device in devices.list_devices()]
+    for backend in devices.list_unusable_backends():
+        report.warn_text(
             f"target `{backend.name}` of {backend.distribution} cannot be used: {backend.reason}"
         )
     if report.quiet:
-        report.text("\n".join(each["name"] for each in listed))
+        report.print_text("\n".join(document["name"] for document in documents))
     else:
-        _print(report, listed)
+        _print(report, documents)
     if report.verbose:
-        _explain(report, devices.every())
-    report.document({"targets": listed})
+        _explain(report, devices.list_devices())
+    report.print_document({"targets": documents})
 
 
-def _document(device: "Device") -> dict[str, Any]:
+def _describe_target(device: "Device") -> dict[str, Any]:
     target = device.target
     missing = [tool for tool in device.tools if tool.version is None]
     builds = bool(target.precisions)
@@ -38,7 +38,7 @@ def _document(device: "Device") -> dict[str, Any]:
         "name": device.name,
         "aliases": list(target.aliases),
         "title": target.title,
-        "precisions": [each.name for each in target.precisions],
+        "precisions": [precision.name for precision in target.precisions],
         "calibrates": target.calibrates,
         "builds": builds and not any(tool.builds for tool in missing),
         # What needs a tool that is not here runs nowhere here, whatever could be built.
@@ -48,34 +48,38 @@ def _document(device: "Device") -> dict[str, Any]:
     }
 
 
-def _print(report: Report, listed: list[dict[str, Any]]) -> None:
+def _print(report: Report, documents: list[dict[str, Any]]) -> None:
     rows = [
         (
-            ", ".join([each["name"], *each["aliases"]]),
-            each["title"],
-            " ".join(each["precisions"]) or "-",
-            *("yes" if each[can] else "no" for can in ("calibrates", "builds", "runs")),
+            ", ".join([document["name"], *document["aliases"]]),
+            document["title"],
+            " ".join(document["precisions"]) or "-",
+            *("yes" if document[can] else "no" for can in ("calibrates", "builds", "runs")),
         )
-        for each in listed
+        for document in documents
     ]
-    report.table(("target", "what", "precisions", "calibrates", "builds", "runs here"), rows)
-    for each in listed:
-        if each["distribution"]:
-            report.text(f"\n{each['name']} comes from {each['distribution']}.")
-        if each["precisions"] and not each["runs"] and not each["missing"]:
-            report.text(f"\nNothing here runs what is built for {each['name']}.")
-    tools = {tool["name"]: tool for each in listed for tool in each["missing"]}
+    report.print_table(("target", "what", "precisions", "calibrates", "builds", "runs here"), rows)
+    for document in documents:
+        if document["distribution"]:
+            report.print_text(f"\n{document['name']} comes from {document['distribution']}.")
+        if document["precisions"] and not document["runs"] and not document["missing"]:
+            report.print_text(f"\nNothing here runs what is built for {document['name']}.")
+    tools = {tool["name"]: tool for document in documents for tool in document["missing"]}
     for tool in tools.values():
-        report.text(f"\n{tool['name']} is missing; it is needed to {tool['needed_for']}.")
-        report.text(f"  install it: {tool['install']}")
+        report.print_text(f"\n{tool['name']} is missing; it is needed to {tool['needed_for']}.")
+        report.print_text(f"  install it: {tool['install']}")
 
 
 def _explain(report: Report, devices: "Sequence[Device]") -> None:
     """Say what each precision is, with the targets that are built at it."""
-    found: dict[tuple[str, str], list[str]] = {}
+    targets_by_precision: dict[tuple[str, str], list[str]] = {}
     for device in devices:
         for precision in device.target.precisions:
-            found.setdefault((precision.name, precision.summary), []).append(device.name)
-    report.text("")
-    rows = [(name, summary, " ".join(names)) for (name, summary), names in found.items()]
-    report.table(("precision", "what", "targets"), rows)
+            targets_by_precision.setdefault((precision.name, precision.summary), []).append(
+                device.name
+            )
+    report.print_text("")
+    rows = [
+        (name, summary, " ".join(names)) for (name, summary), names in targets_by_precision.items()
+    ]
+    report.print_table(("precision", "what", "targets"), rows)

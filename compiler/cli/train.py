@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcc.compiler.cli.options import ClusterOptions, ReportOptions, SpecOptions
-from tcc.compiler.cli.sweep import SweepRequest, sweep_words
-from tcc.compiler.cli.sweep import sweep as swept
-from tcc.compiler.driver.chosen_spec import ChosenSpec, tell_project
+from tcc.compiler.cli.sweep import SweepRequest, list_sweep_options
+from tcc.compiler.cli.sweep import run_sweep as swept
+from tcc.compiler.driver.chosen_spec import ChosenSpec, report_project
 from tcc.compiler.report import train_report
 from tcc.compiler.support.console import Report, Stages
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.diagnostics import fail, make_command_span
 from tcc.compiler.train import train_data
 from tcc.compiler.train.train_data import DataOptions
 
@@ -32,36 +32,36 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 """Where trainings go that are not given a folder."""
-HANDED_ON = ("--threads", "--corrupt", "--max-time", "--device")
+SWEEP_OPTIONS = ("--threads", "--corrupt", "--max-time", "--device")
 """Options that each training of a sweep has too."""
 _TIME = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Observing:
+class ProgressObserver:
     """Shows how far a training is: a bar on a terminal, and a line an epoch everywhere."""
 
     report: Report
     stages: Stages
 
-    def step(self, done: int, total: int) -> None:
+    def report_step(self, completed_steps: int, total: int) -> None:
         """Move the bar."""
-        self.stages("training", done, total)
+        self.stages("training", completed_steps, total)
 
-    def epoch(self, found: "EpochMetrics", epochs: int) -> None:
+    def report_epoch(self, metrics: "EpochMetrics", epochs: int) -> None:
         """Say how the epoch went."""
-        text = f"epoch {found.epoch}/{epochs}: loss {found.loss:.4f}"
-        if found.val:
-            text += f", validation accuracy {found.val.accuracy:.2%}"
-        self.stages.say(text)
-        self.report.note(text)
-        self.stages.spoke()
+        text = f"epoch {metrics.epoch}/{epochs}: loss {metrics.loss:.4f}"
+        if metrics.val:
+            text += f", validation accuracy {metrics.val.accuracy:.2%}"
+        self.stages.show_detail(text)
+        self.report.print_note(text)
+        self.stages.record_output()
 
 
-def _recipe_names(incomplete: str) -> list[str]:
+def _complete_recipe(incomplete: str) -> list[str]:
     from tcc.compiler.zoo import shipped
 
-    return [name for name in shipped.recipes() if name.startswith(incomplete)]
+    return [name for name in shipped.list_recipes() if name.startswith(incomplete)]
 
 
 Images = Annotated[
@@ -88,7 +88,7 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME|FILE",
-        autocompletion=_recipe_names,
+        autocompletion=_complete_recipe,
         help="How to train: a recipe file, or the name of a known recipe.",
     ),
 ]
@@ -207,51 +207,67 @@ def train(
     Validation images are judged after each epoch, test images at the end. The same seed, data,
     recipe, PyTorch, threads and kind of CPU give the same bytes, also after an interruption.
     """
-    _needs_torch()
+    _require_torch()
     from tcc.compiler.train import checkpoint, run_folder
 
-    began, seconds = time.monotonic(), _seconds(max_time)
-    run_folder.require(tensorboard=tensorboard)
-    with _joined(device) as world, _alone(speaks=world.first):
-        with report.stages() as stages:
+    began, seconds = time.monotonic(), _parse_seconds(max_time)
+    run_folder.require_tensorboard(tensorboard=tensorboard)
+    with _join_processes(device) as world, _disable_output(speaks=world.is_main):
+        with report.track_stages() as stages:
             stages("spec", 0, 1)
-            chosen = spec.choose()
-            tell_project(report, chosen)
-            how = _recipe(recipe, epochs)
-            folder = output or RUNS / f"{chosen.spec.name}-{Path(recipe).stem}"
+            chosen_spec = spec.choose()
+            report_project(report, chosen_spec)
+            training_recipe = _read_recipe(recipe, epochs)
+            folder = output or RUNS / f"{chosen_spec.spec.name}-{Path(recipe).stem}"
             options = DataOptions(data, seed, split, spec.settings or (), weights)
             if sweep:
-                more = dict(zip(HANDED_ON, (threads, corrupt, max_time, device), strict=True))
-                words = sweep_words(chosen, options, qat, more, tensorboard=tensorboard)
+                extra_options = dict(
+                    zip(SWEEP_OPTIONS, (threads, corrupt, max_time, device), strict=True)
+                )
+                option_texts = list_sweep_options(
+                    chosen_spec, options, qat, extra_options, tensorboard=tensorboard
+                )
                 # Here one after another: each training has all cores.
-                place = cluster.task_place(folder, workers if cluster.dask else 1)
-                swept(report, stages, SweepRequest(sweep, chosen.spec.path, how, words, place))
+                task_place = cluster.create_task_place(folder, workers if cluster.dask else 1)
+                swept(
+                    report,
+                    stages,
+                    SweepRequest(
+                        sweep, chosen_spec.spec.path, training_recipe, option_texts, task_place
+                    ),
+                )
                 return
-            run_folder.check(folder, resume=resume)
-            if run_folder.finished(folder):
-                report.note(f"{folder} is finished: nothing is trained")
-            chosen, sides = train_data.split(report, stages, chosen, options)
-            asked = _Asked(chosen, how, _start(report, chosen, how, options), folder, seed)
+            run_folder.check_folder(folder, resume=resume)
+            if run_folder.is_finished(folder):
+                report.print_note(f"{folder} is finished: nothing is trained")
+            chosen_spec, sides = train_data.split_images(report, stages, chosen_spec, options)
+            setup = _TrainingSetup(
+                chosen_spec,
+                training_recipe,
+                _load_start_weights(report, chosen_spec, training_recipe, options),
+                folder,
+                seed,
+            )
             request = replace(
-                _request(report, stages, asked, sides, corrupt),
-                threads=checkpoint.threads(folder / run_folder.CHECKPOINT, threads),
+                _create_request(report, stages, setup, sides, corrupt),
+                threads=checkpoint.resolve_thread_count(folder / run_folder.CHECKPOINT, threads),
                 deadline=None if seconds is None else began + seconds,
                 world=world,
                 tensorboard=tensorboard,
-                qat=_integers(qat),
+                qat=_read_calibration(qat),
             )
-            found = _trained(report, stages, request)
-            stages.end()
-        if world.first:
-            train_report.say(report, folder, found)
-            report.document(train_report.document(folder, found, stages))
+            training_report = _run_training(report, stages, request)
+            stages.finish_stage()
+        if world.is_main:
+            train_report.print_training(report, folder, training_report)
+            report.print_document(train_report.encode_training(folder, training_report, stages))
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _TrainingSetup:
     """What the command line asks for."""
 
-    chosen: ChosenSpec
+    chosen_spec: ChosenSpec
     recipe: "Recipe"
     start: "WeightSource"
     folder: Path
@@ -259,14 +275,14 @@ class _Asked:
 
 
 @contextmanager
-def _alone(*, speaks: bool) -> Iterator[None]:
+def _disable_output(*, speaks: bool) -> Iterator[None]:
     """Have all processes but one say nothing, so that all is said once; errors end each of them."""
     out, err = (sys.stdout, sys.stderr) if speaks else (None, None)
     with redirect_stdout(out), redirect_stderr(err):
         yield
 
 
-def _integers(path: Path | None) -> "CalibrationDocument | None":
+def _read_calibration(path: Path | None) -> "CalibrationDocument | None":
     """Return the calibration to train with.
 
     Raises:
@@ -274,10 +290,10 @@ def _integers(path: Path | None) -> "CalibrationDocument | None":
     """
     from tcc.compiler.quant import calibration_document
 
-    return None if path is None else calibration_document.read(path)
+    return None if path is None else calibration_document.read_document(path)
 
 
-def _needs_torch() -> None:
+def _require_torch() -> None:
     """Refuse to go on without PyTorch, which trains.
 
     Raises:
@@ -293,21 +309,23 @@ def _needs_torch() -> None:
         raise MissingTool(Tool("torch", "train networks", None)) from None
 
 
-def _joined(device: str) -> "AbstractContextManager[World]":
+def _join_processes(device: str) -> "AbstractContextManager[World]":
     """Join the processes of a training, each on the device that a word names."""
     from tcc.compiler.train import arithmetic, distributed
 
-    return distributed.joined(arithmetic.device(device, typed(f"--device {device}")))
+    return distributed.join_processes(
+        arithmetic.select_device(device, make_command_span(f"--device {device}"))
+    )
 
 
-def _recipe(name: str, epochs: int | None) -> "Recipe":
+def _read_recipe(name: str, epochs: int | None) -> "Recipe":
     from tcc.compiler.train import recipe as recipes
 
-    found = recipes.read(recipes.find(name, typed(f"--recipe {name}")))
-    return found if epochs is None else replace(found, epochs=epochs)
+    recipe = recipes.read_recipe(recipes.find_recipe(name, make_command_span(f"--recipe {name}")))
+    return recipe if epochs is None else replace(recipe, epochs=epochs)
 
 
-def _seconds(text: str | None) -> float | None:
+def _parse_seconds(text: str | None) -> float | None:
     """Return the seconds that a time such as `1h30m` means.
 
     Raises:
@@ -318,47 +336,51 @@ def _seconds(text: str | None) -> float | None:
     parts = _TIME.fullmatch(text)
     if not text or parts is None:
         help = "such as 45s, 90m, 1h or 1h30m"
-        raise fail("E0601", "this is no time", typed(f"--max-time {text}"), help=help)
+        raise fail("E0601", "this is no time", make_command_span(f"--max-time {text}"), help=help)
     hours, minutes, seconds = (int(part or 0) for part in parts.groups())
     return hours * 3600.0 + minutes * 60 + seconds
 
 
-def _start(
-    report: Report, chosen: ChosenSpec, how: "Recipe", options: DataOptions
+def _load_start_weights(
+    report: Report, chosen_spec: ChosenSpec, recipe: "Recipe", options: DataOptions
 ) -> "WeightSource":
     from tcc.compiler.driver import pipeline
 
-    graph = chosen.spec.graph
+    graph = chosen_spec.spec.graph
     if options.weights is None:
-        return pipeline.random_weights(graph, options.seed, he=how.initial_weights == "he")
+        return pipeline.create_random_weights(
+            graph, options.seed, he=recipe.initial_weights == "he"
+        )
     return pipeline.read_weights(options.weights, graph, report.warn)
 
 
-def _request(
-    report: Report, stages: Stages, asked: _Asked, split: "ImageSplit", corrupt: str
+def _create_request(
+    report: Report, stages: Stages, setup: _TrainingSetup, split: "ImageSplit", corrupt: str
 ) -> "TrainingRequest":
     """Return the request, its images decoded."""
     from tcc.compiler.train.training_request import TrainingRequest
 
-    spec = asked.chosen.spec
-    stores = train_data.stores(report, stages, spec, split, corrupt)
+    spec = setup.chosen_spec.spec
+    stores = train_data.decode_splits(report, stages, spec, split, corrupt)
     # What was skipped is on no side: other commands would look for it, and fail at it.
-    split = split.kept({side: store.names for side, store in stores.items()})
-    return TrainingRequest(spec, asked.start, asked.recipe, split, stores, asked.folder, asked.seed)
+    split = split.select_items({side: store.names for side, store in stores.items()})
+    return TrainingRequest(spec, setup.start, setup.recipe, split, stores, setup.folder, setup.seed)
 
 
-def _trained(report: Report, stages: Stages, request: "TrainingRequest") -> "TrainingReport":
+def _run_training(report: Report, stages: Stages, request: "TrainingRequest") -> "TrainingReport":
     from tcc.compiler.train import arithmetic, run_folder, session
 
     request.world.wait()
-    if request.recipe.precision == "bf16" and arithmetic.slow_bf16(request.world.device):
-        report.notice(
+    if request.recipe.precision == "bf16" and arithmetic.is_bf16_slow(request.world.device):
+        report.warn_text(
             f"this {'GPU' if request.world.device.type == 'cuda' else 'processor'} has no"
             " instructions for bfloat16: `precision: auto` does without"
         )
     try:
-        return session.train(request, Observing(report, stages), stages)
+        return session.train(request, ProgressObserver(report, stages), stages)
     except KeyboardInterrupt:
         if (request.folder / run_folder.CHECKPOINT).exists():
-            report.note(f"{request.folder} has the state of the last seconds: --resume goes on")
+            report.print_note(
+                f"{request.folder} has the state of the last seconds: --resume goes on"
+            )
         raise

@@ -16,8 +16,8 @@ from tcc.compiler.report import (
     verification_report,
 )
 from tcc.compiler.support import option_needs
-from tcc.compiler.support.console import Stages, complain
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.console import Stages, print_problem
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.support.option_needs import LAYERED_BUNDLE
 from tcc.compiler.targets import trusted_bundle
@@ -110,74 +110,82 @@ def verify(
     """
     from tcc.compiler.driver import verification
 
-    wanted = VerifyRequest(logs, spec, weights, bisect, out)
-    with report.stages() as stages:
+    request = VerifyRequest(logs, spec, weights, bisect, out)
+    with report.track_stages() as stages:
         stages("bundles", 0, 1)
-        read, refusals = _read(bundles, key, program)
-        layered = logs is None and any(not device.packager for _, device in read)
-        if read:
-            option_needs.require({LAYERED_BUNDLE: layered})
-        found = _verify_each(read, wanted, stages, refusals)
-        stages.end()
-    if not found:
-        raise _joined(refusals)
-    pairs, unlike = verification.pairs(found)
+        loaded, refusals = _load_bundles(bundles, key, program)
+        layered = logs is None and any(not device.packager for _, device in loaded)
+        if loaded:
+            option_needs.set_facts({LAYERED_BUNDLE: layered})
+        verified_bundles = _verify_each(loaded, request, stages, refusals)
+        stages.finish_stage()
+    if not verified_bundles:
+        raise _merge_errors(refusals)
+    pairs, unlike = verification.compare_pairs(verified_bundles)
     if key:
-        report.text(f"signed by {key}: {', '.join(str(each.bundle.folder) for each in found)}")
-    verification_report.print_bundles(report, found, pairs)
-    for first, second, why in unlike:
-        report.detail(f"{first} and {second} are not compared: {why}")
-    unproven = _unproven([device for _, device in read])
+        report.print_text(
+            f"signed by {key}: {', '.join(str(verified.bundle.folder) for verified in verified_bundles)}"
+        )
+    verification_report.print_bundles(report, verified_bundles, pairs)
+    for first_folder, second_folder, reason in unlike:
+        report.print_detail(f"{first_folder} and {second_folder} are not compared: {reason}")
+    unproven = _list_unproven([device for _, device in loaded])
     for note in unproven:
-        report.note(f"note: {note}")
-    code = _code(found, pairs)
+        report.print_note(f"note: {note}")
+    code = _choose_exit_code(verified_bundles, pairs)
     signed = {"signed_by": str(key)} if key else {}
     document = {
         **signed,
-        **verification_report.document(found, pairs, unlike, code),
+        **verification_report.encode_verification(verified_bundles, pairs, unlike, code),
         "notes": unproven,
     }
     if refusals:
-        report.text(f"not verified: {len(refusals)} of {len(bundles)} bundles, for these reasons:")
-        raise _rejected(refusals, document, code)
-    report.document(document)
+        report.print_text(
+            f"not verified: {len(refusals)} of {len(bundles)} bundles, for these reasons:"
+        )
+        raise _create_rejection(refusals, document, code)
+    report.print_document(document)
     if code:
         raise typer.Exit(code)
 
 
-def _read(
+def _load_bundles(
     folders: Sequence[Path], key: Path | None, program: ProgramOptions
 ) -> "tuple[list[tuple[Bundle, Device]], list[UserError]]":
     """Return bundles with their targets, and why the others cannot be read."""
-    read = []
+    loaded = []
     refusals: list[UserError] = []
     for folder in folders:
         try:
-            read.append(trusted_bundle.load(folder, trust=program.trust, key=key, isa=program.isa))
+            loaded.append(
+                trusted_bundle.load(folder, trust=program.trust, key=key, isa=program.isa)
+            )
         except UserError as error:
             refusals.append(error)
-    return read, refusals
+    return loaded, refusals
 
 
 def _verify_each(
-    read: "Sequence[tuple[Bundle, Device]]",
-    wanted: VerifyRequest,
+    loaded: "Sequence[tuple[Bundle, Device]]",
+    request: VerifyRequest,
     stages: Stages,
     refusals: list[UserError],
 ) -> "list[VerifiedBundle]":
     """Return the bundles that can be verified; add why others cannot to `refusals`."""
-    from tcc.compiler.bundle.bundle_folder import undisturbed
+    from tcc.compiler.bundle.bundle_folder import run_undisturbed
 
     verified = []
-    for bundle, device in read:
+    for bundle, device in loaded:
         try:
-            verified.append(undisturbed(bundle, partial(_verified, device, wanted, stages)))
+            verified.append(
+                run_undisturbed(bundle, partial(_verify_bundle, device, request, stages))
+            )
         except UserError as error:
             refusals.append(error)
     return verified
 
 
-def _joined(refusals: Sequence[UserError]) -> UserError:
+def _merge_errors(refusals: Sequence[UserError]) -> UserError:
     """Return one error of several; the only one as it is."""
     if len(refusals) == 1:
         return refusals[0]
@@ -185,110 +193,130 @@ def _joined(refusals: Sequence[UserError]) -> UserError:
     return kind(tuple(d for error in refusals for d in error.diagnostics))
 
 
-def _rejected(
+def _create_rejection(
     refusals: Sequence[UserError], document: Mapping[str, Any], code: int
 ) -> failures.Rejected:
     """Return the error of bundles that cannot be verified, with what is known of the others."""
-    joined = _joined(refusals)
-    disagrees = code == failures.BELOW or isinstance(joined, Mislabelled)
-    exit_code = failures.BELOW if disagrees else failures.INPUT
+    joined = _merge_errors(refusals)
+    disagrees = code == failures.BELOW_FLOOR or isinstance(joined, Mislabelled)
+    exit_code = failures.BELOW_FLOOR if disagrees else failures.INPUT
     return failures.Rejected(joined.diagnostics, document, code=exit_code)
 
 
-def _verified(
-    device: "Device", wanted: VerifyRequest, stages: Stages, bundle: "Bundle"
+def _verify_bundle(
+    device: "Device", request: VerifyRequest, stages: Stages, bundle: "Bundle"
 ) -> "VerifiedBundle":
     from tcc.compiler.bundle import tool_check
     from tcc.compiler.driver import rebuilt_program, verification
     from tcc.compiler.driver.verification import VerifiedBundle
 
     stages(f"{bundle.folder}", 0, 1)
-    if wanted.log and device.packager is None:
-        tool_check.check(bundle, device, wanted.log)  # which refuses it
-    spec = _spec(wanted.spec, bundle) if wanted.spec else None
-    program = rebuilt_program.program(bundle, device, spec, wanted.weights)
-    network = rebuilt_program.network(bundle, device, spec, wanted.weights)
-    sources = rebuilt_program.find_constant_sources(bundle, device, spec, wanted.weights, program)
-    if device.packager and not wanted.bisect:
-        return verification.verify_package(bundle, device, wanted.log, sources)
-    if ((program is None and network is None) or device.packager) and wanted.bisect:
+    if request.log and device.packager is None:
+        tool_check.check(bundle, device, request.log)  # which refuses it
+    spec = _load_spec(request.spec, bundle) if request.spec else None
+    program = rebuilt_program.rebuild_program(bundle, device, spec, request.weights)
+    network = rebuilt_program.rebuild_network(bundle, device, spec, request.weights)
+    sources = rebuilt_program.find_constant_sources(bundle, device, spec, request.weights, program)
+    if device.packager and not request.bisect:
+        return verification.verify_package(bundle, device, request.log, sources)
+    if ((program is None and network is None) or device.packager) and request.bisect:
         help = "name the network with --spec and --weights, or build integers with --probes"
         message = "there is no network to look for a layer in"
-        raise fail("E0663", message, whole_file(str(bundle.folder)), help=help)
+        raise fail("E0663", message, make_file_span(str(bundle.folder)), help=help)
     try:
-        found = verification.verified(bundle, device, program, network, sources)
-        return _bisected(found, device, wanted.out) if wanted.bisect else found
+        verified_bundle = verification.verify_bundle(bundle, device, program, network, sources)
+        return (
+            _write_reproducer(verified_bundle, device, request.out)
+            if request.bisect
+            else verified_bundle
+        )
     except MissingTool as error:
         return VerifiedBundle(bundle, missing=error.tool)
 
 
-def _unproven(devices: "Sequence[Device]") -> list[str]:
+def _list_unproven(devices: "Sequence[Device]") -> list[str]:
     """Return what is to be said of releases that nobody held against the recorded outputs."""
     from tcc.compiler.support import external_tools
 
-    found = (note for device in devices for note in external_tools.release_notes(device.tools))
-    return list(dict.fromkeys(found))
+    notes = (
+        note
+        for device in devices
+        for note in external_tools.describe_unproven_releases(device.tools)
+    )
+    return list(dict.fromkeys(notes))
 
 
-def _spec(name: str, bundle: "Bundle") -> "Spec":
+def _load_spec(name: str, bundle: "Bundle") -> "Spec":
     """Return the spec that the user named, with the bundle's parameters."""
-    from tcc.compiler.driver.chosen_spec import choose, renamed
-    from tcc.compiler.driver.pipeline import network
+    from tcc.compiler.driver.chosen_spec import choose_spec, rename_network
+    from tcc.compiler.driver.pipeline import describe_network
 
-    about = bundle.manifest.model
-    plain = choose(name, None).spec
+    network_record = bundle.manifest.model
+    default_spec = choose_spec(name, None).spec
     # What was set is part of a spec's digest, and what was left as it is is not.
-    usual = network(plain).params
-    settings = [f"{k}={v}" for k, v in about.params.items() if usual.get(k, v) != v]
-    found = choose(name, settings).spec if settings else plain
-    return renamed(found, about.name)
+    default_params = describe_network(default_spec).params
+    settings = [
+        f"{k}={v}" for k, v in network_record.params.items() if default_params.get(k, v) != v
+    ]
+    loaded_spec = choose_spec(name, settings).spec if settings else default_spec
+    return rename_network(loaded_spec, network_record.name)
 
 
-def _bisected(found: "VerifiedBundle", device: "Device", out: Path) -> "VerifiedBundle":
+def _write_reproducer(
+    verified_bundle: "VerifiedBundle", device: "Device", out: Path
+) -> "VerifiedBundle":
     """Return it with the reproducer of the first layer that differs, if one does."""
     from tcc.compiler.bundle import float_check, program_check
     from tcc.compiler.driver import reproducer
 
-    made = None
-    program, network = found.program, found.network
-    if program and (where := program_check.divergence(found.bundle, device, program)):
-        made = reproducer.write(where, program.program, device.name, out)
-    if network and (layer := float_check.divergence(found.bundle, device, network)):
-        made = reproducer.write(layer, network.network, device.name, out)
-    return replace(found, reproducer=made)
+    layer_reproducer = None
+    program, network = verified_bundle.program, verified_bundle.network
+    if program and (
+        program_divergence := program_check.find_divergence(verified_bundle.bundle, device, program)
+    ):
+        layer_reproducer = reproducer.write(program_divergence, program.program, device.name, out)
+    if network and (layer := float_check.find_divergence(verified_bundle.bundle, device, network)):
+        layer_reproducer = reproducer.write(layer, network.network, device.name, out)
+    return replace(verified_bundle, reproducer=layer_reproducer)
 
 
-def _code(found: "Sequence[VerifiedBundle]", pairs: "Sequence[OutputPair]") -> int:
+def _choose_exit_code(
+    verified_bundles: "Sequence[VerifiedBundle]", pairs: "Sequence[OutputPair]"
+) -> int:
     """Return the exit code, once it is said what does not agree."""
-    wrong = any(not each.holds for each in found)
-    for each in found:
-        if not each.holds:
-            folder = each.bundle.folder
-            complain(
-                tool_report.failed(folder, each.tool)
-                if each.tool
-                else f"error: {folder}: {_wrong(each)}"
+    wrong = any(not verified_bundle.holds for verified_bundle in verified_bundles)
+    for verified_bundle in verified_bundles:
+        if not verified_bundle.holds:
+            folder = verified_bundle.bundle.folder
+            print_problem(
+                tool_report.describe_failure(folder, verified_bundle.tool)
+                if verified_bundle.tool
+                else f"error: {folder}: {_describe_fault(verified_bundle)}"
             )
-    apart = [pair for pair in pairs if not pair.holds]
-    for pair in apart:
-        complain(f"error: {pair.first} and {pair.second} promise the same bits, and differ")
-    if wrong or apart:
-        return failures.BELOW
+    differing_pairs = [pair for pair in pairs if not pair.holds]
+    for pair in differing_pairs:
+        print_problem(f"error: {pair.first} and {pair.second} promise the same bits, and differ")
+    if wrong or differing_pairs:
+        return failures.BELOW_FLOOR
     # What is wrong goes before what could not be looked at.
-    return failures.TOOL if any(each.missing for each in found) else 0
+    return (
+        failures.TOOL if any(verified_bundle.missing for verified_bundle in verified_bundles) else 0
+    )
 
 
-def _wrong(each: "VerifiedBundle") -> str:
+def _describe_fault(verified_bundle: "VerifiedBundle") -> str:
     """Return what disagrees, the goldens first."""
-    if not all(one.holds for one in each.agreement):
+    if not all(agreement.holds for agreement in verified_bundle.agreement):
         return "the artifact does not give its goldens"
-    if fault := verification_report.describe_constant_fault(each.constants or ()):
+    if fault := verification_report.describe_constant_fault(verified_bundle.constants or ()):
         return fault
-    if fault := verification_report.describe_library_fault(each.libraries):
+    if fault := verification_report.describe_library_fault(verified_bundle.libraries):
         return fault
-    if each.program and not all(one.holds for one in each.program.goldens):
+    if verified_bundle.program and not all(
+        agreement.holds for agreement in verified_bundle.program.goldens
+    ):
         return "its goldens are not what its integer program gives"
-    known = each.program or each.network
-    layer = known.wrong_layer if known else None
+    layer_check = verified_bundle.program or verified_bundle.network
+    layer = layer_check.wrong_layer if layer_check else None
     none = "none of its network's layers is in it"
     return f"the first layer that differs is `{layer.name}`" if layer else none

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, assert_never
 import typer
 
 from tcc.compiler.cli.options import ReportOptions
-from tcc.compiler.support.console import Report, cell, fits, table
-from tcc.compiler.support.diagnostics import fail, typed
+from tcc.compiler.support.console import Report, fits_terminal, format_cell, format_table
+from tcc.compiler.support.diagnostics import fail, make_command_span
 
 if TYPE_CHECKING:
     from tcc.compiler.zoo.tables import Cell, Line, PaperTable, ZooNetwork
@@ -21,17 +21,17 @@ class TableFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
-def _table_names(incomplete: str) -> list[str]:
+def _complete_table(incomplete: str) -> list[str]:
     from tcc.compiler.zoo import tables
 
-    return [name for name in tables.names() if name.startswith(incomplete)]
+    return [name for name in tables.list_tables() if name.startswith(incomplete)]
 
 
 TableArgument = Annotated[
     str,
     typer.Argument(
         metavar="TABLE",
-        autocompletion=_table_names,
+        autocompletion=_complete_table,
         show_default=False,
         # Written out: to list the files, every `tcc zoo --help` would have to read a folder.
         help="ddsnet-1, fastnet-5, fastnet-6, fastnet-7, fastnet-8 or sensors-2.",
@@ -40,97 +40,101 @@ TableArgument = Annotated[
 FormatOption = Annotated[TableFormat, typer.Option("--format", help="Text, or a Markdown table.")]
 
 
-def models(*, report: ReportOptions) -> None:
+def list_models(*, report: ReportOptions) -> None:
     """List the networks that come with tcc."""
-    from tcc.compiler.zoo.tables import entries
+    from tcc.compiler.zoo.tables import iterate_networks
 
-    found = tuple(entries())
+    networks = tuple(iterate_networks())
     if report.quiet:
-        report.text("\n".join(entry.name for entry in found))
+        report.print_text("\n".join(network.name for network in networks))
     else:
-        _list(report, found)
-    report.document({"models": [_entry_document(entry) for entry in found]})
+        _list(report, networks)
+    report.print_document({"models": [_describe_network(network) for network in networks]})
 
 
-def regenerate(
+def print_paper_table(
     name: TableArgument, format: FormatOption = TableFormat.TEXT, *, report: ReportOptions
 ) -> None:
     """Regenerate a paper's table beside its printed figures."""
     if report.json and format is not TableFormat.TEXT:
-        raise fail("E0601", "--json and --format exclude each other", typed(f"--format {format}"))
+        raise fail(
+            "E0601",
+            "--json and --format exclude each other",
+            make_command_span(f"--format {format}"),
+        )
 
     from tcc.compiler.zoo import tables
 
-    read = tables.read(name, typed(name))
-    lines = tuple(tables.computed(read))
+    paper_table = tables.read_table(name, make_command_span(name))
+    lines = tuple(tables.compute_lines(paper_table))
     match format:
         case TableFormat.TEXT:
-            _print(report, read, lines)
+            _print(report, paper_table, lines)
         case TableFormat.MARKDOWN:
-            report.text("\n".join(_markdown(read, lines)))
+            report.print_text("\n".join(_format_markdown(paper_table, lines)))
         case _:
             assert_never(format)
-    report.document(_document(name, read, lines))
+    report.print_document(_build_document(name, paper_table, lines))
 
 
-def _list(report: Report, entries: Sequence["ZooNetwork"]) -> None:
+def _list(report: Report, networks: Sequence["ZooNetwork"]) -> None:
     columns = ("name", "input", "classes", "params", "MACs", "trained", "tables", "task", "paper")
     rows = [
         (
             *(e.name, str(e.input), e.classes, e.params, e.macs),
             ", ".join(e.trained) or "-",
             ", ".join(e.tables) or "-",
-            *(e.about.task, e.about.paper),
+            *(e.description.task, e.description.paper),
         )
-        for e in entries
+        for e in networks
     ]
-    lines = table(columns, rows)
+    lines = format_table(columns, rows)
     # Text that wraps is no table: what a narrow terminal has no room for stands in --json.
-    narrow = table(columns[:6], [row[:6] for row in rows])
-    report.lines(lines if fits(lines) else narrow)
+    narrow = format_table(columns[:6], [row[:6] for row in rows])
+    report.print_lines(lines if fits_terminal(lines) else narrow)
 
 
-def _entry_document(entry: "ZooNetwork") -> dict[str, Any]:
+def _describe_network(network: "ZooNetwork") -> dict[str, Any]:
     return {
-        "name": entry.name,
-        "task": entry.about.task,
-        "classes": entry.classes,
-        "input": list(entry.input.shape),
-        "params": entry.params,
-        "macs": entry.macs,
-        "trained": list(entry.trained),
-        "paper": entry.about.paper,
-        "tables": list(entry.tables),
+        "name": network.name,
+        "task": network.description.task,
+        "classes": network.classes,
+        "input": list(network.input.shape),
+        "params": network.params,
+        "macs": network.macs,
+        "trained": list(network.trained),
+        "paper": network.description.paper,
+        "tables": list(network.tables),
     }
 
 
-def _heads(read: "PaperTable") -> list[str]:
+def _list_heads(paper_table: "PaperTable") -> list[str]:
     heads = ["model", "MACs"]
-    for column in read.columns.values():
+    for column in paper_table.columns.values():
         heads += [column.title, f"paper {column.unit}".strip(), "difference"]
     return heads
 
 
-def _rows(lines: Sequence["Line"]) -> list[list[str]]:
+def _format_rows(lines: Sequence["Line"]) -> list[list[str]]:
     rows = []
     for line in lines:
-        row = [line.row.model, cell(line.macs)]
+        row = [line.row.model, format_cell(line.macs)]
         for figure in line.cells.values():
-            row += [_computed(figure), f"{figure.printed:,.{figure.column.digits}f}"]
-            row += [_difference(figure)]
+            row += [_format_computed(figure), f"{figure.printed:,.{figure.column.digits}f}"]
+            row += [_format_difference(figure)]
         rows.append(row)
     return rows
 
 
-def _computed(figure: "Cell") -> str:
+def _format_computed(figure: "Cell") -> str:
     """Return a count exactly, a size in the paper's unit with one more digit."""
     # One digit more than the paper prints, so that rounding and truncation can be told apart.
     if figure.column.unit in ("MB", "MiB"):
         return f"{figure.scaled:,.{figure.column.digits + 1}f}"
-    return cell(figure.computed)
+    return format_cell(figure.computed)
 
 
-def _difference(figure: "Cell") -> str:
+def _format_difference(figure: "Cell") -> str:
     """Return computed less printed, and whether rounding or truncation explains it."""
     from tcc.compiler.zoo.tables import PrintedMatch
 
@@ -141,59 +145,70 @@ def _difference(figure: "Cell") -> str:
     return off if figure.agreement is PrintedMatch.NONE else f"{off} {figure.agreement}"
 
 
-def _notes(read: "PaperTable", lines: Sequence["Line"]) -> list[str]:
+def _list_notes(paper_table: "PaperTable", lines: Sequence["Line"]) -> list[str]:
     """Return what is counted, a line a column, then what holds for the table and for rows."""
-    rules = [f"{column.title}: {column.rule.rule}" for column in read.columns.values()]
-    own = [f"{line.row.model}: {line.row.why}" for line in lines if line.row.why]
-    return [*rules, *([read.note] if read.note else []), *own]
+    rules = [f"{column.title}: {column.rule.rule}" for column in paper_table.columns.values()]
+    row_notes = [f"{line.row.model}: {line.row.why}" for line in lines if line.row.why]
+    return [*rules, *([paper_table.note] if paper_table.note else []), *row_notes]
 
 
-def _print(report: Report, read: "PaperTable", lines: Sequence["Line"]) -> None:
-    heads, rows = _heads(read), _rows(lines)
-    wide = table(heads, _aligned(heads, rows))
-    if not fits(wide):
-        wide = _long(read, lines)
-    notes = [] if report.quiet else ["", *_notes(read, lines)]
-    report.lines([*([] if report.quiet else [read.title, ""]), *wide, *notes])
+def _print(report: Report, paper_table: "PaperTable", lines: Sequence["Line"]) -> None:
+    heads, rows = _list_heads(paper_table), _format_rows(lines)
+    table_lines = format_table(heads, _align_rows(heads, rows))
+    if not fits_terminal(table_lines):
+        table_lines = _format_long(paper_table, lines)
+    notes = [] if report.quiet else ["", *_list_notes(paper_table, lines)]
+    report.print_lines([*([] if report.quiet else [paper_table.title, ""]), *table_lines, *notes])
 
 
-def _long(read: "PaperTable", lines: Sequence["Line"]) -> list[str]:
+def _format_long(paper_table: "PaperTable", lines: Sequence["Line"]) -> list[str]:
     """Return the table with a line a figure, for a narrow terminal."""
     heads = ("model", "figure", "computed", "paper", "difference")
     rows = []
-    for line, row in zip(lines, _rows(lines), strict=True):
+    for line, row in zip(lines, _format_rows(lines), strict=True):
         cells = (row[2 + 3 * i : 5 + 3 * i] for i in range(len(line.cells)))
-        for column, figures in zip(read.columns.values(), cells, strict=True):
+        for column, figures in zip(paper_table.columns.values(), cells, strict=True):
             rows.append([row[0], f"{column.title} {column.unit}".strip(), *figures])
-    return table(heads, _aligned(heads, rows, 2))
+    return format_table(heads, _align_rows(heads, rows, 2))
 
 
-def _aligned(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1
+def _align_rows(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1
 ) -> list[list[str]]:
-    """Return rows whose cells after the first `words` stand right in their columns."""
+    """Return rows whose cells after the first `text_columns` stand right in their columns."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     return [
-        [*row[:words], *(c.rjust(w) for c, w in zip(row[words:], widths[words:], strict=True))]
+        [
+            *row[:text_columns],
+            *(c.rjust(w) for c, w in zip(row[text_columns:], widths[text_columns:], strict=True)),
+        ]
         for row in rows
     ]
 
 
-def _markdown(read: "PaperTable", lines: Sequence["Line"]) -> list[str]:
-    heads = _heads(read)
+def _format_markdown(paper_table: "PaperTable", lines: Sequence["Line"]) -> list[str]:
+    heads = _list_heads(paper_table)
     rule = ["---", *("---:" for _ in heads[1:])]
-    body = ["| " + " | ".join(row) + " |" for row in (heads, rule, *_rows(lines))]
-    return [f"**{read.title}**", "", *body, "", *(f"- {note}" for note in _notes(read, lines))]
+    body = ["| " + " | ".join(row) + " |" for row in (heads, rule, *_format_rows(lines))]
+    return [
+        f"**{paper_table.title}**",
+        "",
+        *body,
+        "",
+        *(f"- {note}" for note in _list_notes(paper_table, lines)),
+    ]
 
 
-def _document(name: str, read: "PaperTable", lines: Sequence["Line"]) -> dict[str, Any]:
+def _build_document(
+    name: str, paper_table: "PaperTable", lines: Sequence["Line"]
+) -> dict[str, Any]:
     return {
         "table": name,
-        "title": read.title,
-        "note": read.note,
+        "title": paper_table.title,
+        "note": paper_table.note,
         "columns": {
             key: {"title": column.title, "unit": column.unit, "convention": column.rule.rule}
-            for key, column in read.columns.items()
+            for key, column in paper_table.columns.items()
         },
         "rows": [
             {
@@ -202,7 +217,7 @@ def _document(name: str, read: "PaperTable", lines: Sequence["Line"]) -> dict[st
                 "set": dict(line.row.settings or {}),
                 "params": line.params,
                 "macs": line.macs,
-                "figures": {key: _figure(figure) for key, figure in line.cells.items()},
+                "figures": {key: _describe_figure(figure) for key, figure in line.cells.items()},
                 "why": line.row.why,
             }
             for line in lines
@@ -210,7 +225,7 @@ def _document(name: str, read: "PaperTable", lines: Sequence["Line"]) -> dict[st
     }
 
 
-def _figure(figure: "Cell") -> dict[str, Any]:
+def _describe_figure(figure: "Cell") -> dict[str, Any]:
     digits = figure.column.digits
     return {
         "computed": figure.computed,

@@ -16,7 +16,7 @@ from tcc.compiler.data import image_files
 from tcc.compiler.ir.image_limits import MAX_PIXELS
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import json_records
-from tcc.compiler.support.confined_process import DecoderPool, Reply, refuse_answer
+from tcc.compiler.support.confined_process import DecoderPool, Reply, make_decoder_error
 from tcc.compiler.support.diagnostics import UserError
 
 if TYPE_CHECKING:
@@ -29,29 +29,29 @@ DECODERS = DecoderPool("tcc.compiler.data.images", MEMORY, "image")
 
 SECONDS = 120.0
 """How long an image may take: on a slow machine the largest takes some ten."""
-MOST_BYTES = 3 * MAX_PIXELS
+MAX_ANSWER_BYTES = 3 * MAX_PIXELS
 """Most bytes of an answer: the pixels of the largest image."""
 _ONE_AT_A_TIME = threading.Lock()
 """Held while a large image is decoded, so that threads do not multiply what it takes."""
 
 
-def read(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path) -> NDArray[np.uint8]:
     """Return the RGB pixels of an image file, uint8 (height, width, 3), as `images.read`.
 
     Raises:
         UserError: As `images.read`, or the decoder ended without an answer (E1326).
     """
-    return decode(image_files.contents(path), str(path))
+    return decode(image_files.read_bytes(path), str(path))
 
 
-def decode(data: bytes, name: str) -> NDArray[np.uint8]:
+def decode(content: bytes, name: str) -> NDArray[np.uint8]:
     """Return the RGB pixels of an encoded image, as `images.decode` (E1326 besides)."""
-    reply, pixels = _ask({"do": "decode", "name": name}, data)
+    reply, pixels = _send_request({"do": "decode", "name": name}, content)
     return _read_pixels(reply, pixels, name)
 
 
-def levels(
-    data: bytes, name: str, contract: Preprocess, size: tuple[int, int, int]
+def decode_input_pixels(
+    content: bytes, name: str, contract: Preprocess, size: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
     """Return what a contract makes of an encoded image, as `images.levels` (E1326 besides).
 
@@ -61,34 +61,39 @@ def levels(
         "do": "levels", "name": name, "contract": json_records.encode(contract), "size": size,
         "large": False,
     }  # fmt: skip
-    reply, pixels = _ask(request, data)
+    reply, pixels = _send_request(request, content)
     if reply.get("large"):
         with _ONE_AT_A_TIME:
-            reply, pixels = _ask(request | {"large": True}, data)
+            reply, pixels = _send_request(request | {"large": True}, content)
     return _read_pixels(reply, pixels, name)
 
 
-def find_size(data: bytes) -> tuple[int, int] | None:
+def find_size(content: bytes) -> tuple[int, int] | None:
     """Return the height and width of an encoded image, as `images.size`."""
     with suppress(UserError):  # whoever decodes it says what is wrong
-        sides = _ask({"do": "size", "name": ""}, data)[0].get("size")
+        sides = _send_request({"do": "size", "name": ""}, content)[0].get("size")
         if isinstance(sides, list) and len(sides) == 2 and all(type(n) is int for n in sides):
             return sides[0], sides[1]
     return None
 
 
-def collect_remarks(data: bytes) -> tuple[str, ...]:
+def collect_remarks(content: bytes) -> tuple[str, ...]:
     """Return what is lost or chosen when an encoded image is read, as `images.remarks`."""
     with suppress(UserError):  # whoever decodes it says what is wrong
-        named = _ask({"do": "remarks", "name": ""}, data)[0].get("remarks")
-        if isinstance(named, list):
-            known = (image_files.PICTURES, image_files.DEPTH, image_files.ALPHA, image_files.CMYK)
-            return tuple(each for each in named if each in known)
+        remarks = _send_request({"do": "remarks", "name": ""}, content)[0].get("remarks")
+        if isinstance(remarks, list):
+            known_remarks = (
+                image_files.PICTURES,
+                image_files.DEPTH,
+                image_files.ALPHA,
+                image_files.CMYK,
+            )
+            return tuple(remark for remark in remarks if remark in known_remarks)
     return ()
 
 
-def _ask(request: dict[str, Any], data: bytes) -> Reply:
-    return DECODERS.ask(request, data, request["name"], SECONDS, MOST_BYTES)
+def _send_request(request: dict[str, Any], content: bytes) -> Reply:
+    return DECODERS.send_request(request, content, request["name"], SECONDS, MAX_ANSWER_BYTES)
 
 
 def _read_pixels(
@@ -98,14 +103,14 @@ def _read_pixels(
     if isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape):
         with suppress(ValueError):
             return np.frombuffer(pixels, np.uint8).reshape(shape)
-    raise refuse_answer(name, DECODERS.what, "it answers what are no pixels")
+    raise make_decoder_error(name, DECODERS.noun, "it answers what are no pixels")
 
 
-ROOM = 32 << 20
+MAX_CACHE_BYTES = 32 << 20
 """Bytes of all: some 200 images of 224 x 224 pixels, which is more than judge candidates."""
 
 
-def levels_of_file(
+def read_input_pixels(
     path: Path, contract: Preprocess, size: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
     """Return what a contract makes of an image file before it divides, as `images.levels`.
@@ -113,28 +118,28 @@ def levels_of_file(
     Raises:
         UserError: The image is damaged, or of a size that the network does not take.
     """
-    return levels(image_files.contents(path), str(path), contract, size)
+    return decode_input_pixels(image_files.read_bytes(path), str(path), contract, size)
 
 
-class ReadImages:
+class PixelCache:
     """Levels uint8 (height, width, channels) by the digest of an image, for one network's input.
 
     What is kept is the first that came. Threads may share it.
     """
 
-    def __init__(self, room: int = ROOM) -> None:
-        self._room, self._kept = room, dict[str, "NDArray[np.uint8]"]()
+    def __init__(self, free_bytes: int = MAX_CACHE_BYTES) -> None:
+        self._free_bytes, self._pixels_by_digest = free_bytes, dict[str, "NDArray[np.uint8]"]()
         self._lock = threading.Lock()
 
     def get(self, digest: str) -> NDArray[np.uint8] | None:
         """Return the levels of an image, if they are kept."""
-        return self._kept.get(digest)
+        return self._pixels_by_digest.get(digest)
 
-    def keep(self, digest: str, levels: NDArray[np.uint8]) -> None:
+    def add(self, digest: str, pixels: NDArray[np.uint8]) -> None:
         """Keep a copy of the levels of an image, if there is room."""
         with self._lock:
-            if digest not in self._kept and levels.nbytes <= self._room:
-                self._room -= levels.nbytes
+            if digest not in self._pixels_by_digest and pixels.nbytes <= self._free_bytes:
+                self._free_bytes -= pixels.nbytes
                 # A copy: what was cut out of a large image would keep all of it.
-                self._kept[digest] = levels.copy()
-                self._kept[digest].flags.writeable = False
+                self._pixels_by_digest[digest] = pixels.copy()
+                self._pixels_by_digest[digest].flags.writeable = False

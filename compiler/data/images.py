@@ -13,7 +13,7 @@
 - JPEG is decoded at its own size, however large: libjpeg's reduced scales average blocks in the
   frequency domain, which is not the resize that a contract names.
 
-What is lost or chosen on the way is said in `remarks`. Sizes are looked at before pixels are
+What is lost or chosen on the way is said in `collect_remarks`. Sizes are looked at before pixels are
 unpacked, and pixels are converted a strip at a time.
 """
 
@@ -37,12 +37,12 @@ from tcc.compiler.ir import image_limits, preprocess
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.support import json_records
 from tcc.compiler.support.confined_process import Reply
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
-from tcc.compiler.support.image_folders import FORMATS, kind
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
+from tcc.compiler.support.image_folders import FORMATS, detect_format
 
 MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 """Pillow's pixel modes of 8 bits or fewer a sample that become RGB."""
-STRIP, LARGE = 1 << 22, 1 << 24
+STRIP_PIXELS, LARGE_PIXELS = 1 << 22, 1 << 24
 """Pixels that are converted at a time, and of which an image has more that is large."""
 TILE_WIDTH, TILE_HEIGHT = 322, 323
 """Tags of TIFF files."""
@@ -58,7 +58,7 @@ _imaging.set_block_size(1 << 26)
 """Bytes that Pillow takes at a time: more than glibc keeps for a thread once they are freed."""
 
 
-def read(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path) -> NDArray[np.uint8]:
     """Return the RGB pixels of an image file, uint8 (height, width, 3).
 
     Raises:
@@ -66,20 +66,20 @@ def read(path: Path) -> NDArray[np.uint8]:
             damaged (E0703), too large (E0704), has no 8-bit samples (E0705), or holds several
             frames or pages (E0707).
     """
-    return decode(image_files.contents(path), str(path))
+    return decode(image_files.read_bytes(path), str(path))
 
 
-def decode(data: bytes, name: str) -> NDArray[np.uint8]:
+def decode(content: bytes, name: str) -> NDArray[np.uint8]:
     """Return the RGB pixels of an encoded image, uint8 (height, width, 3).
 
-    `name` stands for it in errors, which are those of `read`.
+    `name` stands for it in errors, which are those of `read_image`.
     """
-    with _errors_of(data, name):
-        return _decode(data, name)
+    with _convert_errors(content, name):
+        return _decode(content, name)
 
 
-def levels(
-    data: bytes, name: str, contract: Preprocess, size: tuple[int, int, int]
+def decode_input_pixels(
+    content: bytes, name: str, contract: Preprocess, size: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
     """Return what a contract makes of an encoded image before it divides, as `preprocess.levels`.
 
@@ -91,25 +91,25 @@ def levels(
     """
     image = None
     if contract.color in ("rgb", "bgr"):
-        with _errors_of(data, name):
-            image = _plain(data, name)
+        with _convert_errors(content, name):
+            image = _open_plain(content, name)
     if image is None:
-        return preprocess.levels(contract, decode(data, name), size, name)
+        return preprocess.prepare_pixels(contract, decode(content, name), size, name)
     shape = (image.height, image.width)
-    scaled = pillow_resampling.scaled(image, *preprocess.plan(contract, shape, size, name))
+    scaled = pillow_resampling.resize_image(image, *preprocess.plan(contract, shape, size, name))
     if scaled is None:
-        return preprocess.levels(contract, np.asarray(image), size, name)
+        return preprocess.prepare_pixels(contract, np.asarray(image), size, name)
     colored = scaled if contract.color == "rgb" else scaled[:, :, ::-1]
-    return preprocess.center(colored, size[1:])
+    return preprocess.crop_center(colored, size[1:])
 
 
-def _plain(data: bytes, name: str) -> Image.Image | None:
+def _open_plain(content: bytes, name: str) -> Image.Image | None:
     """Return a JPEG or PNG image of plain colours, turned as it is shown; None of all else."""
-    _check_file(data, name)
-    with _opened(data) as image:
+    _check_file(content, name)
+    with _open_image(content) as image:
         # Other formats have cases of their own, which `_decode` knows.
-        fits = image.mode == "RGB" and image.format in ("JPEG", "PNG") and not _several(image)
-        if not fits or image.width * image.height > LARGE:
+        is_plain = image.mode == "RGB" and image.format in ("JPEG", "PNG") and not _has_pages(image)
+        if not is_plain or image.width * image.height > LARGE_PIXELS:
             return None
         image_limits.check(image.height, image.width, name)
         image.load()
@@ -131,14 +131,14 @@ def convert_picture(image: Image.Image, name: str) -> NDArray[np.uint8]:
         UserError: Its file is damaged (E0703), it is too large (E0704), has no 8-bit samples
             (E0705), or holds several frames or pages (E0707).
     """
-    with _errors_of(b"", name):
+    with _convert_errors(b"", name):
         _check_picture(image, name)
         return _convert(ImageOps.exif_transpose(image))
 
 
 @contextmanager
-def _errors_of(data: bytes, name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with an encoded image into the errors of `read`."""
+def _convert_errors(content: bytes, name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with an encoded image into the errors of `read_image`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -147,26 +147,29 @@ def _errors_of(data: bytes, name: str) -> Iterator[None]:
             raise
         except PngError as error:
             help = "it may have been cut short or changed: copy or export it again"
-            where = whole_file(name)
-            raise fail(
-                "E0703", "the image is damaged", where, label=str(error), help=help
-            ) from None
+            span = make_file_span(name)
+            raise fail("E0703", "the image is damaged", span, label=str(error), help=help) from None
         except UnidentifiedImageError:
-            raise image_files.unknown(data, name) from None
+            raise image_files.make_format_error(content, name) from None
         except Image.DecompressionBombError as error:
             pixels = re.search(r"\d+ pixels", str(error))
-            raise image_limits.too_large(name, f"it is of {pixels[0]}" if pixels else "") from None
+            raise image_limits.make_size_error(
+                name, f"it is of {pixels[0]}" if pixels else ""
+            ) from None
         except Exception as error:  # a decoder meets damaged data with any exception at all
             raise fail(
-                "E0703", "the image is damaged", whole_file(name), label=image_files.reason(error)
+                "E0703",
+                "the image is damaged",
+                make_file_span(name),
+                label=image_files.describe_error(error),
             ) from None
 
 
-def _decode(data: bytes, name: str) -> NDArray[np.uint8]:
-    colors = _check_file(data, name)
-    with _opened(data, name) as image:
+def _decode(content: bytes, name: str) -> NDArray[np.uint8]:
+    colors = _check_file(content, name)
+    with _open_image(content, name) as image:
         _check_picture(image, name)
-        if (scaled := _scaled(image, data)) is not None:
+        if (scaled := _decode_scaled_ppm(image, content)) is not None:
             return scaled
         ImageOps.exif_transpose(image, in_place=True)
         if colors and int(image.getextrema()[1]) >= colors:  # type: ignore[arg-type]
@@ -176,41 +179,41 @@ def _decode(data: bytes, name: str) -> NDArray[np.uint8]:
 
 def _check_picture(image: Image.Image, name: str) -> None:
     image_limits.check(image.height, image.width, name)
-    image_limits.check(*_tile(image), name)
-    if _several(image):
-        raise image_files.animated(name)
+    image_limits.check(*_get_tile_size(image), name)
+    if _has_pages(image):
+        raise image_files.make_animation_error(name)
     if image.mode not in MODES:
-        raise image_files.unfit(image.mode, name)
+        raise image_files.make_mode_error(image.mode, name)
 
 
 def _convert(image: Image.Image) -> NDArray[np.uint8]:
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    for rows, strip in _strips(image):
+    for rows, strip in _split_strips(image):
         pixels[rows] = np.asarray(strip.convert("RGB"))
     return pixels
 
 
-def _opened(data: bytes, name: str = "") -> Image.Image:
-    if kind(data[:256]) == "WEBP":
-        image_limits.check(*_webp_size(data), name)
-    return Image.open(io.BytesIO(data), formats=FORMATS)
+def _open_image(content: bytes, name: str = "") -> Image.Image:
+    if detect_format(content[:256]) == "WEBP":
+        image_limits.check(*_read_webp_size(content), name)
+    return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
-def _several(image: Image.Image) -> bool:
+def _has_pages(image: Image.Image) -> bool:
     """Whether a file is an animation or has pages."""
     # Pillow calls a JPEG file with further pictures (MPO) animated too.
     return getattr(image, "is_animated", False) and image.format not in ("JPEG", "MPO")
 
 
-def _tile(image: Image.Image) -> tuple[int, int]:
+def _get_tile_size(image: Image.Image) -> tuple[int, int]:
     """Return the height and width of what a file stores its pixels in: of a TIFF file's tiles."""
     tags = getattr(image, "tag_v2", {})
-    found = (tags.get(number, 0) for number in (TILE_HEIGHT, TILE_WIDTH))
-    height, width = (int(side) if isinstance(side, int) else 0 for side in found)
+    tile_sides = (tags.get(number, 0) for number in (TILE_HEIGHT, TILE_WIDTH))
+    height, width = (int(side) if isinstance(side, int) else 0 for side in tile_sides)
     return height, width
 
 
-def _scaled(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
+def _decode_scaled_ppm(image: Image.Image, content: bytes) -> NDArray[np.uint8] | None:
     """Return the pixels of a PPM file whose largest value is not 255; None of all else.
 
     They are what Pillow makes of them, value by value in Python: some 20 s for 20 million.
@@ -220,49 +223,49 @@ def _scaled(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
         return None
     largest, bands = tile.args[1], len(image.getbands())
     kind = np.dtype("u1" if largest < 256 else ">u2")
-    values = np.frombuffer(data, kind, image.width * image.height * bands, tile.offset)
+    samples = np.frombuffer(content, kind, image.width * image.height * bands, tile.offset)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
-    rows = values.reshape(image.height, image.width, bands)
-    step = max(1, STRIP // 4 // image.width)
+    rows = samples.reshape(image.height, image.width, bands)
+    step = max(1, STRIP_PIXELS // 4 // image.width)
     for top in range(0, image.height, step):
-        shares = rows[top : top + step] / np.float64(largest) * 255
+        scaled_samples = rows[top : top + step] / np.float64(largest) * 255
         # Pillow rounds with Python's round, halves to even (PpmImagePlugin.py).
-        pixels[top : top + step] = np.minimum(np.rint(shares), 255)
+        pixels[top : top + step] = np.minimum(np.rint(scaled_samples), 255)
     return pixels
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
+def _split_strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
     """Yield parts of an image from the top, with the rows that they are."""
-    step = max(1, STRIP // image.width)
+    step = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, step):
         bottom = min(top + step, image.height)
         yield slice(top, bottom), image.crop((0, top, image.width, bottom))
 
 
-def is_large(data: bytes) -> bool:
+def is_large(content: bytes) -> bool:
     """Whether so many pixels are encoded that no two such images should be decoded at once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with _opened(data) as image:
-                return image.width * image.height > LARGE
+            with _open_image(content) as image:
+                return image.width * image.height > LARGE_PIXELS
         except Exception:  # a decoder meets damaged data with any exception at all
             return False
 
 
-def size(data: bytes) -> tuple[int, int] | None:
+def find_size(content: bytes) -> tuple[int, int] | None:
     """Return the height and width of an encoded image as it is shown; None if it cannot be read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with _opened(data) as image:
-                turned = image.getexif().get(ORIENTATION, 1) > 4
-                return (image.width, image.height) if turned else (image.height, image.width)
+            with _open_image(content) as image:
+                is_rotated = image.getexif().get(ORIENTATION, 1) > 4
+                return (image.width, image.height) if is_rotated else (image.height, image.width)
         except Exception:  # a decoder meets damaged data with any exception at all
             return None
 
 
-def remarks(data: bytes) -> tuple[str, ...]:
+def collect_remarks(content: bytes) -> tuple[str, ...]:
     """Return what is lost or chosen when an encoded image is read: nothing of most.
 
     Of what cannot be read, whose errors `decode` has, it says nothing.
@@ -270,35 +273,36 @@ def remarks(data: bytes) -> tuple[str, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with _opened(data) as image:
+            with _open_image(content) as image:
                 image_limits.check(image.height, image.width, "")
-                image_limits.check(*_tile(image), "")
-                read = image.mode in MODES and not _several(image)
-                return tuple(_remarks(image)) if read else ()
+                image_limits.check(*_get_tile_size(image), "")
+                is_readable = image.mode in MODES and not _has_pages(image)
+                return tuple(_find_remarks(image)) if is_readable else ()
         except Exception:  # a decoder meets damaged data with any exception at all
             return ()
 
 
-def _remarks(image: Image.Image) -> Iterator[str]:
+def _find_remarks(image: Image.Image) -> Iterator[str]:
     if getattr(image, "is_animated", False):
         yield PICTURES
-    if any(_deep(tile) for tile in getattr(image, "tile", ())):
+    if any(_is_deep(tile) for tile in getattr(image, "tile", ())):
         yield DEPTH
     if image.mode == "CMYK":
         yield CMYK
     if image.has_transparency_data and any(
-        int(np.asarray(strip.convert("RGBA"))[:, :, 3].min()) < 255 for _, strip in _strips(image)
+        int(np.asarray(strip.convert("RGBA"))[:, :, 3].min()) < 255
+        for _, strip in _split_strips(image)
     ):
         yield ALPHA
 
 
-def _deep(tile: Any) -> bool:
+def _is_deep(tile: Any) -> bool:
     """Whether a part of a file, as Pillow describes it, has more than 8 bits a sample."""
-    mode, *more = (tile.args,) if isinstance(tile.args, str) else tile.args
-    return ";16" in str(mode) or (tile.codec_name == "ppm" and more[0] > 255)
+    mode, *mode_params = (tile.args,) if isinstance(tile.args, str) else tile.args
+    return ";16" in str(mode) or (tile.codec_name == "ppm" and mode_params[0] > 255)
 
 
-def _check_file(data: bytes, name: str) -> int:
+def _check_file(content: bytes, name: str) -> int:
     """Check an encoded image; most formats have nothing to check.
 
     Returns:
@@ -309,37 +313,37 @@ def _check_file(data: bytes, name: str) -> int:
             or it has parts of an animation (E0707).
         PngError: A PNG file is damaged.
     """
-    match kind(data[:256]):
+    match detect_format(content[:256]):
         case "PNG":
             try:
-                return png_file.check(data, name)
+                return png_file.check(content, name)
             except AnimatedPngError:
-                raise image_files.animated(name) from None
-        case "JPEG" if data.count(b"\xff\xda") > MAX_SCANS:  # as data, 0xff is never before this
+                raise image_files.make_animation_error(name) from None
+        case "JPEG" if content.count(b"\xff\xda") > MAX_SCANS:  # as data, 0xff is never before this
             message = f"this JPEG file has more than {MAX_SCANS} scans, each over all its pixels"
-            raise fail("E0704", message, whole_file(name), help="save it anew")
+            raise fail("E0704", message, make_file_span(name), help="save it anew")
         case _:
             return 0
 
 
-def _webp_size(data: bytes) -> tuple[int, int]:
+def _read_webp_size(content: bytes) -> tuple[int, int]:
     """Return the height and width that a WebP file's header names; zeros where it is cut off.
 
     Pillow's decoder takes the memory of all pixels, twice, as soon as it opens a file. See the
     WebP Container Specification and RFC 6386, section 9.1, and RFC 9649, section 3.4.
     """
 
-    def number(at: int, count: int) -> int:
-        return int.from_bytes(data[WEBP_BODY + at : WEBP_BODY + at + count], "little")
+    def read_number(at: int, count: int) -> int:
+        return int.from_bytes(content[WEBP_BODY + at : WEBP_BODY + at + count], "little")
 
-    match data[WEBP_CHUNK : WEBP_CHUNK + 4]:
+    match content[WEBP_CHUNK : WEBP_CHUNK + 4]:
         case b"VP8X":  # flags, then both less one, 24 bits each
-            return number(7, 3) + 1, number(4, 3) + 1
+            return read_number(7, 3) + 1, read_number(4, 3) + 1
         case b"VP8L":  # a byte of signature, then both less one, 14 bits each
-            both = number(1, 4)
+            both = read_number(1, 4)
             return (both >> 14 & 0x3FFF) + 1, (both & 0x3FFF) + 1
         case b"VP8 ":  # six bytes of tag and start code; two bits of scale are in each number
-            return number(8, 2) & 0x3FFF, number(6, 2) & 0x3FFF
+            return read_number(8, 2) & 0x3FFF, read_number(6, 2) & 0x3FFF
     return 0, 0
 
 
@@ -358,9 +362,9 @@ def answer(request: dict[str, Any], payload: bytes) -> Reply:
                 return {"large": True}, b""
             contract: Preprocess = json_records.decode(Preprocess, request["contract"])
             channels, height, width = request["size"]
-            pixels = levels(payload, name, contract, (channels, height, width))
+            pixels = decode_input_pixels(payload, name, contract, (channels, height, width))
         case "size":
-            return {"size": size(payload)}, b""
+            return {"size": find_size(payload)}, b""
         case _:
-            return {"remarks": remarks(payload)}, b""
+            return {"remarks": collect_remarks(payload)}, b""
     return {"shape": pixels.shape}, pixels.tobytes()

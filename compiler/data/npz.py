@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 MAX_BYTES = 1 << 32
 """Most bytes that the images or tensors of a file may take in memory."""
@@ -32,7 +32,7 @@ IMAGES, TENSORS, LABELS = "images", "tensors", "labels"
 Array = NDArray[np.uint8] | NDArray[np.float32]
 
 
-def read(path: Path) -> tuple[Array, tuple[str, ...] | None]:
+def read_npz(path: Path) -> tuple[Array, tuple[str, ...] | None]:
     """Return the images, uint8 (N, height, width, 3), or tensors, float32, and labels if any.
 
     Raises:
@@ -40,15 +40,15 @@ def read(path: Path) -> tuple[Array, tuple[str, ...] | None]:
     """
     try:
         with (
-            _Directory(FileIO(regular_files.descriptor(path))) as file,
+            _Directory(FileIO(regular_files.open_descriptor(path))) as file,
             zipfile.ZipFile(file) as opened,
         ):
-            return _read(opened)
+            return _read_arrays(opened)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise _unfit(path, reason) from None
+        raise _make_error(path, reason) from None
     except Exception as error:  # a decompressor meets damaged data with errors of its own
-        raise _unfit(path, f"damaged: {type(error).__name__}") from None
+        raise _make_error(path, f"damaged: {type(error).__name__}") from None
 
 
 class _Directory(BufferedReader):
@@ -62,87 +62,93 @@ class _Directory(BufferedReader):
         return super().read(size)
 
 
-def _read(file: zipfile.ZipFile) -> tuple[Array, tuple[str, ...] | None]:
+def _read_arrays(file: zipfile.ZipFile) -> tuple[Array, tuple[str, ...] | None]:
     names = {name.removesuffix(".npy") for name in file.namelist()}
     if len(names & {IMAGES, TENSORS}) != 1:
         raise ValueError(f"it holds {', '.join(sorted(names))[:80] or 'nothing'}")
     kind = IMAGES if IMAGES in names else TENSORS
-    array = _checked(_member(file, kind, MAX_BYTES), kind)
-    labels = _member(file, LABELS, MAX_LABELS) if LABELS in names else None
-    return array, None if labels is None else _labels(labels, len(array))
+    array = _check_array(_read_array(file, kind, MAX_BYTES), kind)
+    labels = _read_array(file, LABELS, MAX_LABELS) if LABELS in names else None
+    return array, None if labels is None else _convert_labels(labels, len(array))
 
 
-def _member(file: zipfile.ZipFile, name: str, most: int) -> NDArray[np.generic]:
+def _read_array(file: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[np.generic]:
     """Return an array of the file, whose header is looked at before any memory is taken."""
-    stored = file.getinfo(f"{name}.npy")
-    if stored.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    member = file.getinfo(f"{name}.npy")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"`{name}` is compressed in a way that NumPy does not write")
-    if stored.header_offset + stored.compress_size > file.start_dir:
+    if member.header_offset + member.compress_size > file.start_dir:
         raise ValueError(f"`{name}` ends outside the file")
-    with file.open(stored) as stream:
-        shape, takes = _claims(stream, name)
+    with file.open(member) as stream:
+        shape, byte_count = _read_header(stream, name)
         if shape and shape[0] > MAX_COUNT:
             raise ValueError(f"`{name}` holds {shape[0]:,}, the limit is {MAX_COUNT:,}")
-        if takes > most:
-            raise ValueError(f"`{name}` takes more than {most >> 20} MiB")
-        if takes > max(FREE_BYTES, stored.compress_size * MAX_RATIO):
-            packed = f"{takes >> 20} MiB in {stored.compress_size >> 10} KiB"
+        if byte_count > max_bytes:
+            raise ValueError(f"`{name}` takes more than {max_bytes >> 20} MiB")
+        if byte_count > max(FREE_BYTES, member.compress_size * MAX_RATIO):
+            packed = f"{byte_count >> 20} MiB in {member.compress_size >> 10} KiB"
             raise ValueError(f"`{name}` is {packed}: more than {MAX_RATIO} times as large")
         stream.seek(0)
-        found: NDArray[np.generic] = npy.read_array(stream, allow_pickle=False)
-        return found
+        array: NDArray[np.generic] = npy.read_array(stream, allow_pickle=False)
+        return array
 
 
-def _claims(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], int]:
+def _read_header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], int]:
     """Return the shape of an array and how many bytes it takes, as its header says."""
     version = npy.read_magic(stream)
-    first = version == (1, 0)
-    if int.from_bytes(stream.read(2 if first else 4), "little") > MAX_HEADER:
+    is_version_1 = version == (1, 0)
+    if int.from_bytes(stream.read(2 if is_version_1 else 4), "little") > MAX_HEADER:
         raise ValueError(f"the header of `{name}` is larger than {MAX_HEADER} bytes")
     stream.seek(npy.MAGIC_LEN)
-    shape, _, dtype = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(stream)
+    shape, _, dtype = (npy.read_array_header_1_0 if is_version_1 else npy.read_array_header_2_0)(
+        stream
+    )
     if dtype.hasobject:
         raise ValueError(f"`{name}` holds Python objects, not numbers")
     return shape, prod(shape) * max(dtype.itemsize, 1)
 
 
-def _checked(array: NDArray[np.generic], kind: str) -> Array:
+def _check_array(array: NDArray[np.generic], kind: str) -> Array:
     if array.ndim == 0 or len(array) == 0:
         raise ValueError(f"`{kind}` holds none")
     if kind == IMAGES:
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3 or not array.size:
-            raise ValueError(f"`images` is {_kind(array)}, not uint8 (N, height, width, 3)")
+            raise ValueError(
+                f"`images` is {_describe_array(array)}, not uint8 (N, height, width, 3)"
+            )
         return np.ascontiguousarray(array, np.uint8)
     if array.dtype.kind != "f":
-        raise ValueError(f"`tensors` is {_kind(array)}, not floats")
+        raise ValueError(f"`tensors` is {_describe_array(array)}, not floats")
     with np.errstate(over="ignore"):
         floats = np.ascontiguousarray(array, np.float32)
-    if not all(np.isfinite(part).all() for part in _parts(floats)):
+    if not all(np.isfinite(part).all() for part in _split_parts(floats)):
         raise ValueError("`tensors` holds NaN or infinity")
     return floats
 
 
-def _parts(array: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+def _split_parts(array: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
     """Yield all numbers, some at a time."""
     flat = array.reshape(-1)
-    return (flat[first : first + PART] for first in range(0, flat.size, PART))
+    return (flat[start : start + PART] for start in range(0, flat.size, PART))
 
 
-def _labels(labels: NDArray[np.generic], count: int) -> tuple[str, ...]:
+def _convert_labels(labels: NDArray[np.generic], count: int) -> tuple[str, ...]:
     if labels.shape != (count,) or labels.dtype.kind not in "iuU":
-        raise ValueError(f"`labels` is {_kind(labels)}, not {count} class indices or names")
+        raise ValueError(
+            f"`labels` is {_describe_array(labels)}, not {count} class indices or names"
+        )
     return tuple(str(label) for label in labels.tolist())
 
 
-def _kind(array: NDArray[np.generic]) -> str:
+def _describe_array(array: NDArray[np.generic]) -> str:
     return f"{array.dtype.name} ({', '.join(map(str, array.shape))})"
 
 
-def _unfit(path: Path, reason: str) -> UserError:
+def _make_error(path: Path, reason: str) -> UserError:
     return fail(
         "E0712",
         "not an .npz file of images",
-        whole_file(str(path)),
+        make_file_span(str(path)),
         label=reason,
         help="it needs `images`, uint8 (N, height, width, 3), or `tensors`, float (N, *shape)",
     )

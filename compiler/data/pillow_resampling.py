@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tcc.compiler.ir.pixel_resampling import Axis, resampled
+from tcc.compiler.ir.pixel_resampling import Axis, resample
 
-WASTE = 4
+MAX_WASTE = 4
 """How many times as many pixels as are kept may be computed."""
-TRIED = ((61, 224), (224, 61), (97, 32), (1024, 30), (5, 5), (1, 9), (64, 1), (300, 299))
+TEST_LENGTHS = ((61, 224), (224, 61), (97, 32), (1024, 30), (5, 5), (1, 9), (64, 1), (300, 299))
 """Lengths that Pillow is tried on: from what, to what."""
 
 
-def scaled(image: Image.Image, down: Axis, across: Axis) -> NDArray[np.uint8] | None:
+def resize_image(image: Image.Image, down: Axis, across: Axis) -> NDArray[np.uint8] | None:
     """Return the kept pixels of an RGB image, (height, width, 3); None if Pillow is not asked.
 
     Args:
@@ -26,16 +26,16 @@ def scaled(image: Image.Image, down: Axis, across: Axis) -> NDArray[np.uint8] | 
         down: Its height before and after, and which rows are kept.
         across: The same of its width.
     """
-    whole = max(image.height, down.scaled) * across.scaled
-    if whole > WASTE * max(image.height, down.count) * across.count or not is_equal():
+    computed_pixels = max(image.height, down.scaled) * across.scaled
+    if computed_pixels > MAX_WASTE * max(image.height, down.count) * across.count or not is_equal():
         return None
-    wide = _along(image, (across.scaled, image.height))
-    pixels = np.asarray(_along(wide, (across.scaled, down.scaled)))
-    rows = slice(down.first, down.first + down.count)
-    return pixels[rows, across.first : across.first + across.count]
+    wide = _resize_axis(image, (across.scaled, image.height))
+    pixels = np.asarray(_resize_axis(wide, (across.scaled, down.scaled)))
+    rows = slice(down.start, down.start + down.count)
+    return pixels[rows, across.start : across.start + across.count]
 
 
-def _along(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _resize_axis(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.BILINEAR) if image.size != size else image
 
 
@@ -43,15 +43,20 @@ def _along(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 def is_equal() -> bool:
     """Whether this Pillow gives our pixels, on noise and on its extremes, along each axis."""
     random = np.random.default_rng(0)
-    for source, target in TRIED:
-        for values in (
+    for source, target in TEST_LENGTHS:
+        for noise in (
             random.integers(0, 256, (7, source, 3)),
             random.integers(0, 2, (7, source, 3)) * 255,
         ):
-            pixels = values.astype(np.uint8)
-            ours = resampled(pixels, 1, Axis(source, target, 0, target))
-            theirs = np.asarray(_along(Image.fromarray(pixels), (target, 7)))
-            turned = np.asarray(_along(Image.fromarray(pixels.swapaxes(0, 1).copy()), (7, target)))
-            if not (np.array_equal(ours, theirs) and np.array_equal(ours, turned.swapaxes(0, 1))):
+            pixels = noise.astype(np.uint8)
+            expected = resample(pixels, 1, Axis(source, target, 0, target))
+            row_resized = np.asarray(_resize_axis(Image.fromarray(pixels), (target, 7)))
+            column_resized = np.asarray(
+                _resize_axis(Image.fromarray(pixels.swapaxes(0, 1).copy()), (7, target))
+            )
+            if not (
+                np.array_equal(expected, row_resized)
+                and np.array_equal(expected, column_resized.swapaxes(0, 1))
+            ):
                 return False
     return True

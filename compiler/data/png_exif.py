@@ -38,23 +38,23 @@ def check(exif: bytes) -> None:
     Raises:
         PngError: They are damaged, or name several orientations.
     """
-    data = exif.removeprefix(PREFIX)
-    if not data:
+    tiff_data = exif.removeprefix(PREFIX)
+    if not tiff_data:
         return
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff_data[:4])
     if order is None:
         raise PngError(DAMAGED)
     try:
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (count,) = struct.unpack_from(f"{order}H", data, start)
+        (start,) = struct.unpack_from(f"{order}I", tiff_data, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff_data, start)
         entries = [
-            struct.unpack_from(f"{order}HHII", data, start + 2 + 12 * n) for n in range(count)
+            struct.unpack_from(f"{order}HHII", tiff_data, start + 2 + 12 * n) for n in range(count)
         ]
     except struct.error:
         raise PngError(DAMAGED) from None
     for tag, value_type, count_of_values, offset in entries:
         size = SIZES.get(value_type, 0) * count_of_values
-        if size > 4 and offset + size > len(data):
+        if size > 4 and offset + size > len(tiff_data):
             raise PngError(DAMAGED)
         if tag == ORIENTATION and (count_of_values != 1 or value_type not in (SHORT, LONG)):
             raise PngError(DAMAGED)

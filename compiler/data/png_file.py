@@ -58,11 +58,11 @@ class Header(NamedTuple):
     interlaced: bool
 
 
-def check(data: bytes, name: str) -> int:
+def check(file_bytes: bytes, name: str) -> int:
     """Check everything of a PNG file but the colors that its pixels name.
 
     Args:
-        data: The file's bytes.
+        file_bytes: The file's bytes.
         name: What the image is called in errors.
 
     Returns:
@@ -73,7 +73,7 @@ def check(data: bytes, name: str) -> int:
         UserError: It is too large (E0704).
         AnimatedPngError: It has parts of an animation.
     """
-    chunks = list(_read_chunks(data))
+    chunks = list(_read_chunks(file_bytes))
     header = _read_header(chunks)
     image_limits.check(header.height, header.width, name)
     if any(chunk.name in ANIMATION for chunk in chunks):
@@ -86,24 +86,26 @@ def check(data: bytes, name: str) -> int:
     return palettes[0] if header.color == 3 else 0
 
 
-def _read_chunks(data: bytes) -> Iterator[Chunk]:
+def _read_chunks(file_bytes: bytes) -> Iterator[Chunk]:
     """Yield the chunks before IEND."""
     offset = len(SIGNATURE)
     while True:
-        if offset + 8 > len(data):
+        if offset + 8 > len(file_bytes):
             raise PngError("it ends too early")
-        length, letters = struct.unpack_from(">I4s", data, offset)
+        length, letters = struct.unpack_from(">I4s", file_bytes, offset)
         if not re.fullmatch(rb"[A-Za-z]{4}", letters):
             raise PngError("a part of it has no name")
         if letters == b"IEND":
             return
         stop = offset + 8 + length
-        if stop + 4 > len(data):
+        if stop + 4 > len(file_bytes):
             raise PngError("it ends too early")
         name = letters.decode("ascii")
-        if struct.unpack_from(">I", data, stop)[0] != zlib.crc32(data[offset + 4 : stop]):
+        if struct.unpack_from(">I", file_bytes, stop)[0] != zlib.crc32(
+            file_bytes[offset + 4 : stop]
+        ):
             raise PngError(f"the checksum of {name} is wrong")
-        yield Chunk(name, data[offset + 8 : stop])
+        yield Chunk(name, file_bytes[offset + 8 : stop])
         offset = stop + 4
 
 

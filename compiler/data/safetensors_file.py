@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.types import Shape
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
-LONGEST = 16 << 20
+MAX_HEADER_BYTES = 16 << 20
 """Bytes of the longest header: 50,000 tensors of long names take 8 MiB."""
 MAX_TENSORS = 50_000
 """Most tensors of a file."""
@@ -59,7 +59,7 @@ class TensorFile:
     parts: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
 
-    def values(self, name: str) -> NDArray[Any]:
+    def read_tensor(self, name: str) -> NDArray[Any]:
         """Return a tensor of floats in the type of the file.
 
         Raises:
@@ -68,107 +68,120 @@ class TensorFile:
         part = self.parts[name]
         kind = np.dtype(FLOATS[part.dtype]).newbyteorder("<")
         try:
-            with regular_files.opened(self.path) as file:
-                values = np.fromfile(file, kind, prod(part.shape), offset=part.start)
+            with regular_files.open_file(self.path) as file:
+                tensor = np.fromfile(file, kind, prod(part.shape), offset=part.start)
         except OSError as error:
-            raise _unreadable(self.path, error) from None
-        if values.nbytes != part.size:
-            raise _unreadable(self.path, OSError("it became shorter while it was read"))
-        return values.reshape(part.shape)
+            raise _make_read_error(self.path, error) from None
+        if tensor.nbytes != part.size:
+            raise _make_read_error(self.path, OSError("it became shorter while it was read"))
+        return tensor.reshape(part.shape)
 
 
-class _Wrong(Exception):  # noqa: N818 - a reason, made an error where the file is known
+class _FormatError(Exception):  # noqa: N818 - a reason, made an error where the file is known
     """Why a file is no safetensors file."""
 
 
-def read(path: Path) -> TensorFile:
+def open_safetensors(path: Path) -> TensorFile:
     """Return a file by its header.
 
     Raises:
         UserError: It cannot be read, or is no whole safetensors file (E0501).
     """
-    where = whole_file(str(path))
+    span = make_file_span(str(path))
     try:
-        with regular_files.opened(path) as file:
+        with regular_files.open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
-            text = _header(file.read(8), size, file)
-        return _described(path, text, size)
+            text = _read_header(file.read(8), size, file)
+        return _parse_header(path, text, size)
     except IsADirectoryError:
-        raise fail("E0501", "cannot read the weights: it is a folder", where) from None
+        raise fail("E0501", "cannot read the weights: it is a folder", span) from None
     except OSError as error:
-        raise _unreadable(path, error) from None
-    except _Wrong as why:
+        raise _make_read_error(path, error) from None
+    except _FormatError as why:
         message = "not a whole safetensors file"
-        raise fail("E0501", message, where, label=str(why), help=HELP) from None
+        raise fail("E0501", message, span, label=str(why), help=HELP) from None
 
 
-def _header(start: bytes, size: int, file: Any) -> bytes:
+def _read_header(start: bytes, size: int, file: Any) -> bytes:
     if len(start) < 8:
-        raise _Wrong("it ends before its header")
+        raise _FormatError("it ends before its header")
     (length,) = struct.unpack("<Q", start)
     if length > size - 8:
-        raise _Wrong("its header would be longer than the file")
-    if length > LONGEST:
-        raise _Wrong(f"its header is of {length >> 20} MiB, longer than {LONGEST >> 20} MiB")
+        raise _FormatError("its header would be longer than the file")
+    if length > MAX_HEADER_BYTES:
+        raise _FormatError(
+            f"its header is of {length >> 20} MiB, longer than {MAX_HEADER_BYTES >> 20} MiB"
+        )
     text: bytes = file.read(length)
     if not text.startswith(b"{"):
-        raise _Wrong("its header is no JSON object")
+        raise _FormatError("its header is no JSON object")
     return text
 
 
-def _described(path: Path, text: bytes, size: int) -> TensorFile:
+def _parse_header(path: Path, text: bytes, size: int) -> TensorFile:
     try:
         # json keeps the last of equal keys: readers of the file might then see different tensors.
-        header = json.loads(text.decode(), object_pairs_hook=_once)
+        header = json.loads(text.decode(), object_pairs_hook=_reject_duplicates)
     except (ValueError, RecursionError):
-        raise _Wrong("its header is no valid JSON") from None
+        raise _FormatError("its header is no valid JSON") from None
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _Wrong("its metadata are no texts")
+        raise _FormatError("its metadata are no texts")
     if len(header) > MAX_TENSORS:
-        raise _Wrong(f"it holds {len(header)} tensors, more than {MAX_TENSORS}")
-    parts = {name: _part(name, entry, 8 + len(text)) for name, entry in header.items()}
-    _check_places(parts, 8 + len(text), size)
+        raise _FormatError(f"it holds {len(header)} tensors, more than {MAX_TENSORS}")
+    parts = {
+        name: _parse_tensor(name, description, 8 + len(text))
+        for name, description in header.items()
+    }
+    _check_offsets(parts, 8 + len(text), size)
     return TensorFile(path, parts, metadata)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _Wrong("its header names something twice")
-    return found
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise _FormatError("its header names something twice")
+    return fields
 
 
-def _part(name: str, entry: object, begin: int) -> StoredTensor:
-    match entry:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [first, last]}:
+def _parse_tensor(name: str, description: object, begin: int) -> StoredTensor:
+    match description:
+        case {
+            "dtype": str(dtype),
+            "shape": list(shape),
+            "data_offsets": [start_offset, end_offset],
+        }:
             if dtype not in BITS:
-                raise _Wrong(f"{_shown(name)} is of an unknown type, {_shown(dtype)}")
-            numbers = (*shape, first, last)
+                raise _FormatError(
+                    f"{_escape_text(name)} is of an unknown type, {_escape_text(dtype)}"
+                )
+            numbers = (*shape, start_offset, end_offset)
             if len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
-                raise _Wrong(f"{_shown(name)} has no whole sizes")
-            if prod(shape) * BITS[dtype] != (last - first) * 8:
-                raise _Wrong(f"{_shown(name)} has a shape that its bytes do not fill")
-            return StoredTensor(dtype, tuple(shape), begin + first, last - first)
-    raise _Wrong(f"{_shown(name)} lacks its type, shape or place")
+                raise _FormatError(f"{_escape_text(name)} has no whole sizes")
+            if prod(shape) * BITS[dtype] != (end_offset - start_offset) * 8:
+                raise _FormatError(f"{_escape_text(name)} has a shape that its bytes do not fill")
+            return StoredTensor(
+                dtype, tuple(shape), begin + start_offset, end_offset - start_offset
+            )
+    raise _FormatError(f"{_escape_text(name)} lacks its type, shape or place")
 
 
-def _check_places(parts: Mapping[str, StoredTensor], begin: int, size: int) -> None:
+def _check_offsets(parts: Mapping[str, StoredTensor], begin: int, size: int) -> None:
     """Refuse tensors that overlap, leave gaps, or end before or after the file does."""
     end = begin
     # By size as well: empty tensors come before the one that begins where they do.
     for name, part in sorted(parts.items(), key=lambda item: (item[1].start, item[1].size)):
         if part.start != end:
-            raise _Wrong(f"{_shown(name)} does not lie where the tensor before it ends")
+            raise _FormatError(f"{_escape_text(name)} does not lie where the tensor before it ends")
         end += part.size
     if end != size:
-        raise _Wrong(f"its tensors end at byte {end} of {size}")
+        raise _FormatError(f"its tensors end at byte {end} of {size}")
 
 
-def _shown(text: str) -> str:
+def _escape_text(text: str) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in text[:80])
 
 
-def _unreadable(path: Path, error: OSError) -> UserError:
+def _make_read_error(path: Path, error: OSError) -> UserError:
     reason = error.strerror or str(error)
-    return fail("E0501", "cannot read the weights", whole_file(str(path)), label=reason)
+    return fail("E0501", "cannot read the weights", make_file_span(str(path)), label=reason)

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tcc.compiler.data.dataset import DataSet, Item
 from tcc.compiler.support import atomic_files, regular_files
-from tcc.compiler.support.diagnostics import Span, fail, whole_file
+from tcc.compiler.support.diagnostics import Span, fail, make_file_span
 
 NAME = "split.csv"
-SIDES = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 COLUMNS = ("file", "label", "group", "split", "sha256")
 MAX_BYTES = 1 << 28
 """Largest file that is read."""
@@ -31,7 +31,7 @@ class SplitLine:
     file: str
     label: str
     group: str
-    side: str
+    split: str
     digest: str
     line: int
 
@@ -44,52 +44,60 @@ class RunSplit:
     lines: tuple[SplitLine, ...]
 
     @cached_property
-    def sides(self) -> Mapping[str, str]:
+    def split_by_digest(self) -> Mapping[str, str]:
         """The side of each image by its contents; equal ones are on one."""
-        return {line.digest: line.side for line in self.lines}
+        return {line.digest: line.split for line in self.lines}
 
     @cached_property
-    def labels(self) -> Mapping[str, frozenset[str]]:
+    def labels_by_digest(self) -> Mapping[str, frozenset[str]]:
         """The labels of each image by its contents: one, but for contradictions."""
-        found: dict[str, frozenset[str]] = {}
+        labels: dict[str, frozenset[str]] = {}
         for line in self.lines:
-            found[line.digest] = found.get(line.digest, frozenset()) | {line.label}
-        return found
+            labels[line.digest] = labels.get(line.digest, frozenset()) | {line.label}
+        return labels
 
 
-def name(item: Item, root: Path) -> str:
+def format_item_name(item: Item, root: Path) -> str:
     """Return what the file calls an image of the data set at `root`."""
-    if item.place is not None:
-        return f"{item.path.name}[{item.place}]"
+    if item.index is not None:
+        return f"{item.path.name}[{item.index}]"
     return item.path.relative_to(root).as_posix()
 
 
-def write(path: Path, root: Path, sides: Mapping[str, DataSet], groups: Mapping[str, str]) -> None:
+def write(
+    path: Path, root: Path, datasets: Mapping[str, DataSet], groups: Mapping[str, str]
+) -> None:
     """Write a split, in the order of sides and names.
 
     Args:
         path: The file.
         root: The folder of the images, or their `.npz` file.
-        sides: The images of each side.
+        datasets: The images of each side.
         groups: The group of an image by its name, where one is known.
 
     Raises:
         UserError: The file cannot be written.
     """
-    found = io.StringIO(newline="")
-    table = csv.writer(found, lineterminator="\n")
+    buffer = io.StringIO(newline="")
+    table = csv.writer(buffer, lineterminator="\n")
     table.writerow(COLUMNS)
-    for side, data in sides.items():
+    for split, dataset in datasets.items():
         rows = [
-            (name(item, root), item.label, groups.get(item.name, ""), side, item.digest)
-            for item in data.items
+            (
+                format_item_name(item, root),
+                item.label,
+                groups.get(item.name, ""),
+                split,
+                item.digest,
+            )
+            for item in dataset.items
         ]
         table.writerows(sorted(rows))
     # Names of files need not be text.
-    atomic_files.write_file(path, found.getvalue().encode("utf-8", "surrogateescape"))
+    atomic_files.write_file(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def read(path: Path) -> RunSplit:
+def read_split(path: Path) -> RunSplit:
     """Return the split of a run's folder, or of the file itself.
 
     Raises:
@@ -98,47 +106,47 @@ def read(path: Path) -> RunSplit:
     path = path / NAME if path.is_dir() else path
     at = Span(str(path), 1, 1)
     try:
-        with regular_files.opened(path) as file:
-            data = file.read(MAX_BYTES + 1)
+        with regular_files.open_file(path) as file:
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         help = "name the folder that `tcc train` wrote, or its split.csv"
         label, message = error.strerror or "", "cannot read a run's split here"
-        raise fail("E1217", message, whole_file(str(path)), label=label, help=help) from None
-    text = data[:MAX_BYTES].decode("utf-8", "surrogateescape")
+        raise fail("E1217", message, make_file_span(str(path)), label=label, help=help) from None
+    text = content[:MAX_BYTES].decode("utf-8", "surrogateescape")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines: list[SplitLine] = []
-    begun = 1
+    start_line = 1
     try:
         for cells in reader:
-            if begun > 1:
-                lines.append(_line(cells, Span(str(path), begun, 1)))
+            if start_line > 1:
+                lines.append(_parse_line(cells, Span(str(path), start_line, 1)))
             elif tuple(cells) != COLUMNS:
                 label = f"its first line is to be {','.join(COLUMNS)}"
                 raise fail("E1217", "this is no run's split", at, label=label)
-            begun = reader.line_num + 1
+            start_line = reader.line_num + 1
     except csv.Error as error:
-        at = Span(str(path), begun, 1)
+        at = Span(str(path), start_line, 1)
         raise fail("E1217", "this run's split is damaged", at, label=str(error)) from None
-    if not lines or len(data) > MAX_BYTES:
-        what = "it is too large" if lines else "it has no images"
-        raise fail("E1217", "this is no run's split", at, label=what)
+    if not lines or len(content) > MAX_BYTES:
+        problem = "it is too large" if lines else "it has no images"
+        raise fail("E1217", "this is no run's split", at, label=problem)
     return RunSplit(path, tuple(lines))
 
 
-def _line(cells: list[str], at: Span) -> SplitLine:
-    why = ""
+def _parse_line(cells: list[str], at: Span) -> SplitLine:
+    problem = ""
     if len(cells) != len(COLUMNS):
-        why = f"it has {len(cells)} cells of {len(COLUMNS)}"
+        problem = f"it has {len(cells)} cells of {len(COLUMNS)}"
     elif not _is_below(cells[0]):
-        why = "its file is not below the folder of the images"
-    elif cells[3] not in SIDES:
-        why = f"`{cells[3][:40]}` is none of {', '.join(SIDES)}"
+        problem = "its file is not below the folder of the images"
+    elif cells[3] not in SPLITS:
+        problem = f"`{cells[3][:40]}` is none of {', '.join(SPLITS)}"
     elif len(cells[4]) != 64 or not _HEX.issuperset(cells[4]):
-        why = "its last cell is no SHA-256"
-    if why:
-        raise fail("E1217", "this line of a run's split is damaged", at, label=why)
-    file, label, group, side, digest = cells
-    return SplitLine(file, label, group, side, digest, at.line)
+        problem = "its last cell is no SHA-256"
+    if problem:
+        raise fail("E1217", "this line of a run's split is damaged", at, label=problem)
+    file, label, group, split, digest = cells
+    return SplitLine(file, label, group, split, digest, at.line)
 
 
 def _is_below(file: str) -> bool:

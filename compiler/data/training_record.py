@@ -61,15 +61,17 @@ def read_run(folder: Path, digest: str) -> TrainingRecord | None:
         The record; None where there is no report, or it is of other weights or another form.
     """
     try:
-        with regular_files.opened(folder / REPORT) as file:
+        with regular_files.open_file(folder / REPORT) as file:
             text = file.read(MAX_BYTES + 1)
         report: Any = json.loads(text) if len(text) <= MAX_BYTES else None
         if (report["tcc_training"], report["weights"]) != (VERSION, digest):
             return None
-        data, test = report["data"], report["test"]
-        sides = {side: tuple(map(int, counts)) for side, counts in data["images"].items()}
-        classes = tuple(str(name) for name in data["classes"])
-        images = tuple(describe_sides(classes, sides))
+        data_report, test = report["data"], report["test"]
+        counts_by_split = {
+            split: tuple(map(int, counts)) for split, counts in data_report["images"].items()
+        }
+        classes = tuple(str(name) for name in data_report["classes"])
+        images = tuple(describe_splits(classes, counts_by_split))
         confusion = _read_confusion(test, classes) if test else ()
         method, limits = tuple(_describe_method(report)), tuple(_describe_limits(report))
         accuracy = (describe_test(test),) if test else ("no test images were kept apart",)
@@ -102,8 +104,8 @@ def _read_confusion(
     is_square = len(rows) == len(classes) and all(len(row) == len(classes) for row in rows)
     if not is_square or min(map(min, rows)) < 0:
         raise ValueError("the confusion matrix has other classes")
-    right = sum(row[place] for place, row in enumerate(rows))
-    if (sum(map(sum, rows)), right) != (int(test["images"]), int(test["correct"])):
+    correct = sum(row[index] for index, row in enumerate(rows))
+    if (sum(map(sum, rows)), correct) != (int(test["images"]), int(test["correct"])):
         raise ValueError("the confusion matrix is of other figures")
     return rows
 
@@ -116,9 +118,9 @@ def _describe_method(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"seed {int(report['seed'])}, recipe of digest {str(report['recipe'])[:16]}"
     if made_with := report.get("made_with"):
         yield f"made with {', '.join(f'{name} {version}' for name, version in made_with.items())}"
-    if val := report.get("val"):
+    if validation := report.get("val"):
         yield (
-            f"validation accuracy {float(val['accuracy']):.2%} of {int(val['images']):,} images, "
+            f"validation accuracy {float(validation['accuracy']):.2%} of {int(validation['images']):,} images, "
             "by which the state may have been chosen: it is no measure of unseen images"
         )
 
@@ -128,22 +130,26 @@ def _describe_limits(report: Mapping[str, Any]) -> Iterator[str]:
         yield "the training was not finished: its time was over first"
 
 
-def describe_sides(classes: Sequence[str], sides: Mapping[str, Sequence[int]]) -> Iterator[str]:
+def describe_splits(
+    classes: Sequence[str], counts_by_split: Mapping[str, Sequence[int]]
+) -> Iterator[str]:
     """Yield a sentence for each side: how many images, and of which classes.
 
     Args:
         classes: Their names.
-        sides: The images of each class, by the side's name.
+        counts_by_split: The images of each class, by the side's name.
 
     Raises:
         ValueError: A side has another number of classes.
     """
-    for side, counts in sides.items():
+    for split, counts in counts_by_split.items():
         pairs = zip(classes, counts, strict=True)
         counted = ", ".join(f"{name} {count:,}" for name, count in pairs)
         total = sum(counts)
         yield (
-            f"{side}: {total:,} image{'s' * (total != 1)} ({counted})" if total else f"{side}: none"
+            f"{split}: {total:,} image{'s' * (total != 1)} ({counted})"
+            if total
+            else f"{split}: none"
         )
 
 

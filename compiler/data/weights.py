@@ -23,15 +23,21 @@ from tcc.compiler.ir.op import Init, Param
 from tcc.compiler.ir.types import Shape
 from tcc.compiler.ops.norm import BatchNorm
 from tcc.compiler.support.atomic_files import write_file
-from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, nearest, whole_file
+from tcc.compiler.support.diagnostics import (
+    Diagnostic,
+    Span,
+    UserError,
+    find_nearest_name,
+    make_file_span,
+)
 
-LISTED = 50
+MAX_LISTED = 50
 """Most tensors that a message names."""
-FEW = 3
+FEW_TENSORS = 3
 """Fewest missing tensors that may be another network's, and most that its error names of a kind."""
 
 
-def size_of(shape: Shape) -> str:
+def format_shape(shape: Shape) -> str:
     """Return a tensor's shape as diagnostics print it."""
     return "x".join(map(str, shape)) or "scalar"
 
@@ -44,21 +50,25 @@ def find_misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Itera
         graph: The network.
         path: The file.
     """
-    where = whole_file(str(path))
+    span = make_file_span(str(path))
     missing = {n: p for n, p in graph.params.items() if n not in shapes}
     unknown = {n: s for n, s in sorted(shapes.items()) if n not in graph.params}
     owners = find_owners(graph)
     reshaped = [n for n, p in graph.params.items() if shapes.get(n, p.shape) != p.shape]
-    if len(missing) >= FEW and 2 * (len(missing) + len(reshaped)) > len(graph.params):
-        yield _foreign(graph, where, (list(missing), reshaped, list(unknown)))
+    if len(missing) >= FEW_TENSORS and 2 * (len(missing) + len(reshaped)) > len(graph.params):
+        yield _make_other_network_error(graph, span, (list(missing), reshaped, list(unknown)))
         return
     if missing:
         yield Diagnostic(
             "E0502",
             f"{len(missing)} of {len(graph.params)} weights of {graph.name} are missing",
-            where,
-            notes=_listed(
-                [_missing(n, missing[n], owners[n], unknown) for n in _few(missing)], missing
+            span,
+            notes=_list_notes(
+                [
+                    _describe_missing(n, missing[n], owners[n], unknown)
+                    for n in _limit_names(missing)
+                ],
+                missing,
             ),
             help="were they saved for another spec, or with other parameters (`--set`)?",
         )
@@ -66,24 +76,26 @@ def find_misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Itera
         yield Diagnostic(
             "E0503",
             f"{graph.name} has no place for {len(unknown)} tensors of the file",
-            where,
-            notes=_listed([_guess(n, unknown[n], missing) for n in _few(unknown)], unknown),
+            span,
+            notes=_list_notes(
+                [_describe_nearest(n, unknown[n], missing) for n in _limit_names(unknown)], unknown
+            ),
             help="`tcc import --spec` takes in the names of other projects",
         )
     for name in reshaped:
-        wrong = f"{name} has shape {size_of(shapes[name])}, not {size_of(graph.params[name].shape)}"
+        message = f"{name} has shape {format_shape(shapes[name])}, not {format_shape(graph.params[name].shape)}"
         help = "were the weights made with other parameters of the spec (`--set`)?"
-        yield Diagnostic("E0504", wrong, _place(owners[name], where), "this layer", help=help)
+        yield Diagnostic("E0504", message, _locate(owners[name], span), "this layer", help=help)
 
 
-def _foreign(
-    graph: Graph, where: Span, kinds: tuple[list[str], list[str], list[str]]
+def _make_other_network_error(
+    graph: Graph, span: Span, kinds: tuple[list[str], list[str], list[str]]
 ) -> Diagnostic:
     """Return the error of weights most of which are not the network's, with a few of each kind."""
     missing, reshaped, _ = kinds
     labels = ("missing", "of another shape", f"without a place in {graph.name}")
     notes = [
-        f"{len(names)} {label}: {', '.join(names[:FEW])}{', ...' if len(names) > FEW else ''}"
+        f"{len(names)} {label}: {', '.join(names[:FEW_TENSORS])}{', ...' if len(names) > FEW_TENSORS else ''}"
         for names, label in zip(kinds, labels, strict=True)
         if names
     ]
@@ -92,31 +104,31 @@ def _foreign(
         "E1410",
         f"these weights are of another network than {graph.name}, or have other names: "
         f"{count} of its {len(graph.params)} tensors do not fit",
-        where,
+        span,
         notes=tuple(notes),
         help="name the weights of this spec, with its parameters (`--set`); `tcc import --spec`"
         " takes in the names of other projects",
     )
 
 
-def _few(names: Mapping[str, object]) -> list[str]:
-    return list(names)[:LISTED]
+def _limit_names(names: Mapping[str, object]) -> list[str]:
+    return list(names)[:MAX_LISTED]
 
 
-def _listed(lines: Sequence[str], all_of_them: Mapping[str, object]) -> tuple[str, ...]:
-    more = len(all_of_them) - len(lines)
-    return (*lines, *([f"... and {more:,} more"] if more else []))
+def _list_notes(lines: Sequence[str], all_of_them: Mapping[str, object]) -> tuple[str, ...]:
+    unlisted_count = len(all_of_them) - len(lines)
+    return (*lines, *([f"... and {unlisted_count:,} more"] if unlisted_count else []))
 
 
-def _missing(name: str, param: Param, node: Node, unknown: Mapping[str, Shape]) -> str:
+def _describe_missing(name: str, param: Param, node: Node, unknown: Mapping[str, Shape]) -> str:
     at = f", {node.at}" if node.at.line else ""
-    return f"{_guess(name, param.shape, unknown)}{at}"
+    return f"{_describe_nearest(name, param.shape, unknown)}{at}"
 
 
-def _guess(name: str, shape: Shape, others: Mapping[str, object]) -> str:
+def _describe_nearest(name: str, shape: Shape, candidates: Mapping[str, object]) -> str:
     # A nearest name is a costly search: among many it is no help either.
-    other = nearest(name, set(others)) if len(others) <= 100 else None
-    return f"{name} ({size_of(shape)})" + (f", like {other}" if other else "")
+    nearest_name = find_nearest_name(name, set(candidates)) if len(candidates) <= 100 else None
+    return f"{name} ({format_shape(shape)})" + (f", like {nearest_name}" if nearest_name else "")
 
 
 def find_owners(graph: Graph) -> dict[str, Node]:
@@ -128,8 +140,8 @@ def find_owners(graph: Graph) -> dict[str, Node]:
     return owners
 
 
-def _place(node: Node, otherwise: Span) -> Span:
-    return node.at if node.at.line else otherwise
+def _locate(node: Node, fallback: Span) -> Span:
+    return node.at if node.at.line else fallback
 
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -139,15 +151,15 @@ Warn = Callable[[Diagnostic], None]
 
 SPEC_KEY = "tcc.spec"
 """The metadata of a weights file that says which spec it is for, and that it is ours."""
-BLOCK = 1 << 20
+BLOCK_NUMBERS = 1 << 20
 """Random numbers made at a time, which bounds the memory; no stream depends on it."""
 
 
-def quiet(_: Diagnostic) -> None:
+def ignore_warning(_: Diagnostic) -> None:
     """Drop a warning."""
 
 
-def random(graph: Graph, seed: int = 0, only: Sequence[str] | None = None) -> Weights:
+def initialize_random(graph: Graph, seed: int = 0, only: Sequence[str] | None = None) -> Weights:
     """Return weights as at the start of training, equal on every machine; `only` those named.
 
     Each tensor has a stream of its own, seeded by its name, so that one more layer changes
@@ -159,30 +171,30 @@ def random(graph: Graph, seed: int = 0, only: Sequence[str] | None = None) -> We
         only: The tensors that are wanted; None is all.
     """
     names = graph.params if only is None else only
-    return {name: _fresh(name, graph.params[name], seed) for name in names}
+    return {name: _initialize_tensor(name, graph.params[name], seed) for name in names}
 
 
-def he(graph: Graph, seed: int = 0) -> Weights:
+def initialize_he(graph: Graph, seed: int = 0) -> Weights:
     """Return random weights under which a signal keeps its size through layers with ReLU.
 
-    PyTorch's own start, as `random` has it, makes it smaller by a factor of 2.4 with each such
+    PyTorch's own start, as `initialize_random` has it, makes it smaller by a factor of 2.4 with each such
     layer: a deep network without batch norm then learns nothing for long. He et al., "Delving Deep
     into Rectifiers" (arXiv:1502.01852, equation 10); biases begin at 0.
     """
-    found = dict(random(graph, seed))
+    tensors = dict(initialize_random(graph, seed))
     for name, param in graph.params.items():
         match param.init:
             case Init.KAIMING:
                 vector = len(param.shape) < 2
-                found[name] = found[name] * np.float32(0 if vector else sqrt(6))
+                tensors[name] = tensors[name] * np.float32(0 if vector else sqrt(6))
             case Init.ZEROS | Init.ONES:
                 pass
             case _:
                 assert_never(param.init)
-    return found
+    return tensors
 
 
-def _fresh(name: str, param: Param, seed: int) -> NDArray[np.float32]:
+def _initialize_tensor(name: str, param: Param, seed: int) -> NDArray[np.float32]:
     match param.init:
         case Init.ZEROS:
             return np.zeros(param.shape, np.float32)
@@ -190,12 +202,12 @@ def _fresh(name: str, param: Param, seed: int) -> NDArray[np.float32]:
             return np.ones(param.shape, np.float32)
         case Init.KAIMING:
             # As PyTorch's layers begin: `kaiming_uniform_` with a = sqrt(5) has this bound.
-            return uniform(param.shape, 1 / sqrt(param.fan_in), f"{seed}:{name}")
+            return sample_uniform(param.shape, 1 / sqrt(param.fan_in), f"{seed}:{name}")
         case _:
             assert_never(param.init)
 
 
-def uniform(shape: Shape, bound: float, key: str) -> NDArray[np.float32]:
+def sample_uniform(shape: Shape, bound: float, key: str) -> NDArray[np.float32]:
     """Return numbers evenly spread over [-bound, bound), drawn from a stream of that key.
 
     Taken from the bits of PCG64 themselves, since numpy promises those alone to stay as they are.
@@ -205,17 +217,17 @@ def uniform(shape: Shape, bound: float, key: str) -> NDArray[np.float32]:
         bound: How far from zero they reach.
         key: What names the stream.
     """
-    values = np.empty(prod(shape), np.float32)
+    numbers = np.empty(prod(shape), np.float32)
     stream = np.random.PCG64(int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
-    for start in range(0, values.size, BLOCK):
-        part = values[start : start + BLOCK]
+    for start in range(0, numbers.size, BLOCK_NUMBERS):
+        part = numbers[start : start + BLOCK_NUMBERS]
         # 24 bits, as many as float32 has: every number is one of 2**24 that lie evenly.
         unit = (stream.random_raw(part.size) >> np.uint64(40)).astype(np.float64) * 2.0**-23
         part[:] = (unit - 1.0) * bound
-    return values.reshape(shape)
+    return numbers.reshape(shape)
 
 
-def placeholders(graph: Graph) -> Weights:
+def make_placeholders(graph: Graph) -> Weights:
     """Return weights that stand for any others, without memory, where only the graph matters.
 
     Each tensor holds one number that no other one does, so that nothing takes two for equal.
@@ -229,15 +241,15 @@ def placeholders(graph: Graph) -> Weights:
 def encode(weights: Weights, metadata: Mapping[str, str] | None = None) -> bytes:
     """Return weights as safetensors: the same bytes for the same tensors and metadata."""
     tensors = {k: np.ascontiguousarray(v, np.float32) for k, v in sorted(weights.items())}
-    data = save(tensors)
-    (size,) = struct.unpack_from("<Q", data)
+    encoded = save(tensors)
+    (size,) = struct.unpack_from("<Q", encoded)
     # The library lists metadata in an order that changes from run to run, and writes no valid
     # header where there are no tensors beside it.
-    header = json.loads(data[8 : 8 + size]) | {"__metadata__": dict(metadata or {})}
+    header = json.loads(encoded[8 : 8 + size]) | {"__metadata__": dict(metadata or {})}
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     # The format fills the header with spaces, so that tensors begin at a multiple of 8.
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + data[8 + size :]
+    return struct.pack("<Q", len(text)) + text + encoded[8 + size :]
 
 
 def digest(weights: Weights) -> str:
@@ -255,7 +267,7 @@ def write(path: Path, weights: Weights, metadata: Mapping[str, str] | None = Non
     write_file(path, encode(weights, metadata))
 
 
-def read(path: Path, graph: Graph, warn: Warn = quiet) -> Weights:
+def read_weights(path: Path, graph: Graph, warn: Warn = ignore_warning) -> Weights:
     """Return the weights of a graph from a safetensors file.
 
     Reads the tensors that the graph names and no others. float16, bfloat16 and float64 become
@@ -274,18 +286,18 @@ def read(path: Path, graph: Graph, warn: Warn = quiet) -> Weights:
             of another shape (E0504) or type (E0505), not finite (E0506) or no variance (E0507), or
             most do not fit (E1410).
     """
-    file = safetensors_file.read(path)
+    file = safetensors_file.open_safetensors(path)
     dtypes = {name: part.dtype for name, part in file.parts.items()}
     shapes = {name: part.shape for name, part in file.parts.items()}
-    problems = [*find_misfits(shapes, graph, path), *_wrong_types(dtypes, graph)]
+    problems = [*find_misfits(shapes, graph, path), *_find_wrong_types(dtypes, graph)]
     if problems:
         raise UserError(tuple(problems))
-    for notice in _conversions({name: dtypes[name] for name in graph.params}, path):
+    for notice in _report_conversions({name: dtypes[name] for name in graph.params}, path):
         warn(notice)
-    return checked({name: file.values(name) for name in graph.params}, graph)
+    return check_weights({name: file.read_tensor(name) for name in graph.params}, graph)
 
 
-def checked(tensors: Mapping[str, NDArray[Any]], graph: Graph) -> Weights:
+def check_weights(tensors: Mapping[str, NDArray[Any]], graph: Graph) -> Weights:
     """Return tensors as float32 weights of a graph, which they name and fit.
 
     Raises:
@@ -293,13 +305,15 @@ def checked(tensors: Mapping[str, NDArray[Any]], graph: Graph) -> Weights:
     """
     with np.errstate(over="ignore"):  # float64 too large for float32 is found as infinite below
         weights = {name: np.asarray(tensors[name], np.float32) for name in graph.params}
-    problems = [p for name, node in find_owners(graph).items() for p in _unfit(name, node, weights)]
+    problems = [
+        p for name, node in find_owners(graph).items() for p in _find_invalid(name, node, weights)
+    ]
     if problems:
         raise UserError(tuple(problems))
     return weights
 
 
-def _wrong_types(dtypes: Mapping[str, str], graph: Graph) -> Iterator[Diagnostic]:
+def _find_wrong_types(dtypes: Mapping[str, str], graph: Graph) -> Iterator[Diagnostic]:
     for name, node in find_owners(graph).items():
         if dtypes.get(name, "F32") not in FLOATS:
             message = f"{name} holds {dtypes[name]} numbers"
@@ -307,27 +321,27 @@ def _wrong_types(dtypes: Mapping[str, str], graph: Graph) -> Iterator[Diagnostic
             yield Diagnostic("E0505", message, node.at, "this layer needs floats", help=help)
 
 
-def _conversions(dtypes: Mapping[str, str], path: Path) -> Iterator[Diagnostic]:
-    for kind, word in FLOATS.items():
+def _report_conversions(dtypes: Mapping[str, str], path: Path) -> Iterator[Diagnostic]:
+    for kind, dtype_name in FLOATS.items():
         names = [name for name, dtype in dtypes.items() if dtype == kind != "F32"]
         if names:
             some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            message = f"{len(names)} tensors are {word} and become float32: {some}"
-            yield Diagnostic("E0505", message, whole_file(str(path)), severity="warning")
+            message = f"{len(names)} tensors are {dtype_name} and become float32: {some}"
+            yield Diagnostic("E0505", message, make_file_span(str(path)), severity="warning")
 
 
-def _unfit(name: str, node: Node, weights: Weights) -> Iterator[Diagnostic]:
-    values = weights[name]
-    bad = values.size - int(np.count_nonzero(np.isfinite(values)))
+def _find_invalid(name: str, node: Node, weights: Weights) -> Iterator[Diagnostic]:
+    tensor = weights[name]
+    bad = tensor.size - int(np.count_nonzero(np.isfinite(tensor)))
     if bad:
-        nans = int(np.count_nonzero(np.isnan(values)))
+        nans = int(np.count_nonzero(np.isnan(tensor)))
         label = f"of {node.name}: {nans} are NaN, {bad - nans} infinite"
-        message = f"{name} has {bad} of {values.size} values that are not finite"
+        message = f"{name} has {bad} of {tensor.size} values that are not finite"
         help = "the training diverged, or the file is damaged; take an earlier checkpoint"
         yield Diagnostic("E0506", message, node.at, label, help=help)
     # Its parameters are weight, bias, mean and variance.
     elif isinstance(node.op, BatchNorm) and name == node.params[3]:
-        low = float(values.min())
+        low = float(tensor.min())
         # The root of a sum below zero would be NaN, at zero the factor infinite.
         if low + node.op.eps <= 0:
             label = f"the smallest is {low:g}, eps is {node.op.eps:g}"

@@ -10,7 +10,7 @@ from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.bundle.agreement import Agreement, Disagreement
 from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents
 from tcc.compiler.driver import built_integers, stored_stages, target_agreement
-from tcc.compiler.driver.built_integers import BuiltIntegers, Int8Build
+from tcc.compiler.driver.built_integers import BuiltPrograms, Int8Build
 from tcc.compiler.driver.chosen_spec import ChosenSpec
 from tcc.compiler.driver.pass_options import PassOptions
 from tcc.compiler.driver.stored_stages import StoredStages
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Graph
 
 
-GOLDENS = 1
+MAX_REPLAYED_GOLDENS = 1
 """Goldens that are replayed after a build; under an emulator each takes its time."""
 
 
@@ -41,7 +41,7 @@ GOLDENS = 1
 class WrittenBundle:
     """The folder that a bundle was written to, and what it says of itself.
 
-    `agreement` is empty where the artifact was not run; `unchecked` says why. `full` is the bytes
+    `agreement` is empty where the artifact was not run; `unchecked` says why. `fp32_bytes` is the bytes
     of the target's files at fp32, where another precision was built: None where the target cannot
     build the network so, and `compares_size` is whether that was asked.
     """
@@ -50,7 +50,7 @@ class WrittenBundle:
     manifest: "Manifest"
     agreement: tuple[Agreement, ...]
     unchecked: str
-    full: int | None = None
+    fp32_bytes: int | None = None
     compares_size: bool = False
     archive: Path | None = None
     """The file of images that a package for a maker's tool takes; None for all else."""
@@ -79,33 +79,33 @@ class WrittenBundle:
         """How the artifact agrees with the reference, in a line."""
         if self.unchecked:
             return f"not compared with the reference: {self.unchecked}"
-        worst = max(each.difference for each in self.agreement)
-        found = f"agrees with the reference within {worst:.1e} of its largest value"
-        if not any(each.allowed for each in self.agreement) and worst == 0:
-            found = "gives the outputs of the reference to the bit"
-        found = f"{found} (cached: so it did before)" if "replay" in self.cached else found
+        worst = max(output.difference for output in self.agreement)
+        verdict = f"agrees with the reference within {worst:.1e} of its largest value"
+        if not any(output.allowed for output in self.agreement) and worst == 0:
+            verdict = "gives the outputs of the reference to the bit"
+        verdict = f"{verdict} (cached: so it did before)" if "replay" in self.cached else verdict
         if self.simulated_file:
             file = f"{self.simulated_file}, in ONNX Runtime"
-            return f"{file}, {found}; nothing here runs the NPU"
-        return found
+            return f"{file}, {verdict}; nothing here runs the NPU"
+        return verdict
 
 
 @dataclass(frozen=True)
 class BundleWriter:
     """What is looked at before a bundle is written: one golden, or all that is in `comparison`.
 
-    Without `replaying`, nothing is run; nor is what `stored` knows. `model` and `integers` are what
-    a wrong layer is looked for with. `drawn` is the network of the page that goes into a bundle,
+    Without `replaying`, nothing is run; nor is what `stage_store` knows. `model` and `int8_programs` are what
+    a wrong layer is looked for with. `page_graph` is the network of the page that goes into a bundle,
     where one is wanted.
     """
 
     stages: Stages
     replaying: bool
-    stored: StoredStages
+    stage_store: StoredStages
     model: Model
-    integers: "Int8Programs | None" = None
+    int8_programs: "Int8Programs | None" = None
     comparison: "BuildComparison | None" = None
-    drawn: "Graph | None" = None
+    page_graph: "Graph | None" = None
 
     def write(
         self, contents: BundleContents, plan: Plan, out: Path, key: str = ""
@@ -123,25 +123,31 @@ class BundleWriter:
         Raises:
             Disagreement: It does not agree; nothing is written.
         """
-        device, found = plan.device, []
+        device, comparisons = plan.device, []
 
         def accept(fresh: Bundle) -> None:
             self.stages("replay", 0, 1)
-            found.append(self._compare(fresh, plan, key))
+            comparisons.append(self._compare(fresh, plan, key))
 
         # What cannot be run here is written all the same, and says so: a target without an emulator
         # is no reason to build nothing.
-        unchecked = _unchecked(device) if self.replaying else "--no-replay"
+        unchecked = _explain_unchecked(device) if self.replaying else "--no-replay"
         self.stages("write", 0, 1)
-        folder = bundle_folder.write(contents, out, None if unchecked else accept)
+        folder = bundle_folder.write_bundle(contents, out, None if unchecked else accept)
         bundle = Bundle(folder, contents.manifest)
-        compared = found[0] if found else target_agreement.unchecked(device, bundle, unchecked)
-        if self.drawn:
+        compared = (
+            comparisons[0]
+            if comparisons
+            else target_agreement.create_unchecked(device, bundle, unchecked)
+        )
+        if self.page_graph:
             from tcc.compiler.driver import report_page
 
             # Written anew, and not into the folder: what is there is whole at any time.
-            contents = report_page.added(contents, self.drawn, compared, self.stored.training)
-            bundle = Bundle(bundle_folder.write(contents, out), contents.manifest)
+            contents = report_page.add_page(
+                contents, self.page_graph, compared, self.stage_store.training
+            )
+            bundle = Bundle(bundle_folder.write_bundle(contents, out), contents.manifest)
         return WrittenBundle(
             folder,
             contents.manifest,
@@ -149,10 +155,10 @@ class BundleWriter:
             unchecked,
             layers=contents.layers,
             uncompiled=contents.uncompiled,
-            tool=_tool_check(bundle, device),
-            compared=compared.at(bundle),
+            tool=_check_tool(bundle, device),
+            compared=compared.move_to(bundle),
             simulated_file=compared.device.simulated_file,
-            cached=("replay",) if compared.stored else (),
+            cached=("replay",) if compared.is_cached else (),
         )
 
     def _compare(self, fresh: Bundle, plan: Plan, key: str) -> ComparedTarget:
@@ -161,40 +167,42 @@ class BundleWriter:
         Raises:
             Disagreement: It does not.
         """
-        most = GOLDENS if self.comparison is None else None
-        plan = replace(plan, device=plan.device.simulator() or plan.device)
-        key = self.stored.replay_key(key, fresh, plan, most)
+        max_goldens = MAX_REPLAYED_GOLDENS if self.comparison is None else None
+        plan = replace(plan, device=plan.device.find_simulator() or plan.device)
+        key = self.stage_store.compute_replay_key(key, fresh, plan, max_goldens)
         # What the user's images give is kept nowhere.
         if self.comparison is None or self.comparison.images is None:
-            known = self.stored.replay(key, fresh, plan)
-            if known:
-                return known
-        found = self._run(fresh, plan)
-        self.stored.keep_replay(key, found)
-        return found
+            cached_comparison = self.stage_store.load_replay(key, fresh, plan)
+            if cached_comparison:
+                return cached_comparison
+        comparison = self._run(fresh, plan)
+        self.stage_store.keep_replay(key, comparison)
+        return comparison
 
     def _run(self, fresh: Bundle, plan: Plan) -> ComparedTarget:
         from tcc.compiler.bundle.artifact_runs import Misfit
-        from tcc.compiler.bundle.replay import replay
+        from tcc.compiler.bundle.replay import replay_goldens
 
         device = plan.device
         try:
             if self.comparison is None:
-                found = ComparedTarget(device, fresh, replayed=replay(fresh, device, GOLDENS))
+                comparison = ComparedTarget(
+                    device, fresh, replayed=replay_goldens(fresh, device, MAX_REPLAYED_GOLDENS)
+                )
             else:
-                found = self.comparison.compared(fresh, plan, self.stages)
+                comparison = self.comparison.compare(fresh, plan, self.stages)
         except Misfit as error:
             raise Disagreement(device.name, (), error.diagnostics[0].label) from None
-        if not found.holds:
+        if not comparison.holds:
             # Which layer is wrong, as far as the target shows its layers.
-            layer = found.wrong_layer
+            layer = comparison.wrong_layer
             wrong = f"the first layer that differs is `{layer.name}`" if layer else None
-            wrong = wrong or _describe_wrong_layer(fresh, plan, self.model, self.integers)
-            raise Disagreement(device.name, found.outputs, wrong)
-        return found
+            wrong = wrong or _describe_wrong_layer(fresh, plan, self.model, self.int8_programs)
+            raise Disagreement(device.name, comparison.outputs, wrong)
+        return comparison
 
 
-def _tool_check(bundle: Bundle, device: Device) -> "ToolCheck | None":
+def _check_tool(bundle: Bundle, device: Device) -> "ToolCheck | None":
     """Return what the tool that compiled a package gave, if one did."""
     if not bundle.manifest.compiled:
         return None
@@ -203,17 +211,17 @@ def _tool_check(bundle: Bundle, device: Device) -> "ToolCheck | None":
     return tool_check.check(bundle, device, None)
 
 
-def _unchecked(device: Device) -> str:
+def _explain_unchecked(device: Device) -> str:
     """Return why a device's artifacts are not run here; nothing where they are."""
-    device = device.simulator() or device
+    device = device.find_simulator() or device
     if not device.target.runs:
         return f"nothing here runs what is built for {device.name}"
-    absent = device.absent()
+    absent = device.list_missing_run_tools()
     return f"{absent[0].name} is not here" if absent else ""
 
 
 def check_plans(
-    chosen: ChosenSpec, plans: Sequence[Plan], passing: PassOptions, out: Path
+    chosen_spec: ChosenSpec, plans: Sequence[Plan], pass_options: PassOptions, out: Path
 ) -> Collection[str]:
     """Refuse, before any work is done, what cannot be built or written here.
 
@@ -227,27 +235,33 @@ def check_plans(
     """
     built_integers.require_targets(plans)
     for plan in plans:
-        if missing := plan.device.missing():
+        if missing := plan.device.list_missing_build_tools():
             raise MissingTool(missing[0])
         plan.device.fetch()
-        name = bundle_folder.name(chosen.spec.name, plan.device.name, plan.precision.name)
-        atomic_files.check_folder(out / name, bundle_folder.replaceable)
-    makers = [plan for plan in plans if plan.from_floats and plan.precision.calibrated]
-    if not makers or passing.text is not None:  # other passes make another graph
+        name = bundle_folder.build_bundle_name(
+            chosen_spec.spec.name, plan.device.name, plan.precision.name
+        )
+        atomic_files.check_folder(out / name, bundle_folder.check_overwrite)
+    makers = [plan for plan in plans if plan.starts_from_float_model and plan.precision.calibrated]
+    if not makers or pass_options.text is not None:  # other passes make another graph
         return ()
     from tcc.compiler.driver import capability
 
-    return capability.require(chosen.spec.graph, makers, passing.report.warn)
+    return capability.require(chosen_spec.spec.graph, makers, pass_options.report.warn)
 
 
 def open_stages(
-    chosen: ChosenSpec, given: "WeightSource", passing: PassOptions, *, usable: bool
+    chosen_spec: ChosenSpec,
+    weight_source: "WeightSource",
+    pass_options: PassOptions,
+    *,
+    usable: bool,
 ) -> StoredStages:
     """Return what is known of the stages of a build, if the cache is to be used."""
     # Passes that are to be compared have to run.
-    off = not usable or passing.verified
-    cache = StageCache(None) if off else stage_cache.of_user(passing.report.note)
-    return stored_stages.of_build(cache, chosen.spec, given, passing.text)
+    off = not usable or pass_options.verified
+    cache = StageCache(None) if off else stage_cache.open_user_cache(pass_options.report.print_note)
+    return stored_stages.create_stages(cache, chosen_spec.spec, weight_source, pass_options.text)
 
 
 def build(
@@ -278,84 +292,108 @@ def build(
         Disagreement: An artifact gives something else than the reference; it is not written.
     """
     built_integers.require_images(work, plans)
-    whole = built_integers.integers(work, plans)
-    model = Model(work.chosen.spec.graph, work.given.tensors)
+    built_programs = built_integers.build_int8_programs(work, plans)
+    model = Model(work.chosen_spec.spec.graph, work.weight_source.tensors)
     comparison = None
-    if len(plans) > 1 or work.asked.agree:  # else one golden of one target is enough
+    if len(plans) > 1 or work.options.agree:  # else one golden of one target is enough
         from tcc.compiler.driver.build_comparison import BuildComparison
 
-        comparison = BuildComparison(model, whole.programs, work.agreeing())
-    drawn = work.chosen.spec.graph if page else None
+        comparison = BuildComparison(model, built_programs.programs, work.load_agreement_images())
+    page_graph = work.chosen_spec.spec.graph if page else None
     writer = BundleWriter(
-        work.stages, replaying, work.stored, model, whole.programs, comparison, drawn
+        work.stages,
+        replaying,
+        work.stage_store,
+        model,
+        built_programs.programs,
+        comparison,
+        page_graph,
     )
-    written = tuple(_write_all(work, plans, whole, writer, out, warned))
+    written_bundles = tuple(_write_all(work, plans, built_programs, writer, out, warned))
     if comparison is None:
-        return written, None
-    return written, target_agreement.agreement([one.compared for one in written if one.compared])
+        return written_bundles, None
+    return written_bundles, target_agreement.compare_targets(
+        [bundle.compared for bundle in written_bundles if bundle.compared]
+    )
 
 
 def _write_all(
     work: Int8Build,
     plans: Sequence[Plan],
-    whole: BuiltIntegers,
+    built_programs: BuiltPrograms,
     writer: BundleWriter,
     out: Path,
     warned: Collection[str],
 ) -> Iterator[WrittenBundle]:
     """Build and write each bundle in turn."""
-    stored, ends = work.stored, [plan.precision.real_ends for plan in plans]
+    stage_store, float_io_kinds = work.stage_store, [plan.precision.float_io for plan in plans]
     keys = [
-        stored.bundle_key(plan, whole.keys.get(end) if plan.precision.calibrated else None,
-                          images=work.asked.images)
-        for plan, end in zip(plans, ends, strict=True)
+        stage_store.compute_bundle_key(plan, built_programs.keys.get(end) if plan.precision.calibrated else None,
+                          images=work.options.images)
+        for plan, end in zip(plans, float_io_kinds, strict=True)
     ]  # fmt: skip
-    known = [stored.bundle(key, plan) for key, plan in zip(keys, plans, strict=True)]
-    fresh = _make(work, [p for p, own in zip(plans, known, strict=True) if own is None], whole)
-    for plan, key, own in zip(plans, keys, known, strict=True):
-        contents = own or next(fresh)
+    cached_bundles = [
+        stage_store.load_bundle(key, plan) for key, plan in zip(keys, plans, strict=True)
+    ]
+    fresh = _build_contents(
+        work,
+        [
+            p
+            for p, cached_bundle in zip(plans, cached_bundles, strict=True)
+            if cached_bundle is None
+        ],
+        built_programs,
+    )
+    for plan, key, cached_bundle in zip(plans, keys, cached_bundles, strict=True):
+        contents = cached_bundle or next(fresh)
         # Warn of what was not told before there were weights and integers.
-        for each in contents.manifest.warnings:
-            if each.message not in warned:
-                text = f"{each.message}: {each.found}; {each.rule}"
-                work.report.notice(text, each.code)
+        for warning in contents.manifest.warnings:
+            if warning.message not in warned:
+                text = f"{warning.message}: {warning.found}; {warning.rule}"
+                work.report.warn_text(text, warning.code)
         bundle = writer.write(contents, plan, out, key)
-        if own is None:
+        if cached_bundle is None:
             # Only now that it is known to agree, where anything here knows it.
-            stored.keep_bundle(key, contents)
-        cached = whole.stored[plan.precision.real_ends] if plan.precision.calibrated else ()
-        compares = _compares_size(work.report, plan)
+            stage_store.keep_bundle(key, contents)
+        cached = (
+            built_programs.cached_stages[plan.precision.float_io]
+            if plan.precision.calibrated
+            else ()
+        )
+        compares = _should_compare_size(work.report, plan)
         yield replace(
             bundle,
-            full=_full_size(work, plan) if compares else None,
+            fp32_bytes=_measure_full_size(work, plan) if compares else None,
             compares_size=compares,
-            archive=_archive(bundle, plan),
-            advice=plan.device.advice(plan.precision),
-            cached=(*cached, *(("bundle",) if own else ()), *bundle.cached),
+            archive=_find_archive(bundle, plan),
+            advice=plan.device.describe_caveats(plan.precision),
+            cached=(*cached, *(("bundle",) if cached_bundle else ()), *bundle.cached),
         )
 
 
-def _make(work: Int8Build, plans: Sequence[Plan], whole: BuiltIntegers) -> Iterator[BundleContents]:
+def _build_contents(
+    work: Int8Build, plans: Sequence[Plan], built_programs: BuiltPrograms
+) -> Iterator[BundleContents]:
     """Return what is built for each target; the first says what any target refuses."""
     if not plans:
         return iter(())
     from tcc.compiler.driver import pipeline
 
-    made = pipeline.build(
-        work.chosen.spec, work.given, plans, work.stages, whole.programs, work.passing,
-        images=work.asked.images,
+    bundles = pipeline.build(
+        work.chosen_spec.spec, work.weight_source, plans, work.stages, built_programs.programs, work.pass_options,
+        images=work.options.images,
     )  # fmt: skip
-    return itertools.chain([next(made)], made)
+    return itertools.chain([next(bundles)], bundles)
 
 
-def _compares_size(report: Report, plan: Plan) -> bool:
+def _should_compare_size(report: Report, plan: Plan) -> bool:
     """Whether a build reports what its target's files would take at fp32."""
     # A second build, only for its size, is not for those who would not see the figure.
     offered = any(precision.full for precision in plan.device.target.precisions)
     return offered and not plan.precision.full and not (report.quiet and not report.json)
 
 
-def _full_size(work: Int8Build, plan: Plan) -> int | None:
+def _measure_full_size(work: Int8Build, plan: Plan) -> int | None:
     """Return the bytes of a target's files in floats, which those of its precision compare with.
 
     None: the size is unknown, because the target has no such precision, or cannot build this
@@ -368,10 +406,10 @@ def _full_size(work: Int8Build, plan: Plan) -> int | None:
         # Built to be weighed: a file's size is not that of its weights, by alignment and by its own
         # structure.
         device = plan.device
-        full = next((each for each in device.target.precisions if each.full), None)
+        full = next((precision for precision in device.target.precisions if precision.full), None)
         if full is None:
             return None
-        model = Model(work.chosen.spec.graph, work.given.tensors)
+        model = Model(work.chosen_spec.spec.graph, work.weight_source.tensors)
         model = passes.run(model, device.passes(full))
         # The int8 network was accepted; the float one may need kernels or memory that there are
         # not.
@@ -382,20 +420,20 @@ def _full_size(work: Int8Build, plan: Plan) -> int | None:
         except UserError:
             return None
 
-    return work.stored.size(plan.device, measure)
+    return work.stage_store.get_size(plan.device, measure)
 
 
-def _archive(made: WrittenBundle, plan: Plan) -> Path | None:
+def _find_archive(written_bundle: WrittenBundle, plan: Plan) -> Path | None:
     """Return the file of images of a package: in it, or beside it."""
     if plan.device.packager is None:
         return None
     name = plan.device.packager.archive
-    inside = made.folder / bundle_folder.MODEL / name
-    return inside if inside.exists() else bundle_folder.beside(made.folder, name)
+    inside = written_bundle.folder / bundle_folder.MODEL / name
+    return inside if inside.exists() else bundle_folder.locate_sidecar(written_bundle.folder, name)
 
 
 def _describe_wrong_layer(
-    bundle: Bundle, plan: Plan, model: Model, integers: "Int8Programs | None"
+    bundle: Bundle, plan: Plan, model: Model, int8_programs: "Int8Programs | None"
 ) -> str:
     """Return a sentence that names the first layer that differs, or why none can be named.
 
@@ -403,10 +441,10 @@ def _describe_wrong_layer(
         bundle: What was built. Its artifact runs here, and does not give its goldens.
         plan: Its target and precision.
         model: The network in floats, as written.
-        integers: The integer programs of the build, if it has some.
+        int8_programs: The integer programs of the build, if it has some.
     """
     try:
-        check = _check_layers(bundle, plan, model, integers)
+        check = _check_layers(bundle, plan, model, int8_programs)
     except (UserError, MissingTool) as error:
         return f"its layers could not be compared: {str(error).splitlines()[0]}"
     if check is None or check.layers is None:
@@ -420,25 +458,25 @@ def _describe_wrong_layer(
 
 
 def _check_layers(
-    bundle: Bundle, plan: Plan, model: Model, integers: "Int8Programs | None"
+    bundle: Bundle, plan: Plan, model: Model, int8_programs: "Int8Programs | None"
 ) -> "program_check.ProgramCheck | float_check.FloatCheck | None":
     """Return how the layers compare; None where the precision has no values to compare them by."""
     from tcc.compiler.bundle import float_check, program_check
     from tcc.compiler.driver import build_plan
     from tcc.compiler.ir.precision import Arithmetic
-    from tcc.compiler.ir.rewrite import for_inference
+    from tcc.compiler.ir.rewrite import extract_inference_graph
 
     match plan.precision.arithmetic:
         case Arithmetic.INTEGER | Arithmetic.SIMULATED:
-            program = build_plan.program(plan, integers)
+            program = build_plan.select_program(plan, int8_programs)
             assert program
             return program_check.check(bundle, plan.device, program.program)
         case Arithmetic.FLOAT:
-            network = Model(for_inference(model.graph), model.weights)
+            network = Model(extract_inference_graph(model.graph), model.weights)
             # Rounded weights move every layer: what the goldens may be off by, a layer may be too.
             allowed = bundle.manifest.goldens.tolerance.relative
             return float_check.check(bundle, plan.device, network, allowed)
-        case Arithmetic.FOREIGN:
+        case Arithmetic.VENDOR:
             return None
         case _:
             assert_never(plan.precision.arithmetic)

@@ -13,17 +13,17 @@ from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import build_plan
 from tcc.compiler.driver.build_plan import Int8Programs
-from tcc.compiler.driver.evaluation import pixels
+from tcc.compiler.driver.evaluation import read_pixels
 from tcc.compiler.driver.target_agreement import ComparedTarget
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.reference import float_program, integer_program
 from tcc.compiler.support.progress import Progress, silent
 
-Values = Mapping[str, NDArray[Any]]
-BATCH = 8
+TensorMap = Mapping[str, NDArray[Any]]
+BATCH_SIZE = 8
 """Images that an artifact is given at a time."""
-KEPT = 1 << 28
+MAX_CACHED_BYTES = 1 << 28
 """Most bytes of the reference's values that are kept for the next target."""
 
 
@@ -32,90 +32,98 @@ class BuildComparison:
     """What the targets of one build are held against: the network, and images beside goldens."""
 
     model: Model
-    integers: Int8Programs | None
+    int8_programs: Int8Programs | None
     images: DataSet | None = None
-    _kept: dict[tuple[int, bytes], Values] = field(default_factory=dict)
+    _cached_values: dict[tuple[int, bytes], TensorMap] = field(default_factory=dict)
 
-    def compared(self, bundle: Bundle, plan: Plan, progress: Progress = silent) -> ComparedTarget:
+    def compare(self, bundle: Bundle, plan: Plan, progress: Progress = silent) -> ComparedTarget:
         """Return how a target that runs here agrees with the reference.
 
         Raises:
             MissingTool: What runs it is not here.
             UserError: It cannot be run, or gives something else than its manifest says (E0655).
         """
-        found = replay.replay(bundle, plan.device)
-        own = build_plan.program(plan, self.integers)
-        program = own.program if own and plan.precision.integer else None
-        tensors = [replay.tensor(bundle, case) for case in bundle.manifest.goldens.cases]
+        replayed = replay.replay_goldens(bundle, plan.device)
+        int8_program = build_plan.select_program(plan, self.int8_programs)
+        program = int8_program.program if int8_program and plan.precision.integer else None
+        tensors = [replay.read_input_tensor(bundle, case) for case in bundle.manifest.goldens.cases]
         if self.images:
-            agreed, outputs = self._images(bundle, plan, program, progress)
-            outputs = {**found.outputs, **outputs}
-            found = replace(found, agreement=(*found.agreement, *agreed), outputs=outputs)
-            tensors += [self.images.tensor(i, bundle.input) for i in range(len(self.images))]
+            agreed, outputs = self._compare_images(bundle, plan, program, progress)
+            outputs = {**replayed.outputs, **outputs}
+            replayed = replace(replayed, agreement=(*replayed.agreement, *agreed), outputs=outputs)
+            tensors += [self.images.read_tensor(i, bundle.input) for i in range(len(self.images))]
         layers = None
-        if program and plan.precision.exact and plan.device.level_reader:
-            pairs = self._levels(bundle, plan.device, program, tensors)
+        if program and plan.precision.exact and plan.device.quantized_value_reader:
+            pairs = self._iterate_layer_values(bundle, plan.device, program, tensors)
             layers = program_check.compare_layers(program.graph, pairs)
-        number = len(self.images) if self.images else 0
-        return ComparedTarget(plan.device, bundle, "", number, found, layers)
+        image_count = len(self.images) if self.images else 0
+        return ComparedTarget(plan.device, bundle, "", image_count, replayed, layers)
 
-    def _images(
+    def _compare_images(
         self, bundle: Bundle, plan: Plan, program: Model | None, progress: Progress
-    ) -> tuple[list[Agreement], dict[str, Values]]:
+    ) -> tuple[list[Agreement], dict[str, TensorMap]]:
         """Return how the artifact does on the images, from their pixels on, and what it gives."""
-        data, source = self.images, bundle.input
-        assert data is not None
+        dataset, source = self.images, bundle.input
+        assert dataset is not None
         agreed: list[Agreement] = []
-        outputs: dict[str, Values] = {}
-        allowed = artifact_runs.allowed(bundle, plan.device)
-        for start in range(0, len(data), BATCH):
-            progress(f"{plan.device.name}: images", start, len(data))
-            places = range(start, min(start + BATCH, len(data)))
-            batch = _given(bundle, plan.device, data, places)
-            for i, given in zip(places, batch, strict=True):
-                wanted = self._right(program, data, i, source)
-                digest = data.items[i].digest
-                agreed += replay.beside(bundle, digest[:12], wanted, given, allowed)
-                outputs[digest] = given
+        outputs: dict[str, TensorMap] = {}
+        allowed = artifact_runs.compute_tolerances(bundle, plan.device)
+        for start in range(0, len(dataset), BATCH_SIZE):
+            progress(f"{plan.device.name}: images", start, len(dataset))
+            indices = range(start, min(start + BATCH_SIZE, len(dataset)))
+            batch = _run_artifact(bundle, plan.device, dataset, indices)
+            for i, actual in zip(indices, batch, strict=True):
+                expected = self._compute_expected(program, dataset, i, source)
+                digest = dataset.items[i].digest
+                agreed += replay.compare_outputs(bundle, digest[:12], expected, actual, allowed)
+                outputs[digest] = actual
         return agreed, outputs
 
-    def _right(self, program: Model | None, data: DataSet, place: int, source: Input) -> Values:
+    def _compute_expected(
+        self, program: Model | None, dataset: DataSet, index: int, source: Input
+    ) -> TensorMap:
         """Return what the reference gives for an image: of the integers, or else of the floats."""
         if program:
-            return _outputs(program, self._values(program, data.tensor(place, source)))
-        (own,) = self.model.graph.inputs
-        return float_program.run(self.model, [data.tensor(place, own)])[0]
+            return _select_outputs(
+                program, self._compute_values(program, dataset.read_tensor(index, source))
+            )
+        (graph_input,) = self.model.graph.inputs
+        return float_program.run(self.model, [dataset.read_tensor(index, graph_input)])[0]
 
-    def _levels(
+    def _iterate_layer_values(
         self, bundle: Bundle, device: Device, program: Model, tensors: Sequence[NDArray[Any]]
-    ) -> Iterator[tuple[Values, Values]]:
-        shown = artifact_runs.inner_levels(bundle, device, tensors)
-        assert shown is not None
-        for tensor, values in zip(tensors, shown, strict=True):
-            yield self._values(program, tensor), values
+    ) -> Iterator[tuple[TensorMap, TensorMap]]:
+        actual_values = artifact_runs.collect_quantized_layers(bundle, device, tensors)
+        assert actual_values is not None
+        for tensor, actual in zip(tensors, actual_values, strict=True):
+            yield self._compute_values(program, tensor), actual
 
-    def _values(self, program: Model, tensor: NDArray[Any]) -> Values:
+    def _compute_values(self, program: Model, tensor: NDArray[Any]) -> TensorMap:
         """Return all values of the integer program, kept while they are not too many."""
         # By identity: the programs of one build live as long as this.
         key = id(program), tensor.tobytes()
-        if key in self._kept:
-            return self._kept[key]
-        (found,) = integer_program.run(program, [tensor], every=True)
-        known = sum(value.nbytes for values in self._kept.values() for value in values.values())
-        if known + sum(value.nbytes for value in found.values()) <= KEPT:
-            self._kept[key] = found
-        return found
+        if key in self._cached_values:
+            return self._cached_values[key]
+        (computed,) = integer_program.run(program, [tensor], keep_all=True)
+        cached_bytes = sum(
+            array.nbytes for cached in self._cached_values.values() for array in cached.values()
+        )
+        if cached_bytes + sum(array.nbytes for array in computed.values()) <= MAX_CACHED_BYTES:
+            self._cached_values[key] = computed
+        return computed
 
 
-def _given(
-    bundle: Bundle, device: Device, data: DataSet, places: range
+def _run_artifact(
+    bundle: Bundle, device: Device, dataset: DataSet, indices: range
 ) -> Sequence[Mapping[str, NDArray[np.float32]]]:
     """Return what an artifact gives for some images, or for tensors given as such."""
     source = bundle.input
-    if data.array is not None and data.array.dtype != np.uint8:
-        return artifact_runs.infer(bundle, device, [data.tensor(i, source) for i in places])
-    return artifact_runs.run(bundle, device, [pixels(data, i, source) for i in places])
+    if dataset.array is not None and dataset.array.dtype != np.uint8:
+        return artifact_runs.infer(
+            bundle, device, [dataset.read_tensor(i, source) for i in indices]
+        )
+    return artifact_runs.run(bundle, device, [read_pixels(dataset, i, source) for i in indices])
 
 
-def _outputs(model: Model, values: Values) -> Values:
-    return {output.name: values[output.value] for output in model.graph.outputs}
+def _select_outputs(model: Model, computed: TensorMap) -> TensorMap:
+    return {output.name: computed[output.value] for output in model.graph.outputs}

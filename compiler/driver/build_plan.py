@@ -11,7 +11,7 @@ from tcc.compiler.ir.device import Plan
 from tcc.compiler.ir.graph import Input, Model, Pass
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.ir.target import PackageSources
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
 Lower = Callable[[Model, tuple[Pass, ...]], Model]
 """Takes a model through the passes that a target wants."""
@@ -43,118 +43,122 @@ Int8Programs = Mapping[bool, Int8Program]
 `Precision.real_ends`, those that are needed."""
 
 
-def program(plan: Plan, integers: Int8Programs | None) -> Int8Program | None:
+def select_program(plan: Plan, int8_programs: Int8Programs | None) -> Int8Program | None:
     """Return the integer program that a target is built from or foretold by, if there is one."""
     if not plan.precision.calibrated:
         return None
-    assert integers is not None, plan.precision
-    return integers[plan.precision.real_ends]
+    assert int8_programs is not None, plan.precision
+    return int8_programs[plan.precision.float_io]
 
 
-Expected = tuple[manifest.Goldens, Mapping[str, bytes]]
+GoldenFiles = tuple[manifest.Goldens, Mapping[str, bytes]]
 
 
-def golden_outputs(
-    model: Model, plans: Iterable[Plan], integers: Int8Programs | None
-) -> Mapping[Precision, Expected]:
+def create_golden_outputs(
+    model: Model, plans: Iterable[Plan], int8_programs: Int8Programs | None
+) -> Mapping[Precision, GoldenFiles]:
     """Return the goldens of each precision, whatever the number of targets that have it.
 
     Args:
         model: The network in floats, as written.
         plans: The targets, each with its precision.
-        integers: The integer programs, where any precision is of integers.
+        int8_programs: The integer programs, where any precision is of integers.
 
     Returns:
         For each precision what the manifest says of its goldens, and their files by path.
     """
-    found: dict[Precision, Expected] = {}
+    goldens_by_precision: dict[Precision, GoldenFiles] = {}
     for plan in plans:
         # Once for each precision: targets of one precision share their goldens, by which their
         # bundles are compared.
-        if plan.precision not in found:
-            own = program(plan, integers)
-            found[plan.precision] = (
+        if plan.precision not in goldens_by_precision:
+            int8_program = select_program(plan, int8_programs)
+            goldens_by_precision[plan.precision] = (
                 # An integer program gives the same everywhere, to the bit: its goldens are its own
                 # outputs. Any other precision is held against the floats, within its tolerance.
-                goldens.exact(own.program, plan.precision)
-                if own and plan.precision.integer
-                else goldens.make(model, plan.precision)
+                goldens.build_exact_goldens(int8_program.program, plan.precision)
+                if int8_program and plan.precision.integer
+                else goldens.build_goldens(model, plan.precision)
             )
-    return found
+    return goldens_by_precision
 
 
-def starts(
-    model: Model, plans: Iterable[Plan], integers: Int8Programs | None, lower: Lower
+def prepare_models(
+    model: Model, plans: Iterable[Plan], int8_programs: Int8Programs | None, lower: Lower
 ) -> Mapping[str, Model]:
     """Return what each target is emitted from; targets that want equal passes share it.
 
     Args:
         model: The network in floats, as written.
         plans: The targets, each with its precision.
-        integers: The integer programs, where any precision is of integers.
+        int8_programs: The integer programs, where any precision is of integers.
         lower: Takes a model through a target's passes.
 
     Returns:
         The float model or integer program of each target, by its name.
     """
-    found: dict[str, Model] = {}
+    models: dict[str, Model] = {}
     lowered: dict[tuple[Pass, ...], Model] = {}
     for plan in plans:
-        if (own := program(plan, integers)) and not plan.from_floats:
-            found[plan.device.name] = own.program
+        if (
+            int8_program := select_program(plan, int8_programs)
+        ) and not plan.starts_from_float_model:
+            models[plan.device.name] = int8_program.program
             continue
-        wanted = plan.device.passes(plan.precision)
-        if wanted not in lowered:
-            lowered[wanted] = _lowered(model, wanted, lower)
-        found[plan.device.name] = lowered[wanted]
-    return found
+        passes = plan.device.passes(plan.precision)
+        if passes not in lowered:
+            lowered[passes] = _lower_model(model, passes, lower)
+        models[plan.device.name] = lowered[passes]
+    return models
 
 
-def package_sources(plan: Plan, floats: Model, own: Int8Program, name: str) -> PackageSources:
+def collect_package_sources(
+    plan: Plan, float_model: Model, int8_program: Int8Program, name: str
+) -> PackageSources:
     """Return what a package is made of.
 
     Args:
         plan: The target and its precision.
-        floats: The model after the target's passes.
-        own: The integer program, and the images that it was calibrated with.
+        float_model: The model after the target's passes.
+        int8_program: The integer program, and the images that it was calibrated with.
         name: What the bundle is called.
 
     Raises:
         UserError: There are no images (E0670).
     """
-    data = own.images
-    if data is None:
+    images = int8_program.images
+    if images is None:
         target = plan.device.name
         message = f"a package for {target} holds images to calibrate with, and there are none"
         help = "give images of the kind that the network is meant for, with --data"
-        raise fail("E0670", message, whole_file(target), help=help)
-    source = sampled(floats.graph.inputs[0])
+        raise fail("E0670", message, make_file_span(target), help=help)
+    source = to_pixel_input(float_model.graph.inputs[0])
     return PackageSources(
-        floats,
-        own.program,
+        float_model,
+        int8_program.program,
         # Made as they are asked for: the images of a package need not lie in memory at once.
-        lambda: (data.tensor(index, source) for index in range(len(data))),
-        goldens.inputs(source),
+        lambda: (images.read_tensor(index, source) for index in range(len(images))),
+        goldens.list_input_tensors(source),
         name,
         plan.compiles,
     )
 
 
-def sampled(source: Input) -> Input:
+def to_pixel_input(source: Input) -> Input:
     """Return an input whose tensors are grey levels, where its contract has them."""
-    levels = preprocess.as_levels(source.preprocess) if source.preprocess else None
+    levels = preprocess.strip_normalization(source.preprocess) if source.preprocess else None
     return replace(source, preprocess=levels) if levels else source
 
 
-def _lowered(model: Model, wanted: tuple[Pass, ...], lower: Lower) -> Model:
+def _lower_model(model: Model, passes: tuple[Pass, ...], lower: Lower) -> Model:
     """Return the model after passes that leave its inputs as they are.
 
     Raises:
         UserError: They do not (E0615); goldens and input contract are those of the spec.
     """
-    lean = lower(model, wanted)
-    if lean.graph.inputs != model.graph.inputs:
+    lowered = lower(model, passes)
+    if lowered.graph.inputs != model.graph.inputs:
         message = "these passes give the network another input contract"
         help = "`raw_input` is for integer programs, whose pipeline has it"
-        raise fail("E0615", message, whole_file(model.graph.name), help=help)
-    return lean
+        raise fail("E0615", message, make_file_span(model.graph.name), help=help)
+    return lowered

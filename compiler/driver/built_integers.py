@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from tcc.compiler.driver import quality_table, run_splits
 from tcc.compiler.driver.chosen_spec import ChosenSpec
 from tcc.compiler.driver.pass_options import PassOptions
-from tcc.compiler.driver.weights_and_images import take_images
-from tcc.compiler.reference.accuracy_floor import loss
+from tcc.compiler.driver.weights_and_images import load_images
+from tcc.compiler.reference.accuracy_floor import compute_mean_loss
 from tcc.compiler.support import option_needs, regular_files
-from tcc.compiler.support.console import Report, Stages, table
+from tcc.compiler.support.console import Report, Stages, format_table
 from tcc.compiler.support.option_needs import (
     FRESH_CALIBRATION,
     INT8_TARGET,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.build_plan import Int8Program
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.driver.pipeline import WeightSource
-    from tcc.compiler.driver.stored_stages import Said, StoredStages
+    from tcc.compiler.driver.stored_stages import StageRemark, StoredStages
     from tcc.compiler.frontend.accuracy_bounds import Accuracy
     from tcc.compiler.ir.device import Plan
     from tcc.compiler.ir.graph import Model
@@ -59,138 +59,152 @@ class Int8Options:
 class Int8Build:
     """What a build works with: what was asked, whom to tell, and how models go through passes.
 
-    `weights` is the file of the weights, if they are of one; `stored` are the stages' results that
+    `weights` is the file of the weights, if they are of one; `stage_store` are the stages' results that
     are known already.
     """
 
     report: Report
     stages: Stages
-    chosen: ChosenSpec
-    given: "WeightSource"
-    asked: Int8Options
-    passing: PassOptions
+    chosen_spec: ChosenSpec
+    weight_source: "WeightSource"
+    options: Int8Options
+    pass_options: PassOptions
     weights: Path | None
-    stored: "StoredStages"
+    stage_store: "StoredStages"
 
-    def agreeing(self) -> "DataSet | None":
+    def load_agreement_images(self) -> "DataSet | None":
         """Return the images that targets are compared over, if any are asked for.
 
         Raises:
             UserError: As for `images`.
         """
-        from tcc.compiler.data.dataset import check
+        from tcc.compiler.data.dataset import check_dataset
 
-        if not self.asked.agree:
+        if not self.options.agree:
             return None
-        (source,) = self.chosen.spec.graph.inputs
-        return check(self.images.first(self.asked.agree), source)
+        (source,) = self.chosen_spec.spec.graph.inputs
+        return check_dataset(self.images.select_first(self.options.agree), source)
 
     @cached_property
     def images(self) -> "DataSet":
         """Return the images to calibrate with.
 
         Raises:
-            UserError: As for `take_images`.
+            UserError: As for `load_images`.
         """
-        split = run_splits.of_weights(self.asked.split, self.weights)
-        return take_images(self.report, self.chosen, self.asked.data, split)
+        split = run_splits.find_weights_split(self.options.split, self.weights)
+        return load_images(self.report, self.chosen_spec, self.options.data, split)
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltIntegers:
-    """The integer programs of a build by their ends, their keys, and what of each was `stored`."""
+class BuiltPrograms:
+    """The integer programs of a build by their ends, their keys, and what of each was `cached_stages`."""
 
     programs: "Mapping[bool, Int8Program]"
     keys: Mapping[bool, str]
-    stored: Mapping[bool, tuple[str, ...]]
+    cached_stages: Mapping[bool, tuple[str, ...]]
 
 
 @dataclass(frozen=True, eq=False)
-class _Making:
+class _ProgramBuilder:
     """How programs come about that are not in the cache, and what is said of them."""
 
     work: Int8Build
-    heard: set["Said"] = field(default_factory=set)
-    common: list["Said"] = field(default_factory=list)
+    reported: set["StageRemark"] = field(default_factory=set)
+    calibration_remarks: list["StageRemark"] = field(default_factory=list)
     """What was said of the calibration, which all ends have in common."""
-    stored: list[str] = field(default_factory=list)
+    cached_stages: list[str] = field(default_factory=list)
     """The stage before it that came out of the cache, if it did."""
 
-    def say(self, said: "Iterable[Said]") -> None:
+    def report_remarks(self, remarks: "Iterable[StageRemark]") -> None:
         """Say each remark once."""
-        for kind, text in said:
-            if (kind, text) not in self.heard:
-                self.work.report.remark(kind, text)
-            self.heard.add((kind, text))
+        for kind, text in remarks:
+            if (kind, text) not in self.reported:
+                self.work.report.report_remark(kind, text)
+            self.reported.add((kind, text))
 
     @cached_property
-    def ready(self) -> "Model":
+    def lowered_model(self) -> "Model":
         """The float model that integers can compute."""
         from tcc.compiler.driver import pipeline
 
         self.work.stages("passes", 0, 1)
-        return pipeline.ready(self.work.chosen.spec, self.work.given, self.work.passing)
+        return pipeline.lower_for_int8(
+            self.work.chosen_spec.spec, self.work.weight_source, self.work.pass_options
+        )
 
     @cached_property
-    def source(self) -> "CalibrationSource":
+    def calibration_source(self) -> "CalibrationSource":
         """The calibration, and images to judge by."""
         work = self.work
-        fresh = work.asked.calibration is None and not find_shipped(work)
-        found, said = self._calibrated() if fresh else _source(work)
-        self.common.extend(said)
-        self.say(said)
-        return found
+        fresh = work.options.calibration is None and not find_shipped(work)
+        source, remarks = self._load_calibration() if fresh else _load_source(work)
+        self.calibration_remarks.extend(remarks)
+        self.report_remarks(remarks)
+        return source
 
-    def _calibrated(self) -> "tuple[CalibrationSource, Sequence[Said]]":
+    def _load_calibration(self) -> "tuple[CalibrationSource, Sequence[StageRemark]]":
         """Return the calibration by images, out of the cache or fresh; and remarks."""
         from tcc.compiler.driver import int8_program, stored_stages
 
         work, images = self.work, self.work.images
-        key = work.stored.key("calibration", **_calibrated_by(work, images))
-        if kept := work.stored.calibration(key):
-            self.stored.append("calibration")
-            return int8_program.judged(kept[0], images), kept[1]
-        source, said = _fresh_source(work)
-        if stored_stages.unchanged(images):
-            work.stored.keep_calibration(key, source.document, said)
-        return source, said
+        key = work.stage_store.compute_key(
+            "calibration", **_collect_calibration_inputs(work, images)
+        )
+        if cached := work.stage_store.load_calibration(key):
+            self.cached_stages.append("calibration")
+            return int8_program.attach_images(cached[0], images), cached[1]
+        source, remarks = _create_source(work)
+        if stored_stages.is_unchanged(images):
+            work.stage_store.keep_calibration(key, source.document, remarks)
+        return source, remarks
 
-    def made(self, *, real: bool) -> "tuple[Int8Program, list[Said]]":
+    def build_program(self, *, float_io: bool) -> "tuple[Int8Program, list[StageRemark]]":
         """Return the program of an end, at or above the floor, and what is said of it."""
         from tcc.compiler.driver import floor_evidence, int8_program
 
-        asked = self.work.asked
-        floor = floor_evidence.floor(self.work.chosen.spec, asked.floors, allow_few=asked.allow_few)
-        own: list[Said] = []
+        options = self.work.options
+        floor = floor_evidence.resolve_floor(
+            self.work.chosen_spec.spec, options.floors, allow_few=options.allow_few
+        )
+        remarks: list[StageRemark] = []
 
         def report_program(program: "MeasuredProgram", measured: "Measured") -> None:
-            own.extend(_describe_comparison(program, measured, floor.cosine))
-            self.say(own)
+            remarks.extend(_describe_comparison(program, measured, floor.cosine))
+            self.report_remarks(remarks)
 
-        ready = self.ready  # before the calibration, whose stages come after the passes
-        found = int8_program.integers(
-            ready, self.source, floor, {real},
-            mixed=asked.mixed, progress=self.work.stages, report=report_program,
+        lowered_model = (
+            self.lowered_model
+        )  # before the calibration, whose stages come after the passes
+        measured_programs = int8_program.build_programs(
+            lowered_model, self.calibration_source, floor, {float_io},
+            mixed=options.mixed, progress=self.work.stages, report=report_program,
         )  # fmt: skip
-        if found[real].calibrated.measured is None:
+        if measured_programs[float_io].calibrated.measured is None:
             text = "nothing is known of how near these integers are to the floats"
-            own.append(("warning", text))
-            self.say(own)
-        made = int8_program.with_probes(found) if asked.probes else found
-        return made[real], [*self.common, *own]
+            remarks.append(("warning", text))
+            self.report_remarks(remarks)
+        programs = (
+            int8_program.add_probes(measured_programs) if options.probes else measured_programs
+        )
+        return programs[float_io], [*self.calibration_remarks, *remarks]
 
-    def again(self, about: "Calibrated", calibration: bytes, *, real: bool) -> "Model":
+    def rebuild_program(
+        self, calibrated: "Calibrated", calibration: bytes, *, float_io: bool
+    ) -> "Model":
         """Return the program of a calibration that was kept."""
         from tcc.compiler.driver import rebuilt_program
         from tcc.compiler.driver.build_plan import CALIBRATION
         from tcc.compiler.quant import calibration_document
 
         document = calibration_document.decode(calibration, CALIBRATION)
-        layers = frozenset(about.in_float)
-        return rebuilt_program.again(self.ready, document, CALIBRATION, layers, real_ends=real)
+        layers = frozenset(calibrated.in_float)
+        return rebuilt_program.rebuild_from_calibration(
+            self.lowered_model, document, CALIBRATION, layers, float_io=float_io
+        )
 
 
-def integers(work: Int8Build, plans: "Sequence[Plan]") -> BuiltIntegers:
+def build_int8_programs(work: Int8Build, plans: "Sequence[Plan]") -> BuiltPrograms:
     """Return the integer programs that targets are built of, at or above their floor.
 
     Raises:
@@ -200,150 +214,162 @@ def integers(work: Int8Build, plans: "Sequence[Plan]") -> BuiltIntegers:
     """
     from tcc.compiler.driver import stored_stages
 
-    ends = {plan.precision.real_ends for plan in plans if plan.precision.calibrated}
-    if not ends:
-        return BuiltIntegers({}, {}, {})
-    making, images = _Making(work), _images(work)
-    given = _given(work, images)
+    float_io_kinds = {plan.precision.float_io for plan in plans if plan.precision.calibrated}
+    if not float_io_kinds:
+        return BuiltPrograms({}, {}, {})
+    builder, images = _ProgramBuilder(work), _load_images(work)
+    key_inputs = _collect_key_inputs(work, images)
     programs, keys = {}, {}
-    stored: dict[bool, tuple[str, ...]] = {}
-    for real in sorted(ends):
-        key = keys[real] = work.stored.key("integers", real=real, **given)
-        kept = work.stored.integers(key, images, partial(making.again, real=real))
-        if kept:
-            programs[real], said = kept
-            stored[real] = ("integers",)
-            making.say(said)
+    cached_stages: dict[bool, tuple[str, ...]] = {}
+    for float_io in sorted(float_io_kinds):
+        key = keys[float_io] = work.stage_store.compute_key("integers", real=float_io, **key_inputs)
+        cached = work.stage_store.load_program(
+            key, images, partial(builder.rebuild_program, float_io=float_io)
+        )
+        if cached:
+            programs[float_io], cached_remarks = cached
+            cached_stages[float_io] = ("integers",)
+            builder.report_remarks(cached_remarks)
             continue
-        programs[real], told = making.made(real=real)
-        stored[real] = tuple(making.stored)
+        programs[float_io], new_remarks = builder.build_program(float_io=float_io)
+        cached_stages[float_io] = tuple(builder.cached_stages)
         # What changed while it was read is not what the key says.
-        same = images is None or stored_stages.unchanged(images)
-        if same and given == _given(work, images):
-            work.stored.keep_integers(key, programs[real], told)
-    return BuiltIntegers(programs, keys, stored)
+        is_unchanged = images is None or stored_stages.is_unchanged(images)
+        if is_unchanged and key_inputs == _collect_key_inputs(work, images):
+            work.stage_store.keep_program(key, programs[float_io], new_remarks)
+    return BuiltPrograms(programs, keys, cached_stages)
 
 
-def _given(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
+def _collect_key_inputs(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
     """Return all that shapes integers beside network and weights, as plain data."""
-    asked, network = work.asked, find_shipped(work)
+    options, network = work.options, find_shipped(work)
     return {
-        **_calibrated_by(work, images),
-        "calibration": asked.calibration and _file_digest(asked.calibration),
+        **_collect_calibration_inputs(work, images),
+        "calibration": options.calibration and _hash_file(options.calibration),
         "shipped": network and network.name,
-        "bounds": astuple(asked.floors),
-        "mixed": asked.mixed,
-        "few": asked.allow_few,
-        "probes": asked.probes,
+        "bounds": astuple(options.floors),
+        "mixed": options.mixed,
+        "few": options.allow_few,
+        "probes": options.probes,
     }
 
 
-def _calibrated_by(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
+def _collect_calibration_inputs(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
     """Return all that shapes a fresh calibration, as plain data."""
-    asked = work.asked
+    options = work.options
     return {
-        "images": images and [(item.digest, item.label) for item in images.items],
-        "method": asked.method,
-        "guard": asked.guard,
-        "least": asked.min_images,
+        "images": images and [(image.digest, image.label) for image in images.items],
+        "method": options.method,
+        "guard": options.guard,
+        "least": options.min_images,
     }
 
 
-def _file_digest(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     try:
-        with regular_files.opened(path) as file:
+        with regular_files.open_file(path) as file:
             return hashlib.sha256(file.read()).hexdigest()
     except OSError:
         return ""  # whoever reads it next says why
 
 
-def _images(work: Int8Build) -> "DataSet | None":
+def _load_images(work: Int8Build) -> "DataSet | None":
     """Return the images to calibrate with or to judge by, if there are to be any."""
     from tcc.compiler.data import dataset
 
-    if work.asked.calibration is not None:
-        known = work.asked.data is not None or work.chosen.project.data is not None
-        return work.images if known else None
+    if work.options.calibration is not None:
+        has_images = work.options.data is not None or work.chosen_spec.project.data is not None
+        return work.images if has_images else None
     network = find_shipped(work)
-    return dataset.read(network.samples) if network else work.images
+    return dataset.read_dataset(network.samples) if network else work.images
 
 
-def _source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
+def _load_source(work: Int8Build) -> "tuple[CalibrationSource, list[StageRemark]]":
     """Return the calibration of a file or a network, with images to judge it; and remarks."""
     from tcc.compiler.driver import int8_program
 
-    asked, chosen = work.asked, work.chosen
-    if asked.calibration is not None:
-        images = _images(work)
-        return int8_program.from_file(asked.calibration, chosen.spec, work.given, images), []
+    options, chosen_spec = work.options, work.chosen_spec
+    if options.calibration is not None:
+        images = _load_images(work)
+        return int8_program.from_file(
+            options.calibration, chosen_spec.spec, work.weight_source, images
+        ), []
     network = find_shipped(work)
     assert network
-    work.report.detail(f"calibration: {network.calibration}")
+    work.report.print_detail(f"calibration: {network.calibration}")
     text = (
         f"the integers of `{network.name}` are of its own calibration, and compared here over"
         " drawings; its card says what they do on patients' images"
     )
-    found = int8_program.from_trained(network, chosen.spec, work.given)
-    return found, [("warning", text)]
+    source = int8_program.from_trained(network, chosen_spec.spec, work.weight_source)
+    return source, [("warning", text)]
 
 
-def _fresh_source(work: Int8Build) -> "tuple[CalibrationSource, list[Said]]":
+def _create_source(work: Int8Build) -> "tuple[CalibrationSource, list[StageRemark]]":
     """Return a fresh calibration; and remarks."""
     from tcc.compiler import passes
     from tcc.compiler.driver import int8_program, pipeline
-    from tcc.compiler.driver.calibration import known_method
+    from tcc.compiler.driver.calibration import find_method
     from tcc.compiler.quant.run_options import RunOptions
 
-    asked = work.asked
-    method, run = known_method(asked.method, guard=asked.guard), work.passing.chosen(passes.INT8)
-    wanted = pipeline.CalibrationRequest(
-        int8_program.ANY,
+    options = work.options
+    method, run = (
+        find_method(options.method, guard=options.guard),
+        work.pass_options.choose_passes(passes.INT8),
+    )
+    request = pipeline.CalibrationRequest(
+        int8_program.ANY_TARGET,
         method,
-        RunOptions(progress=work.stages, least=asked.min_images),
-        work.passing,
+        RunOptions(progress=work.stages, min_images=options.min_images),
+        work.pass_options,
         run,
     )
-    source = int8_program.from_images(work.chosen.spec, work.given, work.images, wanted)
+    source = int8_program.from_images(
+        work.chosen_spec.spec, work.weight_source, work.images, request
+    )
     warnings = [("warning", notice) for notice in source.document.notices]
-    expected = quality_table.expected(source.document.expected)
+    expected = quality_table.format_expected_losses(source.document.expected)
     return source, [*warnings, *(("note", line) for line in expected)]
 
 
 def find_shipped(work: Int8Build) -> "TrainedNetwork | None":
     """Return the trained network whose own calibration holds: nothing else is asked for."""
-    asked, chosen = work.asked, work.chosen
+    options, chosen_spec = work.options, work.chosen_spec
     # Its scales fit these weights and settings alone; who gives images wants scales of their own.
-    as_shipped = work.given.origin.origin == "zoo" and not chosen.changed
-    other = asked.data or asked.method or asked.mixed or not asked.guard
-    other = other or work.passing.text is not None
-    return chosen.trained if as_shipped and not other else None
+    as_shipped = work.weight_source.origin.origin == "zoo" and not chosen_spec.changed
+    has_other_options = options.data or options.method or options.mixed or not options.guard
+    has_other_options = has_other_options or work.pass_options.text is not None
+    return chosen_spec.trained if as_shipped and not has_other_options else None
 
 
 def _describe_comparison(
-    program: "MeasuredProgram", measured: "Measured", least_cosine: float | None
-) -> "Iterator[Said]":
+    program: "MeasuredProgram", measured: "Measured", min_cosine: float | None
+) -> "Iterator[StageRemark]":
     """Yield what there is to say of how integers compare with floats, and where they lose most."""
     comparison, quality = program.comparison, program.comparison.quality
-    yield "note", f"integers against floats over {quality_table.over(quality, measured.where)}"
+    yield (
+        "note",
+        f"integers against floats over {quality_table.describe_images(quality, measured.where)}",
+    )
     for step in program.steps:
         yield (
             "note",
-            f"in float: {step.name} and what reads it: loss {loss(step.quality):.1e},"
+            f"in float: {step.name} and what reads it: loss {compute_mean_loss(step.quality):.1e},"
             f" {step.macs:.1%} of the products",
         )
-    for line in quality_table.unknown(quality):
+    for line in quality_table.format_unknown(quality):
         yield "warning", line
-    for line in quality_table.lines(quality):
+    for line in quality_table.format_lines(quality):
         yield "short", f"  {line}"
     for line in quality_table.format_bounds(measured.bounds):
         yield "short", f"  {line}"
-    for line in quality_table.margins(quality_table.changed(quality)):
+    for line in quality_table.format_margins(quality_table.filter_changed(quality)):
         yield "short", f"  {line}"
     outputs = [
-        (name, output.kind, *quality_table.cells(output)) for name, output in quality.items()
+        (name, output.kind, *quality_table.format_cells(output)) for name, output in quality.items()
     ]
-    yield "full", "\n".join(table(("output", "kind", *quality_table.COLUMNS), outputs))
-    for line in quality_table.margins(quality):
+    yield "full", "\n".join(format_table(("output", "kind", *quality_table.COLUMNS), outputs))
+    for line in quality_table.format_margins(quality):
         yield "full", line
     rows = [
         (layer.name, layer.op, f"{layer.cosine:.6f}", f"{layer.snr:.1f}", f"{layer.error:.1f}",
@@ -351,8 +377,8 @@ def _describe_comparison(
         for layer in comparison.layers
     ]  # fmt: skip
     columns = ("layer", "op", "cosine", "SNR dB", "steps off", "saturated")
-    yield "full", "\n".join(table(columns, rows))
-    if quality_table.idle(quality, least_cosine):
+    yield "full", "\n".join(format_table(columns, rows))
+    if quality_table.is_cosine_idle(quality, min_cosine):
         text = "a least cosine says nothing of an output of one value: bound its correlation"
         yield "warning", text
 
@@ -360,7 +386,7 @@ def _describe_comparison(
 def require_targets(plans: "Sequence[Plan]") -> None:
     """Refuse typed options that none of the targets has a use for (E0601)."""
     devices = [plan.device for plan in plans]
-    option_needs.require(
+    option_needs.set_facts(
         {
             INT8_TARGET: any(plan.precision.calibrated for plan in plans),
             PACKAGE_TARGET: any(device.packager for device in devices),
@@ -371,15 +397,15 @@ def require_targets(plans: "Sequence[Plan]") -> None:
 
 def require_images(work: Int8Build, plans: "Sequence[Plan]") -> None:
     """Refuse typed options that need images where this build reads none (E0601)."""
-    integers = any(plan.precision.calibrated for plan in plans)
-    calibrates = work.asked.calibration is None
+    has_int8_plans = any(plan.precision.calibrated for plan in plans)
+    calibrates = work.options.calibration is None
     shipped = calibrates and find_shipped(work) is not None
-    has_images = work.asked.data is not None or work.chosen.project.data is not None
-    reads = integers and (not shipped if calibrates else has_images)
-    option_needs.require(
+    has_images = work.options.data is not None or work.chosen_spec.project.data is not None
+    reads = has_int8_plans and (not shipped if calibrates else has_images)
+    option_needs.set_facts(
         {
             FRESH_CALIBRATION: calibrates and not shipped,
             JUDGED_BUILD: calibrates or has_images,
-            READ_IMAGES: bool(work.asked.agree) or reads,
+            READ_IMAGES: bool(work.options.agree) or reads,
         }
     )

@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.bundle import bundle_folder
-from tcc.compiler.bundle.manifest_checks import Known
+from tcc.compiler.bundle.manifest_checks import PrecisionLookup
 from tcc.compiler.bundle.signature_check import SignaturePolicy
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.driver import floor_evidence, int8_program, pipeline
 from tcc.compiler.driver.pipeline import WeightSource
 from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import Spec
-from tcc.compiler.ir.target import LEAST
+from tcc.compiler.ir.target import MIN_COSINE
 from tcc.compiler.quant import calibration_document
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.quant.methods.method import Method
-from tcc.compiler.reference.accuracy_floor import ENOUGH, Qualities
+from tcc.compiler.reference.accuracy_floor import MIN_IMAGES, Qualities
 from tcc.compiler.support.console import Stages
-from tcc.compiler.support.diagnostics import fail, typed, whole_file
+from tcc.compiler.support.diagnostics import fail, make_command_span, make_file_span
 
 if TYPE_CHECKING:
     from tcc.compiler.figures.scene import Bar
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.program.float_comparison import FloatComparison
 
 
-WORST = 10
+MAX_LISTED_LAYERS = 10
 """Layers that are listed."""
 
 
@@ -42,22 +42,22 @@ class PackageData:
     """The files that were written, how many inputs the archive has, and what integers lose."""
 
     archive: Path
-    picture: Path | None
+    figure_path: Path | None
     inputs: int
     comparison: "FloatComparison"
     bars: "tuple[Bar, ...]"
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         from dataclasses import asdict
 
         return {
             "archive": str(self.archive),
             "inputs": self.inputs,
-            "picture": self.picture and str(self.picture),
-            "threshold": LEAST,
-            "cosines": {each.name: each.value for each in self.bars},
-            "layers": [asdict(each) for each in self.comparison.layers],
+            "picture": self.figure_path and str(self.figure_path),
+            "threshold": MIN_COSINE,
+            "cosines": {record.name: record.value for record in self.bars},
+            "layers": [asdict(record) for record in self.comparison.layers],
         }
 
 
@@ -68,8 +68,8 @@ class CalibratedPackage:
     backend: "Packager"
     target: "Target"
     spec: "Spec"
-    given: "WeightSource"
-    data: "DataSet"
+    weight_source: "WeightSource"
+    dataset: "DataSet"
     document: "CalibrationDocument"
 
     def write(self, path: Path, stages: Stages) -> PackageData:
@@ -83,29 +83,31 @@ class CalibratedPackage:
         from tcc.compiler.figures.scene import Bar
         from tcc.compiler.support import atomic_files
 
-        found = int8_program.compared(self.spec, self.given, self.document, self.data, stages)
+        comparison = int8_program.compare_with_floats(
+            self.spec, self.weight_source, self.document, self.dataset, stages
+        )
         # The tool calibrates with what ours learnt from: the images held out judge both.
-        learn, _ = self.document.data.parts(self.data)
-        source = build_plan.sampled(self.spec.graph.inputs[0])
-        tensors = (learn.tensor(index, source) for index in range(len(learn)))
-        archive, inputs = self.backend.calibration_data(self.target, source, tensors)
-        several = len(found.quality) > 1
+        fit_images, _ = self.document.data.split_images(self.dataset)
+        source = build_plan.to_pixel_input(self.spec.graph.inputs[0])
+        tensors = (fit_images.read_tensor(index, source) for index in range(len(fit_images)))
+        archive, inputs = self.backend.pack_calibration_data(self.target, source, tensors)
+        several = len(comparison.quality) > 1
         # Without the name of the images' folder: the same contents give the same picture.
         title = self.spec.name
         bars = tuple(
-            Bar(f"{title}, {output}" if several else title, one.cosine)
-            for output, one in found.quality.items()
-            if one.cosine is not None
+            Bar(f"{title}, {output}" if several else title, quality.cosine)
+            for output, quality in comparison.quality.items()
+            if quality.cosine is not None
         )
-        tar, picture = (
+        archive_path, figure_path = (
             path.with_name(f"{path.stem}.{end}") for end in ("images.tar", "cosine.svg")
         )
-        atomic_files.write_file(tar, archive)
+        atomic_files.write_file(archive_path, archive)
         if not bars:
-            return PackageData(tar, None, inputs, found, ())
+            return PackageData(archive_path, None, inputs, comparison, ())
         heading = f"cosine of integers and floats, {self.target.name}"
-        atomic_files.write_file(picture, draw_bars(picture, heading, bars))
-        return PackageData(tar, picture, inputs, found, bars)
+        atomic_files.write_file(figure_path, draw_bars(figure_path, heading, bars))
+        return PackageData(archive_path, figure_path, inputs, comparison, bars)
 
 
 def draw_bars(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
@@ -123,36 +125,36 @@ def draw_bars(path: Path, heading: str, bars: "Sequence[Bar]") -> bytes:
         MissingTool: matplotlib is not installed, which draws PNG.
     """
     from tcc.compiler.figures import export, svg
-    from tcc.compiler.figures.scene import bar_chart
+    from tcc.compiler.figures.scene import build_bar_chart
 
-    scene = bar_chart(heading, bars, LEAST)
+    scene = build_bar_chart(heading, bars, MIN_COSINE)
     if path.suffix == ".svg":
         return svg.render_scene(scene, heading).encode()
     return export.render_png(scene, heading)
 
 
-def known_method(name: str | None, *, guard: bool = True) -> Method:
+def find_method(name: str | None, *, guard: bool = True) -> Method:
     """Return the method of a name, or the default, with or without its guard.
 
     Raises:
         UserError: There is none of that name (E0617), or nothing guards it (E0601).
     """
-    from tcc.compiler.quant.calibrate import known
+    from tcc.compiler.quant.calibrate import find_method
 
-    found = known(name, typed(f"--method {name}"))
+    method = find_method(name, make_command_span(f"--method {name}"))
     if guard:
-        return found
-    own = found.unguarded()
-    if own is None:
-        guarded = ", ".join(each.name for each in METHODS if each.unguarded())
-        message = f"min-max does not guard `{found.name}`, so that there is no guard to leave out"
+        return method
+    unguarded = method.remove_guard()
+    if unguarded is None:
+        guarded = ", ".join(candidate.name for candidate in METHODS if candidate.remove_guard())
+        message = f"min-max does not guard `{method.name}`, so that there is no guard to leave out"
         help = f"--no-guard is for {guarded}"
-        raise fail("E0601", message, typed("--no-guard"), help=help)
-    return own
+        raise fail("E0601", message, make_command_span("--no-guard"), help=help)
+    return unguarded
 
 
-def refused(
-    spec: Spec, given: WeightSource, document: CalibrationDocument, images: DataSet
+def find_refusals(
+    spec: Spec, weight_source: WeightSource, document: CalibrationDocument, images: DataSet
 ) -> tuple[str, ...]:
     """Return why a build would refuse a fresh calibration, in words; nothing where it would not.
 
@@ -160,25 +162,30 @@ def refused(
 
     Args:
         spec: The network, with what it asks of integers.
-        given: Its weights.
+        weight_source: Its weights.
         document: The calibration.
         images: Those that it was made with.
     """
-    minimum, (learn, judge) = floor_evidence.floor(spec, Accuracy()), document.data.parts(images)
-    different = floor_evidence.split_images(learn, judge, mixed=False).different
+    minimum, (fit_images, held_out_images) = (
+        floor_evidence.resolve_floor(spec, Accuracy()),
+        document.data.split_images(images),
+    )
+    different = floor_evidence.split_images(
+        fit_images, held_out_images, mixed=False
+    ).different_count
     few = (
-        (f"{different} different images judge them, and it takes {ENOUGH} or `--allow-few`",)
-        if different < ENOUGH and minimum.needs_images(o.meaning for o in spec.graph.outputs)
+        (f"{different} different images judge them, and it takes {MIN_IMAGES} or `--allow-few`",)
+        if different < MIN_IMAGES and minimum.needs_images(o.meaning for o in spec.graph.outputs)
         else ()
     )
-    model = pipeline.ready(spec, given)
+    model = pipeline.lower_for_int8(spec, weight_source)
     losses = floor_evidence.read_stated_losses(document, model)
     if bounds := floor_evidence.compute_calibration_bounds(document, model):
         quality = {name: loss.quality for name, loss in losses.items() if loss.quality}
-        return (*minimum.broken(quality, bounds), *few)
+        return (*minimum.find_violations(quality, bounds), *few)
     # Few images state nothing, nor do outputs that are no numbers.
-    comparison = int8_program.compared(spec, given, document, images)
-    return (*minimum.broken(comparison.quality, comparison.bounds), *few)
+    comparison = int8_program.compare_with_floats(spec, weight_source, document, images)
+    return (*minimum.find_violations(comparison.quality, comparison.bounds), *few)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,42 +202,52 @@ class StoredCosine:
     cosine: float
 
 
-def read_cosines(path: Path, known: Known, policy: SignaturePolicy) -> tuple[StoredCosine, ...]:
+def read_cosines(
+    path: Path, precision_lookup: PrecisionLookup, policy: SignaturePolicy
+) -> tuple[StoredCosine, ...]:
     """Return the cosines of a calibration file, or of a bundle.
 
     Args:
         path: The file, or the bundle's folder.
-        known: Says what the precisions of targets are.
+        precision_lookup: Says what the precisions of targets are.
         policy: Which signatures of bundles are taken.
 
     Raises:
         UserError: It is neither, or is damaged (E0603, E0620 to E0623, E0730), or holds no cosine
             (E1280).
     """
-    found = tuple(_bundle_cosines(path, known, policy) if path.is_dir() else _file_cosines(path))
-    if found:
-        return found
+    cosines = tuple(
+        _read_bundle_cosines(path, precision_lookup, policy)
+        if path.is_dir()
+        else _read_file_cosines(path)
+    )
+    if cosines:
+        return cosines
     message = "this says nothing of any cosine of integers and floats"
     help = "calibrate with more images, some of which are held out, or give a bundle of integers"
-    raise fail("E1280", message, whole_file(str(path)), help=help)
+    raise fail("E1280", message, make_file_span(str(path)), help=help)
 
 
-def _file_cosines(path: Path) -> Iterator[StoredCosine]:
-    about = calibration_document.read(path)
-    judged = about.judged.get(about.used, {})
-    yield from _list_cosines(about.model.name, about.target, about.data.digest, judged)
+def _read_file_cosines(path: Path) -> Iterator[StoredCosine]:
+    document = calibration_document.read_document(path)
+    qualities = document.judged.get(document.used, {})
+    yield from _list_cosines(document.model.name, document.target, document.data.digest, qualities)
 
 
-def _bundle_cosines(folder: Path, known: Known, policy: SignaturePolicy) -> Iterator[StoredCosine]:
-    about = bundle_folder.read(folder, known, policy).manifest
-    found = about.calibration
-    if found and found.measured:
-        yield from _list_cosines(about.model.name, about.target, found.data, found.measured.outputs)
+def _read_bundle_cosines(
+    folder: Path, precision_lookup: PrecisionLookup, policy: SignaturePolicy
+) -> Iterator[StoredCosine]:
+    manifest = bundle_folder.read_bundle(folder, precision_lookup, policy).manifest
+    calibration = manifest.calibration
+    if calibration and calibration.measured:
+        yield from _list_cosines(
+            manifest.model.name, manifest.target, calibration.data, calibration.measured.outputs
+        )
 
 
 def _list_cosines(
-    network: str, target: str, data: str, judged: Qualities
+    network: str, target: str, data: str, qualities: Qualities
 ) -> Iterator[StoredCosine]:
-    for output, quality in judged.items():
+    for output, quality in qualities.items():
         if quality.cosine is not None:
             yield StoredCosine(network, target, data, output, quality.cosine)

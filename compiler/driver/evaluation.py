@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.data import confined_images
-from tcc.compiler.data.dataset import DAMAGED, DataSet, check, fitting
+from tcc.compiler.data.dataset import DAMAGED_CODES, DataSet, check_dataset, check_image
 from tcc.compiler.driver.labelled_images import LabelledImages
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
@@ -26,16 +26,16 @@ from tcc.compiler.reference import (
     roc_curve,
 )
 from tcc.compiler.reference.classification_metrics import Scores
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.progress import Progress, silent
 from tcc.compiler.support.value_views import ValueView
 
 Outputs = Mapping[str, NDArray[np.float32]]
 Answer = tuple[bytes, Outputs]
 """The hash of an input, and what the network gives for it."""
-MOST_VALUES = 1 << 26
+MAX_VALUES = 1 << 26
 """Most outputs that are kept, 256 MiB of them; beyond, only counts are."""
-BATCH = 32
+BATCH_SIZE = 32
 """Most images at a time."""
 BATCH_BYTES = 1 << 26
 """Bytes of pixels at which a batch is full."""
@@ -45,164 +45,169 @@ BATCH_BYTES = 1 << 26
 class Evaluated(ValueView):
     """What a network gave for labelled images, in their order.
 
-    `raw` are its outputs (images, values), None where these would be more than `MOST_VALUES`;
+    `raw` are its outputs (images, values), None where these would be more than `MAX_VALUES`;
     `taken` says of each image and class whether the image was taken for it; `inputs` are hashes of
     what went in; `notices` what makes the figures doubtful.
     """
 
-    given: LabelledImages
+    images: LabelledImages
     taken: NDArray[np.bool_]
     raw: NDArray[np.float32] | None
     inputs: tuple[bytes, ...]
     notices: tuple[str, ...] = ()
 
     @property
-    def right(self) -> NDArray[np.bool_]:
+    def correct(self) -> NDArray[np.bool_]:
         """Which images were taken for what they are."""
-        found: NDArray[np.bool_] = (self.taken == self.given.holds).all(axis=1)
-        return found
+        is_correct: NDArray[np.bool_] = (self.taken == self.images.truth).all(axis=1)
+        return is_correct
 
     @property
     def scores(self) -> Scores:
         """The figures of its counts."""
-        holds = self.given.holds
-        if not self.given.exclusive:
-            return classification_metrics.decision_scores(holds, self.taken)
+        truth = self.images.truth
+        if not self.images.exclusive:
+            return classification_metrics.compute_decision_scores(truth, self.taken)
         # The confusion matrix as one product of what is and what was taken.
-        counts = holds.astype(np.int64).T @ self.taken
-        return classification_metrics.scores(counts)
+        counts = truth.astype(np.int64).T @ self.taken
+        return classification_metrics.compute_scores(counts)
 
-    def _summary(self) -> Iterator[str]:
-        yield f"Evaluation on {self.given.path}"
+    def _summarize(self) -> Iterator[str]:
+        yield f"Evaluation on {self.images.path}"
         if self.notices:
             yield f"warning: {'; '.join(self.notices)}"
-        yield from self.scores.describe(self.given.labels)
+        yield from self.scores.describe(self.images.labels)
 
-    def odds(self, temperature: float = 1.0) -> NDArray[np.float64] | None:
+    def compute_log_odds(self, temperature: float = 1.0) -> NDArray[np.float64] | None:
         """Return the log-odds of each class, (images, classes)."""
         if self.raw is None:
             return None
-        found = roc_curve.log_odds(self.given.output.activation, self.raw, temperature)
+        log_odds = roc_curve.compute_log_odds(self.images.output.activation, self.raw, temperature)
         # The log-odds of no are those of yes with the other sign.
-        return np.hstack([-found, found]) if self.given.single else found
+        return np.hstack([-log_odds, log_odds]) if self.images.single else log_odds
 
 
-def by_artifact(
-    found: Bundle,
+def evaluate_artifact(
+    bundle: Bundle,
     device: Device,
-    given: LabelledImages,
+    images: LabelledImages,
     progress: Progress,
     point: OperatingPoint | None = None,
 ) -> Evaluated:
     """Return how a bundle's artifact does, from the pixels on, read as an operating point says.
 
     Args:
-        found: The bundle.
+        bundle: The bundle.
         device: Its target.
-        given: The images and their classes.
+        images: The images and their classes.
         progress: Told of each image.
         point: How outputs are read; without it, as the spec says.
 
     Raises:
         UserError: The images are damaged or do not fit the network, or it gives no finite numbers.
     """
-    source, data = found.input, check(given.data, found.input)
-    floats = data.array is not None and data.array.dtype != np.uint8
+    source, dataset = bundle.input, check_dataset(images.dataset, bundle.input)
+    floats = dataset.array is not None and dataset.array.dtype != np.uint8
     run = artifact_runs.infer if floats else artifact_runs.run
-    each = (data.tensor(i, source) if floats else pixels(data, i, source) for i in range(len(data)))
-    answers = (
-        (_digest(array), outputs)
-        for batch in _batches(each)
-        for array, outputs in zip(batch, run(found, device, batch), strict=True)
+    arrays = (
+        dataset.read_tensor(i, source) if floats else read_pixels(dataset, i, source)
+        for i in range(len(dataset))
     )
-    return _evaluated(given, source, answers, progress, point)
+    answers = (
+        (_hash_input(array), outputs)
+        for batch in _split_batches(arrays)
+        for array, outputs in zip(batch, run(bundle, device, batch), strict=True)
+    )
+    return _collect_evaluation(images, source, answers, progress, point)
 
 
-def by_reference(model: Model, given: LabelledImages, progress: Progress = silent) -> Evaluated:
+def evaluate_reference(
+    model: Model, images: LabelledImages, progress: Progress = silent
+) -> Evaluated:
     """Return how a network as written does, in floats, by the reference executor.
 
     Args:
         model: The network in floats, as written.
-        given: The images and their classes.
+        images: The images and their classes.
         progress: Told of each image.
 
     Raises:
-        UserError: As for `by_artifact`.
+        UserError: As for `evaluate_artifact`.
     """
     (source,) = model.graph.inputs
-    data = check(given.data, source)
-    run = float_program.prepared(model)
-    each = (data.tensor(i, source) for i in range(len(data)))
-    answers = ((_digest(array), run(array)) for array in each)
-    return _evaluated(given, source, answers, progress, None)
+    dataset = check_dataset(images.dataset, source)
+    run = float_program.create_runner(model)
+    tensors = (dataset.read_tensor(i, source) for i in range(len(dataset)))
+    answers = ((_hash_input(array), run(array)) for array in tensors)
+    return _collect_evaluation(images, source, answers, progress, None)
 
 
-def pixels(data: DataSet, place: int, source: Input) -> NDArray[np.uint8]:
+def read_pixels(dataset: DataSet, index: int, source: Input) -> NDArray[np.uint8]:
     """Return the pixels of an item that a network takes, uint8 (height, width, 3).
 
     Args:
-        data: The images.
-        place: Which of them.
+        dataset: The images.
+        index: Which of them.
         source: The network's input.
 
     Raises:
         UserError: The image is damaged, or of a size that the network does not take.
     """
-    item = data.items[place]
-    if data.array is None:
-        found = confined_images.read(item.path)
+    item = dataset.items[index]
+    if dataset.array is None:
+        image = confined_images.read_image(item.path)
     else:
-        found = data.array[item.place or 0].astype(np.uint8, copy=False)
-    return fitting(found, source, item.name)
+        image = dataset.array[item.index or 0].astype(np.uint8, copy=False)
+    return check_image(image, source, item.name)
 
 
-def _evaluated(
-    given: LabelledImages,
+def _collect_evaluation(
+    images: LabelledImages,
     source: Input,
     answers: Iterator[Answer],
     progress: Progress,
     point: OperatingPoint | None,
 ) -> Evaluated:
     """Hear what each image gives, and what it is taken for."""
-    total, width = len(given.data), given.output.shape[0]
-    taken = np.zeros((total, len(given.labels)), np.bool_)
-    raw = np.zeros((total, width), np.float32) if total * width <= MOST_VALUES else None
+    total, width = len(images.dataset), images.output.shape[0]
+    is_taken = np.zeros((total, len(images.labels)), np.bool_)
+    raw = np.zeros((total, width), np.float32) if total * width <= MAX_VALUES else None
     inputs = []
     progress("images", 0, total)
     try:
-        for place, (digest, outputs) in enumerate(answers):
-            values = outputs[given.output.name]
+        for index, (digest, outputs) in enumerate(answers):
+            output_values = outputs[images.output.name]
             # To argmax NaN is the largest: the image would be taken for that class in silence.
-            if not np.isfinite(values).all():
-                raise _not_finite(given, place)
-            taken[place] = taken_classes(given, values, point)
+            if not np.isfinite(output_values).all():
+                raise _create_overflow_error(images, index)
+            is_taken[index] = predict_classes(images, output_values, point)
             inputs.append(digest)
             if raw is not None:
-                raw[place] = values
-            progress("images", place + 1, total)
+                raw[index] = output_values
+            progress("images", index + 1, total)
     except UserError as error:
-        if error.diagnostics[0].code in DAMAGED:  # the first one: list all of them
-            raise given.data.damaged(source) from None
+        if error.diagnostics[0].code in DAMAGED_CODES:  # the first one: list all of them
+            raise images.dataset.collect_errors(source) from None
         raise
-    return Evaluated(given, taken, raw, tuple(inputs))
+    return Evaluated(images, is_taken, raw, tuple(inputs))
 
 
-def taken_classes(
-    given: LabelledImages, values: NDArray[np.float32], point: OperatingPoint | None
+def predict_classes(
+    images: LabelledImages, output_values: NDArray[np.float32], point: OperatingPoint | None
 ) -> NDArray[np.bool_]:
     """Return which classes an image is taken for (classes,), of its raw outputs (values,)."""
-    output, row = given.output, values[None]
-    if given.single:
-        yes = decision_rule.decided(row, point)[0]
+    output, row = images.output, output_values[None]
+    if images.single:
+        yes = decision_rule.predict_decisions(row, point)[0]
         return np.append(~yes, yes)
-    if not given.exclusive:
-        return np.asarray(decision_rule.decided(row, point)[0])
-    chosen = decision_rule.class_taken(output.activation, row, point)[0]
-    found: NDArray[np.bool_] = np.arange(output.shape[0]) == chosen
-    return found
+    if not images.exclusive:
+        return np.asarray(decision_rule.predict_decisions(row, point)[0])
+    predicted_class = decision_rule.predict_classes(output.activation, row, point)[0]
+    is_predicted: NDArray[np.bool_] = np.arange(output.shape[0]) == predicted_class
+    return is_predicted
 
 
-def _digest(array: NDArray[Any]) -> bytes:
+def _hash_input(array: NDArray[Any]) -> bytes:
     """Return what tells an input from others, whatever its file."""
     # Of what goes into the network, with its form: a file saved again, or in another format without
     # loss, is the same image, and a crop of another shape with equal bytes is not.
@@ -210,24 +215,24 @@ def _digest(array: NDArray[Any]) -> bytes:
     return hashlib.blake2b(head + array.tobytes(), digest_size=16).digest()
 
 
-def _not_finite(given: LabelledImages, place: int) -> UserError:
+def _create_overflow_error(images: LabelledImages, index: int) -> UserError:
     return fail(
         "E0720",
-        f"with these weights, output `{given.output.name}` is not finite",
-        whole_file(given.data.items[place].name),
+        f"with these weights, output `{images.output.name}` is not finite",
+        make_file_span(images.dataset.items[index].name),
         label="NaN or infinity for this image",
         help="look at the weights' magnitudes; the network overflows float32",
     )
 
 
-def _batches(each: Iterator[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
+def _split_batches(arrays: Iterator[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
     """Yield arrays a batch at a time, fewer of them where they are large."""
     batch: list[NDArray[Any]] = []
-    for array in each:
+    for array in arrays:
         batch.append(array)
         # An ARM artifact is a process a batch, so that one image a batch would be dear; pixels of
         # large images bound it from above.
-        if len(batch) == BATCH or sum(a.nbytes for a in batch) >= BATCH_BYTES:
+        if len(batch) == BATCH_SIZE or sum(a.nbytes for a in batch) >= BATCH_BYTES:
             yield batch
             batch = []
     if batch:

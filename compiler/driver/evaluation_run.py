@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.driver import run_splits
-from tcc.compiler.driver.chosen_spec import ChosenSpec, choose
-from tcc.compiler.driver.run_splits import SIDES, sides
-from tcc.compiler.driver.weights_and_images import synthetic, take, weights_file
+from tcc.compiler.driver.chosen_spec import ChosenSpec, choose_spec
+from tcc.compiler.driver.run_splits import SIDES, list_sides
+from tcc.compiler.driver.weights_and_images import find_weights_file, is_synthetic, load_weights
 from tcc.compiler.support.console import Report, Stages
-from tcc.compiler.support.diagnostics import UserError, fail, typed, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_command_span, make_file_span
 from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.saturation import Saturation
     from tcc.compiler.ir.device import Device
     from tcc.compiler.ir.operating_point import OperatingPoint
-    from tcc.compiler.reference.classification_metrics import JudgedClasses, Scores
+    from tcc.compiler.reference.classification_metrics import ClassEvaluation, Scores
     from tcc.compiler.reference.confidence_intervals import Bounds
     from tcc.compiler.support.diagnostics import Diagnostic
 
@@ -41,71 +41,75 @@ class Resampling:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """How a network did on labelled images; `about` says what ran, for the document.
+    """How a network did on labelled images; `subject` says what ran, for the document.
 
-    `stored` is the bundle that the operating point was just stored in; `saturation` how often
+    `stored_bundle` is the bundle that the operating point was just stored in; `saturation` how often
     integers are saturated, where that is asked for. `warnings` say what of the
     operating point does not hold on these images.
     """
 
-    about: dict[str, Any]
-    found: "Evaluated"
+    subject: dict[str, Any]
+    evaluated: "Evaluated"
     point: "OperatingPoint | None" = None
-    stored: str | None = None
+    stored_bundle: str | None = None
     saturation: "Saturation | None" = None
     warnings: "tuple[Diagnostic, ...]" = ()
 
     @property
     def name(self) -> str:
         """What ran, in one word."""
-        return str(self.about.get("bundle") or self.about["spec"])
+        return str(self.subject.get("bundle") or self.subject["spec"])
 
     @cached_property
     def scores(self) -> "Scores":
         """The figures of the counts."""
-        return self.found.scores
+        return self.evaluated.scores
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The classes' names, or their indices."""
-        return self.found.given.labels
+        return self.evaluated.images.labels
 
     @cached_property
-    def judged(self) -> "JudgedClasses":
+    def judged_classes(self) -> "ClassEvaluation":
         """What the images were taken for."""
-        from tcc.compiler.reference.classification_metrics import JudgedClasses
+        from tcc.compiler.reference.classification_metrics import ClassEvaluation
 
-        found = self.found
-        odds = found.odds(self.point.temperature if self.point else 1.0)
-        return JudgedClasses(self.labels, found.given.holds, found.taken, odds, self.scores)
+        evaluated = self.evaluated
+        odds = evaluated.compute_log_odds(self.point.temperature if self.point else 1.0)
+        return ClassEvaluation(
+            self.labels, evaluated.images.truth, evaluated.taken, odds, self.scores
+        )
 
-    def averages(self, drawn: Resampling) -> "dict[str, Bounds | None]":
+    def estimate_averages(self, resampling: Resampling) -> "dict[str, Bounds | None]":
         """Return the intervals of averages over classes, by a bootstrap."""
-        return self.judged.averages(drawn.count, drawn.seed)
+        return self.judged_classes.estimate_average_intervals(resampling.count, resampling.seed)
 
     @property
     def log_loss(self) -> float | None:
         """The mean negative log-likelihood of the images' classes; None without probabilities."""
         from tcc.compiler.reference import decision_rule
 
-        given, raw = self.found.given, self.found.raw
-        if raw is None or given.output.activation == "none":
+        images, raw = self.evaluated.images, self.evaluated.raw
+        if raw is None or images.output.activation == "none":
             return None
         # One value tells two classes apart: its likelihood is that of the second.
-        holds = given.holds[:, 1:] if given.single else given.holds
+        truth = images.truth[:, 1:] if images.single else images.truth
         temperature = self.point.temperature if self.point else 1.0
-        return decision_rule.likelihood(given.output.activation, raw, holds, temperature)
+        return decision_rule.compute_negative_log_likelihood(
+            images.output.activation, raw, truth, temperature
+        )
 
 
 @dataclass(frozen=True)
 class SaturationReport:
     """What was counted on images whose accuracy cannot be measured.
 
-    `about` says what ran, `refusal` refusal nothing is known of their classes.
+    `subject` says what ran, `refusal` refusal nothing is known of their classes.
     """
 
-    about: dict[str, Any]
-    data: "DataSet"
+    subject: dict[str, Any]
+    dataset: "DataSet"
     path: Path
     counts: "Saturation"
     refusal: "Diagnostic"
@@ -135,40 +139,40 @@ class EvaluationRequest:
 
 
 @dataclass(frozen=True)
-class ImageWish:
+class ImageSelection:
     """What is said of images: where, whose split, which side, and whether values are fitted.
 
     `learned` says that the network has learned from some images, which need not be these.
     """
 
-    where: Path
+    path: Path
     split: "RunSplit | None"
     side: str | None
     fits: bool
     learned: bool
 
 
-def _find_images(data: Path | None, own: Path | None) -> Path:
+def _find_images(data: Path | None, project_data: Path | None) -> Path:
     """Return where the images lie: as the command line says, or the project.
 
     Raises:
         UserError: It is not said (E0616).
     """
-    if found := data or own:
-        return found
+    if path := data or project_data:
+        return path
     help = "give labelled images with --data: a folder of class folders"
-    raise fail("E0616", "evaluate on which images?", typed("--data"), help=help)
+    raise fail("E0616", "evaluate on which images?", make_command_span("--data"), help=help)
 
 
-def read_labelled(
-    report: Report, stages: Stages, wish: ImageWish, outputs: "Sequence[OutputContract]"
+def read_labelled_images(
+    report: Report, stages: Stages, selection: ImageSelection, outputs: "Sequence[OutputContract]"
 ) -> "tuple[LabelledImages, LabelledImages | None]":
     """Return the images that judge, and those that values are fitted to where they are.
 
     Args:
         report: Where warnings are told.
         stages: What hears how far this is.
-        wish: Which images are meant.
+        selection: Which images are meant.
         outputs: The network's.
 
     Raises:
@@ -178,68 +182,70 @@ def read_labelled(
     from tcc.compiler.driver import labelled_images
 
     stages("data", 0, 1)
-    judge, learn = _places(report, wish)
-    found = [
-        labelled_images.labelled(_read(report, wish, side, path), outputs, path)
-        for side, path in ((wish.side or "test", judge), ("val", learn))
+    judging_path, fitting_path = _find_folders(report, selection)
+    labelled_sets = [
+        labelled_images.label_images(_read_images(report, selection, side, path), outputs, path)
+        for side, path in ((selection.side or "test", judging_path), ("val", fitting_path))
         if path is not None
     ]
-    return found[0], found[1] if learn else None
+    return labelled_sets[0], labelled_sets[1] if fitting_path else None
 
 
-def _read_judging(report: Report, stages: Stages, wish: ImageWish) -> "tuple[DataSet, Path]":
+def _read_judging(
+    report: Report, stages: Stages, selection: ImageSelection
+) -> "tuple[DataSet, Path]":
     """Return the images that judge, whatever their labels, and where they lie.
 
     Raises:
         UserError: As for `labelled`, but for labels.
     """
     stages("data", 0, 1)
-    judge, _ = _places(report, wish)
-    return _read(report, wish, wish.side or "test", judge), judge
+    judging_path, _ = _find_folders(report, selection)
+    return _read_images(report, selection, selection.side or "test", judging_path), judging_path
 
 
-def _read(report: Report, wish: ImageWish, side: str, path: Path) -> "DataSet":
+def _read_images(report: Report, selection: ImageSelection, side: str, path: Path) -> "DataSet":
     from tcc.compiler.data import dataset
 
-    report.detail(f"images: {path}")
-    if wish.split:
-        use = "fitted to" if wish.fits and side == "val" else "judged by"
-        found = run_splits.images(report, wish.where, wish.split, side, use)
+    report.print_detail(f"images: {path}")
+    if selection.split:
+        use = "fitted to" if selection.fits and side == "val" else "judged by"
+        images = run_splits.read_side_images(report, selection.path, selection.split, side, use)
     else:
-        found = dataset.read(path)
-        report.warnings(found.warnings)
-    if synthetic(found):
-        report.notice(f"the images in {path} are synthetic: a program drew them")
-    return found
+        images = dataset.read_dataset(path)
+        report.warn_grouped(images.warnings)
+    if is_synthetic(images):
+        report.warn_text(f"the images in {path} are synthetic: a program drew them")
+    return images
 
 
-def _places(report: Report, wish: ImageWish) -> tuple[Path, Path | None]:
+def _find_folders(report: Report, selection: ImageSelection) -> tuple[Path, Path | None]:
     """Return where the images lie that judge, and those that values are fitted to.
 
     Raises:
         UserError: There are no two sides to fit and to judge (E1260), or not the one asked for.
     """
-    where, found = wish.where, sides(wish.where)
-    if wish.split:
-        judge = run_splits.folder(where, wish.side or "test")
-        return judge, run_splits.folder(where, "val") if wish.fits else None
-    if wish.fits:
-        if not {"val", "test"} <= found:
+    path, side_names = selection.path, list_sides(selection.path)
+    if selection.split:
+        judging_path = run_splits.find_side_folder(path, selection.side or "test")
+        return judging_path, run_splits.find_side_folder(path, "val") if selection.fits else None
+    if selection.fits:
+        if not {"val", "test"} <= side_names:
             message = "values are fitted to the images of `val` and judged by those of `test`"
             label = "there are no such two folders here, and no run's split says which these are"
             help = "give a folder with class folders in `val` and `test`, which share no image"
-            raise fail("E1260", message, whole_file(str(where)), label=label, help=help)
-        return where / "test", where / "val"
-    side = wish.side or ("test" if "test" in found else None)
+            raise fail("E1260", message, make_file_span(str(path)), label=label, help=help)
+        return path / "test", path / "val"
+    side = selection.side or ("test" if "test" in side_names else None)
     if side is None:
-        if wish.learned and where.name not in SIDES:
-            report.warn(run_splits.unknown(where))
-        return where, None
-    if side not in found:
+        if selection.learned and path.name not in SIDES:
+            report.warn(run_splits.create_unknown_warning(path))
+        return path, None
+    if side not in side_names:
         message = f"there is no folder `{side}` here, and no run's split says which these are"
-        raise fail("E1260", message, whole_file(str(where)), help="name the run with --split")
-    report.note(f"judged by {where / side}")
-    return where / side, None
+        raise fail("E1260", message, make_file_span(str(path)), help="name the run with --split")
+    report.print_note(f"judged by {path / side}")
+    return path / side, None
 
 
 def _find_refusal(error: UserError, request: EvaluationRequest) -> "Diagnostic":
@@ -269,49 +275,51 @@ def evaluate_spec(
     from tcc.compiler.ir.precision import FP32
     from tcc.compiler.reference import float_program
 
-    chosen = choose(name, request.settings, request.strict)
-    weights = take(report, chosen, request.weights, request.seed)
-    spec = chosen.spec
-    file = weights_file(chosen, request.weights, request.seed)
-    wish = ImageWish(
-        _find_images(request.data, chosen.project.data),
-        run_splits.of_weights(request.split, file),
+    chosen_spec = choose_spec(name, request.settings, request.strict)
+    weights = load_weights(report, chosen_spec, request.weights, request.seed)
+    spec = chosen_spec.spec
+    file = find_weights_file(chosen_spec, request.weights, request.seed)
+    selection = ImageSelection(
+        _find_images(request.data, chosen_spec.project.data),
+        run_splits.find_weights_split(request.split, file),
         request.side,
         fits=False,
         learned=run_splits.is_unknown(request.split, weights.origin.origin),
     )
-    outputs = manifest.results(spec.graph)
+    outputs = manifest.build_output_contracts(spec.graph)
     reference = f"reference ({float_program.NAME})"
-    said = {"spec": spec.name, "target": reference, "precision": FP32.name}
+    subject = {"spec": spec.name, "target": reference, "precision": FP32.name}
     try:
-        given, _ = read_labelled(report, stages, wish, outputs)
+        labelled, _ = read_labelled_images(report, stages, selection, outputs)
     except UserError as error:
         refusal = _find_refusal(error, request)
-        images, path = _read_judging(report, stages, wish)
-        counts = count_saturated(stages, chosen, weights, request.calibration, images)
-        return SaturationReport(said, images, path, counts, refusal)
-    found = evaluation.by_reference(Model(spec.graph, weights.tensors), given, stages)
-    ends = None
+        images, path = _read_judging(report, stages, selection)
+        counts = count_saturated(stages, chosen_spec, weights, request.calibration, images)
+        return SaturationReport(subject, images, path, counts, refusal)
+    evaluated = evaluation.evaluate_reference(Model(spec.graph, weights.tensors), labelled, stages)
+    saturation = None
     if request.saturation:
-        ends = count_saturated(stages, chosen, weights, request.calibration, given.data)
-    return EvaluationReport(said, found, saturation=ends)
+        saturation = count_saturated(
+            stages, chosen_spec, weights, request.calibration, labelled.dataset
+        )
+    return EvaluationReport(subject, evaluated, saturation=saturation)
 
 
 def count_saturated(
     stages: Stages,
-    chosen: ChosenSpec,
+    chosen_spec: ChosenSpec,
     weights: "WeightSource",
     calibration: Path | None,
-    data: "DataSet",
+    dataset: "DataSet",
 ) -> "Saturation":
     """Return what the integer program of a spec's calibration gives in the reference executor.
 
     Args:
         stages: Told how far the work is.
-        chosen: The spec.
+        chosen_spec: The spec.
         weights: Its weights.
         calibration: The file of its calibration; without one, that of a trained network.
-        data: Images that it takes.
+        dataset: Images that it takes.
 
     Raises:
         UserError: There is no calibration (E1267), or it is another network's.
@@ -320,18 +328,22 @@ def count_saturated(
     from tcc.compiler.quant import calibration_file
     from tcc.compiler.quant.program.quantize import quantize
 
-    own = chosen.trained.calibration if chosen.trained and not chosen.changed else None
-    path = calibration or own
+    default_path = (
+        chosen_spec.trained.calibration if chosen_spec.trained and not chosen_spec.changed else None
+    )
+    path = calibration or default_path
     if path is None:
         message = "a spec has no integers to count"
         help = "give its calibration with --calibration, or evaluate a bundle of it"
-        raise fail("E1267", message, typed("--saturation"), help=help)
-    source = int8_program.from_file(path, chosen.spec, weights, None)
-    ready = pipeline.ready(chosen.spec, weights)
+        raise fail("E1267", message, make_command_span("--saturation"), help=help)
+    source = int8_program.from_file(path, chosen_spec.spec, weights, None)
+    lowered_model = pipeline.lower_for_int8(chosen_spec.spec, weights)
     document = source.document
     # The program that a build would make, without what a target adds.
-    program = quantize(ready, calibration_file.calibration(document, ready, source.name))
-    return saturation.of_program(program, document, data, stages)
+    program = quantize(
+        lowered_model, calibration_file.decode_calibration(document, lowered_model, source.name)
+    )
+    return saturation.measure_program(program, document, dataset, stages)
 
 
 @dataclass(frozen=True)
@@ -356,44 +368,48 @@ def evaluate_bundle(
     from tcc.compiler.driver import saturation
 
     bundle, device = trusted_bundle.load(folder, trust=request.trust)
-    about = bundle.manifest
-    if about.weights.notice:
-        report.notice(about.weights.notice)
-    carried = _start_points(bundle, request)
-    wish = _choose_images(request, about)
-    origin = {"bundle": str(folder), "target": about.target, "precision": about.precision}
+    manifest = bundle.manifest
+    if manifest.weights.notice:
+        report.warn_text(manifest.weights.notice)
+    start_points = _load_start_points(bundle, request)
+    selection = _choose_images(request, manifest)
+    origin = {"bundle": str(folder), "target": manifest.target, "precision": manifest.precision}
     try:
-        given, learn = read_labelled(report, stages, wish, about.outputs)
+        labelled, fitting_images = read_labelled_images(report, stages, selection, manifest.outputs)
     except UserError as error:
         refusal = _find_refusal(error, request)
-        images, path = _read_judging(report, stages, wish)
-        saturated = saturation.of_artifact(bundle, device, images, stages)
+        images, path = _read_judging(report, stages, selection)
+        saturated = saturation.measure_artifact(bundle, device, images, stages)
         return SaturationReport(origin, images, path, saturated, refusal)
-    sides = _BundleImages(bundle, device, given, learn)
+    bundle_images = _BundleImages(bundle, device, labelled, fitting_images)
     counts = None
     if request.saturation:
         # Before anything is stored: what is fitted into a signed program has to be signed again.
-        counts = saturation.of_artifact(bundle, device, given.data, stages)
-    evaluated, point, warnings = _judge(report, stages, sides, request, carried)
-    stored = str(folder) if request.fit or request.carry else None
-    return EvaluationReport(origin, evaluated, point, stored, counts, warnings)
+        counts = saturation.measure_artifact(bundle, device, labelled.dataset, stages)
+    evaluated, point, warnings = _evaluate_images(
+        report, stages, bundle_images, request, start_points
+    )
+    stored_folder = str(folder) if request.fit or request.carry else None
+    return EvaluationReport(origin, evaluated, point, stored_folder, counts, warnings)
 
 
-def _start_points(bundle: "Bundle", request: EvaluationRequest) -> "tuple[OperatingPoint, ...]":
+def _load_start_points(
+    bundle: "Bundle", request: EvaluationRequest
+) -> "tuple[OperatingPoint, ...]":
     """Return the operating points to begin with: the bundle's, or with --carry another's."""
     from tcc.compiler.driver import fitting
     from tcc.compiler.targets import devices
 
     if not request.carry:
         return bundle.manifest.operating_points
-    policy = devices.signature_policy(any_key=request.trust)
-    return fitting.carried(bundle, devices.load(request.carry, policy)[0])
+    policy = devices.create_signature_policy(any_key=request.trust)
+    return fitting.get_carried_points(bundle, devices.load_bundle(request.carry, policy)[0])
 
 
-def _judge(
+def _evaluate_images(
     report: Report,
     stages: Stages,
-    given: _BundleImages,
+    bundle_images: _BundleImages,
     request: EvaluationRequest,
     points: "Sequence[OperatingPoint]",
 ) -> "tuple[Evaluated, OperatingPoint | None, tuple[Diagnostic, ...]]":
@@ -403,86 +419,88 @@ def _judge(
     """
     from tcc.compiler.driver import evaluation, fitting, target_check
 
-    bundle, device = given.bundle, given.device
-    about, fit_outputs = bundle.manifest, None
-    if request.fit and given.fitting:
-        fit_outputs = evaluation.by_artifact(bundle, device, given.fitting, stages)
-        program = f"{about.target} {about.precision}"
+    bundle, device = bundle_images.bundle, bundle_images.device
+    manifest, fit_outputs = bundle.manifest, None
+    if request.fit and bundle_images.fitting:
+        fit_outputs = evaluation.evaluate_artifact(bundle, device, bundle_images.fitting, stages)
+        program = f"{manifest.target} {manifest.precision}"
         points = (fitting.fit(fit_outputs, program, request.fit),)
-    name = given.judging.output.name
-    point = next((each for each in points if each.output == name), None)
-    evaluated = evaluation.by_artifact(bundle, device, given.judging, stages, point)
+    name = bundle_images.judging.output.name
+    point = next((candidate for candidate in points if candidate.output == name), None)
+    evaluated = evaluation.evaluate_artifact(bundle, device, bundle_images.judging, stages, point)
     if fit_outputs:
         # Before anything is stored: an operating point that was judged by its own images is worse
         # than none.
         fitting.check_apart(fit_outputs, evaluated)
     warnings: tuple[Diagnostic, ...] = ()
     if point:
-        judged = replace(point, judged=target_check.judge(point, evaluated))
-        assert judged.judged
-        warnings = target_check.find_misses(judged, judged.judged, str(given.judging.path))
-        points = tuple(judged if each is point else each for each in points)
-        point = judged
+        judged_point = replace(point, judged=target_check.evaluate_point(point, evaluated))
+        assert judged_point.judged
+        warnings = target_check.find_misses(
+            judged_point, judged_point.judged, str(bundle_images.judging.path)
+        )
+        points = tuple(judged_point if candidate is point else candidate for candidate in points)
+        point = judged_point
     if request.strict and warnings:
         raise UserError(tuple(replace(warning, severity="error") for warning in warnings))
     for warning in warnings:
-        report.insist(warning)
-    if (request.fit or request.carry) and points != about.operating_points:
+        report.warn_always(warning)
+    if (request.fit or request.carry) and points != manifest.operating_points:
         fitting.store(bundle, device, points)
-        tell_programs(report, device, bundle.model)
+        report_programs(report, device, bundle.model)
     if request.fit and request.fit.positive and point and point.positive is None:
-        report.notice(
+        report.warn_text(
             f"no threshold for `{request.fit.positive}` is stored: on the images that it is fitted "
             "to, none does better than the largest output"
         )
-    _warn_seen(report, given.judging, point)
+    _warn_seen(report, bundle_images.judging, point)
     return evaluated, point, warnings
 
 
-def _choose_images(request: EvaluationRequest, about: "Manifest") -> ImageWish:
+def _choose_images(request: EvaluationRequest, manifest: "Manifest") -> ImageSelection:
     """Return what is origin of the images that judge a bundle."""
     from tcc.compiler.support import project_file
 
-    project = project_file.find(Path())
-    return ImageWish(
+    project = project_file.find_project(Path())
+    return ImageSelection(
         _find_images(request.data, project.data),
-        run_splits.of_bundle(request.split, about.weights.digest, project.weights),
+        run_splits.find_bundle_split(request.split, manifest.weights.digest, project.weights),
         request.side,
         fits=request.fit is not None,
-        learned=run_splits.is_unknown(request.split, about.weights.origin),
+        learned=run_splits.is_unknown(request.split, manifest.weights.origin),
     )
 
 
-def tell_programs(report: Report, device: "Device", model: Path) -> None:
+def report_programs(report: Report, device: "Device", model: Path) -> None:
     """Say which of a bundle's programs do not know of what was fitted; `model` is their folder."""
     from tcc.compiler.ir.backend import OperatingPointReader
 
-    if device.runner_signature(model):
-        report.notice(
+    if device.read_runner_signature(model):
+        report.warn_text(
             "the program's signature was of the program before, and is removed: it does not "
             "start until `tcc sign BUNDLE --runner-key PRIVATE.pem`"
         )
     if device.packager:
-        report.notice(
+        report.warn_text(
             "the package's programs for the board know nothing of what was fitted: apply the "
             "temperature and the thresholds of manifest.json to their raw outputs"
         )
     backend = device.backend
     if not isinstance(backend, OperatingPointReader):
         return
-    if backend.follows_everywhere(device.target, model):
-        report.note("libraries and program have what was fitted in them: install them again")
+    if backend.has_operating_points_in_libraries(device.target, model):
+        report.print_note("libraries and program have what was fitted in them: install them again")
     else:
-        report.notice(
+        report.warn_text(
             "this bundle is of an older version: its program follows what was fitted where the "
             "file beside it goes with it, and its C library does not. Build it again"
         )
 
 
-def _warn_seen(report: Report, given: "LabelledImages", point: "OperatingPoint | None") -> None:
+def _warn_seen(report: Report, labelled: "LabelledImages", point: "OperatingPoint | None") -> None:
     """Say loudly that values were fitted to the very images that judge them."""
-    if point and point.fitted.digest == given.data.digest:
-        report.notice(
-            f"the images in {given.path} are those that temperature and thresholds were fitted "
+    if point and point.fitted.digest == labelled.dataset.digest:
+        report.warn_text(
+            f"the images in {labelled.path} are those that temperature and thresholds were fitted "
             "to: what follows is too good. Judge by others"
         )

@@ -1,7 +1,7 @@
 """The floor of an integer program, and what it is judged by: images, and bounds for unseen ones.
 
 A figure over the images at hand says little of others where these are few. So a floor is held
-against the end of the 95 % interval that is worse for the user, and never by fewer than `ENOUGH`
+against the end of the 95 % interval that is worse for the user, and never by fewer than `MIN_IMAGES`
 different images unless the user allows it. Without images, what the calibration states holds it.
 """
 
@@ -9,19 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tcc.compiler.bundle.manifest import Measured
-from tcc.compiler.data.dataset import DataSet, pictures
+from tcc.compiler.data.dataset import DataSet, remove_repeats
 from tcc.compiler.frontend.accuracy_bounds import Accuracy
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes.validate import sample
 from tcc.compiler.quant.calibration_document import CalibrationDocument
-from tcc.compiler.quant.image_variety import variety
+from tcc.compiler.quant.image_variety import measure_variety
 from tcc.compiler.quant.program.measured_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, output_comparison, output_quality
 from tcc.compiler.reference.accuracy_floor import (
-    CORRELATION,
-    ENOUGH,
+    MIN_CORRELATION,
+    MIN_IMAGES,
     AccuracyFloor,
     BelowFloor,
     FloorBounds,
@@ -36,13 +36,13 @@ from tcc.compiler.reference.expected_loss import (
 )
 from tcc.compiler.reference.output_comparison import (
     ComparisonImages,
-    all_outputs,
-    comparison_images,
-    judged_outputs,
+    compute_outputs,
+    get_inference_outputs,
+    select_comparison_images,
 )
-from tcc.compiler.support.diagnostics import Diagnostic, fail, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, fail, make_file_span
 
-CHOOSERS = 4
+MIN_SELECTION_IMAGES = 4
 """Fewest images that choose layers for float beside those that judge."""
 
 
@@ -50,13 +50,13 @@ CHOOSERS = 4
 class JudgingImages:
     """Images that choose layers for float, those that judge a program, and how many differ.
 
-    `learned` of those that judge taught the calibration its scales; they chose nothing else.
+    `learned_count` of those that judge taught the calibration its scales; they chose nothing else.
     """
 
-    choose: DataSet
-    judge: ComparisonImages
-    different: int
-    learned: int = 0
+    selection_set: DataSet
+    judging_set: ComparisonImages
+    different_count: int
+    learned_count: int = 0
 
 
 def filter_different(model: Model, images: DataSet) -> DataSet:
@@ -65,70 +65,81 @@ def filter_different(model: Model, images: DataSet) -> DataSet:
     Raises:
         UserError: An image is damaged.
     """
-    return pictures(images, variety(model, images).repeats)
+    return remove_repeats(images, measure_variety(model, images).repeats)
 
 
-def split_images(learn: DataSet, judge: DataSet, *, mixed: bool) -> JudgingImages:
+def split_images(fit_images: DataSet, held_out_images: DataSet, *, mixed: bool) -> JudgingImages:
     """Return which images judge a program.
 
     Args:
-        learn: Images that the calibration learnt from, or the same as `judge`.
-        judge: Images that judge; of few, all do both.
+        fit_images: Images that the calibration learnt from, or the same as `held_out_images`.
+        held_out_images: Images that judge; of few, all do both.
         mixed: Whether layers are to be chosen: by images that do not judge.
     """
-    different = len({*learn.digests, *judge.digests})
+    different_count = len({*fit_images.digests, *held_out_images.digests})
     if not mixed:
-        return JudgingImages(learn, comparison_images(judge, learn), different)
-    if one_set := set(learn.digests) == set(judge.digests):
-        learn, judge = judge.split()
-    judge_digests = set(judge.digests)
-    remaining = [item for item in learn.items if item.digest not in judge_digests]
-    lacking = max(0, min(ENOUGH - len(judge), len(remaining) - CHOOSERS))
+        return JudgingImages(
+            fit_images, select_comparison_images(held_out_images, fit_images), different_count
+        )
+    if one_set := set(fit_images.digests) == set(held_out_images.digests):
+        fit_images, held_out_images = held_out_images.split()
+    judge_digests = set(held_out_images.digests)
+    remaining = [item for item in fit_images.items if item.digest not in judge_digests]
+    lacking = max(0, min(MIN_IMAGES - len(held_out_images), len(remaining) - MIN_SELECTION_IMAGES))
     choosers = len(remaining) - lacking
-    judge = replace(judge, items=(*judge.items, *remaining[choosers:]))
+    held_out_images = replace(
+        held_out_images, items=(*held_out_images.items, *remaining[choosers:])
+    )
     # Fewer images than choose and judge are allowed where the user says so: then they do both.
-    choose = replace(learn, items=tuple(remaining[:choosers])) if choosers else learn
-    learned = 0 if one_set else lacking
-    return JudgingImages(choose, comparison_images(judge, choose), different, learned)
+    selection_set = (
+        replace(fit_images, items=tuple(remaining[:choosers])) if choosers else fit_images
+    )
+    learned_count = 0 if one_set else lacking
+    return JudgingImages(
+        selection_set,
+        select_comparison_images(held_out_images, selection_set),
+        different_count,
+        learned_count,
+    )
 
 
-def require_images(different: int, fewest: int, name: str, *, mixed: bool) -> None:
+def require_images(different_count: int, min_images: int, name: str, *, mixed: bool) -> None:
     """Refuse to judge a floor by too few different images.
 
     Args:
-        different: How many there are.
-        fewest: The fewest that judge; 0 is any.
+        different_count: How many there are.
+        min_images: The fewest that judge; 0 is any.
         name: The file or folder that is to blame, for the message.
         mixed: Whether some of them choose layers, which cannot judge.
 
     Raises:
         TooFewImages: There are fewer than it takes (E0722).
     """
-    needed = fewest + CHOOSERS if mixed else fewest
-    if different >= needed or not fewest:
+    needed = min_images + MIN_SELECTION_IMAGES if mixed else min_images
+    if different_count >= needed or not min_images:
         return
-    verb = "is" if different == 1 else "are"
-    label = f"{different} {verb} different"
+    verb = "is" if different_count == 1 else "are"
+    label = f"{different_count} {verb} different"
     if mixed:
-        label += f"; `--mixed` chooses layers by {CHOOSERS} or more, and {fewest} others judge"
+        label += f"; `--mixed` chooses layers by {MIN_SELECTION_IMAGES} or more, and {min_images} others judge"
     message = f"fewer than {needed} different images to judge the accuracy floor by"
     help = (
         f"give {needed} or more with --data, or say --allow-few: the manifest then warns that"
         " nothing is known of other images"
     )
-    raise TooFewImages((Diagnostic("E0722", message, whole_file(name), label, help=help),))
+    raise TooFewImages((Diagnostic("E0722", message, make_file_span(name), label, help=help),))
 
 
 def read_stated_losses(document: CalibrationDocument, model: Model) -> Mapping[str, ExpectedLoss]:
     """Return what a calibration states of unseen images, if it does so for every output."""
     stated = {name: loss for name, loss in document.expected.items() if loss.quality}
-    return stated if all(o.name in stated for o in judged_outputs(model)) else {}
+    return stated if all(o.name in stated for o in get_inference_outputs(model)) else {}
 
 
 def compute_calibration_bounds(document: CalibrationDocument, model: Model) -> FloorBounds:
     """Return the bounds that a calibration states, if enough images judged every output."""
     stated = read_stated_losses(document, model)
-    enough = all(loss.images >= ENOUGH for loss in stated.values())
+    enough = all(loss.images >= MIN_IMAGES for loss in stated.values())
     return compute_bounds(stated) if enough else {}
 
 
@@ -153,18 +164,18 @@ def estimate_program_bounds(
         user_images: Whether these are not the calibration's: then both count.
     """
     stated = {} if measured.steps else compute_calibration_bounds(document, model)
-    if measured.calibration.real_ends:
+    if measured.calibration.float_io:
         bounds = measured.comparison.bounds
         return merge_bounds(stated, bounds) if user_images or not stated else stated
-    program = quantize(model, replace(measured.calibration, real_ends=True))
+    program = quantize(model, replace(measured.calibration, float_io=True))
     models = (model, program, measured.program)
-    floats, real, rounded = (all_outputs(network, images.data) for network in models)
+    floats, real, rounded = (compute_outputs(network, images.dataset) for network in models)
     if user_images or not stated:
         stated = merge_bounds(stated, estimate_bounds(model, floats, real, images))
     return add_rounding(model, stated, (floats, real, rounded))
 
 
-TRIED = 4
+TRIAL_COUNT = 4
 """Inputs that a program is tried on where there are no images."""
 
 
@@ -185,7 +196,7 @@ def check_stated(
     if losses:
         quality = {output: loss.quality for output, loss in losses.items() if loss.quality}
         bounds = compute_bounds(losses)
-        if broken := floor.broken(quality, bounds):
+        if broken := floor.find_violations(quality, bounds):
             raise BelowFloor(broken, quality, ())
         images = min(loss.images for loss in losses.values())
         return Measured("as the calibration says", quality, bounds, images)
@@ -194,7 +205,7 @@ def check_stated(
         help = (
             "give images with --data, or --floor min_cosine=0 --floor max_drop=1 to build without"
         )
-        raise fail("E0618", "the accuracy floor needs images", whole_file(name), help=help)
+        raise fail("E0618", "the accuracy floor needs images", make_file_span(name), help=help)
     return None
 
 
@@ -206,20 +217,23 @@ def refuse_collapsed(model: Model, program: Model) -> None:
     """
     (source,) = model.graph.inputs
     # From dark to bright, since a collapsed network keeps a constant answer over noise as well.
-    tensors = [sample(source, seed, (seed + 1) / TRIED) for seed in range(TRIED)]
+    tensors = [sample(source, seed, (seed + 1) / TRIAL_COUNT) for seed in range(TRIAL_COUNT)]
     floats, outputs = (
-        output_comparison.stacked_outputs(model, float_program.run(network, tensors))
+        output_comparison.stack_outputs(model, float_program.run(network, tensors))
         for network in (model, program)
     )
-    frozen = [name for name in floats if output_quality.frozen(floats[name], outputs[name])]
+    frozen = [name for name in floats if output_quality.is_frozen(floats[name], outputs[name])]
     if frozen:
         reasons = (
-            f"`{name}` is the same for {TRIED} inputs that floats tell apart" for name in frozen
+            f"`{name}` is the same for {TRIAL_COUNT} inputs that floats tell apart"
+            for name in frozen
         )
-        raise BelowFloor(tuple(reasons), output_comparison.qualities(model, floats, outputs), ())
+        raise BelowFloor(
+            tuple(reasons), output_comparison.compute_qualities(model, floats, outputs), ()
+        )
 
 
-def floor(spec: Spec, requested: Accuracy, *, allow_few: bool = False) -> AccuracyFloor:
+def resolve_floor(spec: Spec, requested: Accuracy, *, allow_few: bool = False) -> AccuracyFloor:
     """Return the floor: what is asked for, or else the spec's, or else the default.
 
     Args:
@@ -227,7 +241,9 @@ def floor(spec: Spec, requested: Accuracy, *, allow_few: bool = False) -> Accura
         requested: What the user asks.
         allow_few: Judge by however few images there are.
     """
-    least = requested.over(spec.accuracy)
-    correlation = CORRELATION if least.min_correlation is None else least.min_correlation
-    fewest = 0 if allow_few else ENOUGH
-    return AccuracyFloor(least.min_cosine, least.max_drop, correlation, least.max_error, fewest)
+    bounds = requested.merge_defaults(spec.accuracy)
+    correlation = MIN_CORRELATION if bounds.min_correlation is None else bounds.min_correlation
+    min_images = 0 if allow_few else MIN_IMAGES
+    return AccuracyFloor(
+        bounds.min_cosine, bounds.max_drop, correlation, bounds.max_error, min_images
+    )

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.bundle.manifest import OutputContract
-from tcc.compiler.data.dataset import MOST_LISTED, DataSet, class_index
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.data.dataset import MAX_LISTED, DataSet, find_class_index
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
 from tcc.compiler.support.value_views import ValueView, count, list_names
 
-AND, NOTHING = "+", "none"
+CLASS_SEPARATOR, NO_CLASS = "+", "none"
 """What stands between the decisions that hold of an image, and for none of them."""
 NEGATIVE, POSITIVE = "0", "1"
 """The labels of a single decision that has no name."""
@@ -33,14 +33,14 @@ class LabelledImages(ValueView):
     These are one each, but for decisions. `labels` are what classes are called in reports.
     """
 
-    data: DataSet
-    sets: tuple[frozenset[int], ...]
+    dataset: DataSet
+    class_sets: tuple[frozenset[int], ...]
     labels: tuple[str, ...]
     output: OutputContract
     path: Path
 
-    def _summary(self) -> Iterator[str]:
-        yield f"{count(len(self.data), 'labelled image')} of {self.path}"
+    def _summarize(self) -> Iterator[str]:
+        yield f"{count(len(self.dataset), 'labelled image')} of {self.path}"
         yield f"output {self.output.name}: {list_names(self.labels)}"
 
     @property
@@ -60,27 +60,27 @@ class LabelledImages(ValueView):
         Raises:
             UserError: An item has several, or none (E0715).
         """
-        for item, found in zip(self.data.items, self.sets, strict=True):
-            if len(found) != 1:
+        for item, class_set in zip(self.dataset.items, self.class_sets, strict=True):
+            if len(class_set) != 1:
                 label = f"this one is `{str(item.label)[:80]}`"
                 message = "this is for images of one class each"
-                raise fail("E0715", message, whole_file(item.name), label=label)
-        return tuple(next(iter(found)) for found in self.sets)
+                raise fail("E0715", message, make_file_span(item.name), label=label)
+        return tuple(next(iter(class_set)) for class_set in self.class_sets)
 
     @property
-    def holds(self) -> NDArray[np.bool_]:
+    def truth(self) -> NDArray[np.bool_]:
         """Whether each image is of each class: (images, classes)."""
-        found = np.zeros((len(self.sets), len(self.labels)), np.bool_)
-        for row, classes in zip(found, self.sets, strict=True):
+        truth = np.zeros((len(self.class_sets), len(self.labels)), np.bool_)
+        for row, classes in zip(truth, self.class_sets, strict=True):
             row[list(classes)] = True
-        return found
+        return truth
 
 
-def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> LabelledImages:
+def label_images(dataset: DataSet, outputs: Sequence[OutputContract], path: Path) -> LabelledImages:
     """Return a data set with the classes that a network has for it.
 
     Args:
-        data: The images.
+        dataset: The images.
         outputs: The network's, in its order.
         path: Where the images come from, for errors.
 
@@ -88,108 +88,122 @@ def labelled(data: DataSet, outputs: Sequence[OutputContract], path: Path) -> La
         UserError: No output is a row of classes or decides (E0716), images have no label (E0714),
             or one that the network does not have (E0715).
     """
-    output = _output(outputs, path)
-    bare = [item for item in data.items if item.label is None]
-    if bare:
-        found = f"{len(bare)} of {len(data)} have none; the first is {bare[0].name}"
+    output = _choose_output(outputs, path)
+    unlabelled = [item for item in dataset.items if item.label is None]
+    if unlabelled:
+        label = f"{len(unlabelled)} of {len(dataset)} have none; the first is {unlabelled[0].name}"
         help = "put them in a folder for each class, or give an .npz file with `labels`"
-        message, where = "these images have no labels", whole_file(str(path))
-        raise fail("E0714", message, where, label=found, help=help)
+        message, location = "these images have no labels", make_file_span(str(path))
+        raise fail("E0714", message, location, label=label, help=help)
     # A single value decides between yes and no: labels are two, and one of them may have any name.
     if output.shape[0] == 1:
-        return _single(data, output, path)
-    sets = _sets(data, output, _others(output, outputs))
-    known = tuple(each for each in sets if each is not None)
-    if len(known) < len(data):
-        raise UserError(_unknown(data, sets, output, path))
+        return _label_single_decision(dataset, output, path)
+    sets = _parse_labels(dataset, output, _collect_other_labels(output, outputs))
+    class_sets = tuple(class_set for class_set in sets if class_set is not None)
+    if len(class_sets) < len(dataset):
+        raise UserError(_describe_unknown_labels(dataset, sets, output, path))
     labels = output.labels or tuple(map(str, range(output.shape[0])))
-    return LabelledImages(data, known, labels, output, path)
+    return LabelledImages(dataset, class_sets, labels, output, path)
 
 
-def _others(output: OutputContract, outputs: Sequence[OutputContract]) -> frozenset[str]:
+def _collect_other_labels(
+    output: OutputContract, outputs: Sequence[OutputContract]
+) -> frozenset[str]:
     """Return the labels of other outputs that are not this one's, in small letters."""
-    own = {label.casefold() for label in output.labels}
-    return frozenset(label.casefold() for o in outputs for label in o.labels) - own
+    output_labels = {label.casefold() for label in output.labels}
+    return frozenset(label.casefold() for o in outputs for label in o.labels) - output_labels
 
 
-def _sets(
-    data: DataSet, output: OutputContract, others: frozenset[str]
+def _parse_labels(
+    dataset: DataSet, output: OutputContract, other_labels: frozenset[str]
 ) -> tuple[frozenset[int] | None, ...]:
     """Return the classes that each item's label names; None where one of them is not known."""
     by_name = {label.casefold(): index for index, label in enumerate(output.labels)}
     several = output.kind == "decisions"
 
-    def of(label: str) -> frozenset[int] | None:
-        parts = {class_index(label, by_name)}
-        if parts == {None} and (several or others):
-            if several and label.casefold() == NOTHING:
+    def parse_label(label: str) -> frozenset[int] | None:
+        parts = {find_class_index(label, by_name)}
+        if parts == {None} and (several or other_labels):
+            if several and label.casefold() == NO_CLASS:
                 return frozenset()
-            named = (part.strip() for part in label.split(AND))
-            parts = {class_index(part, by_name) for part in named if part.casefold() not in others}
-        known = frozenset(part for part in parts if part is not None and part < output.shape[0])
-        fits = several or len(known) == 1
-        return known if fits and len(known) == len(parts) else None
+            names = (part.strip() for part in label.split(CLASS_SEPARATOR))
+            parts = {
+                find_class_index(part, by_name)
+                for part in names
+                if part.casefold() not in other_labels
+            }
+        class_indices = frozenset(
+            part for part in parts if part is not None and part < output.shape[0]
+        )
+        fits = several or len(class_indices) == 1
+        return class_indices if fits and len(class_indices) == len(parts) else None
 
-    return tuple(of(item.label or "") for item in data.items)
+    return tuple(parse_label(item.label or "") for item in dataset.items)
 
 
-def _output(outputs: Sequence[OutputContract], path: Path) -> OutputContract:
+def _choose_output(outputs: Sequence[OutputContract], path: Path) -> OutputContract:
     rows = [o for o in outputs if len(o.shape) == 1]
     wide = [o for o in rows if o.shape[0] > 1]
-    found = [
+    candidates = [
         *(o for o in wide if o.kind == "classes"),
         *(o for o in rows if o.kind == "decisions"),
         *(o for o in wide if o.kind == "regression"),
     ]
-    if not found:
+    if not candidates:
         message = "this network has no output that is a row of classes, and none that decides"
-        raise fail("E0716", message, whole_file(str(path)))
-    return found[0]
+        raise fail("E0716", message, make_file_span(str(path)))
+    return candidates[0]
 
 
-def _single(data: DataSet, output: OutputContract, path: Path) -> LabelledImages:
+def _label_single_decision(dataset: DataSet, output: OutputContract, path: Path) -> LabelledImages:
     """Return the two classes of a single decision.
 
     Raises:
         UserError: It has no name, and the labels are not 0 and 1; or no image is of it (E0715).
     """
     name = output.labels[0] if output.labels else POSITIVE
-    found = sorted({str(item.label) for item in data.items})
-    yes = {label for label in found if label == POSITIVE or label.casefold() == name.casefold()}
-    others = [label for label in found if label not in yes]
-    if (output.labels and not yes) or (not output.labels and set(found) - {NEGATIVE, POSITIVE}):
+    labels = sorted({str(item.label) for item in dataset.items})
+    yes = {label for label in labels if label == POSITIVE or label.casefold() == name.casefold()}
+    other_labels = [label for label in labels if label not in yes]
+    if (output.labels and not yes) or (not output.labels and set(labels) - {NEGATIVE, POSITIVE}):
         message = f"this network decides on `{name[:80]}`, which no label is"
         if not output.labels:
             message = "this network's decision has no name, so that images are labelled 0 and 1"
-        listed = ", ".join(found[:MOST_LISTED])
+        label_list = ", ".join(labels[:MAX_LISTED])
         help = f"call the folder of images that it holds of `{name[:80]}`"
-        raise fail("E0715", message, whole_file(str(path)), label=f"labels: {listed}", help=help)
-    classes = tuple(frozenset({int(item.label in yes)}) for item in data.items)
-    no = NEGATIVE if not output.labels else " or ".join(others[:4]) or f"not {name}"
-    return LabelledImages(data, classes, (no, name), output, path)
+        raise fail(
+            "E0715", message, make_file_span(str(path)), label=f"labels: {label_list}", help=help
+        )
+    classes = tuple(frozenset({int(item.label in yes)}) for item in dataset.items)
+    no = NEGATIVE if not output.labels else " or ".join(other_labels[:4]) or f"not {name}"
+    return LabelledImages(dataset, classes, (no, name), output, path)
 
 
-def _unknown(
-    data: DataSet, found: Sequence[object], output: OutputContract, path: Path
+def _describe_unknown_labels(
+    dataset: DataSet, class_sets: Sequence[object], output: OutputContract, path: Path
 ) -> tuple[Diagnostic, ...]:
     """Return what is wrong with each label that no class has."""
     count = output.shape[0]
     strange = Counter(
-        str(item.label) for item, classes in zip(data.items, found, strict=True) if classes is None
+        str(item.label)
+        for item, classes in zip(dataset.items, class_sets, strict=True)
+        if classes is None
     )
     if output.labels:
-        help = f"its classes are {', '.join(output.labels[:MOST_LISTED])}"
+        help = f"its classes are {', '.join(output.labels[:MAX_LISTED])}"
     else:
         help = f"its {count} classes have no names: let labels be indices from 0 to {count - 1}"
     if output.kind == "decisions":
-        help += f"; of several that hold, write `{AND}` between them, of none `{NOTHING}`"
+        help += (
+            f"; of several that hold, write `{CLASS_SEPARATOR}` between them, of none `{NO_CLASS}`"
+        )
     return tuple(
         Diagnostic(
             "E0715",
             f"the network has no class `{label[:80]}`",
-            whole_file(str(path / label if path.is_dir() else path)),
+            make_file_span(str(path / label if path.is_dir() else path)),
             label=f"{images} images of it",
             help=help,
         )
-        for label, images in sorted(strange.items())[:MOST_LISTED]
+        for label, images in sorted(strange.items())[:MAX_LISTED]
     )

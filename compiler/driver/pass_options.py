@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tcc.compiler.support.console import Report
-from tcc.compiler.support.diagnostics import typed
+from tcc.compiler.support.diagnostics import make_command_span
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Model, Pass
@@ -19,7 +19,7 @@ class PassOptions:
     verified: bool = False
     report: Report = field(default=Report(), compare=False)
 
-    def __call__(self, model: "Model", usual: "Sequence[Pass]") -> "Model":
+    def __call__(self, model: "Model", default_passes: "Sequence[Pass]") -> "Model":
         """Return the model after the chosen passes, or else the usual ones.
 
         Raises:
@@ -29,24 +29,28 @@ class PassOptions:
         from tcc.compiler import passes
         from tcc.compiler.passes import validate
 
-        chosen = self.chosen(usual)
+        pass_list = self.choose_passes(default_passes)
         # Running a network after each pass takes far longer than the passes.
         if not self.verified:
-            return passes.run(model, chosen)
-        return validate.run(model, chosen, report=self._verified)
+            return passes.run(model, pass_list)
+        return validate.run(model, pass_list, report=self._report_verified)
 
-    def _verified(self, one: "Pass", moved: float) -> None:
-        found = f"within {moved:.1e}, bound {one.bound:g}" if one.bound else "exact"
-        self.report.note(f"verified {one.name}: {found}")
+    def _report_verified(self, checked_pass: "Pass", difference: float) -> None:
+        verdict = (
+            f"within {difference:.1e}, bound {checked_pass.bound:g}"
+            if checked_pass.bound
+            else "exact"
+        )
+        self.report.print_note(f"verified {checked_pass.name}: {verdict}")
 
-    def chosen(self, usual: "Sequence[Pass]" = ()) -> "tuple[Pass, ...]":
+    def choose_passes(self, default_passes: "Sequence[Pass]" = ()) -> "tuple[Pass, ...]":
         """Return the passes that the command line names, or else the usual ones.
 
         Raises:
             UserError: One is not known (E0614).
         """
         if self.text is None:
-            return tuple(usual)
+            return tuple(default_passes)
         from tcc.compiler import passes
 
-        return passes.parse(self.text, typed(f"--passes {self.text}"))
+        return passes.parse(self.text, make_command_span(f"--passes {self.text}"))

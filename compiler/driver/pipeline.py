@@ -61,7 +61,7 @@ class BundleJob:
     """
 
     spec: Spec
-    given: WeightSource
+    weight_source: WeightSource
     precision: Precision
     graph: Graph
     calibrated: manifest.Calibrated | None
@@ -71,30 +71,32 @@ class BundleJob:
     images: bool = False
 
 
-def read_weights(path: Path, graph: Graph, warn: weights.Warn = weights.quiet) -> WeightSource:
+def read_weights(
+    path: Path, graph: Graph, warn: weights.Warn = weights.ignore_warning
+) -> WeightSource:
     """Return the weights of a safetensors file.
 
     Raises:
         UserError: The file does not fit the graph.
     """
-    tensors = weights.read(path, graph, warn)
+    tensors = weights.read_weights(path, graph, warn)
     # Without the file's name: equal weights give equal bytes, whatever their file is called.
     origin = manifest.WeightsOrigin("file", weights.digest(tensors), None, None, None)
     return WeightSource(tensors, origin, path.parent)
 
 
-def zoo_weights(network: TrainedNetwork, graph: Graph) -> WeightSource:
+def load_zoo_weights(network: TrainedNetwork, graph: Graph) -> WeightSource:
     """Return the weights of a trained network of the zoo, whose origin is its name.
 
     Raises:
         UserError: They do not fit the graph: settings made it another.
     """
-    tensors = weights.read(network.weights, graph)
+    tensors = weights.read_weights(network.weights, graph)
     origin = manifest.WeightsOrigin("zoo", weights.digest(tensors), network.name, None, None)
     return WeightSource(tensors, origin)
 
 
-def weights_of(spec: Spec, path: str | os.PathLike[str] | None, seed: int | None) -> WeightSource:
+def load_weights(spec: Spec, path: str | os.PathLike[str] | None, seed: int | None) -> WeightSource:
     """Return the weights of a file, or a trained network's own, or random ones.
 
     Args:
@@ -107,13 +109,17 @@ def weights_of(spec: Spec, path: str | os.PathLike[str] | None, seed: int | None
     """
     if path is not None:
         return read_weights(Path(path), spec.graph)
-    network = trained.of(spec) if seed is None else None
-    return zoo_weights(network, spec.graph) if network else random_weights(spec.graph, seed or 0)
+    network = trained.find_by_spec(spec) if seed is None else None
+    return (
+        load_zoo_weights(network, spec.graph)
+        if network
+        else create_random_weights(spec.graph, seed or 0)
+    )
 
 
-def random_weights(graph: Graph, seed: int = 0, *, he: bool = False) -> WeightSource:
+def create_random_weights(graph: Graph, seed: int = 0, *, he: bool = False) -> WeightSource:
     """Return random weights, He's or PyTorch's, whose origin says loudly what they are."""
-    tensors = weights.he(graph, seed) if he else weights.random(graph, seed)
+    tensors = weights.initialize_he(graph, seed) if he else weights.initialize_random(graph, seed)
     notice = f"the weights are random (seed {seed}): predictions mean nothing"
     origin = manifest.WeightsOrigin("random", weights.digest(tensors), None, seed, notice)
     return WeightSource(tensors, origin)
@@ -121,22 +127,22 @@ def random_weights(graph: Graph, seed: int = 0, *, he: bool = False) -> WeightSo
 
 def build(
     spec: Spec,
-    given: WeightSource,
+    weight_source: WeightSource,
     plans: Sequence[Plan],
     progress: Progress,
-    integers: Int8Programs | None = None,
+    int8_programs: Int8Programs | None = None,
     lower: Lower = passes.run,
     *,
     images: bool = False,
 ) -> Iterator[BundleContents]:
-    """Yield the bundle of each target, in order; at an integer precision, of `integers`.
+    """Yield the bundle of each target, in order; at an integer precision, of `int8_programs`.
 
     Args:
         spec: The network as written.
-        given: Its weights, and where they come from.
+        weight_source: Its weights, and where they come from.
         plans: The targets, and the precision that each is built at.
         progress: Told of each stage.
-        integers: The programs of targets whose precision is one of integers, by their ends.
+        int8_programs: The programs of targets whose precision is one of integers, by their ends.
         lower: Takes the model through a target's passes.
         images: Whether a bundle may hold images that the user gave.
 
@@ -145,36 +151,67 @@ def build(
             weights give no finite outputs.
     """
     progress("passes", 0, 1)
-    model = Model(spec.graph, given.tensors)
-    starts = build_plan.starts(model, plans, integers, lower)
+    model = Model(spec.graph, weight_source.tensors)
+    start_models = build_plan.prepare_models(model, plans, int8_programs, lower)
     # Of all targets before any is built: who asks for five is told at once what the fifth lacks.
-    check([(plan.device, starts[plan.device.name].graph) for plan in plans])
+    check([(plan.device, start_models[plan.device.name].graph) for plan in plans])
     # Makers' tools are given floats and run integers, so what either graph breaks is said now.
-    both = (plan for plan in plans if plan.from_floats and plan.precision.integer)
-    check([(p.device, own.program.graph) for p in both if (own := build_plan.program(p, integers))])
+    package_plans = (
+        plan for plan in plans if plan.starts_from_float_model and plan.precision.integer
+    )
+    check(
+        [
+            (p.device, int8_program.program.graph)
+            for p in package_plans
+            if (int8_program := build_plan.select_program(p, int8_programs))
+        ]
+    )
     progress("goldens", 0, 1)
-    expected = build_plan.golden_outputs(model, plans, integers)
+    expected = build_plan.create_golden_outputs(model, plans, int8_programs)
     for plan in plans:
-        device, kind = plan.device, plan.precision
+        device, precision = plan.device, plan.precision
         progress(device.name, 0, 1)
-        start, own = starts[device.name], build_plan.program(plan, integers)
-        golden, files = expected[kind]
-        stage, lean = ("int8", own.program.graph) if own else ("fused", start.graph)
-        files = {**files, **(own.files if own else {}), **_texts(model.graph, lean, stage)}
+        start, int8_program = (
+            start_models[device.name],
+            build_plan.select_program(plan, int8_programs),
+        )
+        golden, files = expected[precision]
+        stage, lowered_graph = (
+            ("int8", int8_program.program.graph) if int8_program else ("fused", start.graph)
+        )
+        files = {
+            **files,
+            **(int8_program.files if int8_program else {}),
+            **_print_graphs(model.graph, lowered_graph, stage),
+        }
         # An integer program may begin at grey levels; floats take what the spec's contract gives.
-        contract = lean if kind.integer else model.graph
-        said = build_warnings.of_plan(plan, start.graph, own.program.graph if own else None)
-        about = own.calibrated if own else None
-        few = build_warnings.warn_few_images(about.measured if about else None)
+        contract = lowered_graph if precision.integer else model.graph
+        warnings = build_warnings.collect_warnings(
+            plan, start.graph, int8_program.program.graph if int8_program else None
+        )
+        calibrated = int8_program.calibrated if int8_program else None
+        image_warnings = build_warnings.warn_few_images(calibrated.measured if calibrated else None)
         built, slower = build_warnings.choose_methods(spec, plan, start)
-        said += slower
-        job = BundleJob(spec, given, kind, contract, about, golden, files, (*few, *said), images)
-        yield _packed(job, device, _made(built, start, own, spec.name, progress))
+        warnings += slower
+        job = BundleJob(
+            spec,
+            weight_source,
+            precision,
+            contract,
+            calibrated,
+            golden,
+            files,
+            (*image_warnings, *warnings),
+            images,
+        )
+        yield _pack_bundle(
+            job, device, _emit_artifact(built, start, int8_program, spec.name, progress)
+        )
 
 
-def ready(spec: Spec, given: WeightSource, lower: Lower = passes.run) -> Model:
+def lower_for_int8(spec: Spec, weight_source: WeightSource, lower: Lower = passes.run) -> Model:
     """Return a model as calibration sees it."""
-    return lower(Model(spec.graph, given.tensors), passes.INT8)
+    return lower(Model(spec.graph, weight_source.tensors), passes.INT8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +226,15 @@ class CalibrationRequest:
 
 
 def calibrate(
-    spec: Spec, given: WeightSource, data: DataSet, wanted: CalibrationRequest
+    spec: Spec, weight_source: WeightSource, data: DataSet, request: CalibrationRequest
 ) -> "CalibrationDocument":
     """Return the calibration of a spec with weights for a target, by a method.
 
     Args:
         spec: The network as written.
-        given: Its weights, and where they come from.
+        weight_source: Its weights, and where they come from.
         data: Images, of which some may be held out to judge by.
-        wanted: The target, the method, and how to run the network.
+        request: The target, the method, and how to run the network.
 
     Returns:
         What a calibration file says: scales, and what the images showed of each value.
@@ -209,16 +246,19 @@ def calibrate(
     from tcc.compiler.quant import calibrate as calibration
     from tcc.compiler.quant import calibration_file
 
-    model, data = ready(spec, given, wanted.lower), data.first(wanted.method.most)
-    found = calibration.calibrate(model, data, wanted.method, wanted.options)
-    text = passes.spell(wanted.passes)
-    about = calibration_file.Provenance(
-        wanted.method.name, wanted.target, text, network(spec), given.origin
+    model, data = (
+        lower_for_int8(spec, weight_source, request.lower),
+        data.select_first(request.method.max_images),
     )
-    return calibration_file.document(about, model, found, data)
+    calibrated = calibration.calibrate(model, data, request.method, request.options)
+    text = passes.format_pipeline(request.passes)
+    provenance = calibration_file.Provenance(
+        request.method.name, request.target, text, describe_network(spec), weight_source.origin
+    )
+    return calibration_file.build_document(provenance, model, calibrated, data)
 
 
-def fused(model: Model) -> Model:
+def fuse_model(model: Model) -> Model:
     """Return a model as devices run it: nothing train-only, no batch norm, no dropout."""
     return passes.run(model, passes.INFERENCE)
 
@@ -229,79 +269,88 @@ def check(planned: Iterable[tuple[Device, Graph]]) -> None:
     Raises:
         UserError: E0607 for each node and target.
     """
-    found = tuple(refused(d, r) for d, graph in planned for r in d.refusals(graph))
-    if found:
-        raise UserError(found)
+    problems = tuple(describe_refusal(d, r) for d, graph in planned for r in d.refusals(graph))
+    if problems:
+        raise UserError(problems)
 
 
-def refused(device: Device, refusal: Refusal) -> Diagnostic:
+def describe_refusal(device: Device, refusal: Refusal) -> Diagnostic:
     """Return what to say of a node that a target cannot run."""
     node = refusal.node
-    message = f"{device.name} cannot run `{node.name}` ({node.op.word})"
+    message = f"{device.name} cannot run `{node.name}` ({node.op.keyword})"
     notes = (refusal.rule,) if refusal.rule else ()
-    return Diagnostic("E0607", message, node.at, refusal.why, notes, refusal.help)
+    return Diagnostic("E0607", message, node.at, refusal.reason, notes, refusal.help)
 
 
-def _texts(written: Graph, lean: Graph, stage: str) -> dict[str, bytes]:
-    stages = {"float": written, stage: lean}
+def _print_graphs(source_graph: Graph, lowered_graph: Graph, stage: str) -> dict[str, bytes]:
+    stages = {"float": source_graph, stage: lowered_graph}
     return {
-        f"{bundle_folder.GRAPH}/{s}.txt": printer.show(graph).encode()
+        f"{bundle_folder.GRAPH}/{s}.txt": printer.print_graph(graph).encode()
         for s, graph in stages.items()
     }
 
 
-def _made(
-    plan: Plan, start: Model, own: Int8Program | None, model: str, progress: Progress
+def _emit_artifact(
+    plan: Plan, start: Model, int8_program: Int8Program | None, model: str, progress: Progress
 ) -> Artifact:
     device, packager = plan.device, plan.device.packager
-    if own is None or packager is None:
+    if int8_program is None or packager is None:
         return device.emit(start, plan.precision, progress)
-    name = bundle_folder.name(model, device.name, plan.precision.name)
-    sources = build_plan.package_sources(plan, start, own, name)
-    return packager.package(device.target, sources, plan.precision, progress)
+    name = bundle_folder.build_bundle_name(model, device.name, plan.precision.name)
+    sources = build_plan.collect_package_sources(plan, start, int8_program, name)
+    return packager.build_package(device.target, sources, plan.precision, progress)
 
 
-def _packed(job: BundleJob, device: Device, artifact: Artifact) -> BundleContents:
-    ends = (device.packager.archive,) if device.packager and not job.images else ()
-    own = {path: data for path, data in artifact.files.items() if path not in ends}
-    files = {f"{bundle_folder.MODEL}/{path}": data for path, data in own.items()}
+def _pack_bundle(job: BundleJob, device: Device, artifact: Artifact) -> BundleContents:
+    excluded_files = (device.packager.archive,) if device.packager and not job.images else ()
+    model_files = {
+        path: content for path, content in artifact.files.items() if path not in excluded_files
+    }
+    files = {f"{bundle_folder.MODEL}/{path}": content for path, content in model_files.items()}
     files |= job.files
     executable = frozenset(f"{bundle_folder.MODEL}/{path}" for path in artifact.executable)
-    about = manifest.Manifest(
+    bundle_manifest = manifest.Manifest(
         tcc_bundle=manifest.VERSION,
-        model=network(job.spec),
-        weights=job.given.origin,
+        model=describe_network(job.spec),
+        weights=job.weight_source.origin,
         target=device.name,
         precision=job.precision.name,
         calibration=job.calibrated,
         # Backends list their libraries in any order; a manifest has the same bytes each time.
-        made_with=dict(sorted(device.versions().items())),
-        input=manifest.source(job.graph),
-        outputs=manifest.results(job.graph),
+        made_with=dict(sorted(device.collect_versions().items())),
+        input=manifest.build_input_contract(job.graph),
+        outputs=manifest.build_output_contracts(job.graph),
         goldens=job.goldens,
-        files=bundle_folder.listed(files, executable),
+        files=bundle_folder.list_files(files, executable),
         compiled=artifact.compiled,
         memory=artifact.memory,
         warnings=job.warnings,
     )
-    code = tuple(file.path for file in artifact_runs.list_code(device, about.files))
-    beside = {end: artifact.files[end] for end in ends}
-    card, bill = model_card.encode(about, job.given.training), bill_of_materials.encode(about)
-    papers = {model_card.NAME: card, bill_of_materials.NAME: bill}
-    files |= papers
-    whole = manifest.sealed(replace(about, files=bundle_folder.listed(files, executable)))
-    return BundleContents(whole, files, artifact.layers, artifact.uncompiled, code, beside)
+    code = tuple(file.path for file in artifact_runs.list_code(device, bundle_manifest.files))
+    archives = {end: artifact.files[end] for end in excluded_files}
+    card, bill = (
+        model_card.encode(bundle_manifest, job.weight_source.training),
+        bill_of_materials.encode(bundle_manifest),
+    )
+    documents = {model_card.NAME: card, bill_of_materials.NAME: bill}
+    files |= documents
+    sealed_manifest = manifest.seal_manifest(
+        replace(bundle_manifest, files=bundle_folder.list_files(files, executable))
+    )
+    return BundleContents(
+        sealed_manifest, files, artifact.layers, artifact.uncompiled, code, archives
+    )
 
 
-def network(spec: Spec) -> manifest.NetworkRecord:
+def describe_network(spec: Spec) -> manifest.NetworkRecord:
     """Return what a manifest says of a spec."""
-    params = {name: setting(value) for name, value in spec.params.items()}
+    params = {name: format_setting(value) for name, value in spec.params.items()}
     return manifest.NetworkRecord(spec.name, spec.doc, spec.digest, params)
 
 
-def setting(value: object) -> str:
+def format_setting(value: object) -> str:
     """Return a parameter's value as `--set` takes it."""
     if isinstance(value, tuple | list):
         # As it would be typed: who reads a manifest can build the same again.
-        return f"[{', '.join(map(setting, value))}]"
+        return f"[{', '.join(map(format_setting, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

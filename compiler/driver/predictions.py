@@ -14,10 +14,10 @@ from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.reference import decision_rule, float_program
-from tcc.compiler.reference.output_activations import applied
+from tcc.compiler.reference.output_activations import apply_activation
 from tcc.compiler.support.value_views import ValueView, count, list_names
 
-SHOWN, LONGEST_NAME = 3, 24
+MAX_SHOWN_IMAGES, MAX_NAME_LENGTH = 3, 24
 """Images of a summary, and how much of the end of their names it shows."""
 
 
@@ -38,7 +38,7 @@ class Prediction(ValueView):
         """The classes' names, or their indices."""
         return self.output.labels or tuple(map(str, range(len(self.values))))
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         yield f"{self.output.name}: {self.describe()}"
 
     def describe(self) -> str:
@@ -66,9 +66,9 @@ class Prediction(ValueView):
             return None
         row = self.raw[None]
         if self.output.kind == "decisions":
-            return tuple(decision_rule.decided(row, self.point)[0].nonzero()[0].tolist())
-        found = decision_rule.class_taken(self.output.activation, row, self.point)
-        return (int(found[0]),)
+            return tuple(decision_rule.predict_decisions(row, self.point)[0].nonzero()[0].tolist())
+        predicted_class = decision_rule.predict_classes(self.output.activation, row, self.point)
+        return (int(predicted_class[0]),)
 
 
 class ImagePredictions(dict[str, Prediction], ValueView):
@@ -80,13 +80,15 @@ class ImagePredictions(dict[str, Prediction], ValueView):
 
     __repr__ = ValueView.__repr__
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         outputs = self.values()
         if len(outputs) == 1:
-            yield from (f"{self.name}: {each.describe()}" for each in outputs)
+            yield from (f"{self.name}: {prediction.describe()}" for prediction in outputs)
             return
         yield self.name
-        yield from (f"  {each.output.name}: {each.describe()}" for each in outputs)
+        yield from (
+            f"  {prediction.output.name}: {prediction.describe()}" for prediction in outputs
+        )
 
 
 class Predictions(tuple[ImagePredictions, ...], ValueView):
@@ -104,25 +106,28 @@ class Predictions(tuple[ImagePredictions, ...], ValueView):
 
     __repr__ = ValueView.__repr__
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         yield f"Predictions for {count(len(self), 'image')}"
         if self.notices:
             yield f"warning: {'; '.join(self.notices)}"
         # With a warning there is room for one image less.
-        shown = SHOWN - bool(self.notices)
-        for image in self[:shown]:
-            outputs = "; ".join(f"{each.output.name}: {each.describe()}" for each in image.values())
+        shown_count = MAX_SHOWN_IMAGES - bool(self.notices)
+        for image in self[:shown_count]:
+            outputs = "; ".join(
+                f"{prediction.output.name}: {prediction.describe()}"
+                for prediction in image.values()
+            )
             name = (
                 image.name
-                if len(image.name) <= LONGEST_NAME
-                else f"...{image.name[-LONGEST_NAME:]}"
+                if len(image.name) <= MAX_NAME_LENGTH
+                else f"...{image.name[-MAX_NAME_LENGTH:]}"
             )
             yield f"{name}: {outputs}"
-        if len(self) > shown:
-            yield f"and {count(len(self) - shown, 'more image')}"
+        if len(self) > shown_count:
+            yield f"and {count(len(self) - shown_count, 'more image')}"
 
 
-def predicted(
+def predict_by_artifact(
     bundle: Bundle, device: Device, images: Sequence[NDArray[np.uint8]]
 ) -> Iterator[Mapping[str, Prediction]]:
     """Yield what a bundle's artifact tells of each image, by the outputs' names.
@@ -135,11 +140,13 @@ def predicted(
     Raises:
         UserError: As for `artifact_runs.run`.
     """
-    about = bundle.manifest
+    bundle_manifest = bundle.manifest
     for raw in artifact_runs.run(bundle, device, images):
         yield {
-            output.name: _read_output(output, raw[output.name], about.operating_point(output.name))
-            for output in about.outputs
+            output.name: _read_output(
+                output, raw[output.name], bundle_manifest.find_operating_point(output.name)
+            )
+            for output in bundle_manifest.outputs
         }
 
 
@@ -156,15 +163,15 @@ def predict_by_reference(
     contract = source.preprocess
     assert contract is not None
     channels, height, width = source.type.shape
-    run, outputs = float_program.prepared(model), manifest.results(model.graph)
+    run, outputs = float_program.create_runner(model), manifest.build_output_contracts(model.graph)
     for image in images:
-        levels = preprocess.levels(contract, image, (channels, height, width))
-        raw = run(preprocess.normalized(contract, levels))
+        levels = preprocess.prepare_pixels(contract, image, (channels, height, width))
+        raw = run(preprocess.normalize(contract, levels))
         yield {output.name: _read_output(output, raw[output.name], None) for output in outputs}
 
 
 def _read_output(
     output: OutputContract, raw: NDArray[np.float32], point: OperatingPoint | None
 ) -> Prediction:
-    values = applied(output.activation, raw, point.temperature if point else 1.0)
-    return Prediction(output, raw, values, point)
+    activated = apply_activation(output.activation, raw, point.temperature if point else 1.0)
+    return Prediction(output, raw, activated, point)

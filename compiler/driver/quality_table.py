@@ -12,40 +12,40 @@ COLUMNS = ("mean cosine", "least", "correlation", "error", "same", "probabilitie
 decisions."""
 
 
-def cells(found: "Quality") -> tuple[str, ...]:
+def format_cells(quality: "Quality") -> tuple[str, ...]:
     """Return what `COLUMNS` say of one output; `-` stands for what it does not have."""
     return (
-        _said(found.cosine, ".6f"),
-        _said(found.least_cosine, ".6f"),
-        _said(found.correlation, ".4f"),
-        _said(found.error, ".3g"),
-        _said(found.agreement, ".1%"),
-        _said(found.difference, ".1e"),
+        _format_number(quality.cosine, ".6f"),
+        _format_number(quality.least_cosine, ".6f"),
+        _format_number(quality.correlation, ".4f"),
+        _format_number(quality.error, ".3g"),
+        _format_number(quality.agreement, ".1%"),
+        _format_number(quality.difference, ".1e"),
     )
 
 
-def lines(found: "Qualities") -> Iterator[str]:
+def format_lines(qualities: "Qualities") -> Iterator[str]:
     """Yield a line an output, of what it has."""
-    for name, one in found.items():
-        said = zip(COLUMNS, cells(one), strict=True)
-        shown = ", ".join(f"{column} {cell}" for column, cell in said if cell != "-")
-        yield f"{name} ({one.kind}): {shown}"
+    for name, quality in qualities.items():
+        column_cells = zip(COLUMNS, format_cells(quality), strict=True)
+        text = ", ".join(f"{column} {cell}" for column, cell in column_cells if cell != "-")
+        yield f"{name} ({quality.kind}): {text}"
 
 
-def expected(found: "Mapping[str, ExpectedLoss]") -> Iterator[str]:
+def format_expected_losses(losses: "Mapping[str, ExpectedLoss]") -> Iterator[str]:
     """Yield a line an output: what unseen images lose, and what at most one in a hundred exceeds.
 
     The correlation says what a small loss does not: whether the images are told apart.
     """
-    for name, one in found.items():
-        what = "1 - cosine" if one.kind == "classes" else "square of the error"
-        told = one.quality.correlation if one.quality else None
-        more = "" if told is None else f"; correlation with the floats {told:.4f}"
+    for name, loss in losses.items():
+        loss_kind = "1 - cosine" if loss.kind == "classes" else "square of the error"
+        correlation = loss.quality.correlation if loss.quality else None
+        suffix = "" if correlation is None else f"; correlation with the floats {correlation:.4f}"
         yield (
-            f"expected of {name} on unseen images of the calibration's kind, by {one.images} held"
+            f"expected of {name} on unseen images of the calibration's kind, by {loss.images} held"
             " out from it:"
-            f" {what} {one.loss:.1e} ({one.low:.1e} to {one.high:.1e} at 95 %), above"
-            f" {one.worst:.1e} for at most one in a hundred, at 95 % as well{more}"
+            f" {loss_kind} {loss.loss:.1e} ({loss.low:.1e} to {loss.high:.1e} at 95 %), above"
+            f" {loss.worst:.1e} for at most one in a hundred, at 95 % as well{suffix}"
         )
 
 
@@ -53,9 +53,9 @@ def format_bounds(bounds: "FloorBounds") -> Iterator[str]:
     """Yield a line an output: what unseen images keep, which its floor is judged by."""
     for name, bound in bounds.items():
         parts = (
-            ("mean cosine at least", _said(bound.cosine, ".6f")),
-            ("correlation at least", _said(bound.correlation, ".4f")),
-            ("error at most", _said(bound.error, ".3g")),
+            ("mean cosine at least", _format_number(bound.cosine, ".6f")),
+            ("correlation at least", _format_number(bound.correlation, ".4f")),
+            ("error at most", _format_number(bound.error, ".3g")),
         )
         text = ", ".join(f"{label} {figure}" for label, figure in parts if figure != "-")
         if text:
@@ -63,45 +63,47 @@ def format_bounds(bounds: "FloorBounds") -> Iterator[str]:
             yield f"{name} {kind}: {text}"
 
 
-def over(found: "Qualities", where: str) -> str:
+def describe_images(qualities: "Qualities", image_origin: str) -> str:
     """Return over which images outputs were compared."""
-    one = next(iter(found.values()))
-    spread = one.spread_images
-    more = f"; their spread over {spread}" if spread > one.images else ""
-    return f"{one.images} images {where}{more}"
+    quality = next(iter(qualities.values()))
+    spread = quality.spread_images
+    suffix = f"; their spread over {spread}" if spread > quality.images else ""
+    return f"{quality.images} images {image_origin}{suffix}"
 
 
-def changed(found: "Qualities") -> "Qualities":
+def filter_changed(qualities: "Qualities") -> "Qualities":
     """Return the outputs some of whose decisions integers change."""
-    return {name: one for name, one in found.items() if one.ties is not None}
+    return {name: quality for name, quality in qualities.items() if quality.ties is not None}
 
 
-def margins(found: "Qualities") -> Iterator[str]:
+def format_margins(qualities: "Qualities") -> Iterator[str]:
     """Yield how far decisions are from ties, and whether those that changed were near them."""
-    for name, one in found.items():
-        if one.margin is None or one.moved is None:
+    for name, quality in qualities.items():
+        if quality.margin is None or quality.moved is None:
             continue
-        said = (
-            f"`{name}`: half of the float margins are below {one.margin:.3g}, integers move them by"
-            f" {one.moved:.3g}"
+        text = (
+            f"`{name}`: half of the float margins are below {quality.margin:.3g}, integers move them by"
+            f" {quality.moved:.3g}"
         )
-        if one.ties is not None:
-            said += f"; {one.ties:.0%} of what changed was as near to a tie as that"
-        yield said
+        if quality.ties is not None:
+            text += f"; {quality.ties:.0%} of what changed was as near to a tie as that"
+        yield text
 
 
-def unknown(found: "Qualities") -> Iterator[str]:
+def format_unknown(qualities: "Qualities") -> Iterator[str]:
     """Yield what the images do not show of outputs."""
-    for name, one in found.items():
-        if one.correlation is None:
-            shown = "one image" if one.spread_images == 1 else "images that are alike in floats"
-            yield f"{shown}: nothing shows whether the integers of `{name}` tell images apart"
+    for name, quality in qualities.items():
+        if quality.correlation is None:
+            images = (
+                "one image" if quality.spread_images == 1 else "images that are alike in floats"
+            )
+            yield f"{images}: nothing shows whether the integers of `{name}` tell images apart"
 
 
-def idle(found: "Qualities", cosine: float | None) -> bool:
+def is_cosine_idle(qualities: "Qualities", cosine: float | None) -> bool:
     """Whether a least cosine is asked for that no output has."""
-    return cosine is not None and cosine > 0 and all(o.cosine is None for o in found.values())
+    return cosine is not None and cosine > 0 and all(o.cosine is None for o in qualities.values())
 
 
-def _said(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _format_number(number: float | None, form: str) -> str:
+    return "-" if number is None else format(number, form)

@@ -37,33 +37,33 @@ thead th{position:static}td.n,th.n{white-space:normal}td,th{overflow-wrap:anywhe
 .drawn img{max-width:100%;max-height:24cm}}
 """
 
-MOST_CLASSES = 40
+MAX_CLASSES = 40
 """Most classes of a confusion matrix that is shown."""
 
 
-def document(title: str, body: str) -> str:
+def render_document(title: str, body: str) -> str:
     """Return a whole page; it may load nothing, and runs nothing."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{plain(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape_text(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
         f"{body}</main>\n</body>\n</html>\n"
     )
 
 
-def section(title: str, body: str) -> str:
+def render_section(title: str, body: str) -> str:
     """Return a headed part; `body` is HTML."""
-    return f"<section>\n<h2>{plain(title)}</h2>\n{body}</section>\n"
+    return f"<section>\n<h2>{escape_text(title)}</h2>\n{body}</section>\n"
 
 
-def table(
+def render_table(
     head: Sequence[str],
     rows: Iterable[Sequence[str]],
     caption: str,
     numbers: Iterable[int] = (),
-    drawn: Iterable[int] = (),
+    html_columns: Iterable[int] = (),
 ) -> str:
     """Return a table in a box that scrolls, whose first column heads its rows.
 
@@ -72,51 +72,55 @@ def table(
         rows: Texts of each.
         caption: What it shows.
         numbers: The columns that stand right.
-        drawn: Those whose cells are HTML already.
+        html_columns: Those whose cells are HTML already.
     """
-    right, ready = frozenset(numbers), frozenset(drawn)
-    label = plain(caption or head[0])
+    right_aligned, html_indices = frozenset(numbers), frozenset(html_columns)
+    label = escape_text(caption or head[0])
     return "".join(
         [
             f'<div class="box" tabindex="0" role="region" aria-label="{label}">\n<table>\n',
-            f"<caption>{plain(caption)}</caption>\n" if caption else "",
-            _heads(head, right) if any(head) else "",
+            f"<caption>{escape_text(caption)}</caption>\n" if caption else "",
+            _render_head(head, right_aligned) if any(head) else "",
             "<tbody>\n",
-            *(_row(row, right, ready) for row in rows),
+            *(_render_row(row, right_aligned, html_indices) for row in rows),
             "</tbody>\n</table>\n</div>\n",
         ]
     )
 
 
-def _heads(head: Sequence[str], right: frozenset[int]) -> str:
+def _render_head(head: Sequence[str], right_aligned: frozenset[int]) -> str:
     cells = (
-        f'<th scope="col"{_class(i, right)}>{plain(x)}</th>' if x else '<td class="room"></td>'
-        for i, x in enumerate(head)
+        f'<th scope="col"{_format_class(i, right_aligned)}>{escape_text(title)}</th>'
+        if title
+        else '<td class="room"></td>'
+        for i, title in enumerate(head)
     )
     return f"<thead><tr>{''.join(cells)}</tr></thead>\n"
 
 
-def _row(row: Sequence[str], right: frozenset[int], ready: frozenset[int]) -> str:
-    def cells() -> Iterator[str]:
-        yield f'<th scope="row">{plain(row[0])}</th>'
-        for index, value in enumerate(row[1:], 1):
-            yield f"<td{_class(index, right)}>{value if index in ready else plain(value)}</td>"
+def _render_row(
+    row: Sequence[str], right_aligned: frozenset[int], html_indices: frozenset[int]
+) -> str:
+    def iterate_cells() -> Iterator[str]:
+        yield f'<th scope="row">{escape_text(row[0])}</th>'
+        for index, cell in enumerate(row[1:], 1):
+            yield f"<td{_format_class(index, right_aligned)}>{cell if index in html_indices else escape_text(cell)}</td>"
 
-    return f"<tr>{''.join(cells())}</tr>\n"
-
-
-def _class(index: int, right: frozenset[int]) -> str:
-    return ' class="n"' if index in right else ""
+    return f"<tr>{''.join(iterate_cells())}</tr>\n"
 
 
-def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+def _format_class(index: int, right_aligned: frozenset[int]) -> str:
+    return ' class="n"' if index in right_aligned else ""
+
+
+def render_confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     """Return a confusion matrix, which needs no style sheet: a cell is as dark as its row's share.
 
     Args:
         labels: What classes are called.
         counts: Images by their class, a row, and the one that they were taken for, a column.
     """
-    if len(labels) > MOST_CLASSES:
+    if len(labels) > MAX_CLASSES:
         return f"<p>The confusion matrix of {len(labels):,} classes is too large to show.</p>\n"
     cell = "padding:.2rem .5rem;text-align:right;border:1px solid rgba(128,128,128,.4)"
     rows = []
@@ -127,8 +131,8 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
             f'<td style="{cell};background:rgba(9,105,218,{0.6 * share:.2f})">{count:,}</td>'
             for count, share in zip(row, shares, strict=True)
         )
-        rows.append(f'<tr><th scope="row" style="{cell}">{plain(label)}</th>{cells}</tr>\n')
-    heads = "".join(f'<th scope="col" style="{cell}">{plain(label)}</th>' for label in labels)
+        rows.append(f'<tr><th scope="row" style="{cell}">{escape_text(label)}</th>{cells}</tr>\n')
+    heads = "".join(f'<th scope="col" style="{cell}">{escape_text(label)}</th>' for label in labels)
     return (
         '<div style="overflow:auto"><table style="border-collapse:collapse;width:auto">\n'
         "<caption>images by their class (rows) and by the class that they were taken for "
@@ -137,6 +141,6 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     )
 
 
-def plain(text: str) -> str:
+def escape_text(text: str) -> str:
     """Return text as HTML that shows it."""
     return html.escape(text)

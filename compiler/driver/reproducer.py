@@ -22,7 +22,7 @@ from tcc.compiler.bundle.float_check import FloatDivergence
 from tcc.compiler.bundle.manifest import WeightsOrigin
 from tcc.compiler.bundle.program_check import Divergence
 from tcc.compiler.data import dataset, weights
-from tcc.compiler.driver.pipeline import network
+from tcc.compiler.driver.pipeline import describe_network
 from tcc.compiler.foreign.onnx_import import spec_rebuild
 from tcc.compiler.foreign.onnx_import.options import ImportOptions
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
@@ -36,7 +36,7 @@ from tcc.compiler.ops.integer import (
     QGlobalAvgPool,
     QMul,
     QPad,
-    Quantized,
+    QuantizedOp,
     Table,
 )
 from tcc.compiler.quant import calibration_document, calibration_file
@@ -51,7 +51,7 @@ Array = NDArray[Any]
 OFFSET = 128
 
 
-class UnspokenError(Exception):
+class UnsupportedLayerError(Exception):
     """The language has no words for a layer."""
 
 
@@ -61,30 +61,32 @@ def _name_values(nodes: Sequence[Node], inputs: Sequence[str]) -> dict[str, str]
     return names | {node.name: f"step_{i}" for i, node in enumerate(nodes)}
 
 
-def _segment(graph: Graph, name: str, shown: frozenset[str]) -> tuple[list[Node], list[str]]:
+def _find_segment(
+    graph: Graph, name: str, observed_names: frozenset[str]
+) -> tuple[list[Node], list[str]]:
     """Return the nodes from the last values that were seen to be right up to one, and these."""
-    made = {node.name: node for node in graph.nodes}
+    node_by_name = {node.name: node for node in graph.nodes}
     nodes: dict[str, Node] = {}
-    ends: dict[str, None] = {}
+    segment_inputs: dict[str, None] = {}
     waiting = [name]
     while waiting:
         value = waiting.pop()
         if value in nodes:
             continue
-        if value not in made or (value in shown and value != name):
-            ends[value] = None
+        if value not in node_by_name or (value in observed_names and value != name):
+            segment_inputs[value] = None
             continue
-        nodes[value] = made[value]
-        waiting += made[value].inputs
+        nodes[value] = node_by_name[value]
+        waiting += node_by_name[value].inputs
     order = [node for node in graph.nodes if node.name in nodes]
-    return order, [value for value in graph.types if value in ends]
+    return order, [value for value in graph.types if value in segment_inputs]
 
 
 @dataclass(frozen=True)
-class SpokenLayer:
+class LayerSpecBuilder:
     """The float graph of a layer while it grows, and the scales that make its integers of it."""
 
-    said: Mapping[str, str]
+    spec_names: Mapping[str, str]
     types: dict[str, TensorType]
     inputs: list[Input] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
@@ -92,99 +94,111 @@ class SpokenLayer:
     ranges: dict[str, Range] = field(default_factory=dict)
     rounded: dict[str, RoundedWeights] = field(default_factory=dict)
 
-    def enter(self, name: str, shape: tuple[int, ...], own: Range) -> None:
+    def add_input(self, name: str, shape: tuple[int, ...], value_range: Range) -> None:
         """Begin with an input."""
         self.inputs.append(Input(name, TensorType(shape)))
         self.types[name] = self.inputs[0].type
-        self.ranges[name] = own
+        self.ranges[name] = value_range
 
-    def add(self, name: str, op: Op, inputs: Sequence[str], own: Range | None = None) -> Node:
+    def add(
+        self, name: str, op: Op, inputs: Sequence[str], value_range: Range | None = None
+    ) -> Node:
         """Add a node; its value is kept with a range, if it has one."""
         types = tuple(self.types[value] for value in inputs)
         node = make_node(name, op, tuple(inputs), types)
         if node is None:
-            raise UnspokenError
+            raise UnsupportedLayerError
         self.nodes.append(node)
         self.types[name] = node.type
-        if own:
-            self.ranges[name] = own
+        if value_range:
+            self.ranges[name] = value_range
         return node
 
-    def conv(self, name: str, op: Conv, source: str, x: float, own: RoundedWeights) -> None:
-        """Add a convolution of integer weights, whose input has the scale `x`."""
+    def add_conv(
+        self, name: str, op: Conv, source: str, input_scale: float, rounded_weights: RoundedWeights
+    ) -> None:
+        """Add a convolution of integer weights, whose input has the scale `input_scale`."""
         node = self.add(name, replace(op, bias=True), [source])
-        real = own.weight * own.scale.reshape(-1, 1, 1, 1)
-        bias = own.bias * (np.float32(x) * own.scale)
-        values = (real.astype(np.float32), bias.astype(np.float32))
-        self.weights.update(zip(node.params, values, strict=True))
-        self.rounded[name] = own
+        real = rounded_weights.weight * rounded_weights.scale.reshape(-1, 1, 1, 1)
+        bias = rounded_weights.bias * (np.float32(input_scale) * rounded_weights.scale)
+        arrays = (real.astype(np.float32), bias.astype(np.float32))
+        self.weights.update(zip(node.params, arrays, strict=True))
+        self.rounded[name] = rounded_weights
 
 
-def _range(kind: TensorType) -> Range:
+def _get_range(kind: TensorType) -> Range:
     if kind.scale is None:
-        raise UnspokenError
+        raise UnsupportedLayerError
     return Range(kind.scale, kind.dtype is DType.I8)
 
 
-def _enter_levels(
-    made: SpokenLayer, graph: Graph, ends: Sequence[str], right: Mapping[str, Array]
+def _add_int8_inputs(
+    builder: LayerSpecBuilder,
+    graph: Graph,
+    input_names: Sequence[str],
+    expected: Mapping[str, Array],
 ) -> Array:
     """Add the input of a layer, or parts of one; return the tensor that goes in."""
-    kinds = [graph.types[value] for value in ends]
-    if len(ends) == 1:
-        made.enter(made.said[ends[0]], kinds[0].shape, _range(kinds[0]))
+    kinds = [graph.types[value] for value in input_names]
+    if len(input_names) == 1:
+        builder.add_input(builder.spec_names[input_names[0]], kinds[0].shape, _get_range(kinds[0]))
         scale = np.float32(kinds[0].scale or 0)
-        return np.asarray(right[ends[0]].astype(np.float32) * scale)
+        return np.asarray(expected[input_names[0]].astype(np.float32) * scale)
     # A calibration is of one input: several values lie side by side as its channels.
     if {len(kind.shape) for kind in kinds} != {3}:
-        raise UnspokenError
+        raise UnsupportedLayerError
     height, width = (max(kind.shape[axis] for kind in kinds) for axis in (1, 2))
-    plain = Range(1.0, signed=False)
-    made.enter("parts", (sum(kind.shape[0] for kind in kinds), height, width), plain)
+    unit_range = Range(1.0, signed=False)
+    builder.add_input("parts", (sum(kind.shape[0] for kind in kinds), height, width), unit_range)
     rows, start = [], 0
-    for index, (value, kind) in enumerate(zip(ends, kinds, strict=True)):
-        own, channels = _range(kind), kind.shape[0]
+    for index, (value, kind) in enumerate(zip(input_names, kinds, strict=True)):
+        value_range, channels = _get_range(kind), kind.shape[0]
         if kind.shape[1:] not in ((1, 1), (height, width)):
-            raise UnspokenError
+            raise UnsupportedLayerError
         part = f"part_{index}"
-        made.add(part, Slice(start, start + channels), ["parts"], plain)
+        builder.add(part, Slice(start, start + channels), ["parts"], unit_range)
         # A value that is broadcast stands in every pixel of its part, and is pooled to one again.
         if kind.shape[1:] != (height, width):
-            made.add(f"{part}_pool", GlobalMaxPool(), [part], plain)
+            builder.add(f"{part}_pool", GlobalMaxPool(), [part], unit_range)
             part = f"{part}_pool"
         # All parts are unsigned: the bias takes off what was added.
-        offset = OFFSET if own.signed else 0
+        offset = OFFSET if value_range.signed else 0
         integers = RoundedWeights(
             np.ones((channels, 1, 1, 1), np.int8),
-            np.full(channels, own.scale, np.float32),
+            np.full(channels, value_range.scale, np.float32),
             np.full(channels, -offset, np.int32),
         )
-        made.conv(made.said[value], Conv(channels, (1, 1), groups=channels), part, 1.0, integers)
-        made.ranges[made.said[value]] = own
-        levels = right[value].astype(np.float32) + np.float32(offset)
-        rows.append(np.broadcast_to(levels, (channels, height, width)))
+        builder.add_conv(
+            builder.spec_names[value], Conv(channels, (1, 1), groups=channels), part, 1.0, integers
+        )
+        builder.ranges[builder.spec_names[value]] = value_range
+        quantized = expected[value].astype(np.float32) + np.float32(offset)
+        rows.append(np.broadcast_to(quantized, (channels, height, width)))
         start += channels
     return np.concatenate(rows)
 
 
-def _place(made: SpokenLayer, program: Model, node: Node) -> None:
+def _add_node(builder: LayerSpecBuilder, program: Model, node: Node) -> None:
     """Add the float form of an integer node, and its clamp."""
-    own, op = _range(node.type), node.op
-    clamp = _clamp(op, own) if isinstance(op, Quantized) else None
-    last, inputs = made.said[node.name], [made.said[value] for value in node.inputs]
-    name = f"{last}_sum" if clamp else last
+    value_range, op = _get_range(node.type), node.op
+    clamp = _find_clamp(op, value_range) if isinstance(op, QuantizedOp) else None
+    output_name, inputs = (
+        builder.spec_names[node.name],
+        [builder.spec_names[value] for value in node.inputs],
+    )
+    name = f"{output_name}_sum" if clamp else output_name
     if isinstance(op, QConv):
         weight, scale, bias = (program.weights[param] for param in node.params)
-        x = program.graph.types[node.inputs[0]].scale or 0
-        made.conv(name, op.conv, inputs[0], x, RoundedWeights(weight, scale, bias))
+        input_scale = program.graph.types[node.inputs[0]].scale or 0
+        builder.add_conv(name, op.conv, inputs[0], input_scale, RoundedWeights(weight, scale, bias))
     else:
-        made.add(name, _word(op, own), inputs)
+        builder.add(name, _to_float_op(op, value_range), inputs)
     if clamp:
-        made.add(last, clamp, [name])
-    made.ranges[last] = own
+        builder.add(output_name, clamp, [name])
+    builder.ranges[output_name] = value_range
 
 
-def _word(op: Op, own: Range) -> Op:  # noqa: PLR0911 - one a kind
+def _to_float_op(op: Op, value_range: Range) -> Op:  # noqa: PLR0911 - one a kind
     """Return the float operation that an integer one stands for."""
     match op:
         case Table():
@@ -198,94 +212,107 @@ def _word(op: Op, own: Range) -> Op:  # noqa: PLR0911 - one a kind
         case QMul():
             return Mul()
         case QPad() if len(set(op.levels)) == 1:
-            return Pad(op.padding, op.levels[0] * own.scale)
+            return Pad(op.padding, op.levels[0] * value_range.scale)
         case _ if op.moves:
             return op
         case _:
-            raise UnspokenError
+            raise UnsupportedLayerError
 
 
-def _clamp(op: Quantized, own: Range) -> Op | None:
+def _find_clamp(op: QuantizedOp, value_range: Range) -> Op | None:
     """Return the activation that narrowed the levels of an operation, if one did."""
-    low, high = own.limits
+    low, high = value_range.limits
     if (op.low, op.high) == (low, high):
         return None
     if op.high == high and op.low == 0:
         return Relu()
-    if op.low == max(low, 0) and op.high == min(high, int(np.rint(6 / np.float64(own.scale)))):
+    if op.low == max(low, 0) and op.high == min(
+        high, int(np.rint(6 / np.float64(value_range.scale)))
+    ):
         return Relu6()
-    raise UnspokenError
+    raise UnsupportedLayerError
 
 
-def _float_sources(found: FloatDivergence, network: Model, target: str) -> tuple[str, bytes, Array]:
+def _build_float_sources(
+    divergence: FloatDivergence, network: Model, target: str
+) -> tuple[str, bytes, Array]:
     """Return the spec's text, its weights as a file, and the tensor that goes in.
 
     Args:
-        found: Where an artifact differs from its network.
+        divergence: Where an artifact differs from its network.
         network: The network, for inference.
         target: What the artifact is built for.
 
     Raises:
-        UnspokenError: The language has no words for the layer.
+        UnsupportedLayerError: The language has no words for the layer.
         UserError: It has none for its shapes or weights.
     """
-    graph, name = network.graph, found.layer.name
-    nodes, ends = _segment(graph, name, found.shown - {name})
-    said = _name_values(nodes, ends)
-    made = SpokenLayer(said, {})
-    tensor = _enter_floats(made, graph, ends, found.right)
+    graph, name = network.graph, divergence.layer.name
+    nodes, input_names = _find_segment(graph, name, divergence.visible_names - {name})
+    spec_names = _name_values(nodes, input_names)
+    builder = LayerSpecBuilder(spec_names, {})
+    tensor = _add_float_inputs(builder, graph, input_names, divergence.expected)
     for node in nodes:
-        own = made.add(said[node.name], node.op, [said[value] for value in node.inputs])
-        values = [network.weights[param] for param in node.params]
-        made.weights.update(zip(own.params, values, strict=True))
-    output = Output("values", said[name])
-    lean = verify(Graph("layer", tuple(made.inputs), tuple(made.nodes), (output,)))
+        float_node = builder.add(
+            spec_names[node.name], node.op, [spec_names[value] for value in node.inputs]
+        )
+        arrays = [network.weights[param] for param in node.params]
+        builder.weights.update(zip(float_node.params, arrays, strict=True))
+    output = Output("values", spec_names[name])
+    layer_graph = verify(Graph("layer", tuple(builder.inputs), tuple(builder.nodes), (output,)))
     label = Path(f"the layer {name.replace('/', '.')} for {target}")
-    spoken = spec_rebuild.rebuild(Model(lean, made.weights), label, ImportOptions())
-    (given,) = float_program.run(Model(spoken.spec.graph, spoken.weights), [tensor])
-    right = found.right[name]
+    rebuilt_spec = spec_rebuild.build_spec(
+        Model(layer_graph, builder.weights), label, ImportOptions()
+    )
+    (outputs,) = float_program.run(Model(rebuilt_spec.spec.graph, rebuilt_spec.weights), [tensor])
+    expected = divergence.expected[name]
     # A spec that gives other values would accuse the wrong layer.
-    off = float_check.FloatLayerAgreement(name).plus(right, next(iter(given.values())))
-    if not off.holds:
-        raise UnspokenError
-    return spoken.text, weights.encode(spoken.weights), tensor
+    layer_agreement = float_check.FloatLayerAgreement(name).add_input(
+        expected, next(iter(outputs.values()))
+    )
+    if not layer_agreement.holds:
+        raise UnsupportedLayerError
+    return rebuilt_spec.text, weights.encode(rebuilt_spec.weights), tensor
 
 
-def _enter_floats(
-    made: SpokenLayer, graph: Graph, ends: Sequence[str], right: Mapping[str, Array]
+def _add_float_inputs(
+    builder: LayerSpecBuilder,
+    graph: Graph,
+    input_names: Sequence[str],
+    expected: Mapping[str, Array],
 ) -> Array:
     """Add the input of a layer, or parts of one; return the tensor that goes in."""
-    shapes = [graph.types[value].shape for value in ends]
-    if len(ends) == 1:
-        _begin_floats(made, made.said[ends[0]], shapes[0])
-        return np.asarray(right[ends[0]], np.float32)
+    shapes = [graph.types[value].shape for value in input_names]
+    if len(input_names) == 1:
+        _add_float_input(builder, builder.spec_names[input_names[0]], shapes[0])
+        return np.asarray(expected[input_names[0]], np.float32)
     # Data is of one input: several values lie side by side as its channels.
     if {len(shape) for shape in shapes} != {3}:
-        raise UnspokenError
+        raise UnsupportedLayerError
     height, width = (max(shape[axis] for shape in shapes) for axis in (1, 2))
-    _begin_floats(made, "parts", (sum(shape[0] for shape in shapes), height, width))
+    _add_float_input(builder, "parts", (sum(shape[0] for shape in shapes), height, width))
     rows, start = [], 0
-    for value, (channels, *size) in zip(ends, shapes, strict=True):
+    for value, (channels, *size) in zip(input_names, shapes, strict=True):
         if tuple(size) not in ((1, 1), (height, width)):
-            raise UnspokenError
-        last, part = made.said[value], Slice(start, start + channels)
+            raise UnsupportedLayerError
+        output_name, part = builder.spec_names[value], Slice(start, start + channels)
         # A value that is broadcast stands in every pixel of its part, and is pooled to one again.
         if tuple(size) == (height, width):
-            made.add(last, part, ["parts"])
+            builder.add(output_name, part, ["parts"])
         else:
-            made.add(f"{last}_part", part, ["parts"])
-            made.add(last, GlobalMaxPool(), [f"{last}_part"])
-        rows.append(np.broadcast_to(right[value], (channels, height, width)))
+            builder.add(f"{output_name}_part", part, ["parts"])
+            builder.add(output_name, GlobalMaxPool(), [f"{output_name}_part"])
+        rows.append(np.broadcast_to(expected[value], (channels, height, width)))
         start += channels
     return np.concatenate(rows).astype(np.float32)
 
 
-def _begin_floats(made: SpokenLayer, name: str, shape: tuple[int, ...]) -> None:
-    made.inputs.append(Input(name, TensorType(shape)))
-    made.types[name] = made.inputs[0].type
+def _add_float_input(builder: LayerSpecBuilder, name: str, shape: tuple[int, ...]) -> None:
+    builder.inputs.append(Input(name, TensorType(shape)))
+    builder.types[name] = builder.inputs[0].type
 
 
-ABOUT = "reproducer.json"
+REPORT_FILE = "reproducer.json"
 SPEC, WEIGHTS, CALIBRATION, INPUT = (
     "spec.yaml", "weights.safetensors", "calibration.json", "input.npz",
 )  # fmt: skip
@@ -306,12 +333,12 @@ class Reproducer:
 
 
 def write(
-    found: Divergence | FloatDivergence, network: Model, target: str, out: Path
+    divergence: Divergence | FloatDivergence, network: Model, target: str, out: Path
 ) -> Reproducer:
     """Write a reproducer of a layer into a folder of its own below `out`.
 
     Args:
-        found: Where an artifact differs from what it is built from.
+        divergence: Where an artifact differs from what it is built from.
         network: The integer program, or the network in floats.
         target: What the artifact is built for.
         out: The folder around it.
@@ -319,35 +346,35 @@ def write(
     Raises:
         UserError: The path cannot be written, or holds something else.
     """
-    graph, name = network.graph, found.layer.name
+    graph, name = network.graph, divergence.layer.name
     # Cut, as a path may be longer than a file's name may be.
     folder = out / f"{graph.name}-{target}-{name.replace('/', '.').replace(':', '.')}"[:120]
-    right = found.right[name]
-    about = {
-        **asdict(found.layer), "target": target, "golden": found.golden,
-        "dtype": right.dtype.name, "shape": list(right.shape),
+    expected = divergence.expected[name]
+    details = {
+        **asdict(divergence.layer), "target": target, "golden": divergence.golden,
+        "dtype": expected.dtype.name, "shape": list(expected.shape),
     }  # fmt: skip
     files = {
-        "expected.bin": np.ascontiguousarray(right).tobytes(),
-        "found.bin": np.ascontiguousarray(found.found).tobytes(),
-        ABOUT: (json.dumps(about, indent=2) + "\n").encode(),
+        "expected.bin": np.ascontiguousarray(expected).tobytes(),
+        "found.bin": np.ascontiguousarray(divergence.actual).tobytes(),
+        REPORT_FILE: (json.dumps(details, indent=2) + "\n").encode(),
     }
     command = ""
     try:
-        files |= _of_kind(found, network, target)
-        command = _command(folder, found)
-        here = _command(Path(), found)
-        files["README.txt"] = f"{_ABOUT.format(layer=name, command=here)}\n".encode()
-    except (UnspokenError, UserError):
+        files |= _build_sources(divergence, network, target)
+        command = _format_command(folder, divergence)
+        here = _format_command(Path(), divergence)
+        files["README.txt"] = f"{_README.format(layer=name, command=here)}\n".encode()
+    except (UnsupportedLayerError, UserError):
         # Without a spec the levels themselves are left for others to look at.
-        inputs = [value for value in _of(graph, name).inputs if value in found.right]
-        arrays = {f"input_{i}": found.right[value] for i, value in enumerate(inputs)}
-        files[INPUT] = _npz(**arrays)
-    atomic_files.write_tree(folder, files, frozenset(), _replaceable)
+        inputs = [value for value in _find_node(graph, name).inputs if value in divergence.expected]
+        arrays = {f"input_{i}": divergence.expected[value] for i, value in enumerate(inputs)}
+        files[INPUT] = _encode_npz(**arrays)
+    atomic_files.write_tree(folder, files, frozenset(), _check_replaceable)
     return Reproducer(folder, name, command)
 
 
-_ABOUT = """The layer `{layer}` by itself. expected.bin is what its definition gives for input.npz,
+_README = """The layer `{layer}` by itself. expected.bin is what its definition gives for input.npz,
 found.bin what the artifact gave: numbers, row by row, as reproducer.json says. To run it on both
 runtimes, in this folder, and compare each with the definition:
 
@@ -357,84 +384,92 @@ Where both agree with it, it is the artifact that is damaged; where one does not
 the code for it is wrong."""
 
 
-def _command(folder: Path, found: Divergence | FloatDivergence) -> str:
-    spec, file, scales, given, built = (
+def _format_command(folder: Path, divergence: Divergence | FloatDivergence) -> str:
+    spec, file, scales, input_file, built = (
         shlex.quote(str(folder / name)) for name in (SPEC, WEIGHTS, CALIBRATION, INPUT, "built")
     )
     integers = f" --calibration {scales} --precision {PRECISION} --passes plain {NO_FLOOR}"
-    more = integers if isinstance(found, Divergence) else ""
+    int8_options = integers if isinstance(divergence, Divergence) else ""
     return (
-        f"tcc build {spec} --weights {file} --data {given} --agree 1{more}"
+        f"tcc build {spec} --weights {file} --data {input_file} --agree 1{int8_options}"
         f" --target onnxruntime,tflite -o {built}"
     )
 
 
-def _replaceable(folder: Path) -> str | None:
+def _check_replaceable(folder: Path) -> str | None:
     if not folder.is_dir():
         return "it is not a folder"
-    held = {path.name for path in folder.iterdir()}
-    return None if not held or ABOUT in held else "it is no reproducer"
+    file_names = {path.name for path in folder.iterdir()}
+    return None if not file_names or REPORT_FILE in file_names else "it is no reproducer"
 
 
-def _of_kind(
-    found: Divergence | FloatDivergence, network: Model, target: str
+def _build_sources(
+    divergence: Divergence | FloatDivergence, network: Model, target: str
 ) -> Mapping[str, bytes]:
-    if isinstance(found, Divergence):
-        return _sources(found, network, target)
-    spec, file, tensor = _float_sources(found, network, target)
-    return {SPEC: spec.encode(), WEIGHTS: file, INPUT: _npz(tensors=tensor[None])}
+    if isinstance(divergence, Divergence):
+        return _build_int8_sources(divergence, network, target)
+    spec, file, tensor = _build_float_sources(divergence, network, target)
+    return {SPEC: spec.encode(), WEIGHTS: file, INPUT: _encode_npz(tensors=tensor[None])}
 
 
-def _sources(found: Divergence, program: Model, target: str) -> Mapping[str, bytes]:
+def _build_int8_sources(divergence: Divergence, program: Model, target: str) -> Mapping[str, bytes]:
     """Return spec, weights, calibration and input, which give the expected levels."""
-    graph, name = program.graph, found.layer.name
-    nodes, ends = _segment(graph, name, found.shown - {name})
-    said = _name_values(nodes, ends)
-    made = SpokenLayer(said, {})
-    tensor = _enter_levels(made, graph, ends, found.right)
+    graph, name = program.graph, divergence.layer.name
+    nodes, input_names = _find_segment(graph, name, divergence.visible_names - {name})
+    spec_names = _name_values(nodes, input_names)
+    builder = LayerSpecBuilder(spec_names, {})
+    tensor = _add_int8_inputs(builder, graph, input_names, divergence.expected)
     for node in nodes:
-        _place(made, program, node)
-    output = Output("levels", said[name])
-    lean = verify(Graph("layer", tuple(made.inputs), tuple(made.nodes), (output,)))
+        _add_node(builder, program, node)
+    output = Output("levels", spec_names[name])
+    layer_graph = verify(Graph("layer", tuple(builder.inputs), tuple(builder.nodes), (output,)))
     label = Path(f"the layer {name.replace('/', '.')} for {target}")
-    spoken = spec_rebuild.rebuild(Model(lean, made.weights), label, ImportOptions())
-    paths = spoken.paths
+    rebuilt_spec = spec_rebuild.build_spec(
+        Model(layer_graph, builder.weights), label, ImportOptions()
+    )
+    paths = rebuilt_spec.paths
     calibration = Calibration(
-        {paths[value]: own for value, own in made.ranges.items()},
-        {paths[node]: own for node, own in made.rounded.items()},
-        real_ends=False,
+        {paths[value]: quantization for value, quantization in builder.ranges.items()},
+        {paths[node]: quantization for node, quantization in builder.rounded.items()},
+        float_io=False,
     )
-    ready = passes.run(Model(spoken.spec.graph, spoken.weights), passes.PLAIN)
-    integers = quantize(ready, calibration)
-    (given,) = integer_program.run(integers, [tensor], every=True)
+    lowered_model = passes.run(Model(rebuilt_spec.spec.graph, rebuilt_spec.weights), passes.PLAIN)
+    integers = quantize(lowered_model, calibration)
+    (computed,) = integer_program.run(integers, [tensor], keep_all=True)
     # What it is for is these very levels: a spec that gives others would accuse the wrong layer.
-    if not np.array_equal(given[paths[said[name]]], found.right[name]):
-        raise UnspokenError
-    data = _npz(tensors=tensor[None])
-    origin = WeightsOrigin("file", weights.digest(spoken.weights), None, None, None)
-    about = calibration_file.Provenance(
-        "reproducer", "any", passes.spell(passes.PLAIN), network(spoken.spec), origin
+    if not np.array_equal(computed[paths[spec_names[name]]], divergence.expected[name]):
+        raise UnsupportedLayerError
+    input_bytes = _encode_npz(tensors=tensor[None])
+    origin = WeightsOrigin("file", weights.digest(rebuilt_spec.weights), None, None, None)
+    provenance = calibration_file.Provenance(
+        "reproducer",
+        "any",
+        passes.format_pipeline(passes.PLAIN),
+        describe_network(rebuilt_spec.spec),
+        origin,
     )
-    with_data = _data(data)
-    result = CalibrationResult(calibration, {}, "reproducer")
-    document = calibration_file.document(about, ready, result, with_data)
+    with_data = _read_dataset(input_bytes)
+    calibration_result = CalibrationResult(calibration, {}, "reproducer")
+    document = calibration_file.build_document(
+        provenance, lowered_model, calibration_result, with_data
+    )
     return {
-        SPEC: spoken.text.encode(),
-        WEIGHTS: weights.encode(spoken.weights),
+        SPEC: rebuilt_spec.text.encode(),
+        WEIGHTS: weights.encode(rebuilt_spec.weights),
         CALIBRATION: calibration_document.encode(document),
-        INPUT: data,
+        INPUT: input_bytes,
     }
 
 
-def _data(data: bytes) -> dataset.DataSet:
+def _read_dataset(content: bytes) -> dataset.DataSet:
     from tcc.compiler.support import atomic_files
 
-    with atomic_files.scratch_folder() as folder:
-        (folder / INPUT).write_bytes(data)
-        return dataset.read(folder / INPUT)
+    with atomic_files.create_scratch_folder() as folder:
+        (folder / INPUT).write_bytes(content)
+        return dataset.read_dataset(folder / INPUT)
 
 
-def _npz(**arrays: Array) -> bytes:
+def _encode_npz(**arrays: Array) -> bytes:
     """Return arrays as an .npz file, whose bytes are the same each time."""
     file = io.BytesIO()
     # numpy opens the entries of an archive without the time.
@@ -442,5 +477,5 @@ def _npz(**arrays: Array) -> bytes:
     return file.getvalue()
 
 
-def _of(graph: Graph, name: str) -> Node:
+def _find_node(graph: Graph, name: str) -> Node:
     return next(node for node in graph.nodes if node.name == name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.support.console import Report
-from tcc.compiler.support.diagnostics import Diagnostic, fail, typed, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, fail, make_command_span, make_file_span
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
@@ -21,7 +21,7 @@ NO_SPLIT = "none"
 """Says that no run's split holds."""
 
 
-def of_weights(option: str | None, weights: Path | None) -> "RunSplit | None":
+def find_weights_split(option: str | None, weights: Path | None) -> "RunSplit | None":
     """Return the split of a run that is named, or of the run's folder that the weights lie in.
 
     Raises:
@@ -32,12 +32,12 @@ def of_weights(option: str | None, weights: Path | None) -> "RunSplit | None":
     from tcc.compiler.data import split_file
 
     if option is not None:
-        return split_file.read(Path(option))
-    beside = weights.parent / split_file.NAME if weights else None
-    return split_file.read(beside) if beside and beside.is_file() else None
+        return split_file.read_split(Path(option))
+    split_path = weights.parent / split_file.NAME if weights else None
+    return split_file.read_split(split_path) if split_path and split_path.is_file() else None
 
 
-def of_bundle(option: str | None, digest: str, weights: Path | None) -> "RunSplit | None":
+def find_bundle_split(option: str | None, digest: str, weights: Path | None) -> "RunSplit | None":
     """Return the split of a run that is named, or of the project's weights if a bundle has them.
 
     Args:
@@ -46,26 +46,32 @@ def of_bundle(option: str | None, digest: str, weights: Path | None) -> "RunSpli
         weights: The project's, if it names some.
 
     Raises:
-        UserError: As for `of_weights`.
+        UserError: As for `find_weights_split`.
     """
-    found = of_weights(option, weights)
-    if found is None or option is not None:
-        return found
+    split = find_weights_split(option, weights)
+    if split is None or option is not None:
+        return split
     try:
         # A bundle has no split of its own: that of the project's weights holds if these are the
         # bundle's.
-        said = json.loads((found.path.parent / "report.json").read_bytes())
+        training_report = json.loads((split.path.parent / "report.json").read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(said, dict) and said.get("weights") == digest else None
+    return (
+        split
+        if isinstance(training_report, dict) and training_report.get("weights") == digest
+        else None
+    )
 
 
-def images(report: Report, where: Path, split: "RunSplit", side: str, use: str) -> "DataSet":
+def read_side_images(
+    report: Report, path: Path, split: "RunSplit", side: str, use: str
+) -> "DataSet":
     """Return the images of a side of a run in a place, and say what they are used for.
 
     Args:
         report: Where this and warnings are told.
-        where: The folder or file of the images.
+        path: The folder or file of the images.
         split: The run's.
         side: One of train, val and test.
         use: What the images are for, in words before theirs.
@@ -75,35 +81,37 @@ def images(report: Report, where: Path, split: "RunSplit", side: str, use: str) 
     """
     from tcc.compiler.data import side_images
 
-    found = side_images.find(split, where, folder(where, side), side)
-    report.warnings(found.warnings)
-    count, had = len(found.data), sum(line.side == side for line in split.lines)
+    selection = side_images.find(split, path, find_side_folder(path, side), side)
+    report.warn_grouped(selection.warnings)
+    count, had = len(selection.images), sum(line.split == side for line in split.lines)
     # All of them known: the run's own images, or some of them. Else some were never seen.
-    if found.known == count:
+    if selection.known_count == count:
         part = "the" if count == had else f"{count:,} of the"
-        said = f"{part} {had:,} images of `{side}` of {split.path.parent}"
+        description = f"{part} {had:,} images of `{side}` of {split.path.parent}"
     else:
-        said = f"{count:,} image{'s' * (count != 1)} that {split.path.parent} has not learned from"
-        if found.known:
-            said += f", {found.known:,} of them of its `{side}`"
-    report.note(f"{use} {said}")
-    return found.data
+        description = (
+            f"{count:,} image{'s' * (count != 1)} that {split.path.parent} has not learned from"
+        )
+        if selection.known_count:
+            description += f", {selection.known_count:,} of them of its `{side}`"
+    report.print_note(f"{use} {description}")
+    return selection.images
 
 
-def sides(path: Path) -> frozenset[str]:
+def list_sides(path: Path) -> frozenset[str]:
     """Return which of train, val and test a folder has, if it has two or more and no other."""
-    below = (
-        frozenset(each.name for each in path.iterdir() if each.is_dir()) if path.is_dir() else ()
+    names = (
+        frozenset(child.name for child in path.iterdir() if child.is_dir()) if path.is_dir() else ()
     )
-    return frozenset(below) if len(below) > 1 and SIDES.issuperset(below) else frozenset()
+    return frozenset(names) if len(names) > 1 and SIDES.issuperset(names) else frozenset()
 
 
-def folder(where: Path, side: str) -> Path:
+def find_side_folder(path: Path, side: str) -> Path:
     """Return the folder of a side where there is one, or else the place itself."""
-    return where / side if side in sides(where) else where
+    return path / side if side in list_sides(path) else path
 
 
-def side(option: str | None) -> str | None:
+def parse_side(option: str | None) -> str | None:
     """Return the side that is asked for, if one is.
 
     Raises:
@@ -111,7 +119,7 @@ def side(option: str | None) -> str | None:
     """
     if option is None or option in SIDES:
         return option
-    raise fail("E0601", "say train, val or test", typed(f"--side {option}"))
+    raise fail("E0601", "say train, val or test", make_command_span(f"--side {option}"))
 
 
 def is_unknown(option: str | None, origin: str) -> bool:
@@ -119,10 +127,10 @@ def is_unknown(option: str | None, origin: str) -> bool:
     return origin == "file" and option != NO_SPLIT
 
 
-def unknown(where: Path) -> Diagnostic:
+def create_unknown_warning(path: Path) -> Diagnostic:
     """Return the warning that nothing says which images weights of a file have learned from."""
     message = "nothing says which of these images the network has learned from"
     label = "if it has from some of them, the figures are too good"
     help = "name its run with --split, or `none` if it has seen no image of these"
-    at = whole_file(str(where))
+    at = make_file_span(str(path))
     return Diagnostic("E1216", message, at, label, help=help, severity="warning")

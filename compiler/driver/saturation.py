@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from tcc.compiler.bundle import artifact_runs
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.data.dataset import DataSet, check
+from tcc.compiler.data.dataset import DataSet, check_dataset
 from tcc.compiler.driver.build_plan import CALIBRATION
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.quant import calibration_document
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.program import level_ends
-from tcc.compiler.quant.program.level_ends import Levels
+from tcc.compiler.quant.program.level_ends import QuantizedValues
 from tcc.compiler.reference import exceedance
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.progress import Progress
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 REPORT = "report/saturation.json"
 """The calibration's counts, in a bundle: for a page, which reads no weights to know them."""
-LEAST = 1e-4
+MIN_SHARE = 1e-4
 """A smaller share of saturated values is not counted as more than the calibration's: it changes no
 output that matters."""
 
@@ -82,10 +82,10 @@ class LayerSaturation:
         """How many images saturate more than each of the calibration's; None if not known."""
         if self.usual is None or not self.usual.images:
             return None
-        limit = max(self.usual.largest, LEAST)
+        limit = max(self.usual.largest, MIN_SHARE)
         return sum(share > limit for share in self.shares)
 
-    def clips_more(self, layers: int) -> bool:
+    def has_more_clipping(self, layers: int) -> bool:
         """Whether more clips than chance explains, where as many `layers` are compared."""
         above = self.above
         if above is None or self.usual is None:
@@ -109,7 +109,7 @@ class Saturation:
     def deviating(self) -> tuple[LayerSaturation, ...]:
         """The layers that clip more than on the calibration's images, the most certain first."""
         compared = self.compared
-        layers = (layer for layer in compared if layer.clips_more(len(compared)))
+        layers = (layer for layer in compared if layer.has_more_clipping(len(compared)))
         return tuple(sorted(layers, key=lambda layer: -(layer.above or 0)))
 
     @property
@@ -123,72 +123,78 @@ class Saturation:
         )
 
 
-def of_artifact(found: Bundle, device: Device, data: DataSet, progress: Progress) -> Saturation:
+def measure_artifact(
+    bundle: Bundle, device: Device, dataset: DataSet, progress: Progress
+) -> Saturation:
     """Return how often the values of a bundle's artifact saturate.
 
     Args:
-        found: The bundle.
+        bundle: The bundle.
         device: Its target, with the backend that can look into it.
-        data: Images that its network takes.
+        dataset: Images that its network takes.
         progress: Told how many images are done.
 
     Raises:
         UserError: The artifact has no integers, or cannot be looked into here (E1267), or the
             images do not fit the network.
     """
-    about = found.manifest
-    where = whole_file(str(found.folder))
-    if about.calibration is None:
-        message = f"this bundle computes in floats ({about.precision}), which do not saturate"
-        raise fail("E1267", message, where, help="build it with --precision int8")
-    if device.level_reader is None:
+    manifest = bundle.manifest
+    location = make_file_span(str(bundle.folder))
+    if manifest.calibration is None:
+        message = f"this bundle computes in floats ({manifest.precision}), which do not saturate"
+        raise fail("E1267", message, location, help="build it with --precision int8")
+    if device.quantized_value_reader is None:
         message = f"the values of a bundle for {device.name} cannot be looked into here"
         help = "evaluate a bundle for onnxruntime or tflite of the same calibration"
-        raise fail("E1267", message, where, help=help)
-    written = calibration_document.read(found.folder / CALIBRATION)
-    signed = {name: value.signed for name, value in written.values.items()}
-    check(data, found.input)
-    values = artifact_runs.inner_levels(found, device, tensors(data, found.input))
-    assert values is not None
-    counted = _counted(values, signed, len(data), progress)
+        raise fail("E1267", message, location, help=help)
+    document = calibration_document.read_document(bundle.folder / CALIBRATION)
+    signed = {name: value.signed for name, value in document.values.items()}
+    check_dataset(dataset, bundle.input)
+    layer_values = artifact_runs.collect_quantized_layers(
+        bundle, device, iterate_tensors(dataset, bundle.input)
+    )
+    assert layer_values is not None
+    counted = _count_saturation(layer_values, signed, len(dataset), progress)
     if not counted.layers:
         message = "this artifact keeps floats between its layers, so that nothing can be counted"
-        raise fail("E1267", message, where, help="build it with --precision int8")
-    return with_usual(counted, usual_shares(written))
+        raise fail("E1267", message, location, help="build it with --precision int8")
+    return add_usual_shares(counted, get_usual_shares(document))
 
 
-def of_program(
-    program: Model, found: CalibrationDocument, data: DataSet, progress: Progress
+def measure_program(
+    program: Model, document: CalibrationDocument, dataset: DataSet, progress: Progress
 ) -> Saturation:
     """Return the same of an integer program, in the reference executor.
 
     Args:
         program: The integer program.
-        found: Its calibration.
-        data: Images that it takes.
+        document: Its calibration.
+        dataset: Images that it takes.
         progress: Told how many are done.
     """
-    check(data, program.graph.inputs[0])
-    signed = {name: value.signed for name, value in found.values.items()}
-    levels = level_ends.program_levels(program, signed, data)
-    return with_usual(_counted(levels, signed, len(data), progress), usual_shares(found))
+    check_dataset(dataset, program.graph.inputs[0])
+    signed = {name: value.signed for name, value in document.values.items()}
+    levels = level_ends.iterate_quantized_values(program, signed, dataset)
+    return add_usual_shares(
+        _count_saturation(levels, signed, len(dataset), progress), get_usual_shares(document)
+    )
 
 
-def files(found: CalibrationDocument) -> Mapping[str, bytes]:
+def create_files(document: CalibrationDocument) -> Mapping[str, bytes]:
     """Return what a bundle says of what is usual, if its calibration knows it."""
-    if not found.usual:
+    if not document.usual:
         return {}
     layers = [
-        {"name": name, "signed": found.values[name].signed, "usual": share.mean}
+        {"name": name, "signed": document.values[name].signed, "usual": share.mean}
         | ({"largest": share.largest} if share.images else {})
-        for name, share in usual_shares(found).items()
-        if name in found.values
+        for name, share in get_usual_shares(document).items()
+        if name in document.values
     ]
-    text = json.dumps({"images": found.usual_images, "layers": layers}, indent=2) + "\n"
+    text = json.dumps({"images": document.usual_images, "layers": layers}, indent=2) + "\n"
     return {REPORT: text.encode()}
 
 
-def usual_shares(document: CalibrationDocument) -> Mapping[str, UsualShare]:
+def get_usual_shares(document: CalibrationDocument) -> Mapping[str, UsualShare]:
     """Return what a calibration's file says of its images, by the values' names."""
     largest, images = document.usual_largest, document.usual_images
     return {
@@ -197,20 +203,23 @@ def usual_shares(document: CalibrationDocument) -> Mapping[str, UsualShare]:
     }
 
 
-def tensors(data: DataSet, source: Input) -> Iterator[NDArray[Any]]:
+def iterate_tensors(dataset: DataSet, source: Input) -> Iterator[NDArray[Any]]:
     """Yield each item as the network's input."""
-    return (data.tensor(index, source) for index in range(len(data)))
+    return (dataset.read_tensor(index, source) for index in range(len(dataset)))
 
 
-def with_usual(counts: Saturation, usual: Mapping[str, UsualShare]) -> Saturation:
+def add_usual_shares(counts: Saturation, usual: Mapping[str, UsualShare]) -> Saturation:
     """Return the counts beside those of the calibration's images."""
     layers = (replace(layer, usual=usual.get(layer.name)) for layer in counts.layers)
     return Saturation(tuple(layers), counts.images)
 
 
-def _counted(
-    values: Iterable[Levels], signed: Mapping[str, bool], images: int, progress: Progress
+def _count_saturation(
+    layer_values: Iterable[QuantizedValues],
+    signed: Mapping[str, bool],
+    images: int,
+    progress: Progress,
 ) -> Saturation:
-    by_name = level_ends.shares(values, signed, images, progress)
-    layers = (LayerSaturation(name, tuple(own.tolist())) for name, own in by_name.items())
+    by_name = level_ends.compute_saturation_shares(layer_values, signed, images, progress)
+    layers = (LayerSaturation(name, tuple(shares.tolist())) for name, shares in by_name.items())
     return Saturation(tuple(layers), images)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.frontend.spec_tests import Expectation, check_expectations
-from tcc.compiler.ir.cost import Cost, cost
+from tcc.compiler.ir.cost import Cost, compute_cost
 from tcc.compiler.support.diagnostics import Diagnostic
 from tcc.compiler.support.value_views import ValueView, count
 
@@ -27,15 +27,15 @@ class SpecCheck(ValueView):
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
         """Tests that fail, and layers that a target cannot run."""
-        failed = (each.diagnostic() for each in self.expectations if not each.holds)
-        return (*failed, *(error for each in self.capabilities for error in each.errors))
+        failed = (outcome.create_diagnostic() for outcome in self.expectations if not outcome.holds)
+        return (*failed, *(error for outcome in self.capabilities for error in outcome.errors))
 
     @property
     def holds(self) -> bool:
         """Whether nothing is wrong."""
         return not self.errors
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         errors = self.errors
         verdict = f"{count(len(errors), 'error')}" if errors else "no errors"
         yield (
@@ -43,12 +43,12 @@ class SpecCheck(ValueView):
             f"{self.cost.macs:,} multiply-accumulates"
         )
         if self.expectations:
-            passed = sum(each.holds for each in self.expectations)
+            passed = sum(outcome.holds for outcome in self.expectations)
             yield f"its own tests: {passed} of {len(self.expectations)} pass"
         else:
             yield "it has no tests of its own"
         if self.capabilities:
-            yield "; ".join(each.describe() for each in self.capabilities)
+            yield "; ".join(outcome.describe() for outcome in self.capabilities)
         else:
             yield "no target was asked"
         yield from (f"{error.code}: {error.message}" for error in errors)
@@ -60,13 +60,13 @@ def check(spec: Spec, plans: "Iterable[Plan]") -> SpecCheck:
     Raises:
         UserError: A test's settings are wrong, or a target can do nothing with the network.
     """
-    costs, facts = cost(spec.graph), check_expectations(spec)
-    asked = tuple(plans)
+    costs, facts = compute_cost(spec.graph), check_expectations(spec)
+    planned = tuple(plans)
     # A look at the text alone is quick, and loads no numpy.
-    return SpecCheck(spec, costs, facts, _capabilities(spec, asked) if asked else ())
+    return SpecCheck(spec, costs, facts, _check_capabilities(spec, planned) if planned else ())
 
 
-def _capabilities(spec: Spec, plans: "Iterable[Plan]") -> "tuple[Capability, ...]":
-    from tcc.compiler.driver.capability import capability
+def _check_capabilities(spec: Spec, plans: "Iterable[Plan]") -> "tuple[Capability, ...]":
+    from tcc.compiler.driver.capability import check_capability
 
-    return tuple(capability(spec.graph, plan) for plan in plans)
+    return tuple(check_capability(spec.graph, plan) for plan in plans)

@@ -15,12 +15,12 @@ import numpy as np
 
 from tcc.compiler.bundle import artifact_runs, manifest
 from tcc.compiler.bundle.agreement import Agreement
-from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents, listed
+from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents, list_files
 from tcc.compiler.bundle.manifest import Calibrated, Manifest
 from tcc.compiler.bundle.program_check import LayerAgreement
-from tcc.compiler.bundle.replay import Replayed
+from tcc.compiler.bundle.replay import GoldenReplay
 from tcc.compiler.data import image_files
-from tcc.compiler.data.dataset import DataSet, pictures
+from tcc.compiler.data.dataset import DataSet, remove_repeats
 from tcc.compiler.data.training_record import TrainingRecord
 from tcc.compiler.driver import pipeline
 from tcc.compiler.driver.build_plan import CALIBRATION, Int8Program
@@ -36,7 +36,7 @@ from tcc.compiler.support.stage_cache import Parts, StageCache
 if TYPE_CHECKING:
     from tcc.compiler.quant.calibration_document import CalibrationDocument
 
-Said = tuple[str, str]
+StageRemark = tuple[str, str]
 """A remark of a stage: its kind, as `Report.remark` takes it, and its text."""
 T = TypeVar("T")
 MALFORMED = (
@@ -54,30 +54,37 @@ class StoredStages:
     training: TrainingRecord | None = None
     """What the bundles' cards say of the training."""
 
-    def key(self, stage: str, **given: Any) -> str:
+    def compute_key(self, stage: str, **inputs: Any) -> str:
         """Return the key of a stage's result."""
-        return stage_cache.key(stage, {**self.shared, **given})
+        return stage_cache.compute_key(stage, {**self.shared, **inputs})
 
-    def bundle_key(self, plan: Plan, integers: str | None, *, images: bool) -> str:
+    def compute_bundle_key(self, plan: Plan, integers: str | None, *, images: bool) -> str:
         """Return the key of what is built for a target from the integers of a key."""
         training = self.training and asdict(self.training)
         inputs = {"integers": integers, "images": images, "training": training}
-        return self.key("bundle", **inputs, **_target(plan))
+        return self.compute_key("bundle", **inputs, **_describe_target(plan))
 
-    def calibration(self, key: str) -> "tuple[CalibrationDocument, tuple[Said, ...]] | None":
+    def load_calibration(
+        self, key: str
+    ) -> "tuple[CalibrationDocument, tuple[StageRemark, ...]] | None":
         """Return the calibration of a key, and what was said of it."""
-        return _decoded(self.cache.get("calibration", key), _calibration)
+        return _decode_parts(self.cache.get("calibration", key), _decode_calibration)
 
-    def keep_calibration(self, key: str, made: "CalibrationDocument", said: Sequence[Said]) -> None:
+    def keep_calibration(
+        self, key: str, document: "CalibrationDocument", remarks: Sequence[StageRemark]
+    ) -> None:
         """Keep a calibration, and what was said of it."""
         from tcc.compiler.quant import calibration_document
 
-        parts = {CALIBRATION: calibration_document.encode(made), "about": _json({"said": said})}
-        self.cache.put("calibration", key, parts)
+        parts = {
+            CALIBRATION: calibration_document.encode(document),
+            "about": _encode_json({"said": remarks}),
+        }
+        self.cache.store("calibration", key, parts)
 
-    def integers(
+    def load_program(
         self, key: str, images: DataSet | None, remake: Callable[[Calibrated, bytes], Model]
-    ) -> tuple[Int8Program, tuple[Said, ...]] | None:
+    ) -> tuple[Int8Program, tuple[StageRemark, ...]] | None:
         """Return the integer program of a key, and what was said of it.
 
         Args:
@@ -85,189 +92,208 @@ class StoredStages:
             images: Those to calibrate with or to judge by, if there are any.
             remake: Makes it again of its calibration, once something is to be built from it.
         """
-        return _decoded(self.cache.get("integers", key), lambda p: _program(p, images, remake))
+        return _decode_parts(
+            self.cache.get("integers", key), lambda p: _decode_program(p, images, remake)
+        )
 
-    def keep_integers(self, key: str, made: Int8Program, said: Sequence[Said]) -> None:
+    def keep_program(self, key: str, program: Int8Program, remarks: Sequence[StageRemark]) -> None:
         """Keep an integer program, and what was said of it."""
         # A calibration is as large as its weights: a warm build reads this of it, and not the rest.
-        repeats = json.loads(made.files[CALIBRATION])["data"].get("repeats", ())
-        calibrated = json_records.encode(made.calibrated)
-        about = {"calibrated": calibrated, "repeats": repeats, "said": said}
-        files = {f"files/{path}": data for path, data in made.files.items()}
-        self.cache.put("integers", key, {"about": _json(about), **files})
+        repeats = json.loads(program.files[CALIBRATION])["data"].get("repeats", ())
+        calibrated = json_records.encode(program.calibrated)
+        summary = {"calibrated": calibrated, "repeats": repeats, "said": remarks}
+        files = {f"files/{path}": content for path, content in program.files.items()}
+        self.cache.store("integers", key, {"about": _encode_json(summary), **files})
 
-    def bundle(self, key: str, plan: Plan) -> BundleContents | None:
+    def load_bundle(self, key: str, plan: Plan) -> BundleContents | None:
         """Return what was built for a target; a program of it only if it may run here."""
-        found = _decoded(self.cache.get("bundle", key), lambda parts: _contents(parts, plan))
-        digests = {f.path: f.sha256 for f in found.manifest.files} if found else {}
+        contents = _decode_parts(
+            self.cache.get("bundle", key), lambda parts: _decode_contents(parts, plan)
+        )
+        digests = {f.path: f.sha256 for f in contents.manifest.files} if contents else {}
         # Who can write to the cache could have a program of his noted as built here.
-        known = found and all(user_folders.KNOWN_PROGRAMS.has(digests[path]) for path in found.code)
-        return found if known else None
+        is_trusted = contents and all(
+            user_folders.KNOWN_PROGRAMS.contains(digests[path]) for path in contents.code
+        )
+        return contents if is_trusted else None
 
-    def keep_bundle(self, key: str, made: BundleContents) -> None:
+    def keep_bundle(self, key: str, contents: BundleContents) -> None:
         """Keep what was built for a target, unless images of the user's are in or beside it."""
-        if made.beside or made.manifest.compiled:
+        if contents.sidecar_files or contents.manifest.compiled:
             return
-        about = {"layers": dict(made.layers), "why": made.uncompiled}
-        parts = {"manifest": _json(json_records.encode(made.manifest)), "about": _json(about)}
-        parts |= {f"files/{path}": data for path, data in made.files.items()}
-        self.cache.put("bundle", key, parts)
+        summary = {"layers": dict(contents.layers), "why": contents.uncompiled}
+        parts = {
+            "manifest": _encode_json(json_records.encode(contents.manifest)),
+            "about": _encode_json(summary),
+        }
+        parts |= {f"files/{path}": content for path, content in contents.files.items()}
+        self.cache.store("bundle", key, parts)
 
-    def size(self, device: Device, make: Callable[[], int | None]) -> int | None:
+    def get_size(self, device: Device, make: Callable[[], int | None]) -> int | None:
         """Return what a target's files take in floats, as `make` measures it."""
-        key = self.key("size", target=device.name, tools=dict(device.versions()))
-        found = _decoded(self.cache.get("size", key), lambda parts: (int(parts["bytes"]),))
-        if found:
-            return found[0]
+        key = self.compute_key("size", target=device.name, tools=dict(device.collect_versions()))
+        cached = _decode_parts(self.cache.get("size", key), lambda parts: (int(parts["bytes"]),))
+        if cached:
+            return cached[0]
         size = make()
         if size is not None:
-            self.cache.put("size", key, {"bytes": str(size).encode()})
+            self.cache.store("size", key, {"bytes": str(size).encode()})
         return size
 
-    def replay_key(self, built: str, fresh: Bundle, plan: Plan, most: int | None) -> str:
+    def compute_replay_key(
+        self, built: str, fresh: Bundle, plan: Plan, max_goldens: int | None
+    ) -> str:
         """Return the key of what an artifact gave: its bytes, what runs it, and the program."""
         runs = {tool.name: tool.version for tool in plan.device.tools}
-        given = {"built": built, "seal": fresh.manifest.seal, "runs": runs, "most": most}
-        return self.key("replay", **given)
+        key_parts = {"built": built, "seal": fresh.manifest.seal, "runs": runs, "most": max_goldens}
+        return self.compute_key("replay", **key_parts)
 
-    def replay(self, key: str, fresh: Bundle, plan: Plan) -> ComparedTarget | None:
+    def load_replay(self, key: str, fresh: Bundle, plan: Plan) -> ComparedTarget | None:
         """Return how the very same artifact agreed on this machine."""
         parts = self.cache.get("replay", key)
-        return _decoded(parts, lambda parts: _compared(parts, fresh, plan.device))
+        return _decode_parts(parts, lambda parts: _decode_comparison(parts, fresh, plan.device))
 
-    def keep_replay(self, key: str, found: ComparedTarget) -> None:
+    def keep_replay(self, key: str, comparison: ComparedTarget) -> None:
         """Keep how an artifact agreed with its goldens, which are of no image of the user's."""
-        if not found.holds or found.images or found.replayed is None:
+        if not comparison.holds or comparison.images or comparison.replayed is None:
             return
-        outputs = found.replayed.outputs
-        about = {
-            "agreement": [asdict(each) for each in found.outputs],
-            "layers": found.layers and [asdict(each) for each in found.layers],
+        outputs = comparison.replayed.outputs
+        summary = {
+            "agreement": [asdict(agreement) for agreement in comparison.outputs],
+            "layers": comparison.layers and [asdict(agreement) for agreement in comparison.layers],
             "outputs": {case: {n: v.shape for n, v in o.items()} for case, o in outputs.items()},
         }
-        values = {
-            f"{case}/{name}": value.astype("<f4").tobytes()
-            for case, own in outputs.items()
-            for name, value in own.items()
+        arrays = {
+            f"{case}/{name}": array.astype("<f4").tobytes()
+            for case, case_outputs in outputs.items()
+            for name, array in case_outputs.items()
         }
-        self.cache.put("replay", key, {"about": _json(about), **values})
+        self.cache.store("replay", key, {"about": _encode_json(summary), **arrays})
 
 
-def of_build(
-    cache: StageCache, spec: Spec, given: WeightSource, passes: str | None
+def create_stages(
+    cache: StageCache, spec: Spec, weight_source: WeightSource, passes: str | None
 ) -> StoredStages:
     """Return the stages of a build of a spec with weights, by passes that the user may have named.
 
     Args:
         cache: Where results are.
         spec: The network as written.
-        given: Its weights, and where they come from.
+        weight_source: Its weights, and where they come from.
         passes: Those that were typed.
     """
     shared = {
-        "surroundings": stage_cache.digest_surroundings() if cache.folder else "",
-        "network": json_records.encode(pipeline.network(spec)),
-        "weights": json_records.encode(given.origin),
+        "surroundings": stage_cache.digest_environment() if cache.folder else "",
+        "network": json_records.encode(pipeline.describe_network(spec)),
+        "weights": json_records.encode(weight_source.origin),
         "passes": passes,
     }
-    return StoredStages(cache, shared, given.training)
+    return StoredStages(cache, shared, weight_source.training)
 
 
-def unchanged(data: DataSet) -> bool:
+def is_unchanged(dataset: DataSet) -> bool:
     """Whether the files of images still hold what was read, however long ago that was."""
-    if data.array is not None:
+    if dataset.array is not None:
         return True
     try:
-        found = (image_files.contents(item.path) for item in data.items)
-        known = zip(found, data.items, strict=True)
-        return all(hashlib.sha256(content).hexdigest() == item.digest for content, item in known)
+        contents = (image_files.read_bytes(item.path) for item in dataset.items)
+        pairs = zip(contents, dataset.items, strict=True)
+        return all(hashlib.sha256(content).hexdigest() == item.digest for content, item in pairs)
     except UserError:
         return False
 
 
-def _target(plan: Plan) -> dict[str, Any]:
+def _describe_target(plan: Plan) -> dict[str, Any]:
     signer = plan.device.signer
     return {
         **({"signer": signer.hex()} if signer else {}),
         "target": plan.device.name,
         "precision": plan.precision.name,
         "compiles": plan.compiles,
-        "tools": dict(plan.device.versions()),
+        "tools": dict(plan.device.collect_versions()),
     }
 
 
-def _json(data: Any) -> bytes:
-    return json.dumps(data).encode()
+def _encode_json(payload: Any) -> bytes:
+    return json.dumps(payload).encode()
 
 
-def _decoded(parts: Parts | None, decode: Callable[[Parts], T]) -> T | None:
+def _decode_parts(parts: Parts | None, decode: Callable[[Parts], T]) -> T | None:
     try:
         return None if parts is None else decode(parts)
     except MALFORMED:
         return None
 
 
-def _calibration(parts: Parts) -> "tuple[CalibrationDocument, tuple[Said, ...]]":
+def _decode_calibration(parts: Parts) -> "tuple[CalibrationDocument, tuple[StageRemark, ...]]":
     from tcc.compiler.quant import calibration_document
 
-    said = json.loads(parts["about"])["said"]
-    return calibration_document.decode(parts[CALIBRATION], CALIBRATION), _said(said)
+    remarks = json.loads(parts["about"])["said"]
+    return calibration_document.decode(parts[CALIBRATION], CALIBRATION), _decode_remarks(remarks)
 
 
-def _said(plain: Iterable[Any]) -> tuple[Said, ...]:
-    return tuple((str(kind), str(text)) for kind, text in plain)
+def _decode_remarks(pairs: Iterable[Any]) -> tuple[StageRemark, ...]:
+    return tuple((str(kind), str(text)) for kind, text in pairs)
 
 
-def _program(
+def _decode_program(
     parts: Parts, images: DataSet | None, remake: Callable[[Calibrated, bytes], Model]
-) -> tuple[Int8Program, tuple[Said, ...]]:
-    plain = json.loads(parts["about"])
-    about = json_records.decode(Calibrated, plain["calibrated"])
-    files = _files(parts)
+) -> tuple[Int8Program, tuple[StageRemark, ...]]:
+    summary = json.loads(parts["about"])
+    calibrated = json_records.decode(Calibrated, summary["calibrated"])
+    files = _extract_files(parts)
     calibration = files[CALIBRATION]
-    learn = images
-    if images and (own := images.first(about.images)).digest == about.data:
-        learn, _ = pictures(own, plain["repeats"]).split()
-    made = Int8Program(lambda: remake(about, calibration), about, files, learn)
-    return made, _said(plain["said"])
+    fit_images = images
+    if images and (used_images := images.select_first(calibrated.images)).digest == calibrated.data:
+        fit_images, _ = remove_repeats(used_images, summary["repeats"]).split()
+    program = Int8Program(lambda: remake(calibrated, calibration), calibrated, files, fit_images)
+    return program, _decode_remarks(summary["said"])
 
 
-def _files(parts: Parts) -> dict[str, bytes]:
+def _extract_files(parts: Parts) -> dict[str, bytes]:
     return {n.removeprefix("files/"): v for n, v in parts.items() if n.startswith("files/")}
 
 
-def _contents(parts: Parts, plan: Plan) -> BundleContents:
-    about = json.loads(parts["about"])
-    made: Manifest = json_records.decode(Manifest, json.loads(parts["manifest"]))
-    files = _files(parts)
-    executable = frozenset(file.path for file in made.files if file.executable)
-    whole = manifest.sealed(made) == made and listed(files, executable) == made.files
-    if not whole or (made.target, made.precision) != (plan.device.name, plan.precision.name):
-        raise ValueError(made.seal)
+def _decode_contents(parts: Parts, plan: Plan) -> BundleContents:
+    summary = json.loads(parts["about"])
+    bundle_manifest: Manifest = json_records.decode(Manifest, json.loads(parts["manifest"]))
+    files = _extract_files(parts)
+    executable = frozenset(file.path for file in bundle_manifest.files if file.executable)
+    is_intact = (
+        manifest.seal_manifest(bundle_manifest) == bundle_manifest
+        and list_files(files, executable) == bundle_manifest.files
+    )
+    if not is_intact or (bundle_manifest.target, bundle_manifest.precision) != (
+        plan.device.name,
+        plan.precision.name,
+    ):
+        raise ValueError(bundle_manifest.seal)
     # Asked of the target again: an entry could leave the program out that it holds.
-    code = tuple(file.path for file in artifact_runs.list_code(plan.device, made.files))
-    return BundleContents(made, files, dict(about["layers"]), str(about["why"]), code)
+    code = tuple(file.path for file in artifact_runs.list_code(plan.device, bundle_manifest.files))
+    return BundleContents(
+        bundle_manifest, files, dict(summary["layers"]), str(summary["why"]), code
+    )
 
 
-def _compared(parts: Parts, fresh: Bundle, device: Device) -> ComparedTarget:
-    about = json.loads(parts["about"])
-    agreement = tuple(json_records.decode(Agreement, each) for each in about["agreement"])
-    layers = about["layers"]
+def _decode_comparison(parts: Parts, fresh: Bundle, device: Device) -> ComparedTarget:
+    summary = json.loads(parts["about"])
+    agreement = tuple(json_records.decode(Agreement, record) for record in summary["agreement"])
+    layers = summary["layers"]
     outputs = {
-        case: {n: _values(parts[f"{case}/{n}"], shape) for n, shape in own.items()}
-        for case, own in about["outputs"].items()
+        case: {n: _decode_array(parts[f"{case}/{n}"], shape) for n, shape in shapes.items()}
+        for case, shapes in summary["outputs"].items()
     }
-    found = ComparedTarget(
+    comparison = ComparedTarget(
         device,
         fresh,
-        replayed=Replayed(fresh, agreement, outputs),
-        layers=layers and tuple(json_records.decode(LayerAgreement, each) for each in layers),
-        stored=True,
+        replayed=GoldenReplay(fresh, agreement, outputs),
+        layers=layers and tuple(json_records.decode(LayerAgreement, record) for record in layers),
+        is_cached=True,
     )
-    if not found.holds:
-        raise ValueError(found.outputs)
-    return found
+    if not comparison.holds:
+        raise ValueError(comparison.outputs)
+    return comparison
 
 
-def _values(data: bytes, shape: Sequence[int]) -> "np.ndarray":
-    return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+def _decode_array(content: bytes, shape: Sequence[int]) -> "np.ndarray":
+    return np.frombuffer(content, "<f4").reshape(shape).astype(np.float32)

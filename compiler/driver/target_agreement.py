@@ -9,7 +9,7 @@ from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.bundle_comparison import OutputPair
 from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.program_check import LayerAgreement
-from tcc.compiler.bundle.replay import Replayed
+from tcc.compiler.bundle.replay import GoldenReplay
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.precision import Arithmetic
 from tcc.compiler.support.value_views import ValueView, count
@@ -27,9 +27,9 @@ class ComparedTarget(ValueView):
     bundle: Bundle
     unchecked: str = ""
     images: int = 0
-    replayed: Replayed | None = None
+    replayed: GoldenReplay | None = None
     layers: tuple[LayerAgreement, ...] | None = None
-    stored: bool = False
+    is_cached: bool = False
     """Whether it was run before, the same on this machine, and not now."""
 
     def describe(self) -> str:
@@ -45,13 +45,13 @@ class ComparedTarget(ValueView):
             case _:
                 assert_never(self.holds)
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         yield f"ComparedTarget {self.describe()}"
 
-    def at(self, bundle: Bundle) -> "ComparedTarget":
+    def move_to(self, bundle: Bundle) -> "ComparedTarget":
         """Return the same of the bundle in another folder."""
-        moved = self.replayed and replace(self.replayed, bundle=bundle)
-        return replace(self, bundle=bundle, replayed=moved)
+        replayed = self.replayed and replace(self.replayed, bundle=bundle)
+        return replace(self, bundle=bundle, replayed=replayed)
 
     @property
     def outputs(self) -> tuple[Agreement, ...]:
@@ -62,32 +62,32 @@ class ComparedTarget(ValueView):
     def inputs(self) -> int:
         """How many inputs it was run on."""
         # Of what was run: of a single target that is one golden of several.
-        return len({each.golden for each in self.outputs})
+        return len({output.golden for output in self.outputs})
 
     @property
     def wrong_layer(self) -> LayerAgreement | None:
         """The first layer that differs and must not."""
-        return program_check.first_wrong(self.layers or ())
+        return program_check.find_wrong_layer(self.layers or ())
 
     @property
     def holds(self) -> bool | None:
         """Whether it agrees with the reference as far as it must; None where it was not run."""
         if self.replayed is None:
             return None
-        return all(each.holds for each in self.outputs) and self.wrong_layer is None
+        return all(output.holds for output in self.outputs) and self.wrong_layer is None
 
     @property
     def floats(self) -> str:
         """What is in float, or else not the integer program's, and why that may differ."""
-        about = self.bundle.manifest
-        precision = self.device.precision(about.precision)
+        manifest = self.bundle.manifest
+        precision = self.device.get_precision(manifest.precision)
         match precision.arithmetic:
             case Arithmetic.INTEGER:
-                inexact = about.calibration.inexact if about.calibration else ()
-                more = f" and {len(inexact) - 3} more" if len(inexact) > 3 else ""
-                return f"in float: {', '.join(inexact[:3])}{more}" if inexact else ""
-            case Arithmetic.FLOAT | Arithmetic.SIMULATED | Arithmetic.FOREIGN:
-                return about.goldens.tolerance.reason
+                inexact = manifest.calibration.inexact if manifest.calibration else ()
+                suffix = f" and {len(inexact) - 3} more" if len(inexact) > 3 else ""
+                return f"in float: {', '.join(inexact[:3])}{suffix}" if inexact else ""
+            case Arithmetic.FLOAT | Arithmetic.SIMULATED | Arithmetic.VENDOR:
+                return manifest.goldens.tolerance.reason
             case _:
                 assert_never(precision.arithmetic)
 
@@ -110,53 +110,60 @@ class BuildAgreement(ValueView):
     @property
     def bundles(self) -> tuple[Bundle, ...]:
         """The bundle of each target."""
-        return tuple(each.bundle for each in self.targets)
+        return tuple(target.bundle for target in self.targets)
 
     @property
     def holds(self) -> bool:
         """Whether nothing disagrees; what was not run says nothing."""
-        return all(each.holds is not False for each in self.targets) and all(
+        return all(target.holds is not False for target in self.targets) and all(
             pair.found.holds for pair in self.pairs
         )
 
-    def _summary(self) -> Iterator[str]:
-        compared = sum(each.holds is not None for each in self.targets)
+    def _summarize(self) -> Iterator[str]:
+        compared = sum(target.holds is not None for target in self.targets)
         verdict = "nothing disagrees" if self.holds else "DISAGREES"
         yield (
             f"Build for {count(len(self.targets), 'target')}: {verdict}; "
             f"{compared} compared with the reference, {count(len(self.pairs), 'pair')} of outputs"
         )
-        yield from (each.describe() for each in self.targets)
+        yield from (target.describe() for target in self.targets)
 
 
-def unchecked(device: Device, bundle: Bundle, why: str) -> ComparedTarget:
+def create_unchecked(device: Device, bundle: Bundle, reason: str) -> ComparedTarget:
     """Return a target that was not run."""
-    return ComparedTarget(device, bundle, why)
+    return ComparedTarget(device, bundle, reason)
 
 
-def agreement(targets: Sequence[ComparedTarget]) -> BuildAgreement:
+def compare_targets(targets: Sequence[ComparedTarget]) -> BuildAgreement:
     """Return how targets agree, each that ran with each."""
     pairs = []
     # What ran for a package is a file that its maker's tool reads, and not what it made.
-    ran = [each for each in targets if each.replayed and not each.device.simulated_file]
-    for index, one in enumerate(ran):
-        for other in ran[index + 1 :]:
-            assert one.replayed
-            assert other.replayed
-            why = _apart(one, other)
+    ran = [
+        compared for compared in targets if compared.replayed and not compared.device.simulated_file
+    ]
+    for index, target in enumerate(ran):
+        for other_target in ran[index + 1 :]:
+            assert target.replayed
+            assert other_target.replayed
+            reason = _explain_difference(target, other_target)
             pairs += [
-                TargetPair(pair, why)
-                for pair in bundle_comparison.compared(one.replayed, other.replayed)
+                TargetPair(pair, reason)
+                for pair in bundle_comparison.compare_bundles(
+                    target.replayed, other_target.replayed
+                )
             ]
     return BuildAgreement(tuple(targets), tuple(pairs))
 
 
-def _apart(one: ComparedTarget, other: ComparedTarget) -> str:
+def _explain_difference(target: ComparedTarget, other_target: ComparedTarget) -> str:
     """Return why the outputs of two targets need not be equal; nothing where they must be."""
-    kinds = [each.device.precision(each.bundle.manifest.precision) for each in (one, other)]
+    kinds = [
+        compared.device.get_precision(compared.bundle.manifest.precision)
+        for compared in (target, other_target)
+    ]
     if not all(kind.exact for kind in kinds):
         return "computed in float"
-    if kinds[0].real_ends != kinds[1].real_ends:
-        ends = one if kinds[1].real_ends else other
-        return f"{ends.device.name} gives 8-bit levels at its end, which are the last layer's"
-    return one.floats or other.floats
+    if kinds[0].float_io != kinds[1].float_io:
+        integer_target = target if kinds[1].float_io else other_target
+        return f"{integer_target.device.name} gives 8-bit levels at its end, which are the last layer's"
+    return target.floats or other_target.floats

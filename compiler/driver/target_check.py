@@ -5,117 +5,129 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.driver.evaluation import Evaluated, taken_classes
-from tcc.compiler.driver.fitting import threshold_columns
-from tcc.compiler.ir.operating_point import JudgedPoint, OperatingPoint, ThresholdCheck
+from tcc.compiler.driver.evaluation import Evaluated, predict_classes
+from tcc.compiler.driver.fitting import list_threshold_columns
+from tcc.compiler.ir.operating_point import HeldOutCheck, OperatingPoint, ThresholdCheck
 from tcc.compiler.reference import confidence_intervals, decision_rule
-from tcc.compiler.support.diagnostics import Diagnostic, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, make_file_span
 
 
-def judge(point: OperatingPoint, evaluated: Evaluated) -> JudgedPoint:
+def evaluate_point(point: OperatingPoint, evaluated: Evaluated) -> HeldOutCheck:
     """Return how an operating point does.
 
     Args:
         point: What was fitted.
         evaluated: What a network gave for labelled images, read by that point.
     """
-    given = evaluated.given
-    columns = threshold_columns(given, point.positive) if point.thresholds else ()
-    default = _decide_by_default(evaluated)
+    images = evaluated.images
+    columns = list_threshold_columns(images, point.positive) if point.thresholds else ()
+    default = _predict_by_default(evaluated)
     checks = tuple(_check_threshold(point.target, evaluated, default, column) for column in columns)
     notice = "; ".join(_describe_miss(check) for check in checks if check.reached is False)
-    return JudgedPoint(
-        given.data.digest, len(given.data), _compute_log_losses(point, evaluated), checks, notice
+    return HeldOutCheck(
+        images.dataset.digest,
+        len(images.dataset),
+        _compute_log_losses(point, evaluated),
+        checks,
+        notice,
     )
 
 
-def _decide_by_default(evaluated: Evaluated) -> NDArray[np.bool_]:
+def _predict_by_default(evaluated: Evaluated) -> NDArray[np.bool_]:
     """Return which classes images are taken for without a threshold (images, classes)."""
     if evaluated.raw is None:
         return evaluated.taken
-    rows = [taken_classes(evaluated.given, row, None) for row in evaluated.raw]
+    rows = [predict_classes(evaluated.images, row, None) for row in evaluated.raw]
     return np.stack(rows)
 
 
 def _compute_log_losses(point: OperatingPoint, evaluated: Evaluated) -> tuple[float, float] | None:
-    given, raw = evaluated.given, evaluated.raw
-    if raw is None or given.output.activation == "none":
+    images, raw = evaluated.images, evaluated.raw
+    if raw is None or images.output.activation == "none":
         return None
-    holds = given.holds[:, 1:] if given.single else given.holds
-    plain, fitted = (
-        decision_rule.likelihood(given.output.activation, raw, holds, temperature)
+    truth = images.truth[:, 1:] if images.single else images.truth
+    default_loss, fitted_loss = (
+        decision_rule.compute_negative_log_likelihood(
+            images.output.activation, raw, truth, temperature
+        )
         for temperature in (1.0, point.temperature)
     )
-    return plain, fitted
+    return default_loss, fitted_loss
 
 
 def _check_threshold(
     target: float | None, evaluated: Evaluated, default: NDArray[np.bool_], column: int
 ) -> ThresholdCheck:
-    holds, taken = evaluated.given.holds[:, column], evaluated.taken[:, column]
-    positives, detected = int(holds.sum()), int(taken[holds].sum())
-    shown = None
+    truth, is_taken = evaluated.images.truth[:, column], evaluated.taken[:, column]
+    positives, detected = int(truth.sum()), int(is_taken[truth].sum())
+    is_shown = None
     if target is not None:
-        shown = confidence_intervals.is_shown(target, detected, positives)
+        is_shown = confidence_intervals.is_shown(target, detected, positives)
     return ThresholdCheck(
-        evaluated.given.labels[column],
+        evaluated.images.labels[column],
         target,
         positives,
         detected,
-        int((~holds).sum()),
-        int((~taken[~holds]).sum()),
-        int(default[holds, column].sum()),
-        int((~default[~holds, column]).sum()),
-        confidence_intervals.lower_bound(detected, positives),
-        shown,
+        int((~truth).sum()),
+        int((~is_taken[~truth]).sum()),
+        int(default[truth, column].sum()),
+        int((~default[~truth, column]).sum()),
+        confidence_intervals.compute_lower_bound(detected, positives),
+        is_shown,
     )
 
 
 def _describe_miss(check: ThresholdCheck) -> str:
     assert check.target is not None
-    asked = f"a sensitivity of {check.target:g} for `{check.label}` was asked for and is not shown"
+    sentence = (
+        f"a sensitivity of {check.target:g} for `{check.label}` was asked for and is not shown"
+    )
     if not check.positives:
-        return f"{asked}: no image of the class judges it"
+        return f"{sentence}: no image of the class judges it"
     return (
-        f"{asked}: {check.detected:,} of {check.positives:,} images are detected, a sensitivity of"
+        f"{sentence}: {check.detected:,} of {check.positives:,} images are detected, a sensitivity of"
         f" {check.detected / check.positives:.4f}, and with 95 % confidence of at least"
         f" {check.at_least:.4f}"
     )
 
 
-def find_misses(point: OperatingPoint, judged: JudgedPoint, place: str) -> tuple[Diagnostic, ...]:
+def find_misses(
+    point: OperatingPoint, judged_point: HeldOutCheck, path: str
+) -> tuple[Diagnostic, ...]:
     """Return what does not hold on the images that judge, as warnings.
 
     Args:
         point: What was fitted.
-        judged: How it does.
-        place: Where the images lie.
+        judged_point: How it does.
+        path: Where the images lie.
     """
-    return tuple(_list_misses(point, judged, place))
+    return tuple(_list_misses(point, judged_point, path))
 
 
-def _list_misses(point: OperatingPoint, judged: JudgedPoint, place: str) -> Iterator[Diagnostic]:
-    where = whole_file(place)
-    for check in judged.thresholds:
+def _list_misses(
+    point: OperatingPoint, judged_point: HeldOutCheck, path: str
+) -> Iterator[Diagnostic]:
+    location = make_file_span(path)
+    for check in judged_point.thresholds:
         if check.reached is False:
-            message, help = _describe_miss(check), _advise(check)
-            yield Diagnostic("W0681", message, where, help=help, severity="warning")
+            message, help = _describe_miss(check), _describe_remedy(check)
+            yield Diagnostic("W0681", message, location, help=help, severity="warning")
         if _is_worse(check):
             yield Diagnostic(
                 "W0682",
                 f"the threshold for `{check.label}` does worse on these images than none",
-                where,
+                location,
                 label=_format_figures(check),
                 help="fit to more images that are drawn as these, or build again to remove it",
                 severity="warning",
             )
-    if judged.likelihood and judged.likelihood[1] > judged.likelihood[0]:
-        plain, fitted = judged.likelihood
+    if judged_point.likelihood and judged_point.likelihood[1] > judged_point.likelihood[0]:
+        default_loss, fitted_loss = judged_point.likelihood
         yield Diagnostic(
             "W0682",
             f"the temperature {point.temperature:.4g} raises the log loss on these images",
-            where,
-            label=f"it is {fitted:.4f}, and {plain:.4f} without it",
+            location,
+            label=f"it is {fitted_loss:.4f}, and {default_loss:.4f} without it",
             help="fit to more images that are drawn as these, or build again to remove it",
             severity="warning",
         )
@@ -142,17 +154,17 @@ def _format_shares(check: ThresholdCheck, detected: int, rejected: int) -> str:
     return f"sensitivity {sensitivity}, specificity {specificity}"
 
 
-def _advise(check: ThresholdCheck) -> str:
+def _describe_remedy(check: ThresholdCheck) -> str:
     assert check.target is not None
     missed = check.positives - check.detected
-    least = confidence_intervals.images_needed(check.target, 0)
-    if least is None:
+    min_images = confidence_intervals.count_images_needed(check.target, 0)
+    if min_images is None:
         return f"no number of images shows a sensitivity of {check.target:g}: ask for less than 1"
-    as_here = confidence_intervals.images_needed(check.target, missed)
-    more = f", with {missed:,} missed {as_here:,}" if missed and as_here else ""
+    as_here = confidence_intervals.count_images_needed(check.target, missed)
+    suffix = f", with {missed:,} missed {as_here:,}" if missed and as_here else ""
     return (
-        f"to show it with 95 % confidence takes {least:,} images of `{check.label}` with none"
-        f" missed{more}. Fit and judge by more images, or ask for more than you need"
+        f"to show it with 95 % confidence takes {min_images:,} images of `{check.label}` with none"
+        f" missed{suffix}. Fit and judge by more images, or ask for more than you need"
     )
 
 

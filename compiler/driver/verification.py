@@ -19,7 +19,7 @@ from tcc.compiler.bundle.bundle_folder import Bundle
 from tcc.compiler.bundle.float_check import FloatCheck
 from tcc.compiler.bundle.library_check import LibraryCheck
 from tcc.compiler.bundle.program_check import ProgramCheck
-from tcc.compiler.bundle.replay import Replayed, replay
+from tcc.compiler.bundle.replay import GoldenReplay, replay_goldens
 from tcc.compiler.bundle.tool_check import ToolCheck
 from tcc.compiler.driver.reproducer import Reproducer
 from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantSources
@@ -34,7 +34,7 @@ class VerifiedBundle(ValueView):
     """A bundle, and what its artifact gave or the tool that running it here lacks."""
 
     bundle: Bundle
-    replayed: Replayed | None = None
+    replayed: GoldenReplay | None = None
     missing: Tool | None = None
     simulated_file: str = ""
     """The file of a package whose outputs `replayed` has: not what the maker's tool makes of it."""
@@ -58,33 +58,37 @@ class VerifiedBundle(ValueView):
     @property
     def holds(self) -> bool:
         """Whether no golden and no layer disagrees."""
-        agrees = all(each.holds for each in self.agreement)
-        known = (self.tool, self.program, self.network, *(self.constants or ()), *self.libraries)
-        return agrees and all(each.holds for each in known if each)
+        agrees = all(check.holds for check in self.agreement)
+        checks = (self.tool, self.program, self.network, *(self.constants or ()), *self.libraries)
+        return agrees and all(check.holds for check in checks if check)
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         yield f"Verified {self.bundle.folder}: {'nothing disagrees' if self.holds else 'DISAGREES'}"
         if self.replayed:
-            values = sum(each.values for each in self.agreement)
-            differing = sum(each.differing for each in self.agreement)
+            total = sum(comparison.values for comparison in self.agreement)
+            differing = sum(comparison.differing for comparison in self.agreement)
             subject = f" ({self.simulated_file} ran, not the NPU)" if self.simulated_file else ""
-            goldens = count(len({each.golden for each in self.agreement}), "golden")
-            yield f"{goldens}: {differing:,} of {values:,} output values differ by a bit{subject}"
+            goldens = count(len({comparison.golden for comparison in self.agreement}), "golden")
+            yield f"{goldens}: {differing:,} of {total:,} output values differ by a bit{subject}"
         else:
             yield "it did not run here: no golden was compared"
         for check in (self.program, self.network):
             if check:
-                holding = None if check.layers is None else (each.holds for each in check.layers)
+                holding = (
+                    None
+                    if check.layers is None
+                    else (comparison.holds for comparison in check.layers)
+                )
                 yield agreement.describe_layers(holding)
         if not self.program and not self.network:
             yield "no layer was compared: its program is not known"
         if self.constants:
-            wrong = sum(not each.holds for each in self.constants)
+            wrong = sum(not comparison.holds for comparison in self.constants)
             files = count(len(self.constants), "file")
             yield f"weights and scales: {files} compared, {wrong:,} wrong"
 
 
-def verified(
+def verify_bundle(
     bundle: Bundle,
     device: Device,
     program: Model | None,
@@ -107,7 +111,7 @@ def verified(
     if device.packager:
         return verify_package(bundle, device, None, sources)
     library_check.check_operating_points(bundle, device)
-    replayed = replay(bundle, device)
+    replayed = replay_goldens(bundle, device)
     checked = program_check.check(bundle, device, program) if program else None
     layers = float_check.check(bundle, device, network) if network else None
     constants = library_check.check_constants(bundle, device, sources)
@@ -129,39 +133,45 @@ def verify_package(
         sources: What its files were written from, where that is known.
 
     Raises:
-        UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and `replay`.
+        UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and `replay_goldens`.
     """
-    simulator = device.simulator()
+    simulator = device.find_simulator()
     constants = library_check.check_constants(bundle, device, sources)
     tool = None
     if log or tool_check.has_log(bundle) or (simulator is None and constants is None):
         tool = tool_check.check(bundle, device, log)
     return VerifiedBundle(
         bundle,
-        replay(bundle, simulator) if simulator else None,
+        replay_goldens(bundle, simulator) if simulator else None,
         tool=tool,
         constants=constants,
         simulated_file=simulator.simulated_file if simulator else "",
     )
 
 
-def pairs(
-    found: Sequence[VerifiedBundle],
+def compare_pairs(
+    verified_bundles: Sequence[VerifiedBundle],
 ) -> tuple[list[OutputPair], list[tuple[str, str, str]]]:
     """Return how bundles that ran compare, and which do not and why.
 
     Raises:
         UserError: Two of one spec contradict each other (E0664), also where they do not run.
     """
-    for one, other in combinations((each.bundle for each in found), 2):
-        bundle_comparison.check(one, other)
-    made: list[OutputPair] = []
+    for bundle, other_bundle in combinations(
+        (verified_bundle.bundle for verified_bundle in verified_bundles), 2
+    ):
+        bundle_comparison.check(bundle, other_bundle)
+    output_pairs: list[OutputPair] = []
     unlike = []
-    ran = [each.replayed for each in found if each.replayed and not each.simulated_file]
+    ran = [
+        verified_bundle.replayed
+        for verified_bundle in verified_bundles
+        if verified_bundle.replayed and not verified_bundle.simulated_file
+    ]
     # Each with each: equality within a tolerance is not handed on from one pair to the next.
     for a, b in combinations(ran, 2):
-        if why := bundle_comparison.unlike(a.bundle, b.bundle):
-            unlike.append((str(a.bundle.folder), str(b.bundle.folder), why))
+        if reason := bundle_comparison.find_difference(a.bundle, b.bundle):
+            unlike.append((str(a.bundle.folder), str(b.bundle.folder), reason))
         else:
-            made += bundle_comparison.compared(a, b)
-    return made, unlike
+            output_pairs += bundle_comparison.compare_bundles(a, b)
+    return output_pairs, unlike

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from tcc.compiler.figures.box_placement import Grid, GridItem, GridRoute, arrange
+from tcc.compiler.figures.box_placement import Grid, GridItem, GridRoute, place_items
 from tcc.compiler.figures.box_tree import Box
-from tcc.compiler.figures.drawing import Drawing, DrawingStyle, Point, Wire, header_of
+from tcc.compiler.figures.drawing import Drawing, DrawingStyle, Point, Wire, build_header
 
 Group = tuple[str, str]
 """What shares one horizontal: the lines of a value, or those into an item."""
 
 
 @dataclass(frozen=True, slots=True)
-class SideStep:
+class WireJog:
     """A line's way through the space below a row: down at `start`, across, down at `end`.
 
     `target` is the item that it enters there, if any.
@@ -35,61 +35,69 @@ class SideStep:
 class Channel:
     """The space below a row: how many tracks it has, and the one of each line that turns."""
 
-    count: int
-    tracks: Mapping[SideStep, int]
+    track_count: int
+    tracks: Mapping[WireJog, int]
 
 
-def _turning_lines(grid: Grid, items: Sequence[GridItem]) -> list[list[SideStep]]:
+def _collect_jogs(grid: Grid, grid_items: Sequence[GridItem]) -> list[list[WireJog]]:
     """Return, for the space below each row, the lines that start or end there, each once."""
-    found: list[dict[SideStep, None]] = [{} for _ in range(max(grid.rows, default=0))]
+    jogs_by_row: list[dict[WireJog, None]] = [{} for _ in range(max(grid.rows, default=0))]
     for route in grid.routes:
-        first, last = grid.rows[route.source], grid.rows[route.target] - 1
-        for row, jog in zip((first, last), _side_steps(grid, items, route), strict=False):
-            found[row][jog] = None
-    return [list(lines) for lines in found]
+        first_row, last_row = grid.rows[route.source], grid.rows[route.target] - 1
+        for row, jog in zip(
+            (first_row, last_row), _compute_jogs(grid, grid_items, route), strict=False
+        ):
+            jogs_by_row[row][jog] = None
+    return [list(row_jogs) for row_jogs in jogs_by_row]
 
 
-def _side_steps(grid: Grid, items: Sequence[GridItem], route: GridRoute) -> tuple[SideStep, ...]:
+def _compute_jogs(
+    grid: Grid, grid_items: Sequence[GridItem], route: GridRoute
+) -> tuple[WireJog, ...]:
     """Return how a value's way goes through the first space and the last, if that is another."""
-    start = grid.lane_of[route.source].x + items[route.source].bottoms[route.value]
-    end = grid.lane_of[route.target].x + items[route.target].tops[route.value]
+    start = grid.lane_of[route.source].x + grid_items[route.source].bottoms[route.value]
+    end = grid.lane_of[route.target].x + grid_items[route.target].tops[route.value]
     if route.lane is None:
-        return (SideStep(route.value, start, end, route.target),)
+        return (WireJog(route.value, start, end, route.target),)
     lane = route.lane.x
-    return SideStep(route.value, start, lane, None), SideStep(route.value, lane, end, route.target)
+    return WireJog(route.value, start, lane, None), WireJog(route.value, lane, end, route.target)
 
 
-def _assign_tracks(lines: Sequence[SideStep]) -> Channel:
+def _assign_tracks(jogs: Sequence[WireJog]) -> Channel:
     """Return tracks for the lines that turn in one space."""
-    groups = _groups(lines)
-    order = _order(groups)
-    ends = {g: _span(groups[g]) for g in order}
-    level: dict[Group, int] = {}
+    groups = _group_jogs(jogs)
+    order = _build_group_order(groups)
+    spans = {g: _compute_span(groups[g]) for g in order}
+    track_by_group: dict[Group, int] = {}
     # With the ends as the key, so that the same network has the same picture.
-    for group in nx.lexicographical_topological_sort(order, key=lambda g: (g[0], ends[g], g)):
-        taken = {level[o] for o in level if _overlap(ends[o], ends[group])}
-        least = max((level[o] + 1 for o in order.predecessors(group)), default=0)
-        level[group] = next(n for n in range(least, least + len(taken) + 1) if n not in taken)
-    tracks = {jog: level[group] for group, members in groups.items() for jog in members}
-    return Channel(max(level.values(), default=-1) + 1, tracks)
+    for group in nx.lexicographical_topological_sort(order, key=lambda g: (g[0], spans[g], g)):
+        used_tracks = {
+            track_by_group[o] for o in track_by_group if _has_overlap(spans[o], spans[group])
+        }
+        min_track = max((track_by_group[o] + 1 for o in order.predecessors(group)), default=0)
+        track_by_group[group] = next(
+            n for n in range(min_track, min_track + len(used_tracks) + 1) if n not in used_tracks
+        )
+    tracks = {jog: track_by_group[group] for group, members in groups.items() for jog in members}
+    return Channel(max(track_by_group.values(), default=-1) + 1, tracks)
 
 
-def _groups(lines: Sequence[SideStep]) -> dict[Group, list[SideStep]]:
+def _group_jogs(jogs: Sequence[WireJog]) -> dict[Group, list[WireJog]]:
     """Lines of several values into one place meet before it; others part where they come from."""
-    into: dict[tuple[int | None, int], set[str]] = {}
-    for jog in lines:
-        into.setdefault((jog.target, jog.end), set()).add(jog.value)
-    groups: dict[Group, list[SideStep]] = {}
-    for jog in lines:
+    values_by_end: dict[tuple[int | None, int], set[str]] = {}
+    for jog in jogs:
+        values_by_end.setdefault((jog.target, jog.end), set()).add(jog.value)
+    groups: dict[Group, list[WireJog]] = {}
+    for jog in jogs:
         if jog.start == jog.end:
             continue
-        meets = jog.target is not None and len(into[jog.target, jog.end]) > 1
-        group = ("into", f"{jog.target}:{jog.end}") if meets else ("from", jog.value)
+        is_merging = jog.target is not None and len(values_by_end[jog.target, jog.end]) > 1
+        group = ("into", f"{jog.target}:{jog.end}") if is_merging else ("from", jog.value)
         groups.setdefault(group, []).append(jog)
     return groups
 
 
-def _order(groups: Mapping[Group, Sequence[SideStep]]) -> "nx.DiGraph[Group]":
+def _build_group_order(groups: Mapping[Group, Sequence[WireJog]]) -> "nx.DiGraph[Group]":
     """Return which groups turn above which: one comes down where the other goes down."""
     order: nx.DiGraph[Group] = nx.DiGraph()
     order.add_nodes_from(groups)
@@ -106,12 +114,12 @@ def _order(groups: Mapping[Group, Sequence[SideStep]]) -> "nx.DiGraph[Group]":
     return order
 
 
-def _span(members: Sequence[SideStep]) -> tuple[int, int]:
-    places = [x for jog in members for x in (jog.start, jog.end)]
-    return min(places), max(places)
+def _compute_span(members: Sequence[WireJog]) -> tuple[int, int]:
+    positions = [x for jog in members for x in (jog.start, jog.end)]
+    return min(positions), max(positions)
 
 
-def _overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
+def _has_overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return a[0] <= b[1] and b[0] <= a[1]
 
 
@@ -120,181 +128,212 @@ TRACK, ARROW = 8, 12
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _BoxPlan:
     """A box laid out about its axis: extents, where values enter and leave, what it holds.
 
-    What it holds begins `before` pixels along the flow.
+    What it holds begins `inner_offset` pixels along the flow.
     """
 
     box: Box
     item: GridItem
     header: tuple[str, ...] = ()
-    inner: "_Inner | None" = None
-    before: int = 0
+    inner: "_InnerPlan | None" = None
+    inner_offset: int = 0
 
 
 @dataclass(frozen=True)
-class _Inner:
+class _InnerPlan:
     """What an open box holds: its items in a grid, with the tops of rows relative to its own."""
 
-    plans: Sequence[_Plan | None]
-    items: Sequence[GridItem]
+    plans: Sequence[_BoxPlan | None]
+    grid_items: Sequence[GridItem]
     grid: Grid
     channels: Sequence[Channel]
-    tops: Sequence[int]
-    heights: Sequence[int]
+    row_tops: Sequence[int]
+    row_heights: Sequence[int]
     stubs: Sequence[int]
     height: int
 
 
-def lay_out(root: Box, page: DrawingStyle) -> Drawing:
+def build_drawing(root: Box, style: DrawingStyle) -> Drawing:
     """Return a drawing of a graph's box, its top left corner at 0, 0."""
-    inner = _inner(root, page, ports=False)
-    drawing = Drawing(*page.point((inner.grid.left + inner.grid.right, inner.height)))
-    _draw_inner(drawing, inner, -1, (inner.grid.left, 0), page)
+    inner = _plan_children(root, style, ports=False)
+    drawing = Drawing(
+        *style.to_point((inner.grid.left_extent + inner.grid.right_extent, inner.height))
+    )
+    _draw_inner(drawing, inner, -1, (inner.grid.left_extent, 0), style)
     return drawing
 
 
-def _plan(box: Box, page: DrawingStyle) -> _Plan:
-    return _open(box, page) if box.children else _closed(box, page)
+def _plan_box(box: Box, style: DrawingStyle) -> _BoxPlan:
+    return _plan_open_box(box, style) if box.children else _plan_closed_box(box, style)
 
 
-def _closed(box: Box, page: DrawingStyle) -> _Plan:
+def _plan_closed_box(box: Box, style: DrawingStyle) -> _BoxPlan:
     """Plan a box that shows only text: values enter at its middle and leave side by side."""
-    header = tuple(header_of(box))
-    least, height = page.closed(header)
-    labels = [page.label(value) for value in box.gives]
-    offset = sum(labels) // 2 if len(labels) > 1 else 0
-    places = {v: sum(labels[:n]) - offset for n, v in enumerate(box.gives)}
+    header = tuple(build_header(box))
+    min_half, height = style.measure_closed_box(header)
+    label_widths = [style.measure_label(value) for value in box.outputs]
+    offset = sum(label_widths) // 2 if len(label_widths) > 1 else 0
+    bottoms = {v: sum(label_widths[:n]) - offset for n, v in enumerate(box.outputs)}
     # The same on both sides of its axis, by the larger: values enter at the middle.
-    half = max(least, sum(labels) - offset)
-    tops = dict.fromkeys(box.reads, 0)
-    return _Plan(
-        box, GridItem(box.reads, box.gives, half, half, height, tops, places, _weight(box)), header
+    half = max(min_half, sum(label_widths) - offset)
+    tops = dict.fromkeys(box.inputs, 0)
+    return _BoxPlan(
+        box,
+        GridItem(box.inputs, box.outputs, half, half, height, tops, bottoms, _compute_weight(box)),
+        header,
     )
 
 
-def _open(box: Box, page: DrawingStyle) -> _Plan:
+def _plan_open_box(box: Box, style: DrawingStyle) -> _BoxPlan:
     """Plan a box that shows what it holds: values enter and leave where they do so inside."""
-    header = tuple(header_of(box))
-    *_, least = page.opened(header, 0, 0)
-    inner = _inner(box, page, ports=True, least=least)
-    left, right, before, _ = page.opened(header, inner.grid.left, inner.grid.right)
-    tops = {v: inner.grid.lane_of[n].x for n, v in enumerate(box.reads)}
+    header = tuple(build_header(box))
+    *_, min_length = style.measure_open_box(header, 0, 0)
+    inner = _plan_children(box, style, ports=True, min_length=min_length)
+    left_extent, right_extent, inner_offset, _ = style.measure_open_box(
+        header, inner.grid.left_extent, inner.grid.right_extent
+    )
+    tops = {v: inner.grid.lane_of[n].x for n, v in enumerate(box.inputs)}
     bottoms = {
-        v: inner.grid.lane_of[len(inner.items) - len(box.gives) + n].x
-        for n, v in enumerate(box.gives)
+        v: inner.grid.lane_of[len(inner.grid_items) - len(box.outputs) + n].x
+        for n, v in enumerate(box.outputs)
     }
-    height = before + inner.height
-    return _Plan(
+    height = inner_offset + inner.height
+    return _BoxPlan(
         box,
-        GridItem(box.reads, box.gives, left, right, height, tops, bottoms, _weight(box)),
+        GridItem(
+            box.inputs,
+            box.outputs,
+            left_extent,
+            right_extent,
+            height,
+            tops,
+            bottoms,
+            _compute_weight(box),
+        ),
         header,
         inner,
-        before,
+        inner_offset,
     )
 
 
-def _weight(box: Box) -> int:
-    return max(1, len(box.nodes)) * box.turns
+def _compute_weight(box: Box) -> int:
+    return max(1, len(box.nodes)) * box.repeats
 
 
-def _inner(box: Box, page: DrawingStyle, *, ports: bool, least: int = 0) -> _Inner:
+def _plan_children(
+    box: Box, style: DrawingStyle, *, ports: bool, min_length: int = 0
+) -> _InnerPlan:
     """Lay out what a box holds, between ports for what it reads and gives."""
-    plans = [_plan(child, page) for child in box.children]
-    tops = [_port((), (v,), 8) for v in box.reads] if ports else []
-    bottoms = [_port((v,), (), page.label(v)) for v in box.gives] if ports else []
-    items = [*tops, *(plan.item for plan in plans), *bottoms]
-    grid = arrange(items)
-    count = max(grid.rows, default=0) + 1
-    heights = [0] * count
-    for item, row in zip(items, grid.rows, strict=True):
-        heights[row] = max(heights[row], item.height)
-    channels = [_assign_tracks(lines) for lines in _turning_lines(grid, items)]
-    padded: list[_Plan | None] = [*(None for _ in tops), *plans, *(None for _ in bottoms)]
-    stubs = [0] * count
+    plans = [_plan_box(child, style) for child in box.children]
+    top_ports = [_create_port((), (v,), 8) for v in box.inputs] if ports else []
+    bottom_ports = (
+        [_create_port((v,), (), style.measure_label(v)) for v in box.outputs] if ports else []
+    )
+    grid_items = [*top_ports, *(plan.item for plan in plans), *bottom_ports]
+    grid = place_items(grid_items)
+    row_count = max(grid.rows, default=0) + 1
+    row_heights = [0] * row_count
+    for grid_item, row in zip(grid_items, grid.rows, strict=True):
+        row_heights[row] = max(row_heights[row], grid_item.height)
+    channels = [_assign_tracks(jogs) for jogs in _collect_jogs(grid, grid_items)]
+    padded_plans: list[_BoxPlan | None] = [
+        *(None for _ in top_ports),
+        *plans,
+        *(None for _ in bottom_ports),
+    ]
+    stubs = [0] * row_count
     for route in grid.routes:
-        if padded[route.source] and padded[route.target]:
+        if padded_plans[route.source] and padded_plans[route.target]:
             row = grid.rows[route.source]
-            stubs[row] = max(stubs[row], page.stub(route.value))
+            stubs[row] = max(stubs[row], style.measure_stub(route.value))
     if ports:
-        stubs[0] = max(stubs[0], page.inset)
-    places, y = [], 0
-    for row, height in enumerate(heights):
-        places.append(y)
+        stubs[0] = max(stubs[0], style.inset)
+    row_tops, y = [], 0
+    for row, height in enumerate(row_heights):
+        row_tops.append(y)
         y += height
-        if row < count - 1:
-            y += stubs[row] + TRACK * channels[row].count + ARROW
+        if row < row_count - 1:
+            y += stubs[row] + TRACK * channels[row].track_count + ARROW
     # To the right, a header may be wider than what it holds is long.
-    spare = max(least - y, 0)
-    if ports and spare and count > 1:  # between the ports, which stand at its ends
-        places = [places[0], *(p + spare // 2 for p in places[1:-1]), places[-1] + spare]
-    return _Inner(padded, items, grid, channels, places, heights, stubs, y + spare)
+    spare = max(min_length - y, 0)
+    if ports and spare and row_count > 1:  # between the ports, which stand at its ends
+        row_tops = [row_tops[0], *(p + spare // 2 for p in row_tops[1:-1]), row_tops[-1] + spare]
+    return _InnerPlan(
+        padded_plans, grid_items, grid, channels, row_tops, row_heights, stubs, y + spare
+    )
 
 
-def _port(reads: tuple[str, ...], gives: tuple[str, ...], right: int) -> GridItem:
-    tops, bottoms = dict.fromkeys(reads, 0), dict.fromkeys(gives, 0)
-    return GridItem(reads, gives, 8, right, 0, tops, bottoms, last=bool(reads))
+def _create_port(inputs: tuple[str, ...], outputs: tuple[str, ...], right_extent: int) -> GridItem:
+    tops, bottoms = dict.fromkeys(inputs, 0), dict.fromkeys(outputs, 0)
+    return GridItem(inputs, outputs, 8, right_extent, 0, tops, bottoms, is_last=bool(inputs))
 
 
-def _draw(drawing: Drawing, plan: _Plan, inside: int, at: Point, page: DrawingStyle) -> None:
+def _draw_box(
+    drawing: Drawing, plan: _BoxPlan, parent: int, at: Point, style: DrawingStyle
+) -> None:
     """Draw a box whose axis meets the edge where its values enter at a point."""
     (x, y), item, index = at, plan.item, len(drawing.frames)
-    size = (item.left + item.right, item.height)
-    drawing.frames.append(page.frame(plan.box, inside, (x - item.left, y), size, plan.header))
+    size = (item.left_extent + item.right_extent, item.height)
+    drawing.frames.append(
+        style.create_frame(plan.box, parent, (x - item.left_extent, y), size, plan.header)
+    )
     if plan.inner:
-        _draw_inner(drawing, plan.inner, index, (x, y + plan.before), page)
+        _draw_inner(drawing, plan.inner, index, (x, y + plan.inner_offset), style)
 
 
 def _draw_inner(
-    drawing: Drawing, inner: _Inner, inside: int, at: Point, page: DrawingStyle
+    drawing: Drawing, inner: _InnerPlan, parent: int, at: Point, style: DrawingStyle
 ) -> None:
-    ys = [_row_y(inner, index) + at[1] for index in range(len(inner.items))]
-    leaving = _leaving(inner)
+    ys = [_compute_top(inner, index) + at[1] for index in range(len(inner.grid_items))]
+    leaving_values = _find_leaving_values(inner)
     for index, plan in enumerate(inner.plans):
         if plan is None:
             continue
         x = at[0] + inner.grid.lane_of[index].x
-        _draw(drawing, plan, inside, (x, ys[index]), page)
+        _draw_box(drawing, plan, parent, (x, ys[index]), style)
         bottom = ys[index] + plan.item.height
         for value, dx in plan.item.bottoms.items():
-            if value not in leaving:
-                drawing.shapes.append(page.shape(value, (x + dx, bottom)))
-    drawing.wires.extend(_wires(inner, ys, inside, at, page))
+            if value not in leaving_values:
+                drawing.shapes.append(style.create_shape_text(value, (x + dx, bottom)))
+    drawing.wires.extend(_iterate_wires(inner, ys, parent, at, style))
 
 
-def _leaving(inner: _Inner) -> set[str]:
+def _find_leaving_values(inner: _InnerPlan) -> set[str]:
     """Return values that go nowhere but out of the block, where their shapes stand once more."""
     routes = inner.grid.routes
-    within = {route.value for route in routes if inner.plans[route.target] is not None}
-    return {route.value for route in routes} - within
+    inner_values = {route.value for route in routes if inner.plans[route.target] is not None}
+    return {route.value for route in routes} - inner_values
 
 
-def _row_y(inner: _Inner, index: int) -> int:
+def _compute_top(inner: _InnerPlan, index: int) -> int:
     """Return an item's top: it stands in the middle of its row."""
     row = inner.grid.rows[index]
-    return inner.tops[row] + (inner.heights[row] - inner.items[index].height) // 2
+    return inner.row_tops[row] + (inner.row_heights[row] - inner.grid_items[index].height) // 2
 
 
-def _wires(
-    inner: _Inner, ys: Sequence[int], inside: int, at: Point, page: DrawingStyle
+def _iterate_wires(
+    inner: _InnerPlan, ys: Sequence[int], parent: int, at: Point, style: DrawingStyle
 ) -> Iterator[Wire]:
-    grid, items = inner.grid, inner.items
+    grid, grid_items = inner.grid, inner.grid_items
 
-    def turn(row: int, jog: SideStep) -> list[Point]:
+    def compute_jog_points(row: int, jog: WireJog) -> list[Point]:
         if jog.start == jog.end:
             return []
-        below = at[1] + inner.tops[row] + inner.heights[row] + inner.stubs[row]
+        below = at[1] + inner.row_tops[row] + inner.row_heights[row] + inner.stubs[row]
         y = below + TRACK * inner.channels[row].tracks[jog]
         return [(at[0] + jog.start, y), (at[0] + jog.end, y)]
 
     for route in grid.routes:
-        first, last = grid.rows[route.source], grid.rows[route.target] - 1
-        jogged = _side_steps(grid, items, route)
-        x, y = at[0] + jogged[0].start, ys[route.source] + items[route.source].height
+        first_row, last_row = grid.rows[route.source], grid.rows[route.target] - 1
+        jogs = _compute_jogs(grid, grid_items, route)
+        x, y = at[0] + jogs[0].start, ys[route.source] + grid_items[route.source].height
         middle = [
-            p for row, jog in zip((first, last), jogged, strict=False) for p in turn(row, jog)
+            p
+            for row, jog in zip((first_row, last_row), jogs, strict=False)
+            for p in compute_jog_points(row, jog)
         ]
-        end = (at[0] + jogged[-1].end, ys[route.target])
-        points = tuple(map(page.point, ((x, y), *middle, end)))
-        yield Wire(inside, points, arrow=inner.plans[route.target] is not None)
+        end = (at[0] + jogs[-1].end, ys[route.target])
+        points = tuple(map(style.to_point, ((x, y), *middle, end)))
+        yield Wire(parent, points, arrow=inner.plans[route.target] is not None)

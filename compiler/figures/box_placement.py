@@ -16,7 +16,7 @@ GAP = 22
 """Pixels between neighbours in a row."""
 LINE = 8
 """Pixels that a line keeps free on either side."""
-LONE = 10_000
+OUTERMOST = 10_000
 """Where a lane stands that nothing joins: outermost."""
 
 Key = tuple[int, ...]
@@ -27,18 +27,18 @@ class GridItem:
     """A box or a port: what it reads and gives, and its extent about its axis, in pixels.
 
     `tops` and `bottoms` say how far from the axis each value enters and leaves. The main line
-    follows the greatest `weight`. A `last` item stands in the last row.
+    follows the greatest `weight`. A `is_last` item stands in the last row.
     """
 
-    reads: tuple[str, ...]
-    gives: tuple[str, ...]
-    left: int
-    right: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    left_extent: int
+    right_extent: int
     height: int
     tops: Mapping[str, int]
     bottoms: Mapping[str, int]
     weight: int = 1
-    last: bool = False
+    is_last: bool = False
 
 
 @dataclass
@@ -49,7 +49,7 @@ class GridLane:
     values.
     """
 
-    items: list[int]
+    members: list[int]
     start: int
     end: int
     ends_at: int | None = None
@@ -69,56 +69,56 @@ class GridRoute:
 
 @dataclass(frozen=True)
 class Grid:
-    """Items in rows and lanes. `left` and `right` are the extent about the main line."""
+    """Items in rows and lanes. `left_extent` and `right_extent` are the extent about the main line."""
 
     rows: Sequence[int]
     lane_of: Sequence[GridLane]
     routes: Sequence[GridRoute]
-    left: int
-    right: int
+    left_extent: int
+    right_extent: int
 
 
-def arrange(items: Sequence[GridItem]) -> Grid:
+def place_items(items: Sequence[GridItem]) -> Grid:
     """Return a place for each item; the first lane is the main line, at x = 0."""
-    return _Arrangement(items).grid()
+    return _GridBuilder(items).build_grid()
 
 
 @dataclass
-class _Arrangement:
+class _GridBuilder:
     items: Sequence[GridItem]
     lanes: list[GridLane] = field(default_factory=list)
     routes: list[GridRoute] = field(default_factory=list)
 
-    def grid(self) -> Grid:
-        self.makers = {v: i for i, item in enumerate(self.items) for v in item.gives}
-        self.readers: dict[str, list[int]] = {value: [] for value in self.makers}
+    def build_grid(self) -> Grid:
+        self.producers = {v: i for i, item in enumerate(self.items) for v in item.outputs}
+        self.readers: dict[str, list[int]] = {value: [] for value in self.producers}
         for index, item in enumerate(self.items):
-            for value in item.reads:
+            for value in item.inputs:
                 self.readers[value].append(index)
-        self.graph = self._graph()
-        self.rows = self._rows()
-        self.lane_of = self._chains()
+        self.graph = self._build_graph()
+        self.rows = self._compute_rows()
+        self.lane_of = self._build_chains()
         for index in range(len(self.items)):
-            self._route(index)
-        left, right = self._columns()
-        return Grid(self.rows, self.lane_of, self.routes, left, right)
+            self._add_routes(index)
+        left_extent, right_extent = self._place_lanes()
+        return Grid(self.rows, self.lane_of, self.routes, left_extent, right_extent)
 
-    def _graph(self) -> "nx.DiGraph[int]":
+    def _build_graph(self) -> "nx.DiGraph[int]":
         graph: nx.DiGraph[int] = nx.DiGraph()
         graph.add_nodes_from(range(len(self.items)))
-        for value, maker in self.makers.items():
-            graph.add_edges_from((maker, reader) for reader in self.readers[value])
+        for value, producer in self.producers.items():
+            graph.add_edges_from((producer, reader) for reader in self.readers[value])
         return graph
 
-    def _rows(self) -> list[int]:
+    def _compute_rows(self) -> list[int]:
         rows = [0] * len(self.items)
         for row, generation in enumerate(nx.topological_generations(self.graph)):
             for index in generation:
                 rows[index] = row
-        bottom = max((r for r, i in zip(rows, self.items, strict=True) if not i.last), default=0)
-        return [bottom + 1 if i.last else r for r, i in zip(rows, self.items, strict=True)]
+        bottom = max((r for r, i in zip(rows, self.items, strict=True) if not i.is_last), default=0)
+        return [bottom + 1 if i.is_last else r for r, i in zip(rows, self.items, strict=True)]
 
-    def _chains(self) -> list[GridLane]:
+    def _build_chains(self) -> list[GridLane]:
         heights = [0] * len(self.items)
         for index in reversed(list(nx.topological_sort(self.graph))):
             below = max((heights[n] for n in self.graph[index]), default=0)
@@ -132,48 +132,58 @@ class _Arrangement:
                 continue
             lane = GridLane([], self.rows[start], self.rows[start])
             self.lanes.append(lane)
-            at: int | None = start
-            while at is not None:
-                lane.items.append(at)
-                lane_of[at] = lane
-                lane.end = self.rows[at]
-                free = [n for n in self.graph[at] if n not in lane_of]
-                most = max((heights[n] for n in free), default=0)
-                equals = sorted(n for n in free if heights[n] == most)
+            current: int | None = start
+            while current is not None:
+                lane.members.append(current)
+                lane_of[current] = lane
+                lane.end = self.rows[current]
+                free = [n for n in self.graph[current] if n not in lane_of]
+                max_height = max((heights[n] for n in free), default=0)
+                equals = sorted(n for n in free if heights[n] == max_height)
                 # Of equal branches the middle one goes straight on, so that the others stand on
                 # both sides.
-                at = equals[(len(equals) - 1) // 2] if equals else None
+                current = equals[(len(equals) - 1) // 2] if equals else None
         return [lane_of[index] for index in range(len(self.items))]
 
-    def _route(self, index: int) -> None:
+    def _add_routes(self, index: int) -> None:
         """Find the ways of an item's values: down its own lane as far as that is free."""
         item, lane, row = self.items[index], self.lane_of[index], self.rows[index]
-        place = lane.items.index(index)
-        after = lane.items[place + 1] if place + 1 < len(lane.items) else None
-        own = next((v for v in item.gives if after in self.readers[v]), "".join(item.gives[:1]))
-        for value in item.gives:
+        position = lane.members.index(index)
+        next_index = lane.members[position + 1] if position + 1 < len(lane.members) else None
+        main_value = next(
+            (v for v in item.outputs if next_index in self.readers[v]), "".join(item.outputs[:1])
+        )
+        for value in item.outputs:
             targets = self.readers[value]
-            far = max((self.rows[t] for t in targets), default=row)
-            bypass = GridLane([], row + 1, far - 1, value=value)
-            free = value == own and (after is None or far <= self.rows[after])
+            last_row = max((self.rows[t] for t in targets), default=row)
+            bypass = GridLane([], row + 1, last_row - 1, value=value)
+            is_free = value == main_value and (
+                next_index is None or last_row <= self.rows[next_index]
+            )
             for target in targets:
-                near = self.rows[target] == row + 1
-                way = lane if free or (value == own and target == after) else bypass
-                self.routes.append(GridRoute(value, index, target, None if near else way))
-            if targets and after is None and value == own:
-                lane.end = max(lane.end, far - 1)
+                is_adjacent = self.rows[target] == row + 1
+                route_lane = (
+                    lane if is_free or (value == main_value and target == next_index) else bypass
+                )
+                self.routes.append(
+                    GridRoute(value, index, target, None if is_adjacent else route_lane)
+                )
+            if targets and next_index is None and value == main_value:
+                lane.end = max(lane.end, last_row - 1)
                 lane.ends_at, lane.value = max(targets, key=self.rows.__getitem__), value
-            used = any(r.lane is bypass for r in self.routes[-len(targets) :]) if targets else False
-            if used:
+            is_used = (
+                any(r.lane is bypass for r in self.routes[-len(targets) :]) if targets else False
+            )
+            if is_used:
                 bypass.ends_at = max(targets, key=self.rows.__getitem__)
                 self.lanes.append(bypass)
 
-    def _columns(self) -> tuple[int, int]:
-        main, *others = self.lanes
-        edges = {side: self._edge(main, side) for side in (-1, 1)}
-        for lane, side in self._outwards(main, others):
+    def _place_lanes(self) -> tuple[int, int]:
+        main, *other_lanes = self.lanes
+        edges = {side: self._compute_edge(main, side) for side in (-1, 1)}
+        for lane, side in self._sort_outwards(main, other_lanes):
             edge = edges[side]
-            extents = {self.rows[i]: self._extents(i, side) for i in lane.items}
+            extents = {self.rows[i]: self._get_extents(i, side) for i in lane.members}
             span = range(lane.start, lane.end + 1)
             free = {r: extents.get(r, (LINE, LINE)) for r in span}
             x = max(edge[r] + GAP * (r in extents) + inner for r, (inner, _) in free.items())
@@ -181,57 +191,63 @@ class _Arrangement:
             edge |= {r: x + outer for r, (_, outer) in free.items()}
         return max(edges[-1].values(), default=0), max(edges[1].values(), default=0)
 
-    def _edge(self, main: GridLane, side: int) -> dict[int, int]:
+    def _compute_edge(self, main: GridLane, side: int) -> dict[int, int]:
         edge = dict.fromkeys(range(max(self.rows, default=0) + 1), LINE)
-        return edge | {self.rows[i]: self._extents(i, side)[1] for i in main.items}
+        return edge | {self.rows[i]: self._get_extents(i, side)[1] for i in main.members}
 
-    def _extents(self, index: int, side: int) -> tuple[int, int]:
+    def _get_extents(self, index: int, side: int) -> tuple[int, int]:
         """Return an item's extent towards the main line and away from it."""
         item = self.items[index]
-        return (item.left, item.right) if side > 0 else (item.right, item.left)
+        return (
+            (item.left_extent, item.right_extent)
+            if side > 0
+            else (item.right_extent, item.left_extent)
+        )
 
-    def _outwards(self, main: GridLane, lanes: Sequence[GridLane]) -> list[tuple[GridLane, int]]:
+    def _sort_outwards(
+        self, main: GridLane, lanes: Sequence[GridLane]
+    ) -> list[tuple[GridLane, int]]:
         """Return lanes with their sides, in the order in which they are put beside the main line.
 
         Lanes that join the main line at one item stay together, in the order in which they are
         read there; those that span fewer rows come first, so that they stand inside the others.
         """
-        keys = [self._key(lane, main) for lane in lanes]
+        keys = [self._compute_key(lane, main) for lane in lanes]
         spans: dict[int, int] = {}
         for lane, (_, root) in zip(lanes, keys, strict=True):
             spans[root] = max(spans.get(root, 0), lane.end - lane.start)
-        most = max((len(key) for key, _ in keys), default=0)
-        padded = [(key + (0,) * (most - len(key)), root) for key, root in keys]
+        max_length = max((len(key) for key, _ in keys), default=0)
+        padded = [(key + (0,) * (max_length - len(key)), root) for key, root in keys]
         order = sorted(
             range(len(lanes)),
-            key=lambda n: (spans[padded[n][1]], padded[n][1], _inner_first(padded[n][0]), n),
+            key=lambda n: (spans[padded[n][1]], padded[n][1], _sort_inner_first(padded[n][0]), n),
         )
-        return [(lanes[n], _side(padded[n][0])) for n in order]
+        return [(lanes[n], _get_side(padded[n][0])) for n in order]
 
-    def _key(self, lane: GridLane, main: GridLane) -> tuple[Key, int]:
+    def _compute_key(self, lane: GridLane, main: GridLane) -> tuple[Key, int]:
         """Return where a lane is read, relative to the lane that it joins, and the last join."""
         key: Key = ()
         target = None
         while lane is not main:
             if lane.ends_at is None:
-                return (LONE, *key), -1
+                return (OUTERMOST, *key), -1
             target = lane.ends_at
             joined = self.lane_of[target]
-            key = (self._offset(lane, joined, target), *key)
+            key = (self._compute_offset(lane, joined, target), *key)
             lane = joined
         return key, -1 if target is None else target
 
-    def _offset(self, lane: GridLane, joined: GridLane, target: int) -> int:
-        reads = self.items[target].reads
-        place = joined.items.index(target)
-        gives = self.items[joined.items[place - 1]].gives if place else ()
-        other = next((reads.index(v) for v in gives if v in reads), 0)
-        return reads.index(lane.value) - other or 1
+    def _compute_offset(self, lane: GridLane, joined: GridLane, target: int) -> int:
+        inputs = self.items[target].inputs
+        position = joined.members.index(target)
+        outputs = self.items[joined.members[position - 1]].outputs if position else ()
+        reference = next((inputs.index(v) for v in outputs if v in inputs), 0)
+        return inputs.index(lane.value) - reference or 1
 
 
-def _side(key: Key) -> int:
+def _get_side(key: Key) -> int:
     return 1 if key > (0,) * len(key) else -1
 
 
-def _inner_first(key: Key) -> Key:
-    return tuple(part * _side(key) for part in key)
+def _sort_inner_first(key: Key) -> Key:
+    return tuple(part * _get_side(key) for part in key)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.graph import Graph, Node, Output
 from tcc.compiler.ir.types import TensorType
 
-WIDTHS = frozenset({"filters", "groups", "units", "start", "stop", "multiplier"})
+CHANNEL_ATTRIBUTES = frozenset({"filters", "groups", "units", "start", "stop", "multiplier"})
 """Attributes that follow from the number of channels."""
-VARYING = WIDTHS | {"rate"}
+VARYING_ATTRIBUTES = CHANNEL_ATTRIBUTES | {"rate"}
 """Attributes in which the turns of a `repeat` may differ and still be alike."""
 
 
@@ -20,78 +20,80 @@ VARYING = WIDTHS | {"rate"}
 class AttributeLabel:
     """An attribute's words, if its value is not the one that goes without saying."""
 
-    before: str = ""
-    after: str = ""
-    silent: tuple[object, ...] = (None,)
+    prefix: str = ""
+    suffix: str = ""
+    hidden_values: tuple[object, ...] = (None,)
     short: bool = False
 
     def __call__(self, value: object) -> str:
         """Return the words for a value; a short one of equal parts is said once."""
-        if value in self.silent:
+        if value in self.hidden_values:
             return ""
-        return f"{self.before}{_value(value, self.short)}{self.after}"
+        return f"{self.prefix}{_format_value(value, self.short)}{self.suffix}"
 
 
 _ONES = (None, 1, (1, 1))
 _ATTRIBUTES: Mapping[str, AttributeLabel] = {
     "kernel": AttributeLabel(),
     "size": AttributeLabel(),
-    "filters": AttributeLabel(after=" filters"),
-    "units": AttributeLabel(after=" units"),
-    "stride": AttributeLabel("stride ", silent=_ONES, short=True),
-    "padding": AttributeLabel("pad ", silent=(0, (0, 0), (0, 0, 0, 0)), short=True),
-    "output_padding": AttributeLabel("output pad ", silent=((0, 0),)),
-    "dilation": AttributeLabel("dilation ", silent=_ONES, short=True),
-    "groups": AttributeLabel(after=" groups", silent=_ONES),
-    "multiplier": AttributeLabel("multiplier ", silent=_ONES),
+    "filters": AttributeLabel(suffix=" filters"),
+    "units": AttributeLabel(suffix=" units"),
+    "stride": AttributeLabel("stride ", hidden_values=_ONES, short=True),
+    "padding": AttributeLabel("pad ", hidden_values=(0, (0, 0), (0, 0, 0, 0)), short=True),
+    "output_padding": AttributeLabel("output pad ", hidden_values=((0, 0),)),
+    "dilation": AttributeLabel("dilation ", hidden_values=_ONES, short=True),
+    "groups": AttributeLabel(suffix=" groups", hidden_values=_ONES),
+    "multiplier": AttributeLabel("multiplier ", hidden_values=_ONES),
     "rate": AttributeLabel("rate "),
     "slope": AttributeLabel("slope "),
-    "factor": AttributeLabel("factor ", silent=(1.0,)),
-    "offset": AttributeLabel("offset ", silent=(0.0,)),
+    "factor": AttributeLabel("factor ", hidden_values=(1.0,)),
+    "offset": AttributeLabel("offset ", hidden_values=(0.0,)),
     "scale": AttributeLabel("scale "),
     "mode": AttributeLabel(),
-    "ceil": AttributeLabel("ceil", silent=(False,)),
+    "ceil": AttributeLabel("ceil", hidden_values=(False,)),
     "start": AttributeLabel("from "),
     "stop": AttributeLabel("to "),
-    "step": AttributeLabel("step ", silent=_ONES),
-    "value": AttributeLabel("value ", silent=(0.0,)),
+    "step": AttributeLabel("step ", hidden_values=_ONES),
+    "value": AttributeLabel("value ", hidden_values=(0.0,)),
 }
 """What is said of each attribute, in this order; of others (`bias`, `eps`) nothing is."""
 
 
-def details(node: Node) -> str:
+def describe_attributes(node: Node) -> str:
     """Return an operation's key attributes: `7x7, 64 filters, stride 2, pad 3`."""
-    found = dict(node.op.attributes())
-    depthwise = _depthwise(node)
+    attributes = dict(node.op.attributes())
+    depthwise = _label_depthwise(node)
     if depthwise:
-        found.pop("groups")
-    said = [words(found[name]) for name, words in _ATTRIBUTES.items() if name in found]
-    return ", ".join(text for text in (*said, depthwise) if text)
+        attributes.pop("groups")
+    label_texts = [
+        label(attributes[name]) for name, label in _ATTRIBUTES.items() if name in attributes
+    ]
+    return ", ".join(text for text in (*label_texts, depthwise) if text)
 
 
-def brief(node: Node) -> str:
+def summarize_op(node: Node) -> str:
     """Return an operation in a few characters: `conv 7x7 /2`."""
-    found = node.op.attributes()
-    kernel = f" {_value(found['kernel'])}" if "kernel" in found else ""
-    stride = found.get("stride")
-    step = "" if stride in _ONES else f" /{_value(stride, short=True)}"
-    kind = _depthwise(node)
-    return f"{kind or node.op.word}{kernel}{step}"
+    attributes = node.op.attributes()
+    kernel = f" {_format_value(attributes['kernel'])}" if "kernel" in attributes else ""
+    stride = attributes.get("stride")
+    step = "" if stride in _ONES else f" /{_format_value(stride, short=True)}"
+    kind = _label_depthwise(node)
+    return f"{kind or node.op.keyword}{kernel}{step}"
 
 
-def shape_of(kind: TensorType) -> str:
+def format_type(kind: TensorType) -> str:
     """Return a type as edges bear it; only unusual element types are named."""
     return str(kind) if kind.dtype == "float32" else f"{kind.dtype} {kind}"
 
 
-def _depthwise(node: Node) -> str:
-    found = node.op.attributes()
-    groups = found.get("groups")
+def _label_depthwise(node: Node) -> str:
+    attributes = node.op.attributes()
+    groups = attributes.get("groups")
     # ONNX and PyTorch have no such operator: it is a convolution of as many groups as filters.
-    return "depthwise" if groups not in (None, 1) and groups == found.get("filters") else ""
+    return "depthwise" if groups not in (None, 1) and groups == attributes.get("filters") else ""
 
 
-def _value(value: object, short: bool = False) -> str:
+def _format_value(value: object, short: bool = False) -> str:
     match value:
         case True:
             return ""
@@ -108,22 +110,22 @@ def _value(value: object, short: bool = False) -> str:
 class Box:
     """An operation, a block, an input or an output.
 
-    `reads` names the values that come in from outside, in order of first use, `gives` those that
-    others read. `turns` is how many equal blocks it stands for, of which `children` are those of
+    `inputs` names the values that come in from outside, in order of first use, `outputs` those that
+    others read. `repeats` is how many equal blocks it stands for, of which `children` are those of
     the last; `params` and `macs` are of all of them. A block without children is closed.
     """
 
     path: str
     name: str
     kind: str
-    reads: tuple[str, ...] = ()
-    gives: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     children: tuple["Box", ...] = ()
     nodes: tuple[Node, ...] = ()
     details: tuple[str, ...] = ()
     params: int = 0
     macs: int = 0
-    turns: int = 1
+    repeats: int = 1
 
     @property
     def is_block(self) -> bool:
@@ -131,25 +133,26 @@ class Box:
         return self.kind == "block"
 
     @property
-    def kind_shown(self) -> str:
+    def shown_kind(self) -> str:
         """The kind that its colour shows: blocks are open or closed."""
         return "closed" if self.is_block and not self.children else self.kind
 
 
-def nest(graph: Graph) -> Box:
+def build_box_tree(graph: Graph) -> Box:
     """Return the box of a whole graph, with its inputs and outputs and every block open."""
-    rows = {row.path: row for row in cost(graph).rows}
-    leaves = {n.name: _leaf(n, rows[n.name].params, rows[n.name].macs) for n in graph.nodes}
-    inputs = tuple(Box(i.name, i.name, "input", gives=(i.name,)) for i in graph.inputs)
+    rows = {row.path: row for row in compute_cost(graph).rows}
+    leaves = {n.name: _build_leaf(n, rows[n.name].params, rows[n.name].macs) for n in graph.nodes}
+    inputs = tuple(Box(i.name, i.name, "input", outputs=(i.name,)) for i in graph.inputs)
     outputs = tuple(
-        Box(o.name, o.name, "output", (o.value,), details=tuple(_output(o))) for o in graph.outputs
+        Box(o.name, o.name, "output", (o.value,), details=tuple(_describe_output(o)))
+        for o in graph.outputs
     )
-    blocks = _blocks("", tuple(leaves.values()))
-    root = _container("", graph.name, _acyclic(blocks))
-    return _give(replace(root, children=(*inputs, *root.children, *outputs)), frozenset())
+    blocks = _group_blocks("", tuple(leaves.values()))
+    root = _build_container("", graph.name, _make_acyclic(blocks))
+    return _assign_outputs(replace(root, children=(*inputs, *root.children, *outputs)), frozenset())
 
 
-def _output(output: Output) -> Iterator[str]:
+def _describe_output(output: Output) -> Iterator[str]:
     if output.activation != "none":
         yield output.activation
     if output.kind:
@@ -160,80 +163,82 @@ def _output(output: Output) -> Iterator[str]:
         yield "only in training"
 
 
-def _leaf(node: Node, params: int, macs: int) -> Box:
+def _build_leaf(node: Node, params: int, macs: int) -> Box:
     name = node.name.rpartition("/")[2]
-    word = node.op.word
-    title = name if _stem(name) == word else f"{name}: {word}"
-    said = details(node)
+    op_name = node.op.keyword
+    title = name if _strip_number(name) == op_name else f"{name}: {op_name}"
+    attribute_text = describe_attributes(node)
     return Box(
         node.name, title, node.op.family, tuple(dict.fromkeys(node.inputs)),
-        (node.name,), nodes=(node,), details=(said,) if said else (), params=params, macs=macs,
+        (node.name,), nodes=(node,), details=(attribute_text,) if attribute_text else (), params=params, macs=macs,
     )  # fmt: skip
 
 
-def _stem(name: str) -> str:
+def _strip_number(name: str) -> str:
     head, _, number = name.rpartition("_")
     return head if head and number.isdigit() else name
 
 
-def _blocks(prefix: str, leaves: tuple[Box, ...]) -> tuple[Box, ...]:
+def _group_blocks(prefix: str, leaves: tuple[Box, ...]) -> tuple[Box, ...]:
     """Return boxes at a path, in order of their first nodes."""
     groups: dict[tuple[str, bool], list[Box]] = {}
     for leaf in leaves:
         head, deeper, _ = leaf.path.removeprefix(prefix).partition("/")
         groups.setdefault((head, bool(deeper)), []).append(leaf)
     return tuple(
-        _block(f"{prefix}{head}", head, tuple(members)) if deeper else members[0]
+        _build_block(f"{prefix}{head}", head, tuple(members)) if deeper else members[0]
         for (head, deeper), members in groups.items()
     )
 
 
-def _block(path: str, name: str, leaves: tuple[Box, ...]) -> Box:
+def _build_block(path: str, name: str, leaves: tuple[Box, ...]) -> Box:
     """Return a block's box; one that holds nothing but another box is merged with it."""
-    children = _acyclic(_blocks(f"{path}/", leaves))
+    children = _make_acyclic(_group_blocks(f"{path}/", leaves))
     if len(children) == 1:
         return replace(children[0], name=f"{name}/{children[0].name}")
-    return _container(path, name, children)
+    return _build_container(path, name, children)
 
 
-def _container(path: str, name: str, children: tuple[Box, ...]) -> Box:
+def _build_container(path: str, name: str, children: tuple[Box, ...]) -> Box:
     nodes = tuple(node for child in children for node in child.nodes)
     inside = {node.name for node in nodes}
-    reads = dict.fromkeys(v for child in children for v in child.reads if v not in inside)
+    inputs = dict.fromkeys(v for child in children for v in child.inputs if v not in inside)
     params, macs = sum(c.params for c in children), sum(c.macs for c in children)
     return Box(
-        path, name, "block", tuple(reads), children=children, nodes=nodes, params=params, macs=macs
+        path, name, "block", tuple(inputs), children=children, nodes=nodes, params=params, macs=macs
     )
 
 
-def _acyclic(boxes: tuple[Box, ...]) -> tuple[Box, ...]:
+def _make_acyclic(boxes: tuple[Box, ...]) -> tuple[Box, ...]:
     """Return boxes of which none waits for itself: a block read by what it reads is dissolved."""
     while True:
-        makers = {node.name: box.path for box in boxes for node in box.nodes}
-        links = ((makers[v], b.path) for b in boxes for v in b.reads if v in makers)
+        producers = {node.name: box.path for box in boxes for node in box.nodes}
+        links = ((producers[v], b.path) for b in boxes for v in b.inputs if v in producers)
         # A spec's block may read what one after it gives (a name bound in between), and no row
         # could hold both.
-        knots = nx.strongly_connected_components(nx.DiGraph(links))
-        tied = {path for knot in knots if len(knot) > 1 for path in knot}
-        if not any(box.path in tied and box.children for box in boxes):
+        components = nx.strongly_connected_components(nx.DiGraph(links))
+        cyclic_paths = {
+            path for component in components if len(component) > 1 for path in component
+        }
+        if not any(box.path in cyclic_paths and box.children for box in boxes):
             return boxes
-        boxes = tuple(_dissolve(boxes, tied))
+        boxes = tuple(_expand_blocks(boxes, cyclic_paths))
 
 
-def _dissolve(boxes: Iterable[Box], tied: Set[str]) -> Iterator[Box]:
+def _expand_blocks(boxes: Iterable[Box], cyclic_paths: Set[str]) -> Iterator[Box]:
     for box in boxes:
-        if box.path in tied and box.children:
+        if box.path in cyclic_paths and box.children:
             yield from (replace(c, name=f"{box.name}/{c.name}") for c in box.children)
         else:
             yield box
 
 
-def _give(box: Box, wanted: Set[str]) -> Box:
+def _assign_outputs(box: Box, needed_values: Set[str]) -> Box:
     """Return a box that knows which of its values are read outside of it."""
     if not box.children:
         return box
-    counts = Counter(value for child in box.children for value in child.reads)
-    within = wanted | counts.keys()
-    children = tuple(_give(child, within) for child in box.children)
-    gives = tuple(node.name for node in box.nodes if node.name in wanted)
-    return replace(box, children=children, gives=gives)
+    counts = Counter(value for child in box.children for value in child.inputs)
+    inner_values = needed_values | counts.keys()
+    children = tuple(_assign_outputs(child, inner_values) for child in box.children)
+    outputs = tuple(node.name for node in box.nodes if node.name in needed_values)
+    return replace(box, children=children, outputs=outputs)

@@ -12,9 +12,9 @@ from typing import assert_never
 from tcc.compiler.figures import Direction
 from tcc.compiler.figures.box_tree import Box
 
-LONGEST = 56
+MAX_TEXT_LENGTH = 56
 """Characters of a text before it is cut short; tooltips hold it whole."""
-WHOLE = 2000
+MAX_TOOLTIP_LENGTH = 2000
 """Characters of a tooltip before even that is cut short."""
 
 _WIDE = frozenset("mwMW@%&")
@@ -30,11 +30,11 @@ class Font:
     size: int
     bold: bool = False
 
-    def width(self, text: str) -> int:
+    def measure_width(self, text: str) -> int:
         """Return pixels that a text does not exceed in a sans-serif font."""
-        return round(self.size * sum(self._em(character) for character in text)) + 1
+        return round(self.size * sum(self._get_em_width(character) for character in text)) + 1
 
-    def _em(self, character: str) -> float:
+    def _get_em_width(self, character: str) -> float:
         if character in _WIDE:
             return _EM["wide"]
         if ord(character) < 0x250:
@@ -48,25 +48,25 @@ SHAPE = Font(10)
 HEADING = Font(16, bold=True)
 
 
-def clean(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Return a text in one line, without characters that XML forbids or that steer terminals."""
     flat = " ".join(text.split())
     # Category C of Unicode: control characters, and those that change the direction of text.
     return "".join("\ufffd" if unicodedata.category(c)[0] == "C" else c for c in flat)
 
 
-def clip(text: str, most: int = LONGEST) -> str:
+def clip_text(text: str, max_length: int = MAX_TEXT_LENGTH) -> str:
     """Return a cleaned text of at most so many characters, the last one an ellipsis if cut."""
-    whole = clean(text)
-    return whole if len(whole) <= most else whole[: most - 1] + "…"
+    cleaned = normalize_text(text)
+    return cleaned if len(cleaned) <= max_length else cleaned[: max_length - 1] + "…"
 
 
-def counted(number: int, unit: str) -> str:
+def format_count(number: int, unit: str) -> str:
     """Return a number with thousands apart and its unit: `9,408 params`."""
     return f"{number:,} {unit}"
 
 
-def rounded(number: int, unit: str) -> str:
+def format_rounded(number: int, unit: str) -> str:
     """Return a large number to four figures with its unit: `118.0 M MACs`."""
     for factor, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if number >= factor:
@@ -101,10 +101,10 @@ class TextLine:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A box's rectangle and its texts; `inside` is the index of the frame that holds it."""
+    """A box's rectangle and its texts; `parent` is the index of the frame that holds it."""
 
     box: Box
-    inside: int
+    parent: int
     x: int
     y: int
     width: int
@@ -114,9 +114,9 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A line through points in the frame `inside`; an `arrow` has a head at its end."""
+    """A line through points in the frame `parent`; an `arrow` has a head at its end."""
 
-    inside: int
+    parent: int
     points: tuple[Point, ...]
     arrow: bool = True
 
@@ -140,7 +140,7 @@ class DrawingStyle:
     direction: Direction = Direction.DOWN
 
     @property
-    def down(self) -> bool:
+    def is_vertical(self) -> bool:
         """Whether values flow down."""
         match self.direction:
             case Direction.DOWN:
@@ -153,79 +153,90 @@ class DrawingStyle:
     @property
     def inset(self) -> int:
         """The space along the flow before lines may turn in a block; down, that is its header's."""
-        return 0 if self.down else PAD
+        return 0 if self.is_vertical else PAD
 
-    def label(self, value: str) -> int:
+    def measure_label(self, value: str) -> int:
         """Return the space that a value's shape takes across the flow, beside its line."""
-        return SHAPE.width(self.shapes[value]) + 8 if self.down else LINE
+        return SHAPE.measure_width(self.shapes[value]) + 8 if self.is_vertical else LINE
 
-    def stub(self, value: str) -> int:
+    def measure_stub(self, value: str) -> int:
         """Return the space that a value's shape takes along the flow, behind a box."""
-        return STUB if self.down else SHAPE.width(self.shapes[value]) + 10
+        return STUB if self.is_vertical else SHAPE.measure_width(self.shapes[value]) + 10
 
-    def closed(self, header: Sequence[str]) -> tuple[int, int]:
+    def measure_closed_box(self, header: Sequence[str]) -> tuple[int, int]:
         """Return half of what a box of texts takes across the flow, and all it takes along."""
-        width, height = max(2 * NARROW, _widest(header) + 2 * PAD), _height(header)
-        return ((width + 1) // 2, height) if self.down else ((height + 1) // 2, width)
+        width, height = max(2 * NARROW, _measure_width(header) + 2 * PAD), _measure_height(header)
+        return ((width + 1) // 2, height) if self.is_vertical else ((height + 1) // 2, width)
 
-    def opened(self, header: Sequence[str], left: int, right: int) -> tuple[int, int, int, int]:
+    def measure_open_box(
+        self, header: Sequence[str], left_extent: int, right_extent: int
+    ) -> tuple[int, int, int, int]:
         """Return what a block takes to both sides of its axis, and how its header moves the inside.
 
-        `left` and `right` are what it holds; the last two numbers are the header's extent along
+        `left_extent` and `right_extent` are what it holds; the last two numbers are the header's extent along
         the flow, before what it holds, and the least extent of that.
         """
-        left, right, widest = left + PAD, right + PAD, _widest(header) + 2 * PAD
-        if not self.down:
-            return left + _height(header) - PAD // 2, right, 0, widest
-        spare = max(0, widest - left - right)
-        return left + spare // 2, right + spare - spare // 2, _height(header), 0
+        left_extent, right_extent, widest = (
+            left_extent + PAD,
+            right_extent + PAD,
+            _measure_width(header) + 2 * PAD,
+        )
+        if not self.is_vertical:
+            return left_extent + _measure_height(header) - PAD // 2, right_extent, 0, widest
+        spare = max(0, widest - left_extent - right_extent)
+        return (
+            left_extent + spare // 2,
+            right_extent + spare - spare // 2,
+            _measure_height(header),
+            0,
+        )
 
-    def frame(
-        self, box: Box, inside: int, corner: Point, size: tuple[int, int], header: Sequence[str]
+    def create_frame(
+        self, box: Box, parent: int, corner: Point, size: tuple[int, int], header: Sequence[str]
     ) -> Frame:
         """Return the frame of a box whose corner and size are given across and along the flow."""
-        (x, y), (width, height) = self.point(corner), self.point(size)
-        spare = 0 if box.children else (height - _height(header)) // 2
+        (x, y), (width, height) = self.to_point(corner), self.to_point(size)
+        spare = 0 if box.children else (height - _measure_height(header)) // 2
         texts = tuple(
             TextLine(x + PAD, y + LINE * n + 16, text, font)
             if box.children
             else TextLine(x + width // 2, y + spare + LINE * n + 16, text, font, centred=True)
-            for n, (text, font) in enumerate(fonts(header))
+            for n, (text, font) in enumerate(assign_fonts(header))
         )
-        return Frame(box, inside, x, y, width, height, texts)
+        return Frame(box, parent, x, y, width, height, texts)
 
-    def shape(self, value: str, at: Point) -> TextLine:
+    def create_shape_text(self, value: str, at: Point) -> TextLine:
         """Return the text beside a line that leaves a box at a point."""
-        x, y = self.point(at)
+        x, y = self.to_point(at)
         return TextLine(x + 5, y + 12, self.shapes[value], SHAPE)
 
-    def point(self, at: Point) -> Point:
+    def to_point(self, at: Point) -> Point:
         """Return a point that is given across and along the flow as x and y."""
-        return at if self.down else (at[1], at[0])
+        return at if self.is_vertical else (at[1], at[0])
 
 
-def header_of(box: Box) -> Iterator[str]:
+def build_header(box: Box) -> Iterator[str]:
     """Yield the lines that a box bears."""
-    turns = f" \u00d7 {box.turns}" if box.turns > 1 else ""
-    yield clip(box.name, 48) + turns
-    yield from (clip(text) for text in box.details)
+    repeat_suffix = f" \u00d7 {box.repeats}" if box.repeats > 1 else ""
+    yield clip_text(box.name, 48) + repeat_suffix
+    yield from (clip_text(text) for text in box.details)
     if box.is_block:
-        cost = [counted(box.params, "params")] * bool(box.params)
-        cost += [rounded(box.macs, "MACs")] * bool(box.macs)
+        cost = [format_count(box.params, "params")] * bool(box.params)
+        cost += [format_rounded(box.macs, "MACs")] * bool(box.macs)
         if cost:
-            yield ", ".join(cost) + (" in all" if box.turns > 1 else "")
-        if box.turns > 1 and box.children:
+            yield ", ".join(cost) + (" in all" if box.repeats > 1 else "")
+        if box.repeats > 1 and box.children:
             yield "the last one is drawn"
 
 
-def fonts(header: Sequence[str]) -> list[tuple[str, Font]]:
+def assign_fonts(header: Sequence[str]) -> list[tuple[str, Font]]:
     """Return the lines of a box with their fonts."""
     return [(text, DETAIL if index else TITLE) for index, text in enumerate(header)]
 
 
-def _widest(header: Sequence[str]) -> int:
-    return max(font.width(text) for text, font in fonts(header))
+def _measure_width(header: Sequence[str]) -> int:
+    return max(font.measure_width(text) for text, font in assign_fonts(header))
 
 
-def _height(header: Sequence[str]) -> int:
+def _measure_height(header: Sequence[str]) -> int:
     return LINE * len(header) + 8

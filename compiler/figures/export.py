@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.figures.drawing import Point
 from tcc.compiler.figures.scene import Colour, Label, Scene
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ PIXELS_PER_INCH = 96
 """The SVG pixel."""
 SCALE = 2
 """Pixels of a PNG file for one of the drawing, so that texts are sharp when enlarged."""
-MOST = 1 << 26
+MAX_PIXELS = 1 << 26
 """Pixels that are drawn at most; each takes some 9 bytes of memory."""
-LONGEST_SIDE = 200
+MAX_PAGE_INCHES = 200
 """Inches of a page that PDF readers take; a larger drawing is scaled down to it."""
 CREATOR = "tcc show"
 """What a file names as its creator."""
@@ -39,10 +39,10 @@ def render_png(scene: Scene, name: str) -> bytes:
         MissingTool: matplotlib is not installed.
     """
     width, height = scene.width * SCALE, scene.height * SCALE
-    if width * height > MOST:
+    if width * height > MAX_PIXELS:
         message = f"the picture of {name} is too large for PNG: {width} x {height} pixels"
         help = "say `--format svg` or `--format pdf`, or `--level block`"
-        raise fail("E0660", message, whole_file("command line"), help=help)
+        raise fail("E0660", message, make_file_span("command line"), help=help)
     return _render(scene, "png", {"Software": CREATOR}, 1 / PIXELS_PER_INCH)
 
 
@@ -54,7 +54,7 @@ def render_pdf(scene: Scene, title: str) -> bytes:
     """
     metadata = {"Title": title, "Creator": CREATOR, "Producer": "tcc", "CreationDate": None}
     longest = max(scene.width, scene.height)
-    return _render(scene, "pdf", metadata, min(1 / PIXELS_PER_INCH, LONGEST_SIDE / longest))
+    return _render(scene, "pdf", metadata, min(1 / PIXELS_PER_INCH, MAX_PAGE_INCHES / longest))
 
 
 def _render(scene: Scene, format: str, metadata: Mapping[str, str | None], inches: float) -> bytes:
@@ -85,7 +85,7 @@ def _draw(scene: Scene, inches: float) -> "Figure":
     # matplotlib counts y from the bottom.
     flipped = Affine2D().translate(0, -scene.height).scale(inches, -inches)
     page = flipped + figure.dpi_scale_trans
-    line, points = _share(scene.line), 72 * inches
+    line, points = _to_unit_color(scene.line), 72 * inches
 
     def add(outlines: "Sequence[Outline]", **look: Any) -> None:
         figure.add_artist(PathCollection(outlines, transform=page, **look))
@@ -95,12 +95,12 @@ def _draw(scene: Scene, inches: float) -> "Figure":
             BoxStyle.Round(pad=0, rounding_size=r.radius)(r.x, r.y, r.width, r.height, 1)
             for r in scene.rects
         ],
-        facecolors=[_share(rect.fill) for rect in scene.rects],
-        edgecolors=[_share(rect.stroke) for rect in scene.rects],
+        facecolors=[_to_unit_color(rect.fill) for rect in scene.rects],
+        edgecolors=[_to_unit_color(rect.stroke) for rect in scene.rects],
         linewidths=points,
     )
     add(
-        [_bend(corners) for corners in scene.lines],
+        [_build_outline(corners) for corners in scene.lines],
         facecolors="none",
         edgecolors=[line],
         linewidths=1.2 * points,
@@ -111,7 +111,7 @@ def _draw(scene: Scene, inches: float) -> "Figure":
     return figure
 
 
-def _bend(line: Sequence[Point]) -> "Outline":
+def _build_outline(line: Sequence[Point]) -> "Outline":
     """Return a line; its corners become quadratic curves."""
     from matplotlib.path import Path as Outline
 
@@ -136,13 +136,13 @@ def _write(figure: "Figure", label: Label, points: float, page: "Transform") -> 
         "".join(c if has(ord(c)) else "?" for c in text.text),
         transform=page,
         fontproperties=FontProperties(fname=file, size=font.size * points),
-        color=_share(label.colour),
+        color=_to_unit_color(label.colour),
         ha="center" if text.centred else "left",
         va="baseline",
         parse_math=False,
     )
 
 
-def _share(colour: Colour) -> tuple[float, float, float]:
+def _to_unit_color(colour: Colour) -> tuple[float, float, float]:
     red, green, blue = colour
     return red / 255, green / 255, blue / 255

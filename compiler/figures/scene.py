@@ -3,8 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tcc.compiler.figures.drawing import DETAIL, HEADING, SHAPE, TITLE, Point, TextLine, clip
-from tcc.compiler.figures.page_layout import ROUND, SIZE, Sheet, head, path
+from tcc.compiler.figures.drawing import DETAIL, HEADING, SHAPE, TITLE, Point, TextLine, clip_text
+from tcc.compiler.figures.page_layout import (
+    CORNER_RADIUS,
+    PATCH_SIZE,
+    Sheet,
+    compute_arrow_head,
+    expand_corners,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ PAINTS: Mapping[str, Paint] = {
     "input": Paint("#24292f", "#24292f"),
     "output": Paint("#24292f", "#24292f"),
 }
-DARK = ("input", "output")
+DARK_KINDS = ("input", "output")
 """Kinds whose texts are white."""
 
 
@@ -46,7 +52,7 @@ class Rect:
     height: int
     fill: Colour
     stroke: Colour
-    radius: int = ROUND
+    radius: int = CORNER_RADIUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,78 +80,78 @@ class Scene:
     line: Colour
 
 
-def scene(sheet: Sheet) -> Scene:
+def build_scene(sheet: Sheet) -> Scene:
     """Return a sheet's shapes."""
-    drawing, right, down = sheet.drawing, sheet.left, sheet.top
-    wires = [tuple(_moved(p, right, down) for p in wire.points) for wire in drawing.wires]
+    drawing, dx, dy = sheet.drawing, sheet.drawing_x, sheet.drawing_y
+    wires = [tuple(_shift_point(p, dx, dy) for p in wire.points) for wire in drawing.wires]
     arrows = (w for w, wire in zip(wires, drawing.wires, strict=True) if wire.arrow)
     return Scene(
         sheet.width,
         sheet.height,
-        tuple(_rects(sheet)),
-        tuple(dict.fromkeys(path(points) for points in wires)),
-        tuple(dict.fromkeys(head(points) for points in arrows)),
-        tuple(_labels(sheet)),
-        rgb(LINE),
+        tuple(_iterate_rects(sheet)),
+        tuple(dict.fromkeys(expand_corners(points) for points in wires)),
+        tuple(dict.fromkeys(compute_arrow_head(points) for points in arrows)),
+        tuple(_iterate_labels(sheet)),
+        parse_rgb(LINE),
     )
 
 
-def rgb(code: str) -> Colour:
+def parse_rgb(code: str) -> Colour:
     """Return the red, green and blue of a colour such as #8c959f or #fff."""
     digits = code[1:] if len(code) == 7 else "".join(2 * digit for digit in code[1:])
     red, green, blue = (int(digits[n : n + 2], 16) for n in (0, 2, 4))
     return red, green, blue
 
 
-def _rects(sheet: Sheet) -> Iterator[Rect]:
+def _iterate_rects(sheet: Sheet) -> Iterator[Rect]:
     fills: list[Colour] = []
     for frame in sheet.drawing.frames:
-        paint = PAINTS[frame.box.kind_shown]
-        below = fills[frame.inside] if frame.inside >= 0 else rgb(WHITE)
+        paint = PAINTS[frame.box.shown_kind]
+        background = fills[frame.parent] if frame.parent >= 0 else parse_rgb(WHITE)
         # PNG and PDF are written without transparency: colours are mixed here, from outside inward
-        fills.append(_over(paint, below))
-        x, y = frame.x + sheet.left, frame.y + sheet.top
-        yield Rect(x, y, frame.width, frame.height, fills[-1], rgb(paint.stroke))
+        fills.append(_compute_blend(paint, background))
+        x, y = frame.x + sheet.drawing_x, frame.y + sheet.drawing_y
+        yield Rect(x, y, frame.width, frame.height, fills[-1], parse_rgb(paint.stroke))
     for entry in sheet.legend:
         if entry.kind:
             paint = PAINTS[entry.kind]
-            fill = _over(paint, rgb(WHITE))
-            yield Rect(entry.x, entry.y, SIZE, SIZE, fill, rgb(paint.stroke), 3)
+            fill = _compute_blend(paint, parse_rgb(WHITE))
+            yield Rect(entry.x, entry.y, PATCH_SIZE, PATCH_SIZE, fill, parse_rgb(paint.stroke), 3)
 
 
-def _labels(sheet: Sheet) -> Iterator[Label]:
-    drawing, by = sheet.drawing, (sheet.left, sheet.top)
-    yield Label(sheet.title, rgb(TEXT))
+def _iterate_labels(sheet: Sheet) -> Iterator[Label]:
+    drawing, offset = sheet.drawing, (sheet.drawing_x, sheet.drawing_y)
+    yield Label(sheet.title, parse_rgb(TEXT))
     for frame in drawing.frames:
-        colour = rgb(WHITE if frame.box.kind in DARK else TEXT)
-        yield from (Label(_placed(text, by), colour) for text in frame.texts)
-    yield from (Label(_placed(text, by), rgb(FAINT)) for text in drawing.shapes)
-    yield from (Label(entry.text, rgb(TEXT)) for entry in sheet.legend)
+        colour = parse_rgb(WHITE if frame.box.kind in DARK_KINDS else TEXT)
+        yield from (Label(_shift_text(text, offset), colour) for text in frame.texts)
+    yield from (Label(_shift_text(text, offset), parse_rgb(FAINT)) for text in drawing.shapes)
+    yield from (Label(entry.text, parse_rgb(TEXT)) for entry in sheet.legend)
 
 
-def _placed(text: TextLine, by: Point) -> TextLine:
-    return TextLine(text.x + by[0], text.y + by[1], text.text, text.font, text.centred)
+def _shift_text(text: TextLine, offset: Point) -> TextLine:
+    return TextLine(text.x + offset[0], text.y + offset[1], text.text, text.font, text.centred)
 
 
-def _over(paint: Paint, below: Colour) -> Colour:
+def _compute_blend(paint: Paint, background: Colour) -> Colour:
     """Return a box's colour as it looks over what is below."""
-    share = float(paint.opacity or 1)
+    opacity = float(paint.opacity or 1)
     red, green, blue = (
-        round(share * own + (1 - share) * under)
-        for own, under in zip(rgb(paint.fill), below, strict=True)
+        round(opacity * front + (1 - opacity) * back)
+        for front, back in zip(parse_rgb(paint.fill), background, strict=True)
     )
     return red, green, blue
 
 
-def _moved(point: Point, right: int, down: int) -> Point:
-    return point[0] + right, point[1] + down
+def _shift_point(point: Point, dx: int, dy: int) -> Point:
+    return point[0] + dx, point[1] + dy
 
 
-MARGIN, ROW, BAR, LONG = 24, 30, 16, 420
+MARGIN, ROW_HEIGHT, BAR_HEIGHT, AXIS_LENGTH = 24, 30, 16, 420
 """Pixels around, of a row, of a bar's height, and of the axis."""
 TOP = 64
 """Pixels above the first row."""
-GOOD, BAD = PAINTS["conv"], PAINTS["activation"]
+PASS_PAINT, FAIL_PAINT = PAINTS["conv"], PAINTS["activation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,35 +162,43 @@ class Bar:
     value: float
 
 
-def bar_chart(title: str, bars: Sequence[Bar], threshold: float) -> Scene:
+def build_bar_chart(title: str, bars: Sequence[Bar], threshold: float) -> Scene:
     """Return bars below each other, and a line at the threshold.
 
     The axis ends at 1 and begins where the least bar can be told from it: at 0.9 or below.
     """
     # From 0 on, .98 and .9999 would be bars of the same length.
-    first = min([0.9, *(each.value - 0.05 for each in bars)])
-    left = MARGIN * 2 + max(DETAIL.width(clip(each.name)) for each in bars)
-    bottom = TOP + ROW * len(bars)
+    axis_start = min([0.9, *(bar.value - 0.05 for bar in bars)])
+    axis_x = MARGIN * 2 + max(DETAIL.measure_width(clip_text(bar.name)) for bar in bars)
+    bottom = TOP + ROW_HEIGHT * len(bars)
 
-    def place(value: float) -> int:
-        return left + round(LONG * (value - first) / (1 - first))
+    def compute_x(value: float) -> int:
+        return axis_x + round(AXIS_LENGTH * (value - axis_start) / (1 - axis_start))
 
-    rects, labels = [], [Label(TextLine(MARGIN, MARGIN + 8, clip(title), HEADING), rgb(TEXT))]
-    for number, each in enumerate(bars):
-        y = TOP + number * ROW
-        paint = GOOD if each.value >= threshold else BAD
-        width = max(1, place(each.value) - left)
-        rects.append(Rect(left, y, width, BAR, rgb(paint.fill), rgb(paint.stroke), 2))
-        base = y + BAR - 4
-        labels.append(Label(TextLine(MARGIN, base, clip(each.name), DETAIL), rgb(TEXT)))
-        shown = TextLine(left + LONG + 10, base, f"{each.value:.6f}", TITLE)
-        labels.append(Label(shown, rgb(TEXT)))
-    marks = ((first, SHAPE), (threshold, TITLE), (1.0, SHAPE))
+    rects, labels = (
+        [],
+        [Label(TextLine(MARGIN, MARGIN + 8, clip_text(title), HEADING), parse_rgb(TEXT))],
+    )
+    for index, bar in enumerate(bars):
+        y = TOP + index * ROW_HEIGHT
+        paint = PASS_PAINT if bar.value >= threshold else FAIL_PAINT
+        width = max(1, compute_x(bar.value) - axis_x)
+        rects.append(
+            Rect(axis_x, y, width, BAR_HEIGHT, parse_rgb(paint.fill), parse_rgb(paint.stroke), 2)
+        )
+        base = y + BAR_HEIGHT - 4
+        labels.append(Label(TextLine(MARGIN, base, clip_text(bar.name), DETAIL), parse_rgb(TEXT)))
+        number_text = TextLine(axis_x + AXIS_LENGTH + 10, base, f"{bar.value:.6f}", TITLE)
+        labels.append(Label(number_text, parse_rgb(TEXT)))
+    marks = ((axis_start, SHAPE), (threshold, TITLE), (1.0, SHAPE))
     labels += [
-        Label(TextLine(place(value), bottom + 14, f"{value:.2f}", font, centred=True), rgb(FAINT))
+        Label(
+            TextLine(compute_x(value), bottom + 14, f"{value:.2f}", font, centred=True),
+            parse_rgb(FAINT),
+        )
         for value, font in marks
     ]
-    lines = tuple(((place(x), TOP - 8), (place(x), bottom)) for x in (threshold, 1.0))
-    width = left + LONG + MARGIN + 80
+    lines = tuple(((compute_x(x), TOP - 8), (compute_x(x), bottom)) for x in (threshold, 1.0))
+    width = axis_x + AXIS_LENGTH + MARGIN + 80
     height = bottom + MARGIN + 8
-    return Scene(width, height, tuple(rects), lines, (), tuple(labels), rgb(FAINT))
+    return Scene(width, height, tuple(rects), lines, (), tuple(labels), parse_rgb(FAINT))

@@ -6,12 +6,12 @@ from math import inf, isfinite
 from pathlib import Path
 
 from tcc.compiler.frontend import yaml
-from tcc.compiler.frontend.argument_values import evaluated
+from tcc.compiler.frontend.argument_values import evaluate_tree
 from tcc.compiler.frontend.expr import ExpressionScope
 from tcc.compiler.frontend.yaml import Mapping, Tree
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.decimal_numbers import parse_float
-from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, typed
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, make_command_span
 
 BOUNDS = {"min_cosine": 1.0, "max_drop": 1.0, "min_correlation": 1.0, "max_error": inf}
 """What each bound may be at most; all are at least 0."""
@@ -27,10 +27,10 @@ class Accuracy:
     min_correlation: float | None = None
     max_error: float | None = None
 
-    def over(self, other: "Accuracy") -> "Accuracy":
+    def merge_defaults(self, defaults: "Accuracy") -> "Accuracy":
         """Return these bounds, and the other's where these state none."""
         names = [field.name for field in fields(self)]
-        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        pairs = {name: (getattr(self, name), getattr(defaults, name)) for name in names}
         return Accuracy(**{n: b if a is None else a for n, (a, b) in pairs.items()})
 
 
@@ -42,21 +42,21 @@ def read_accuracy(tree: Tree | None, env: ExpressionScope) -> Accuracy:
     """
     if not isinstance(tree, Mapping):
         return Accuracy()
-    floors = ((str(key.value), evaluated(value, env), value.span) for key, value in tree.items)
+    floors = ((str(key.value), evaluate_tree(value, env), value.span) for key, value in tree.items)
     return check_floors(floors, "E0213")
 
 
-def read_floors(words: Sequence[str]) -> Accuracy:
+def read_floors(options: Sequence[str]) -> Accuracy:
     """Return what `--floor` states: `name=value`, or a file of such, each name once.
 
     Args:
-        words: What was typed after each `--floor`.
+        options: What was typed after each `--floor`.
 
     Raises:
         UserError: A file cannot be read (E0603), is no YAML (E01..) or no mapping, a name is not
             known or comes twice, or a value is no number that it may be (E0790).
     """
-    return check_floors(floor for word in words for floor in _list_floors(word))
+    return check_floors(floor for option in options for floor in _list_floors(option))
 
 
 def check_floors(floors: Iterable[tuple[str, object, Span]], code: str = "E0790") -> Accuracy:
@@ -79,9 +79,9 @@ def check_floors(floors: Iterable[tuple[str, object, Span]], code: str = "E0790"
             problems.append(Diagnostic(code, f"`{name}` is stated twice", at, help=help))
         elif isinstance(value, bool) or not isinstance(value, int | float):
             # To Python `true` is 1: as a bound it would be one that nobody meant.
-            problems.append(_no_bound(code, name, at))
+            problems.append(_describe_invalid_bound(code, name, at))
         elif not (isfinite(value) and 0 <= value <= BOUNDS[name]):
-            problems.append(_no_bound(code, name, at))
+            problems.append(_describe_invalid_bound(code, name, at))
         else:
             stated[name] = float(value)
     if problems:
@@ -89,15 +89,15 @@ def check_floors(floors: Iterable[tuple[str, object, Span]], code: str = "E0790"
     return Accuracy(**stated)
 
 
-def _no_bound(code: str, name: str, at: Span) -> Diagnostic:
-    wanted = "from 0 to 1" if BOUNDS[name] == 1 else "that is not negative"
-    return Diagnostic(code, f"`{name}` must be a number {wanted}", at)
+def _describe_invalid_bound(code: str, name: str, at: Span) -> Diagnostic:
+    expected_range = "from 0 to 1" if BOUNDS[name] == 1 else "that is not negative"
+    return Diagnostic(code, f"`{name}` must be a number {expected_range}", at)
 
 
-def _list_floors(word: str) -> Iterator[tuple[str, object, Span]]:
+def _list_floors(option: str) -> Iterator[tuple[str, object, Span]]:
     """Yield the floors of a word: the one that it states, or those of the file that it names."""
-    path, at = Path(word), typed(f"--floor {word}")
-    name, equals, text = word.partition("=")
+    path, at = Path(option), make_command_span(f"--floor {option}")
+    name, equals, text = option.partition("=")
     if equals and not path.is_file():
         try:
             yield name.strip(), parse_float(text.strip()), at
@@ -105,10 +105,10 @@ def _list_floors(word: str) -> Iterator[tuple[str, object, Span]]:
             yield name.strip(), text, at
         return
     if not path.is_file():
-        message = f"`{word[:80]}` is neither `name=value` nor a file"
+        message = f"`{option[:80]}` is neither `name=value` nor a file"
         raise fail("E0790", message, at, help=HELP)
     try:
-        with regular_files.opened(path) as file:
+        with regular_files.open_file(path) as file:
             tree = yaml.parse(file.read(yaml.MAX_YAML_BYTES + 1), str(path))
     except OSError as error:
         raise atomic_files.explain(error, path, "read the floors") from error
@@ -116,4 +116,4 @@ def _list_floors(word: str) -> Iterator[tuple[str, object, Span]]:
         help = f"write a line for each floor, such as min_cosine: 0.95; {HELP.partition(';')[0]}"
         raise fail("E0790", "floors are a mapping of names to numbers", tree.span, help=help)
     for key, value in tree.items:
-        yield str(key.value), yaml.plain(value), value.span
+        yield str(key.value), yaml.to_plain(value), value.span

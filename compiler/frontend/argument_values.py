@@ -4,61 +4,61 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope, Unknown, computed
+from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope, Unknown, evaluate_text
 from tcc.compiler.frontend.expr.operators import (
     GraphValue,
     OperandError,
-    finite,
-    types,
-    whole_meant,
+    collect_types,
+    explain_integer,
+    is_finite,
 )
-from tcc.compiler.frontend.foreign_names import value as foreign
+from tcc.compiler.frontend.foreign_names import match_value as match_framework_value
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ir.argument_declarations import ArgumentValue, Kind, Parameter, Required
-from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, find_nearest_name
 
 ArgumentValues = dict[str, Any]
 """Values by parameter name; `UNKNOWN` where an earlier error hides the value."""
 
 # (2 - 2^-23) * 2^127, and the least normal number: ARMv7's NEON flushes subnormal ones to zero
 # whatever the program asks for.
-LARGEST, SMALLEST = 3.4028234663852886e38, 2.0**-126
+MAX_FLOAT32, MIN_NORMAL_FLOAT32 = 3.4028234663852886e38, 2.0**-126
 """The ends of float32; what is smaller yet, ARM's vector units take for zero, as others may."""
-COST_OF_ENTRY = 10
+ENTRY_COST = 10
 """What it costs to take an entry of a written list, measured in entries of computed ones."""
 MAX_PROBLEMS = 1000
 """Mistakes in the arguments of one call, or in their defaults, that are looked for."""
-_WORDED = frozenset((Kind.STRING, Kind.PADDING, Kind.BOOL, Kind.NAMES))
+_LITERAL_KINDS = frozenset((Kind.STRING, Kind.PADDING, Kind.BOOL, Kind.NAMES))
 """Kinds of which some values are words that stand for themselves, or look so."""
 OPTIONS = ("as", "from", "id", "doc")
 """Keys that stand beside a step's word."""
 
 
-def bind(
+def bind_arguments(
     params: tuple[Parameter, ...],
-    given: Tree | None,
+    args: Tree | None,
     caller: ExpressionScope,
-    own: Callable[[ArgumentValues], ExpressionScope],
+    make_scope: Callable[[ArgumentValues], ExpressionScope],
 ) -> tuple[ArgumentValues, list[Diagnostic]]:
     """Return the values of a call's arguments, `UNKNOWN` for those that have an error.
 
     Arguments are expressions of the caller's scope; defaults, of the word's own parameters
-    before them, which `own` makes a scope of. After very many mistakes, no more are looked for.
+    before them, which `make_scope` makes a scope of. After very many mistakes, no more are looked for.
     """
     bound: ArgumentValues = {}
     defaults: ExpressionScope | None = None  # of all that is bound, however late
     problems: list[Diagnostic] = []
-    trees = {k.value: v for k, v in given.items} if isinstance(given, Mapping) else {}
+    trees = {k.value: v for k, v in args.items} if isinstance(args, Mapping) else {}
     for p in params:
         if len(problems) >= MAX_PROBLEMS:
             bound[p.name] = UNKNOWN
             continue
         try:
             if p.name in trees:
-                bound[p.name] = value_of(p, trees[p.name], caller)
+                bound[p.name] = evaluate_argument(p, trees[p.name], caller)
             elif isinstance(p.default, (Scalar, Sequence, Mapping)):
-                defaults = defaults or own(bound)
-                bound[p.name] = value_of(p, p.default, defaults)
+                defaults = defaults or make_scope(bound)
+                bound[p.name] = evaluate_argument(p, p.default, defaults)
             else:
                 bound[p.name] = UNKNOWN if isinstance(p.default, Required) else p.default
         except UserError as error:
@@ -67,34 +67,34 @@ def bind(
     return bound, problems
 
 
-def value_of(p: Parameter, tree: Tree, scope: ExpressionScope) -> Any:
+def evaluate_argument(p: Parameter, tree: Tree, scope: ExpressionScope) -> Any:
     """Return the value of one argument, checked against its type, choices and range.
 
     `UNKNOWN` where an earlier error hides it.
     """
     if p.kind is Kind.INT and isinstance(tree, Scalar) and type(tree.value) is int:  # most are
-        _in_range(p, tree.value, tree.span)
+        _check_range(p, tree.value, tree.span)
         return tree.value
-    value = _word(p, tree, scope) if p.choices or p.kind in _WORDED else None
+    value = _read_literal(p, tree, scope) if p.choices or p.kind in _LITERAL_KINDS else None
     if value is None:
         try:
-            value = evaluated(tree, scope)
+            value = evaluate_tree(tree, scope)
         except UserError as error:
-            raise _quoted(p, error) from None
-    found = types(value)
-    if Unknown in found:
+            raise _add_quoting_help(p, error) from None
+    value_types = collect_types(value)
+    if Unknown in value_types:
         return UNKNOWN
     # Types do not become each other: 1.0 is no whole number and `true` no 1, since who wrote it
     # meant something else.
-    converted: Any = _CONVERT[p.kind](value)
+    converted: Any = _CONVERTERS[p.kind](value)
     if converted is None or (p.choices and p.kind is Kind.ENUM and converted not in p.choices):
-        raise _mismatch(p, value, tree.span)
+        raise _create_mismatch_error(p, value, tree.span)
     # Looked at only where there is a float: long lists are mostly of whole numbers.
-    if float in found and not finite(converted):
+    if float in value_types and not is_finite(converted):
         raise fail("E0214", f"`{p.name}` must be finite", tree.span)
     if p.single:
         check_single(p.name, converted, tree.span)
-    _in_range(p, converted, tree.span)
+    _check_range(p, converted, tree.span)
     return converted
 
 
@@ -106,11 +106,11 @@ def check_single(name: str, value: Any, at: Span) -> None:
     """
     for number in value if isinstance(value, tuple) else (value,):
         size = abs(number) if isinstance(number, float) else 0.0
-        if size > LARGEST:
+        if size > MAX_FLOAT32:
             help = "write a smaller number: float32, in which devices compute, ends at 3.4e38"
             label = f"{number:g} is infinite in float32"
             raise fail("E0214", f"`{name}` is too large", at, label=label, help=help)
-        if 0 < size < SMALLEST:
+        if 0 < size < MIN_NORMAL_FLOAT32:
             zero = "" if name == "std" else "0 or "
             help = (
                 f"write {zero}a larger number: float32, in which devices compute, ends at 1.2e-38"
@@ -119,7 +119,7 @@ def check_single(name: str, value: Any, at: Span) -> None:
             raise fail("E0214", f"`{name}` is too small", at, label=label, help=help)
 
 
-def _quoted(p: Parameter, error: UserError) -> UserError:
+def _add_quoting_help(p: Parameter, error: UserError) -> UserError:
     """Add to the error of an unknown name, where text may stand, how text is written."""
     if p.kind is not Kind.LIST:
         return error
@@ -133,15 +133,15 @@ def _quoted(p: Parameter, error: UserError) -> UserError:
     )
 
 
-def _word(p: Parameter, tree: Tree, scope: ExpressionScope) -> ArgumentValue | None:
+def _read_literal(p: Parameter, tree: Tree, scope: ExpressionScope) -> ArgumentValue | None:
     """Return what is taken as it stands, None for an expression."""
-    value = _literal(p, tree)
+    value = _match_literal(p, tree)
     if value is None:
         _check_choice(p, tree, scope)
     return value
 
 
-def _literal(p: Parameter, tree: Tree) -> ArgumentValue | None:
+def _match_literal(p: Parameter, tree: Tree) -> ArgumentValue | None:
     """Return what is taken as it stands: names of choices, and strings."""
     match tree:
         case Scalar(value=str(word)) if word in p.choices or p.kind is Kind.STRING:
@@ -149,14 +149,14 @@ def _literal(p: Parameter, tree: Tree) -> ArgumentValue | None:
         case Scalar(value="same") if p.kind is Kind.PADDING:
             return "same"
         case Sequence(items=items) if p.kind is Kind.NAMES:
-            return tuple(map(_name, items))
+            return tuple(map(_read_name, items))
         case _:
             return None
 
 
-def _name(tree: Tree) -> str:
+def _read_name(tree: Tree) -> str:
     value = tree.value if isinstance(tree, Scalar) else None
-    if not isinstance(value, str) and not _whole(value):
+    if not isinstance(value, str) and not _is_integer(value):
         raise fail(
             "E0213",
             "a list of strings takes text alone",
@@ -168,64 +168,68 @@ def _name(tree: Tree) -> str:
 
 def _check_choice(p: Parameter, tree: Tree, scope: ExpressionScope) -> None:
     """Refuse a bare word that is neither a choice nor a name in scope."""
-    word = tree.value if isinstance(tree, Scalar) else None
-    named = isinstance(word, str) and word.isidentifier()
-    if not named or word in scope.names or isinstance(scope.values.get(str(word)), GraphValue):
+    text = tree.value if isinstance(tree, Scalar) else None
+    is_identifier = isinstance(text, str) and text.isidentifier()
+    if (
+        not is_identifier
+        or text in scope.names
+        or isinstance(scope.values.get(str(text)), GraphValue)
+    ):
         return
-    switch = p.kind is Kind.BOOL and word in _SWITCHES
-    names = p.kind is Kind.NAMES and nearest(str(word), tuple(scope.names)) is None
+    switch = p.kind is Kind.BOOL and text in _SWITCHES
+    names = p.kind is Kind.NAMES and find_nearest_name(str(text), tuple(scope.names)) is None
     if p.choices or p.kind is Kind.PADDING or switch or names:
-        raise _mismatch(p, word, tree.span)
+        raise _create_mismatch_error(p, text, tree.span)
 
 
-def evaluated(tree: Tree, scope: ExpressionScope) -> Any:
+def evaluate_tree(tree: Tree, scope: ExpressionScope) -> Any:
     """Return the value of a tree in which every string is an expression."""
     if isinstance(tree, Scalar) and isinstance(tree.value, str):  # most are: sooner than by `match`
-        return computed(tree.value, tree.span, scope)
+        return evaluate_text(tree.value, tree.span, scope)
     match tree:
         case Scalar(value=None):
             raise fail("E0216", "a value is missing here", tree.span)
         case Scalar(value=value):
             return value
         case Sequence(items=items):
-            _spend(scope, COST_OF_ENTRY * len(items), tree.span)
-            return tuple(evaluated(i, scope) for i in items)
+            _use_budget(scope, ENTRY_COST * len(items), tree.span)
+            return tuple(evaluate_tree(i, scope) for i in items)
         case _:
             raise fail("E0204", "a value is expected here, not a mapping", tree.span)
 
 
-def _spend(scope: ExpressionScope, amount: int, at: Span) -> None:
+def _use_budget(scope: ExpressionScope, amount: int, at: Span) -> None:
     try:
-        scope.budget.spend(amount)
+        scope.budget.use(amount)
     except OperandError as error:
         raise fail(error.code, error.message, at, help=error.help) from None
 
 
-def _whole(value: Any) -> bool:
+def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _real(value: Any) -> float | None:
+def _to_finite_float(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     number = float(value)
     return number if abs(number) < float("inf") else None
 
 
-def _wholes(value: Any, *counts: int) -> Any:
-    fits = isinstance(value, tuple) and len(value) in counts and all(map(_whole, value))
+def _to_integers(value: Any, *counts: int) -> Any:
+    fits = isinstance(value, tuple) and len(value) in counts and all(map(_is_integer, value))
     return value if fits else None
 
 
-_CONVERT: dict[Kind, Callable[[Any], Any]] = {
-    Kind.INT: lambda v: v if _whole(v) else None,
-    Kind.FLOAT: _real,
+_CONVERTERS: dict[Kind, Callable[[Any], Any]] = {
+    Kind.INT: lambda v: v if _is_integer(v) else None,
+    Kind.FLOAT: _to_finite_float,
     Kind.BOOL: lambda v: v if isinstance(v, bool) else None,
     # YAML reads the value `255` of an enum as a number.
-    Kind.ENUM: lambda v: v if isinstance(v, str) else str(v) if _whole(v) else None,
+    Kind.ENUM: lambda v: v if isinstance(v, str) else str(v) if _is_integer(v) else None,
     Kind.STRING: lambda v: v if isinstance(v, str) else None,
-    Kind.PAIR: lambda v: (v, v) if _whole(v) else _wholes(v, 2),
-    Kind.PADDING: lambda v: v if _whole(v) or v == "same" else _wholes(v, 2, 4),
+    Kind.PAIR: lambda v: (v, v) if _is_integer(v) else _to_integers(v, 2),
+    Kind.PADDING: lambda v: v if _is_integer(v) or v == "same" else _to_integers(v, 2, 4),
     Kind.LIST: lambda v: v if isinstance(v, tuple) else None,
     Kind.NAMES: lambda v: (
         v if isinstance(v, tuple) and all(isinstance(s, str) for s in v) else None
@@ -234,7 +238,7 @@ _CONVERT: dict[Kind, Callable[[Any], Any]] = {
 }
 
 
-_ARTICLE = {
+_KIND_DESCRIPTIONS = {
     Kind.INT: "a whole number",
     Kind.FLOAT: "a finite number",
     Kind.BOOL: "true or false",
@@ -248,17 +252,17 @@ _ARTICLE = {
 }
 
 
-def article(p: Parameter) -> str:
+def describe_parameter(p: Parameter) -> str:
     """Return what a parameter's values are, in words."""
-    return f"one of {', '.join(p.choices)}" if p.choices else _ARTICLE[p.kind]
+    return f"one of {', '.join(p.choices)}" if p.choices else _KIND_DESCRIPTIONS[p.kind]
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Return a value as a spec writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return f"[{', '.join(map(shown, value))}]"
+        return f"[{', '.join(map(format_value, value))}]"
     return f"'{value}'" if isinstance(value, str) else str(value)
 
 
@@ -268,35 +272,38 @@ _SWITCHES: dict[Any, str] = {
 }
 
 
-def _mismatch(p: Parameter, value: Any, at: Span) -> UserError:
+def _create_mismatch_error(p: Parameter, value: Any, at: Span) -> UserError:
     help = ""
     if p.kind in (Kind.INT, Kind.PAIR, Kind.PADDING) and isinstance(value, float):
-        help = whole_meant(value)
-    elif isinstance(value, str) and (meant := foreign(value, _choices(p))).help:
-        help = meant.help
+        help = explain_integer(value)
+    elif (
+        isinstance(value, str)
+        and (suggestion := match_framework_value(value, _list_choices(p))).help
+    ):
+        help = suggestion.help
     elif p.kind is Kind.BOOL and value in _SWITCHES:
         help = f"write `{_SWITCHES[value]}`"
     # What users of Python's `for i in range(n)` write first.
-    elif p.name == "of" and _whole(value):
+    elif p.name == "of" and _is_integer(value):
         help = f"write `of: range({value})` for 0 to {value - 1}, or `repeat: {{times: {value}}}`"
     elif p.kind is Kind.LIST and not isinstance(value, str):
-        help = f"put it in brackets: [{shown(value)}]"
+        help = f"put it in brackets: [{format_value(value)}]"
     elif p.kind is Kind.NAMES:
         help = "put them in brackets: [a, b]"
     return fail(
         "E0213",
-        f"`{p.name}` must be {article(p)}",
+        f"`{p.name}` must be {describe_parameter(p)}",
         at,
-        label=f"this is {shown(value)}",
+        label=f"this is {format_value(value)}",
         help=help,
     )
 
 
-def _choices(p: Parameter) -> tuple[str, ...]:
+def _list_choices(p: Parameter) -> tuple[str, ...]:
     return ("same", "0") if p.kind is Kind.PADDING else p.choices
 
 
-def _in_range(p: Parameter, value: Any, at: Span) -> None:
+def _check_range(p: Parameter, value: Any, at: Span) -> None:
     low, high = p.low, p.high
     if low is None and high is None:
         return
@@ -305,4 +312,6 @@ def _in_range(p: Parameter, value: Any, at: Span) -> None:
             continue
         if (low is not None and number < low) or (high is not None and number > high):
             bound = f"at least {low:g}" if low is not None and number < low else f"at most {high:g}"
-            raise fail("E0214", f"`{p.name}` must be {bound}", at, label=f"this is {shown(number)}")
+            raise fail(
+                "E0214", f"`{p.name}` must be {bound}", at, label=f"this is {format_value(number)}"
+            )

@@ -7,23 +7,23 @@ from functools import lru_cache
 from pathlib import Path
 
 from tcc.compiler.frontend.argument_values import OPTIONS
-from tcc.compiler.frontend.parameter_declarations import declare
+from tcc.compiler.frontend.parameter_declarations import read_parameters
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
-from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse, plain
+from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree, parse, to_plain
 from tcc.compiler.ir.argument_declarations import Parameter
 from tcc.compiler.ops import JOINS, OPS, Op
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, make_file_span
 
 MAX_FILES = 64
 """Most files that one spec may use."""
 # Beside `compiler` in a checkout and in a wheel alike (docs/decisions/0003-linked-packages.md).
 SHIPPED = Path(__file__).resolve().parents[2] / "spec"
 """The folder of the specs and libraries that come with tcc."""
-CONTROL = ("repeat", "each", "when", "seq", "let", "side")
-WORDS: Mapping[str, type[Op]] = {op.word: op for op in OPS}
-JOIN_WORDS = frozenset(op.word for op in JOINS)
-RESERVED = frozenset((*CONTROL, *OPTIONS, *(op.word for op in OPS)))
+CONTROL_KEYWORDS = ("repeat", "each", "when", "seq", "let", "side")
+OPS_BY_NAME: Mapping[str, type[Op]] = {op.keyword: op for op in OPS}
+JOIN_NAMES = frozenset(op.keyword for op in JOINS)
+RESERVED_NAMES = frozenset((*CONTROL_KEYWORDS, *OPTIONS, *(op.keyword for op in OPS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,14 @@ def read_library(path: Path) -> Library:
             or its text is not well formed.
     """
     reader = _Reader(path.parent.resolve())
-    root = reader.file(path, str(path), whole_file(str(path)))
+    root = reader.read_file(path, str(path), make_file_span(str(path)))
     return Library(root, reader.files, reader.texts, reader.uses)
 
 
 @lru_cache(maxsize=MAX_FILES)
-def _parsed(text: bytes, shown: str) -> Tree:
+def _parse_text(text: bytes, display_name: str) -> Tree:
     """Return the tree of a text, which a spec's tests and other specs ask for again."""
-    return parse(text, shown)
+    return parse(text, display_name)
 
 
 class _Reader:
@@ -92,30 +92,30 @@ class _Reader:
         self.files: dict[str, MappingTree] = {}
         self.texts: dict[str, bytes] = {}
         self.uses: list[LibraryUse] = []
-        self.done: dict[Path, str] = {}
+        self.display_names: dict[Path, str] = {}
 
-    def file(
-        self, path: Path, shown: str, at: Span, open_files: tuple[Path, ...] = ()
+    def read_file(
+        self, path: Path, display_name: str, at: Span, open_files: tuple[Path, ...] = ()
     ) -> MappingTree:
         # Files, not depth: a library that uses a hundred others is as long.
         if len(self.files) >= MAX_FILES:
             raise fail("E0113", f"more than {MAX_FILES} files are used", at)
-        text = _read(path, shown, at)
-        tree = _parsed(text, shown)
+        text = _read_bytes(path, display_name, at)
+        tree = _parse_text(text, display_name)
         if not isinstance(tree, MappingTree):
             raise fail(
                 "E0203", "a spec is a mapping of keys such as `tcc:` and `graph:`", tree.span
             )
-        self.texts[shown] = text
-        self.files[shown] = tree
+        self.texts[display_name] = text
+        self.files[display_name] = tree
         opened = (*open_files, path.resolve())
-        for entry in _uses(tree):
-            self.uses.append(LibraryUse(shown, entry, self.use(entry, path, opened)))
+        for entry in _iterate_uses(tree):
+            self.uses.append(LibraryUse(display_name, entry, self.follow_use(entry, path, opened)))
         return tree
 
-    def use(self, entry: Scalar, user: Path, opened: tuple[Path, ...]) -> str:
+    def follow_use(self, entry: Scalar, user: Path, opened: tuple[Path, ...]) -> str:
         """Read what an entry names, if that was not done; return its display name."""
-        target, shown = self.find(entry, user)
+        target, display_name = self.find_library(entry, user)
         resolved = target.resolve()
         if resolved in opened:
             cycle = " -> ".join(p.name for p in (*opened[opened.index(resolved) :], resolved))
@@ -123,20 +123,20 @@ class _Reader:
                 "E0112", "block libraries use each other in a cycle", entry.span, label=cycle
             )
         # By the file itself: two ways to write its path, or a link, are one library.
-        if resolved not in self.done:
-            self.done[resolved] = shown
-            self.file(target, shown, entry.span, opened)
-        return self.done[resolved]
+        if resolved not in self.display_names:
+            self.display_names[resolved] = display_name
+            self.read_file(target, display_name, entry.span, opened)
+        return self.display_names[resolved]
 
-    def find(self, entry: Scalar, user: Path) -> tuple[Path, str]:
+    def find_library(self, entry: Scalar, user: Path) -> tuple[Path, str]:
         """Look beside the file that uses it, then among the libraries that come with tcc."""
         name = str(entry.value)
-        beside = user.parent / name
+        sibling_path = user.parent / name
         # One's own first: a library in the folder hides one of the same name that comes with tcc.
-        for base, root in ((beside, self.root), (SHIPPED / name, SHIPPED)):
-            real = _resolved(base, entry)
+        for base, root in ((sibling_path, self.root), (SHIPPED / name, SHIPPED)):
+            resolved_path = _resolve_path(base, entry)
             # A spec from a stranger must not read any file of the machine into an error message.
-            inside = real.is_relative_to(root) or real.is_relative_to(SHIPPED)
+            inside = resolved_path.is_relative_to(root) or resolved_path.is_relative_to(SHIPPED)
             if not inside or Path(name).is_absolute():
                 raise fail(
                     "E0111",
@@ -146,48 +146,48 @@ class _Reader:
                     help=f"copy the library into {self.root.name}/, or use one that comes with tcc",
                 )
             if base.is_file():
-                return base, str(base) if base is beside else f"tcc:{name}"
+                return base, str(base) if base is sibling_path else f"tcc:{name}"
         raise fail(
             "E0110",
             f"no block library is at {name}",
             entry.span,
-            help=f"looked in {user.parent}/ and among tcc's own: {', '.join(shipped_libraries())}",
+            help=f"looked in {user.parent}/ and among tcc's own: {', '.join(list_shipped_libraries())}",
         )
 
 
-def _resolved(path: Path, entry: Scalar) -> Path:
+def _resolve_path(path: Path, entry: Scalar) -> Path:
     try:
-        real = path.resolve()
-        real.is_file()  # refuses names that are too long
+        resolved_path = path.resolve()
+        resolved_path.is_file()  # refuses names that are too long
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "its links lead in a circle"
         raise fail("E0114", f"cannot read what `use` names: {reason}", entry.span) from None
-    return real
+    return resolved_path
 
 
-def shipped_libraries() -> tuple[str, ...]:
+def list_shipped_libraries() -> tuple[str, ...]:
     """Return the names of the block libraries that come with tcc."""
     return tuple(sorted(f"blocks/{p.name}" for p in SHIPPED.glob("blocks/*.yaml")))
 
 
-def _read(path: Path, shown: str, at: Span) -> bytes:
+def _read_bytes(path: Path, display_name: str, at: Span) -> bytes:
     try:
         if path.is_dir():
-            raise fail("E0114", f"{shown} is a folder, not a spec", at)
-        with regular_files.opened(path) as stream:
+            raise fail("E0114", f"{display_name} is a folder, not a spec", at)
+        with regular_files.open_file(path) as stream:
             # More than `max_bytes`, so that the error can say by how much the text is too long, and
             # far from all of a disk.
             return stream.read(8 * 1024 * 1024)
     except FileNotFoundError:
-        raise fail("E0110", f"no file is at {shown}", at) from None
+        raise fail("E0110", f"no file is at {display_name}", at) from None
     except OSError as error:
-        raise fail("E0114", f"cannot read {shown}: {error.strerror}", at) from None
+        raise fail("E0114", f"cannot read {display_name}: {error.strerror}", at) from None
 
 
-def _uses(tree: MappingTree) -> Iterator[Scalar]:
-    entries = tree.get("use")
-    if isinstance(entries, Sequence):
-        yield from (e for e in entries.items if isinstance(e, Scalar) and isinstance(e.value, str))
+def _iterate_uses(tree: MappingTree) -> Iterator[Scalar]:
+    uses = tree.get("use")
+    if isinstance(uses, Sequence):
+        yield from (e for e in uses.items if isinstance(e, Scalar) and isinstance(e.value, str))
 
 
 def collect_blocks(library: Library) -> None:
@@ -196,43 +196,43 @@ def collect_blocks(library: Library) -> None:
     Raises:
         UserError: A block's name is taken, or its parameters are badly declared.
     """
-    found: dict[str, Block] = {}
+    blocks_by_name: dict[str, Block] = {}
     problems: list[Diagnostic] = []
     for tree in library.files.values():
         blocks = tree.get("blocks")
         for key, body in blocks.items if isinstance(blocks, MappingTree) else ():
             try:
-                _add(found, key, body)
+                _add_block(blocks_by_name, key, body)
             except UserError as error:
                 problems += error.diagnostics
-    library.blocks = found
+    library.blocks = blocks_by_name
     if problems:
         raise UserError(tuple(problems))
 
 
-def _add(found: dict[str, Block], key: Scalar, body: Tree) -> None:
+def _add_block(blocks_by_name: dict[str, Block], key: Scalar, body: Tree) -> None:
     name = str(key.value)
     # A block called `conv` would change what every other file means by it.
-    if name in RESERVED:
+    if name in RESERVED_NAMES:
         raise fail("E0207", f"`{name}` is a word of the language and cannot name a block", key.span)
-    if name in found:
+    if name in blocks_by_name:
         raise fail(
             "E0208",
             f"two blocks are called `{name}`",
             key.span,
-            label=f"the first is at {found[name].at}",
+            label=f"the first is at {blocks_by_name[name].at}",
         )
     assert isinstance(body, MappingTree)
     steps, inputs, require = body.get("body"), body.get("inputs"), body.get("require")
     assert isinstance(steps, Sequence)
     names = inputs.items if isinstance(inputs, Sequence) else ()
-    for index, item in enumerate(names):
-        if any(plain(item) == plain(n) for n in names[:index]):
-            raise fail("E0210", f"two inputs are called `{plain(item)}`", item.span)
-    found[name] = Block(
+    for index, input_name in enumerate(names):
+        if any(to_plain(input_name) == to_plain(n) for n in names[:index]):
+            raise fail("E0210", f"two inputs are called `{to_plain(input_name)}`", input_name.span)
+    blocks_by_name[name] = Block(
         name,
-        declare(body.get("params")),
-        tuple(str(plain(n)) for n in names),
+        read_parameters(body.get("params")),
+        tuple(str(to_plain(n)) for n in names),
         tuple(r for r in require.items if isinstance(r, MappingTree))
         if isinstance(require, Sequence)
         else (),

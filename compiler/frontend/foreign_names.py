@@ -12,13 +12,13 @@ from functools import cache
 from pathlib import Path
 
 from tcc.compiler.ops import ACTIVATIONS, OPS
-from tcc.compiler.support.diagnostics import nearest
+from tcc.compiler.support.diagnostics import find_nearest_name
 
 TABLE = Path(__file__).with_suffix(".toml")
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignName:
+class FrameworkAlias:
     """Names of one thing elsewhere; `ours` is the word for it here, empty if there is none.
 
     `write` shows it where the bare word would not do; `note` tells of differences.
@@ -41,91 +41,102 @@ class ForeignName:
 class Suggestion:
     """The known word that a wrong one stands for, if there is one, and the help that says so."""
 
-    ours: str = ""
+    known_name: str = ""
     help: str = ""
 
 
 @cache
-def entries(kind: str) -> tuple[ForeignName, ...]:
-    """Return the entries of a kind: `op`, `argument`, `key` or `value`.
+def list_aliases(kind: str) -> tuple[FrameworkAlias, ...]:
+    """Return the entries of a kind: `op`, `match_argument`, `match_key` or `match_value`.
 
     An op that is said not to be here is left out once there is a word for it.
     """
-    text = TABLE.read_text().replace("{activations}", ", ".join(op.word for op in ACTIVATIONS))
-    here = {folded(op.word) for op in OPS} if kind == "op" else set()
-    found: list[ForeignName] = []
+    text = TABLE.read_text().replace("{activations}", ", ".join(op.keyword for op in ACTIVATIONS))
+    existing_names = {normalize_name(op.keyword) for op in OPS} if kind == "op" else set()
+    aliases: list[FrameworkAlias] = []
     for entry in tomllib.loads(text)[kind]:
         names = entry["names"].split()
         if not entry.get("ours"):
-            names = [name for name in names if folded(name) not in here]
+            names = [name for name in names if normalize_name(name) not in existing_names]
         if names:
-            found.append(ForeignName(**(entry | {"names": tuple(names)})))
-    return tuple(found)
+            aliases.append(FrameworkAlias(**(entry | {"names": tuple(names)})))
+    return tuple(aliases)
 
 
 @cache
-def _table(kind: str) -> Mapping[str, tuple[ForeignName, ...]]:
-    found: dict[str, tuple[ForeignName, ...]] = {}
-    for entry in entries(kind):
-        for name in dict.fromkeys(map(folded, entry.names)):
-            found[name] = (*found.get(name, ()), entry)
-    return found
+def _build_alias_table(kind: str) -> Mapping[str, tuple[FrameworkAlias, ...]]:
+    aliases_by_name: dict[str, tuple[FrameworkAlias, ...]] = {}
+    for alias in list_aliases(kind):
+        for name in dict.fromkeys(map(normalize_name, alias.names)):
+            aliases_by_name[name] = (*aliases_by_name.get(name, ()), alias)
+    return aliases_by_name
 
 
-def folded(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return a name without its module's path, case, `_` and `-`."""
     # `torch.nn.Conv2d`, `nn::conv_2d` and `conv2d` are one name.
-    last = name.strip().replace("::", ".").rpartition(".")[2]
-    return last.replace("_", "").replace("-", "").replace(" ", "").lower()
+    base_name = name.strip().replace("::", ".").rpartition(".")[2]
+    return base_name.replace("_", "").replace("-", "").replace(" ", "").lower()
 
 
-def operation(word: str, known: tuple[str, ...]) -> Suggestion:
+def match_operation(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
     """Return what a word stands for that is no op or block."""
-    found = _table("op").get(folded(word))
-    return Suggestion(found[0].ours, found[0].help) if found else _ours(word, known)
+    aliases = _build_alias_table("op").get(normalize_name(typed_name))
+    return (
+        Suggestion(aliases[0].ours, aliases[0].help)
+        if aliases
+        else _match_known_name(typed_name, known_names)
+    )
 
 
-def argument(word: str, known: tuple[str, ...]) -> Suggestion:
-    """Return what an argument or key stands for that a word lacks; `known` are those it has."""
-    found = _table("argument").get(folded(word), ())
-    for entry in found:
+def match_argument(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
+    """Return what an argument or key stands for that a word lacks; `known_names` are those it has."""
+    aliases = _build_alias_table("argument").get(normalize_name(typed_name), ())
+    for alias in aliases:
         # Only a word that this op or block has is offered; what another one has would be refused
         # again.
-        if entry.ours in known:
-            return Suggestion(entry.ours, entry.help)
-    for entry in found:
-        if not entry.ours:
-            return Suggestion("", entry.note)
+        if alias.ours in known_names:
+            return Suggestion(alias.ours, alias.help)
+    for alias in aliases:
+        if not alias.ours:
+            return Suggestion("", alias.note)
     # Known elsewhere and without a counterpart: a word that is merely spelt alike would mislead.
-    return Suggestion() if found else _ours(word, known)
+    return Suggestion() if aliases else _match_known_name(typed_name, known_names)
 
 
-def key(word: str, known: tuple[str, ...]) -> Suggestion:
+def match_key(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
     """Return what a key stands for that a file lacks at its top."""
-    found = _table("key").get(folded(word))
-    if not found:
-        return _ours(word, known)
-    return Suggestion(found[0].ours, found[0].help if found[0].ours else found[0].note)
+    aliases = _build_alias_table("key").get(normalize_name(typed_name))
+    if not aliases:
+        return _match_known_name(typed_name, known_names)
+    return Suggestion(aliases[0].ours, aliases[0].help if aliases[0].ours else aliases[0].note)
 
 
-def value(word: str, known: tuple[str, ...]) -> Suggestion:
-    """Return what a value stands for that is not among `known`."""
-    found = (*_table("value").get(folded(word), ()), *_table("op").get(folded(word), ()))
-    for entry in found:
-        if entry.ours in known:
-            note = f": {entry.note}" if entry.note else ""
-            return Suggestion(entry.ours, f"write `{entry.ours}`{note}")
-    for entry in found:
-        if not entry.ours:
-            return Suggestion("", entry.help)
-    return Suggestion() if found else _ours(word, known)
+def match_value(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
+    """Return what a value stands for that is not among `known_names`."""
+    aliases = (
+        *_build_alias_table("value").get(normalize_name(typed_name), ()),
+        *_build_alias_table("op").get(normalize_name(typed_name), ()),
+    )
+    for alias in aliases:
+        if alias.ours in known_names:
+            note = f": {alias.note}" if alias.note else ""
+            return Suggestion(alias.ours, f"write `{alias.ours}`{note}")
+    for alias in aliases:
+        if not alias.ours:
+            return Suggestion("", alias.help)
+    return Suggestion() if aliases else _match_known_name(typed_name, known_names)
 
 
-def _ours(word: str, known: tuple[str, ...]) -> Suggestion:
+def _match_known_name(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
     """Return the known word that is the same but for its case, or that one misspells."""
     # Case and underscores first: `BatchNorm` is `batch_norm`, at any distance of letters.
-    for name in known:
-        if folded(name) == folded(word):
+    for name in known_names:
+        if normalize_name(name) == normalize_name(typed_name):
             return Suggestion(name, f"write `{name}`")
-    close = nearest(word, known)
-    return Suggestion(close, f"did you mean `{close}`?") if close else Suggestion()
+    nearest_name = find_nearest_name(typed_name, known_names)
+    return (
+        Suggestion(nearest_name, f"did you mean `{nearest_name}`?")
+        if nearest_name
+        else Suggestion()
+    )

@@ -2,12 +2,12 @@
 
 from typing import Any, assert_never, get_args
 
-from tcc.compiler.frontend.argument_values import LARGEST, check_single, value_of
+from tcc.compiler.frontend.argument_values import MAX_FLOAT32, check_single, evaluate_argument
 from tcc.compiler.frontend.expr import Unknown
 from tcc.compiler.frontend.expr.operators import GraphValue
 from tcc.compiler.frontend.size_limits import MAX_ELEMENTS
-from tcc.compiler.frontend.step_scope import StepScope, single_value
-from tcc.compiler.frontend.suggestions import channels_first
+from tcc.compiler.frontend.step_scope import StepScope, lookup_single_value
+from tcc.compiler.frontend.suggestions import to_channels_first
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Tree
 from tcc.compiler.ir.argument_declarations import Kind, Parameter
@@ -19,13 +19,13 @@ from tcc.compiler.ir.preprocess import (
     SCALES,
     PixelResize,
     Preprocess,
-    result_shape,
+    compute_output_shape,
 )
 from tcc.compiler.ir.types import OutputActivation, OutputKind, TensorType
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail
 
 
-def check_kind(output: Output, kind: TensorType, given: Tree) -> None:
+def check_kind(output: Output, kind: TensorType, kind_tree: Tree) -> None:
     """Refuse a `kind:` that contradicts the output's activation or shape.
 
     Raises:
@@ -38,24 +38,26 @@ def check_kind(output: Output, kind: TensorType, given: Tree) -> None:
             # The largest of one value is always the first.
             if kind.shape[0] < 2:
                 help = "for one value, write `kind: decisions` with `activation: sigmoid`"
-                raise _contradiction(output, given, f"the output is {kind}: one value", help)
+                raise _create_kind_error(
+                    output, kind_tree, f"the output is {kind}: one value", help
+                )
         case "decisions":
             # A decision by itself needs a probability by itself: a softmax's depend on each other.
             if output.activation != "sigmoid":
                 label = f"its activation is `{output.activation}`, and decisions are probabilities"
                 help = "write `activation: sigmoid`, which gives each value its own probability"
-                raise _contradiction(output, given, label, help)
+                raise _create_kind_error(output, kind_tree, label, help)
         case "regression":
             if output.activation == "softmax":
                 help = "write `activation: none`, or leave `kind` out"
-                raise _contradiction(output, given, "softmax gives shares of classes", help)
+                raise _create_kind_error(output, kind_tree, "softmax gives shares of classes", help)
         case _:
             assert_never(output.kind)
 
 
-def _contradiction(output: Output, given: Tree, label: str, help: str) -> UserError:
+def _create_kind_error(output: Output, kind_tree: Tree, label: str, help: str) -> UserError:
     message = f"`{output.name}` cannot be of kind `{output.kind}`"
-    return fail("E0235", message, given.span, label=label, help=help)
+    return fail("E0235", message, kind_tree.span, label=label, help=help)
 
 
 SHAPE = Parameter("shape", Kind.LIST, low=1)
@@ -79,121 +81,132 @@ def read_input(tree: Tree | None, env: StepScope) -> Input:
     assert isinstance(tree, MappingTree)
     key, body = tree.items[0]
     assert isinstance(body, MappingTree)
-    given = body.get("shape")
-    assert given is not None
-    shape = _value(SHAPE, body, env)
+    shape_tree = body.get("shape")
+    assert shape_tree is not None
+    shape = _evaluate_argument(SHAPE, body, env)
     if len(shape) != 3 or not all(isinstance(n, int) and not isinstance(n, bool) for n in shape):
-        raise fail("E0213", "`shape` must be [channels, height, width]", given.span)
+        raise fail("E0213", "`shape` must be [channels, height, width]", shape_tree.span)
     source = Input(str(key.value), TensorType(shape), None)
     if source.type.elements > MAX_ELEMENTS:
         label = f"{source.type.elements} elements, the limit is {MAX_ELEMENTS}"
-        raise fail("E0405", "the input is too large", given.span, label=label)
+        raise fail("E0405", "the input is too large", shape_tree.span, label=label)
     steps = body.get("preprocess")
     if not isinstance(steps, MappingTree):
         return source
-    return Input(source.name, source.type, _preprocess(steps, source.type, env))
+    return Input(source.name, source.type, _read_preprocess(steps, source.type, env))
 
 
-def _value(p: Parameter, tree: MappingTree, env: StepScope) -> Any:
-    given = tree.get(p.name)
-    if given is None:
+def _evaluate_argument(p: Parameter, tree: MappingTree, env: StepScope) -> Any:
+    argument_tree = tree.get(p.name)
+    if argument_tree is None:
         return p.default
-    value = value_of(p, given, env.scope(GraphValue("", TensorType(()))))
+    value = evaluate_argument(
+        p, argument_tree, env.create_expression_scope(GraphValue("", TensorType(())))
+    )
     if isinstance(value, Unknown):
         # Empty, since what makes the value unknown was told already.
         raise UserError()
     return value
 
 
-def _preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Preprocess:
+def _read_preprocess(tree: MappingTree, kind: TensorType, env: StepScope) -> Preprocess:
     resize = tree.get("resize")
-    how = None
+    pixel_resize = None
     if isinstance(resize, MappingTree):
-        mode = _value(MODE, resize, env)
-        size = _value(SIZE, resize, env)
+        mode = _evaluate_argument(MODE, resize, env)
+        size = _evaluate_argument(SIZE, resize, env)
         # `none` is for parameters: a spec may let `--set` choose how images are brought to size.
-        how = None if mode == "none" else PixelResize(size, mode)
-    crop = _value(CROP, tree, env) if tree.get("crop") is not None else None
-    made = Preprocess(
-        _value(COLOR, tree, env),
-        how,
+        pixel_resize = None if mode == "none" else PixelResize(size, mode)
+    crop = _evaluate_argument(CROP, tree, env) if tree.get("crop") is not None else None
+    preprocess = Preprocess(
+        _evaluate_argument(COLOR, tree, env),
+        pixel_resize,
         crop,
-        _numbers(MEAN, tree, env),
-        _numbers(STD, tree, env),
-        scale=_value(SCALE, tree, env),
+        _evaluate_numbers(MEAN, tree, env),
+        _evaluate_numbers(STD, tree, env),
+        scale=_evaluate_argument(SCALE, tree, env),
     )
     channels, *size = kind.shape
-    _check_statistics(tree, made, channels)
-    wanted = made.channels
-    result = result_shape(made)
-    if channels != wanted or (result is not None and tuple(result[-2:]) != tuple(size)):
-        got = "x".join(map(str, (wanted, *(result[-2:] if result else size))))
+    _check_statistics(tree, preprocess, channels)
+    produced_channels = preprocess.channels
+    output_shape = compute_output_shape(preprocess)
+    if channels != produced_channels or (
+        output_shape is not None and tuple(output_shape[-2:]) != tuple(size)
+    ):
+        produced_shape = "x".join(
+            map(str, (produced_channels, *(output_shape[-2:] if output_shape else size)))
+        )
         raise fail(
             "E0234",
             "preprocessing does not give the input's shape",
             tree.span,
-            label=f"it gives {got}, `shape` is {kind}",
-            help=_fitting(made.color, wanted, kind),
+            label=f"it gives {produced_shape}, `shape` is {kind}",
+            help=_describe_shape_fix(preprocess.color, produced_channels, kind),
         )
-    return made
+    return preprocess
 
 
-def _fitting(color: str, wanted: int, kind: TensorType) -> str:
+def _describe_shape_fix(color: str, produced_channels: int, kind: TensorType) -> str:
     """Return how shape and preprocessing come to fit."""
     channels, height, width = kind.shape
-    if meant := channels_first(kind.shape):
-        return f"channels come first: write `shape: {meant}`"
-    if channels != wanted:
-        other = "rgb" if channels == 3 else "gray"
-        fits = f", or `color: {other}`" if channels in (1, 3) else ""
-        many = "one channel" if wanted == 1 else "three channels"
-        return f"`color: {color}` gives {many}: write `shape: [{wanted}, {height}, {width}]`{fits}"
+    if corrected_shape := to_channels_first(kind.shape):
+        return f"channels come first: write `shape: {corrected_shape}`"
+    if channels != produced_channels:
+        other_color = "rgb" if channels == 3 else "gray"
+        fits = f", or `color: {other_color}`" if channels in (1, 3) else ""
+        channel_text = "one channel" if produced_channels == 1 else "three channels"
+        return f"`color: {color}` gives {channel_text}: write `shape: [{produced_channels}, {height}, {width}]`{fits}"
     return "make `resize.size` or `crop` equal to the input's height and width"
 
 
-def _numbers(p: Parameter, tree: MappingTree, env: StepScope) -> tuple[float, ...]:
-    values = _value(p, tree, env)
-    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
-        given = tree.get(p.name)
-        assert given is not None
-        raise fail("E0213", f"`{p.name}` must be a list of numbers", given.span)
-    return tuple(float(v) for v in values)
+def _evaluate_numbers(p: Parameter, tree: MappingTree, env: StepScope) -> tuple[float, ...]:
+    numbers = _evaluate_argument(p, tree, env)
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers):
+        argument_tree = tree.get(p.name)
+        assert argument_tree is not None
+        raise fail("E0213", f"`{p.name}` must be a list of numbers", argument_tree.span)
+    return tuple(float(v) for v in numbers)
 
 
-def _check_statistics(tree: MappingTree, made: Preprocess, channels: int) -> None:
-    for name, values in (("mean", made.mean), ("std", made.std)):
-        given = tree.get(name)
-        if given is None:
+def _check_statistics(tree: MappingTree, preprocess: Preprocess, channels: int) -> None:
+    for name, numbers in (("mean", preprocess.mean), ("std", preprocess.std)):
+        argument_tree = tree.get(name)
+        if argument_tree is None:
             continue
-        if len(values) not in (1, channels):
+        if len(numbers) not in (1, channels):
             raise fail(
                 "E0213",
                 f"`{name}` needs one number, or one for each of {channels} channels",
-                given.span,
-                label=f"this has {len(values)}",
+                argument_tree.span,
+                label=f"this has {len(numbers)}",
             )
-        if not all(abs(v) < float("inf") for v in values) or (
-            name == "std" and not all(v > 0 for v in values)
+        if not all(abs(v) < float("inf") for v in numbers) or (
+            name == "std" and not all(v > 0 for v in numbers)
         ):
             raise fail(
-                "E0214", f"`{name}` must be finite" + " and above 0" * (name == "std"), given.span
+                "E0214",
+                f"`{name}` must be finite" + " and above 0" * (name == "std"),
+                argument_tree.span,
             )
-    _check_pixels(tree, made)
-    for name, values in (("mean", made.mean), ("std", made.std)):
-        if (given := tree.get(name)) is not None:
-            check_single(name, values, given.span)
+    _check_pixels(tree, preprocess)
+    for name, numbers in (("mean", preprocess.mean), ("std", preprocess.std)):
+        if (argument_tree := tree.get(name)) is not None:
+            check_single(name, numbers, argument_tree.span)
 
 
-def _check_pixels(tree: MappingTree, made: Preprocess) -> None:
+def _check_pixels(tree: MappingTree, preprocess: Preprocess) -> None:
     """Refuse statistics that make pixels between 0 and 1 too large for float32."""
     # Pixels reach from 0 to 1, so that the two ends bound what any image becomes.
-    count = max(len(made.mean), len(made.std))
-    means, stds = made.mean * (count // len(made.mean)), made.std * (count // len(made.std))
+    count = max(len(preprocess.mean), len(preprocess.std))
+    means, stds = (
+        preprocess.mean * (count // len(preprocess.mean)),
+        preprocess.std * (count // len(preprocess.std)),
+    )
     for mean, std in zip(means, stds, strict=True):
-        given = tree.get("std") or tree.get("mean")
-        if given is not None and max(abs(mean), abs(1 - mean)) > LARGEST * std:
+        argument_tree = tree.get("std") or tree.get("mean")
+        if argument_tree is not None and max(abs(mean), abs(1 - mean)) > MAX_FLOAT32 * std:
             message = f"pixels become infinite with the mean {mean:g} and the std {std:g}"
-            raise fail("E0214", message, given.span, label="float32 ends at 3.4e38")
+            raise fail("E0214", message, argument_tree.span, label="float32 ends at 3.4e38")
 
 
 def read_outputs(
@@ -208,12 +221,12 @@ def read_outputs(
     problems: list[Diagnostic] = []
     for key, body in tree.items:
         try:
-            outputs.append(_output(key, body, final, env))
+            outputs.append(_read_output(key, body, final, env))
         except UserError as error:
             problems += error.diagnostics
-    kept = [o for o in outputs if not o.train_only]
+    inference_outputs = [o for o in outputs if not o.train_only]
     # Nothing is kept, either, where what is wrong was said before: of a parameter, for one.
-    if outputs and not kept and not problems:
+    if outputs and not inference_outputs and not problems:
         problems.append(
             Diagnostic(
                 "E0232",
@@ -225,58 +238,60 @@ def read_outputs(
     return outputs, problems
 
 
-def _output(key: Scalar, body: Tree, final: GraphValue, env: StepScope) -> Output:
+def _read_output(key: Scalar, body: Tree, final: GraphValue, env: StepScope) -> Output:
     name = str(key.value)
     settings = body if isinstance(body, MappingTree) else MappingTree((), key.span)
     source = settings.get("from")
-    value = _source(name, source, final, env)
-    labels = _value(LABELS, settings, env)
-    if value.type is not None and labels:
-        _check_labels(labels, value.type, settings)
-    found = Output(
+    graph_value = _find_source(name, source, final, env)
+    labels = _evaluate_argument(LABELS, settings, env)
+    if graph_value.type is not None and labels:
+        _check_labels(labels, graph_value.type, settings)
+    output = Output(
         name,
-        value.name,
-        _word(settings, "activation", get_args(OutputActivation), "none"),
+        graph_value.name,
+        _read_choice(settings, "activation", get_args(OutputActivation), "none"),
         labels,
-        _value(TRAIN_ONLY, settings, env),
-        _word(settings, "kind", get_args(OutputKind), None),
+        _evaluate_argument(TRAIN_ONLY, settings, env),
+        _read_choice(settings, "kind", get_args(OutputKind), None),
     )
-    if value.type is not None and (given := settings.get("kind")) is not None:
-        check_kind(found, value.type, given)
-    return found
+    if graph_value.type is not None and (kind_tree := settings.get("kind")) is not None:
+        check_kind(output, graph_value.type, kind_tree)
+    return output
 
 
-def _word(settings: MappingTree, key: str, known: tuple[str, ...], default: Any) -> Any:
+def _read_choice(settings: MappingTree, key: str, choices: tuple[str, ...], default: Any) -> Any:
     """Return the value of a key, one of the words that the schema let pass."""
-    given = settings.get(key)
-    if given is None:
+    choice_tree = settings.get(key)
+    if choice_tree is None:
         return default
-    assert isinstance(given, Scalar)
-    assert given.value in known, given.value
-    return given.value
+    assert isinstance(choice_tree, Scalar)
+    assert choice_tree.value in choices, choice_tree.value
+    return choice_tree.value
 
 
-def _source(name: str, given: Tree | None, final: GraphValue, env: StepScope) -> GraphValue:
+def _find_source(
+    name: str, source_tree: Tree | None, final: GraphValue, env: StepScope
+) -> GraphValue:
     """Return the value of an output: what `from` names, else its own name's, else the last."""
-    if isinstance(given, Scalar):
-        return single_value(given, final, env)
+    if isinstance(source_tree, Scalar):
+        return lookup_single_value(source_tree, final, env)
     # `logits: {}` names a value where a step is called so, and is a name for the last one else.
-    own = env.values.get(name, final)
-    return own if isinstance(own, GraphValue) else final
+    named_value = env.values.get(name, final)
+    return named_value if isinstance(named_value, GraphValue) else final
 
 
 def _check_labels(labels: tuple[str, ...], kind: TensorType, settings: MappingTree) -> None:
-    given = settings.get("labels")
-    assert given is not None
+    labels_tree = settings.get("labels")
+    assert labels_tree is not None
     if kind.shape != (len(labels),):
         raise fail(
             "E0233",
             "there must be one label for each class",
-            given.span,
+            labels_tree.span,
             label=f"{len(labels)} labels, the output is {kind}",
             help="set the number of classes and the labels together",
         )
     # Two classes of one name could not be told apart in any report.
-    repeated = next((x for i, x in enumerate(labels) if x in labels[:i]), None)
+    repeated = next((label for i, label in enumerate(labels) if label in labels[:i]), None)
     if repeated is not None:
-        raise fail("E0233", f"the label `{repeated}` stands twice", given.span)
+        raise fail("E0233", f"the label `{repeated}` stands twice", labels_tree.span)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from tcc.compiler.frontend.accuracy_bounds import BOUNDS
 from tcc.compiler.frontend.parameter_declarations import TYPES
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
-from tcc.compiler.ir.argument_declarations import Kind, Parameter, Required, signature
+from tcc.compiler.ir.argument_declarations import Kind, Parameter, Required, list_parameters
 from tcc.compiler.ir.types import OutputActivation, OutputKind
 from tcc.compiler.ops import JOINS, OPS
 
@@ -19,7 +19,7 @@ Schema = dict[str, Any]
 NAME = {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}
 NETWORK_NAME = "^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 """What a network may be called."""
-VALUE = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\[.*\])?$"}
+VALUE_NAME = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*(\[.*\])?$"}
 """A named value, or an entry of a list of them."""
 TEXT = {"type": "string"}
 STEPS = {"$ref": "#/$defs/steps"}
@@ -30,7 +30,7 @@ ANYTHING = ["string", "number", "boolean", "array"]
 LIST: Schema = {"type": ["array", "string"]}
 
 
-def _pair(*lengths: int) -> Schema:
+def _build_pair(*lengths: int) -> Schema:
     return {
         "type": ["integer", "string", "array"],
         "items": INT,
@@ -44,8 +44,8 @@ _KINDS: dict[Kind, Schema] = {
     Kind.FLOAT: {"type": ["number", "string"]},
     Kind.BOOL: {"type": ["boolean", "string"]},
     Kind.ENUM: {"type": "string"},
-    Kind.PAIR: _pair(2),
-    Kind.PADDING: _pair(2, 4),
+    Kind.PAIR: _build_pair(2),
+    Kind.PADDING: _build_pair(2, 4),
     Kind.LIST: LIST,
     Kind.STRING: TEXT,
     Kind.NAMES: LIST,
@@ -53,7 +53,7 @@ _KINDS: dict[Kind, Schema] = {
 }
 
 
-def _argument(p: Parameter) -> Schema:
+def _build_argument(p: Parameter) -> Schema:
     described: Schema = {"description": p.doc} if p.doc else {}
     examples: Schema = {"examples": list(p.choices)} if p.choices else {}
     if not isinstance(p.default, Required) and p.default is not None:
@@ -62,7 +62,7 @@ def _argument(p: Parameter) -> Schema:
     return {**_KINDS[p.kind], **described, **examples}
 
 
-def _object(properties: Schema, *required: str, open: bool = False) -> Schema:
+def _build_object(properties: Schema, *required: str, open: bool = False) -> Schema:
     body: Schema = {"type": "object", "properties": properties}
     if not open:
         body["additionalProperties"] = False
@@ -71,21 +71,21 @@ def _object(properties: Schema, *required: str, open: bool = False) -> Schema:
     return body
 
 
-def arguments(params: tuple[Parameter, ...]) -> Schema:
+def build_arguments(params: tuple[Parameter, ...]) -> Schema:
     """Return the schema of a call's arguments."""
     needed = [p.name for p in params if isinstance(p.default, Required)]
-    body = _object({p.name: _argument(p) for p in params}, *needed)
+    body = _build_object({p.name: _build_argument(p) for p in params}, *needed)
     # `relu` alone is a call without arguments.
     body["type"] = ["object", "null"]  # that required ones are missing is said of the word itself
     return body
 
 
-def _controls() -> Schema:
+def _build_controls() -> Schema:
     loop = {"collect": NAME, "body": STEPS}
     return {
-        "repeat": _object({"times": INT, **loop}, "times", "body"),
-        "each": _object({"of": LIST, "as": NAME, **loop}, "of", "as", "body"),
-        "when": _object(
+        "repeat": _build_object({"times": INT, **loop}, "times", "body"),
+        "each": _build_object({"of": LIST, "as": NAME, **loop}, "of", "as", "body"),
+        "when": _build_object(
             {"if": {"type": ["boolean", "string"]}, "then": STEPS, "else": STEPS}, "if", "then"
         ),
         "seq": STEPS,
@@ -94,11 +94,11 @@ def _controls() -> Schema:
             "propertyNames": NAME,
             "additionalProperties": {"type": ANYTHING},
         },
-        "side": _object({"as": NAME, "body": STEPS}, "as", "body"),
+        "side": _build_object({"as": NAME, "body": STEPS}, "as", "body"),
     }
 
 
-def _join() -> Schema:
+def _build_join() -> Schema:
     return {
         # A list of branches, a mapping that computes them, or nothing, where `from` lists the
         # values.
@@ -111,23 +111,25 @@ def _join() -> Schema:
     }
 
 
-def _step() -> Schema:
-    words: Schema = {op.word: arguments(signature(op)) for op in OPS if op not in JOINS}
-    words |= {op.word: {"$ref": "#/$defs/join"} for op in JOINS}
+def _build_step() -> Schema:
+    calls: Schema = {
+        op.keyword: build_arguments(list_parameters(op)) for op in OPS if op not in JOINS
+    }
+    calls |= {op.keyword: {"$ref": "#/$defs/join"} for op in JOINS}
     options: Schema = {
         "as": NAME,
-        "from": {"type": ["string", "array"], "items": VALUE, "minItems": 1},
+        "from": {"type": ["string", "array"], "items": VALUE_NAME, "minItems": 1},
         "id": NAME,
         "doc": TEXT,
     }
     return {
         "type": ["string", "object"],
         "minProperties": 1,
-        "properties": {**words, **_controls(), **options},
+        "properties": {**calls, **_build_controls(), **options},
     }
 
 
-def _parameters() -> Schema:
+def _build_parameters() -> Schema:
     full = {
         "type": {"enum": list(TYPES)},
         "default": {"type": ANYTHING},
@@ -136,13 +138,13 @@ def _parameters() -> Schema:
         "max": {"type": "number"},
         "doc": TEXT,
     }
-    one = {"type": [*ANYTHING, "object"], "properties": full, "additionalProperties": False}
-    return {"type": ["object", "null"], "propertyNames": NAME, "additionalProperties": one}
+    declaration = {"type": [*ANYTHING, "object"], "properties": full, "additionalProperties": False}
+    return {"type": ["object", "null"], "propertyNames": NAME, "additionalProperties": declaration}
 
 
-def _block() -> Schema:
-    rule = _object({"that": {"type": ["string", "boolean"]}, "else": TEXT}, "that")
-    return _object(
+def _build_block() -> Schema:
+    rule = _build_object({"that": {"type": ["string", "boolean"]}, "else": TEXT}, "that")
+    return _build_object(
         {
             "doc": TEXT,
             "params": {"$ref": "#/$defs/params"},
@@ -154,10 +156,10 @@ def _block() -> Schema:
     )
 
 
-def _input() -> Schema:
+def _build_input() -> Schema:
     number = {"type": ["number", "string"]}
-    resize = _object({"size": _KINDS[Kind.PAIR], "mode": TEXT}, "size")
-    preprocess = _object(
+    resize = _build_object({"size": _KINDS[Kind.PAIR], "mode": TEXT}, "size")
+    preprocess = _build_object(
         {
             "color": TEXT,
             "resize": resize,
@@ -173,36 +175,36 @@ def _input() -> Schema:
         "propertyNames": NAME,
         "minProperties": 1,
         "maxProperties": 1,
-        "additionalProperties": _object({"shape": shape, "preprocess": preprocess}, "shape"),
+        "additionalProperties": _build_object({"shape": shape, "preprocess": preprocess}, "shape"),
     }
 
 
-def _outputs() -> Schema:
-    one = _object(
+def _build_outputs() -> Schema:
+    output = _build_object(
         {
-            "from": VALUE,
+            "from": VALUE_NAME,
             "activation": {"enum": list(get_args(OutputActivation))},
             "kind": {"enum": list(get_args(OutputKind))},
             "labels": LIST,
             "train_only": {"type": ["boolean", "string"]},
         }
     )
-    one["type"] = ["object", "null"]
+    output["type"] = ["object", "null"]
     return {
         "type": "object",
         "propertyNames": NAME,
         "minProperties": 1,
-        "additionalProperties": one,
+        "additionalProperties": output,
     }
 
 
-def _tests() -> Schema:
+def _build_tests() -> Schema:
     count = {"type": ["number", "string"]}
     shapes = {
         "type": "object",
         "additionalProperties": {"type": ["array", "string"], "items": INT, "minItems": 1},
     }
-    case = _object(
+    case = _build_object(
         {
             "set": {"type": "object", "additionalProperties": {"type": ANYTHING}},
             "params": count,
@@ -213,18 +215,22 @@ def _tests() -> Schema:
     return {**case, "type": ["object", "array"], "items": case}
 
 
-def _accuracy() -> Schema:
+def _build_accuracy() -> Schema:
     bound = {"type": ["number", "string"]}
-    return _object(dict.fromkeys(BOUNDS, bound))
+    return _build_object(dict.fromkeys(BOUNDS, bound))
 
 
-def _allow() -> Schema:
-    one = {"enum": [kind.name for kind in WARNING_KINDS]}
-    return {"type": "array", "items": one, "description": "kinds of warnings that are not said"}
+def _build_allow() -> Schema:
+    kind_name = {"enum": [kind.name for kind in WARNING_KINDS]}
+    return {
+        "type": "array",
+        "items": kind_name,
+        "description": "kinds of warnings that are not said",
+    }
 
 
 @cache
-def schema() -> Schema:
+def build_schema() -> Schema:
     """Return the whole schema, draft 2020-12."""
     shared: Schema = {
         "tcc": {"const": 1, "description": "version of the language"},
@@ -240,12 +246,12 @@ def schema() -> Schema:
         **shared,
         "name": {"type": "string", "pattern": NETWORK_NAME},
         "params": {"$ref": "#/$defs/params"},
-        "input": _input(),
+        "input": _build_input(),
         "graph": {"type": "array", "items": {"$ref": "#/$defs/step"}, "minItems": 1},
-        "output": _outputs(),
-        "accuracy": _accuracy(),
-        "allow": _allow(),
-        "tests": _tests(),
+        "output": _build_outputs(),
+        "accuracy": _build_accuracy(),
+        "allow": _build_allow(),
+        "tests": _build_tests(),
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -255,13 +261,13 @@ def schema() -> Schema:
         "then": {"$ref": "#/$defs/spec"},
         "else": {"$ref": "#/$defs/library"},
         "$defs": {
-            "spec": _object(spec, "tcc", "name", "input", "graph", "output"),
-            "library": _object(shared, "tcc", "blocks"),
-            "params": _parameters(),
-            "block": _block(),
+            "spec": _build_object(spec, "tcc", "name", "input", "graph", "output"),
+            "library": _build_object(shared, "tcc", "blocks"),
+            "params": _build_parameters(),
+            "block": _build_block(),
             "steps": {"type": "array", "items": {"$ref": "#/$defs/step"}},
             "branch": {"type": ["array", "string"], "items": {"$ref": "#/$defs/step"}},
-            "join": _join(),
-            "step": _step(),
+            "join": _build_join(),
+            "step": _build_step(),
         },
     }

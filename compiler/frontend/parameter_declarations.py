@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Set
 from dataclasses import replace
 
-from tcc.compiler.frontend.argument_values import value_of
+from tcc.compiler.frontend.argument_values import evaluate_argument
 from tcc.compiler.frontend.expr import UNKNOWN, ExpressionScope
 from tcc.compiler.frontend.expr.operators import Budget, GraphValue
 from tcc.compiler.frontend.expr.parser import KEYWORDS
@@ -13,10 +13,10 @@ from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
 
 TYPES = tuple(k.value for k in Kind if k is not Kind.ANY)
 _UNBOUNDED = (Kind.BOOL, Kind.ENUM, Kind.STRING, Kind.NAMES)
-_LITERAL = {bool: Kind.BOOL, int: Kind.INT, float: Kind.FLOAT}
+_KIND_BY_TYPE = {bool: Kind.BOOL, int: Kind.INT, float: Kind.FLOAT}
 
 
-def declare(tree: Tree | None) -> tuple[Parameter, ...]:
+def read_parameters(tree: Tree | None) -> tuple[Parameter, ...]:
     """Return the parameters of a `params:` mapping; a default stays a tree until it is bound.
 
     `name: int` declares a required one, `name: 3` a default of that type, a mapping all there is.
@@ -25,7 +25,7 @@ def declare(tree: Tree | None) -> tuple[Parameter, ...]:
         return ()
     for key, _ in tree.items:
         check_bindable(str(key.value), key.span)
-    return tuple(_declared(str(key.value), key.span, body) for key, body in tree.items)
+    return tuple(_read_parameter(str(key.value), key.span, body) for key, body in tree.items)
 
 
 def check_bindable(name: str, at: Span) -> None:
@@ -40,32 +40,36 @@ def check_bindable(name: str, at: Span) -> None:
         raise fail("E0231", f"`{name}` is a word of expressions and cannot be bound", at)
 
 
-def _declared(name: str, at: Span, body: Tree) -> Parameter:
+def _read_parameter(name: str, at: Span, body: Tree) -> Parameter:
     match body:
         case Scalar(value=str(word)) if word in TYPES:
-            return _checked(Parameter(name, Kind(word)), at)
+            return _check_choices(Parameter(name, Kind(word)), at)
         # By the exact type, as `bool` is an `int` to Python.
         case Scalar(value=bool() | int() | float() as value):
-            return Parameter(name, _LITERAL[type(value)], body)
+            return Parameter(name, _KIND_BY_TYPE[type(value)], body)
         case Sequence():
             return Parameter(name, Kind.LIST, body)
         case Mapping():
-            return _checked(_full(name, at, body), at)
+            return _check_choices(_read_full_parameter(name, at, body), at)
         case _:
             return Parameter(name, Kind.ANY, body)
 
 
-def _full(name: str, at: Span, body: Mapping) -> Parameter:
-    kind, values, default = body.get("type"), body.get("values"), body.get("default")
+def _read_full_parameter(name: str, at: Span, body: Mapping) -> Parameter:
+    kind, choices_tree, default = body.get("type"), body.get("values"), body.get("default")
     # The default alone tells the type, if the mapping does not say it.
-    bare = _declared(name, at, default) if default is not None else Parameter(name, Kind.ANY)
+    default_parameter = (
+        _read_parameter(name, at, default) if default is not None else Parameter(name, Kind.ANY)
+    )
     # Values of an enum are texts, whatever YAML reads them as.
     choices = (
-        tuple(str(v.value) for v in values.items if isinstance(v, Scalar))
-        if isinstance(values, Sequence)
+        tuple(str(v.value) for v in choices_tree.items if isinstance(v, Scalar))
+        if isinstance(choices_tree, Sequence)
         else ()
     )
-    declared = Parameter(name, Kind.ENUM if choices else bare.kind, bare.default, choices)
+    declared = Parameter(
+        name, Kind.ENUM if choices else default_parameter.kind, default_parameter.default, choices
+    )
     if isinstance(kind, Scalar):
         declared = replace(declared, kind=Kind(str(kind.value)))
     elif default is None:
@@ -76,9 +80,9 @@ def _full(name: str, at: Span, body: Mapping) -> Parameter:
             help=f"types are {', '.join(TYPES)}",
         )
     low, high = body.get("min"), body.get("max")
-    declared = replace(declared, low=_number(low), high=_number(high))
+    declared = replace(declared, low=_read_number(low), high=_read_number(high))
     _check_bounds(declared, body)
-    return replace(declared, default=default or bare.default)
+    return replace(declared, default=default or default_parameter.default)
 
 
 def _check_bounds(p: Parameter, body: Mapping) -> None:
@@ -88,24 +92,24 @@ def _check_bounds(p: Parameter, body: Mapping) -> None:
         UserError: E0211, at the bound.
     """
     for key in ("min", "max"):
-        bound = body.key(key)
+        bound = body.get_key(key)
         if bound is not None and p.kind in _UNBOUNDED:
             message = f"a parameter of type `{p.kind}` has no `{key}`"
             raise fail("E0211", message, bound.span, help="`min` and `max` are for numbers alone")
-    values, low = body.key("values"), body.get("min")
-    if values is not None and p.kind is not Kind.ENUM:
+    choices_key, low = body.get_key("values"), body.get("min")
+    if choices_key is not None and p.kind is not Kind.ENUM:
         message = f"a parameter of type `{p.kind}` has no `values`"
-        raise fail("E0211", message, values.span, help="`values` are for `type: enum` alone")
+        raise fail("E0211", message, choices_key.span, help="`values` are for `type: enum` alone")
     if low is not None and p.low is not None and p.high is not None and p.low > p.high:
         label = f"`max` is {p.high:g}"
         raise fail("E0211", f"`min` of `{p.name}` is above its `max`", low.span, label=label)
 
 
-def _number(tree: Tree | None) -> float | None:
+def _read_number(tree: Tree | None) -> float | None:
     return float(tree.value) if isinstance(tree, Scalar) and tree.value is not None else None
 
 
-def _checked(declared: Parameter, at: Span) -> Parameter:
+def _check_choices(declared: Parameter, at: Span) -> Parameter:
     if declared.kind is Kind.ENUM and not declared.choices:
         raise fail(
             "E0211",
@@ -116,7 +120,7 @@ def _checked(declared: Parameter, at: Span) -> Parameter:
     return declared
 
 
-def default_problems(
+def find_default_problems(
     params: tuple[Parameter, ...],
     budget: Budget,
     inputs: tuple[str, ...] = (),
@@ -133,7 +137,7 @@ def default_problems(
     for p in params:
         if p.name not in tried and isinstance(p.default, Scalar | Sequence | Mapping):
             try:
-                value_of(p, p.default, scope)
+                evaluate_argument(p, p.default, scope)
             except UserError as error:
                 yield from error.diagnostics
         names[p.name] = UNKNOWN

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from tcc.compiler.frontend import foreign_names, suggestions
-from tcc.compiler.frontend.block_library import CONTROL, JOIN_WORDS, WORDS
-from tcc.compiler.frontend.language_schema import schema
-from tcc.compiler.frontend.schema_validation import Breach, Path, breaches
-from tcc.compiler.frontend.step_syntax import unknown_argument
-from tcc.compiler.frontend.yaml import Mapping, Sequence, Tree, at, key_at, plain
-from tcc.compiler.support.diagnostics import MANY_NAMES, Diagnostic, Span
+from tcc.compiler.frontend.block_library import CONTROL_KEYWORDS, JOIN_NAMES, OPS_BY_NAME
+from tcc.compiler.frontend.language_schema import build_schema
+from tcc.compiler.frontend.schema_validation import Path, SchemaViolation, find_violations
+from tcc.compiler.frontend.step_syntax import describe_unknown_argument
+from tcc.compiler.frontend.yaml import Mapping, Sequence, Tree, find_key_span, find_span, to_plain
+from tcc.compiler.support.diagnostics import MAX_CANDIDATES, Diagnostic, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,116 +27,138 @@ class Fault:
 
 def check_structure(tree: Mapping, part: str) -> list[Fault]:
     """Return every structural error of a `spec` or a `library`, in the order of the text."""
-    found: list[Fault] = []
-    graph = tree.key("graph")
+    faults: list[Fault] = []
+    graph = tree.get_key("graph")
     if part == "library" and graph is not None:
         help = "move its blocks to a file that holds `tcc:` and `blocks:` alone"
         message = "a spec with a graph cannot be used as a library"
         return [
             Fault((), graph.span, lambda: [Diagnostic("E0202", message, graph.span, help=help)])
         ]
-    shared = schema()["$defs"]
+    shared = build_schema()["$defs"]
     # As a spec or as a library, as the file is used: the schema's own `if` would guess by its keys.
-    for breach in breaches(plain(tree), shared[part], shared):
-        found += _faults(tree, breach)
-    return sorted(found, key=lambda fault: (fault.at.line, fault.at.column))
+    for violation in find_violations(to_plain(tree), shared[part], shared):
+        faults += _iterate_faults(tree, violation)
+    return sorted(faults, key=lambda fault: (fault.at.line, fault.at.column))
 
 
-def _faults(tree: Mapping, breach: Breach) -> Iterator[Fault]:
-    path = breach.path
-    if breach.keyword == "additionalProperties":
-        known = tuple(breach.rules.get("properties", {}))
-        for key in breach.value:
-            if key not in known:
-                place = key_at(tree, path, key)
-                yield Fault(path, place, partial(_unknown_key, path, key, known, place))
+def _iterate_faults(tree: Mapping, violation: SchemaViolation) -> Iterator[Fault]:
+    path = violation.path
+    if violation.keyword == "additionalProperties":
+        known_keys = tuple(violation.rules.get("properties", {}))
+        for key in violation.value:
+            if key not in known_keys:
+                key_span = find_key_span(tree, path, key)
+                yield Fault(
+                    path, key_span, partial(_explain_unknown_key, path, key, known_keys, key_span)
+                )
     else:
-        yield Fault(path, at(tree, path), partial(_explain, tree, breach))
+        yield Fault(path, find_span(tree, path), partial(_explain, tree, violation))
 
 
-def enclosing_step(tree: Tree, path: Path) -> Tree | None:
+def find_enclosing_step(tree: Tree, path: Path) -> Tree | None:
     """Return the innermost element of a list of steps on the way to a path."""
-    found: Tree | None = None
-    where: Tree | None = tree
+    step: Tree | None = None
+    subtree: Tree | None = tree
     for index, key in enumerate(path):
         holder = path[index - 1] if index else ""
-        match where:
+        match subtree:
             case Sequence(items=items) if isinstance(key, int):
-                where = items[key]
+                subtree = items[key]
                 branch = index > 1 and isinstance(holder, int)
                 # Lists of steps by the keys that hold them, and branches as lists within a join's
                 # list.
                 if holder in ("graph", "body", "then", "else", "seq", "branch") or branch:
-                    found = where
+                    step = subtree
             case Mapping():
-                where = where.get(str(key))
+                subtree = subtree.get(str(key))
             case _:
                 break
-    return found
+    return step
 
 
-def _explain(tree: Mapping, breach: Breach) -> Iterator[Diagnostic]:
-    path = breach.path
-    span = at(tree, path)
-    match breach.keyword:
+def _explain(tree: Mapping, violation: SchemaViolation) -> Iterator[Diagnostic]:
+    path = violation.path
+    span = find_span(tree, path)
+    match violation.keyword:
         case "required":
-            yield from _missing_keys(tree, breach, path, span)
+            yield from _explain_missing_keys(tree, violation, path, span)
         case "type":
-            help = suggestions.of_type(path, breach.value, breach.rules, span)
-            label = _found(breach.value)
-            yield Diagnostic("E0204", _expected(path, breach), span, label=label, help=help)
+            help = suggestions.explain_type_error(path, violation.value, violation.rules, span)
+            label = _describe_actual_type(violation.value)
+            yield Diagnostic(
+                "E0204", _describe_expected_type(path, violation), span, label=label, help=help
+            )
         case "enum" | "const":
-            yield _not_among(breach, path, span)
+            yield _describe_invalid_choice(violation, path, span)
         case "pattern":
-            yield _bad_name(tree, breach, path, span)
+            yield _describe_invalid_name(tree, violation, path, span)
         case _:
             shape = path[:1] == ("input",) and path[-1] == "shape"
-            help = suggestions.of_shape(breach.value) if shape else ""
-            yield Diagnostic("E0204", f"{_label(path)} {_count(breach)}", span, help=help)
+            help = suggestions.explain_shape(violation.value) if shape else ""
+            yield Diagnostic(
+                "E0204", f"{_format_label(path)} {_describe_count(violation)}", span, help=help
+            )
 
 
-def _bad_name(tree: Mapping, breach: Breach, path: Path, span: Span) -> Diagnostic:
+def _describe_invalid_name(
+    tree: Mapping, violation: SchemaViolation, path: Path, span: Span
+) -> Diagnostic:
     help = "names are letters, digits and _, and do not begin with a digit"
     if path == ("name",):
         help = "a network's name is a letter, then up to 63 letters, digits, _ . and -"
-    place = key_at(tree, path, str(breach.value)) if breach.of_key else span
-    return Diagnostic("E0206", f"`{_short(breach.value)}` cannot be a name", place, help=help)
+    key_span = find_key_span(tree, path, str(violation.value)) if violation.of_key else span
+    return Diagnostic(
+        "E0206", f"`{_trim_text(violation.value)}` cannot be a name", key_span, help=help
+    )
 
 
-def _label(path: Path) -> str:
+def _format_label(path: Path) -> str:
     names = [p for p in path if isinstance(p, str)]
     return f"`{names[-1]}`" if names else "this"
 
 
-def _unknown_key(path: Path, key: str, known: tuple[str, ...], span: Span) -> list[Diagnostic]:
+def _explain_unknown_key(
+    path: Path, key: str, known_keys: tuple[str, ...], span: Span
+) -> list[Diagnostic]:
     if not path:
-        help = foreign_names.key(key, known).help or f"keys are {', '.join(known)}"
-        what = "spec" if "graph" in known else "library"
-        return [Diagnostic("E0202", f"a {what} has no key `{_short(key)}`", span, help=help)]
+        help = foreign_names.match_key(key, known_keys).help or f"keys are {', '.join(known_keys)}"
+        file_kind = "spec" if "graph" in known_keys else "library"
+        return [
+            Diagnostic("E0202", f"a {file_kind} has no key `{_trim_text(key)}`", span, help=help)
+        ]
     holder = next((p for p in reversed(path) if isinstance(p, str)), "")
-    in_step = holder in WORDS or holder in CONTROL
-    if holder in JOIN_WORDS and (help := suggestions.in_join(holder, key)):
+    in_step = holder in OPS_BY_NAME or holder in CONTROL_KEYWORDS
+    if holder in JOIN_NAMES and (help := suggestions.explain_join_key(holder, key)):
         return [Diagnostic("E0202", f"`{holder}` has no argument `{key}`", span, help=help)]
-    return [unknown_argument(holder, key, known, span, "argument" if in_step else "key")]
+    return [
+        describe_unknown_argument(holder, key, known_keys, span, "argument" if in_step else "key")
+    ]
 
 
-def _missing_keys(tree: Mapping, breach: Breach, path: Path, span: Span) -> Iterator[Diagnostic]:
+def _explain_missing_keys(
+    tree: Mapping, violation: SchemaViolation, path: Path, span: Span
+) -> Iterator[Diagnostic]:
     names = [p for p in path if isinstance(p, str)]
-    at_key = key_at(tree, path[:-1], names[-1]) if names and path[-1] == names[-1] else span
-    known, missing = tuple(breach.rules["properties"]), breach.missing
-    meant = foreign_names.argument if path else foreign_names.key
-    others = [key for key in breach.value if key not in known][:MANY_NAMES]
-    if names and names[-1] in JOIN_WORDS and any(suggestions.in_join(names[-1], k) for k in others):
+    at_key = find_key_span(tree, path[:-1], names[-1]) if names and path[-1] == names[-1] else span
+    known_keys, missing = tuple(violation.rules["properties"]), violation.missing
+    match_name = foreign_names.match_argument if path else foreign_names.match_key
+    unknown_keys = [key for key in violation.value if key not in known_keys][:MAX_CANDIDATES]
+    if (
+        names
+        and names[-1] in JOIN_NAMES
+        and any(suggestions.explain_join_key(names[-1], k) for k in unknown_keys)
+    ):
         return  # which is said of that key
-    if names and names[-1] == "each" and suggestions.counts(breach.value.get("of")):
+    if names and names[-1] == "each" and suggestions.is_count(violation.value.get("of")):
         return  # which is said of that number
-    if any(meant(key, known).ours == missing for key in others):
+    if any(match_name(key, known_keys).known_name == missing for key in unknown_keys):
         return  # which is said of the misspelt key
-    what = f"`{names[-1]}`" if names else "a spec" if "graph" in known else "a library"
-    yield Diagnostic("E0215", f"{what} needs `{missing}`", at_key, help=f"add `{missing}:`")
+    subject = f"`{names[-1]}`" if names else "a spec" if "graph" in known_keys else "a library"
+    yield Diagnostic("E0215", f"{subject} needs `{missing}`", at_key, help=f"add `{missing}:`")
 
 
-_WORDS = {
+_TYPE_NAMES = {
     "integer": "a whole number",
     "number": "a number",
     "string": "an expression",
@@ -146,30 +168,32 @@ _WORDS = {
 }
 
 
-def _expected(path: Path, breach: Breach) -> str:
-    types = breach.rules["type"]
-    wanted = [types] if isinstance(types, str) else list(types)
-    words = [_WORDS[t] for t in wanted if t != "null"]
-    if wanted == ["string"]:
-        words = ["text"]
-    if wanted == ["string", "object"]:
-        words = ["a word such as `relu`", "a mapping such as `conv: {...}`"]
-    if wanted == ["array", "string"] and breach.rules.get("items", {}).get("$ref"):
-        words = ["a list of steps", "the name of a value"]
-    listed = " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-    return f"{_subject(path, breach, wanted)} must be {listed}"
+def _describe_expected_type(path: Path, violation: SchemaViolation) -> str:
+    types = violation.rules["type"]
+    expected_types = [types] if isinstance(types, str) else list(types)
+    type_names = [_TYPE_NAMES[t] for t in expected_types if t != "null"]
+    if expected_types == ["string"]:
+        type_names = ["text"]
+    if expected_types == ["string", "object"]:
+        type_names = ["a word such as `relu`", "a mapping such as `conv: {...}`"]
+    if expected_types == ["array", "string"] and violation.rules.get("items", {}).get("$ref"):
+        type_names = ["a list of steps", "the name of a value"]
+    type_list = " or ".join(
+        [", ".join(type_names[:-1]), type_names[-1]] if len(type_names) > 1 else type_names
+    )
+    return f"{_name_subject(path, violation, expected_types)} must be {type_list}"
 
 
-def _subject(path: Path, breach: Breach, wanted: list[str]) -> str:
+def _name_subject(path: Path, violation: SchemaViolation, expected_types: list[str]) -> str:
     """Return a name for the value that has the wrong type."""
-    if wanted == ["string", "object"]:
+    if expected_types == ["string", "object"]:
         return "a step"
-    if wanted == ["array", "string"] and breach.rules.get("items", {}).get("$ref"):
+    if expected_types == ["array", "string"] and violation.rules.get("items", {}).get("$ref"):
         return "a branch"
-    return _label(path)
+    return _format_label(path)
 
 
-def _found(value: object) -> str:
+def _describe_actual_type(value: object) -> str:
     match value:
         case None:
             return "this is empty"
@@ -182,40 +206,40 @@ def _found(value: object) -> str:
         case str():
             return "this is text"
         case _:
-            return f"this is {_short(value)}"
+            return f"this is {_trim_text(value)}"
 
 
-def _short(value: object) -> str:
+def _trim_text(value: object) -> str:
     text = str(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _not_among(breach: Breach, path: Path, span: Span) -> Diagnostic:
-    if breach.keyword == "const":
+def _describe_invalid_choice(violation: SchemaViolation, path: Path, span: Span) -> Diagnostic:
+    if violation.keyword == "const":
         return Diagnostic(
             "E0209",
-            f"{_label(path)} must be {breach.rules['const']}",
+            f"{_format_label(path)} must be {violation.rules['const']}",
             span,
-            label=f"this is {_short(breach.value)}",
+            label=f"this is {_trim_text(violation.value)}",
             help="this version of tcc reads version 1 of the language",
         )
-    choices = [str(c) for c in breach.rules["enum"]]
-    help = foreign_names.value(str(breach.value), tuple(choices)).help
+    choices = [str(c) for c in violation.rules["enum"]]
+    help = foreign_names.match_value(str(violation.value), tuple(choices)).help
     return Diagnostic(
-        "E0213", f"{_label(path)} must be one of {', '.join(choices)}", span, help=help
+        "E0213", f"{_format_label(path)} must be one of {', '.join(choices)}", span, help=help
     )
 
 
-def _count(breach: Breach) -> str:
-    bounds = breach.rules
-    many = {
+def _describe_count(violation: SchemaViolation) -> str:
+    bounds = violation.rules
+    bound_texts = {
         "minItems": ("at least", "entries"),
         "maxItems": ("at most", "entries"),
         "minProperties": ("at least", "keys"),
         "maxProperties": ("at most", "keys"),
     }
-    bound, noun = many[breach.keyword]
-    limit = bounds[breach.keyword]
+    bound, noun = bound_texts[violation.keyword]
+    limit = bounds[violation.keyword]
     singular = {"entries": "entry", "keys": "key"}[noun]
     if bounds.get("minItems") == bounds.get("maxItems") == limit:
         bound = "exactly"

@@ -15,7 +15,7 @@ Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Breach:
+class SchemaViolation:
     """A value that a keyword of a schema refuses; `rules` is the schema around the keyword.
 
     `missing` is the key that `required` misses; `of_key` where the value is a mapping's key.
@@ -29,127 +29,152 @@ class Breach:
     of_key: bool = False
 
 
-class _Check:
-    """One walk over data; `found` are the breaches, in the order of the keywords of a schema."""
+class _SchemaValidator:
+    """One walk over data; `violations` are the breaches, in the order of the keywords of a schema."""
 
     def __init__(self, shared: Schema) -> None:
         self.shared = shared
-        self.found: list[Breach] = []
+        self.violations: list[SchemaViolation] = []
 
-    def value(self, value: Any, rules: Schema, path: Path) -> None:
+    def validate(self, value: Any, rules: Schema, path: Path) -> None:
         for keyword, rule in rules.items():
-            check = _KEYWORDS.get(keyword)
-            if check is not None:
-                check(self, rule, value, rules, path)
+            check_keyword = _KEYWORDS.get(keyword)
+            if check_keyword is not None:
+                check_keyword(self, rule, value, rules, path)
 
-    def refused(self, keyword: str, value: Any, rules: Schema, path: Path, name: str = "") -> None:
-        self.found.append(Breach(path, keyword, value, rules, name))
+    def report_violation(
+        self, keyword: str, value: Any, rules: Schema, path: Path, name: str = ""
+    ) -> None:
+        self.violations.append(SchemaViolation(path, keyword, value, rules, name))
 
 
-def breaches(value: object, rules: Schema, shared: Schema) -> list[Breach]:
+def find_violations(value: object, rules: Schema, shared: Schema) -> list[SchemaViolation]:
     """Return every breach of a schema; `shared` are the definitions that it refers to."""
-    check = _Check(shared)
-    check.value(value, rules, ())
-    return check.found
+    validator = _SchemaValidator(shared)
+    validator.validate(value, rules, ())
+    return validator.violations
 
 
-def _ref(check: _Check, rule: str, value: Any, _: Schema, path: Path) -> None:
-    check.value(value, check.shared[rule.removeprefix("#/$defs/")], path)
+def _check_ref(validator: _SchemaValidator, rule: str, value: Any, _: Schema, path: Path) -> None:
+    validator.validate(value, validator.shared[rule.removeprefix("#/$defs/")], path)
 
 
-def _type(check: _Check, rule: str | list[str], value: Any, rules: Schema, path: Path) -> None:
+def _check_type(
+    validator: _SchemaValidator, rule: str | list[str], value: Any, rules: Schema, path: Path
+) -> None:
     kinds = _KINDS[type(value)]
     # JSON Schema counts 1.0 among the integers.
-    whole = type(value) is float and value.is_integer()
+    is_whole_float = type(value) is float and value.is_integer()
     for kind in (rule,) if isinstance(rule, str) else rule:
-        if kind in kinds or (whole and kind == "integer"):
+        if kind in kinds or (is_whole_float and kind == "integer"):
             return
-    check.refused("type", value, rules, path)
+    validator.report_violation("type", value, rules, path)
 
 
-def _properties(check: _Check, rule: Schema, value: Any, _: Schema, path: Path) -> None:
+def _check_properties(
+    validator: _SchemaValidator, rule: Schema, value: Any, _: Schema, path: Path
+) -> None:
     if isinstance(value, dict):
         for key in rule:
             if key in value:
-                check.value(value[key], rule[key], (*path, key))
+                validator.validate(value[key], rule[key], (*path, key))
 
 
-def _additional(check: _Check, rule: Any, value: Any, rules: Schema, path: Path) -> None:
+def _check_additional_properties(
+    validator: _SchemaValidator, rule: Any, value: Any, rules: Schema, path: Path
+) -> None:
     if not isinstance(value, dict):
         return
     # Of `properties` beside it alone, as JSON Schema has it.
-    known = rules.get("properties", {})
-    extra = [key for key in value if key not in known]
+    declared_keys = rules.get("properties", {})
+    extra = [key for key in value if key not in declared_keys]
     if rule is False and extra:
-        check.refused("additionalProperties", value, rules, path)
+        validator.report_violation("additionalProperties", value, rules, path)
     elif rule is not False:
         for key in extra:
-            check.value(value[key], rule, (*path, key))
+            validator.validate(value[key], rule, (*path, key))
 
 
-def _names(check: _Check, rule: Schema, value: Any, _: Schema, path: Path) -> None:
+def _check_property_names(
+    validator: _SchemaValidator, rule: Schema, value: Any, _: Schema, path: Path
+) -> None:
     if isinstance(value, dict):
         # A key has no path of its own: what is wrong with it is placed at its mapping, and marked.
-        of_keys = _Check(check.shared)
+        key_validator = _SchemaValidator(validator.shared)
         for key in value:
-            of_keys.value(key, rule, path)
-        check.found += [
-            Breach(b.path, b.keyword, b.value, b.rules, of_key=True) for b in of_keys.found
+            key_validator.validate(key, rule, path)
+        validator.violations += [
+            SchemaViolation(b.path, b.keyword, b.value, b.rules, of_key=True)
+            for b in key_validator.violations
         ]
 
 
-def _required(check: _Check, rule: list[str], value: Any, rules: Schema, path: Path) -> None:
+def _check_required(
+    validator: _SchemaValidator, rule: list[str], value: Any, rules: Schema, path: Path
+) -> None:
     if isinstance(value, dict):
         for key in rule:
             if key not in value:
-                check.refused("required", value, rules, path, key)
+                validator.report_violation("required", value, rules, path, key)
 
 
-def _items(check: _Check, rule: Schema, value: Any, _: Schema, path: Path) -> None:
+def _check_items(
+    validator: _SchemaValidator, rule: Schema, value: Any, _: Schema, path: Path
+) -> None:
     if isinstance(value, list):
-        for place, item in enumerate(value):
-            check.value(item, rule, (*path, place))
+        for index, item in enumerate(value):
+            validator.validate(item, rule, (*path, index))
 
 
-def _pattern(check: _Check, rule: str, value: Any, rules: Schema, path: Path) -> None:
+def _check_pattern(
+    validator: _SchemaValidator, rule: str, value: Any, rules: Schema, path: Path
+) -> None:
     # JSON Schema's patterns may fit anywhere in a text.
     if isinstance(value, str) and not re.search(rule, value):
-        check.refused("pattern", value, rules, path)
+        validator.report_violation("pattern", value, rules, path)
 
 
-def _enum(check: _Check, rule: list[Any], value: Any, rules: Schema, path: Path) -> None:
-    if not any(_same(value, one) for one in rule):
-        check.refused("enum", value, rules, path)
+def _check_enum(
+    validator: _SchemaValidator, rule: list[Any], value: Any, rules: Schema, path: Path
+) -> None:
+    if not any(_is_same_scalar(value, choice) for choice in rule):
+        validator.report_violation("enum", value, rules, path)
 
 
-def _const(check: _Check, rule: Any, value: Any, rules: Schema, path: Path) -> None:
-    if not _same(value, rule):
-        check.refused("const", value, rules, path)
+def _check_const(
+    validator: _SchemaValidator, rule: Any, value: Any, rules: Schema, path: Path
+) -> None:
+    if not _is_same_scalar(value, rule):
+        validator.report_violation("const", value, rules, path)
 
 
-def _same(value: Any, other: Any) -> bool:
+def _is_same_scalar(actual: Any, expected: Any) -> bool:
     """Whether two scalars are one to JSON, where true is not 1."""
-    return isinstance(value, bool) is isinstance(other, bool) and bool(value == other)
+    return isinstance(actual, bool) is isinstance(expected, bool) and bool(actual == expected)
 
 
-def _length(keyword: str, kind: type, most: bool) -> "_Keyword":
-    def check(check: _Check, rule: int, value: Any, rules: Schema, path: Path) -> None:
-        if isinstance(value, kind) and (len(value) > rule if most else len(value) < rule):  # type: ignore[arg-type]
-            check.refused(keyword, value, rules, path)
+def _create_length_check(keyword: str, kind: type, is_maximum: bool) -> "_Keyword":
+    def check_length(
+        validator: _SchemaValidator, rule: int, value: Any, rules: Schema, path: Path
+    ) -> None:
+        if isinstance(value, kind) and (len(value) > rule if is_maximum else len(value) < rule):  # type: ignore[arg-type]
+            validator.report_violation(keyword, value, rules, path)
 
-    return check
+    return check_length
 
 
-def _bound(keyword: str, holds: Callable[[Any, Any], bool]) -> "_Keyword":
-    def check(check: _Check, rule: float, value: Any, rules: Schema, path: Path) -> None:
+def _create_bound_check(keyword: str, is_met: Callable[[Any, Any], bool]) -> "_Keyword":
+    def check_bound(
+        validator: _SchemaValidator, rule: float, value: Any, rules: Schema, path: Path
+    ) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and not holds(value, rule):
-            check.refused(keyword, value, rules, path)
+        if number and not is_met(value, rule):
+            validator.report_violation(keyword, value, rules, path)
 
-    return check
+    return check_bound
 
 
-_Keyword = Callable[[_Check, Any, Any, Schema, Path], None]
+_Keyword = Callable[[_SchemaValidator, Any, Any, Schema, Path], None]
 _KINDS: dict[type, tuple[str, ...]] = {
     type(None): ("null",),
     bool: ("boolean",),
@@ -160,23 +185,23 @@ _KINDS: dict[type, tuple[str, ...]] = {
     dict: ("object",),
 }
 _KEYWORDS: dict[str, _Keyword] = {
-    "$ref": _ref,
-    "type": _type,
-    "properties": _properties,
-    "additionalProperties": _additional,
-    "propertyNames": _names,
-    "required": _required,
-    "items": _items,
-    "pattern": _pattern,
-    "enum": _enum,
-    "const": _const,
-    "minItems": _length("minItems", list, most=False),
-    "maxItems": _length("maxItems", list, most=True),
-    "minProperties": _length("minProperties", dict, most=False),
-    "maxProperties": _length("maxProperties", dict, most=True),
-    "minimum": _bound("minimum", operator.ge),
-    "maximum": _bound("maximum", operator.le),
-    "exclusiveMinimum": _bound("exclusiveMinimum", operator.gt),
-    "exclusiveMaximum": _bound("exclusiveMaximum", operator.lt),
+    "$ref": _check_ref,
+    "type": _check_type,
+    "properties": _check_properties,
+    "additionalProperties": _check_additional_properties,
+    "propertyNames": _check_property_names,
+    "required": _check_required,
+    "items": _check_items,
+    "pattern": _check_pattern,
+    "enum": _check_enum,
+    "const": _check_const,
+    "minItems": _create_length_check("minItems", list, is_maximum=False),
+    "maxItems": _create_length_check("maxItems", list, is_maximum=True),
+    "minProperties": _create_length_check("minProperties", dict, is_maximum=False),
+    "maxProperties": _create_length_check("maxProperties", dict, is_maximum=True),
+    "minimum": _create_bound_check("minimum", operator.ge),
+    "maximum": _create_bound_check("maximum", operator.le),
+    "exclusiveMinimum": _create_bound_check("exclusiveMinimum", operator.gt),
+    "exclusiveMaximum": _create_bound_check("exclusiveMaximum", operator.lt),
 }
 """What each keyword checks; `description`, `default` and `examples` check nothing."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from tcc.compiler.ir.graph import Node
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import Span, fail
-from tcc.compiler.support.memory_limit import no_collection
+from tcc.compiler.support.memory_limit import disable_collection
 
 # Indices of 32-bit devices are int32.
 MAX_ELEMENTS = 2**31 - 1
@@ -19,37 +19,37 @@ def check_size(node: Node, types: tuple[TensorType, ...], at: Span) -> None:
     Raises:
         UserError: The result or a weight has more than `MAX_ELEMENTS` elements.
     """
-    result = node.type
+    output_type = node.type
     # The weights too: a linear layer of a large map has more of them than elements on either side.
     sizes = [
-        ("the result", result.elements),
-        *((p.role, _prod(p.shape)) for p in node.op.params(*types)),
+        ("the result", output_type.elements),
+        *((p.role, _count_elements(p.shape)) for p in node.op.params(*types)),
     ]
-    for what, elements in sizes:
+    for tensor_name, elements in sizes:
         if elements > MAX_ELEMENTS:
             raise fail(
                 "E0405",
-                f"{what} of `{node.op.word}` is too large",
+                f"{tensor_name} of `{node.op.keyword}` is too large",
                 at,
                 label=f"{elements} elements, the limit is {MAX_ELEMENTS}",
             )
 
 
-def _prod(shape: tuple[int, ...]) -> int:
+def _count_elements(shape: tuple[int, ...]) -> int:
     return TensorType(shape).elements
 
 
 @contextmanager
-def room_for_nesting() -> Iterator[None]:
+def raise_recursion_limit() -> Iterator[None]:
     """Let bounded recursion over a nested spec run deeper; such a spec holds no cycles."""
     import sys
 
-    before = sys.getrecursionlimit()
+    previous_limit = sys.getrecursionlimit()
     # Bounded by the limits on nesting (of trees, steps and expressions), so that this is no way to
     # Python's own end; each level is several frames.
-    sys.setrecursionlimit(max(before, 12_000))
+    sys.setrecursionlimit(max(previous_limit, 12_000))
     try:
-        with no_collection():
+        with disable_collection():
             yield
     finally:
-        sys.setrecursionlimit(before)
+        sys.setrecursionlimit(previous_limit)

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tcc.compiler.frontend.argument_values import evaluated, shown
+from tcc.compiler.frontend.argument_values import evaluate_tree, format_value
 from tcc.compiler.frontend.expr import ExpressionScope
 from tcc.compiler.frontend.expr.operators import Budget
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
-from tcc.compiler.ir.cost import Cost, cost
-from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
+from tcc.compiler.ir.cost import Cost, compute_cost
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, find_nearest_name
 
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?"
 TOLERANCE = re.compile(rf"^\s*(?P<value>{_NUMBER})\s*±\s*(?P<by>{_NUMBER})\s*(?P<percent>%?)\s*$")
@@ -22,28 +22,28 @@ TOLERANCE = re.compile(rf"^\s*(?P<value>{_NUMBER})\s*±\s*(?P<by>{_NUMBER})\s*(?
 
 MAX_WORK = 60_000
 """Most nodes that the cases of a spec may have together; each counts as some more."""
-WORK_OF_CASE = 200
+CASE_WORK = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
     """One expectation and what was found, for the settings `case` (empty: the defaults)."""
 
-    what: str
+    subject: str
     case: str
     expected: str
-    found: str
+    actual: str
     holds: bool
     at: Span
 
-    def diagnostic(self) -> Diagnostic:
+    def create_diagnostic(self) -> Diagnostic:
         """Return the error that a fact which does not hold is."""
-        where = f" with {self.case}" if self.case else ""
+        case_text = f" with {self.case}" if self.case else ""
         return Diagnostic(
             "E0240",
-            f"the spec's test of {self.what} fails{where}",
+            f"the spec's test of {self.subject} fails{case_text}",
             self.at,
-            label=f"expected {self.expected}, found {self.found}",
+            label=f"expected {self.expected}, found {self.actual}",
         )
 
 
@@ -58,76 +58,84 @@ def check_expectations(spec: Spec) -> tuple[Expectation, ...]:
     """
     match spec.tests:
         case MappingTree():
-            return tuple(_case(_Cases(spec), spec.tests))
+            return tuple(_check_case(_CaseCompiler(spec), spec.tests))
         case Sequence(items=items):
-            cases = _Cases(spec)
-            return tuple(f for c in items if isinstance(c, MappingTree) for f in _case(cases, c))
+            cases = _CaseCompiler(spec)
+            return tuple(
+                f for c in items if isinstance(c, MappingTree) for f in _check_case(cases, c)
+            )
         case _:
             return ()
 
 
-class _Cases:
+class _CaseCompiler:
     """A spec as its cases set it: each setting is compiled once, and all of them are bounded."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.budget = Budget()
         self.work = 0
-        self._built: dict[tuple[tuple[str, str], ...], tuple[Spec, Cost]] = {}
+        self._compiled: dict[tuple[tuple[str, str], ...], tuple[Spec, Cost]] = {}
 
-    def built(self, texts: Mapping[str, str], at: Span) -> tuple[Spec, Cost]:
+    def compile_case(self, texts: Mapping[str, str], at: Span) -> tuple[Spec, Cost]:
         """Return the spec with some settings, and its costs."""
         # Cases that set the same are compiled once: params, macs and shapes are often tested apart.
         key = tuple(texts.items())
-        if key not in self._built:
+        if key not in self._compiled:
             # Compiling is the work, in nodes: a list of ten thousand cases is a short text.
             if self.work > MAX_WORK:
                 help = "test fewer settings"
                 raise fail("E0242", "the cases of `tests` take too long", at, help=help)
             try:
-                made = self.spec.again(texts)
+                compiled = self.spec.recompile(texts)
             except UserError as error:
                 # The mistake is in the graph, for values that a case gives: both places are needed
                 # to mend it.
-                told = (d.noted(f"while testing the case at {at}") for d in error.diagnostics)
-                raise UserError(tuple(told), error.more, error.cut) from None
-            self.work += len(made.graph.nodes) + WORK_OF_CASE
-            self._built[key] = made, cost(made.graph)
-        return self._built[key]
+                diagnostics = (
+                    d.add_notes(f"while testing the case at {at}") for d in error.diagnostics
+                )
+                raise UserError(
+                    tuple(diagnostics), error.omitted_count, error.is_truncated
+                ) from None
+            self.work += len(compiled.graph.nodes) + CASE_WORK
+            self._compiled[key] = compiled, compute_cost(compiled.graph)
+        return self._compiled[key]
 
 
-def _case(cases: _Cases, tree: MappingTree) -> Iterator[Expectation]:
+def _check_case(cases: _CaseCompiler, tree: MappingTree) -> Iterator[Expectation]:
     settings = tree.get("set")
-    chosen = settings.items if isinstance(settings, MappingTree) else ()
-    texts = {str(key.value): _text(value) for key, value in chosen}
-    built, total = cases.built(texts, settings.span if settings else tree.span)
+    setting_items = settings.items if isinstance(settings, MappingTree) else ()
+    texts = {str(key.value): _format_setting(value) for key, value in setting_items}
+    compiled, total = cases.compile_case(texts, settings.span if settings else tree.span)
     case = ", ".join(f"{k} = {v}" for k, v in texts.items())
-    scope = ExpressionScope(dict(built.params), budget=cases.budget)
-    for what, found in (("params", total.params), ("macs", total.macs)):
-        expected = tree.get(what)
+    scope = ExpressionScope(dict(compiled.params), budget=cases.budget)
+    for subject, actual in (("params", total.params), ("macs", total.macs)):
+        expected = tree.get(subject)
         if expected is not None:
-            yield _count(what, case, expected, found, scope)
+            yield _check_count(subject, case, expected, actual, scope)
     shapes = tree.get("shape")
     for key, expected in shapes.items if isinstance(shapes, MappingTree) else ():
-        yield _shape(built, case, key, expected, scope)
+        yield _check_shape(compiled, case, key, expected, scope)
 
 
-def _text(tree: Tree) -> str:
+def _format_setting(tree: Tree) -> str:
     """Return a setting's value as `--set` takes it."""
     match tree:
         case Scalar(value=str(text)):
             # Quoted as `--set` wants it: a bare word that is no identifier is an expression there.
-            plain = text.isidentifier() and text.lower() not in ("true", "false", "null")
-            return text if plain else json.dumps(text, ensure_ascii=False)
+            is_plain = text.isidentifier() and text.lower() not in ("true", "false", "null")
+            return text if is_plain else json.dumps(text, ensure_ascii=False)
         case Scalar(value=value):
             return str(value).lower() if isinstance(value, bool) else str(value)
         case Sequence(items=items):
-            return f"[{', '.join(map(_text, items))}]"
+            return f"[{', '.join(map(_format_setting, items))}]"
         case _:
             raise fail("E0204", "a setting is a value, not a mapping", tree.span)
 
 
-def _count(what: str, case: str, tree: Tree, found: int, scope: ExpressionScope) -> Expectation:
+def _check_count(
+    subject: str, case: str, tree: Tree, actual: int, scope: ExpressionScope
+) -> Expectation:
     text = str(tree.value) if isinstance(tree, Scalar) else ""
     slack = 0.0
     match = TOLERANCE.match(text)
@@ -136,32 +144,43 @@ def _count(what: str, case: str, tree: Tree, found: int, scope: ExpressionScope)
         slack = float(match["by"]) * (expected / 100 if match["percent"] else 1)
     else:
         # A tolerance that the pattern did not take is no expression either: `±` is in none.
-        expected = None if "±" in text else evaluated(tree, scope)
-    known = isinstance(expected, int | float) and abs(expected) < float("inf")
-    if not known or not slack < float("inf"):
+        expected = None if "±" in text else evaluate_tree(tree, scope)
+    is_finite = isinstance(expected, int | float) and abs(expected) < float("inf")
+    if not is_finite or not slack < float("inf"):
         raise fail(
             "E0213",
-            f"the expected {what} must be a number",
+            f"the expected {subject} must be a number",
             tree.span,
             help="a tolerance is written `4.3e8 ± 1 %`",
         )
     # Exact unless a tolerance is written: counts are whole numbers, and a spec that is off by one
     # has changed.
-    holds = abs(found - expected) <= slack
-    return Expectation(what, case, text or shown(expected), str(found), holds, tree.span)
+    is_met = abs(actual - expected) <= slack
+    return Expectation(
+        subject, case, text or format_value(expected), str(actual), is_met, tree.span
+    )
 
 
-def _shape(built: Spec, case: str, key: Scalar, tree: Tree, scope: ExpressionScope) -> Expectation:
+def _check_shape(
+    compiled: Spec, case: str, key: Scalar, tree: Tree, scope: ExpressionScope
+) -> Expectation:
     path = str(key.value)
-    if path not in built.places:
-        close = nearest(path, tuple(built.places))
+    if path not in compiled.shapes:
+        nearest_path = find_nearest_name(path, tuple(compiled.shapes))
         raise fail(
             "E0241",
             f"the graph has no step `{path}`",
             key.span,
-            help=f"did you mean `{close}`?" if close else "`tcc check` lists the paths",
+            help=f"did you mean `{nearest_path}`?"
+            if nearest_path
+            else "`tcc check` lists the paths",
         )
-    expected, found = evaluated(tree, scope), built.places[path]
+    expected_shape, actual_shape = evaluate_tree(tree, scope), compiled.shapes[path]
     return Expectation(
-        f"the shape of {path}", case, shown(expected), shown(found), expected == found, tree.span
+        f"the shape of {path}",
+        case,
+        format_value(expected_shape),
+        format_value(actual_shape),
+        expected_shape == actual_shape,
+        tree.span,
     )

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tcc.compiler.frontend.argument_values import bind, evaluated, value_of
-from tcc.compiler.frontend.block_library import JOIN_WORDS, WORDS, Block
+from tcc.compiler.frontend.argument_values import bind_arguments, evaluate_argument, evaluate_tree
+from tcc.compiler.frontend.block_library import JOIN_NAMES, OPS_BY_NAME, Block
 from tcc.compiler.frontend.expansion import Expansion, check_block
 from tcc.compiler.frontend.expr import UNKNOWN, Unknown
 from tcc.compiler.frontend.expr.operators import GraphValue
@@ -18,179 +18,189 @@ from tcc.compiler.frontend.step_scope import (
     lookup,
 )
 from tcc.compiler.frontend.step_syntax import Step
-from tcc.compiler.frontend.warnings.step_warnings import doubtful_op
+from tcc.compiler.frontend.warnings.step_warnings import find_op_warnings
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
-from tcc.compiler.ir.argument_declarations import Kind, Parameter, signature
+from tcc.compiler.ir.argument_declarations import Kind, Parameter, list_parameters
 from tcc.compiler.ir.graph import make_node
 from tcc.compiler.ir.op import Op, OpError
-from tcc.compiler.support.diagnostics import Span, UserError, fail, listed
+from tcc.compiler.support.diagnostics import Span, UserError, fail, join_names
 
 Control = Callable[[Expansion, Step, GraphValue, StepScope], tuple[GraphValue, StepScope]]
 
 # Ten thousand turns of one layer are far beyond any network; more is a slip of the keyboard.
 TIMES = Parameter("times", Kind.INT, low=0, high=10_000)
-COST_OF_NAME = 20
+NAME_COST = 20
 """What it costs to bind a name, measured in entries of lists."""
 CONDITION = Parameter("if", Kind.BOOL)
-LISTED = Parameter("of", Kind.LIST)
+ELEMENTS = Parameter("of", Kind.LIST)
 
 
-def _part(step: Step, key: str) -> Tree | None:
+def _get_part(step: Step, key: str) -> Tree | None:
     return step.args.get(key) if isinstance(step.args, MappingTree) else None
 
 
-def _argument(ex: Expansion, step: Step, p: Parameter, current: GraphValue, env: StepScope) -> Any:
-    tree = _part(step, p.name)
+def _evaluate_part(
+    ex: Expansion, step: Step, p: Parameter, current: GraphValue, env: StepScope
+) -> Any:
+    tree = _get_part(step, p.name)
     assert tree is not None
-    value = value_of(p, tree, env.scope(current))
+    value = evaluate_argument(p, tree, env.create_expression_scope(current))
     # Steps that nothing reaches are looked over once, whatever their loops and conditions say.
-    return UNKNOWN if ex.unreached.checking else value
+    return UNKNOWN if ex.unreached.is_checking else value
 
 
-def repeat(
+def expand_repeat(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
     """`repeat: {times, body}`: each turn is a part of the path, `repeat_1` and so on."""
-    times = _argument(ex, step, TIMES, current, env)
-    body = _part(step, "body")
+    times = _evaluate_part(ex, step, TIMES, current, env)
+    body = _get_part(step, "body")
     assert isinstance(body, Sequence)
     if isinstance(times, Unknown):
-        return ERROR_VALUE, _any_turns(ex, step, env)
+        return ERROR_VALUE, _skip_unknown_loop(ex, step, env)
     # A body that no turn reaches is checked all the same: a slip in it should not wait for other
     # settings.
     if not times:
-        ex.unreached.add(body, env, turn=True)
-    base, at = (str(step.id.value), step.id.span) if step.id else (step.word, step.at)
-    ends, bound = [], env.carried(ex.bound_by(body))
+        ex.unreached.add(body, env, in_loop=True)
+    base, at = (str(step.id.value), step.id.span) if step.id else (step.keyword, step.at)
+    outputs, bound = [], env.select_carried_names(ex.find_bound_names(body))
     for index in range(times):
-        place = env.place.child(base, at, numbered=True)
-        turn = env.iteration("repeat", index, times, place, {})
-        current, turn = ex.sequence(body, current, turn)
-        place.result = current
-        ends.append(current)
-        env = env.carry(turn, bound)
-    return current, _collected(step, ends, env)
+        path_node = env.path_node.add_child(base, at, numbered=True)
+        inner = env.enter_iteration("repeat", index, times, path_node, {})
+        current, inner = ex.expand_sequence(body, current, inner)
+        path_node.output = current
+        outputs.append(current)
+        env = env.merge_iteration(inner, bound)
+    return current, _bind_collected(step, outputs, env)
 
 
-def each(
+def expand_each(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
     """`each: {of, as, body}`: no part of the path unless it has an id."""
-    values = _argument(ex, step, LISTED, current, env)
-    name, body = _part(step, "as"), _part(step, "body")
+    loop_values = _evaluate_part(ex, step, ELEMENTS, current, env)
+    name, body = _get_part(step, "as"), _get_part(step, "body")
     assert isinstance(name, Scalar)
     assert isinstance(body, Sequence)
     check_bindable(str(name.value), name.span)
-    if isinstance(values, Unknown):
-        return ERROR_VALUE, _any_turns(ex, step, env, str(name.value))
-    if not values:
-        ex.unreached.add(body, env, str(name.value), turn=True)
-    ends, bound = [], env.carried(ex.bound_by(body), str(name.value))
-    for index, value in enumerate(values):
-        place = env.place
+    if isinstance(loop_values, Unknown):
+        return ERROR_VALUE, _skip_unknown_loop(ex, step, env, str(name.value))
+    if not loop_values:
+        ex.unreached.add(body, env, str(name.value), in_loop=True)
+    outputs, bound = [], env.select_carried_names(ex.find_bound_names(body), str(name.value))
+    for index, loop_value in enumerate(loop_values):
+        path_node = env.path_node
         if step.id:
-            place = place.child(str(step.id.value), step.id.span, numbered=True)
-        turn = env.iteration("each", index, len(values), place, {str(name.value): value})
-        current, turn = ex.sequence(body, current, turn)
+            path_node = path_node.add_child(str(step.id.value), step.id.span, numbered=True)
+        inner = env.enter_iteration(
+            "each", index, len(loop_values), path_node, {str(name.value): loop_value}
+        )
+        current, inner = ex.expand_sequence(body, current, inner)
         if step.id:
-            turn.place.result = current
-        ends.append(current)
-        env = env.carry(turn, bound)
-    return current, _collected(step, ends, env)
+            inner.path_node.output = current
+        outputs.append(current)
+        env = env.merge_iteration(inner, bound)
+    return current, _bind_collected(step, outputs, env)
 
 
-def _collected(step: Step, ends: list[GraphValue], env: StepScope) -> StepScope:
+def _bind_collected(step: Step, outputs: list[GraphValue], env: StepScope) -> StepScope:
     """Name the list of what the turns of a loop ended with, if it has a name."""
-    name = _part(step, "collect")
-    return env.name_value(str(name.value), tuple(ends)) if isinstance(name, Scalar) else env
+    name = _get_part(step, "collect")
+    return env.name_value(str(name.value), tuple(outputs)) if isinstance(name, Scalar) else env
 
 
-def _any_turns(ex: Expansion, step: Step, env: StepScope, *own: str) -> StepScope:
+def _skip_unknown_loop(ex: Expansion, step: Step, env: StepScope, *loop_names: str) -> StepScope:
     """Return the scope after a loop of which nobody knows how often it turns."""
-    body = _part(step, "body")
+    body = _get_part(step, "body")
     assert body is not None
-    ex.unreached.add(body, env, *own, turn=True)
-    values, names = ex.bound_by(body)
+    ex.unreached.add(body, env, *loop_names, in_loop=True)
+    value_names, names = ex.find_bound_names(body)
     # `collect` names its list whatever turns there are; of the body's names only those in scope
     # before it are carried out.
-    listed, _ = ex.bound_by(step.tree)
-    return env.hidden(listed | values & env.values.keys(), names & env.names.keys())
+    collected_names, _ = ex.find_bound_names(step.tree)
+    return env.hide_names(
+        collected_names | value_names & env.values.keys(), names & env.names.keys()
+    )
 
 
-def when(
+def expand_when(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
-    """`when: {if, then, else}`: the chosen steps stand where the `when` stands."""
-    holds = _argument(ex, step, CONDITION, current, env)
-    if holds is not True:
-        ex.unreached.add(_part(step, "then"), env)
-    if holds is not False:
-        ex.unreached.add(_part(step, "else"), env)
+    """`when: {if, then, else}`: the chosen steps stand where the `expand_when` stands."""
+    condition = _evaluate_part(ex, step, CONDITION, current, env)
+    if condition is not True:
+        ex.unreached.add(_get_part(step, "then"), env)
+    if condition is not False:
+        ex.unreached.add(_get_part(step, "else"), env)
     # Either side may have bound its names: nothing below is told that they are missing.
-    if isinstance(holds, Unknown):
-        return ERROR_VALUE, env.hidden(*ex.bound_by(step.tree))
-    steps = _part(step, "then" if holds else "else")
+    if isinstance(condition, Unknown):
+        return ERROR_VALUE, env.hide_names(*ex.find_bound_names(step.tree))
+    steps = _get_part(step, "then" if condition else "else")
     if not isinstance(steps, Sequence):
         return current, env
-    current, inner = ex.sequence(steps, current, env.but(depth=env.depth + 1))
-    return current, inner.but(depth=env.depth)
+    current, inner = ex.expand_sequence(steps, current, env.replace_fields(depth=env.depth + 1))
+    return current, inner.replace_fields(depth=env.depth)
 
 
-def seq(
+def expand_seq(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
     """`seq: [...]`: steps with names of their own; a part of the path if it has an id."""
     assert isinstance(step.args, Sequence)
-    inner = env.but(depth=env.depth + 1)
+    inner = env.replace_fields(depth=env.depth + 1)
     if step.id:
-        inner = inner.at(env.place.child(str(step.id.value), step.id.span, fixed=True))
-    current, _ = ex.sequence(step.args, current, inner)
+        inner = inner.enter_path(
+            env.path_node.add_child(str(step.id.value), step.id.span, fixed=True)
+        )
+    current, _ = ex.expand_sequence(step.args, current, inner)
     if step.id:
-        inner.place.result = current
+        inner.path_node.output = current
     return current, env
 
 
-def let(
+def expand_let(
     _: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
     """`let: {name: expression}`: names for the rest of the sequence; each sees those before it."""
     assert isinstance(step.args, MappingTree)
-    env.spend(COST_OF_NAME * len(step.args.items), step.at)
+    env.use_budget(NAME_COST * len(step.args.items), step.at)
     new: dict[str, Any] = {}
-    scope = env.scope(current, new)
+    scope = env.create_expression_scope(current, new)
     for key, tree in step.args.items:
         name = str(key.value)
         check_bindable(name, key.span)
-        new[name] = evaluated(tree, scope)
+        new[name] = evaluate_tree(tree, scope)
     return current, env.bind(new)
 
 
-def side(
+def expand_side(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
     """`side: {as, body}`: a named value beside the main line."""
-    name, body = _part(step, "as"), _part(step, "body")
+    name, body = _get_part(step, "as"), _get_part(step, "body")
     assert isinstance(name, Scalar)
     assert isinstance(body, Sequence)
-    inner = env.but(depth=env.depth + 1)
+    inner = env.replace_fields(depth=env.depth + 1)
     if step.id:
-        inner = inner.at(env.place.child(str(step.id.value), step.id.span, fixed=True))
-    value, _ = ex.sequence(body, current, inner)
-    return current, ex.name(name, value, env)
+        inner = inner.enter_path(
+            env.path_node.add_child(str(step.id.value), step.id.span, fixed=True)
+        )
+    graph_value, _ = ex.expand_sequence(body, current, inner)
+    return current, ex.name_value(name, graph_value, env)
 
 
 CONTROLS: Mapping[str, Control] = {
-    "repeat": repeat,
-    "each": each,
-    "when": when,
-    "seq": seq,
-    "let": let,
-    "side": side,
+    "repeat": expand_repeat,
+    "each": expand_each,
+    "when": expand_when,
+    "seq": expand_seq,
+    "let": expand_let,
+    "side": expand_side,
 }
 
 
-def call(
+def expand_call(
     ex: Expansion, step: Step, block: Block, inputs: tuple[GraphValue, ...], env: StepScope
 ) -> GraphValue:
     """Expand a block's body in a scope of its own."""
@@ -200,129 +210,135 @@ def call(
         cycle = " -> ".join((*env.calls[env.calls.index(block.name) :], block.name))
         ex.report(fail("E0403", "a block calls itself", step.at, label=cycle), env)
     # Where nothing is reached, it is not known how many values a list holds.
-    if not (ex.unreached.checking and step.sources and len(inputs) < len(block.inputs)):
+    if not (ex.unreached.is_checking and step.sources and len(inputs) < len(block.inputs)):
         _check_inputs(step, block, len(inputs))
-    where = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
-    inner = env.but(
+    call_site = f"{step.at}" + (f" ({env.loop})" if env.loop else "")
+    inner = env.replace_fields(
         # Steps in a block are named below the call, so that two calls have weights of their own.
-        place=place_of(step, env),
+        place=add_path_node(step, env),
         # A block sees what it is given and nothing of its caller: what it means does not depend on
         # who calls it.
         names=Bindings(),
         values=Bindings(dict(zip(block.inputs, inputs, strict=False))),
-        chain=(f"in block `{block.name}` called from {where}", *env.chain),
+        chain=(f"in block `{block.name}` called from {call_site}", *env.chain),
         calls=(*env.calls, block.name),
         loop="",
         depth=env.depth + 1,
     )
     # Blocks without steps, called in loops, make no node and take time.
-    env.spend(COST_OF_NAME * (len(block.params) + len(block.require)), step.at)
-    names, problems = bind(
+    env.use_budget(NAME_COST * (len(block.params) + len(block.require)), step.at)
+    names, problems = bind_arguments(
         block.params,
         step.args,
-        env.scope(inputs[0]),
-        lambda bound: inner.but(names=Bindings(bound)).scope(inputs[0]),
+        env.create_expression_scope(inputs[0]),
+        lambda bound: inner.replace_fields(names=Bindings(bound)).create_expression_scope(
+            inputs[0]
+        ),
     )
     if problems:
         ex.report(UserError(tuple(problems)), env)
-    inner = inner.but(names=Bindings(names))
-    _require(block, inputs[0], inner, step.at)
+    inner = inner.replace_fields(names=Bindings(names))
+    _check_requirements(block, inputs[0], inner, step.at)
     # A block's steps are looked over once, however many calls of it nothing reaches.
-    if ex.unreached.checking:
+    if ex.unreached.is_checking:
         check_block(ex, block, (*env.calls, block.name))
         return ERROR_VALUE
     ex.unreached.called_blocks.add(block.name)
-    result, _ = ex.sequence(block.body, inputs[0], inner)
-    inner.place.result = result
-    return result
+    output, _ = ex.expand_sequence(block.body, inputs[0], inner)
+    inner.path_node.output = output
+    return output
 
 
-def _check_inputs(step: Step, block: Block, given: int) -> None:
-    wanted = max(1, len(block.inputs))
-    if given != wanted:
+def _check_inputs(step: Step, block: Block, actual_count: int) -> None:
+    expected_count = max(1, len(block.inputs))
+    if actual_count != expected_count:
         names = ", ".join(block.inputs) or "one value"
         raise fail(
             "E0218",
-            f"`{block.name}` takes {wanted} value{'s' * (wanted > 1)} ({names})",
+            f"`{block.name}` takes {expected_count} value{'s' * (expected_count > 1)} ({names})",
             step.at,
-            label=f"it is given {given}",
-            help=f"write `from: [{names}]`" if wanted > 1 else "",
+            label=f"it is given {actual_count}",
+            help=f"write `from: [{names}]`" if expected_count > 1 else "",
         )
 
 
-def _require(block: Block, current: GraphValue, inner: StepScope, at: Span) -> None:
+def _check_requirements(block: Block, current: GraphValue, inner: StepScope, at: Span) -> None:
     """Check a block's contracts; a broken one is reported at the call."""
-    scope = inner.scope(current)
+    scope = inner.create_expression_scope(current)
     for rule in block.require:
         that, message = rule.get("that"), rule.get("else")
         assert that is not None
-        holds = evaluated(that, scope)
-        if holds is True:
+        condition = evaluate_tree(that, scope)
+        if condition is True:
             continue
-        if holds is False:
-            said = message.value if isinstance(message, Scalar) else "its contract is broken"
+        if condition is False:
+            reason = message.value if isinstance(message, Scalar) else "its contract is broken"
             text = that.value if isinstance(that, Scalar) else ""
-            given = listed([f"{k} = {_brief(v)}" for k, v in inner.names.items()])
+            arguments = join_names([f"{k} = {_format_briefly(v)}" for k, v in inner.names.items()])
             raise fail(
                 "E0219",
-                f"`{block.name}` cannot be used so: {said}",
+                f"`{block.name}` cannot be used so: {reason}",
                 at,
-                label=f"`{text}` is false" + (f" ({given})" if given else ""),
+                label=f"`{text}` is false" + (f" ({arguments})" if arguments else ""),
             )
-        if not isinstance(holds, Unknown):
+        if not isinstance(condition, Unknown):
             raise fail("E0213", "a contract must be true or false", that.span)
 
 
-def _brief(value: Any) -> str:
+def _format_briefly(value: Any) -> str:
     return "?" if value is UNKNOWN else str(list(value) if isinstance(value, tuple) else value)[:40]
 
 
-def place_of(step: Step, env: StepScope) -> PathNode:
+def add_path_node(step: Step, env: StepScope) -> PathNode:
     """Add the step's part of the path."""
     if step.id is not None:
-        return env.place.child(str(step.id.value), step.id.span, fixed=True)
-    return env.place.child(step.word, step.at)
+        return env.path_node.add_child(str(step.id.value), step.id.span, fixed=True)
+    return env.path_node.add_child(step.keyword, step.at)
 
 
-def branches(
+def expand_branches(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, ...]:
     """Return the values that a join joins: written one by one, or computed."""
     match step.args:
         case Sequence(items=items):
-            found = tuple(v for b in items for v in _branch(ex, step.word, b, current, env))
-            return found or _none(step.word, step.at)
+            graph_values = tuple(
+                v for b in items for v in _expand_branch(ex, step.keyword, b, current, env)
+            )
+            return graph_values or _reject_no_branch(step.keyword, step.at)
         case MappingTree():
-            return _computed(ex, step, step.args, current, env)
+            return _expand_computed_branches(ex, step, step.args, current, env)
         case _:
-            raise fail("E0204", f"`{step.word}` needs a list of branches", step.at)
+            raise fail("E0204", f"`{step.keyword}` needs a list of branches", step.at)
 
 
-def _none(word: str, at: Span) -> tuple[GraphValue, ...]:
-    raise fail("E0230", f"`{word}` has no branch", at, label="the count is 0")
+def _reject_no_branch(join_name: str, at: Span) -> tuple[GraphValue, ...]:
+    raise fail("E0230", f"`{join_name}` has no branch", at, label="the count is 0")
 
 
-def _branch(
-    ex: Expansion, word: str, tree: Tree, current: GraphValue, env: StepScope
+def _expand_branch(
+    ex: Expansion, join_name: str, tree: Tree, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, ...]:
     """Return the value of a branch, or those of a list that is named in its place."""
     if isinstance(tree, Scalar):
         # In a list of branches a bare word names a value; whoever means an op by it is told the
         # brackets.
-        if str(tree.value) not in env.values and (tree.value in ex.blocks or tree.value in WORDS):
+        if str(tree.value) not in env.values and (
+            tree.value in ex.blocks or tree.value in OPS_BY_NAME
+        ):
             raise fail(
                 "E0217",
                 f"no value is called `{tree.value}`",
                 tree.span,
-                help=f"to apply the op in a branch of `{word}`, write [{tree.value}]",
+                help=f"to apply the op in a branch of `{join_name}`, write [{tree.value}]",
             )
         return lookup(tree, current, env)
     assert isinstance(tree, Sequence)
-    value, _ = ex.sequence(tree, current, env.but(depth=env.depth + 1))
-    return (value,)
+    graph_value, _ = ex.expand_sequence(tree, current, env.replace_fields(depth=env.depth + 1))
+    return (graph_value,)
 
 
-def _computed(
+def _expand_computed_branches(
     ex: Expansion, step: Step, args: MappingTree, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, ...]:
     """`{times: n, branch: [...]}` or `{of: list, as: x, branch: [...]}`."""
@@ -330,32 +346,34 @@ def _computed(
     steps = args.get("branch")
     assert isinstance(steps, Sequence)
     if of is not None and not isinstance(name, Scalar):
-        raise fail("E0215", f"`{step.word}` with `of` needs `as`", step.at, help="add `as: name`")
-    parameter, tree = (TIMES, times) if times is not None else (LISTED, of)
+        raise fail(
+            "E0215", f"`{step.keyword}` with `of` needs `as`", step.at, help="add `as: name`"
+        )
+    parameter, tree = (TIMES, times) if times is not None else (ELEMENTS, of)
     if tree is None or (times is not None and of is not None):
-        raise fail("E0205", f"`{step.word}` needs either `times` or `of` with `branch`", step.at)
+        raise fail("E0205", f"`{step.keyword}` needs either `times` or `of` with `branch`", step.at)
     if isinstance(name, Scalar):
         check_bindable(str(name.value), name.span)
-    given = value_of(parameter, tree, env.scope(current))
+    argument = evaluate_argument(parameter, tree, env.create_expression_scope(current))
     # How many branches there are is not known: the steps of one are looked through once, for
     # mistakes that no count would mend.
-    if isinstance(given, Unknown) or ex.unreached.checking:
-        own = (str(name.value),) if isinstance(name, Scalar) else ()
-        ex.unreached.add(steps, env, *own, turn=True)
+    if isinstance(argument, Unknown) or ex.unreached.is_checking:
+        loop_names = (str(name.value),) if isinstance(name, Scalar) else ()
+        ex.unreached.add(steps, env, *loop_names, in_loop=True)
         return (ERROR_VALUE,)
-    values = range(given) if parameter is TIMES else given
-    if not values:
-        return _none(step.word, step.at)
-    results = []
+    loop_values = range(argument) if parameter is TIMES else argument
+    if not loop_values:
+        return _reject_no_branch(step.keyword, step.at)
+    branch_outputs = []
     # Each branch starts from the current value, with a place and names of its own.
-    for index, value in enumerate(values):
-        own_name = {str(name.value): value} if isinstance(name, Scalar) else {}
-        inner = env.iteration("branch", index, len(values), env.place, own_name)
-        results.append(ex.sequence(steps, current, inner)[0])
-    return tuple(results)
+    for index, loop_value in enumerate(loop_values):
+        own_name = {str(name.value): loop_value} if isinstance(name, Scalar) else {}
+        inner = env.enter_iteration("branch", index, len(loop_values), env.path_node, own_name)
+        branch_outputs.append(ex.expand_sequence(steps, current, inner)[0])
+    return tuple(branch_outputs)
 
 
-def dispatch(
+def dispatch_step(
     ex: Expansion, step: Step, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, StepScope]:
     """Expand one step by what its word means; return its value and the scope after it.
@@ -363,78 +381,81 @@ def dispatch(
     Raises:
         UserError: The step is wrong by itself.
     """
-    inputs = _sources(step, current, env)
+    inputs = _lookup_sources(step, current, env)
     # Only blocks take several values besides arguments; ops that join take them from `from` alone.
-    if len(inputs) > 1 and step.args is not None and step.word not in ex.blocks:
-        raise _one_value(step, len(inputs))
-    if step.word in CONTROLS:
-        return CONTROLS[step.word](ex, step, inputs[0], env)
-    if step.word in JOIN_WORDS:
-        values = inputs if step.args is None else branches(ex, step, inputs[0], env)
-        return _emit(ex, step, WORDS[step.word](), values, env), env
-    if step.word in ex.blocks:
-        return call(ex, step, ex.blocks[step.word], inputs, env), env
-    bound, problems = bind(
-        signature(WORDS[step.word]), step.args, env.scope(inputs[0]), lambda _: env.scope(current)
+    if len(inputs) > 1 and step.args is not None and step.keyword not in ex.blocks:
+        raise _create_arity_error(step, len(inputs))
+    if step.keyword in CONTROLS:
+        return CONTROLS[step.keyword](ex, step, inputs[0], env)
+    if step.keyword in JOIN_NAMES:
+        joined_values = inputs if step.args is None else expand_branches(ex, step, inputs[0], env)
+        return _emit_node(ex, step, OPS_BY_NAME[step.keyword](), joined_values, env), env
+    if step.keyword in ex.blocks:
+        return expand_call(ex, step, ex.blocks[step.keyword], inputs, env), env
+    bound, problems = bind_arguments(
+        list_parameters(OPS_BY_NAME[step.keyword]),
+        step.args,
+        env.create_expression_scope(inputs[0]),
+        lambda _: env.create_expression_scope(current),
     )
     if problems:
         raise UserError(tuple(problems))
     # The argument rests on a mistake that was told: what it would lead to is not known.
     if any(isinstance(v, Unknown) for v in bound.values()):
         return ERROR_VALUE, env
-    return _emit(ex, step, WORDS[step.word](**bound), inputs, env), env
+    return _emit_node(ex, step, OPS_BY_NAME[step.keyword](**bound), inputs, env), env
 
 
-def _sources(step: Step, current: GraphValue, env: StepScope) -> tuple[GraphValue, ...]:
+def _lookup_sources(step: Step, current: GraphValue, env: StepScope) -> tuple[GraphValue, ...]:
     """Return the values that a step reads: `from:`, or the current one."""
     if not step.sources:
         return (current,)
-    found = tuple(v for name in step.sources for v in lookup(name, current, env))
-    if not found:
+    graph_values = tuple(v for name in step.sources for v in lookup(name, current, env))
+    if not graph_values:
         at = step.sources[0].span
-        raise fail("E0230", f"`{step.word}` reads no value", at, label="the list is empty")
-    return found
+        raise fail("E0230", f"`{step.keyword}` reads no value", at, label="the list is empty")
+    return graph_values
 
 
-def _emit(
+def _emit_node(
     ex: Expansion, step: Step, op: Op, inputs: tuple[GraphValue, ...], env: StepScope
 ) -> GraphValue:
     """Add the node of an op; return its value, or its input's where the op is the identity."""
-    place = place_of(step, env)
+    path_node = add_path_node(step, env)
     # A `from` of a list of thousands of values is short text and long work.
-    env.spend(COST_OF_NAME * len(inputs), step.at)
-    fewest, most = op.arity
-    if len(inputs) < fewest or (most is not None and len(inputs) > most):
-        raise _one_value(step, len(inputs))
+    env.use_budget(NAME_COST * len(inputs), step.at)
+    min_inputs, max_inputs = op.arity
+    if len(inputs) < min_inputs or (max_inputs is not None and len(inputs) > max_inputs):
+        raise _create_arity_error(step, len(inputs))
     types = tuple(v.type for v in inputs if v.type is not None)
     if len(types) < len(inputs):
         return ERROR_VALUE
     # Provisional: a path is known only when all siblings are. `%` is in no name of the language.
     name = f"%{len(ex.nodes)}"
-    for doubt in doubtful_op(op, types, step.at):
-        ex.doubts.setdefault((doubt.code, doubt.at), doubt)
+    for warning in find_op_warnings(op, types, step.at):
+        ex.warnings.setdefault((warning.code, warning.at), warning)
     try:
         node = make_node(name, op, tuple(v.name for v in inputs), types, step.at)
     except OpError as e:
         raise fail(e.code, e.message, step.at, label=e.label, help=e.help) from None
     if node is None:
-        place.result = inputs[0]
+        path_node.output = inputs[0]
         return inputs[0]
     # While there is nothing but shapes: no memory of that size was ever asked for.
     check_size(node, types, step.at)
-    place.node = name
-    place.result = ex.add(node, env)
-    return place.result
+    path_node.node = name
+    path_node.output = ex.add_node(node, env)
+    return path_node.output
 
 
-def _one_value(step: Step, given: int) -> UserError:
+def _create_arity_error(step: Step, actual_count: int) -> UserError:
     help = "join them first with `concat`, `add` or `mul`"
-    if step.word in JOIN_WORDS:
-        help = f"leave the branches away to {step.word} the values of `from`"
+    if step.keyword in JOIN_NAMES:
+        help = f"leave the branches away to {step.keyword} the values of `from`"
     return fail(
         "E0218",
-        f"`{step.word}` takes one value",
+        f"`{step.keyword}` takes one value",
         step.at,
-        label=f"`from` names {given}",
+        label=f"`from` names {actual_count}",
         help=help,
     )

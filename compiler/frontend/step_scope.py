@@ -8,15 +8,15 @@ from tcc.compiler.frontend.expr import (
     UNKNOWN,
     ExpressionScope,
     ParsedExpression,
-    entries,
     parse_expr,
+    select_entries,
 )
 from tcc.compiler.frontend.expr.operators import Budget, GraphValue, NamedValue, OperandError
 from tcc.compiler.frontend.yaml import Scalar
-from tcc.compiler.support.diagnostics import Span, fail, listed, nearest
+from tcc.compiler.support.diagnostics import Span, fail, find_nearest_name, join_names
 
 T = TypeVar("T")
-SMALL = 128
+MAX_COPIED_NAMES = 128
 """Most names of a layer that is copied when another name is bound.
 
 One table for all would be copied by every `let`, in time that grows with the square of their
@@ -25,19 +25,19 @@ number; one layer a name would be searched as long. So small layers are copied, 
 
 
 class Bindings(Mapping[str, T]):
-    """Names in scope; it never changes, `plus` returns another with more names."""
+    """Names in scope; it never changes, `merge` returns another with more names."""
 
     __slots__ = ("layers",)
 
     def __init__(self, *layers: Mapping[str, T]) -> None:
         self.layers = layers
 
-    def plus(self, more: Mapping[str, T]) -> "Bindings[T]":
+    def merge(self, new_names: Mapping[str, T]) -> "Bindings[T]":
         """Return these with more names, which hide older ones."""
         # Only the newest layer grows: older ones are shared by every scope that was made of them.
-        if self.layers and len(self.layers[0]) + len(more) <= SMALL:
-            return Bindings({**self.layers[0], **more}, *self.layers[1:])
-        return Bindings(more, *self.layers)
+        if self.layers and len(self.layers[0]) + len(new_names) <= MAX_COPIED_NAMES:
+            return Bindings({**self.layers[0], **new_names}, *self.layers[1:])
+        return Bindings(new_names, *self.layers)
 
     def __getitem__(self, name: str) -> T:
         """What a name stands for."""
@@ -67,7 +67,7 @@ LOOP_NAMES = frozenset({"i", "first", "last"})
 """What every turn of a loop binds anew."""
 
 
-WORDS_FOR_CURRENT = frozenset(
+CURRENT_VALUE_NAMES = frozenset(
     ("current", "cur", "this", "self", "it", "x", "prev", "previous", "last", "_", "here")
 )
 """What the current value is called where it has a name."""
@@ -96,15 +96,15 @@ class PathNode:
     at: Span | None = None
     node: str | None = None
     children: "list[PathNode]" = field(default_factory=list)
-    result: GraphValue | None = None
+    output: GraphValue | None = None
 
-    def child(
+    def add_child(
         self, base: str, at: Span, *, fixed: bool = False, numbered: bool = False
     ) -> "PathNode":
         """Add and return a part below this one."""
-        made = PathNode(base, fixed, numbered, at)
-        self.children.append(made)
-        return made
+        child = PathNode(base, fixed, numbered, at)
+        self.children.append(child)
+        return child
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class StepScope:
     `loop` the turn of the innermost loop; `depth` counts nesting.
     """
 
-    place: PathNode
+    path_node: PathNode
     names: Bindings[Any] = field(default_factory=Bindings)
     values: Bindings[NamedValue] = field(default_factory=Bindings)
     chain: tuple[str, ...] = ()
@@ -124,72 +124,74 @@ class StepScope:
     depth: int = 0
     budget: Budget = field(default_factory=Budget)
 
-    def but(self, **changes: Any) -> "StepScope":
+    def replace_fields(self, **changes: Any) -> "StepScope":
         """Return the scope with other fields, as `dataclasses.replace` makes it, but sooner."""
         # `dataclasses.replace` runs `__init__`, which sets each field of a frozen class by a call.
-        made = object.__new__(StepScope)
-        made.__dict__.update(self.__dict__, **changes)
-        return made
+        scope = object.__new__(StepScope)
+        scope.__dict__.update(self.__dict__, **changes)
+        return scope
 
     def bind(self, names: Mapping[str, Any]) -> "StepScope":
         """Return the scope with more names."""
-        return self.but(names=self.names.plus(names))
+        return self.replace_fields(names=self.names.merge(names))
 
-    def name_value(self, name: str, value: NamedValue) -> "StepScope":
+    def name_value(self, name: str, named_value: NamedValue) -> "StepScope":
         """Return the scope with a value, or a list of values, named."""
-        return self.but(values=self.values.plus({name: value}))
+        return self.replace_fields(values=self.values.merge({name: named_value}))
 
-    def hidden(self, values: Collection[str], names: Collection[str]) -> "StepScope":
+    def hide_names(self, value_names: Collection[str], names: Collection[str]) -> "StepScope":
         """Return the scope with names of which an error, or a choice, hides what they stand for."""
-        return self.but(
-            names=self.names.plus(dict.fromkeys(names, UNKNOWN)),
-            values=self.values.plus(dict.fromkeys(values, ERROR_VALUE)),
+        return self.replace_fields(
+            names=self.names.merge(dict.fromkeys(names, UNKNOWN)),
+            values=self.values.merge(dict.fromkeys(value_names, ERROR_VALUE)),
         )
 
-    def at(self, place: PathNode) -> "StepScope":
+    def enter_path(self, path_node: PathNode) -> "StepScope":
         """Return the scope with nodes named below another place."""
-        return self.but(place=place)
+        return self.replace_fields(place=path_node)
 
-    def iteration(
-        self, word: str, index: int, count: int, place: PathNode, names: Mapping[str, Any]
+    def enter_iteration(
+        self, loop_kind: str, index: int, count: int, path_node: PathNode, names: Mapping[str, Any]
     ) -> "StepScope":
         """Return the scope of one turn of a loop, with names of the turn's own."""
-        turn = {"i": index, "first": index == 0, "last": index == count - 1, **names}
-        return self.but(
-            place=place,
-            names=self.names.plus(turn),
-            loop=f"{word} {index + 1} of {count}",
+        loop_names = {"i": index, "first": index == 0, "last": index == count - 1, **names}
+        return self.replace_fields(
+            place=path_node,
+            names=self.names.merge(loop_names),
+            loop=f"{loop_kind} {index + 1} of {count}",
             depth=self.depth + 1,
         )
 
-    def carried(self, bound: BoundNames, *own: str) -> BoundNames:
+    def select_carried_names(self, bound: BoundNames, *loop_names: str) -> BoundNames:
         """Return those of the names that a loop's body binds that are carried from turn to turn.
 
-        That are those in scope before it, but for the names that the loop itself binds: `own`,
+        That are those in scope before it, but for the names that the loop itself binds: `loop_names`,
         `i`, `first` and `last`.
         """
-        values, names = bound
+        value_names, names = bound
         return (
-            frozenset(n for n in values if n in self.values),
-            frozenset(n for n in names - LOOP_NAMES - {*own} if n in self.names),
+            frozenset(n for n in value_names if n in self.values),
+            frozenset(n for n in names - LOOP_NAMES - {*loop_names} if n in self.names),
         )
 
-    def carry(self, turn: "StepScope", bound: BoundNames) -> "StepScope":
+    def merge_iteration(self, iteration: "StepScope", bound: BoundNames) -> "StepScope":
         """Return the scope after a turn of a loop, with the turn's values of what is carried."""
-        values, names = bound
-        if not values and not names:
+        value_names, names = bound
+        if not value_names and not names:
             return self
-        return self.but(
-            names=self.names.plus({n: turn.names[n] for n in names}),
-            values=self.values.plus({n: turn.values[n] for n in values}),
+        return self.replace_fields(
+            names=self.names.merge({n: iteration.names[n] for n in names}),
+            values=self.values.merge({n: iteration.values[n] for n in value_names}),
         )
 
-    def notes(self) -> tuple[str, ...]:
+    def describe_calls(self) -> tuple[str, ...]:
         """Return the chain of calls for a diagnostic."""
-        own = () if self.calls or not self.loop else (f"in {self.loop}",)
-        return (*own, *self.chain)
+        loop_note = () if self.calls or not self.loop else (f"in {self.loop}",)
+        return (*loop_note, *self.chain)
 
-    def scope(self, current: GraphValue, *inner: Mapping[str, Any]) -> ExpressionScope:
+    def create_expression_scope(
+        self, current: GraphValue, *inner: Mapping[str, Any]
+    ) -> ExpressionScope:
         """Return what an expression of a step with a given input sees, `inner` names first."""
         axes = _NO_AXES
         if current.type is not None:
@@ -197,14 +199,14 @@ class StepScope:
         names = Bindings(axes, *inner, *self.names.layers)  # nothing else may be called so
         return ExpressionScope(names, self.values, self.budget)
 
-    def spend(self, amount: int, at: Span) -> None:
+    def use_budget(self, amount: int, at: Span) -> None:
         """Take from what the spec may cost.
 
         Raises:
             UserError: Nothing is left (E0406).
         """
         try:
-            self.budget.spend(amount)
+            self.budget.use(amount)
         except OperandError as error:
             raise fail(error.code, error.message, at, help=error.help) from None
 
@@ -215,61 +217,65 @@ def lookup(name: Scalar, current: GraphValue, env: StepScope) -> tuple[GraphValu
     Raises:
         UserError: None of that name is in scope, or the list has no such entry.
     """
-    word = str(name.value)
-    if word.isidentifier():
-        found = _named(word, name, env)
-        return found if isinstance(found, tuple) else (found,)
-    return _entries(parse_expr(word, name.span), name, current, env)
+    text = str(name.value)
+    if text.isidentifier():
+        named_value = _lookup_named_value(text, name, env)
+        return named_value if isinstance(named_value, tuple) else (named_value,)
+    return _select_list_values(parse_expr(text, name.span), name, current, env)
 
 
-def single_value(name: Scalar, current: GraphValue, env: StepScope) -> GraphValue:
+def lookup_single_value(name: Scalar, current: GraphValue, env: StepScope) -> GraphValue:
     """Return the one value that a name stands for.
 
     Raises:
         UserError: It stands for several, or as `lookup`.
     """
-    found = lookup(name, current, env)
-    if len(found) == 1:
-        return found[0]
+    graph_values = lookup(name, current, env)
+    if len(graph_values) == 1:
+        return graph_values[0]
     raise fail(
         "E0218",
         f"`{name.value}` is a list of values, and one is taken here",
         name.span,
-        label=f"it holds {len(found)}",
+        label=f"it holds {len(graph_values)}",
         help=f"name one of them, such as `{name.value}[0]`, or join them: `concat: [{name.value}]`",
     )
 
 
-def _entries(
+def _select_list_values(
     expr: ParsedExpression, name: Scalar, current: GraphValue, env: StepScope
 ) -> tuple[GraphValue, ...]:
     """Return the entries of a list that an index or a slice takes."""
-    word = expr.text.partition("[")[0].strip()
-    found = _named(word, name, env) if word.isidentifier() else ()
-    if found == ERROR_VALUE:
+    list_name = expr.text.partition("[")[0].strip()
+    named_value = _lookup_named_value(list_name, name, env) if list_name.isidentifier() else ()
+    if named_value == ERROR_VALUE:
         return (ERROR_VALUE,)
-    if isinstance(found, GraphValue):
-        raise fail("E0222", f"`{word}` is one value, no list", name.span, help=f"write `{word}`")
-    match entries(expr, len(found), env.scope(current)):
-        case int(place):
-            return (found[place],)
-        case tuple(places):
-            return tuple(found[p] for p in places if isinstance(p, int))
+    if isinstance(named_value, GraphValue):
+        raise fail(
+            "E0222", f"`{list_name}` is one value, no list", name.span, help=f"write `{list_name}`"
+        )
+    match select_entries(expr, len(named_value), env.create_expression_scope(current)):
+        case int(index):
+            return (named_value[index],)
+        case tuple(indices):
+            return tuple(named_value[p] for p in indices if isinstance(p, int))
         case _:
             return (ERROR_VALUE,)
 
 
-def _named(word: str, name: Scalar, env: StepScope) -> NamedValue:
-    if word in env.values:
-        return env.values[word]
-    if word in WORDS_FOR_CURRENT:
+def _lookup_named_value(value_name: str, name: Scalar, env: StepScope) -> NamedValue:
+    if value_name in env.values:
+        return env.values[value_name]
+    if value_name in CURRENT_VALUE_NAMES:
         help = "the current value has no name: write `[]` in its place, as in `add: [[], earlier]`"
-        raise fail("E0217", f"no value is called `{word}`", name.span, help=help)
-    close = nearest(word, tuple(env.values))
-    known = listed(env.values.keys()) or "none here: name one with `as:`"
+        raise fail("E0217", f"no value is called `{value_name}`", name.span, help=help)
+    nearest_name = find_nearest_name(value_name, tuple(env.values))
+    known_names = join_names(env.values.keys()) or "none here: name one with `as:`"
     raise fail(
         "E0217",
-        f"no value is called `{word}`",
+        f"no value is called `{value_name}`",
         name.span,
-        help=f"did you mean `{close}`?" if close else f"named values are {known}",
+        help=f"did you mean `{nearest_name}`?"
+        if nearest_name
+        else f"named values are {known_names}",
     )

@@ -4,21 +4,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from tcc.compiler.frontend.argument_values import OPTIONS, article
-from tcc.compiler.frontend.block_library import CONTROL, JOIN_WORDS, WORDS, Block
-from tcc.compiler.frontend.foreign_names import argument, operation
-from tcc.compiler.frontend.suggestions import as_call, without_colon
+from tcc.compiler.frontend.argument_values import OPTIONS, describe_parameter
+from tcc.compiler.frontend.block_library import CONTROL_KEYWORDS, JOIN_NAMES, OPS_BY_NAME, Block
+from tcc.compiler.frontend.foreign_names import match_argument, match_operation
+from tcc.compiler.frontend.suggestions import explain_call_syntax, explain_missing_colon
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
-from tcc.compiler.ir.argument_declarations import Parameter, Required, signature
+from tcc.compiler.ir.argument_declarations import Parameter, Required, list_parameters
 from tcc.compiler.support.diagnostics import (
-    MANY_NAMES,
+    MAX_CANDIDATES,
     Diagnostic,
     Explain,
     Span,
     UserError,
     fail,
-    listed,
+    join_names,
 )
 
 
@@ -26,7 +26,7 @@ from tcc.compiler.support.diagnostics import (
 class Step:
     """A step's word with its arguments, and the options beside it; `at` is the word's place."""
 
-    word: str
+    keyword: str
     args: Tree | None
     at: Span
     tree: Tree
@@ -37,7 +37,7 @@ class Step:
     id: Scalar | None = None
 
 
-def take_apart(tree: Tree) -> Step:
+def parse_step(tree: Tree) -> Step:
     """Return the parts of a step.
 
     Raises:
@@ -49,15 +49,15 @@ def take_apart(tree: Tree) -> Step:
         raise fail(
             "E0204", "a step is a word such as `relu` or a mapping such as `conv: {...}`", tree.span
         )
-    words = [(key, value) for key, value in tree.items if key.value not in OPTIONS]
-    if not words:
+    calls = [(key, args) for key, args in tree.items if key.value not in OPTIONS]
+    if not calls:
         raise fail(
             "E0205", "a step needs an op or a block", tree.span, help="add one, or `identity`"
         )
-    if len(words) > 1:
-        raise _two_words(words[0][0], words[1][0])
-    key, args = words[0]
-    name, own = tree.get("as"), tree.get("id")
+    if len(calls) > 1:
+        raise _create_two_keywords_error(calls[0][0], calls[1][0])
+    key, args = calls[0]
+    name, step_id = tree.get("as"), tree.get("id")
     return Step(
         str(key.value),
         # `- relu:` with nothing after the colon is written as often as `- relu`, and means the
@@ -66,31 +66,31 @@ def take_apart(tree: Tree) -> Step:
         key.span,
         tree,
         name if isinstance(name, Scalar) else None,
-        _names(tree.get("from")),
-        own if isinstance(own, Scalar) else None,
+        _collect_scalars(tree.get("from")),
+        step_id if isinstance(step_id, Scalar) else None,
     )
 
 
-def _two_words(first: Scalar, second: Scalar) -> UserError:
+def _create_two_keywords_error(first_key: Scalar, second_key: Scalar) -> UserError:
     # An argument that stands one level too far left makes two words of a step.
-    own = WORDS.get(str(first.value))
-    if own is not None and any(p.name == second.value for p in signature(own)):
+    op_class = OPS_BY_NAME.get(str(first_key.value))
+    if op_class is not None and any(p.name == second_key.value for p in list_parameters(op_class)):
         return fail(
             "E0205",
-            f"`{second.value}` is an argument of `{first.value}` but stands beside it",
-            second.span,
-            help=f"indent it further, or write `{first.value}: {{{second.value}: ...}}`",
+            f"`{second_key.value}` is an argument of `{first_key.value}` but stands beside it",
+            second_key.span,
+            help=f"indent it further, or write `{first_key.value}: {{{second_key.value}: ...}}`",
         )
     return fail(
         "E0205",
         "a step has exactly one op or block",
-        second.span,
-        label=f"`{first.value}` is already this step's",
-        help=f"begin a new step with `- {second.value}`, or indent it under `{first.value}:`",
+        second_key.span,
+        label=f"`{first_key.value}` is already this step's",
+        help=f"begin a new step with `- {second_key.value}`, or indent it under `{first_key.value}:`",
     )
 
 
-def _names(tree: Tree | None) -> tuple[Scalar, ...]:
+def _collect_scalars(tree: Tree | None) -> tuple[Scalar, ...]:
     match tree:
         case Scalar():
             return (tree,)
@@ -100,49 +100,55 @@ def _names(tree: Tree | None) -> tuple[Scalar, ...]:
             return ()
 
 
-def bound_by(tree: Tree) -> tuple[frozenset[str], frozenset[str]]:
+def find_bound_names(tree: Tree) -> tuple[frozenset[str], frozenset[str]]:
     """Return the names of values, and those of numbers, that a step binds for those after it."""
-    return _bound(tree, loops=False)
+    return _collect_bound_names(tree, loops=False)
 
 
-def bound_in(steps: Tree | None, *, loops: bool = False) -> tuple[frozenset[str], frozenset[str]]:
+def find_names_bound_in(
+    steps: Tree | None, *, loops: bool = False
+) -> tuple[frozenset[str], frozenset[str]]:
     """Return the same of all steps of a sequence; with `loops`, what loops in it may carry too."""
-    each = [_bound(s, loops=loops) for s in steps.items] if isinstance(steps, Sequence) else []
-    values = frozenset[str]().union(*(values for values, _ in each))
-    return values, frozenset[str]().union(*(names for _, names in each))
+    bound_names = (
+        [_collect_bound_names(s, loops=loops) for s in steps.items]
+        if isinstance(steps, Sequence)
+        else []
+    )
+    value_names = frozenset[str]().union(*(value_names for value_names, _ in bound_names))
+    return value_names, frozenset[str]().union(*(names for _, names in bound_names))
 
 
-def _bound(tree: Tree, *, loops: bool) -> tuple[frozenset[str], frozenset[str]]:
-    values: set[str] = set()
+def _collect_bound_names(tree: Tree, *, loops: bool) -> tuple[frozenset[str], frozenset[str]]:
+    value_names: set[str] = set()
     names: set[str] = set()
     if not isinstance(tree, MappingTree):
         return frozenset(), frozenset()
-    values |= _text(tree.get("as"))
+    value_names |= _get_text(tree.get("as"))
     for key, args in tree.items:
         if not isinstance(args, MappingTree):
             continue
         if key.value == "let":
             names |= {str(name.value) for name, _ in args.items}
         elif key.value == "side":
-            values |= _text(args.get("as"))
-        for part in _nested_parts(str(key.value), loops=loops):
-            inner = bound_in(args.get(part), loops=loops)
-            values |= inner[0]
+            value_names |= _get_text(args.get("as"))
+        for part in _get_binding_parts(str(key.value), loops=loops):
+            inner = find_names_bound_in(args.get(part), loops=loops)
+            value_names |= inner[0]
             names |= inner[1]
         # What a loop collects is bound behind it; what its body binds is not, unless it carries.
         if key.value in ("repeat", "each"):
-            values |= _text(args.get("collect"))
-    return frozenset(values), frozenset(names)
+            value_names |= _get_text(args.get("collect"))
+    return frozenset(value_names), frozenset(names)
 
 
-def _nested_parts(word: str, *, loops: bool) -> tuple[str, ...]:
+def _get_binding_parts(keyword: str, *, loops: bool) -> tuple[str, ...]:
     """Return the parts of a step whose names stay bound after it."""
-    if word == "when":
+    if keyword == "when":
         return ("then", "else")
-    return ("body",) if loops and word in ("repeat", "each") else ()
+    return ("body",) if loops and keyword in ("repeat", "each") else ()
 
 
-def _text(tree: Tree | None) -> frozenset[str]:
+def _get_text(tree: Tree | None) -> frozenset[str]:
     return frozenset((str(tree.value),)) if isinstance(tree, Scalar) else frozenset()
 
 
@@ -151,41 +157,43 @@ def check_step(tree: Tree, blocks: Mapping[str, Block]) -> Iterator[Explain]:
 
     Arguments of ops in mapping form are the schema's to check; it does not know blocks.
     """
-    step = take_apart(tree)
+    step = parse_step(tree)
     # Blocks first: a block may not have an op's name, so that no word is both.
-    if step.word in blocks:
-        yield from check_names(step.word, blocks[step.word].params, step.args, step.at)
-    elif step.word in WORDS and step.word not in JOIN_WORDS:
+    if step.keyword in blocks:
+        yield from check_names(step.keyword, blocks[step.keyword].params, step.args, step.at)
+    elif step.keyword in OPS_BY_NAME and step.keyword not in JOIN_NAMES:
         if step.args is None:
-            yield from check_names(step.word, signature(WORDS[step.word]), None, step.at)
-    elif step.word in CONTROL or step.word in JOIN_WORDS:
+            yield from check_names(
+                step.keyword, list_parameters(OPS_BY_NAME[step.keyword]), None, step.at
+            )
+    elif step.keyword in CONTROL_KEYWORDS or step.keyword in JOIN_NAMES:
         if isinstance(tree, Scalar) or (step.args is None and not step.sources):
-            yield lambda: [Diagnostic("E0215", f"`{step.word}` needs arguments", step.at)]
+            yield lambda: [Diagnostic("E0215", f"`{step.keyword}` needs arguments", step.at)]
     else:
-        yield lambda: [_unknown_word(step, blocks)]
+        yield lambda: [_describe_unknown_keyword(step, blocks)]
 
 
-def _unknown_word(step: Step, blocks: Mapping[str, Block]) -> Diagnostic:
-    known = (*WORDS, *CONTROL, *blocks)
-    help = as_call(step.word, blocks) or without_colon(step.word, blocks)
-    help = help or operation(step.word, known).help
+def _describe_unknown_keyword(step: Step, blocks: Mapping[str, Block]) -> Diagnostic:
+    known_names = (*OPS_BY_NAME, *CONTROL_KEYWORDS, *blocks)
+    help = explain_call_syntax(step.keyword, blocks) or explain_missing_colon(step.keyword, blocks)
+    help = help or match_operation(step.keyword, known_names).help
     help = help or "see the list of ops in the reference"
-    if step.word in ("if", "then", "else"):
+    if step.keyword in ("if", "then", "else"):
         help = "a condition is one step: `when: {if: ..., then: [...], else: [...]}`"
-    message = f"no op or block is called `{step.word[:80]}`"
+    message = f"no op or block is called `{step.keyword[:80]}`"
     return Diagnostic("E0201", message, step.at, help=help)
 
 
-def sequences(tree: MappingTree) -> Iterator[Sequence]:
+def iterate_sequences(tree: MappingTree) -> Iterator[Sequence]:
     """Yield every list of steps in a file, outermost first, whether or not anything calls it."""
     roots: list[Tree | None] = [tree.get("graph")]
     blocks = tree.get("blocks")
     if isinstance(blocks, MappingTree):
         roots += [b.get("body") for _, b in blocks.items if isinstance(b, MappingTree)]
-    return sequences_in(*roots)
+    return iterate_nested_sequences(*roots)
 
 
-def sequences_in(*roots: Tree | None) -> Iterator[Sequence]:
+def iterate_nested_sequences(*roots: Tree | None) -> Iterator[Sequence]:
     """Yield some lists of steps and all those within them."""
     # Not recursive: nesting is the text's to choose, and Python's stack is not.
     pending = list(roots)
@@ -194,77 +202,84 @@ def sequences_in(*roots: Tree | None) -> Iterator[Sequence]:
         if isinstance(steps, Sequence):
             yield steps
             for step in steps.items:
-                pending += nested_in(step)
+                pending += iterate_step_sequences(step)
 
 
-def nested_in(step: Tree) -> Iterator[Tree | None]:
+def iterate_step_sequences(step: Tree) -> Iterator[Tree | None]:
     """Yield the sequences in a step."""
     if not isinstance(step, MappingTree):
         return
     for key, args in step.items:
         # A join's branches are sequences in its own list; a computed one is under `branch`.
-        if key.value in JOIN_WORDS and isinstance(args, Sequence):
+        if key.value in JOIN_NAMES and isinstance(args, Sequence):
             yield from args.items
         elif key.value == "seq":
             yield args
-        elif (key.value in CONTROL or key.value in JOIN_WORDS) and isinstance(args, MappingTree):
+        elif (key.value in CONTROL_KEYWORDS or key.value in JOIN_NAMES) and isinstance(
+            args, MappingTree
+        ):
             yield from (args.get(k) for k in ("body", "then", "else", "branch"))
 
 
 def check_names(
-    word: str, params: tuple[Parameter, ...], given: Tree | None, at: Span
+    keyword: str, params: tuple[Parameter, ...], args: Tree | None, at: Span
 ) -> Iterator[Explain]:
     """Yield an explanation for each unknown or missing argument of a call."""
-    if given is not None and not isinstance(given, MappingTree) and not _empty(given):
-        yield lambda: [_no_mapping(word, params, given.span)]
+    if args is not None and not isinstance(args, MappingTree) and not _is_empty(args):
+        yield lambda: [_describe_missing_mapping(keyword, params, args.span)]
         return
-    known = tuple(p.name for p in params)
-    keys = {str(key.value): key for key, _ in given.items} if isinstance(given, MappingTree) else {}
+    parameter_names = tuple(p.name for p in params)
+    keys = {str(key.value): key for key, _ in args.items} if isinstance(args, MappingTree) else {}
     # A set beside the tuple: a call of a thousand wrong arguments is answered in time too.
-    takes = set(known)
-    wrong = [name for name in keys if name not in takes]
-    for name in wrong:
-        yield partial(_unknown, word, name, known, keys[name].span)
+    parameter_set = set(parameter_names)
+    unknown_names = [name for name in keys if name not in parameter_set]
+    for name in unknown_names:
+        yield partial(_explain_unknown_argument, keyword, name, parameter_names, keys[name].span)
     for p in params:
         if isinstance(p.default, Required) and p.name not in keys:
-            yield partial(_missing, word, p, wrong, known, at)
+            yield partial(_explain_missing_argument, keyword, p, unknown_names, parameter_names, at)
 
 
-def _no_mapping(word: str, params: tuple[Parameter, ...], at: Span) -> Diagnostic:
+def _describe_missing_mapping(keyword: str, params: tuple[Parameter, ...], at: Span) -> Diagnostic:
     expected = ", ".join(f"{p.name}: ..." for p in params if isinstance(p.default, Required))
-    message = f"`{word}` takes its arguments as a mapping"
-    return Diagnostic("E0204", message, at, help=f"write `{word}: {{{expected or '...'}}}`")
+    message = f"`{keyword}` takes its arguments as a mapping"
+    return Diagnostic("E0204", message, at, help=f"write `{keyword}: {{{expected or '...'}}}`")
 
 
-def _unknown(word: str, key: str, known: tuple[str, ...], at: Span) -> list[Diagnostic]:
-    return [unknown_argument(word, key, known, at)]
+def _explain_unknown_argument(
+    keyword: str, key: str, parameter_names: tuple[str, ...], at: Span
+) -> list[Diagnostic]:
+    return [describe_unknown_argument(keyword, key, parameter_names, at)]
 
 
-def _missing(
-    word: str, p: Parameter, wrong: list[str], known: tuple[str, ...], at: Span
+def _explain_missing_argument(
+    keyword: str, p: Parameter, unknown_names: list[str], parameter_names: tuple[str, ...], at: Span
 ) -> list[Diagnostic]:
     # `kernel_size` in place of `kernel` is one mistake, not an unknown argument and a missing one.
-    if any(argument(key, known).ours == p.name for key in wrong[:MANY_NAMES]):
+    if any(
+        match_argument(key, parameter_names).known_name == p.name
+        for key in unknown_names[:MAX_CANDIDATES]
+    ):
         return []  # which is said of the wrong key
-    help = f"add `{p.name}:`, {article(p)}" + (f": {p.doc}" if p.doc else "")
-    return [Diagnostic("E0215", f"`{word}` needs the argument `{p.name}`", at, help=help)]
+    help = f"add `{p.name}:`, {describe_parameter(p)}" + (f": {p.doc}" if p.doc else "")
+    return [Diagnostic("E0215", f"`{keyword}` needs the argument `{p.name}`", at, help=help)]
 
 
-def unknown_argument(
-    word: str, key: str, known: tuple[str, ...], at: Span, noun: str = "argument"
+def describe_unknown_argument(
+    keyword: str, key: str, parameter_names: tuple[str, ...], at: Span, noun: str = "argument"
 ) -> Diagnostic:
     """Return the diagnostic of an argument that a word does not have."""
     # YAML's brackets cut text at commas: `{filters: max(a, b)}` has a key `b)`.
     if key.endswith((")", "]")):
         help = 'text with commas stands in quotes: "max(a, b)"; a list is [a, b]'
-        return Diagnostic("E0202", f"`{word}` has no {noun} `{key}`", at, help=help)
+        return Diagnostic("E0202", f"`{keyword}` has no {noun} `{key}`", at, help=help)
     if key in OPTIONS and noun == "argument":
-        help = f"`{key}` stands beside `{word}:`, not in it"
-        return Diagnostic("E0202", f"`{word}` has no argument `{key}`", at, help=help)
-    takes = f"it takes {listed(known)}" if known else "it takes none"
-    help = argument(key, known).help or takes
-    return Diagnostic("E0202", f"`{word}` has no {noun} `{key[:80]}`", at, help=help)
+        help = f"`{key}` stands beside `{keyword}:`, not in it"
+        return Diagnostic("E0202", f"`{keyword}` has no argument `{key}`", at, help=help)
+    accepted = f"it takes {join_names(parameter_names)}" if parameter_names else "it takes none"
+    help = match_argument(key, parameter_names).help or accepted
+    return Diagnostic("E0202", f"`{keyword}` has no {noun} `{key[:80]}`", at, help=help)
 
 
-def _empty(tree: Tree) -> bool:
+def _is_empty(tree: Tree) -> bool:
     return isinstance(tree, Scalar) and tree.value is None

@@ -6,152 +6,163 @@ from dataclasses import replace
 from functools import cached_property
 
 from tcc.compiler.frontend.block_library import Block, Library
-from tcc.compiler.frontend.step_syntax import sequences_in
+from tcc.compiler.frontend.step_syntax import iterate_nested_sequences
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.support.diagnostics import Diagnostic, Span
 
-NOT_SEEN = ("E0217", "E0221")
+UNDEFINED_NAME_CODES = ("E0217", "E0221")
 """The codes of names that are not in scope."""
-_Bound = tuple[Span, str]
+_Binding = tuple[Span, str]
 """Where a name is bound, and whether to a `parameter` or a `value`."""
 
 
-def explained(found: list[Diagnostic], library: Library) -> list[Diagnostic]:
+def explain_undefined_names(diagnostics: list[Diagnostic], library: Library) -> list[Diagnostic]:
     """Return diagnostics; those of names that are bound elsewhere say where."""
-    tables = _Tables(library)
-    return [_explained(d, tables) if d.code in NOT_SEEN else d for d in found]
+    tables = _BindingTables(library)
+    return [
+        _explain_diagnostic(d, tables) if d.code in UNDEFINED_NAME_CODES else d for d in diagnostics
+    ]
 
 
-class _Tables:
+class _BindingTables:
     """What a library binds where; each table is made once for all diagnostics."""
 
     def __init__(self, library: Library) -> None:
         self.library = library
         # By identity: parts of the tree are equal where texts are, and hashing a whole part costs
         # its size.
-        self._bound: dict[int, dict[str, _Bound]] = {}
-        self._sides: dict[int, dict[str, Span]] = {}
+        self._bindings: dict[int, dict[str, _Binding]] = {}
+        self._branch_bindings: dict[int, dict[str, Span]] = {}
 
     @cached_property
     def blocks(self) -> dict[str, list[Block]]:
         """The blocks of each file in the order of its text."""
-        found: dict[str, list[Block]] = {}
-        for block in sorted(self.library.blocks.values(), key=_place):
-            found.setdefault(block.at.file, []).append(block)
-        return found
+        blocks_by_file: dict[str, list[Block]] = {}
+        for block in sorted(self.library.blocks.values(), key=_get_position):
+            blocks_by_file.setdefault(block.at.file, []).append(block)
+        return blocks_by_file
 
-    def bound(self, steps: Sequence) -> dict[str, _Bound]:
+    def find_bindings(self, steps: Sequence) -> dict[str, _Binding]:
         """Return the first place below some steps that binds each name, and the kind of name."""
-        if id(steps) not in self._bound:
-            table = self._bound[id(steps)] = {}
-            for sequence in sequences_in(steps):
-                for name, span, kind in _of_steps(sequence):
+        if id(steps) not in self._bindings:
+            table = self._bindings[id(steps)] = {}
+            for sequence in iterate_nested_sequences(steps):
+                for name, span, kind in _iterate_bindings(sequence):
                     table.setdefault(name, (span, kind))
-        return self._bound[id(steps)]
+        return self._bindings[id(steps)]
 
-    def chosen(self, body: Sequence) -> dict[str, Span]:
+    def find_branch_bindings(self, body: Sequence) -> dict[str, Span]:
         """Return the first `when` that binds each name on a side of it, as a step of the body."""
-        if id(body) not in self._sides:
-            self._sides[id(body)] = _chosen(body)
-        return self._sides[id(body)]
+        if id(body) not in self._branch_bindings:
+            self._branch_bindings[id(body)] = _find_branch_bindings(body)
+        return self._branch_bindings[id(body)]
 
 
-def _explained(found: Diagnostic, tables: _Tables) -> Diagnostic:
-    at, library = found.at, tables.library
+def _explain_diagnostic(diagnostic: Diagnostic, tables: _BindingTables) -> Diagnostic:
+    at, library = diagnostic.at, tables.library
     # The word under the caret: a diagnostic has its place, and the place its text.
-    word = at.text[at.column - 1 : at.column - 1 + at.width].strip("'\"")
-    block = _around(at, tables)
+    name = at.text[at.column - 1 : at.column - 1 + at.width].strip("'\"")
+    block = _find_enclosing_block(at, tables)
     graph = library.root.get("graph")
     body = block.body if block else graph
-    if not word.isidentifier() or not isinstance(body, Sequence):
-        return found
-    own = tables.bound(body).get(word)
-    if own is not None:
-        chosen = tables.chosen(body).get(word)
-        return replace(found, help=_elsewhere(word, own[0], at, chosen))
-    outer = _of_spec(word, tables) if block else ""
-    return replace(found, help=_outside(word, block, outer)) if block and outer else found
-
-
-def _elsewhere(word: str, bound: Span, at: Span, chosen: Span | None) -> str:
-    if (bound.line, bound.column) > (at.line, at.column):
-        return f"`{word}` is bound later, at {bound}; a step sees what stands before it"
-    if chosen is not None:
-        return (
-            f"`{word}` is bound at {bound}, on a side of the `when` at {chosen} that is not taken"
-            " here: bind it on both sides, or after the `when`"
-        )
-    return f"`{word}` is bound at {bound}, among steps of their own; only those see it"
-
-
-def _outside(word: str, block: Block, outer: str) -> str:
-    if outer == "value":
-        return (
-            f"a block sees its own values only: name it in `inputs:` of `{block.name}`, and give"
-            f" it where that is called, `{block.name}:` with `from: [..., {word}]`"
-        )
+    if not name.isidentifier() or not isinstance(body, Sequence):
+        return diagnostic
+    binding = tables.find_bindings(body).get(name)
+    if binding is not None:
+        when_span = tables.find_branch_bindings(body).get(name)
+        return replace(diagnostic, help=_describe_binding_site(name, binding[0], at, when_span))
+    outer = _classify_spec_name(name, tables) if block else ""
     return (
-        f"a block sees its own parameters only: declare `{word}` in `params:` of `{block.name}`,"
-        f" and give it where that is called, `{block.name}: {{{word}: {word}}}`"
+        replace(diagnostic, help=_describe_outer_name(name, block, outer))
+        if block and outer
+        else diagnostic
     )
 
 
-def _place(block: Block) -> tuple[int, int]:
+def _describe_binding_site(name: str, binding_span: Span, at: Span, when_span: Span | None) -> str:
+    if (binding_span.line, binding_span.column) > (at.line, at.column):
+        return f"`{name}` is bound later, at {binding_span}; a step sees what stands before it"
+    if when_span is not None:
+        return (
+            f"`{name}` is bound at {binding_span}, on a side of the `when` at {when_span} that is not taken"
+            " here: bind it on both sides, or after the `when`"
+        )
+    return f"`{name}` is bound at {binding_span}, among steps of their own; only those see it"
+
+
+def _describe_outer_name(name: str, block: Block, outer: str) -> str:
+    if outer == "value":
+        return (
+            f"a block sees its own values only: name it in `inputs:` of `{block.name}`, and give"
+            f" it where that is called, `{block.name}:` with `from: [..., {name}]`"
+        )
+    return (
+        f"a block sees its own parameters only: declare `{name}` in `params:` of `{block.name}`,"
+        f" and give it where that is called, `{block.name}: {{{name}: {name}}}`"
+    )
+
+
+def _get_position(block: Block) -> tuple[int, int]:
     return block.at.line, block.at.column
 
 
-def _around(at: Span, tables: _Tables) -> Block | None:
+def _find_enclosing_block(at: Span, tables: _BindingTables) -> Block | None:
     """Return the block in whose body a place lies; None in the graph."""
-    place = (at.line, at.column)
+    position = (at.line, at.column)
     # Blocks do not nest in each other, so that the last one to begin before a place is the one
     # around it.
     starts = tables.blocks.get(at.file, [])
-    before = bisect_right(starts, place, key=_place)
-    nearest = starts[before - 1] if before else None
-    key = tables.library.root.key("graph")
+    preceding_count = bisect_right(starts, position, key=_get_position)
+    nearest = starts[preceding_count - 1] if preceding_count else None
+    key = tables.library.root.get_key("graph")
     if nearest is None or key is None or key.span.file != at.file:
         return nearest
     graph = (key.span.line, key.span.column)
-    inside = graph <= place and graph > _place(nearest)
+    inside = graph <= position and graph > _get_position(nearest)
     return None if inside else nearest
 
 
-def _of_spec(word: str, tables: _Tables) -> str:
+def _classify_spec_name(name: str, tables: _BindingTables) -> str:
     """Return whether a name is a `parameter` or a `value` outside of blocks; empty if neither."""
     root = tables.library.root
     params, source, graph = root.get("params"), root.get("input"), root.get("graph")
-    if isinstance(params, MappingTree) and params.get(word) is not None:
+    if isinstance(params, MappingTree) and params.get(name) is not None:
         return "parameter"
-    if isinstance(source, MappingTree) and source.get(word) is not None:
+    if isinstance(source, MappingTree) and source.get(name) is not None:
         return "value"
-    return tables.bound(graph).get(word, (None, ""))[1] if isinstance(graph, Sequence) else ""
+    return (
+        tables.find_bindings(graph).get(name, (None, ""))[1] if isinstance(graph, Sequence) else ""
+    )
 
 
-def _chosen(body: Sequence) -> dict[str, Span]:
-    found: dict[str, Span] = {}
+def _find_branch_bindings(body: Sequence) -> dict[str, Span]:
+    bindings: dict[str, Span] = {}
     for step in body.items:
-        key = step.key("when") if isinstance(step, MappingTree) else None
+        key = step.get_key("when") if isinstance(step, MappingTree) else None
         when = step.get("when") if isinstance(step, MappingTree) else None
         if key is None or not isinstance(when, MappingTree):
             continue
-        for side in (when.get("then"), when.get("else")):
-            if isinstance(side, Sequence):
-                for name in (*(name for name, _, _ in _of_steps(side)), *_chosen(side)):
-                    found.setdefault(name, key.span)
-    return found
+        for branch in (when.get("then"), when.get("else")):
+            if isinstance(branch, Sequence):
+                for name in (
+                    *(name for name, _, _ in _iterate_bindings(branch)),
+                    *_find_branch_bindings(branch),
+                ):
+                    bindings.setdefault(name, key.span)
+    return bindings
 
 
-def _of_steps(steps: Sequence) -> Iterator[tuple[str, Span, str]]:
+def _iterate_bindings(steps: Sequence) -> Iterator[tuple[str, Span, str]]:
     """Yield the names that steps bind, not those within them: each with its place and kind."""
     for step in steps.items:
-        for key, value in step.items if isinstance(step, MappingTree) else ():
-            inner = value if isinstance(value, MappingTree) else None
+        for key, args in step.items if isinstance(step, MappingTree) else ():
+            inner = args if isinstance(args, MappingTree) else None
             if key.value == "let" and inner:
                 for name, _ in inner.items:
                     yield str(name.value), name.span, "parameter"
-            place: Tree | None = value if key.value == "as" else None
+            name_tree: Tree | None = args if key.value == "as" else None
             if inner and key.value in ("side", "repeat", "each"):
-                place = inner.get("as") if key.value == "side" else inner.get("collect")
-            if isinstance(place, Scalar) and isinstance(place.value, str):
-                yield place.value, place.span, "value"
+                name_tree = inner.get("as") if key.value == "side" else inner.get("collect")
+            if isinstance(name_tree, Scalar) and isinstance(name_tree.value, str):
+                yield name_tree.value, name_tree.span, "value"

@@ -87,12 +87,12 @@ def arg(
 
 
 @cache
-def signature(word: type) -> tuple[Parameter, ...]:
+def list_parameters(declaration: type) -> tuple[Parameter, ...]:
     """Return the arguments that a dataclass declared with `arg`, in order."""
-    return tuple(_parameter(f) for f in fields(word) if "arg" in f.metadata)
+    return tuple(_build_parameter(f) for f in fields(declaration) if "arg" in f.metadata)
 
 
-def _parameter(f: "Field[Any]") -> Parameter:
+def _build_parameter(f: "Field[Any]") -> Parameter:
     kind, choices, low, high, doc = f.metadata["arg"]
     default = REQUIRED if f.default is MISSING else f.default
     # An op's argument; those of blocks are made elsewhere, and their numbers stay Python's.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Pass
 from tcc.compiler.ir.measurement import BoardTask, Measurement, Workload
-from tcc.compiler.ir.number_types import Numbers
+from tcc.compiler.ir.number_types import NumberTypes
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.ir.target import (
     Artifact,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.target import Outputs
 
 
-INTERFACE = 1
+INTERFACE_VERSION = 1
 """The version of these protocols, which a backend of another distribution states as `interface`.
 
 It is raised when a backend written for the version before would no longer work."""
@@ -93,7 +93,7 @@ class Builder(GraphReader, Protocol):
 
 
 @runtime_checkable
-class Adviser(Protocol):
+class RemarkProvider(Protocol):
     """A backend that knows what its targets run slowly, or may not run."""
 
     def remarks(self, target: Target, graph: Graph) -> Iterable[Remark]:
@@ -115,7 +115,7 @@ class Packager(GraphReader, Protocol):
         """The path of the package's file with what it was calibrated with."""
         ...
 
-    def package(
+    def build_package(
         self,
         target: Target,
         sources: PackageSources,
@@ -135,7 +135,7 @@ class Packager(GraphReader, Protocol):
         """
         ...
 
-    def calibration_data(
+    def pack_calibration_data(
         self, target: Target, source: Input, samples: "Iterable[np.ndarray]"
     ) -> tuple[bytes, int]:
         """Return the archive of samples that the package has, and how many it took.
@@ -147,7 +147,7 @@ class Packager(GraphReader, Protocol):
         """
         ...
 
-    def tool_results(
+    def read_tool_results(
         self, target: Target, outputs: Mapping[str, tuple[int, ...]], log: Path
     ) -> "ToolResults":
         """Return what the tool said in a log, and gave for the goldens, beside it.
@@ -212,16 +212,16 @@ class ImageRunner(Runner, Protocol):
 class CodeRunner(Runner, Protocol):
     """A backend whose artifacts are code: running one here hands this machine to its maker."""
 
-    def code(self, names: "Iterable[str]") -> tuple[str, ...]:
+    def list_code_files(self, names: "Iterable[str]") -> tuple[str, ...]:
         """Return those of an artifact's files, by relative path, that running it executes."""
         ...
 
 
 @runtime_checkable
-class NumbersReader(Protocol):
+class NumberTypeReader(Protocol):
     """A backend whose artifacts' files say what they compute with."""
 
-    def numbers(self, target: Target, folder: Path) -> Numbers:
+    def read_number_types(self, target: Target, folder: Path) -> NumberTypes:
         """Return what the artifact in `folder` computes with.
 
         Raises:
@@ -234,13 +234,13 @@ class NumbersReader(Protocol):
 class OperatingPointReader(Protocol):
     """A backend whose artifacts read their outputs by operating points themselves."""
 
-    def operating_point_files(
+    def encode_operating_points(
         self, target: Target, folder: Path, points: "Sequence[OperatingPoint]"
     ) -> Mapping[str, bytes]:
         """Return the files of the artifact in `folder` that say them, by name."""
         ...
 
-    def follows_everywhere(self, target: Target, folder: Path) -> bool:
+    def has_operating_points_in_libraries(self, target: Target, folder: Path) -> bool:
         """Return whether the artifact's libraries follow them, and not its program alone."""
         ...
 
@@ -345,7 +345,7 @@ class LibraryLinker(Protocol):
 class ProcessorAdviser(Protocol):
     """A backend whose artifacts this machine's processor may not run as fast as others do."""
 
-    def advice(self, target: Target, precision: Precision) -> str:
+    def describe_caveats(self, target: Target, precision: Precision) -> str:
         """Return what whoever runs them here should know; empty if there is nothing."""
         ...
 
@@ -354,7 +354,7 @@ class ProcessorAdviser(Protocol):
 class InstructionCounter(Protocol):
     """A measurer that counts instructions of targets that do not run here by themselves."""
 
-    def counts(self, target: Target) -> bool:
+    def is_counted(self, target: Target) -> bool:
         """Return whether it counts one run of a target's artifacts instead of timing many."""
         ...
 
@@ -373,7 +373,7 @@ class BoardRunnerUser(Protocol):
 class PackageSimulator(Protocol):
     """A backend whose packages hold a network that a runtime of this machine computes as well."""
 
-    def simulator(self, target: Target) -> tuple[Backend, str] | None:
+    def find_simulator(self, target: Target) -> tuple[Backend, str] | None:
         """Return what runs that network, and its file in the artifact; None where there is none.
 
         The backend is a `Runner` of one target of the same name, which runs here. What it gives is
@@ -410,7 +410,7 @@ class RunnerSigner(Protocol):
         """
         ...
 
-    def runner_signature(self, target: Target, folder: Path) -> RunnerSignature | None:
+    def read_runner_signature(self, target: Target, folder: Path) -> RunnerSignature | None:
         """Return what the program in a folder asks for; None where it asks for nothing.
 
         Raises:
@@ -420,10 +420,10 @@ class RunnerSigner(Protocol):
 
 
 @runtime_checkable
-class LevelReader(Protocol):
+class QuantizedValueReader(Protocol):
     """A backend whose integer artifacts can be looked into while they run here."""
 
-    def inner_levels(
+    def trace_quantized_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the artifact in `folder` on tensors; yield what it computes inside for each.
@@ -447,15 +447,15 @@ class LevelReader(Protocol):
 
 
 @runtime_checkable
-class ValueReader(Protocol):
+class FloatValueReader(Protocol):
     """A backend whose artifacts of float32 can be looked into while they run here."""
 
-    def inner_values(
+    def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the artifact in `folder` on tensors; yield the floats that it computes inside.
 
-        Arguments and errors are those of `LevelReader.inner_levels`.
+        Arguments and errors are those of `QuantizedValueReader.inner_levels`.
 
         Yields:
             float32 by the names of values in the graph, or of outputs, in the graph's layout or
@@ -498,15 +498,15 @@ class Fetcher(Protocol):
 class Approximator(Protocol):
     """A backend some of whose float kernels round in more steps than sums of products do."""
 
-    def plain(self, precision: Precision) -> Precision | None:
+    def get_exact_precision(self, precision: Precision) -> Precision | None:
         """Return the precision that is built without them; None where none has them."""
         ...
 
-    def approximate_layers(self, target: Target, model: Model) -> tuple[Node, ...]:
+    def find_approximate_layers(self, target: Target, model: Model) -> tuple[Node, ...]:
         """Return the nodes that they compute of a model after `passes`."""
         ...
 
-    def approximate_outputs(
+    def compute_approximate_outputs(
         self, target: Target, model: Model, tensor: "np.ndarray"
     ) -> "Mapping[str, np.ndarray]":
         """Return the raw outputs, by name, of such a model with such kernels.

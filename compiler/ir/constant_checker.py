@@ -37,8 +37,8 @@ class ConstantDifference:
         """Return where it is and what it holds."""
         position = ", ".join(map(str, self.index))
         rest_of_tensor = f", and {self.differing - 1:,} more of it" if self.differing > 1 else ""
-        value = f"[{position}] is {self.actual}, not {self.expected}{rest_of_tensor}"
-        return f"layer `{self.layer}`, tensor `{self.tensor}`{value}"
+        tensor_text = f"[{position}] is {self.actual}, not {self.expected}{rest_of_tensor}"
+        return f"layer `{self.layer}`, tensor `{self.tensor}`{tensor_text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +86,18 @@ class ConstantComparison:
         if expected.tobytes() == actual.tobytes():
             return
         # By bytes: NaN is itself, and 0.0 and -0.0 differ.
-        raw = (expected.nbytes // max(expected.size, 1),)
-        rows = [np.frombuffer(a.tobytes(), np.uint8).reshape(-1, *raw) for a in (expected, actual)]
+        element_bytes = (expected.nbytes // max(expected.size, 1),)
+        rows = [
+            np.frombuffer(a.tobytes(), np.uint8).reshape(-1, *element_bytes)
+            for a in (expected, actual)
+        ]
         positions = np.flatnonzero((rows[0] != rows[1]).any(axis=1))
         index = np.unravel_index(int(positions[0]), expected.shape) if expected.shape else ()
         if len(self.differences) < MAX_DIFFERENCES:
-            values = (str(actual[index]), str(expected[index]))
+            element_texts = (str(actual[index]), str(expected[index]))
             position = tuple(map(int, index))
             self.differences.append(
-                ConstantDifference(layer, tensor, position, *values, len(positions))
+                ConstantDifference(layer, tensor, position, *element_texts, len(positions))
             )
 
     def fail(self, problem: str) -> None:
@@ -120,19 +123,19 @@ class ConstantComparison:
 class ConstantSources:
     """What an artifact is built from, as far as that is known.
 
-    `floats` is the model after the target's passes, `program` the integer program. `same_tools`:
+    `float_model` is the model after the target's passes, `integer_program` the integer program. `same_tools`:
     the artifact was written by the releases that are here.
     """
 
-    floats: Model | None
-    program: Model | None
+    float_model: Model | None
+    integer_program: Model | None
     precision: Precision
     same_tools: bool
 
     @property
-    def start(self) -> Model | None:
+    def start_model(self) -> Model | None:
         """What a target that is no package is emitted from."""
-        return self.program if self.precision.integer else self.floats
+        return self.integer_program if self.precision.integer else self.float_model
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tcc.compiler.ir.graph import Graph
-from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.rewrite import extract_inference_graph
 from tcc.compiler.ir.types import Shape
 from tcc.compiler.support.value_views import ValueView, count
 
@@ -38,7 +38,7 @@ class Cost(ValueView):
     weight_bytes: int
     peak_bytes: int
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         yield (
             f"Cost: {count(len(self.rows), 'layer')}, {self.params:,} parameters, "
             f"{self.macs:,} multiply-accumulates"
@@ -46,24 +46,24 @@ class Cost(ValueView):
         yield f"in fp32: {self.weight_bytes:,} bytes of weights, {self.peak_bytes:,} of activations"
 
 
-def cost(graph: Graph) -> Cost:
+def compute_cost(graph: Graph) -> Cost:
     """Return the costs of a graph; weights that nodes share count once."""
     rows = []
     counted: set[str] = set()
     for node in graph.nodes:
-        types = graph.input_types(node)
-        own = [
+        types = graph.get_input_types(node)
+        new_params = [
             # Shared weights are counted with the first node that has them, so that the rows add up
             # to the whole.
             p for name, p in zip(node.params, node.op.params(*types), strict=True)
             if name not in counted and p.trainable
         ]  # fmt: skip
         counted |= set(node.params)
-        params = sum(p.elements for p in own)
+        params = sum(p.elements for p in new_params)
         rows.append(
             NodeCost(
                 node.name,
-                node.op.word,
+                node.op.keyword,
                 node.inputs,
                 node.type.shape,
                 params,
@@ -71,23 +71,23 @@ def cost(graph: Graph) -> Cost:
                 node.type.nbytes,
             )
         )
-    inference = for_inference(graph)
-    kept = {node.name for node in inference.nodes}
-    every = graph.params.values()
-    buffers = sum(p.elements for p in every if not p.trainable)
+    inference = extract_inference_graph(graph)
+    inference_names = {node.name for node in inference.nodes}
+    all_params = graph.params.values()
+    buffers = sum(p.elements for p in all_params if not p.trainable)
     total = sum(r.params for r in rows)
     return Cost(
         tuple(rows),
         total,
         buffers,
-        sum(r.macs for r in rows if r.path in kept),
+        sum(r.macs for r in rows if r.path in inference_names),
         # Bytes of float32, whatever a target stores: targets say their own sizes.
         4 * (total + buffers),
-        peak_bytes(inference),
+        compute_peak_bytes(inference),
     )
 
 
-def peak_bytes(graph: Graph) -> int:
+def compute_peak_bytes(graph: Graph) -> int:
     """Return the most bytes of activations alive at once, in the order of the nodes."""
     # A linear scan over live ranges: what nobody reads counts until the first node is done, what is
     # an output until the end.
@@ -97,13 +97,13 @@ def peak_bytes(graph: Graph) -> int:
     last_read |= {o.value: len(graph.nodes) for o in graph.outputs}
     alive = {i.name: i.type.nbytes for i in graph.inputs}
     peak = total = sum(alive.values())
-    ends: dict[int, list[str]] = {}
+    last_reads: dict[int, list[str]] = {}
     for name, index in last_read.items():
-        ends.setdefault(index, []).append(name)
+        last_reads.setdefault(index, []).append(name)
     for index, node in enumerate(graph.nodes):
         # A result is made while what it is made of is still there.
         alive[node.name] = node.type.nbytes
         total += node.type.nbytes
         peak = max(peak, total)
-        total -= sum(alive.pop(name, 0) for name in ends.get(index, ()))
+        total -= sum(alive.pop(name, 0) for name in last_reads.get(index, ()))
     return peak

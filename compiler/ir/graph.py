@@ -42,7 +42,7 @@ class Node:
 
     def __repr__(self) -> str:
         """Return one line."""
-        return f"Node {self.name}: {self.op.word}({', '.join(self.inputs)}) -> {self.type}"
+        return f"Node {self.name}: {self.op.keyword}({', '.join(self.inputs)}) -> {self.type}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +88,20 @@ class Graph(ValueView):
     @cached_property
     def types(self) -> Mapping[str, TensorType]:
         """The type of every value by name."""
-        values = {i.name: i.type for i in self.inputs}
-        return values | {n.name: n.type for n in self.nodes}
+        types_by_name = {i.name: i.type for i in self.inputs}
+        return types_by_name | {n.name: n.type for n in self.nodes}
 
     @cached_property
     def readers(self) -> Mapping[str, tuple[Node, ...]]:
         """The nodes that read each value, in order."""
-        found: dict[str, list[Node]] = {name: [] for name in self.types}
+        readers_by_value: dict[str, list[Node]] = {name: [] for name in self.types}
         for node in self.nodes:
             # Indexed once for all values: asking each node of each value would take quadratic time
             # in networks of some thousand nodes.
             # A node that reads a value twice is one reader of it.
             for value in dict.fromkeys(node.inputs):
-                found[value].append(node)
-        return {name: tuple(nodes) for name, nodes in found.items()}
+                readers_by_value[value].append(node)
+        return {name: tuple(nodes) for name, nodes in readers_by_value.items()}
 
     @cached_property
     def params(self) -> Mapping[str, Param]:
@@ -110,16 +110,16 @@ class Graph(ValueView):
             name: param
             for node in self.nodes
             for name, param in zip(
-                node.params, node.op.params(*self.input_types(node)), strict=True
+                node.params, node.op.params(*self.get_input_types(node)), strict=True
             )
         }
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         numbers = sum(param.elements for param in self.params.values())
         yield f"Graph {self.name}: {count(len(self.nodes), 'node')}, {numbers:,} weights"
-        yield from self.describe_ends()
+        yield from self.describe_io()
 
-    def describe_ends(self) -> Iterator[str]:
+    def describe_io(self) -> Iterator[str]:
         """Yield a line for each input and each output."""
         for source in self.inputs:
             image = f", an image ({source.preprocess.color})" if source.preprocess else ""
@@ -130,16 +130,16 @@ class Graph(ValueView):
             kind = f"{output.meaning}, activation {output.activation}{trained}"
             yield f"output {output.name}: {self.types[output.value]} {kind}{labels}"
 
-    def input_types(self, node: Node) -> tuple[TensorType, ...]:
+    def get_input_types(self, node: Node) -> tuple[TensorType, ...]:
         """Return the types of a node's inputs."""
         return tuple(self.types[value] for value in node.inputs)
 
-    def sole_reader(self, value: str) -> Node | None:
+    def find_sole_reader(self, value: str) -> Node | None:
         """Return the one node that reads a value, if nothing else does."""
         readers = self.readers[value]
         # An output is read from outside: what it holds has to stay, however few nodes read it.
-        alone = len(readers) == 1 and all(value != o.value for o in self.outputs)
-        return readers[0] if alone else None
+        is_sole = len(readers) == 1 and all(value != o.value for o in self.outputs)
+        return readers[0] if is_sole else None
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,12 +149,12 @@ class Model(ValueView):
     graph: Graph
     weights: "Mapping[str, np.ndarray]"
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         size = sum(array.nbytes for array in self.weights.values())
         nodes = count(len(self.graph.nodes), "node")
         tensors = count(len(self.weights), "weight tensor")
         yield f"Model {self.graph.name}: {nodes}, {tensors}, {size:,} bytes"
-        yield from self.graph.describe_ends()
+        yield from self.graph.describe_io()
 
 
 Transform = Callable[[Model], Model]
@@ -178,19 +178,19 @@ class Pass:
         return self.apply(model)
 
 
-def exact(step: Transform) -> Pass:
+def make_exact_pass(transform: Transform) -> Pass:
     """Make a pass of a function that changes no bit of any output."""
-    return within(0.0)(step)
+    return make_bounded_pass(0.0)(transform)
 
 
-def within(bound: float) -> Callable[[Transform], Pass]:
+def make_bounded_pass(bound: float) -> Callable[[Transform], Pass]:
     """Make a pass of a function that rounds differently, within a bound."""
 
-    def made(step: Transform) -> Pass:
+    def make_pass(step: Transform) -> Pass:
         doc, _, _ = (step.__doc__ or "").partition("\n")
         return Pass(step.__name__, bound, doc, step)
 
-    return made
+    return make_pass
 
 
 class GraphError(AssertionError):
@@ -206,27 +206,27 @@ def verify(graph: Graph) -> Graph:
     Raises:
         GraphError: A rule is broken; the message names the node.
     """
-    problem = next(_problems(graph), None)
+    problem = next(_find_problems(graph), None)
     if problem:
         raise GraphError(f"{graph.name}: {problem}")
     return graph
 
 
-def _problems(graph: Graph) -> Iterator[str]:
-    known: dict[str, TensorType] = {}
+def _find_problems(graph: Graph) -> Iterator[str]:
+    defined_types: dict[str, TensorType] = {}
     for source in graph.inputs:
-        if source.name in known:
+        if source.name in defined_types:
             yield f"two inputs are called {source.name}"
-        known[source.name] = source.type
+        defined_types[source.name] = source.type
     for node in graph.nodes:
-        yield from _node_problems(node, known)
-        known[node.name] = node.type
+        yield from _find_node_problems(node, defined_types)
+        defined_types[node.name] = node.type
     names = [o.name for o in graph.outputs]
     if len(set(names)) != len(names):
         yield "two outputs share a name"
     sources = {source.name for source in graph.inputs}
     for output in graph.outputs:
-        if output.value not in known:
+        if output.value not in defined_types:
             yield f"output {output.name} is not defined"
         # ONNX has one space of names for inputs, outputs and values (its IR, "Names Within a
         # Graph"): such an output could not be written.
@@ -234,20 +234,20 @@ def _problems(graph: Graph) -> Iterator[str]:
             yield f"output {output.name} bears the name of an input"
 
 
-def _node_problems(node: Node, known: Mapping[str, TensorType]) -> Iterator[str]:
-    if node.name in known:
+def _find_node_problems(node: Node, defined_types: Mapping[str, TensorType]) -> Iterator[str]:
+    if node.name in defined_types:
         yield f"{node.name} is defined twice"
-    missing = [value for value in node.inputs if value not in known]
+    missing = [value for value in node.inputs if value not in defined_types]
     if missing:
         yield f"{node.name} reads {missing[0]}, which no earlier node defines"
         return
-    fewest, most = node.op.arity
-    if len(node.inputs) < fewest or (most is not None and len(node.inputs) > most):
+    min_inputs, max_inputs = node.op.arity
+    if len(node.inputs) < min_inputs or (max_inputs is not None and len(node.inputs) > max_inputs):
         # Nothing more is asked of a node whose inputs are wrong: `infer` may take their number for
         # granted.
         yield f"{node.name} has {len(node.inputs)} inputs"
         return
-    types = tuple(known[value] for value in node.inputs)
+    types = tuple(defined_types[value] for value in node.inputs)
     try:
         # Passes write types down as they make nodes: here they are worked out anew, so that one
         # that is stale is found where it began and not in a target.
@@ -280,6 +280,6 @@ def make_node(
     # A word may stand for nothing at all, as a resize to the size that is there does.
     if resolved is None:
         return None
-    result = resolved.infer(*types)
+    output_type = resolved.infer(*types)
     params = tuple(f"{name}.{p.role}" for p in resolved.params(*types))
-    return Node(name, resolved, inputs, params, result, at)
+    return Node(name, resolved, inputs, params, output_type, at)

@@ -3,7 +3,7 @@
 They bound memory and time, not what images show: a file of 4 KB can unpack to gigabytes.
 """
 
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 MAX_SIDE = 1 << 16
 """Largest height or width of an image, in pixels."""
@@ -29,7 +29,7 @@ def check(height: int, width: int, name: str) -> None:
         UserError: It is too large (E0704).
     """
     if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
-        raise too_large(name, f"it is {width}x{height} pixels")
+        raise make_size_error(name, f"it is {width}x{height} pixels")
 
 
 def check_rows(rows: int, columns: int, channels: int, name: str) -> None:
@@ -45,13 +45,13 @@ def check_rows(rows: int, columns: int, channels: int, name: str) -> None:
         UserError: It would (E0704).
     """
     # One byte each: rows are kept as 8-bit levels between the two passes, as Pillow keeps them.
-    held = rows * columns * channels
-    if held > MAX_ROWS_BYTES:
-        label = f"{rows} rows of {columns} pixels: {held >> 20} MiB"
+    buffer_bytes = rows * columns * channels
+    if buffer_bytes > MAX_ROWS_BYTES:
+        label = f"{rows} rows of {columns} pixels: {buffer_bytes >> 20} MiB"
         help = "cut it into tiles, or scale it down first"
-        raise fail("E0704", TOO_COSTLY, whole_file(name), label=label, help=help)
+        raise fail("E0704", TOO_COSTLY, make_file_span(name), label=label, help=help)
 
 
-def too_large(name: str, label: str = "") -> UserError:
+def make_size_error(name: str, label: str = "") -> UserError:
     """Return the error of an image that is too large; `label` says how large."""
-    return fail("E0704", TOO_LARGE, whole_file(name), label=label, help="cut it into tiles")
+    return fail("E0704", TOO_LARGE, make_file_span(name), label=label, help="cut it into tiles")

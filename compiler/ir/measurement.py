@@ -116,10 +116,10 @@ class Measurement:
     caution: str = ""
 
 
-def times(milliseconds: "list[float]", first: float) -> RunTimes:
-    """Return the median and the quartiles of some runs, one or more; `first` is the very first."""
+def summarize_times(milliseconds: "list[float]", first_run: float) -> RunTimes:
+    """Return the median and the quartiles of some runs, one or more; `first_run` is the very first."""
     # Numbers that were measured, none interpolated between two. The median is not moved by single
     # runs that something else on the machine held up.
     ordered = sorted(milliseconds)
     low, median, high = (ordered[len(ordered) * quarter // 4] for quarter in (1, 2, 3))
-    return RunTimes(median, low, high, first, len(ordered))
+    return RunTimes(median, low, high, first_run, len(ordered))

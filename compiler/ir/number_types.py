@@ -6,7 +6,7 @@ from enum import Enum, IntEnum
 from typing import assert_never
 
 
-class FloatReach(IntEnum):
+class FloatInfluence(IntEnum):
     """How layers that compute on floats bear on a value; the more, the larger."""
 
     NONE = 0
@@ -19,25 +19,27 @@ class FloatReach(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class NumberTypes:
     """The numbers between the layers of an artifact, and those that its constants are stored as.
 
     `integers`: 8-bit levels go from layer to layer. `products`: some are multiplied as integers.
-    `floats`: some layer computes on floats that no definition of integers has. `stored`: the types,
-    by numpy's words, of the constants. `outputs`: how such layers bear on each output. `in_float`:
+    `floats`: some layer computes on floats that no definition of integers has. `constant_types`: the types,
+    by numpy's words, of the constants. `outputs`: how such layers bear on each output. `float_operators`:
     the operators that give their floats, by name; None where the file names no operator.
     """
 
     integers: bool
     products: bool
     floats: bool
-    stored: frozenset[str]
-    outputs: Mapping[str, FloatReach] = field(default_factory=dict)
-    in_float: frozenset[str] | None = None
+    constant_types: frozenset[str]
+    outputs: Mapping[str, FloatInfluence] = field(default_factory=dict)
+    float_operators: frozenset[str] | None = None
 
-    def reach(self, output: str) -> FloatReach:
+    def get_influence(self, output: str) -> FloatInfluence:
         """Return how layers in float bear on an output: fully, where the file does not say."""
-        return self.outputs.get(output, FloatReach.ROUNDED if self.floats else FloatReach.NONE)
+        return self.outputs.get(
+            output, FloatInfluence.ROUNDED if self.floats else FloatInfluence.NONE
+        )
 
 
 class OperatorRole(Enum):
@@ -51,7 +53,7 @@ class OperatorRole(Enum):
 
 
 @dataclass
-class FloatTrace:
+class FloatTracer:
     """Follows floats through an artifact's operators, which are told in their order.
 
     `real` are the values that are real numbers and no levels: at first, the inputs that are; and
@@ -60,7 +62,7 @@ class FloatTrace:
 
     real: set[Hashable]
     computed: set[Hashable] = field(default_factory=set)
-    reached: dict[Hashable, FloatReach] = field(default_factory=dict)
+    influences: dict[Hashable, FloatInfluence] = field(default_factory=dict)
 
     def step(
         self, role: OperatorRole, inputs: Iterable[Hashable], outputs: Iterable[Hashable]
@@ -74,7 +76,7 @@ class FloatTrace:
         """
         inputs, outputs = tuple(inputs), tuple(outputs)
         # What floats did to one input, they may have done to the result: the worst of them holds.
-        reach = max(map(self.reach, inputs), default=FloatReach.NONE)
+        influence = max(map(self.get_influence, inputs), default=FloatInfluence.NONE)
         is_real = not self.real.isdisjoint(inputs)
         is_computed = not self.computed.isdisjoint(inputs)
         match role:
@@ -86,21 +88,21 @@ class FloatTrace:
                 # An operator on levels alone has a definition to the bit; only among floats is the
                 # order of sums the runtime's.
                 is_computed = is_real
-                reach = max(reach, FloatReach.UNROUNDED) if is_real else reach
+                influence = max(influence, FloatInfluence.UNROUNDED) if is_real else influence
             case OperatorRole.FUNCTION:
                 is_real = is_computed = False
             case OperatorRole.ROUND:
                 is_real = is_computed = False
                 # Rounding the floats of an input, which no layer computed, is the beginning of
                 # every integer program and the same everywhere.
-                reach = FloatReach.ROUNDED if reach else reach
+                influence = FloatInfluence.ROUNDED if influence else influence
             case _:
                 assert_never(role)
         self.real.update(outputs if is_real else ())
         self.computed.update(outputs if is_computed else ())
-        self.reached.update(dict.fromkeys(outputs, reach))
+        self.influences.update(dict.fromkeys(outputs, influence))
         return is_computed
 
-    def reach(self, value: Hashable) -> FloatReach:
+    def get_influence(self, value: Hashable) -> FloatInfluence:
         """Return how layers in float bear on a value."""
-        return self.reached.get(value, FloatReach.NONE)
+        return self.influences.get(value, FloatInfluence.NONE)

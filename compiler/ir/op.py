@@ -64,7 +64,7 @@ class Param:
 class Const:
     """A small literal tensor in a call, such as an axis list, or its rows."""
 
-    values: tuple[int | float, ...] | tuple[tuple[int, ...], ...]
+    elements: tuple[int | float, ...] | tuple[tuple[int, ...], ...]
     dtype: str = "int64"
     scalar: bool = False
 
@@ -80,7 +80,7 @@ class Call:
     An op's meaning there is a short sequence of calls; the last one's output is `y`.
     For torch, `function` is looked up in `torch.nn.functional`, then `torch`; a call
     that `trains` is given `training=` the module's mode; a `packed` call takes its
-    tensors as one list. For ONNX, `function` is the operator's name, and `more` names its
+    tensors as one list. For ONNX, `function` is the operator's name, and `extra_outputs` names its
     further outputs.
     """
 
@@ -90,7 +90,7 @@ class Call:
     output: str = "y"
     trains: bool = False
     packed: bool = False
-    more: tuple[str, ...] = ()
+    extra_outputs: tuple[str, ...] = ()
 
 
 class Op(ABC):
@@ -102,7 +102,7 @@ class Op(ABC):
     height, width) of a map, (features,) of a vector. What runs has one, in front.
     """
 
-    word: ClassVar[str]
+    keyword: ClassVar[str]
     """What the language calls it."""
     arity: ClassVar[tuple[int, int | None]] = (1, 1)
     """Fewest and most inputs; None is unbounded."""
@@ -116,7 +116,7 @@ class Op(ABC):
     def moves(self) -> bool:
         """Whether the output holds numbers of the inputs and constants alone.
 
-        Then one scale fits all of them, and the op works on 8-bit levels as it is (see `Exact`).
+        Then one scale fits all of them, and the op works on 8-bit levels as it is (see `ExactIntegerOp`).
         """
         return False
 
@@ -169,11 +169,11 @@ class Op(ABC):
 
 
 # Beside `Op` and not in it: only what integer programs are made of has such a meaning.
-class Exact(ABC):
+class ExactIntegerOp(ABC):
     """What an operation on 8-bit integers is as well: it has one result, the same to the bit."""
 
     @abstractmethod
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the output of inputs and weights.
@@ -208,14 +208,14 @@ class Alias(Op):
         raise AssertionError(self)
 
 
-def image(x: TensorType, word: str) -> tuple[int, int, int]:
+def require_image_shape(input_type: TensorType, keyword: str) -> tuple[int, int, int]:
     """Return C, H, W of a feature map, or raise OpError."""
-    if len(x.shape) != 3:
+    if len(input_type.shape) != 3:
         raise OpError(
             "E0301",
-            f"{word} needs a channels x height x width value",
-            f"the input is a vector of {x}",
+            f"{keyword} needs a channels x height x width value",
+            f"the input is a vector of {input_type}",
             "move this step before `flatten`",
         )
-    c, h, w = x.shape
+    c, h, w = input_type.shape
     return c, h, w

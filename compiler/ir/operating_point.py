@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from tcc.compiler.support.json_records import OmitDefault, Record
 
-LARGEST = 1000.0
+MAX_TEMPERATURE = 1000.0
 """The largest temperature, and one over the least."""
 
 
@@ -46,7 +46,7 @@ class ThresholdCheck(Record, frozen=True):
     reached: bool | None
 
 
-class JudgedPoint(Record, frozen=True):
+class HeldOutCheck(Record, frozen=True):
     """How an operating point does on images that it was not fitted to, by the digest of their set.
 
     `likelihood` is as in `FittingData`, and `notice` what a user of the point must know.
@@ -70,17 +70,20 @@ class OperatingPoint(Record, frozen=True):
     """
 
     output: str
-    temperature: Annotated[float, Meta(ge=1 / LARGEST, le=LARGEST)]
+    temperature: Annotated[float, Meta(ge=1 / MAX_TEMPERATURE, le=MAX_TEMPERATURE)]
     positive: int | None
     thresholds: tuple[float, ...]
     criterion: str
     fitted: FittingData
     target: OmitDefault[float | None] = None
-    judged: OmitDefault[JudgedPoint | None] = None
+    judged: OmitDefault[HeldOutCheck | None] = None
 
     @property
     def probabilities(self) -> tuple[float, ...]:
         """The thresholds as probabilities."""
         # Two forms of the logistic function, each with an exponential of no positive number: `exp`
         # ends at 709 for doubles, log-odds may be beyond.
-        return tuple(1 / (1 + exp(-x)) if x > 0 else exp(x) / (1 + exp(x)) for x in self.thresholds)
+        return tuple(
+            1 / (1 + exp(-threshold)) if threshold > 0 else exp(threshold) / (1 + exp(threshold))
+            for threshold in self.thresholds
+        )

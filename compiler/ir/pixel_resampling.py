@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PRECISION = 22
 """Fraction bits of a coefficient, as in Pillow's 8-bit resampling (Resample.c): of 32 bits, 8 are
 the pixel's, and 2 are left for sums that overshoot."""
-STRIP = 1 << 22
+STRIP_ELEMENTS = 1 << 22
 """Numbers that are computed at a time, which bounds the memory."""
 
 
@@ -29,41 +29,46 @@ STRIP = 1 << 22
 class Axis:
     """One axis of an image: `source` pixels are scaled to `scaled`.
 
-    `count` of these, from `first` on, are kept; only they are computed.
+    `count` of these, from `start` on, are kept; only they are computed.
     """
 
     source: int
     scaled: int
-    first: int
+    start: int
     count: int
 
     @property
-    def read(self) -> tuple[int, int]:
+    def source_range(self) -> tuple[int, int]:
         """The first source pixel that is read, and the end of them."""
         if self.scaled == self.source:
-            return self.first, self.first + self.count
+            return self.start, self.start + self.count
         scale = self.source / self.scaled
         # The triangle reaches one pixel to each side, of the smaller of both images: enlarging
         # interpolates, reducing averages all that a pixel covers.
         support = max(scale, 1.0)
-        low, high = ((self.first + i + 0.5) * scale for i in (0, self.count - 1))
+        low, high = ((self.start + i + 0.5) * scale for i in (0, self.count - 1))
         return max(int(low - support + 0.5), 0), min(int(high + support + 0.5), self.source)
 
 
-def axis(source: int, scaled: int, kept: int, shown: int) -> Axis:
-    """Return the axis of which the middle `kept` are kept, and of these the middle `shown`.
+def plan_axis(source: int, scaled: int, resize_count: int, crop_count: int) -> Axis:
+    """Return the axis of which the middle `resize_count` are kept, and of these the middle `crop_count`.
 
     Args:
         source: Pixels of the image.
         scaled: Pixels that these are scaled to.
-        kept: How many of those a crop of the resize keeps.
-        shown: How many of these the contract's crop keeps.
+        resize_count: How many of those a crop of the resize keeps.
+        crop_count: How many of these the contract's crop keeps.
     """
-    both = min(kept, shown)
-    return Axis(source, scaled, (scaled - kept) // 2 + (kept - both) // 2, both)
+    visible_count = min(resize_count, crop_count)
+    return Axis(
+        source,
+        scaled,
+        (scaled - resize_count) // 2 + (resize_count - visible_count) // 2,
+        visible_count,
+    )
 
 
-def covering(source: tuple[int, ...], target: Pair) -> Pair:
+def compute_cover_size(source: tuple[int, ...], target: Pair) -> Pair:
     """Return the size that `source` (height, width) is scaled to so as to cover `target`."""
     h, w = source
     # One scale for both sides keeps the aspect ratio; the other side is at least the target's.
@@ -74,7 +79,7 @@ def covering(source: tuple[int, ...], target: Pair) -> Pair:
     )
 
 
-def resampled(pixels: "Pixels", number: int, along: Axis) -> "Pixels":
+def resample(pixels: "Pixels", number: int, along: Axis) -> "Pixels":
     """Scale axis `number` of pixels (H, W, C), which holds what is `read` alone.
 
     Args:
@@ -90,27 +95,27 @@ def resampled(pixels: "Pixels", number: int, along: Axis) -> "Pixels":
     lines = np.moveaxis(pixels, number, 0)
     if along.scaled == along.source:
         return pixels
-    starts, taps = coefficients(along)
-    starts -= along.read[0]
-    result = np.empty((along.count, *lines.shape[1:]), np.uint8)
-    for part in strips(lines.shape[1], along.count * lines.shape[2]):
+    starts, taps = compute_coefficients(along)
+    starts -= along.source_range[0]
+    output = np.empty((along.count, *lines.shape[1:]), np.uint8)
+    for part in split_strips(lines.shape[1], along.count * lines.shape[2]):
         # Half of the last place to begin with: the shift below then rounds to nearest.
-        total = np.full(result[:, part].shape, 1 << (PRECISION - 1), np.int32)
+        total = np.full(output[:, part].shape, 1 << (PRECISION - 1), np.int32)
         for offset, tap in enumerate(taps.T):
             # Taps past the end have weight 0: they may read any pixel, but must read one.
             at = np.minimum(starts + offset, len(lines) - 1)
             total += lines[at, part] * tap[:, None, None]
-        result[:, part] = np.clip(total >> PRECISION, 0, 255)
-    return np.moveaxis(result, 0, number)
+        output[:, part] = np.clip(total >> PRECISION, 0, 255)
+    return np.moveaxis(output, 0, number)
 
 
-def strips(count: int, size: int) -> "Iterator[slice]":
+def split_strips(count: int, size: int) -> "Iterator[slice]":
     """Yield slices of `count` lines of `size` numbers each, as many lines as are worked on."""
-    step = max(1, STRIP // size)
-    return (slice(first, first + step) for first in range(0, count, step))
+    step = max(1, STRIP_ELEMENTS // size)
+    return (slice(start, start + step) for start in range(0, count, step))
 
 
-def coefficients(along: Axis) -> "tuple[NDArray[np.int64], NDArray[np.int32]]":
+def compute_coefficients(along: Axis) -> "tuple[NDArray[np.int64], NDArray[np.int32]]":
     """Return how the kept pixels of an axis sum source pixels.
 
     Kept pixel i is the sum over t of taps[i, t] * source[starts[i] + t], in fixed point with
@@ -119,17 +124,17 @@ def coefficients(along: Axis) -> "tuple[NDArray[np.int64], NDArray[np.int32]]":
     """
     scale = along.source / along.scaled
     support = max(scale, 1.0)
-    middle = (np.arange(along.first, along.first + along.count) + 0.5) * scale
+    middle = (np.arange(along.start, along.start + along.count) + 0.5) * scale
     # Truncated, as C converts in Pillow; what would be below 0 differs from a floor, and is 0 in
     # both.
     starts = np.maximum((middle - support + 0.5).astype(np.int64), 0)
-    ends = np.minimum((middle + support + 0.5).astype(np.int64), along.source)
+    stops = np.minimum((middle + support + 0.5).astype(np.int64), along.source)
     offsets = np.arange(ceil(support) * 2 + 1)
-    reach = ((offsets + starts[:, None]) - middle[:, None] + 0.5) * (1.0 / support)
+    distances = ((offsets + starts[:, None]) - middle[:, None] + 0.5) * (1.0 / support)
     # Never negative, so that Pillow's other rounding, for negative ones, is not needed.
-    weights = np.maximum(1.0 - np.abs(reach), 0.0)
+    weights = np.maximum(1.0 - np.abs(distances), 0.0)
     # Windows are cut at the border and the rest is made to sum to 1 again, as Pillow does: no
     # border is invented.
-    weights[offsets >= (ends - starts)[:, None]] = 0.0
+    weights[offsets >= (stops - starts)[:, None]] = 0.0
     weights /= np.add.accumulate(weights, axis=1)[:, -1:]  # summed in order, as Pillow does
     return starts, (weights * (1 << PRECISION) + 0.5).astype(np.int32)

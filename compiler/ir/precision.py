@@ -18,7 +18,7 @@ class Arithmetic(Enum):
     """The integer program, whose results are the same to the bit everywhere."""
     SIMULATED = "simulated"
     """The integer program with floats between its roundings, for tools that read it so."""
-    FOREIGN = "foreign"
+    VENDOR = "foreign"
     """Integers that the maker's own tool makes of floats by its own rules; ours foretell them."""
 
 
@@ -45,7 +45,7 @@ class Storage(Enum):
 class Precision:
     """One word after `--precision`, and what a target makes of a network at it.
 
-    `weights` are those of float arithmetic. With `real_ends`, the last layers of integer programs
+    `weights` are those of float arithmetic. With `float_io`, the last layers of integer programs
     give real numbers, else 8-bit integers.
     """
 
@@ -53,13 +53,13 @@ class Precision:
     summary: str
     arithmetic: Arithmetic = Arithmetic.FLOAT
     weights: Storage = Storage.FLOAT32
-    real_ends: bool = True
+    float_io: bool = True
 
     @property
     def integer(self) -> bool:
         """Whether the target is given the integer program, not the float model."""
         match self.arithmetic:
-            case Arithmetic.FLOAT | Arithmetic.FOREIGN:
+            case Arithmetic.FLOAT | Arithmetic.VENDOR:
                 return False
             case Arithmetic.INTEGER | Arithmetic.SIMULATED:
                 return True
@@ -72,7 +72,7 @@ class Precision:
         match self.arithmetic:
             case Arithmetic.INTEGER:
                 return True
-            case Arithmetic.FLOAT | Arithmetic.SIMULATED | Arithmetic.FOREIGN:
+            case Arithmetic.FLOAT | Arithmetic.SIMULATED | Arithmetic.VENDOR:
                 return False
             case _:
                 assert_never(self.arithmetic)
@@ -83,7 +83,7 @@ class Precision:
         match self.arithmetic:
             case Arithmetic.FLOAT:
                 return False
-            case Arithmetic.INTEGER | Arithmetic.SIMULATED | Arithmetic.FOREIGN:
+            case Arithmetic.INTEGER | Arithmetic.SIMULATED | Arithmetic.VENDOR:
                 return True
             case _:
                 assert_never(self.arithmetic)

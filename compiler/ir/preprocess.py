@@ -15,9 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from msgspec import Meta
 
 from tcc.compiler.ir import image_limits
-from tcc.compiler.ir.pixel_resampling import Axis, axis, covering, resampled, strips
+from tcc.compiler.ir.pixel_resampling import (
+    Axis,
+    compute_cover_size,
+    plan_axis,
+    resample,
+    split_strips,
+)
 from tcc.compiler.ir.types import Pair
-from tcc.compiler.support.diagnostics import UnhandledError, fail, whole_file
+from tcc.compiler.support.diagnostics import UnhandledError, fail, make_file_span
 from tcc.compiler.support.json_records import OmitDefault, Record
 from tcc.compiler.support.lazy_numpy import np
 
@@ -28,10 +34,10 @@ if TYPE_CHECKING:
 
 ColorOrder = Literal["rgb", "bgr", "gray"]
 ResizeMode = Literal["stretch", "cover"]
-LevelDivisor = Literal["255", "max"]
+PixelDivisor = Literal["255", "max"]
 COLORS: tuple[ColorOrder, ...] = get_args(ColorOrder)
 MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
-SCALES: tuple[LevelDivisor, ...] = get_args(LevelDivisor)
+SCALES: tuple[PixelDivisor, ...] = get_args(PixelDivisor)
 MAX_SIDE = 1 << 14
 """Largest height or width that a resize or crop may ask for, in pixels."""
 _Side = Annotated[int, Meta(ge=1, le=MAX_SIDE)]
@@ -66,15 +72,15 @@ class Preprocess(Record, frozen=True):
     mean: _Channels = (0.0,)
     std: _Channels = (1.0,)
     raw: bool = False
-    scale: OmitDefault[LevelDivisor] = "255"
+    scale: OmitDefault[PixelDivisor] = "255"
 
     @property
     def channels(self) -> int:
         """Channels of the result."""
-        return channels_of(self.color)
+        return count_channels(self.color)
 
 
-def as_levels(pre: Preprocess) -> Preprocess | None:
+def strip_normalization(pre: Preprocess) -> Preprocess | None:
     """Return the contract that stops at the grey levels; None where each image has its own scale.
 
     What comes after them is then the same for every image: a mean and a deviation.
@@ -82,7 +88,7 @@ def as_levels(pre: Preprocess) -> Preprocess | None:
     return replace(pre, raw=True) if pre.scale == "255" else None
 
 
-def channels_of(color: str) -> int:
+def count_channels(color: str) -> int:
     """Return how many channels pixels of a colour have."""
     match color:
         case "gray":
@@ -93,7 +99,7 @@ def channels_of(color: str) -> int:
             raise UnhandledError("colour", color)
 
 
-def result_shape(pre: Preprocess) -> tuple[int, int, int] | None:
+def compute_output_shape(pre: Preprocess) -> tuple[int, int, int] | None:
     """Return (channels, height, width) of the result; None where the image's size decides."""
     size = pre.crop or (pre.resize.size if pre.resize else None)
     return (pre.channels, *size) if size else None
@@ -104,7 +110,7 @@ def apply(
 ) -> "NDArray[np.float32]":
     """Return the input tensor, float32 (channels, height, width) = `size`, of an image.
 
-    Arguments and errors are those of `levels`.
+    Arguments and errors are those of `prepare_pixels`.
 
     Args:
         pre: The contract.
@@ -112,10 +118,10 @@ def apply(
         size: Channels, height and width of the input.
         name: What the image is called in errors.
     """
-    return normalized(pre, levels(pre, image, size, name))
+    return normalize(pre, prepare_pixels(pre, image, size, name))
 
 
-def levels(
+def prepare_pixels(
     pre: Preprocess, image: "Pixels", size: tuple[int, int, int], name: str = "<image>"
 ) -> "Pixels":
     """Return the grey levels that are left to be divided, uint8 (height, width, channels).
@@ -132,11 +138,11 @@ def levels(
     # Only what is kept is computed: of a slide of 8192 pixels that is cropped to 224, a few hundred
     # rows.
     down, across = plan(pre, image.shape, size, name)
-    shown = image[slice(*down.read), slice(*across.read)]
+    source_pixels = image[slice(*down.source_range), slice(*across.source_range)]
     # Colour before size, as the contract says: grey of averaged pixels, rounded in between, is not
     # the average of greys.
-    pixels = resampled(_colored(pre.color, shown), 1, across)
-    return center(resampled(pixels, 0, down), size[1:])
+    pixels = resample(_convert_color(pre.color, source_pixels), 1, across)
+    return crop_center(resample(pixels, 0, down), size[1:])
 
 
 def plan(
@@ -156,39 +162,39 @@ def plan(
         UserError: The image is too large (E0704), or the contract neither resizes nor crops and
             the image has another size (E0706).
     """
-    source, wanted = (shape[0], shape[1]), size[1:]
+    source, input_size = (shape[0], shape[1]), size[1:]
     image_limits.check(*source, name)
-    kept = scaled = source
+    resized_size = scaled = source
     if pre.resize:
-        kept = pre.resize.size
-        scaled = _scaled(pre.resize, source)
+        resized_size = pre.resize.size
+        scaled = _compute_scaled_size(pre.resize, source)
     # With a crop any size will do, since what is missing is filled with zeros.
-    if pre.channels != size[0] or (not pre.crop and kept != wanted):
-        (height, width), (h, w) = wanted, kept
+    if pre.channels != size[0] or (not pre.crop and resized_size != input_size):
+        (height, width), (h, w) = input_size, resized_size
         raise fail(
             "E0706",
             f"the image is {w}x{h} pixels, but the network takes {width}x{height}",
-            whole_file(name),
+            make_file_span(name),
             help="give the image that size, or add `resize` to the spec's `preprocess`",
         )
-    down, across = map(axis, source, scaled, kept, wanted)
-    first, end = down.read
-    image_limits.check_rows(end - first, across.count, pre.channels, name)
+    down, across = map(plan_axis, source, scaled, resized_size, input_size)
+    first_row, end_row = down.source_range
+    image_limits.check_rows(end_row - first_row, across.count, pre.channels, name)
     return down, across
 
 
-def _scaled(resize: PixelResize, source: Pair) -> Pair:
+def _compute_scaled_size(resize: PixelResize, source: Pair) -> Pair:
     """Return the size that the whole image is brought to, of which the centre is kept."""
     match resize.mode:
         case "stretch":
             return resize.size
         case "cover":
-            return covering(source, resize.size)
+            return compute_cover_size(source, resize.size)
         case _:
             raise UnhandledError("way to resize", resize.mode)
 
 
-def normalized(pre: Preprocess, pixels: "Pixels") -> "NDArray[np.float32]":
+def normalize(pre: Preprocess, pixels: "Pixels") -> "NDArray[np.float32]":
     """Return (pixels / scale - mean) / std as float32 (C, H, W), of uint8 (H, W, C).
 
     A raw contract gives the pixels as they are.
@@ -199,15 +205,15 @@ def normalized(pre: Preprocess, pixels: "Pixels") -> "NDArray[np.float32]":
     # round otherwise, and C on the device has these three. A channel has 256 results at most:
     # looking them up takes a quarter of the time.
     mean, std = (np.array(v, np.float32)[:, None] for v in (pre.mean, pre.std))
-    values = np.arange(256, dtype=np.float32) / np.float32(divisor(pre, pixels))
-    table = np.broadcast_to((values - mean) / std, (pixels.shape[2], 256))
-    found = np.empty((pixels.shape[2], *pixels.shape[:2]), np.float32)
-    for channel, results in enumerate(table):
-        found[channel] = results[pixels[:, :, channel]]
-    return found
+    scaled_levels = np.arange(256, dtype=np.float32) / np.float32(compute_divisor(pre, pixels))
+    table = np.broadcast_to((scaled_levels - mean) / std, (pixels.shape[2], 256))
+    channels = np.empty((pixels.shape[2], *pixels.shape[:2]), np.float32)
+    for channel, channel_table in enumerate(table):
+        channels[channel] = channel_table[pixels[:, :, channel]]
+    return channels
 
 
-def divisor(pre: Preprocess, pixels: "Pixels") -> int:
+def compute_divisor(pre: Preprocess, pixels: "Pixels") -> int:
     """Return what the pixels of an image are divided by; a black image's maximum counts as 1."""
     match pre.scale:
         case "255":
@@ -218,27 +224,27 @@ def divisor(pre: Preprocess, pixels: "Pixels") -> int:
             raise UnhandledError("scale of pixels", pre.scale)
 
 
-def center(pixels: "Pixels", size: Pair) -> "Pixels":
+def crop_center(pixels: "Pixels", size: Pair) -> "Pixels":
     """Return the centre of an image (H, W, C), with zeros around where `size` is larger.
 
     An odd difference leaves the larger part at the bottom and right.
     """
-    result = np.zeros((*size, pixels.shape[2]), np.uint8)
-    there, here = zip(*map(_overlap, pixels.shape, size), strict=True)
-    result[here] = pixels[there]
-    return result
+    output = np.zeros((*size, pixels.shape[2]), np.uint8)
+    source_slices, output_slices = zip(*map(_compute_overlap, pixels.shape, size), strict=True)
+    output[output_slices] = pixels[source_slices]
+    return output
 
 
-def _overlap(source: int, target: int) -> tuple[slice, slice]:
+def _compute_overlap(source: int, target: int) -> tuple[slice, slice]:
     """Return where the centred stretches of two lengths overlap, in each of them."""
     # Half of each difference rounded down, which is what torchvision's CenterCrop does to images
     # that are too large by an even number; the odd pixel is at the end here.
-    both = min(source, target)
-    first, second = (source - both) // 2, (target - both) // 2
-    return slice(first, first + both), slice(second, second + both)
+    length = min(source, target)
+    source_start, target_start = (source - length) // 2, (target - length) // 2
+    return slice(source_start, source_start + length), slice(target_start, target_start + length)
 
 
-def _colored(color: str, image: "Pixels") -> "Pixels":
+def _convert_color(color: str, image: "Pixels") -> "Pixels":
     match color:
         case "rgb":
             return image
@@ -248,7 +254,7 @@ def _colored(color: str, image: "Pixels") -> "Pixels":
             # In strips: four bytes for each channel of 64 Mi pixels would be four times the image
             # itself.
             gray = np.empty((*image.shape[:2], 1), np.uint8)
-            for rows in strips(*image.shape[:2]):
+            for rows in split_strips(*image.shape[:2]):
                 # ITU-R BT.601's 0.299, 0.587 and 0.114 in 16 fraction bits, as Pillow has them
                 luma = image[rows].astype(np.int32) @ np.array([19595, 38470, 7471], np.int32)
                 gray[rows, :, 0] = (luma + 0x8000) >> 16

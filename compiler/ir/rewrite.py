@@ -29,12 +29,12 @@ NodeWeights: TypeAlias = "tuple[NDArray[np.float32], ...]"
 
 @dataclass(frozen=True, slots=True)
 class ChainedOp:
-    """An op that reads the value of the one before it, and then `others`."""
+    """An op that reads the value of the one before it, and then `extra_inputs`."""
 
     op: Op
     weights: NodeWeights
     at: Span
-    others: tuple[str, ...] = ()
+    extra_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Replacement:
     inputs: tuple[str, ...]
     weights: NodeWeights
     at: Span
-    then: tuple[ChainedOp, ...] = ()
+    chained_ops: tuple[ChainedOp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +62,32 @@ class Bypass:
 class RewriteContext:
     """What a rule may look at: the nodes before its own as rewritten already, and all weights.
 
-    `graph` is the graph before the walk, which alone knows all readers of a value; `made` holds the
+    `graph` is the graph before the walk, which alone knows all readers of a value; `rewritten` holds the
     nodes so far, `types` and `weights` those of old and new values alike.
     """
 
     graph: Graph
-    made: dict[str, Node]
+    rewritten: dict[str, Node]
     types: dict[str, TensorType]
     weights: "dict[str, NDArray[np.float32]]"
 
-    def producer(self, value: str) -> Node | None:
+    def find_producer(self, value: str) -> Node | None:
         """Return the node that makes a value; None for an input of the graph."""
-        return self.made.get(value)
+        return self.rewritten.get(value)
 
-    def source(self, node: Node) -> Node | None:
+    def find_sole_producer(self, node: Node) -> Node | None:
         """Return the node that makes a node's only input, if nothing else reads that."""
         if len(node.inputs) != 1:
             return None
         # The walk's own values have no readers in the graph before it, and are nobody's alone.
         reader = (
-            self.graph.sole_reader(node.inputs[0]) if node.inputs[0] in self.graph.types else None
+            self.graph.find_sole_reader(node.inputs[0])
+            if node.inputs[0] in self.graph.types
+            else None
         )
-        return self.producer(node.inputs[0]) if reader and reader.name == node.name else None
+        return self.find_producer(node.inputs[0]) if reader and reader.name == node.name else None
 
-    def values(self, node: Node) -> NodeWeights:
+    def get_weights(self, node: Node) -> NodeWeights:
         """Return a node's weight tensors, in order."""
         return tuple(self.weights[name] for name in node.params)
 
@@ -105,24 +107,24 @@ def rewrite(model: Model, rule: Rule) -> Model:
         A model whose values of old names mean what they did, within the bound of the pass.
     """
     graph = model.graph
-    view = RewriteContext(graph, {}, dict(graph.types), dict(model.weights))
-    instead: dict[str, str] = {}
-    users = _users(graph)
-    for old in graph.nodes:
-        node = replace(old, inputs=tuple(instead.get(v, v) for v in old.inputs))
-        match rule(node, view):
+    context = RewriteContext(graph, {}, dict(graph.types), dict(model.weights))
+    renamed_values: dict[str, str] = {}
+    users = _index_weight_users(graph)
+    for original in graph.nodes:
+        node = replace(original, inputs=tuple(renamed_values.get(v, v) for v in original.inputs))
+        match rule(node, context):
             case None:
-                view.made[node.name] = node
+                context.rewritten[node.name] = node
             case Bypass(value):
                 # Already the end of a chain: the node's inputs were renamed before the rule saw
                 # them.
-                instead[node.name] = value
+                renamed_values[node.name] = value
             case Replacement() as new:
-                _place(node, new, view, users)
+                _insert_chain(node, new, context, users)
     # An output of a bypassed node reads what the node read: its own name stays.
-    outputs = tuple(replace(o, value=instead.get(o.value, o.value)) for o in graph.outputs)
-    nodes = tuple(view.made.values())
-    return eliminate_dead(Model(replace(graph, nodes=nodes, outputs=outputs), view.weights))
+    outputs = tuple(replace(o, value=renamed_values.get(o.value, o.value)) for o in graph.outputs)
+    nodes = tuple(context.rewritten.values())
+    return eliminate_dead(Model(replace(graph, nodes=nodes, outputs=outputs), context.weights))
 
 
 def eliminate_dead(model: Model) -> Model:
@@ -135,54 +137,66 @@ def eliminate_dead(model: Model) -> Model:
 def eliminate_dead_nodes(graph: Graph) -> Graph:
     """Return a graph without the nodes that no output needs; its inputs stay."""
     needed = {output.value for output in graph.outputs}
-    kept = []
+    live_nodes = []
     # Backwards, so that who reads a node was looked at before it.
     for node in reversed(graph.nodes):
         if node.name in needed:
             needed.update(node.inputs)
-            kept.append(node)
-    return graph if len(kept) == len(graph.nodes) else replace(graph, nodes=tuple(reversed(kept)))
+            live_nodes.append(node)
+    return (
+        graph
+        if len(live_nodes) == len(graph.nodes)
+        else replace(graph, nodes=tuple(reversed(live_nodes)))
+    )
 
 
-def for_inference(graph: Graph) -> Graph:
+def extract_inference_graph(graph: Graph) -> Graph:
     """Return the part of a graph that artifacts contain: no train-only output, no dead node."""
     outputs = tuple(output for output in graph.outputs if not output.train_only)
     return eliminate_dead_nodes(replace(graph, outputs=outputs))
 
 
-def unused_name(name: str, taken: Mapping[str, object]) -> str:
+def make_unused_name(name: str, used_names: Mapping[str, object]) -> str:
     """Return a name for a new value that nothing else bears."""
     # A prime cannot stand in a name of the language: no step of a spec is ever called so.
-    while name in taken:
+    while name in used_names:
         name += "'"
     return name
 
 
-def _place(
-    node: Node, new: Replacement, view: RewriteContext, users: Mapping[str, set[str]]
+def _insert_chain(
+    node: Node, replacement: Replacement, context: RewriteContext, users: Mapping[str, set[str]]
 ) -> None:
     """Put a chain of nodes in a node's place."""
     name = ""
-    for step in (chain := (ChainedOp(new.op, new.weights, new.at), *new.then)):
-        inputs = (name, *step.others) if name else new.inputs
+    for chained_op in (
+        chain := (
+            ChainedOp(replacement.op, replacement.weights, replacement.at),
+            *replacement.chained_ops,
+        )
+    ):
+        inputs = (name, *chained_op.extra_inputs) if name else replacement.inputs
         # The last of a chain bears the node's name, since it has its meaning; the others get new
         # ones.
         name = (
             node.name
-            if step is chain[-1]
-            else unused_name(f"{node.name}/{step.op.word}", view.types)
+            if chained_op is chain[-1]
+            else make_unused_name(f"{node.name}/{chained_op.op.keyword}", context.types)
         )
-        types = tuple(view.types[value] for value in inputs)
+        types = tuple(context.types[value] for value in inputs)
         params = tuple(
-            _unshared(f"{name}.{param.role}", node, users) for param in step.op.params(*types)
+            _make_unshared_name(f"{name}.{param.role}", node, users)
+            for param in chained_op.op.params(*types)
         )
-        made = Node(name, step.op, inputs, params, step.op.infer(*types), step.at)
-        view.made[name] = made
-        view.types[name] = made.type
-        view.weights.update(zip(params, step.weights, strict=True))
+        new_node = Node(
+            name, chained_op.op, inputs, params, chained_op.op.infer(*types), chained_op.at
+        )
+        context.rewritten[name] = new_node
+        context.types[name] = new_node.type
+        context.weights.update(zip(params, chained_op.weights, strict=True))
 
 
-def _unshared(name: str, node: Node, users: Mapping[str, set[str]]) -> str:
+def _make_unshared_name(name: str, node: Node, users: Mapping[str, set[str]]) -> str:
     """Return a name for a new tensor of a node that overwrites no other node's."""
     # A tensor that other nodes share must keep its numbers for them.
     while users.get(name, set()) - {node.name}:
@@ -190,7 +204,7 @@ def _unshared(name: str, node: Node, users: Mapping[str, set[str]]) -> str:
     return name
 
 
-def _users(graph: Graph) -> Mapping[str, set[str]]:
+def _index_weight_users(graph: Graph) -> Mapping[str, set[str]]:
     users: dict[str, set[str]] = {}
     for node in graph.nodes:
         for name in node.params:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Outputs = dict[str, np.ndarray]
 
 
-LEAST = 0.98
+MIN_COSINE = 0.98
 """The cosine below which AXERA's manuals say to look for the reason. The papers' networks keep it,
 and calibration asks the same of integers of our own."""
 
@@ -30,7 +30,7 @@ class NetworkPart(Record, frozen=True):
     """A stretch of the network that runs in one place."""
 
     name: str
-    where: Literal["NPU", "CPU"]
+    processor: Literal["NPU", "CPU"] = msgspec.field(name="where")
 
 
 class ToolReport(Record, frozen=True):
@@ -47,15 +47,15 @@ class ToolReport(Record, frozen=True):
     stopped: OmitDefault[str] = ""
 
     @property
-    def low(self) -> tuple[LayerCosine, ...]:
+    def low_outputs(self) -> tuple[LayerCosine, ...]:
         """The outputs below the threshold."""
         # Not `<`: a cosine that is NaN, of an output that is all zeros say, is low as well.
-        return tuple(each for each in self.outputs if not each.cosine >= LEAST)
+        return tuple(output for output in self.outputs if not output.cosine >= MIN_COSINE)
 
     @property
     def on_cpu(self) -> tuple[str, ...]:
         """The parts that the NPU did not take."""
-        return tuple(part.name for part in self.parts if part.where == "CPU")
+        return tuple(part.name for part in self.parts if part.processor == "CPU")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ class Target:
     runs: bool = False
     """Whether there is anything that runs its artifacts here; it may lack a tool."""
 
-    def precision(self, name: str) -> Precision | None:
+    def find_precision(self, name: str) -> Precision | None:
         """Return the precision of a name, if the target is built at it."""
-        return next((one for one in self.precisions if one.name == name), None)
+        return next((precision for precision in self.precisions if precision.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Refusal:
     """
 
     node: Node
-    why: str
+    reason: str
     help: str = ""
     rule: str = ""
 
@@ -97,7 +97,7 @@ class Remark:
     """A node that a target runs slowly, or else may not run, and why; as `Refusal` says it."""
 
     node: Node
-    why: str
+    reason: str
     help: str
     rule: str
     slow: bool
@@ -136,16 +136,16 @@ class Artifact:
 class PackageSources:
     """What a package is made of, for a tool elsewhere that compiles it.
 
-    `floats` is the model after the target's passes, `program` the integer program. `samples` gives
-    what to calibrate with and `goldens` the inputs of the bundle's goldens, float32 of the input's
+    `float_model` is the model after the target's passes, `integer_program` the integer program. `samples` gives
+    what to calibrate with and `golden_inputs` the inputs of the bundle's goldens, float32 of the input's
     shape: grey levels where the input contract has one scale for all images, or what the network
     reads. `name` is the bundle's. `compiles`: have the tool compile it, if it is here.
     """
 
-    floats: Model
-    program: Model
+    float_model: Model
+    integer_program: Model
     samples: "Callable[[], Iterator[np.ndarray]]"
-    goldens: "Sequence[np.ndarray]"
+    golden_inputs: "Sequence[np.ndarray]"
     name: str
     compiles: bool = True
 

@@ -59,7 +59,7 @@ class TensorType:
             case _:
                 assert_never(self.dtype)
 
-    def like(self, shape: Shape) -> "TensorType":
+    def with_shape(self, shape: Shape) -> "TensorType":
         """Return the type of another shape with elements of the same meaning."""
         # One scale for a tensor (docs/decisions/0004-activations-per-tensor.md): moving its numbers
         # keeps it.

@@ -1,7 +1,7 @@
 """Integer programs that ONNX Runtime computes faster, or right, with the same results.
 
-`wide` puts zeros beside few channels. `unsigned` has weights as uint8, right where products of
-mixed signs saturate. `computed` has functions in floats in place of their tables: ONNX Runtime
+`pad_channels` puts zeros beside few channels. `convert_to_unsigned` has weights as uint8, right where products of
+mixed signs saturate. `replace_tables` has functions in floats in place of their tables: ONNX Runtime
 computes them in half the time that it takes to gather entries.
 """
 
@@ -15,37 +15,37 @@ from numpy.typing import NDArray
 from tcc.compiler.ir.graph import Graph, Model, Node, verify
 from tcc.compiler.ir.target import Remark
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.lower.onnx_inspection import WIDE
+from tcc.compiler.lower.onnx_inspection import WIDE_SUFFIX
 from tcc.compiler.ops import Concat, Slice
 from tcc.compiler.ops.integer import ComputedTable, QConv, Table, UnsignedQConv, WideQConv
-from tcc.compiler.ops.integer.conv import WORD
-from tcc.compiler.ops.integer.float_forms import ERRORS, function_scales
+from tcc.compiler.ops.integer.conv import CHANNELS_PER_WORD
+from tcc.compiler.ops.integer.float_forms import ERROR_SCALES, find_function_scales
 
 
-def computed(model: Model) -> Model:
+def replace_tables(model: Model) -> Model:
     """Return the integer program with what tables hold computed where every level is the same."""
     nodes, weights = [], dict(model.weights)
     for node in model.graph.nodes:
-        made = _computed(model, node)
-        if made:
+        replacement = _replace_table(model, node)
+        if replacement:
             del weights[node.params[0]]
-        nodes.append(made or node)
+        nodes.append(replacement or node)
     return Model(verify(replace(model.graph, nodes=tuple(nodes))), weights)
 
 
-def _computed(model: Model, node: Node) -> Node | None:
+def _replace_table(model: Model, node: Node) -> Node | None:
     """Return the node without a table, if there is a form of it."""
     if not isinstance(node.op, Table):
         return None
-    (x,) = model.graph.input_types(node)
+    (x,) = model.graph.get_input_types(node)
     # A program that was read from a file may have other entries than its function.
-    if not np.array_equal(model.weights[node.params[0]], node.op.entries(x)):
+    if not np.array_equal(model.weights[node.params[0]], node.op.compute_table(x)):
         return None
-    form = computed_form(node.op, x)
+    form = find_computed_form(node.op, x)
     return replace(node, op=form, params=()) if form else None
 
 
-def computed_form(op: Table, x: TensorType) -> ComputedTable | None:
+def find_computed_form(op: Table, x: TensorType) -> ComputedTable | None:
     """Return what computes a table in floats; None where that may give another level.
 
     Args:
@@ -53,14 +53,16 @@ def computed_form(op: Table, x: TensorType) -> ComputedTable | None:
         x: The type of its input.
     """
     y = op.infer(x)
-    if type(op.function) not in ERRORS or (op.low, op.high) != y.limits:
+    if type(op.function) not in ERROR_SCALES or (op.low, op.high) != y.limits:
         return None
-    levels = tuple(int(entry) + y.limits[0] for entry in op.entries(x))
-    found = function_scales(op.function, x.like((1,)), y.like((1,)), levels)
-    return found and ComputedTable(op.scale, op.signed, op.low, op.high, op.function, *found)
+    quantized_values = tuple(int(entry) + y.limits[0] for entry in op.compute_table(x))
+    scales = find_function_scales(
+        op.function, x.with_shape((1,)), y.with_shape((1,)), quantized_values
+    )
+    return scales and ComputedTable(op.scale, op.signed, op.low, op.high, op.function, *scales)
 
 
-def unsigned(model: Model) -> Model:
+def convert_to_unsigned(model: Model) -> Model:
     """Return the integer program with its weights as uint8 of zero point 128: the same results."""
     weights = dict(model.weights)
     nodes = []
@@ -68,11 +70,11 @@ def unsigned(model: Model) -> Model:
         # Not by `isinstance`: what derives from it has a form of its own already.
         if type(node.op) is QConv:
             op = UnsignedQConv(**{f.name: getattr(node.op, f.name) for f in fields(QConv)})
-            levels = np.asarray(model.weights[node.params[0]])
+            quantized_weights = np.asarray(model.weights[node.params[0]])
             # By way of int16, since int8 ends below 128. The instruction that saturates, AVX2's
             # `vpmaddubsw`, multiplies unsigned by signed bytes; where both are unsigned, ONNX
             # Runtime's kernels widen them to 16 bits first.
-            weights[node.params[0]] = (levels.astype(np.int16) + 128).astype(np.uint8)
+            weights[node.params[0]] = (quantized_weights.astype(np.int16) + 128).astype(np.uint8)
             node = replace(node, op=op)  # noqa: PLW2901
         nodes.append(node)
     return Model(verify(replace(model.graph, nodes=tuple(nodes))), weights)
@@ -81,130 +83,153 @@ def unsigned(model: Model) -> Model:
 LANES = 16
 """Filters that ONNX Runtime needs to multiply windows where their pixels lie, rather than copies of
 them (`MlasConvSymPackWSize`). It multiplies 16 channels, each by its own filter, faster than 4."""
-MOST = 64
+MAX_JOINED_CHANNELS = 64
 """Channels of branches that are joined with zeros between them: more would cost their reader more
 than their own convolutions save."""
 
 
-def wide(model: Model) -> Model:
+def pad_channels(model: Model) -> Model:
     """Return the integer program whose convolutions have whole words of channels, and 16 filters.
 
     What has fewer filters gets others of zeros where the readers' weights can be zero beside them.
     Its value has `:wide` behind its name then; that of the program is made of it only for readers
     of another kind.
     """
-    work = _Work(model.graph, model.weights, _lanes(model.graph))
+    work = _WideProgramBuilder(model.graph, model.weights, _find_wide_values(model.graph))
     for node in model.graph.nodes:
-        work.place(node)
+        work.convert_node(node)
     weights = {**model.weights, **work.changed}
     return Model(verify(replace(model.graph, nodes=tuple(work.nodes))), weights)
 
 
 @dataclass
-class _Work:
-    """The program in the making; `lanes` are the values with zeros beside their channels.
+class _WideProgramBuilder:
+    """The program in the making; `wide_values` are the values with zeros beside their channels.
 
-    `places` says where the program's own channels are in these.
+    `channel_positions` says where the program's own channels are in these.
     """
 
     graph: Graph
     weights: Mapping[str, NDArray[Any]]
-    lanes: frozenset[str]
+    wide_values: frozenset[str]
     nodes: list[Node] = field(default_factory=list)
     changed: dict[str, NDArray[Any]] = field(default_factory=dict)
     types: dict[str, TensorType] = field(default_factory=dict)
-    places: dict[str, NDArray[np.intp]] = field(default_factory=dict)
+    channel_positions: dict[str, NDArray[np.intp]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.types = {source.name: source.type for source in self.graph.inputs}
 
-    def place(self, node: Node) -> None:
+    def convert_node(self, node: Node) -> None:
         """Add what a node becomes."""
-        if node.name in self.lanes:
+        if node.name in self.wide_values:
             if isinstance(node.op, Concat):
-                self._joined(node)
-                self._add(node)
+                self._add_join(node)
+                self._add_node(node)
             else:
-                self._convolved(node, f"{node.name}{WIDE}")
-                own = Slice(0, node.type.shape[0], 1)
-                self._add(Node(node.name, own, (f"{node.name}{WIDE}",), (), node.type, node.at))
+                self._add_convolution(node, f"{node.name}{WIDE_SUFFIX}")
+                channel_slice = Slice(0, node.type.shape[0], 1)
+                self._add_node(
+                    Node(
+                        node.name,
+                        channel_slice,
+                        (f"{node.name}{WIDE_SUFFIX}",),
+                        (),
+                        node.type,
+                        node.at,
+                    )
+                )
         elif _is_dense(node):
-            self._convolved(node, node.name)
+            self._add_convolution(node, node.name)
         else:
-            self._add(node)
+            self._add_node(node)
 
-    def _add(self, node: Node) -> None:
+    def _add_node(self, node: Node) -> None:
         self.nodes.append(node)
         self.types[node.name] = node.type
 
-    def _joined(self, node: Node) -> None:
+    def _add_join(self, node: Node) -> None:
         """Add the same of the inputs with zeros beside them."""
-        names = tuple(f"{n}{WIDE}" if n in self.lanes else n for n in node.inputs)
+        names = tuple(f"{n}{WIDE_SUFFIX}" if n in self.wide_values else n for n in node.inputs)
         kinds = [self.types[name] for name in names]
         starts = np.cumsum([0, *(kind.shape[0] for kind in kinds)])
-        own = (self.places.get(name, np.arange(self.types[name].shape[0])) for name in names)
-        name = f"{node.name}{WIDE}"
-        self.places[name] = np.concatenate([a + n for a, n in zip(own, starts[:-1], strict=True)])
-        self._add(replace(node, name=name, inputs=names, type=node.op.infer(*kinds)))
+        positions = (
+            self.channel_positions.get(name, np.arange(self.types[name].shape[0])) for name in names
+        )
+        name = f"{node.name}{WIDE_SUFFIX}"
+        self.channel_positions[name] = np.concatenate(
+            [a + n for a, n in zip(positions, starts[:-1], strict=True)]
+        )
+        self._add_node(replace(node, name=name, inputs=names, type=node.op.infer(*kinds)))
 
-    def _convolved(self, node: Node, name: str) -> None:
+    def _add_convolution(self, node: Node, name: str) -> None:
         """Add a convolution under a name, which says whether it gets filters of zeros."""
         assert isinstance(node.op, QConv)
         value, dense = node.inputs[0], _is_dense(node)
-        if value in self.lanes:
-            value = f"{value}{WIDE}"
+        if value in self.wide_values:
+            value = f"{value}{WIDE_SUFFIX}"
         x, op, tensors = self.types[value], node.op, [self.weights[n] for n in node.params]
         weight, scale, bias = map(np.asarray, tensors)
-        more = LANES - len(weight) if name != node.name else 0
+        extra_filters = LANES - len(weight) if name != node.name else 0
         depth = x.shape[0] if dense else 1
-        if more:
+        if extra_filters:
             conv = replace(op.conv, filters=LANES, groups=1 if dense else LANES)
             op = replace(op, conv=conv)
-        if dense and _has_window(node) and x.shape[0] % WORD:
+        if dense and _has_window(node) and x.shape[0] % CHANNELS_PER_WORD:
             op = WideQConv(**{f.name: getattr(op, f.name) for f in fields(QConv)})
-            depth += op.beside(x)
-        full = np.zeros((len(weight) + more, depth, *weight.shape[2:]), weight.dtype)
-        own = self.places.get(value, np.arange(weight.shape[1])) if dense else [0]
-        full[: len(weight), own] = weight
-        found = full, np.pad(scale, (0, more), constant_values=1), np.pad(bias, (0, more))
-        self.changed.update(zip(node.params, found, strict=True))
-        self.places[name] = np.arange(len(weight))
-        self._add(replace(node, name=name, op=op, inputs=(value,), type=op.infer(x)))
+            depth += op.count_padding_channels(x)
+        full = np.zeros((len(weight) + extra_filters, depth, *weight.shape[2:]), weight.dtype)
+        channel_positions = (
+            self.channel_positions.get(value, np.arange(weight.shape[1])) if dense else [0]
+        )
+        full[: len(weight), channel_positions] = weight
+        padded_tensors = (
+            full,
+            np.pad(scale, (0, extra_filters), constant_values=1),
+            np.pad(bias, (0, extra_filters)),
+        )
+        self.changed.update(zip(node.params, padded_tensors, strict=True))
+        self.channel_positions[name] = np.arange(len(weight))
+        self._add_node(replace(node, name=name, op=op, inputs=(value,), type=op.infer(x)))
 
 
-def _lanes(graph: Graph) -> frozenset[str]:
+def _find_wide_values(graph: Graph) -> frozenset[str]:
     """Return the values that get zeros beside their channels."""
-    found = frozenset(node.name for node in graph.nodes if _has_few(graph, node))
+    candidates = frozenset(node.name for node in graph.nodes if _has_few_channels(graph, node))
     # What one of them is bears on those before and behind it: who cannot be goes, until all can.
     while True:
-        kept = frozenset(n.name for n in graph.nodes if n.name in found and _can(graph, n, found))
-        if kept == found:
-            return found
-        found = kept
+        remaining = frozenset(
+            n.name
+            for n in graph.nodes
+            if n.name in candidates and _is_worth_padding(graph, n, candidates)
+        )
+        if remaining == candidates:
+            return candidates
+        candidates = remaining
 
 
-def _has_few(graph: Graph, node: Node) -> bool:
+def _has_few_channels(graph: Graph, node: Node) -> bool:
     if isinstance(node.op, Concat):
-        widths = (max(kind.shape[0], LANES) for kind in graph.input_types(node))
-        return sum(widths) <= MOST and node.type.scale is not None
+        widths = (max(kind.shape[0], LANES) for kind in graph.get_input_types(node))
+        return sum(widths) <= MAX_JOINED_CHANNELS and node.type.scale is not None
     conv = _is_dense(node) or _is_depthwise(graph, node)
     return conv and node.type.shape[0] < LANES
 
 
-def _can(graph: Graph, node: Node, found: frozenset[str]) -> bool:
-    """Whether zeros beside a value's channels gain time, if all of `found` have them."""
+def _is_worth_padding(graph: Graph, node: Node, candidates: frozenset[str]) -> bool:
+    """Whether zeros beside a value's channels gain time, if all of `candidates` have them."""
     # With a window, or a filter a channel, they save more than it takes to slice the map for others
     # who read it.
     if _is_depthwise(graph, node):
-        return node.inputs[0] in found
+        return node.inputs[0] in candidates
     if _is_dense(node) and _has_window(node):
         return True
     if any(output.value == node.name for output in graph.outputs):
         return False
     readers = graph.readers[node.name]
     if isinstance(node.op, Concat):
-        return all(map(_is_dense, readers)) and not found.isdisjoint(node.inputs)
-    return all(_is_dense(reader) or reader.name in found for reader in readers)
+        return all(map(_is_dense, readers)) and not candidates.isdisjoint(node.inputs)
+    return all(_is_dense(reader) or reader.name in candidates for reader in readers)
 
 
 def _is_dense(node: Node) -> bool:
@@ -217,7 +242,7 @@ def _is_depthwise(graph: Graph, node: Node) -> bool:
     """Whether a node is a convolution of one filter a channel."""
     if type(node.op) is not QConv or _is_dense(node):
         return False
-    return node.op.conv.groups == node.op.conv.filters == graph.input_types(node)[0].shape[0]
+    return node.op.conv.groups == node.op.conv.filters == graph.get_input_types(node)[0].shape[0]
 
 
 def _has_window(node: Node) -> bool:
@@ -225,7 +250,7 @@ def _has_window(node: Node) -> bool:
     return node.op.conv.kernel != (1, 1)
 
 
-def slow_tables(graph: Graph, is_computed: Callable[[Node, Table], bool]) -> Iterator[Remark]:
+def find_slow_tables(graph: Graph, is_computed: Callable[[Node, Table], bool]) -> Iterator[Remark]:
     """Yield each table over the pixels of a map that a runtime does not compute in floats."""
     for node in graph.nodes:
         match node.op:
@@ -233,6 +258,6 @@ def slow_tables(graph: Graph, is_computed: Callable[[Node, Table], bool]) -> Ite
             case Table() as op if node.type.elements > node.type.shape[0]:
                 if is_computed(node, op):
                     continue
-                why = f"`{op.function.word}` of 8-bit levels is a table, whose entries are gathered"
+                reason = f"`{op.function.keyword}` of 8-bit levels is a table, whose entries are gathered"
                 help = "at fp32 the network may be faster: `tcc bench INT8 FP32` measures both"
-                yield Remark(node, why, help, "docs/measuring.md, int8 on x86", slow=True)
+                yield Remark(node, reason, help, "docs/measuring.md, int8 on x86", slow=True)

@@ -8,21 +8,21 @@ from onnx import helper, numpy_helper
 
 from tcc.compiler.ir.graph import Graph, Model, Node
 from tcc.compiler.ir.op import Const
-from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.rewrite import extract_inference_graph
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.lower.onnx_inspection import WIDE
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.lower.onnx_inspection import WIDE_SUFFIX
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.version import __version__
 
-OLDEST, NEWEST = 11, 21
+MIN_OPSET, MAX_OPSET = 11, 21
 """Opsets that can be asked for: from the one the ops are written for to the last that every ONNX
 Runtime the project allows (1.25 on) loads."""
-OLDEST_INTEGER = 13
+MIN_INTEGER_OPSET = 13
 """The first opset whose operators all take 8-bit integers."""
-LARGEST = (1 << 31) - (1 << 24)
+MAX_WEIGHT_BYTES = (1 << 31) - (1 << 24)
 """Most bytes of weights: a protobuf file stays below 2 GiB, and the rest needs room as well."""
 
-HELD_AS = {DType.I8: "uint8"}
+ONNX_TYPES = {DType.I8: "uint8"}
 """Values of another type in ONNX: signed 8-bit integers are unsigned with the zero point 128."""
 
 
@@ -40,11 +40,13 @@ def lower(model: Model, opset: int = 17, batch: int | None = None) -> onnx.Model
     Raises:
         UserError: The opset is not supported (E0650), or the weights exceed 2 GB (E0450).
     """
-    graph = for_inference(model.graph)
-    return _lowered(graph, _initialisers(model, graph), opset, batch)
+    graph = extract_inference_graph(model.graph)
+    return _lower_graph(graph, _iterate_initializers(model, graph), opset, batch)
 
 
-def outline(graph: Graph, opset: int = 17, batch: int | None = None) -> onnx.ModelProto:
+def lower_without_weights(
+    graph: Graph, opset: int = 17, batch: int | None = None
+) -> onnx.ModelProto:
     """Return the same of a graph whose weights nobody has yet: tensors of a shape, without numbers.
 
     Args:
@@ -55,40 +57,50 @@ def outline(graph: Graph, opset: int = 17, batch: int | None = None) -> onnx.Mod
     Raises:
         UserError: As for `lower`.
     """
-    kept = for_inference(graph)
-    return _lowered(kept, _unfilled(kept), opset, batch)
+    inference_graph = extract_inference_graph(graph)
+    return _lower_graph(
+        inference_graph, _iterate_unfilled_initializers(inference_graph), opset, batch
+    )
 
 
-def _lowered(
+def _lower_graph(
     graph: Graph, weights: Iterable[onnx.TensorProto], opset: int, batch: int | None
 ) -> onnx.ModelProto:
-    _check(graph, opset)
-    names = value_names(graph)
+    _check_limits(graph, opset)
+    names = compute_value_names(graph)
     types = {names[value]: kind for value, kind in graph.types.items()}
     # An output bears the spec's name for it in the file; the value behind it takes that name too,
     # so that no operator is needed where one value is one output.
-    outputs = {o.name: value_info(o.name, graph.types[o.value], batch) for o in graph.outputs}
+    outputs = {
+        o.name: create_value_info(o.name, graph.types[o.value], batch) for o in graph.outputs
+    }
     literals: list[onnx.TensorProto] = []
-    nodes = [made for node in graph.nodes for made in _nodes(graph, node, names, opset, literals)]
+    nodes = [
+        onnx_node
+        for node in graph.nodes
+        for onnx_node in _lower_node(graph, node, names, opset, literals)
+    ]
     # A value may be several outputs, or an input be one: each name needs an operator then.
     nodes += [
         helper.make_node("Identity", [names[o.value]], [o.name], o.name)
         for o in graph.outputs
         if names[o.value] != o.name
     ]
-    known = {*outputs, *(i.name for i in graph.inputs)}
+    declared_names = {*outputs, *(i.name for i in graph.inputs)}
     body = helper.make_graph(
         nodes,
         graph.name,
-        [value_info(i.name, i.type, batch) for i in graph.inputs],
+        [create_value_info(i.name, i.type, batch) for i in graph.inputs],
         list(outputs.values()),
         [*weights, *literals],
-        value_info=[value_info(n, t, batch) for n, t in types.items() if n not in known],
+        value_info=[
+            create_value_info(n, t, batch) for n, t in types.items() if n not in declared_names
+        ],
     )
-    return _model(body, opset)
+    return _create_model(body, opset)
 
 
-def _model(body: onnx.GraphProto, opset: int) -> onnx.ModelProto:
+def _create_model(body: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     imports = [helper.make_opsetid("", opset)]
     # IR version and opset are two numbers: onnx would write the newest of the first whatever the
     # second is.
@@ -102,20 +114,22 @@ def _model(body: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     )
 
 
-def _check(graph: Graph, opset: int) -> None:
-    eight = any(kind.dtype in {DType.I8, DType.U8} for kind in graph.types.values())
-    oldest = OLDEST_INTEGER if eight else OLDEST
-    if not oldest <= opset <= NEWEST:
-        lacking = OLDEST <= opset < oldest
-        what = "has no operators for 8-bit integers" if lacking else "is not supported"
-        help = f"choose one from {oldest} to {NEWEST}; 17 is the default"
-        raise fail("E0650", f"ONNX opset {opset} {what}", whole_file(graph.name), help=help)
+def _check_limits(graph: Graph, opset: int) -> None:
+    has_8bit = any(kind.dtype in {DType.I8, DType.U8} for kind in graph.types.values())
+    min_opset = MIN_INTEGER_OPSET if has_8bit else MIN_OPSET
+    if not min_opset <= opset <= MAX_OPSET:
+        is_known = MIN_OPSET <= opset < min_opset
+        problem = "has no operators for 8-bit integers" if is_known else "is not supported"
+        help = f"choose one from {min_opset} to {MAX_OPSET}; 17 is the default"
+        raise fail("E0650", f"ONNX opset {opset} {problem}", make_file_span(graph.name), help=help)
     # Told before a tensor is copied: protobuf fails only once it has put the message together.
     size = sum(p.dtype.size * int(np.prod(p.shape)) for p in graph.params.values())
-    if size > LARGEST:
+    if size > MAX_WEIGHT_BYTES:
         message = f"{graph.name} is too large for an ONNX file"
-        label = f"its weights take {size / 1e9:.2f} GB; a file holds {LARGEST / 1e9:.2f} GB"
-        raise fail("E0450", message, whole_file(graph.name), label=label)
+        label = (
+            f"its weights take {size / 1e9:.2f} GB; a file holds {MAX_WEIGHT_BYTES / 1e9:.2f} GB"
+        )
+        raise fail("E0450", message, make_file_span(graph.name), label=label)
 
 
 def declare_narrow(lowered: onnx.ModelProto, graph: Graph) -> None:
@@ -127,28 +141,30 @@ def declare_narrow(lowered: onnx.ModelProto, graph: Graph) -> None:
         lowered: The model of the program with wide channels.
         graph: The program without.
     """
-    known = {one.name for one in lowered.graph.value_info}
+    declared_names = {declared_value.name for declared_value in lowered.graph.value_info}
     lowered.graph.value_info.extend(
-        value_info(node.name, node.type)
+        create_value_info(node.name, node.type)
         for node in graph.nodes
-        if node.name not in known and f"{node.name}{WIDE}" in known
+        if node.name not in declared_names and f"{node.name}{WIDE_SUFFIX}" in declared_names
     )
 
 
-def value_names(graph: Graph) -> Mapping[str, str]:
+def compute_value_names(graph: Graph) -> Mapping[str, str]:
     """Return what each value is called: an output's name, or its own where that is free."""
     # ONNX has one space of names for all values of a graph, a spec has one for steps and one for
     # outputs. Outputs and inputs, which users of a file ask for, keep theirs.
-    taken = {*(o.name for o in graph.outputs), *(i.name for i in graph.inputs)}
+    reserved_names = {*(o.name for o in graph.outputs), *(i.name for i in graph.inputs)}
     names = {i.name: i.name for i in graph.inputs}
     for output in graph.outputs:
         names.setdefault(output.value, output.name)
     for node in graph.nodes:
-        names.setdefault(node.name, f"{node.name}:value" if node.name in taken else node.name)
+        names.setdefault(
+            node.name, f"{node.name}:value" if node.name in reserved_names else node.name
+        )
     return names
 
 
-def _nodes(
+def _lower_node(
     graph: Graph,
     node: Node,
     names: Mapping[str, str],
@@ -156,19 +172,19 @@ def _nodes(
     literals: list[onnx.TensorProto],
 ) -> Iterator[onnx.NodeProto]:
     """Yield the operators of one node; its literal tensors join `literals`."""
-    types = graph.input_types(node)
+    types = graph.get_input_types(node)
     # Ops say their operators with roles and places (`weight`, `x0`); here they become the graph's
     # names. What lies between two operators of one node is called after it.
     roles = (param.role for param in node.op.params(*types))
     local = {f"x{i}": names[value] for i, value in enumerate(node.inputs)}
     local |= dict(zip(roles, node.params, strict=True))
     for call in node.op.onnx(*types, opset=opset):
-        made = {name: f"{node.name}:{name}" for name in (call.output, *call.more)}
+        output_names = {name: f"{node.name}:{name}" for name in (call.output, *call.extra_outputs)}
         if call.output == "y":
-            made["y"] = names[node.name]
-        result, *more = made.values()
+            output_names["y"] = names[node.name]
+        first_output, *other_outputs = output_names.values()
         inputs = []
-        for place, argument in enumerate(call.inputs):
+        for position, argument in enumerate(call.inputs):
             match argument:
                 case None:
                     # ONNX's way to leave out an optional input that others follow.
@@ -176,27 +192,29 @@ def _nodes(
                 case str():
                     inputs.append(local[argument])
                 case Const():
-                    inputs.append(f"{node.name}:{call.output}.{place}")
+                    inputs.append(f"{node.name}:{call.output}.{position}")
                     # Literals become initialisers beside the weights: a file has its constants in
                     # one form.
-                    literals.append(_literal(argument, inputs[-1]))
-        local |= made
-        yield helper.make_node(call.function, inputs, [result, *more], result, **call.attributes)
+                    literals.append(_create_literal(argument, inputs[-1]))
+        local |= output_names
+        yield helper.make_node(
+            call.function, inputs, [first_output, *other_outputs], first_output, **call.attributes
+        )
 
 
-def _literal(const: Const, name: str) -> onnx.TensorProto:
-    array = np.array(const.values, const.dtype)
+def _create_literal(const: Const, name: str) -> onnx.TensorProto:
+    array = np.array(const.elements, const.dtype)
     return numpy_helper.from_array(array.reshape(()) if const.scalar else array, name)
 
 
-def _initialisers(model: Model, graph: Graph) -> Iterator[onnx.TensorProto]:
+def _iterate_initializers(model: Model, graph: Graph) -> Iterator[onnx.TensorProto]:
     for name in graph.params:
         # Raw bytes in little-endian order, which is one form for every type and the same every
         # time.
         yield numpy_helper.from_array(np.ascontiguousarray(model.weights[name]), name)
 
 
-def _unfilled(graph: Graph) -> Iterator[onnx.TensorProto]:
+def _iterate_unfilled_initializers(graph: Graph) -> Iterator[onnx.TensorProto]:
     for name, param in graph.params.items():
         # Said to lie in another file, which inferring shapes does not open.
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(param.dtype.value))
@@ -205,7 +223,7 @@ def _unfilled(graph: Graph) -> Iterator[onnx.TensorProto]:
         )
 
 
-def value_info(name: str, kind: TensorType, batch: int | None = None) -> onnx.ValueInfoProto:
+def create_value_info(name: str, kind: TensorType, batch: int | None = None) -> onnx.ValueInfoProto:
     """Return what a model says of a value: its name and its type, in batches.
 
     Args:
@@ -213,7 +231,9 @@ def value_info(name: str, kind: TensorType, batch: int | None = None) -> onnx.Va
         kind: Its type for one image.
         batch: The size of the batch axis; None leaves it open, called `N`.
     """
-    element = helper.np_dtype_to_tensor_dtype(np.dtype(HELD_AS.get(kind.dtype, kind.dtype.value)))
+    element_type = helper.np_dtype_to_tensor_dtype(
+        np.dtype(ONNX_TYPES.get(kind.dtype, kind.dtype.value))
+    )
     # A name and no empty dimension: all values with it are then known to have batches of one size.
     axis = "N" if batch is None else batch
-    return helper.make_tensor_value_info(name, element, [axis, *kind.shape])
+    return helper.make_tensor_value_info(name, element_type, [axis, *kind.shape])

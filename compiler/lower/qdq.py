@@ -21,7 +21,7 @@ from tcc.compiler.ops.integer import (
     QMul,
     QPad,
     Quantize,
-    Quantized,
+    QuantizedOp,
     RealConv,
     RealGlobalAvgPool,
     Table,
@@ -30,12 +30,12 @@ from tcc.compiler.ops.internal import Border
 from tcc.compiler.support.diagnostics import UnhandledError
 
 Tensors = Mapping[str, NDArray[Any]]
-EDGES: tuple[type[Op], ...] = (Quantize, Dequantize)
-PLAIN: tuple[type[Op], ...] = (*EDGES, QGlobalAvgPool, RealGlobalAvgPool)
+CONVERSION_OPS: tuple[type[Op], ...] = (Quantize, Dequantize)
+UNCHANGED_OPS: tuple[type[Op], ...] = (*CONVERSION_OPS, QGlobalAvgPool, RealGlobalAvgPool)
 """What stays as it is. Runtimes round a global mean of floats in other ways than its definition."""
 
 
-def simulated(model: Model, *, plain: bool = True) -> Model:
+def convert_to_qdq(model: Model, *, integer_means: bool = True) -> Model:
     """Return the integer program in floats: each operation between `dequantize` and `quantize`.
 
     Weights stay integers, with scales: the form that other makers' tools build from. Results are
@@ -44,23 +44,23 @@ def simulated(model: Model, *, plain: bool = True) -> Model:
 
     Args:
         model: The integer program.
-        plain: Leave global means in integers, as they are defined. Without it nothing but
+        integer_means: Leave global means in integers, as they are defined. Without it nothing but
             `quantize` and `dequantize` has integers, for tools that know no other.
     """
-    work = _Work(model, PLAIN if plain else EDGES)
+    builder = _QdqBuilder(model, UNCHANGED_OPS if integer_means else CONVERSION_OPS)
     for node in model.graph.nodes:
-        work.place(node)
+        builder.convert_node(node)
     graph = model.graph
-    made = Graph(graph.name, graph.inputs, tuple(work.nodes.values()), graph.outputs)
-    return eliminate_dead(Model(verify(made), work.weights))
+    qdq_graph = Graph(graph.name, graph.inputs, tuple(builder.nodes.values()), graph.outputs)
+    return eliminate_dead(Model(verify(qdq_graph), builder.weights))
 
 
 @dataclass
-class _Work:
+class _QdqBuilder:
     """The model in the making: its nodes and weights so far."""
 
     model: Model
-    kept: tuple[type[Op], ...]
+    unchanged_ops: tuple[type[Op], ...]
     nodes: dict[str, Node] = field(default_factory=dict)
     weights: dict[str, NDArray[Any]] = field(default_factory=dict)
     types: dict[str, TensorType] = field(default_factory=dict)
@@ -68,78 +68,82 @@ class _Work:
     def __post_init__(self) -> None:
         self.types = {source.name: source.type for source in self.model.graph.inputs}
 
-    def place(self, node: Node) -> None:
+    def convert_node(self, node: Node) -> None:
         """Add what a node becomes."""
-        types = self.model.graph.input_types(node)
-        own = {name: self.model.weights[name] for name in node.params}
-        kept = isinstance(node.op, self.kept)
+        types = self.model.graph.get_input_types(node)
+        weights = {name: self.model.weights[name] for name in node.params}
+        is_unchanged = isinstance(node.op, self.unchanged_ops)
         # What has floats on all sides is no operation on integers: `--mixed` left it so.
-        if kept or all(kind.dtype is DType.F32 for kind in (*types, node.type)):
-            self.add(node, node.name, node.op, node.inputs, own)
+        if is_unchanged or all(kind.dtype is DType.F32 for kind in (*types, node.type)):
+            self.add_node(node, node.name, node.op, node.inputs, weights)
             return
-        op, tensors = _float(node, types, own)
-        inputs = tuple(self.real(node, value) for value in node.inputs)
+        op, tensors = _convert_op(node, types, weights)
+        inputs = tuple(self.get_float_value(node, input_name) for input_name in node.inputs)
         if node.type.dtype is DType.F32:
-            self.add(node, node.name, op, inputs, tensors)
+            self.add_node(node, node.name, op, inputs, tensors)
             return
         # The value keeps its name at the end of the chain, where its integers are: both forms can
         # be compared value by value.
-        last = self.add(node, f"{node.name}:float", op, inputs, tensors)
-        clamp = _clamp(node)
+        float_name = self.add_node(node, f"{node.name}:float", op, inputs, tensors)
+        clamp = _find_clamp(node)
         if clamp:
-            last = self.add(node, f"{node.name}:clamp", clamp, (last,), {})
+            float_name = self.add_node(node, f"{node.name}:clamp", clamp, (float_name,), {})
         y = node.type
         quantize = Quantize(float(y.scale or 0), y.dtype is DType.I8, *y.limits)
-        self.add(node, node.name, quantize, (last,), {})
+        self.add_node(node, node.name, quantize, (float_name,), {})
 
-    def real(self, node: Node, value: str) -> str:
+    def get_float_value(self, node: Node, value: str) -> str:
         """Return the name of a value's float form, which is made once."""
         name = f"{value}:dequantized"
         # Shared by all readers of the value. ONNX Runtime, whose fusions look for a
         # DequantizeLinear beside each operator, copies it for each
         # (ensure_unique_dq_for_node_unit.cc).
         if name not in self.nodes:
-            self.add(node, name, Dequantize(), (value,), {})
+            self.add_node(node, name, Dequantize(), (value,), {})
         return name
 
-    def add(
+    def add_node(
         self, origin: Node, name: str, op: Op, inputs: tuple[str, ...], tensors: Tensors
     ) -> str:
         """Add a node with its weights, and return its name."""
-        kind = op.infer(*(self.types[value] for value in inputs))
+        kind = op.infer(*(self.types[input_name] for input_name in inputs))
         self.nodes[name] = Node(name, op, inputs, tuple(tensors), kind, origin.at)
         self.types[name] = kind
         self.weights |= tensors
         return name
 
 
-def _float(  # noqa: C901, PLR0911 - a case an operation
-    node: Node, types: tuple[TensorType, ...], own: Tensors
+def _convert_op(  # noqa: C901, PLR0911 - a case an operation
+    node: Node, types: tuple[TensorType, ...], weights: Tensors
 ) -> tuple[Op, Tensors]:
     """Return the float operation that an integer one stands for, with its weights."""
     match node.op:
         case QConv(conv=conv):
-            (weight, levels), (scale, steps), (bias, sums) = own.items()
+            (weight, quantized_values), (scale, weight_scales), (bias, quantized_bias) = (
+                weights.items()
+            )
             # A bias is int32 at the scale of the products, input's times filter's: the first
             # rounding of the integer program's factor
             # (docs/decisions/0002-scales-and-float32-order.md), and what QDQ tools ask of it.
-            wide = np.float32(types[0].scale) * np.asarray(steps, np.float32)
+            product_scales = np.float32(types[0].scale) * np.asarray(weight_scales, np.float32)
             return Dequantized(conv), {
-                weight: levels,
-                scale: steps,
-                bias: sums,
-                f"{bias}.scale": wide,
+                weight: quantized_values,
+                scale: weight_scales,
+                bias: quantized_bias,
+                f"{bias}.scale": product_scales,
             }
         case RealConv(conv=conv):
-            (weight, levels), (factor, wide), (bias, sums) = own.items()
+            (weight, quantized_values), (factor, product_scales), (bias, quantized_bias) = (
+                weights.items()
+            )
             # A real end has only the scale of its products; a filter's own is that without the
             # input's.
-            steps = np.asarray(wide, np.float32) / np.float32(types[0].scale)
+            weight_scales = np.asarray(product_scales, np.float32) / np.float32(types[0].scale)
             return Dequantized(conv), {
-                weight: levels,
-                f"{weight}.scale": steps,
-                bias: sums,
-                factor: wide,
+                weight: quantized_values,
+                f"{weight}.scale": weight_scales,
+                bias: quantized_bias,
+                factor: product_scales,
             }
         case QAdd():
             return Add(), {}
@@ -149,25 +153,29 @@ def _float(  # noqa: C901, PLR0911 - a case an operation
             return pool, {}
         case QGlobalAvgPool() | RealGlobalAvgPool():
             return GlobalAvgPool(), {}
-        case QPad(padding=padding, levels=levels):
+        case QPad(padding=padding, levels=quantized_values):
             # Borders were rounded to levels; their real values are what these mean, not what the
             # spec had.
-            values = tuple(level * float(types[0].scale or 0) for level in levels)
+            border_values = tuple(
+                quantized_value * float(types[0].scale or 0) for quantized_value in quantized_values
+            )
             # Borders that differ may round to one level: tools are given one Pad where that is so.
             return (
-                Pad(padding, values[0]) if len(set(values)) == 1 else Border(padding, values)
+                Pad(padding, border_values[0])
+                if len(set(border_values)) == 1
+                else Border(padding, border_values)
             ), {}
         case Table(function=function):
             return function, {}
-        case Quantized() as op:
-            raise UnhandledError("integer operation", op.word)
+        case QuantizedOp() as op:
+            raise UnhandledError("integer operation", op.keyword)
         case op:  # only moves numbers
-            return op, own
+            return op, weights
 
 
-def _clamp(node: Node) -> Op | None:
+def _find_clamp(node: Node) -> Op | None:
     """Return the activation that an operation's narrower bounds are."""
-    if not isinstance(node.op, Quantized):
+    if not isinstance(node.op, QuantizedOp):
         return None
     low, high = node.type.limits
     # A clamp of levels comes from a relu6 if it lowers the top, else from a relu.

@@ -26,10 +26,10 @@ class RunningStatistics(nn.Module):
     mean: Tensor
     var: Tensor
 
-    def __init__(self, features: int, **how: Any) -> None:
+    def __init__(self, features: int, **options: Any) -> None:
         # Told not to track, torch makes no buffers of its own names; then the flag is set, by which
         # its forward pass uses them.
-        super().__init__(features, track_running_stats=False, **how)
+        super().__init__(features, track_running_stats=False, **options)
         self.track_running_stats = True
         for role, start in (("mean", 0.0), ("var", 1.0)):
             del self._buffers[f"running_{role}"]
@@ -104,18 +104,18 @@ class PaddedAvgPool2d(Padded, nn.AvgPool2d):
 
 @dataclass(frozen=True, slots=True)
 class TorchCall:
-    """One function call; `arguments` and `result` name values.
+    """One function call; `arguments` and `output` name values.
 
-    `last` lists the values that no later call reads.
+    `freed_values` lists the values that no later call reads.
     """
 
     function: Callable[..., Tensor]
     arguments: tuple[str, ...]
-    result: str
+    output: str
     options: Options
     trains: bool
     packed: bool
-    last: tuple[str, ...]
+    freed_values: tuple[str, ...]
 
     def run(self, values: dict[str, Tensor], training: bool) -> None:
         """Add the result to the values, and forget those that are read for the last time."""
@@ -124,22 +124,24 @@ class TorchCall:
         # The functions for dropout and batch norms take the mode as an argument: as modules would,
         # these ask for it at each call.
         mode = {"training": training} if self.trains else {}
-        values[self.result] = self.function(*arguments, **self.options, **mode)
-        for name in self.last:
+        values[self.output] = self.function(*arguments, **self.options, **mode)
+        for name in self.freed_values:
             del values[name]
 
 
 class TorchCalls(nn.Module):
     """An operation that torch has no layer for: its calls in order, weights by their roles."""
 
-    def __init__(self, word: str, calls: tuple[Call, ...]) -> None:
+    def __init__(self, op_name: str, calls: tuple[Call, ...]) -> None:
         super().__init__()
-        self.word = word
-        arguments = [tuple(map(_local, call.inputs)) for call in calls]
-        lasts = last_readings(arguments, {calls[-1].output})
+        self.op_name = op_name
+        arguments = [tuple(map(_check_tensor_name, call.inputs)) for call in calls]
+        freed_by_call = find_last_uses(arguments, {calls[-1].output})
         self.calls = tuple(
-            TorchCall(_function(c), a, c.output, c.attributes, c.trains, c.packed, last)
-            for c, a, last in zip(calls, arguments, lasts, strict=True)
+            TorchCall(
+                _find_function(c), a, c.output, c.attributes, c.trains, c.packed, freed_values
+            )
+            for c, a, freed_values in zip(calls, arguments, freed_by_call, strict=True)
         )
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -148,15 +150,15 @@ class TorchCalls(nn.Module):
         values |= {role: getattr(self, role) for role in (*self._parameters, *self._buffers)}
         for call in self.calls:
             call.run(values, self.training)
-        return values[self.calls[-1].result]
+        return values[self.calls[-1].output]
 
     def extra_repr(self) -> str:
         """Return the language's word of the operation."""
-        return self.word
+        return self.op_name
 
 
-def last_readings(
-    readings: Iterable[tuple[str, ...]], kept: Iterable[str]
+def find_last_uses(
+    names_by_step: Iterable[tuple[str, ...]], outputs: Iterable[str]
 ) -> tuple[tuple[str, ...], ...]:
     """Return for each step what it reads last of all, besides what is kept.
 
@@ -164,132 +166,142 @@ def last_readings(
     by hand.
     """
     # One walk backwards, linear in what is read.
-    known = set(kept)
+    used_later = set(outputs)
     # Backwards, the first step that is met with a value is the last that reads it.
     freed = []
-    for names in reversed(list(readings)):
-        read = dict.fromkeys(names)
-        freed.append(tuple(name for name in read if name not in known))
-        known.update(read)
+    for names in reversed(list(names_by_step)):
+        unique_names = dict.fromkeys(names)
+        freed.append(tuple(name for name in unique_names if name not in used_later))
+        used_later.update(unique_names)
     return tuple(reversed(freed))
 
 
-def layer(graph: Graph, node: Node) -> nn.Module:
+def create_layer(graph: Graph, node: Node) -> nn.Module:
     """Return the module of a node, from its inputs (N, *shape) to its output.
 
     Its weights have their roles' names and shapes, and no values yet.
     """
-    types = graph.input_types(node)
+    types = graph.get_input_types(node)
     params = node.op.params(*types)
     calls = tuple(node.op.torch(*types))
     shapes = {f"x{i}": x.shape for i, x in enumerate(types)} | {p.role: p.shape for p in params}
-    made = _of_torch(calls, shapes) or TorchCalls(node.op.word, calls)
+    module = _create_torch_layer(calls, shapes) or TorchCalls(node.op.keyword, calls)
     for param in params:
         tensor = torch.empty(param.shape)
         if param.trainable:
             # In place of what the layer made: its own tensors are on the meta device, without
             # memory or an initialisation that would be overwritten at once.
-            made.register_parameter(param.role, nn.Parameter(tensor))
+            module.register_parameter(param.role, nn.Parameter(tensor))
         else:
-            made.register_buffer(param.role, tensor)
-    return made
+            module.register_buffer(param.role, tensor)
+    return module
 
 
-def _of_torch(calls: tuple[Call, ...], shapes: Shapes) -> nn.Module | None:
+def _create_torch_layer(calls: tuple[Call, ...], shapes: Shapes) -> nn.Module | None:
     match calls:
         # One call is torch's own layer where there is one, which torch's tools know.
-        case (Call(function=name, attributes=how),) if name in LAYERS:
-            return LAYERS[name](how, shapes)
-        case (Call(function="pad", attributes=border), Call(function=name, attributes=how)) if (
-            name in PADDED
+        case (Call(function=name, attributes=options),) if name in LAYERS:
+            return LAYERS[name](options, shapes)
+        case (Call(function="pad", attributes=border), Call(function=name, attributes=options)) if (
+            name in PADDED_LAYERS
         ):
-            made = PADDED[name](how, shapes)
-            made.border, made.fill = border["pad"], border.get("value", 0.0)
-            return made
+            module = PADDED_LAYERS[name](options, shapes)
+            module.border, module.fill = border["pad"], border.get("value", 0.0)
+            return module
         case _:
             return None
 
 
-def _plain(kind: type[nn.Module]) -> Callable[[Options, Shapes], nn.Module]:
-    return lambda how, _: kind(**how)
+def _create_constructor(kind: type[nn.Module]) -> Callable[[Options, Shapes], nn.Module]:
+    return lambda options, _: kind(**options)
 
 
-def _conv(kind: type[nn.Conv2d]) -> Callable[[Options, Shapes], nn.Conv2d]:
-    def made(how: Options, shapes: Shapes) -> nn.Conv2d:
+def _create_conv_constructor(kind: type[nn.Conv2d]) -> Callable[[Options, Shapes], nn.Conv2d]:
+    def create_conv(options: Options, shapes: Shapes) -> nn.Conv2d:
         filters, depth, *kernel = shapes["weight"]
-        given = {"kernel_size": tuple(kernel), "bias": "bias" in shapes, "device": "meta", **how}
+        arguments = {
+            "kernel_size": tuple(kernel),
+            "bias": "bias" in shapes,
+            "device": "meta",
+            **options,
+        }
         # torch stores a filter's own channels alone: the layer counts those of all groups.
-        return kind(depth * how["groups"], filters, **given)
+        return kind(depth * options["groups"], filters, **arguments)
 
-    return made
+    return create_conv
 
 
-def _conv_transpose(how: Options, shapes: Shapes) -> nn.ConvTranspose2d:
+def _create_conv_transpose(options: Options, shapes: Shapes) -> nn.ConvTranspose2d:
     channels, depth, *kernel = shapes["weight"]
-    given = {"kernel_size": tuple(kernel), "bias": "bias" in shapes, "device": "meta", **how}
+    arguments = {
+        "kernel_size": tuple(kernel),
+        "bias": "bias" in shapes,
+        "device": "meta",
+        **options,
+    }
     # Here the groups divide the filters, as a transposed convolution's tensor has the input's
     # channels first.
-    return nn.ConvTranspose2d(channels, depth * how["groups"], **given)
+    return nn.ConvTranspose2d(channels, depth * options["groups"], **arguments)
 
 
-def _linear(how: Options, shapes: Shapes) -> nn.Linear:
+def _create_linear(options: Options, shapes: Shapes) -> nn.Linear:
     units, features = shapes["weight"]
-    return nn.Linear(features, units, bias="bias" in shapes, device="meta", **how)
+    return nn.Linear(features, units, bias="bias" in shapes, device="meta", **options)
 
 
-def _batch_norm(how: Options, shapes: Shapes) -> nn.Module:
+def _create_batch_norm(options: Options, shapes: Shapes) -> nn.Module:
     kind = BatchNorm1d if len(shapes["x0"]) == 1 else BatchNorm2d
-    return kind(shapes["weight"][0], **how)
+    return kind(shapes["weight"][0], **options)
 
 
-def _dropout(how: Options, _: Shapes) -> nn.Module:
-    return nn.Dropout(**how) if how["p"] else nn.Identity()
+def _create_dropout(options: Options, _: Shapes) -> nn.Module:
+    return nn.Dropout(**options) if options["p"] else nn.Identity()
 
 
 LAYERS: Mapping[str, Callable[[Options, Shapes], nn.Module]] = {
-    "conv2d": _conv(nn.Conv2d),
-    "conv_transpose2d": _conv_transpose,
-    "linear": _linear,
-    "batch_norm": _batch_norm,
-    "dropout": _dropout,
-    "relu": _plain(nn.ReLU),
-    "relu6": _plain(nn.ReLU6),
-    "leaky_relu": _plain(nn.LeakyReLU),
-    "sigmoid": _plain(nn.Sigmoid),
-    "tanh": _plain(nn.Tanh),
-    "silu": _plain(nn.SiLU),
-    "gelu": _plain(nn.GELU),
-    "hardsigmoid": _plain(nn.Hardsigmoid),
-    "hardswish": _plain(nn.Hardswish),
-    "softmax": _plain(nn.Softmax),
-    "max_pool2d": _plain(nn.MaxPool2d),
-    "avg_pool2d": _plain(nn.AvgPool2d),
-    "adaptive_avg_pool2d": _plain(nn.AdaptiveAvgPool2d),
-    "adaptive_max_pool2d": _plain(nn.AdaptiveMaxPool2d),
-    "interpolate": _plain(nn.Upsample),
-    "flatten": _plain(nn.Flatten),
-    "channel_shuffle": _plain(nn.ChannelShuffle),
-    "pad": lambda how, _: nn.ConstantPad2d(how["pad"], how["value"]),
-    "unflatten": lambda how, _: nn.Unflatten(how["dim"], how["sizes"]),
+    "conv2d": _create_conv_constructor(nn.Conv2d),
+    "conv_transpose2d": _create_conv_transpose,
+    "linear": _create_linear,
+    "batch_norm": _create_batch_norm,
+    "dropout": _create_dropout,
+    "relu": _create_constructor(nn.ReLU),
+    "relu6": _create_constructor(nn.ReLU6),
+    "leaky_relu": _create_constructor(nn.LeakyReLU),
+    "sigmoid": _create_constructor(nn.Sigmoid),
+    "tanh": _create_constructor(nn.Tanh),
+    "silu": _create_constructor(nn.SiLU),
+    "gelu": _create_constructor(nn.GELU),
+    "hardsigmoid": _create_constructor(nn.Hardsigmoid),
+    "hardswish": _create_constructor(nn.Hardswish),
+    "softmax": _create_constructor(nn.Softmax),
+    "max_pool2d": _create_constructor(nn.MaxPool2d),
+    "avg_pool2d": _create_constructor(nn.AvgPool2d),
+    "adaptive_avg_pool2d": _create_constructor(nn.AdaptiveAvgPool2d),
+    "adaptive_max_pool2d": _create_constructor(nn.AdaptiveMaxPool2d),
+    "interpolate": _create_constructor(nn.Upsample),
+    "flatten": _create_constructor(nn.Flatten),
+    "channel_shuffle": _create_constructor(nn.ChannelShuffle),
+    "pad": lambda options, _: nn.ConstantPad2d(options["pad"], options["value"]),
+    "unflatten": lambda options, _: nn.Unflatten(options["dim"], options["sizes"]),
 }
 """The layer of torch that is one call of a function, by the function's name."""
-PADDED: Mapping[str, Callable[[Options, Shapes], nn.Module]] = {
-    "conv2d": _conv(PaddedConv2d),
-    "max_pool2d": _plain(PaddedMaxPool2d),
-    "avg_pool2d": _plain(PaddedAvgPool2d),
+PADDED_LAYERS: Mapping[str, Callable[[Options, Shapes], nn.Module]] = {
+    "conv2d": _create_conv_constructor(PaddedConv2d),
+    "max_pool2d": _create_constructor(PaddedMaxPool2d),
+    "avg_pool2d": _create_constructor(PaddedAvgPool2d),
 }
 """That of a function after `pad`."""
 
 
-def _local(argument: Argument) -> str:
+def _check_tensor_name(argument: Argument) -> str:
     match argument:
         case str():
             return argument
     raise TypeError("a torch call takes tensors only; literals are its attributes")
 
 
-def _function(call: Call) -> Callable[..., Tensor]:
+def _find_function(call: Call) -> Callable[..., Tensor]:
     # The functional form first: `torch` has some of the same names, `torch.dropout` for one, with
     # other arguments.
-    found: Callable[..., Tensor] | None = getattr(functional, call.function, None)
-    return found or getattr(torch, call.function)
+    function: Callable[..., Tensor] | None = getattr(functional, call.function, None)
+    return function or getattr(torch, call.function)

@@ -17,16 +17,16 @@ from tcc.compiler.ops.elementwise import Bounds, Elementwise, Float64, ScalarFun
 from tcc.compiler.support.lazy_numpy import np
 
 
-def _scalar(value: float) -> Const:
+def _make_scalar(value: float) -> Const:
     return Const((value,), "float32", scalar=True)
 
 
-def _sigmoid(x: Float64) -> Float64:
+def _compute_sigmoid(x: Float64) -> Float64:
     small = np.exp(-np.abs(x))  # at most 1, so that nothing overflows
     return np.asarray(np.where(x >= 0, 1.0, small) / (1.0 + small))
 
 
-def _hard_sigmoid(x: Float64) -> Float64:
+def _compute_hard_sigmoid(x: Float64) -> Float64:
     return np.asarray(np.clip(x / 6 + 0.5, 0, 1))
 
 
@@ -34,7 +34,7 @@ def _hard_sigmoid(x: Float64) -> Float64:
 class Relu(ScalarFunction):
     """max(x, 0)."""
 
-    word: ClassVar[str] = "relu"
+    keyword: ClassVar[str] = "relu"
     onnx_operator: ClassVar[str] = "Relu"
     bounds: ClassVar[Bounds] = (0.0, inf)
 
@@ -46,7 +46,7 @@ class Relu(ScalarFunction):
         """Return Relu."""
         return (Call("Relu", ("x0",)),)
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return max(x, 0)."""
         return np.asarray(np.maximum(x, 0))
 
@@ -55,7 +55,7 @@ class Relu(ScalarFunction):
 class Relu6(ScalarFunction):
     """min(max(x, 0), 6)."""
 
-    word: ClassVar[str] = "relu6"
+    keyword: ClassVar[str] = "relu6"
     bounds: ClassVar[Bounds] = (0.0, 6.0)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -65,9 +65,9 @@ class Relu6(ScalarFunction):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Clip."""
         # ONNX has no operator of its own for it.
-        return (Call("Clip", ("x0", _scalar(0.0), _scalar(6.0))),)
+        return (Call("Clip", ("x0", _make_scalar(0.0), _make_scalar(6.0))),)
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return x between 0 and 6."""
         return np.asarray(np.clip(x, 0, 6))
 
@@ -76,7 +76,7 @@ class Relu6(ScalarFunction):
 class LeakyRelu(ScalarFunction):
     """x where x > 0, else slope * x."""
 
-    word: ClassVar[str] = "leaky_relu"
+    keyword: ClassVar[str] = "leaky_relu"
     onnx_operator: ClassVar[str] = "LeakyRelu"
     slope: float = arg(Kind.FLOAT, 0.01, doc="factor below zero")
 
@@ -88,7 +88,7 @@ class LeakyRelu(ScalarFunction):
         """Return LeakyRelu."""
         return (Call("LeakyRelu", ("x0",), {"alpha": self.slope}),)
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return x, or its product with the slope."""
         return np.asarray(np.where(x > 0, x, self.slope * x))
 
@@ -102,7 +102,7 @@ class LeakyRelu(ScalarFunction):
 class Sigmoid(ScalarFunction):
     """1 / (1 + exp(-x))."""
 
-    word: ClassVar[str] = "sigmoid"
+    keyword: ClassVar[str] = "sigmoid"
     onnx_operator: ClassVar[str] = "Sigmoid"
     bounds: ClassVar[Bounds] = (0.0, 1.0)
 
@@ -114,16 +114,16 @@ class Sigmoid(ScalarFunction):
         """Return Sigmoid."""
         return (Call("Sigmoid", ("x0",)),)
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return it by exp of what is not positive."""
-        return _sigmoid(x)
+        return _compute_sigmoid(x)
 
 
 @dataclass(frozen=True, slots=True)
 class Tanh(ScalarFunction):
     """Hyperbolic tangent."""
 
-    word: ClassVar[str] = "tanh"
+    keyword: ClassVar[str] = "tanh"
     onnx_operator: ClassVar[str] = "Tanh"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -134,7 +134,7 @@ class Tanh(ScalarFunction):
         """Return Tanh."""
         return (Call("Tanh", ("x0",)),)
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return tanh."""
         return np.asarray(np.tanh(x))
 
@@ -143,7 +143,7 @@ class Tanh(ScalarFunction):
 class Silu(ScalarFunction):
     """x * sigmoid(x), also called swish."""
 
-    word: ClassVar[str] = "silu"
+    keyword: ClassVar[str] = "silu"
     onnx_operator: ClassVar[str] = "Swish"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -155,16 +155,16 @@ class Silu(ScalarFunction):
         # ONNX has a Swish from opset 24 on alone.
         return (Call("Sigmoid", ("x0",), output="s"), Call("Mul", ("x0", "s")))
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return x * sigmoid(x)."""
-        return x * _sigmoid(x)
+        return x * _compute_sigmoid(x)
 
 
 @dataclass(frozen=True, slots=True)
 class Gelu(ScalarFunction):
     """x / 2 * (1 + erf(x / sqrt(2)))."""
 
-    word: ClassVar[str] = "gelu"
+    keyword: ClassVar[str] = "gelu"
     onnx_operator: ClassVar[str] = "Gelu"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -174,16 +174,16 @@ class Gelu(ScalarFunction):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Erf with the arithmetic around it."""
         # ONNX has a Gelu from opset 20 on alone.
-        half, one = _scalar(0.5), _scalar(1.0)
+        half, unit = _make_scalar(0.5), _make_scalar(1.0)
         return (
-            Call("Mul", ("x0", _scalar(sqrt(0.5))), output="r"),
+            Call("Mul", ("x0", _make_scalar(sqrt(0.5))), output="r"),
             Call("Erf", ("r",), output="e"),
-            Call("Add", ("e", one), output="a"),
+            Call("Add", ("e", unit), output="a"),
             Call("Mul", ("x0", half), output="h"),
             Call("Mul", ("h", "a")),
         )
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return it by the C library's erf, since numpy has none."""
         gate = np.array([erf(v) for v in (x / sqrt(2)).ravel()])
         return np.asarray(x / 2 * (1 + gate.reshape(x.shape)))
@@ -193,7 +193,7 @@ class Gelu(ScalarFunction):
 class HardSigmoid(ScalarFunction):
     """min(max(x / 6 + 1/2, 0), 1)."""
 
-    word: ClassVar[str] = "hard_sigmoid"
+    keyword: ClassVar[str] = "hard_sigmoid"
     onnx_operator: ClassVar[str] = "HardSigmoid"
     bounds: ClassVar[Bounds] = (0.0, 1.0)
 
@@ -205,16 +205,16 @@ class HardSigmoid(ScalarFunction):
         """Return HardSigmoid."""
         return (Call("HardSigmoid", ("x0",), {"alpha": 1 / 6, "beta": 0.5}),)
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return x / 6 + 1/2 between 0 and 1."""
-        return _hard_sigmoid(x)
+        return _compute_hard_sigmoid(x)
 
 
 @dataclass(frozen=True, slots=True)
 class HardSwish(ScalarFunction):
     """x * hard_sigmoid(x)."""
 
-    word: ClassVar[str] = "hard_swish"
+    keyword: ClassVar[str] = "hard_swish"
     onnx_operator: ClassVar[str] = "HardSwish"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -227,16 +227,16 @@ class HardSwish(ScalarFunction):
         gate = Call("HardSigmoid", ("x0",), {"alpha": 1 / 6, "beta": 0.5}, output="s")
         return (gate, Call("Mul", ("x0", "s")))
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return x * hard_sigmoid(x)."""
-        return x * _hard_sigmoid(x)
+        return x * _compute_hard_sigmoid(x)
 
 
 @dataclass(frozen=True, slots=True)
 class Softmax(Elementwise):
     """exp(x) / sum exp(x), over the channels (the features of a vector)."""
 
-    word: ClassVar[str] = "softmax"
+    keyword: ClassVar[str] = "softmax"
     bounds: ClassVar[Bounds] = (0.0, 1.0)
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -264,11 +264,13 @@ ACTIVATIONS: tuple[type[ScalarFunction], ...] = (
 class Activation(Alias):
     """The activation called `kind`, so that a block can take it as a parameter."""
 
-    word: ClassVar[str] = "activation"
+    keyword: ClassVar[str] = "activation"
     kind: str = arg(
-        Kind.ENUM, choices=(*(a.word for a in ACTIVATIONS), "none"), doc="which; none is identity"
+        Kind.ENUM,
+        choices=(*(a.keyword for a in ACTIVATIONS), "none"),
+        doc="which; none is identity",
     )
 
     def resolve(self, x: TensorType) -> Op | None:
         """Return the op of that name, or None for `none`."""
-        return next((a() for a in ACTIVATIONS if a.word == self.kind), None)
+        return next((a() for a in ACTIVATIONS if a.keyword == self.kind), None)

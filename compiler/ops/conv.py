@@ -4,9 +4,24 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tcc.compiler.ir.argument_declarations import Kind, arg
-from tcc.compiler.ir.op import Alias, Argument, Call, Family, Init, Op, OpError, Param, image
+from tcc.compiler.ir.op import (
+    Alias,
+    Argument,
+    Call,
+    Family,
+    Init,
+    Op,
+    OpError,
+    Param,
+    require_image_shape,
+)
 from tcc.compiler.ir.types import Pair, Quad, TensorType
-from tcc.compiler.ops.window import Padding, effective, out_size, pads
+from tcc.compiler.ops.window import (
+    Padding,
+    compute_dilated_extent,
+    compute_output_size,
+    resolve_padding,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +31,7 @@ class Conv(Op):
     Weight: (filters, channels / groups, kernel height, kernel width).
     """
 
-    word: ClassVar[str] = "conv"
+    keyword: ClassVar[str] = "conv"
     family: ClassVar[Family] = "conv"
     filters: int = arg(Kind.INT, low=1, doc="output channels")
     kernel: Pair = arg(Kind.PAIR, low=1, doc="kernel size")
@@ -28,9 +43,9 @@ class Conv(Op):
 
     def resolve(self, x: TensorType) -> "Conv":
         """Return the same with its padding as four numbers."""
-        _, h, w = image(x, self.word)
+        _, h, w = require_image_shape(x, self.keyword)
         # Here and not when read: `same` depends on the input's size.
-        pad = pads(self.padding, (h, w), self.window, self.stride)
+        pad = resolve_padding(self.padding, (h, w), self.window, self.stride)
         return Conv(
             self.filters, self.kernel, self.stride, pad, self.dilation, self.groups, self.bias
         )
@@ -38,25 +53,27 @@ class Conv(Op):
     @property
     def window(self) -> Pair:
         """Extent of the dilated kernel."""
-        return effective(self.kernel, self.dilation)
+        return compute_dilated_extent(self.kernel, self.dilation)
 
     @property
     def pads(self) -> Quad:
         """Resolved padding: top, left, bottom, right."""
-        return pads(self.padding, (0, 0), self.window, self.stride)
+        return resolve_padding(self.padding, (0, 0), self.window, self.stride)
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (filters, output height, output width)."""
-        c, h, w = image(x, self.word)
-        for what, n in (("channels", c), ("filters", self.filters)):
+        c, h, w = require_image_shape(x, self.keyword)
+        for dimension, n in (("channels", c), ("filters", self.filters)):
             if n % self.groups:
                 raise OpError(
                     "E0303",
-                    f"groups must divide the {what}",
-                    f"{n} {what} in {self.groups} groups",
+                    f"groups must divide the {dimension}",
+                    f"{n} {dimension} in {self.groups} groups",
                 )
-        pad = pads(self.padding, (h, w), self.window, self.stride)
-        return TensorType((self.filters, *out_size((h, w), self.window, self.stride, pad)))
+        pad = resolve_padding(self.padding, (h, w), self.window, self.stride)
+        return TensorType(
+            (self.filters, *compute_output_size((h, w), self.window, self.stride, pad))
+        )
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
         """Return weight and, unless switched off, bias."""
@@ -72,25 +89,29 @@ class Conv(Op):
         taps = x.shape[0] // self.groups * self.kernel[0] * self.kernel[1]
         return self.infer(x).elements * taps
 
-    def _tensors(self) -> tuple[Argument, ...]:
+    def _list_tensors(self) -> tuple[Argument, ...]:
         return ("x0", "weight", "bias") if self.bias else ("x0", "weight")
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return conv2d, after an explicit pad where the padding is lopsided."""
-        top, left, bottom, right = self.pads
-        how = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
+        pad_top, pad_left, pad_bottom, pad_right = self.pads
+        attributes = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
         # Lopsided padding comes of `same` with an even window or a stride, as TensorFlow has it.
-        if (top, left) == (bottom, right):
-            return (Call("conv2d", self._tensors(), {**how, "padding": (top, left)}),)
-        pad = Call("pad", ("x0",), {"pad": (left, right, top, bottom)}, "p")
-        return (pad, Call("conv2d", ("p", *self._tensors()[1:]), how))
+        if (pad_top, pad_left) == (pad_bottom, pad_right):
+            return (
+                Call(
+                    "conv2d", self._list_tensors(), {**attributes, "padding": (pad_top, pad_left)}
+                ),
+            )
+        pad = Call("pad", ("x0",), {"pad": (pad_left, pad_right, pad_top, pad_bottom)}, "p")
+        return (pad, Call("conv2d", ("p", *self._list_tensors()[1:]), attributes))
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Conv."""
         return (
             Call(
                 "Conv",
-                self._tensors(),
+                self._list_tensors(),
                 {
                     "kernel_shape": [*self.kernel],
                     "strides": [*self.stride],
@@ -106,7 +127,7 @@ class Conv(Op):
 class DepthwiseConv(Alias):
     """Convolve each channel by itself; `multiplier` filters a channel."""
 
-    word: ClassVar[str] = "depthwise_conv"
+    keyword: ClassVar[str] = "depthwise_conv"
     family: ClassVar[Family] = "conv"
     kernel: Pair = arg(Kind.PAIR, low=1, doc="kernel size")
     stride: Pair = arg(Kind.PAIR, (1, 1), low=1, doc="step of the window")
@@ -117,7 +138,7 @@ class DepthwiseConv(Alias):
 
     def resolve(self, x: TensorType) -> Conv:
         """Return the grouped convolution that this is."""
-        c, _, _ = image(x, self.word)
+        c, _, _ = require_image_shape(x, self.keyword)
         full = Conv(
             c * self.multiplier, self.kernel, self.stride, self.padding, self.dilation, c, self.bias
         )
@@ -128,7 +149,7 @@ class DepthwiseConv(Alias):
 class Linear(Op):
     """Multiply a vector by a learned matrix. Weight: (units, features)."""
 
-    word: ClassVar[str] = "linear"
+    keyword: ClassVar[str] = "linear"
     family: ClassVar[Family] = "conv"
     units: int = arg(Kind.INT, low=1, doc="output features")
     bias: bool = arg(Kind.BOOL, True, doc="add a learned offset")

@@ -38,7 +38,7 @@ class ScalarFunction(Elementwise):
     """
 
     @abstractmethod
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return the function's values, as exact as float64 is.
 
         Args:

@@ -3,15 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tcc.compiler.ir.op import Array, Call, Const, Exact, Op, OpError, image
+from tcc.compiler.ir.op import Array, Call, Const, ExactIntegerOp, Op, OpError, require_image_shape
 from tcc.compiler.ir.types import Quad, TensorType
 
 
 @dataclass(frozen=True, slots=True)
-class Unflatten(Op, Exact):
+class Unflatten(Op, ExactIntegerOp):
     """A vector as a feature map of one pixel."""
 
-    word: ClassVar[str] = "unflatten"
+    keyword: ClassVar[str] = "unflatten"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (features, 1, 1)."""
@@ -32,7 +32,7 @@ class Unflatten(Op, Exact):
         """Return Reshape; the batch axis stays open."""
         return (Call("Reshape", ("x0", Const((0, *x.shape, 1, 1)))),)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return unflatten."""
@@ -46,17 +46,17 @@ class Border(Op):
     `padding` is top, left, bottom, right.
     """
 
-    word: ClassVar[str] = "border"
+    keyword: ClassVar[str] = "border"
     padding: Quad
     values: tuple[float, ...]
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type with the border added."""
-        c, h, w = image(x, self.word)
+        c, h, w = require_image_shape(x, self.keyword)
         if c != len(self.values):
             raise OpError("E0303", "border needs a value a channel", f"{len(self.values)} for {x}")
-        top, left, bottom, right = self.padding
-        return replace(x, shape=(c, h + top + bottom, w + left + right))
+        pad_top, pad_left, pad_bottom, pad_right = self.padding
+        return replace(x, shape=(c, h + pad_top + pad_bottom, w + pad_left + pad_right))
 
     @property
     def moves(self) -> bool:
@@ -65,23 +65,23 @@ class Border(Op):
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return a pad of each channel, and cat."""
-        top, left, bottom, right = self.padding
+        pad_top, pad_left, pad_bottom, pad_right = self.padding
         calls = []
         # Channel by channel: torch's pad has one value for all of them, and so has ONNX's Pad.
-        for c, value in enumerate(self.values):
+        for c, channel_fill in enumerate(self.values):
             calls.append(Call("narrow", ("x0",), {"dim": 1, "start": c, "length": 1}, f"c{c}"))
-            how = {"pad": (left, right, top, bottom), "value": value}
-            calls.append(Call("pad", (f"c{c}",), how, f"p{c}"))
+            attributes = {"pad": (pad_left, pad_right, pad_top, pad_bottom), "value": channel_fill}
+            calls.append(Call("pad", (f"c{c}",), attributes, f"p{c}"))
         return (*calls, Call("cat", self._padded, {"dim": 1}, packed=True))
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return a Pad of each channel, and Concat."""
-        top, left, bottom, right = self.padding
-        widths = Const((0, 0, top, left, 0, 0, bottom, right))
+        pad_top, pad_left, pad_bottom, pad_right = self.padding
+        widths = Const((0, 0, pad_top, pad_left, 0, 0, pad_bottom, pad_right))
         calls = []
-        for c, value in enumerate(self.values):
+        for c, channel_fill in enumerate(self.values):
             bounds = (Const((c,)), Const((c + 1,)), Const((1,)))
-            fill = Const((value,), "float32", scalar=True)
+            fill = Const((channel_fill,), "float32", scalar=True)
             calls.append(Call("Slice", ("x0", *bounds), output=f"c{c}"))
             calls.append(Call("Pad", (f"c{c}", widths, fill), output=f"p{c}"))
         return (*calls, Call("Concat", self._padded, {"axis": 1}))

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tcc.compiler.ir.op import Array, Call, Exact, Family, Op, OpError
+from tcc.compiler.ir.op import Array, Call, ExactIntegerOp, Family, Op, OpError
 from tcc.compiler.ir.types import TensorType
 
 
-def _found(xs: tuple[TensorType, ...]) -> str:
+def _describe_mismatch(xs: tuple[TensorType, ...]) -> str:
     """Name the first branch and the first one unlike it."""
-    other = next((i for i, x in enumerate(xs) if x.shape[1:] != xs[0].shape[1:]), len(xs) - 1)
-    return f"branch 0 is {xs[0]}, branch {other} is {xs[other]}"
+    mismatch = next((i for i, x in enumerate(xs) if x.shape[1:] != xs[0].shape[1:]), len(xs) - 1)
+    return f"branch 0 is {xs[0]}, branch {mismatch} is {xs[mismatch]}"
 
 
-def off_by_one(xs: tuple[TensorType, ...]) -> str:
+def describe_off_by_one_fix(xs: tuple[TensorType, ...]) -> str:
     """Return what to do where heights and widths differ by one, as even kernels leave them."""
     axes = zip(*(x.shape[1:] for x in xs), strict=True)
     gaps = [max(sizes) - min(sizes) for sizes in axes]
@@ -26,10 +26,10 @@ def off_by_one(xs: tuple[TensorType, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Concat(Op, Exact):
+class Concat(Op, ExactIntegerOp):
     """Lay the branches' channels one after another."""
 
-    word: ClassVar[str] = "concat"
+    keyword: ClassVar[str] = "concat"
     arity: ClassVar[tuple[int, int | None]] = (1, None)
     family: ClassVar[Family] = "join"
 
@@ -39,19 +39,19 @@ class Concat(Op, Exact):
             raise OpError(
                 "E0312",
                 "concat cannot join feature maps and vectors",
-                _found(xs),
+                _describe_mismatch(xs),
                 "put `flatten` into every branch, or into none",
             )
         if any(x.shape[1:] != xs[0].shape[1:] for x in xs):
             raise OpError(
                 "E0312",
                 "concat needs equal heights and widths",
-                _found(xs),
-                off_by_one(xs)
+                _describe_mismatch(xs),
+                describe_off_by_one_fix(xs)
                 or "give the convolution `padding: same` and equal strides, or pool "
                 "the larger branch",
             )
-        return xs[0].like((sum(x.shape[0] for x in xs), *xs[0].shape[1:]))
+        return xs[0].with_shape((sum(x.shape[0] for x in xs), *xs[0].shape[1:]))
 
     @property
     def moves(self) -> bool:
@@ -66,7 +66,7 @@ class Concat(Op, Exact):
         """Return Concat."""
         return (Call("Concat", tuple(f"x{i}" for i in range(len(xs))), {"axis": 1}),)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the channels one after another."""
@@ -76,7 +76,7 @@ class Concat(Op, Exact):
         return integer_arithmetic.concat(xs)
 
 
-def _equal_branches(xs: tuple[TensorType, ...], full: tuple[int, ...]) -> str:
+def _describe_equal_shapes_fix(xs: tuple[TensorType, ...], full: tuple[int, ...]) -> str:
     """Return how branches are made equal: of gates, whose width and height fit, by channels."""
     if any(x.shape[1:] != full[1:] and set(x.shape[1:]) == {1} for x in xs):
         return (
@@ -99,19 +99,21 @@ class Broadcasting(Op):
     def infer(self, *xs: TensorType) -> TensorType:
         """Return the type that all branches broadcast to."""
         if any(len(x.shape) != len(xs[0].shape) for x in xs):
-            raise OpError("E0314", f"{self.word} cannot mix maps and vectors", _found(xs))
+            raise OpError(
+                "E0314", f"{self.keyword} cannot mix maps and vectors", _describe_mismatch(xs)
+            )
         full = tuple(max(sizes) for sizes in zip(*(x.shape for x in xs), strict=True))
         for x in xs:
             if any(n not in (1, m) for n, m in zip(x.shape, full, strict=True)):
                 raise OpError(
                     "E0313",
-                    f"{self.word} needs equal shapes, or 1 where a branch is broadcast",
+                    f"{self.keyword} needs equal shapes, or 1 where a branch is broadcast",
                     ", ".join(f"branch {i} is {x}" for i, x in enumerate(xs[:4])),
-                    off_by_one(xs) or _equal_branches(xs, full),
+                    describe_off_by_one_fix(xs) or _describe_equal_shapes_fix(xs, full),
                 )
         return TensorType(full)
 
-    def _chain(self, function: str, n: int) -> tuple[Call, ...]:
+    def _build_chain(self, function: str, n: int) -> tuple[Call, ...]:
         # From left to right, since sums of floats depend on the order.
         names = ["x0", *(f"s{i}" for i in range(1, n - 1)), "y"]
         return tuple(Call(function, (names[i - 1], f"x{i}"), output=names[i]) for i in range(1, n))
@@ -121,29 +123,29 @@ class Broadcasting(Op):
 class Add(Broadcasting):
     """The sum of the branches."""
 
-    word: ClassVar[str] = "add"
+    keyword: ClassVar[str] = "add"
     family: ClassVar[Family] = "join"
 
     def torch(self, *xs: TensorType) -> tuple[Call, ...]:
         """Return a chain of add."""
-        return self._chain("add", len(xs))
+        return self._build_chain("add", len(xs))
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
         """Return a chain of Add."""
-        return self._chain("Add", len(xs))
+        return self._build_chain("Add", len(xs))
 
 
 @dataclass(frozen=True, slots=True)
 class Mul(Broadcasting):
     """The product of the branches."""
 
-    word: ClassVar[str] = "mul"
+    keyword: ClassVar[str] = "mul"
     family: ClassVar[Family] = "join"
 
     def torch(self, *xs: TensorType) -> tuple[Call, ...]:
         """Return a chain of mul."""
-        return self._chain("mul", len(xs))
+        return self._build_chain("mul", len(xs))
 
     def onnx(self, *xs: TensorType, opset: int) -> tuple[Call, ...]:
         """Return a chain of Mul."""
-        return self._chain("Mul", len(xs))
+        return self._build_chain("Mul", len(xs))

@@ -4,21 +4,30 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tcc.compiler.ir.argument_declarations import Kind, arg
-from tcc.compiler.ir.op import Array, Call, Const, Exact, Family, Op, OpError, image
+from tcc.compiler.ir.op import (
+    Array,
+    Call,
+    Const,
+    ExactIntegerOp,
+    Family,
+    Op,
+    OpError,
+    require_image_shape,
+)
 from tcc.compiler.ir.types import Quad, TensorType
-from tcc.compiler.ops.window import Padding, pads
+from tcc.compiler.ops.window import Padding, resolve_padding
 
 
 @dataclass(frozen=True, slots=True)
-class Flatten(Op, Exact):
+class Flatten(Op, ExactIntegerOp):
     """A feature map as one vector, channel by channel."""
 
-    word: ClassVar[str] = "flatten"
+    keyword: ClassVar[str] = "flatten"
     family: ClassVar[Family] = "layout"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (elements,)."""
-        return x.like((x.elements,))
+        return x.with_shape((x.elements,))
 
     @property
     def moves(self) -> bool:
@@ -33,7 +42,7 @@ class Flatten(Op, Exact):
         """Return Flatten."""
         return (Call("Flatten", ("x0",), {"axis": 1}),)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return flatten."""
@@ -41,10 +50,10 @@ class Flatten(Op, Exact):
 
 
 @dataclass(frozen=True, slots=True)
-class Slice(Op, Exact):
+class Slice(Op, ExactIntegerOp):
     """Channels start, start + step, ... below stop; negative numbers count from the end."""
 
-    word: ClassVar[str] = "slice"
+    keyword: ClassVar[str] = "slice"
     family: ClassVar[Family] = "layout"
     start: int = arg(Kind.INT, 0, doc="first channel")
     stop: int | None = arg(Kind.INT, None, doc="one past the last channel; all if not given")
@@ -58,15 +67,15 @@ class Slice(Op, Exact):
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type with the channels taken."""
-        taken = len(range(*slice(self.start, self.stop, self.step).indices(x.shape[0])))
-        if not taken:
+        channels = len(range(*slice(self.start, self.stop, self.step).indices(x.shape[0])))
+        if not channels:
             raise OpError(
                 "E0308",
                 "slice takes no channel",
                 f"start {self.start}, stop {'the end' if self.stop is None else self.stop}"
                 f" of {x.shape[0]} channels",
             )
-        return x.like((taken, *x.shape[1:]))
+        return x.with_shape((channels, *x.shape[1:]))
 
     @property
     def moves(self) -> bool:
@@ -75,8 +84,8 @@ class Slice(Op, Exact):
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return slice_copy."""
-        how = {"dim": 1, "start": self.start, "end": self.stop, "step": self.step}
-        return (Call("slice_copy", ("x0",), how),)
+        attributes = {"dim": 1, "start": self.start, "end": self.stop, "step": self.step}
+        return (Call("slice_copy", ("x0",), attributes),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Slice."""
@@ -84,7 +93,7 @@ class Slice(Op, Exact):
         bounds = (Const((start,)), Const((stop,)), Const((1,)), Const((step,)))
         return (Call("Slice", ("x0", *bounds)),)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the channels taken."""
@@ -92,16 +101,16 @@ class Slice(Op, Exact):
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelShuffle(Op, Exact):
+class ChannelShuffle(Op, ExactIntegerOp):
     """Interleave `groups` equal runs of channels (ShuffleNet)."""
 
-    word: ClassVar[str] = "channel_shuffle"
+    keyword: ClassVar[str] = "channel_shuffle"
     family: ClassVar[Family] = "layout"
     groups: int = arg(Kind.INT, low=1, doc="runs to interleave")
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type."""
-        c, _, _ = image(x, self.word)
+        c, _, _ = require_image_shape(x, self.keyword)
         if c % self.groups:
             raise OpError(
                 "E0303", "groups must divide the channels", f"{c} channels in {self.groups} groups"
@@ -128,7 +137,7 @@ class ChannelShuffle(Op, Exact):
             Call("Reshape", ("t", joined)),
         )
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the channels interleaved."""
@@ -140,7 +149,7 @@ class ChannelShuffle(Op, Exact):
 class Pad(Op):
     """Put a constant border around a feature map."""
 
-    word: ClassVar[str] = "pad"
+    keyword: ClassVar[str] = "pad"
     family: ClassVar[Family] = "layout"
     padding: Padding = arg(Kind.PADDING, low=0, doc="border width; `same` is not possible here")
     value: float = arg(Kind.FLOAT, 0.0, doc="what the border holds")
@@ -148,15 +157,15 @@ class Pad(Op):
     @property
     def pads(self) -> Quad:
         """Resolved padding: top, left, bottom, right."""
-        return pads(self.padding, (0, 0), (1, 1), (1, 1))
+        return resolve_padding(self.padding, (0, 0), (1, 1), (1, 1))
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's type with the border added."""
-        c, h, w = image(x, self.word)
+        c, h, w = require_image_shape(x, self.keyword)
         if self.padding == "same":
             raise OpError("E0315", "pad has no window that `same` could fit", help="give numbers")
-        top, left, bottom, right = self.pads
-        return x.like((c, h + top + bottom, w + left + right))
+        pad_top, pad_left, pad_bottom, pad_right = self.pads
+        return x.with_shape((c, h + pad_top + pad_bottom, w + pad_left + pad_right))
 
     @property
     def moves(self) -> bool:
@@ -165,13 +174,19 @@ class Pad(Op):
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return pad."""
-        top, left, bottom, right = self.pads
+        pad_top, pad_left, pad_bottom, pad_right = self.pads
         # torch counts from the last axis on, each before and after.
-        return (Call("pad", ("x0",), {"pad": (left, right, top, bottom), "value": self.value}),)
+        return (
+            Call(
+                "pad",
+                ("x0",),
+                {"pad": (pad_left, pad_right, pad_top, pad_bottom), "value": self.value},
+            ),
+        )
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Pad."""
-        top, left, bottom, right = self.pads
+        pad_top, pad_left, pad_bottom, pad_right = self.pads
         # ONNX counts all axes' beginnings, then all their ends.
-        widths = Const((0, 0, top, left, 0, 0, bottom, right))
+        widths = Const((0, 0, pad_top, pad_left, 0, 0, pad_bottom, pad_right))
         return (Call("Pad", ("x0", widths, Const((self.value,), "float32", scalar=True))),)

@@ -13,7 +13,7 @@ from tcc.compiler.ops.elementwise import Elementwise, Float64, ScalarFunction
 class BatchNorm(Op):
     """(x - mean) / sqrt(var + eps) * weight + bias, per channel."""
 
-    word: ClassVar[str] = "batch_norm"
+    keyword: ClassVar[str] = "batch_norm"
     family: ClassVar[Family] = "norm"
     eps: float = arg(Kind.FLOAT, 1e-5, low=0.0, doc="added to the variance")
     momentum: float = arg(Kind.FLOAT, 0.1, low=0.0, high=1.0, doc="weight of a new batch")
@@ -34,10 +34,10 @@ class BatchNorm(Op):
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return batch_norm with running statistics."""
-        how = {"eps": self.eps, "momentum": self.momentum}
+        attributes = {"eps": self.eps, "momentum": self.momentum}
         # torch's order of arguments; the op's own is that of its state dict.
         tensors = ("x0", "mean", "var", "weight", "bias")
-        return (Call("batch_norm", tensors, how, trains=True),)
+        return (Call("batch_norm", tensors, attributes, trains=True),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return BatchNormalization in inference form."""
@@ -49,7 +49,7 @@ class BatchNorm(Op):
 class ScaleShift(Op):
     """x * weight + bias, per channel: a batch norm whose statistics are folded in."""
 
-    word: ClassVar[str] = "scale_shift"
+    keyword: ClassVar[str] = "scale_shift"
     family: ClassVar[Family] = "norm"
 
     def infer(self, x: TensorType) -> TensorType:
@@ -74,7 +74,7 @@ class ScaleShift(Op):
 class LayerNorm(Op):
     """(x - m) / sqrt(v + eps) * weight + bias; m and v of the channels of each pixel by itself."""
 
-    word: ClassVar[str] = "layer_norm"
+    keyword: ClassVar[str] = "layer_norm"
     family: ClassVar[Family] = "norm"
     eps: float = arg(Kind.FLOAT, 1e-5, low=0.0, doc="added to the variance")
 
@@ -88,14 +88,14 @@ class LayerNorm(Op):
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return the formula, call by call."""
-        mean = {"dim": 1, "keepdim": True}
+        mean_attributes = {"dim": 1, "keepdim": True}
         return (
-            Call("mean", ("x0",), mean, "m"),
+            Call("mean", ("x0",), mean_attributes, "m"),
             Call("sub", ("x0", "m"), output="d"),
             # Spelt out, since torch's layer_norm takes the last axes, and a map's channels are the
             # first.
             Call("mul", ("d", "d"), output="q"),
-            Call("mean", ("q",), mean, "v"),
+            Call("mean", ("q",), mean_attributes, "v"),
             Call("add", ("v",), {"other": self.eps}, "e"),
             Call("sqrt", ("e",), output="s"),
             Call("div", ("d", "s"), output="n"),
@@ -108,10 +108,10 @@ class LayerNorm(Op):
         eps = Const((self.eps,), "float32", scalar=True)
         return (
             # ONNX's LayerNormalization, since opset 17, normalises the last axes alone as well.
-            _onnx_mean("x0", "m", opset),
+            _build_onnx_mean("x0", "m", opset),
             Call("Sub", ("x0", "m"), output="d"),
             Call("Mul", ("d", "d"), output="q"),
-            _onnx_mean("q", "v", opset),
+            _build_onnx_mean("q", "v", opset),
             Call("Add", ("v", eps), output="e"),
             Call("Sqrt", ("e",), output="s"),
             Call("Div", ("d", "s"), output="n"),
@@ -120,7 +120,7 @@ class LayerNorm(Op):
         )
 
 
-def _onnx_mean(source: str, output: str, opset: int) -> Call:
+def _build_onnx_mean(source: str, output: str, opset: int) -> Call:
     """Return the mean over the channels; its axes are an input from opset 18 on."""
     if opset >= 18:
         return Call("ReduceMean", (source, Const((1,))), output=output)
@@ -131,7 +131,7 @@ def _onnx_mean(source: str, output: str, opset: int) -> Call:
 class Scale(ScalarFunction):
     """x * factor + offset, two constants."""
 
-    word: ClassVar[str] = "scale"
+    keyword: ClassVar[str] = "scale"
     family: ClassVar[Family] = "norm"
     factor: float = arg(Kind.FLOAT, 1.0, doc="what x is multiplied by")
     offset: float = arg(Kind.FLOAT, 0.0, doc="what is added then")
@@ -146,11 +146,11 @@ class Scale(ScalarFunction):
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Mul and Add."""
         factor, offset = (
-            Const((value,), "float32", scalar=True) for value in (self.factor, self.offset)
+            Const((number,), "float32", scalar=True) for number in (self.factor, self.offset)
         )
         return (Call("Mul", ("x0", factor), output="s"), Call("Add", ("s", offset)))
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return x * factor + offset."""
         return x * self.factor + self.offset
 
@@ -159,7 +159,7 @@ class Scale(ScalarFunction):
 class Dropout(Elementwise):
     """Zero elements with probability `rate` while training; the identity afterwards."""
 
-    word: ClassVar[str] = "dropout"
+    keyword: ClassVar[str] = "dropout"
     family: ClassVar[Family] = "layout"
     rate: float = arg(Kind.FLOAT, 0.5, low=0.0, high=1.0, doc="probability of zero")
 
@@ -176,7 +176,7 @@ class Dropout(Elementwise):
 class StochasticDepth(Elementwise):
     """Zero a whole image's value with probability `rate` while training; then the identity."""
 
-    word: ClassVar[str] = "stochastic_depth"
+    keyword: ClassVar[str] = "stochastic_depth"
     family: ClassVar[Family] = "layout"
     rate: float = arg(Kind.FLOAT, low=0.0, high=1.0, doc="probability of zero")
 
@@ -201,7 +201,7 @@ class StochasticDepth(Elementwise):
 class Identity(Elementwise):
     """The value itself; gives a place a name."""
 
-    word: ClassVar[str] = "identity"
+    keyword: ClassVar[str] = "identity"
     family: ClassVar[Family] = "layout"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:

@@ -4,9 +4,24 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from tcc.compiler.ir.argument_declarations import Kind, arg
-from tcc.compiler.ir.op import Alias, Array, Call, Const, Exact, Family, Op, OpError, image
+from tcc.compiler.ir.op import (
+    Alias,
+    Array,
+    Call,
+    Const,
+    ExactIntegerOp,
+    Family,
+    Op,
+    OpError,
+    require_image_shape,
+)
 from tcc.compiler.ir.types import DType, Pair, Quad, TensorType
-from tcc.compiler.ops.window import Padding, out_size, pads, reached
+from tcc.compiler.ops.window import (
+    Padding,
+    compute_output_size,
+    compute_reached_padding,
+    resolve_padding,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,35 +41,35 @@ class Pool(Op):
     @property
     def pads(self) -> Quad:
         """Resolved padding: top, left, bottom, right."""
-        return pads(self.padding, (0, 0), self.kernel, self.step)
+        return resolve_padding(self.padding, (0, 0), self.kernel, self.step)
 
     def resolve(self, x: TensorType) -> Self:
         """Return the same with stride and padding spelt out."""
-        _, h, w = image(x, self.word)
-        pad = pads(self.padding, (h, w), self.kernel, self.step)
+        _, h, w = require_image_shape(x, self.keyword)
+        pad = resolve_padding(self.padding, (h, w), self.kernel, self.step)
         return replace(self, stride=self.step, padding=pad)
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, output height, output width)."""
-        c, h, w = image(x, self.word)
-        pad = pads(self.padding, (h, w), self.kernel, self.step)
+        c, h, w = require_image_shape(x, self.keyword)
+        pad = resolve_padding(self.padding, (h, w), self.kernel, self.step)
         # As ONNX Runtime demands; the window of a corner would see no pixel at all.
         if any(p >= k for p, k in zip(pad, (*self.kernel, *self.kernel), strict=True)):
             raise OpError(
                 "E0305",
-                f"{self.word} needs padding smaller than its window",
+                f"{self.keyword} needs padding smaller than its window",
                 f"window {self.kernel[0]}x{self.kernel[1]}, padding {list(pad)}",
             )
-        size = out_size((h, w), self.kernel, self.step, pad, ceil=self.ceil)
-        return x.like((c, *size))
+        size = compute_output_size((h, w), self.kernel, self.step, pad, ceil=self.ceil)
+        return x.with_shape((c, *size))
 
-    def _reached(self, x: TensorType) -> Pair:
+    def _compute_reached_padding(self, x: TensorType) -> Pair:
         """Return the bottom and right padding that the windows reach."""
         _, h, w = x.shape
         _, out_h, out_w = self.infer(x).shape
-        return reached((h, w), self.kernel, self.step, self.pads, (out_h, out_w))
+        return compute_reached_padding((h, w), self.kernel, self.step, self.pads, (out_h, out_w))
 
-    def _onnx(self, pad: Quad) -> dict[str, Any]:
+    def _build_onnx_attributes(self, pad: Quad) -> dict[str, Any]:
         """Return attributes with padding in which the last window is whole.
 
         So `ceil_mode` is never needed, whose meaning beside padding has differed between versions
@@ -62,26 +77,34 @@ class Pool(Op):
         """
         return {"kernel_shape": [*self.kernel], "strides": [*self.step], "pads": [*pad]}
 
-    def _torch(
-        self, function: str, x: TensorType, fill: float, how: dict[str, Any]
+    def _build_torch_calls(
+        self, function: str, x: TensorType, fill: float, attributes: dict[str, Any]
     ) -> tuple[Call, ...]:
-        top, left, bottom, right = self.pads
-        how = {"kernel_size": self.kernel, "stride": self.step, "ceil_mode": self.ceil, **how}
+        pad_top, pad_left, pad_bottom, pad_right = self.pads
+        attributes = {
+            "kernel_size": self.kernel,
+            "stride": self.step,
+            "ceil_mode": self.ceil,
+            **attributes,
+        }
         # torch's poolings take at most half of the window as padding.
-        inside = top <= self.kernel[0] // 2 and left <= self.kernel[1] // 2
-        if (top, left) == (bottom, right) and inside:
-            return (Call(function, ("x0",), {**how, "padding": (top, left)}),)
+        is_supported_padding = pad_top <= self.kernel[0] // 2 and pad_left <= self.kernel[1] // 2
+        if (pad_top, pad_left) == (pad_bottom, pad_right) and is_supported_padding:
+            return (Call(function, ("x0",), {**attributes, "padding": (pad_top, pad_left)}),)
         # What no window reaches stays away: torch would start one more window there.
-        down, across = self._reached(x)
-        border = {"pad": (left, min(right, across), top, min(bottom, down)), "value": fill}
-        return (Call("pad", ("x0",), border, "p"), Call(function, ("p",), how))
+        down, across = self._compute_reached_padding(x)
+        border = {
+            "pad": (pad_left, min(pad_right, across), pad_top, min(pad_bottom, down)),
+            "value": fill,
+        }
+        return (Call("pad", ("x0",), border, "p"), Call(function, ("p",), attributes))
 
 
 @dataclass(frozen=True, slots=True)
-class MaxPool(Pool, Exact):
+class MaxPool(Pool, ExactIntegerOp):
     """The largest value of each window; padding never wins."""
 
-    word: ClassVar[str] = "max_pool"
+    keyword: ClassVar[str] = "max_pool"
     family: ClassVar[Family] = "pool"
 
     @property
@@ -91,16 +114,16 @@ class MaxPool(Pool, Exact):
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return max_pool2d."""
-        return self._torch("max_pool2d", x, float("-inf"), {})
+        return self._build_torch_calls("max_pool2d", x, float("-inf"), {})
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return MaxPool."""
-        top, left, bottom, right = self.pads
-        down, across = self._reached(x)
-        pad = (top, left, max(bottom, down), max(right, across))
-        return (Call("MaxPool", ("x0",), self._onnx(pad)),)
+        pad_top, pad_left, pad_bottom, pad_right = self.pads
+        down, across = self._compute_reached_padding(x)
+        pad = (pad_top, pad_left, max(pad_bottom, down), max(pad_right, across))
+        return (Call("MaxPool", ("x0",), self._build_onnx_attributes(pad)),)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the largest level of each window."""
@@ -108,7 +131,7 @@ class MaxPool(Pool, Exact):
         from tcc.compiler.ops import integer_arithmetic
 
         _, *size = self.infer(*types).shape
-        return integer_arithmetic.largest(
+        return integer_arithmetic.compute_window_max(
             xs[0], self.kernel, self.step, self.pads[:2], (size[0], size[1])
         )
 
@@ -117,7 +140,7 @@ class MaxPool(Pool, Exact):
 class AvgPool(Pool):
     """The mean of each window."""
 
-    word: ClassVar[str] = "avg_pool"
+    keyword: ClassVar[str] = "avg_pool"
     family: ClassVar[Family] = "pool"
     count_include_pad: bool = arg(Kind.BOOL, True, doc="count padding as zeros in the mean")
 
@@ -126,8 +149,8 @@ class AvgPool(Pool):
 
         The second one is of ones: the share of each window that is not padding.
         """
-        how = {"count_include_pad": self.count_include_pad}
-        sums = self._torch("avg_pool2d", x, 0.0, how)
+        attributes = {"count_include_pad": self.count_include_pad}
+        sums = self._build_torch_calls("avg_pool2d", x, 0.0, attributes)
         if self.count_include_pad or len(sums) == 1:
             return sums
         pad, pool = sums
@@ -142,30 +165,30 @@ class AvgPool(Pool):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return AveragePool, after a Pad where a window counts some padding but not all of it."""
-        top, left, bottom, right = self.pads
-        down, across = self._reached(x)
-        beyond = (0, 0, max(down - bottom, 0), max(across - right, 0))
-        if any(beyond) and any(self.pads) and self.count_include_pad:
-            border = Const((0, 0, top, left, 0, 0, bottom, right))
+        pad_top, pad_left, pad_bottom, pad_right = self.pads
+        down, across = self._compute_reached_padding(x)
+        overhang = (0, 0, max(down - pad_bottom, 0), max(across - pad_right, 0))
+        if any(overhang) and any(self.pads) and self.count_include_pad:
+            border = Const((0, 0, pad_top, pad_left, 0, 0, pad_bottom, pad_right))
             pad = Call("Pad", ("x0", border), output="p")
-            return (pad, Call("AveragePool", ("p",), self._onnx(beyond)))
-        inner = (top, left, max(bottom, down), max(right, across))
+            return (pad, Call("AveragePool", ("p",), self._build_onnx_attributes(overhang)))
+        inner = (pad_top, pad_left, max(pad_bottom, down), max(pad_right, across))
         # Without padding it says nothing, and some readers know no such attribute.
-        counted = int(self.count_include_pad and any(self.pads))
-        how = {**self._onnx(inner), "count_include_pad": counted}
-        return (Call("AveragePool", ("x0",), how),)
+        count_include_pad = int(self.count_include_pad and any(self.pads))
+        attributes = {**self._build_onnx_attributes(inner), "count_include_pad": count_include_pad}
+        return (Call("AveragePool", ("x0",), attributes),)
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalAvgPool(Op):
     """The mean of each channel, as (channels, 1, 1)."""
 
-    word: ClassVar[str] = "global_avg_pool"
+    keyword: ClassVar[str] = "global_avg_pool"
     family: ClassVar[Family] = "pool"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, 1, 1)."""
-        return TensorType((image(x, self.word)[0], 1, 1))
+        return TensorType((require_image_shape(x, self.keyword)[0], 1, 1))
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return adaptive_avg_pool2d to one pixel."""
@@ -177,15 +200,15 @@ class GlobalAvgPool(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalMaxPool(Op, Exact):
+class GlobalMaxPool(Op, ExactIntegerOp):
     """The largest value of each channel, as (channels, 1, 1)."""
 
-    word: ClassVar[str] = "global_max_pool"
+    keyword: ClassVar[str] = "global_max_pool"
     family: ClassVar[Family] = "pool"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, 1, 1)."""
-        return x.like((image(x, self.word)[0], 1, 1))
+        return x.with_shape((require_image_shape(x, self.keyword)[0], 1, 1))
 
     @property
     def moves(self) -> bool:
@@ -203,27 +226,29 @@ class GlobalMaxPool(Op, Exact):
             return (Call("MaxPool", ("x0",), {"kernel_shape": [*x.shape[1:]]}),)
         return (Call("GlobalMaxPool", ("x0",)),)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the largest level of each channel."""
         # Here, as it loads numpy, which reading a spec does not need.
         from tcc.compiler.ops import integer_arithmetic
 
-        return integer_arithmetic.largest(xs[0], types[0].shape[1:], (1, 1), (0, 0), (1, 1))
+        return integer_arithmetic.compute_window_max(
+            xs[0], types[0].shape[1:], (1, 1), (0, 0), (1, 1)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveAvgPool(Alias):
     """The mean of windows chosen so that the output has the given size."""
 
-    word: ClassVar[str] = "adaptive_avg_pool"
+    keyword: ClassVar[str] = "adaptive_avg_pool"
     family: ClassVar[Family] = "pool"
     size: Pair = arg(Kind.PAIR, low=1, doc="output height and width")
 
     def resolve(self, x: TensorType) -> Op | None:
         """Return the average pooling that this is; None where the input has that size already."""
-        _, h, w = image(x, self.word)
+        _, h, w = require_image_shape(x, self.keyword)
         if (h, w) == self.size:
             return None
         # Else torch's adaptive windows are of unequal sizes and overlap: no pooling of one window.

@@ -9,16 +9,16 @@ from tcc.compiler.ir.op import (
     Array,
     Call,
     Const,
-    Exact,
+    ExactIntegerOp,
     Family,
     Init,
     Op,
     OpError,
     Param,
-    image,
+    require_image_shape,
 )
 from tcc.compiler.ir.types import Pair, TensorType
-from tcc.compiler.ops.window import effective
+from tcc.compiler.ops.window import compute_dilated_extent
 from tcc.compiler.support.diagnostics import UnhandledError
 
 
@@ -30,7 +30,7 @@ class ConvTranspose(Op):
     Weight: (channels, filters / groups, kernel height, kernel width).
     """
 
-    word: ClassVar[str] = "conv_transpose"
+    keyword: ClassVar[str] = "conv_transpose"
     family: ClassVar[Family] = "conv"
     filters: int = arg(Kind.INT, low=1, doc="output channels")
     kernel: Pair = arg(Kind.PAIR, low=1, doc="kernel size")
@@ -43,13 +43,13 @@ class ConvTranspose(Op):
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (filters, output height, output width)."""
-        c, *size = image(x, self.word)
-        for what, n in (("channels", c), ("filters", self.filters)):
+        c, *size = require_image_shape(x, self.keyword)
+        for dimension, n in (("channels", c), ("filters", self.filters)):
             if n % self.groups:
                 raise OpError(
                     "E0303",
-                    f"groups must divide the {what}",
-                    f"{n} {what} in {self.groups} groups",
+                    f"groups must divide the {dimension}",
+                    f"{n} {dimension} in {self.groups} groups",
                 )
         for extra, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True):
             # PyTorch's rule: more rows than that would hold nothing but the bias.
@@ -59,7 +59,7 @@ class ConvTranspose(Op):
                     "output_padding must be smaller than the stride or the dilation",
                     f"it is {list(self.output_padding)}, the stride {list(self.stride)}",
                 )
-        window = effective(self.kernel, self.dilation)
+        window = compute_dilated_extent(self.kernel, self.dilation)
         out = [
             (n - 1) * s - 2 * p + k + extra
             for n, s, p, k, extra in zip(
@@ -88,19 +88,19 @@ class ConvTranspose(Op):
         """Return one multiply-accumulate per input element and filter tap."""
         return x.elements * (self.filters // self.groups) * self.kernel[0] * self.kernel[1]
 
-    def _tensors(self) -> tuple[Argument, ...]:
+    def _list_tensors(self) -> tuple[Argument, ...]:
         return ("x0", "weight", "bias") if self.bias else ("x0", "weight")
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return conv_transpose2d."""
-        how = {
+        attributes = {
             "stride": self.stride,
             "padding": self.padding,
             "output_padding": self.output_padding,
             "dilation": self.dilation,
             "groups": self.groups,
         }
-        return (Call("conv_transpose2d", self._tensors(), how),)
+        return (Call("conv_transpose2d", self._list_tensors(), attributes),)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return ConvTranspose, after Pad where `output_padding` is the stride or more.
@@ -108,35 +108,36 @@ class ConvTranspose(Op):
         A dilation allows that here and in PyTorch, and ONNX Runtime refuses it. There less is cut
         off at the end; where nothing is left to cut, rows of zeros after the input make room.
         """
-        each = list(zip(self.padding, self.output_padding, self.stride, strict=True))
-        rows = [-(-max(q - p, 0) // s) if q >= s else 0 for p, q, s in each]
-        ends = [
-            p + more * s - q if q >= s else p for (p, q, s), more in zip(each, rows, strict=True)
+        axis_sizes = list(zip(self.padding, self.output_padding, self.stride, strict=True))
+        rows = [-(-max(q - p, 0) // s) if q >= s else 0 for p, q, s in axis_sizes]
+        end_pads = [
+            p + extra_rows * s - q if q >= s else p
+            for (p, q, s), extra_rows in zip(axis_sizes, rows, strict=True)
         ]
-        how = {
+        attributes = {
             "kernel_shape": [*self.kernel],
             "strides": [*self.stride],
-            "pads": [*self.padding, *ends],
-            "output_padding": [q if q < s else 0 for _, q, s in each],
+            "pads": [*self.padding, *end_pads],
+            "output_padding": [q if q < s else 0 for _, q, s in axis_sizes],
             "dilations": [*self.dilation],
             "group": self.groups,
         }
         if not any(rows):
-            return (Call("ConvTranspose", self._tensors(), how),)
+            return (Call("ConvTranspose", self._list_tensors(), attributes),)
         widths = Const((*(0,) * 6, *rows))
-        room = Call("Pad", ("x0", widths, Const((0.0,), "float32", scalar=True)), output="room")
-        return room, Call("ConvTranspose", ("room", *self._tensors()[1:]), how)
+        padded = Call("Pad", ("x0", widths, Const((0.0,), "float32", scalar=True)), output="room")
+        return padded, Call("ConvTranspose", ("room", *self._list_tensors()[1:]), attributes)
 
 
 @dataclass(frozen=True, slots=True)
-class Resize(Op, Exact):
+class Resize(Op, ExactIntegerOp):
     """Sample at another resolution, `size` or `scale` times the input's.
 
     Output pixel y reads the input at: `nearest`, floor(y * in / out), where one size is a multiple
     of the other; `bilinear`, (y + 1/2) * in / out - 1/2, without antialiasing.
     """
 
-    word: ClassVar[str] = "resize"
+    keyword: ClassVar[str] = "resize"
     family: ClassVar[Family] = "pool"
     size: Pair | None = arg(Kind.PAIR, None, low=1, doc="output height and width")
     scale: Pair | None = arg(Kind.PAIR, None, low=1, doc="factors, in place of `size`")
@@ -144,12 +145,12 @@ class Resize(Op, Exact):
 
     def resolve(self, x: TensorType) -> "Resize | None":
         """Return the same with its size spelt out; None where the input has that size."""
-        size = self.target(x)
+        size = self.compute_output_size(x)
         return None if size == x.shape[1:] else Resize(size, mode=self.mode)
 
-    def target(self, x: TensorType) -> Pair:
+    def compute_output_size(self, x: TensorType) -> Pair:
         """Return the output size."""
-        _, h, w = image(x, self.word)
+        _, h, w = require_image_shape(x, self.keyword)
         match self.size, self.scale:
             case (int(), int()) as size, None:
                 return size
@@ -159,8 +160,8 @@ class Resize(Op, Exact):
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, height, width)."""
-        c, h, w = image(x, self.word)
-        target = self.target(x)
+        c, h, w = require_image_shape(x, self.keyword)
+        target = self.compute_output_size(x)
         multiples = all(a % b == 0 or b % a == 0 for a, b in zip((h, w), target, strict=True))
         if self.mode == "nearest" and not multiples:
             raise OpError(
@@ -169,7 +170,7 @@ class Resize(Op, Exact):
                 f"the input is {h}x{w}, the output {target[0]}x{target[1]}",
                 "use `mode: bilinear`, or another size",
             )
-        return x.like((c, *target))
+        return x.with_shape((c, *target))
 
     @property
     def moves(self) -> bool:
@@ -184,12 +185,12 @@ class Resize(Op, Exact):
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
         """Return interpolate."""
-        how: dict[str, object] = {"size": self.target(x), "mode": self.mode}
+        attributes: dict[str, object] = {"size": self.compute_output_size(x), "mode": self.mode}
         match self.mode:
             case "nearest":
-                return (Call("interpolate", ("x0",), how),)
+                return (Call("interpolate", ("x0",), attributes),)
             case "bilinear":
-                return (Call("interpolate", ("x0",), {**how, "align_corners": False}),)
+                return (Call("interpolate", ("x0",), {**attributes, "align_corners": False}),)
             case _:
                 raise UnhandledError("way to resize", self.mode)
 
@@ -199,44 +200,53 @@ class Resize(Op, Exact):
         `nearest` to a smaller size is Slice, which is exact where a scale of 1/3 is not.
         """
         _, *size = x.shape
-        factors = [_factor(out, n) for out, n in zip(self.target(x), size, strict=True)]
+        factors = [
+            _compute_factor(out, n)
+            for out, n in zip(self.compute_output_size(x), size, strict=True)
+        ]
         match self.mode:
             case "nearest":
-                return self._nearest(x, size, factors)
+                return self._build_nearest_calls(x, size, factors)
             case "bilinear":
-                return (_onnx_resize("x0", factors, "linear", "half_pixel"),)
+                return (_build_onnx_resize("x0", factors, "linear", "half_pixel"),)
             case _:
                 raise UnhandledError("way to resize", self.mode)
 
-    def _nearest(self, x: TensorType, size: list[int], factors: list[float]) -> tuple[Call, ...]:
-        steps = [max(1, n // out) for out, n in zip(self.target(x), size, strict=True)]
+    def _build_nearest_calls(
+        self, x: TensorType, size: list[int], factors: list[float]
+    ) -> tuple[Call, ...]:
+        steps = [max(1, n // out) for out, n in zip(self.compute_output_size(x), size, strict=True)]
         bounds = (Const((0, 0)), Const((size[0], size[1])), Const((2, 3)), Const(tuple(steps)))
-        grown = [max(1.0, f) for f in factors]
-        if grown == [1.0, 1.0]:
+        upscale_factors = [max(1.0, f) for f in factors]
+        if upscale_factors == [1.0, 1.0]:
             return (Call("Slice", ("x0", *bounds)),)
-        taken = Call("Slice", ("x0", *bounds), output="t")
-        source, before = ("x0", ()) if steps == [1, 1] else ("t", (taken,))
-        return (*before, _onnx_resize(source, grown, "nearest", "asymmetric"))
+        slice_call = Call("Slice", ("x0", *bounds), output="t")
+        source, slice_calls = ("x0", ()) if steps == [1, 1] else ("t", (slice_call,))
+        return (*slice_calls, _build_onnx_resize(source, upscale_factors, "nearest", "asymmetric"))
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the nearest levels."""
         _, *size = types[0].shape
         rows, columns = (
             [y * n // out for y in range(out)]
-            for n, out in zip(size, self.target(*types), strict=True)
+            for n, out in zip(size, self.compute_output_size(*types), strict=True)
         )
         return xs[0][:, :, rows][:, :, :, columns]
 
 
-def _onnx_resize(source: str, factors: list[float], mode: str, coordinates: str) -> Call:
-    how = {"mode": mode, "coordinate_transformation_mode": coordinates, "nearest_mode": "floor"}
+def _build_onnx_resize(source: str, factors: list[float], mode: str, coordinates: str) -> Call:
+    attributes = {
+        "mode": mode,
+        "coordinate_transformation_mode": coordinates,
+        "nearest_mode": "floor",
+    }
     scales = Const((1.0, 1.0, *factors), "float32")
-    return Call("Resize", (source, Const((), "float32"), scales), how)
+    return Call("Resize", (source, Const((), "float32"), scales), attributes)
 
 
-def _factor(out: int, size: int) -> float:
+def _compute_factor(out: int, size: int) -> float:
     """Return out / size such that floor(float32(factor) * size) is `out`."""
     # A factor may be less in float32, and its product with the size just below `out`, of which
     # runtimes take the floor: the next float32 above is large enough.

@@ -7,17 +7,17 @@ Padding = int | Pair | Quad | str
 """As written: n, [vertical, horizontal], [top, left, bottom, right] or `same`."""
 
 
-def pair(value: int | Pair) -> Pair:
+def to_pair(size: int | Pair) -> Pair:
     """Return height and width of what may be written as one number."""
-    return (value, value) if isinstance(value, int) else value
+    return (size, size) if isinstance(size, int) else size
 
 
-def effective(kernel: Pair, dilation: Pair) -> Pair:
+def compute_dilated_extent(kernel: Pair, dilation: Pair) -> Pair:
     """Return the extent that a dilated kernel covers."""
     return (dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1)
 
 
-def pads(padding: Padding, size: Pair, kernel: Pair, stride: Pair) -> Quad:
+def resolve_padding(padding: Padding, size: Pair, kernel: Pair, stride: Pair) -> Quad:
     """Return top, left, bottom, right; `same` gives ceil(size / stride) outputs, odd pixel last.
 
     Args:
@@ -33,18 +33,20 @@ def pads(padding: Padding, size: Pair, kernel: Pair, stride: Pair) -> Quad:
                 max((-(-n // s) - 1) * s + k - n, 0)
                 for n, k, s in zip(size, kernel, stride, strict=True)
             ]
-            top, left = needed[0] // 2, needed[1] // 2
-            return (top, left, needed[0] - top, needed[1] - left)
+            pad_top, pad_left = needed[0] // 2, needed[1] // 2
+            return (pad_top, pad_left, needed[0] - pad_top, needed[1] - pad_left)
         case int(n):
             return (n, n, n, n)
         case (int(v), int(h)):
             return (v, h, v, h)
-        case (int(t), int(left), int(b), int(r)):
-            return (t, left, b, r)
+        case (int(t), int(pad_left), int(b), int(r)):
+            return (t, pad_left, b, r)
     raise AssertionError(padding)
 
 
-def out_size(size: Pair, kernel: Pair, stride: Pair, pad: Quad, *, ceil: bool = False) -> Pair:
+def compute_output_size(
+    size: Pair, kernel: Pair, stride: Pair, pad: Quad, *, ceil: bool = False
+) -> Pair:
     """Return output height and width: floor((n + pads - k) / s) + 1, or ceil.
 
     With ceil a last window that would start in the trailing padding is dropped, as in torch.
@@ -59,26 +61,26 @@ def out_size(size: Pair, kernel: Pair, stride: Pair, pad: Quad, *, ceil: bool = 
     Raises:
         OpError: The window is larger than the padded input.
     """
-    result = []
+    output_sizes = []
     for axis, name in ((0, "height"), (1, "width")):
         n, k, s = size[axis], kernel[axis], stride[axis]
-        before, after = pad[axis], pad[axis + 2]
-        room = n + before + after - k
-        if room < 0:
+        pad_before, pad_after = pad[axis], pad[axis + 2]
+        remainder = n + pad_before + pad_after - k
+        if remainder < 0:
             raise OpError(
                 "E0302",
                 f"a window of {name} {k} does not fit the input",
-                f"the input is {size[0]}x{size[1]}, padded {name} {n + before + after}",
+                f"the input is {size[0]}x{size[1]}, padded {name} {n + pad_before + pad_after}",
                 "use a smaller kernel, more padding, or less striding before this step",
             )
-        out = (-(-room // s) if ceil else room // s) + 1
-        if ceil and (out - 1) * s >= n + before:
+        out = (-(-remainder // s) if ceil else remainder // s) + 1
+        if ceil and (out - 1) * s >= n + pad_before:
             out -= 1
-        result.append(out)
-    return (result[0], result[1])
+        output_sizes.append(out)
+    return (output_sizes[0], output_sizes[1])
 
 
-def reached(size: Pair, kernel: Pair, stride: Pair, pad: Quad, out: Pair) -> Pair:
+def compute_reached_padding(size: Pair, kernel: Pair, stride: Pair, pad: Quad, out: Pair) -> Pair:
     """Return the bottom and right padding that `out` windows reach: as in `pad`, less or more.
 
     Args:
@@ -88,9 +90,9 @@ def reached(size: Pair, kernel: Pair, stride: Pair, pad: Quad, out: Pair) -> Pai
         pad: Padding, of which the top and the left count.
         out: How many windows there are, down and across.
     """
-    ends = (
-        (m - 1) * s + k - n - before
-        for n, k, s, before, m in zip(size, kernel, stride, pad[:2], out, strict=True)
+    overhangs = (
+        (m - 1) * s + k - n - pad_before
+        for n, k, s, pad_before, m in zip(size, kernel, stride, pad[:2], out, strict=True)
     )
-    bottom, right = (max(end, 0) for end in ends)
-    return bottom, right
+    pad_bottom, pad_right = (max(overhang, 0) for overhang in overhangs)
+    return pad_bottom, pad_right

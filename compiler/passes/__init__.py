@@ -27,7 +27,7 @@ from tcc.compiler.passes.merge_parallel import merge_parallel
 from tcc.compiler.passes.merge_sum import merge_sum
 from tcc.compiler.passes.pool_first import pool_first
 from tcc.compiler.passes.raw_input import raw_input
-from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, nearest
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, find_nearest_name
 
 PASSES: tuple[Pass, ...] = (
     drop_train_only, drop_identity, common_subexpression,
@@ -71,7 +71,7 @@ PIPELINES: Mapping[str, tuple[Pass, ...]] = {
 }  # fmt: skip
 """The pipelines by the names that users know."""
 
-FORMER: Mapping[str, Pass] = {
+RENAMED_PASSES: Mapping[str, Pass] = {
     "prune": drop_train_only, "merge_equal": common_subexpression, "fold_batch_norm": fold_scale,
 }  # fmt: skip
 """Passes by the names that they had before: a calibration file that has one is read as it is, but
@@ -88,12 +88,12 @@ def run(model: Model, passes: Sequence[Pass]) -> Model:
     Raises:
         GraphError: A pass left a graph that breaks the rules.
     """
-    return reduce(_step, passes, model)
+    return reduce(_run_pass, passes, model)
 
 
-def spell(passes: Sequence[Pass]) -> str:
+def format_pipeline(passes: Sequence[Pass]) -> str:
     """Return a pipeline as text: the names of its passes, with commas between."""
-    return ",".join(one.name for one in passes)
+    return ",".join(graph_pass.name for graph_pass in passes)
 
 
 def parse(text: str, at: Span) -> tuple[Pass, ...]:
@@ -109,28 +109,28 @@ def parse(text: str, at: Span) -> tuple[Pass, ...]:
         UserError: A name is not known (E0614); each such name is listed, with the nearest, or
             with the name that the pass has now.
     """
-    known = {**PIPELINES, **{one.name: (one,) for one in PASSES}}
+    pipelines = {**PIPELINES, **{graph_pass.name: (graph_pass,) for graph_pass in PASSES}}
     names = [name.strip() for name in text.split(",")] if text.strip() else []
-    problems = tuple(_unknown(name, at) for name in names if name not in known)
+    problems = tuple(_report_unknown_pass(name, at) for name in names if name not in pipelines)
     if problems:
         raise UserError(problems)
-    return tuple(one for name in names for one in known[name])
+    return tuple(graph_pass for name in names for graph_pass in pipelines[name])
 
 
-def _unknown(name: str, at: Span) -> Diagnostic:
-    if name in FORMER:
-        help = f"it is called `{FORMER[name].name}` now"
+def _report_unknown_pass(name: str, at: Span) -> Diagnostic:
+    if name in RENAMED_PASSES:
+        help = f"it is called `{RENAMED_PASSES[name].name}` now"
         return Diagnostic("E0614", f"there is no pass `{name}`", at, help=help)
-    names = [one.name for one in PASSES]
-    close = nearest(name, [*names, *PIPELINES])
-    listed = f"known passes: {', '.join(names)}; pipelines: {', '.join(PIPELINES)}"
-    help = f"did you mean `{close}`? {listed}" if close else listed
+    names = [graph_pass.name for graph_pass in PASSES]
+    suggestion = find_nearest_name(name, [*names, *PIPELINES])
+    known_names = f"known passes: {', '.join(names)}; pipelines: {', '.join(PIPELINES)}"
+    help = f"did you mean `{suggestion}`? {known_names}" if suggestion else known_names
     return Diagnostic("E0614", f"there is no pass `{name[:80]}`", at, help=help)
 
 
-def _step(model: Model, one: Pass) -> Model:
-    after = one(model)
+def _run_pass(model: Model, graph_pass: Pass) -> Model:
+    new_model = graph_pass(model)
     # After every pass and in every build: a walk over the nodes, against faults that would show in
     # a device.
-    verify(after.graph)
-    return after
+    verify(new_model.graph)
+    return new_model

@@ -14,7 +14,7 @@ from tcc.compiler.ops import BatchNorm, Conv, Linear, Scale, ScaleShift
 Array = NDArray[np.float64]
 
 
-def scaling(node: Node, view: RewriteContext) -> tuple[Array, Array] | None:
+def extract_channel_affine(node: Node, context: RewriteContext) -> tuple[Array, Array] | None:
     """Return factor and shift of each channel in float64, if that is all a node does.
 
     Returns:
@@ -22,9 +22,9 @@ def scaling(node: Node, view: RewriteContext) -> tuple[Array, Array] | None:
     """
     match node.op:
         case BatchNorm(eps=eps):
-            return affine(eps, view.values(node))
+            return compute_batch_norm_affine(eps, context.get_weights(node))
         case ScaleShift():
-            scale, shift = (v.reshape(-1).astype(np.float64) for v in view.values(node))
+            scale, shift = (v.reshape(-1).astype(np.float64) for v in context.get_weights(node))
             return scale, shift
         # One number for all channels is one for each.
         case Scale(factor=factor, offset=offset):
@@ -33,32 +33,34 @@ def scaling(node: Node, view: RewriteContext) -> tuple[Array, Array] | None:
     return None
 
 
-def affine(eps: float, values: NodeWeights) -> tuple[Array, Array]:
+def compute_batch_norm_affine(eps: float, node_weights: NodeWeights) -> tuple[Array, Array]:
     """Return factor and shift per channel that do what a batch norm of these tensors does."""
     # `eps` stands under the root, as in PyTorch and in ONNX's BatchNormalization.
-    weight, bias, mean, var = (tensor.astype(np.float64) for tensor in values)
+    weight, bias, mean, var = (tensor.astype(np.float64) for tensor in node_weights)
     scale = weight / np.sqrt(var + eps)
     return scale, bias - mean * scale
 
 
-def ahead(layer: Conv | Linear, values: NodeWeights, scale: Array, shift: Array) -> NodeWeights:
+def fold_affine_ahead(
+    layer: Conv | Linear, node_weights: NodeWeights, scale: Array, shift: Array
+) -> NodeWeights:
     """Return the weight and bias with which a layer reads x as it reads x * scale + shift.
 
     Args:
         layer: A layer without a border of zeros.
-        values: Its tensors.
+        node_weights: Its tensors.
         scale: A factor for each channel of the input.
         shift: What is added to each channel then.
     """
-    weight, *bias = (tensor.astype(np.float64) for tensor in values)
+    weight, *bias = (tensor.astype(np.float64) for tensor in node_weights)
     groups = layer.groups if isinstance(layer, Conv) else 1
     grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     factors, offsets = (v.reshape(groups, 1, -1, 1) for v in (scale, shift))
     # Without a border each window reads all its taps, so that the shift adds one number a filter.
-    added = (grouped * offsets).sum((2, 3)).reshape(-1) + sum(bias, np.float64(0))
-    return rounded((grouped * factors).reshape(weight.shape), added)
+    new_bias = (grouped * offsets).sum((2, 3)).reshape(-1) + sum(bias, np.float64(0))
+    return to_float32((grouped * factors).reshape(weight.shape), new_bias)
 
 
-def rounded(*tensors: Array) -> NodeWeights:
+def to_float32(*tensors: Array) -> NodeWeights:
     """Return tensors as float32."""
     return tuple(tensor.astype(np.float32) for tensor in tensors)

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, exact
+from tcc.compiler.ir.graph import Model, Node, make_exact_pass
 from tcc.compiler.ir.rewrite import Bypass, NodeWeights, RewriteContext, rewrite
 from tcc.compiler.ops import Op
 
 
-@exact
+@make_exact_pass
 def common_subexpression(model: Model) -> Model:
     """Compute once what several equal nodes compute.
 
@@ -27,19 +27,19 @@ class _Rule:
     one, so that a graph takes time in proportion to its size.
     """
 
-    met: dict[tuple[Op, tuple[str, ...]], list[tuple[str, NodeWeights]]] = field(
+    seen_nodes: dict[tuple[Op, tuple[str, ...]], list[tuple[str, NodeWeights]]] = field(
         default_factory=dict
     )
 
-    def __call__(self, node: Node, view: RewriteContext) -> Bypass | None:
+    def __call__(self, node: Node, context: RewriteContext) -> Bypass | None:
         # Ops are frozen records, equal where all arguments are; inputs are renamed already, so that
         # chains of equal nodes fall in one walk.
-        same = self.met.setdefault((node.op, node.inputs), [])
-        tensors = view.values(node)
-        for name, others in same:
+        candidates = self.seen_nodes.setdefault((node.op, node.inputs), [])
+        tensors = context.get_weights(node)
+        for name, candidate_tensors in candidates:
             # Numbers decide, not names: specs make a tensor for each call of a block. NaN equals
             # nothing, so that what holds one is never merged.
-            if all(map(np.array_equal, tensors, others)):
+            if all(map(np.array_equal, tensors, candidate_tensors)):
                 return Bypass(name)
-        same.append((node.name, tensors))
+        candidates.append((node.name, tensors))
         return None

@@ -1,6 +1,6 @@
 """Remove operations that do nothing at inference."""
 
-from tcc.compiler.ir.graph import Model, Node, exact
+from tcc.compiler.ir.graph import Model, Node, make_exact_pass
 from tcc.compiler.ir.rewrite import Bypass, RewriteContext, rewrite
 from tcc.compiler.ops import (
     AvgPool,
@@ -18,33 +18,33 @@ from tcc.compiler.ops import (
 )
 
 
-@exact
+@make_exact_pass
 def drop_identity(model: Model) -> Model:
     """Leave out what gives its input; who reads that reads the input.
 
     That is dropout at inference, and what moves, pools, pads or scales nothing. Identity: exact.
     """
-    return rewrite(model, _rule)
+    return rewrite(model, _bypass_identity)
 
 
-def _rule(node: Node, view: RewriteContext) -> Bypass | None:
-    return Bypass(node.inputs[0]) if _nothing(node, view) else None
+def _bypass_identity(node: Node, context: RewriteContext) -> Bypass | None:
+    return Bypass(node.inputs[0]) if _is_identity(node, context) else None
 
 
-def _nothing(node: Node, view: RewriteContext) -> bool:
-    before = view.types[node.inputs[0]]
+def _is_identity(node: Node, context: RewriteContext) -> bool:
+    input_type = context.types[node.inputs[0]]
     match node.op:
         case Dropout() | StochasticDepth() | Identity() | Scale(factor=1.0, offset=0.0):
             return True
         case ScaleShift():
             # Exactly 1 and 0: nearly would change bits.
-            weight, bias = view.values(node)
+            weight, bias = context.get_weights(node)
             return bool((weight == 1).all()) and not bias.any()
         case MaxPool() | AvgPool() as pool:
             return pool.kernel == (1, 1) == pool.step
         case ChannelShuffle(groups=groups):
             # One run, or runs of one channel: interleaving leaves both as they are.
-            return groups in {1, before.shape[0]}
+            return groups in {1, input_type.shape[0]}
         case Concat() | Flatten() | Pad() | Slice():  # what changes anything, resizes
-            return node.type == before
+            return node.type == input_type
     return False

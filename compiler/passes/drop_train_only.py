@@ -1,14 +1,14 @@
 """Leave out what only training needs."""
 
-from tcc.compiler.ir.graph import Model, exact
-from tcc.compiler.ir.rewrite import eliminate_dead, for_inference
+from tcc.compiler.ir.graph import Model, make_exact_pass
+from tcc.compiler.ir.rewrite import eliminate_dead, extract_inference_graph
 
 
-@exact
+@make_exact_pass
 def drop_train_only(model: Model) -> Model:
     """Leave out what only training needs, and what then leads to no output.
 
     Identity: exact. What remains is computed by the same nodes.
     """
     # Weights of dropped heads go too, so that no target stores them.
-    return eliminate_dead(Model(for_inference(model.graph), model.weights))
+    return eliminate_dead(Model(extract_inference_graph(model.graph), model.weights))

@@ -4,24 +4,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, exact
+from tcc.compiler.ir.graph import Model, Node, make_exact_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv
 
 
-@exact
+@make_exact_pass
 def fill_bias(model: Model) -> Model:
     """Give each convolution that has no bias one of zeros.
 
     Identity: exact.
     """
-    return rewrite(model, _rule)
+    return rewrite(model, _add_bias)
 
 
-def _rule(node: Node, view: RewriteContext) -> Replacement | None:
+def _add_bias(node: Node, context: RewriteContext) -> Replacement | None:
     match node.op:
         # Integer convolutions have one in every format, and calibration corrects means in it.
         case Conv(bias=False) as conv:
-            tensors = (*view.values(node), np.zeros(conv.filters, np.float32))
+            tensors = (*context.get_weights(node), np.zeros(conv.filters, np.float32))
             return Replacement(replace(conv, bias=True), node.inputs, tensors, node.at)
     return None

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, ConvTranspose, Linear
-from tcc.compiler.passes.channel_affine import ahead, rounded, scaling
+from tcc.compiler.passes.channel_affine import extract_channel_affine, fold_affine_ahead, to_float32
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def fold_ahead(model: Model) -> Model:
     """Take each batch norm and scale into the layer that alone reads it.
 
@@ -16,24 +16,24 @@ def fold_ahead(model: Model) -> Model:
     that reaches a border of zeros, since the border is not shifted. Identity: within rounding;
     the new weights are computed in float64 and rounded to float32 once.
     """
-    return rewrite(model, _rule)
+    return rewrite(model, _fold_source)
 
 
-def _rule(node: Node, view: RewriteContext) -> Replacement | None:
-    source = view.source(node)
-    if source is None or (found := scaling(source, view)) is None:
+def _fold_source(node: Node, context: RewriteContext) -> Replacement | None:
+    source = context.find_sole_producer(node)
+    if source is None or (channel_affine := extract_channel_affine(source, context)) is None:
         return None
-    scale, shift = found
+    scale, shift = channel_affine
     match node.op:
         case Linear() as layer:
-            tensors = ahead(layer, view.values(node), scale, shift)
+            tensors = fold_affine_ahead(layer, context.get_weights(node), scale, shift)
             return Replacement(replace(layer, bias=True), source.inputs, tensors, node.at)
         case Conv() as layer if not (any(layer.pads) and shift.any()):
-            tensors = ahead(layer, view.values(node), scale, shift)
+            tensors = fold_affine_ahead(layer, context.get_weights(node), scale, shift)
             return Replacement(replace(layer, bias=True), source.inputs, tensors, node.at)
         # Pixels at its border read fewer taps, so that a shift would not be the same for all.
         case ConvTranspose() if not shift.any():
-            weight, *bias = view.values(node)
-            tensors = (*rounded(weight * scale.reshape(-1, 1, 1, 1)), *bias)
+            weight, *bias = context.get_weights(node)
+            tensors = (*to_float32(weight * scale.reshape(-1, 1, 1, 1)), *bias)
             return Replacement(node.op, source.inputs, tensors, node.at)
     return None

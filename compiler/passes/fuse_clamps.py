@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from tcc.compiler.ir.graph import Graph, Model, Node, exact
+from tcc.compiler.ir.graph import Graph, Model, Node, make_exact_pass
 from tcc.compiler.ir.rewrite import Bypass, ChainedOp, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import (
     Add,
@@ -30,7 +30,7 @@ from tcc.compiler.ops import (
 from tcc.compiler.ops.elementwise import Bounds, Elementwise
 
 
-@exact
+@make_exact_pass
 def fuse_clamps(model: Model) -> Model:
     """Leave out clamps that clamp nothing, and put others next to their layer.
 
@@ -41,13 +41,13 @@ def fuse_clamps(model: Model) -> Model:
     return rewrite(model, _Rule())
 
 
-def ranges(graph: Graph) -> Mapping[str, Bounds]:
+def infer_ranges(graph: Graph) -> Mapping[str, Bounds]:
     """Return what the value of each node lies between, whatever the input and the weights."""
-    found: dict[str, Bounds] = {}
+    range_by_value: dict[str, Bounds] = {}
     for node in graph.nodes:
-        known = tuple(found.get(value, (-inf, inf)) for value in node.inputs)
-        found[node.name] = _range(node.op, known)
-    return found
+        input_ranges = tuple(range_by_value.get(value, (-inf, inf)) for value in node.inputs)
+        range_by_value[node.name] = _infer_range(node.op, input_ranges)
+    return range_by_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,46 +56,48 @@ class _Rule:
 
     ranges: dict[str, Bounds] = field(default_factory=dict)
 
-    def __call__(self, node: Node, view: RewriteContext) -> Replacement | Bypass | None:
-        known = tuple(self.ranges.get(value, (-inf, inf)) for value in node.inputs)
+    def __call__(self, node: Node, context: RewriteContext) -> Replacement | Bypass | None:
+        input_ranges = tuple(self.ranges.get(value, (-inf, inf)) for value in node.inputs)
         # Learnt on the way, in the graph's order: no second walk.
-        self.ranges[node.name] = _range(node.op, known)
+        self.ranges[node.name] = _infer_range(node.op, input_ranges)
         match node.op:
-            case Relu() | Relu6() | LeakyRelu() if _clamps_nothing(node.op, known[0]):
+            case Relu() | Relu6() | LeakyRelu() if _is_redundant_clamp(node.op, input_ranges[0]):
                 return Bypass(node.inputs[0])
             case Relu() | Relu6():
-                return _joined(node, view) or _swapped(node, view)
+                return _merge_clamps(node, context) or _swap_with_pool(node, context)
         return None
 
 
-def _clamps_nothing(op: Op, known: Bounds) -> bool:
-    low, high = known
+def _is_redundant_clamp(op: Op, input_range: Bounds) -> bool:
+    low, high = input_range
     # A leaky relu leaves what is not negative as it is, and so counts with the relu.
     return low >= 0 and (high <= 6 or not isinstance(op, Relu6))
 
 
-def _joined(node: Node, view: RewriteContext) -> Replacement | None:
+def _merge_clamps(node: Node, context: RewriteContext) -> Replacement | None:
     """Return a clamp that reads what an earlier one read, where that has no effect on it."""
-    match view.producer(node.inputs[0]):
+    match context.find_producer(node.inputs[0]):
         # Such a function keeps every sign, and what is positive as it is: the later clamp alone
         # decides. A negative slope would turn negative numbers into positive ones.
-        case Node(op=Relu() | LeakyRelu()) as before if not _negative_slope(before.op):
-            return Replacement(node.op, before.inputs, (), node.at)
+        case Node(op=Relu() | LeakyRelu()) as earlier_clamp if not _has_negative_slope(
+            earlier_clamp.op
+        ):
+            return Replacement(node.op, earlier_clamp.inputs, (), node.at)
     return None
 
 
-def _negative_slope(op: Op) -> bool:
+def _has_negative_slope(op: Op) -> bool:
     return isinstance(op, LeakyRelu) and op.slope < 0
 
 
-def _swapped(node: Node, view: RewriteContext) -> Replacement | None:
+def _swap_with_pool(node: Node, context: RewriteContext) -> Replacement | None:
     """Return a max pooling of the clamped values, which is the same as the pooling clamped.
 
     A clamp never changes which of two numbers is the larger, so that both orders give one result.
     """
-    match view.source(node):
+    match context.find_sole_producer(node):
         case Node(op=MaxPool()) as pool:
-            match view.source(pool):
+            match context.find_sole_producer(pool):
                 case Node(op=Conv() | ConvTranspose() | Add()):
                     return Replacement(
                         node.op, pool.inputs, (), node.at, (ChainedOp(pool.op, (), pool.at),)
@@ -103,20 +105,20 @@ def _swapped(node: Node, view: RewriteContext) -> Replacement | None:
     return None
 
 
-def _range(op: Op, known: tuple[Bounds, ...]) -> Bounds:
+def _infer_range(op: Op, input_ranges: tuple[Bounds, ...]) -> Bounds:
     """Return the range of an op's result, given those of its inputs; rounding included."""
-    low, high = min(k[0] for k in known), max(k[1] for k in known)
+    low, high = min(k[0] for k in input_ranges), max(k[1] for k in input_ranges)
     match op:
         case Relu() | Relu6():
-            top = 6.0 if isinstance(op, Relu6) else inf
-            return min(max(low, 0.0), top), min(max(high, 0.0), top)
+            upper_bound = 6.0 if isinstance(op, Relu6) else inf
+            return min(max(low, 0.0), upper_bound), min(max(high, 0.0), upper_bound)
         case (
             MaxPool() | GlobalMaxPool() | Concat() | Flatten() | Unflatten() | Slice()
             | ChannelShuffle() | Resize(mode="nearest")
         ):  # fmt: skip
             return low, high
-        case Pad(value=value):
-            return min(low, value), max(high, value)
+        case Pad(value=fill):
+            return min(low, fill), max(high, fill)
         # Rounding changes no sign, but keeps no upper bound: a mean of equal numbers may round
         # above them, and a sum may overflow.
         case (

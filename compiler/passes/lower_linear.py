@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
 from tcc.compiler.ir.op import Param
 from tcc.compiler.ir.rewrite import (
     ChainedOp,
@@ -16,7 +16,7 @@ from tcc.compiler.ops import Conv, Flatten, Linear, Op, Softmax, Unflatten
 from tcc.compiler.ops.elementwise import Elementwise
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def lower_linear(model: Model) -> Model:
     """Make each linear layer a convolution.
 
@@ -24,52 +24,52 @@ def lower_linear(model: Model) -> Model:
     or a vector as a map of one pixel. What else reads flattened maps of one pixel reads these, and
     is flattened itself. Identity: within rounding, for the order of the sums; the rest is exact.
     """
-    return rewrite(model, on_maps)
+    return rewrite(model, lower_linear_node)
 
 
-def on_maps(node: Node, view: RewriteContext) -> Replacement | None:
+def lower_linear_node(node: Node, context: RewriteContext) -> Replacement | None:
     """Return what stands in a node's place, for passes that take some linear layers alone."""
     # Only vectors: what is a map already needs no other form.
     if len(node.type.shape) != 1:
         return None
-    maps = tuple(flattened_map(value, view) for value in node.inputs)
+    maps = tuple(find_flattened_map(value, context) for value in node.inputs)
     match node.op:
         case Flatten():
             return None
         case Linear() as linear:
-            return _convolution(linear, node, maps[0], view)
-    known = tuple(value for value in maps if value is not None)
-    if len(known) < len(maps) or not _same(node.op, known, view):
+            return _build_convolution(linear, node, maps[0], context)
+    source_maps = tuple(value for value in maps if value is not None)
+    if len(source_maps) < len(maps) or not _can_run_on_maps(node.op, source_maps, context):
         return None
-    types = tuple(view.types[value] for value in known)
-    tensors = _shaped(view.values(node), node.op.params(*types))
-    return Replacement(node.op, known, tensors, node.at, (ChainedOp(Flatten(), (), node.at),))
+    types = tuple(context.types[value] for value in source_maps)
+    tensors = _reshape_weights(context.get_weights(node), node.op.params(*types))
+    return Replacement(node.op, source_maps, tensors, node.at, (ChainedOp(Flatten(), (), node.at),))
 
 
-def flattened_map(value: str, view: RewriteContext) -> str | None:
+def find_flattened_map(value: str, context: RewriteContext) -> str | None:
     """Return the feature map that a vector was made of, if it was."""
-    maker = view.producer(value)
-    if maker is None or not isinstance(maker.op, Flatten):
+    producer = context.find_producer(value)
+    if producer is None or not isinstance(producer.op, Flatten):
         return None
-    (source,) = maker.inputs
-    return source if len(view.types[source].shape) == 3 else flattened_map(source, view)
+    (source,) = producer.inputs
+    return source if len(context.types[source].shape) == 3 else find_flattened_map(source, context)
 
 
-def _same(op: Op, maps: tuple[str, ...], view: RewriteContext) -> bool:
+def _can_run_on_maps(op: Op, maps: tuple[str, ...], context: RewriteContext) -> bool:
     """Whether an op means the same on maps as on their vectors."""
     # Softmax divides by a sum over the channels: on a map of many pixels these are not all
     # features.
-    single = all(view.types[value].shape[1:] == (1, 1) for value in maps)
-    return single or (isinstance(op, Elementwise) and not isinstance(op, Softmax))
+    is_single_pixel = all(context.types[value].shape[1:] == (1, 1) for value in maps)
+    return is_single_pixel or (isinstance(op, Elementwise) and not isinstance(op, Softmax))
 
 
-def _convolution(
-    linear: Linear, node: Node, source: str | None, view: RewriteContext
+def _build_convolution(
+    linear: Linear, node: Node, source: str | None, context: RewriteContext
 ) -> Replacement:
-    weight, *bias = view.values(node)
+    weight, *bias = context.get_weights(node)
     offsets = bias[0] if bias else np.zeros(linear.units, np.float32)
-    x = view.types[source or node.inputs[0]]
-    size = _size(x)
+    x = context.types[source or node.inputs[0]]
+    size = _get_map_size(x)
     conv = Conv(linear.units, size, padding=(0, 0, 0, 0))
     # Flattening goes channel by channel, row by row: the matrix's columns are in a kernel's own
     # order.
@@ -82,12 +82,12 @@ def _convolution(
     )
 
 
-def _size(x: TensorType) -> tuple[int, int]:
+def _get_map_size(x: TensorType) -> tuple[int, int]:
     match x.shape:
         case (_, height, width):
             return height, width
     return 1, 1
 
 
-def _shaped(tensors: NodeWeights, params: tuple[Param, ...]) -> NodeWeights:
+def _reshape_weights(tensors: NodeWeights, params: tuple[Param, ...]) -> NodeWeights:
     return tuple(t.reshape(p.shape) for t, p in zip(tensors, params, strict=True))

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ir.types import Pair, Quad, TensorType
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
-from tcc.compiler.ops.window import reached
+from tcc.compiler.ops.window import compute_reached_padding
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def lower_pool(model: Model) -> Model:
     """Make each average pooling a depthwise convolution, or a global one if it has one window.
 
@@ -17,31 +17,35 @@ def lower_pool(model: Model) -> Model:
     the border does not count or a last window is partial, stays; so does a global one, which
     needs no weights.
     """
-    return rewrite(model, _rule)
+    return rewrite(model, _lower_pool_node)
 
 
-def _rule(node: Node, view: RewriteContext) -> Replacement | None:
-    x = view.types[node.inputs[0]]
+def _lower_pool_node(node: Node, context: RewriteContext) -> Replacement | None:
+    x = context.types[node.inputs[0]]
     match node.op:
         # One window over all is a global mean, which targets have as such.
         case AvgPool() as pool if pool.kernel == x.shape[1:] and not any(pool.pads):
             return Replacement(GlobalAvgPool(), node.inputs, (), node.at)
-        case AvgPool() as pool if (pads := _whole(pool, x, node.type)) is not None:
-            return _mean(node, x, pool.kernel, pool.step, pads)
+        case AvgPool() as pool if (pads := _find_uniform_padding(pool, x, node.type)) is not None:
+            return _build_mean_convolution(node, x, pool.kernel, pool.step, pads)
     return None
 
 
-def _whole(pool: AvgPool, x: TensorType, result: TensorType) -> Quad | None:
+def _find_uniform_padding(pool: AvgPool, x: TensorType, output_type: TensorType) -> Quad | None:
     """Return the border that the windows reach, if all of them count equally many pixels."""
-    (_, *size), (_, *out) = x.shape, result.shape
-    top, left, bottom, right = pool.pads
-    down, across = reached((size[0], size[1]), pool.kernel, pool.step, pool.pads, (out[0], out[1]))
-    partial = down > bottom or across > right
-    uncounted = any(pool.pads) and not pool.count_include_pad
-    return None if partial or uncounted else (top, left, down, across)
+    (_, *size), (_, *out) = x.shape, output_type.shape
+    pad_top, pad_left, pad_bottom, pad_right = pool.pads
+    down, across = compute_reached_padding(
+        (size[0], size[1]), pool.kernel, pool.step, pool.pads, (out[0], out[1])
+    )
+    has_partial_window = down > pad_bottom or across > pad_right
+    excludes_padding = any(pool.pads) and not pool.count_include_pad
+    return None if has_partial_window or excludes_padding else (pad_top, pad_left, down, across)
 
 
-def _mean(node: Node, x: TensorType, kernel: Pair, stride: Pair, pads: Quad) -> Replacement:
+def _build_mean_convolution(
+    node: Node, x: TensorType, kernel: Pair, stride: Pair, pads: Quad
+) -> Replacement:
     channels = x.shape[0]
     conv = Conv(channels, kernel, stride, pads, groups=channels)
     # Equal taps are 127 each as int8: rounding loses nothing, since the scale has the factor.

@@ -2,27 +2,27 @@
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, Scale, ScaleShift
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def lower_scale_shift(model: Model) -> Model:
     """Make each scale of a map a depthwise 1x1 convolution.
 
     Identity: within rounding; a device may round product and sum together.
     """
-    return rewrite(model, _rule)
+    return rewrite(model, _lower_scale_node)
 
 
-def _rule(node: Node, view: RewriteContext) -> Replacement | None:
+def _lower_scale_node(node: Node, context: RewriteContext) -> Replacement | None:
     channels, *size = node.type.shape
     if not size:
         return None
     match node.op:
         case ScaleShift():
-            weight, bias = view.values(node)
+            weight, bias = context.get_weights(node)
         case Scale(factor=factor, offset=offset):
             weight, bias = (np.full(channels, v, np.float32) for v in (factor, offset))
         case _:

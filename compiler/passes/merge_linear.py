@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
 from tcc.compiler.ir.rewrite import NodeWeights, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, Linear, ScaleShift
-from tcc.compiler.passes.channel_affine import ahead, rounded, scaling
+from tcc.compiler.passes.channel_affine import extract_channel_affine, fold_affine_ahead, to_float32
 
-Tensors = tuple[NDArray[np.float64], NDArray[np.float64]]
+WeightAndBias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """The weight and the bias of a layer."""
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def merge_linear(model: Model) -> Model:
     """Make one layer of two in a row, where that multiplies no more.
 
@@ -22,95 +22,101 @@ def merge_linear(model: Model) -> Model:
     the other are not grouped. Only where the result multiplies no more than both did. Identity:
     within rounding; the weights are computed in float64 and rounded once.
     """
-    return rewrite(model, _rule)
+    return rewrite(model, _merge_into_source)
 
 
-def _rule(node: Node, view: RewriteContext) -> Replacement | None:
-    source = view.source(node)
-    found = _joined(source, node, view) if source else None
-    if source is None or found is None:
+def _merge_into_source(node: Node, context: RewriteContext) -> Replacement | None:
+    source = context.find_sole_producer(node)
+    replacement = _merge_layers(source, node, context) if source else None
+    if source is None or replacement is None:
         return None
-    before, between = view.types[source.inputs[0]], view.types[source.name]
+    input_type, middle_type = context.types[source.inputs[0]], context.types[source.name]
     # Two narrow layers are often one wide layer taken apart so that it multiplies less, as in
     # bottlenecks and separable convolutions: put together again they would cost more.
-    apart = source.op.macs(before) + node.op.macs(between)
-    return found if found.op.macs(before) <= apart else None
+    separate_macs = source.op.macs(input_type) + node.op.macs(middle_type)
+    return replacement if replacement.op.macs(input_type) <= separate_macs else None
 
 
-def _joined(source: Node, node: Node, view: RewriteContext) -> Replacement | None:
+def _merge_layers(source: Node, node: Node, context: RewriteContext) -> Replacement | None:
     match source.op, node.op:
         case Linear(), Linear() as linear:
-            weight, bias = _chained(_tensors(source, view), _tensors(node, view))
-            return _merged(replace(linear, bias=True), source, rounded(weight, bias), node)
-        case Conv() as one, Conv() as two:
-            found = _behind(one, two, source, node, view) if _pointwise(two) else None
+            weight, bias = _fold_matrix(_get_tensors(source, context), _get_tensors(node, context))
+            return _build_replacement(
+                replace(linear, bias=True), source, to_float32(weight, bias), node
+            )
+        case Conv() as first_conv, Conv() as second_conv:
+            replacement = (
+                _merge_pointwise_after(first_conv, second_conv, source, node, context)
+                if _is_pointwise(second_conv)
+                else None
+            )
             # A stride in the first would put gaps between the taps of the second.
-            if found is None and _pointwise(one) and one.stride == (1, 1):
-                return _before(one, two, source, node, view)
-            return found
-    return _scales(source, node, view)
+            if replacement is None and _is_pointwise(first_conv) and first_conv.stride == (1, 1):
+                return _merge_pointwise_before(first_conv, second_conv, source, node, context)
+            return replacement
+    return _merge_scales(source, node, context)
 
 
-def _merged(
+def _build_replacement(
     op: Conv | Linear | ScaleShift, source: Node, tensors: NodeWeights, node: Node
 ) -> Replacement:
     return Replacement(op, source.inputs, tensors, node.at)
 
 
-def _scales(source: Node, node: Node, view: RewriteContext) -> Replacement | None:
-    inner, outer = scaling(source, view), scaling(node, view)
+def _merge_scales(source: Node, node: Node, context: RewriteContext) -> Replacement | None:
+    inner, outer = extract_channel_affine(source, context), extract_channel_affine(node, context)
     if inner is None or outer is None:
         return None
     shape = (-1, *(1 for _ in node.type.shape[1:]))
-    both = rounded(inner[0] * outer[0], inner[1] * outer[0] + outer[1])
-    return _merged(ScaleShift(), source, tuple(v.reshape(shape) for v in both), node)
+    tensors = to_float32(inner[0] * outer[0], inner[1] * outer[0] + outer[1])
+    return _build_replacement(ScaleShift(), source, tuple(v.reshape(shape) for v in tensors), node)
 
 
-def _behind(
-    one: Conv, two: Conv, source: Node, node: Node, view: RewriteContext
+def _merge_pointwise_after(
+    conv: Conv, pointwise: Conv, source: Node, node: Node, context: RewriteContext
 ) -> Replacement | None:
     """Return a convolution that does what a 1x1 one behind it did as well."""
-    strides = (one.stride[0] * two.stride[0], one.stride[1] * two.stride[1])
-    op = replace(one, filters=two.filters, stride=strides, bias=True)
-    first, (weight, bias) = _tensors(source, view), _tensors(node, view)
-    if two.groups == two.filters == one.filters:
+    strides = (conv.stride[0] * pointwise.stride[0], conv.stride[1] * pointwise.stride[1])
+    op = replace(conv, filters=pointwise.filters, stride=strides, bias=True)
+    conv_tensors, (weight, bias) = _get_tensors(source, context), _get_tensors(node, context)
+    if pointwise.groups == pointwise.filters == conv.filters:
         factors = weight.reshape(-1)
-        both = (first[0] * factors.reshape(-1, 1, 1, 1), first[1] * factors + bias)
-    elif one.groups == two.groups == 1:
-        both = _chained(first, (weight[:, :, 0, 0], bias))
+        tensors = (conv_tensors[0] * factors.reshape(-1, 1, 1, 1), conv_tensors[1] * factors + bias)
+    elif conv.groups == pointwise.groups == 1:
+        tensors = _fold_matrix(conv_tensors, (weight[:, :, 0, 0], bias))
     else:
         return None
-    return _merged(op, source, rounded(*both), node)
+    return _build_replacement(op, source, to_float32(*tensors), node)
 
 
-def _before(
-    one: Conv, two: Conv, source: Node, node: Node, view: RewriteContext
+def _merge_pointwise_before(
+    pointwise: Conv, conv: Conv, source: Node, node: Node, context: RewriteContext
 ) -> Replacement | None:
     """Return a convolution that does what a 1x1 one before it did as well."""
-    (weight, bias), second = _tensors(source, view), _tensors(node, view)
-    if any(two.pads) and bias.any():  # the border of zeros has no bias
+    (weight, bias), conv_tensors = _get_tensors(source, context), _get_tensors(node, context)
+    if any(conv.pads) and bias.any():  # the border of zeros has no bias
         return None
-    op = replace(two, bias=True)
-    if one.groups == one.filters == view.types[source.inputs[0]].shape[0]:
-        tensors = ahead(two, view.values(node), weight.reshape(-1), bias)
-        return _merged(op, source, tensors, node)
-    if one.groups == two.groups == 1:
-        joined = np.einsum("fjhw,jc->fchw", second[0], weight[:, :, 0, 0])
-        added = np.einsum("fjhw,j->f", second[0], bias) + second[1]
-        return _merged(op, source, rounded(joined, added), node)
+    op = replace(conv, bias=True)
+    if pointwise.groups == pointwise.filters == context.types[source.inputs[0]].shape[0]:
+        tensors = fold_affine_ahead(conv, context.get_weights(node), weight.reshape(-1), bias)
+        return _build_replacement(op, source, tensors, node)
+    if pointwise.groups == conv.groups == 1:
+        merged_weight = np.einsum("fjhw,jc->fchw", conv_tensors[0], weight[:, :, 0, 0])
+        merged_bias = np.einsum("fjhw,j->f", conv_tensors[0], bias) + conv_tensors[1]
+        return _build_replacement(op, source, to_float32(merged_weight, merged_bias), node)
     return None
 
 
-def _chained(first: Tensors, second: Tensors) -> Tensors:
+def _fold_matrix(layer: WeightAndBias, matrix: WeightAndBias) -> WeightAndBias:
     """Return the layer that a matrix (units, filters) after a layer of these filters makes."""
-    weight = np.tensordot(second[0], first[0], axes=1)
-    return weight, second[0] @ first[1] + second[1]
+    weight = np.tensordot(matrix[0], layer[0], axes=1)
+    return weight, matrix[0] @ layer[1] + matrix[1]
 
 
-def _tensors(node: Node, view: RewriteContext) -> Tensors:
-    weight, *bias = (tensor.astype(np.float64) for tensor in view.values(node))
+def _get_tensors(node: Node, context: RewriteContext) -> WeightAndBias:
+    weight, *bias = (tensor.astype(np.float64) for tensor in context.get_weights(node))
     return weight, bias[0] if bias else np.zeros(weight.shape[0])
 
 
-def _pointwise(conv: Conv) -> bool:
+def _is_pointwise(conv: Conv) -> bool:
     return conv.kernel == (1, 1) and not any(conv.pads)

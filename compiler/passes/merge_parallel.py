@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Graph, Model, Node, within
+from tcc.compiler.ir.graph import Graph, Model, Node, make_bounded_pass
 from tcc.compiler.ir.rewrite import (
     ChainedOp,
     NodeWeights,
@@ -16,7 +16,7 @@ from tcc.compiler.ir.rewrite import (
 from tcc.compiler.ops import Conv, Slice
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def merge_parallel(model: Model) -> Model:
     """Make one convolution of all 1x1 ones that read one value.
 
@@ -24,7 +24,7 @@ def merge_parallel(model: Model) -> Model:
     sums. In no pipeline: a slice between a convolution and its activation costs more than it saves
     where these are one on a device.
     """
-    return rewrite(model, _Rule(_groups(model.graph)))
+    return rewrite(model, _Rule(_group_convolutions(model.graph)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,46 +33,50 @@ class _Rule:
 
     groups: Mapping[str, tuple[Node, ...]]
 
-    def __call__(self, node: Node, view: RewriteContext) -> Replacement | None:
+    def __call__(self, node: Node, context: RewriteContext) -> Replacement | None:
         group = self.groups.get(node.name, ())
         if len(group) < 2 or not isinstance(node.op, Conv):
             return None
-        filters = [other.type.shape[0] for other in group]
-        place = [other.name for other in group].index(node.name)
-        start = sum(filters[:place])
-        part = Slice(start, start + filters[place], 1)
-        if place:
-            return Replacement(part, (_whole(group[0], view),), (), node.at)
-        whole = replace(node.op, filters=sum(filters), bias=True)
+        filters = [member.type.shape[0] for member in group]
+        index = [member.name for member in group].index(node.name)
+        start = sum(filters[:index])
+        channel_slice = Slice(start, start + filters[index], 1)
+        if index:
+            return Replacement(channel_slice, (_find_merged_conv(group[0], context),), (), node.at)
+        merged_conv = replace(node.op, filters=sum(filters), bias=True)
         return Replacement(
-            whole, node.inputs, _joined(group, view), node.at, (ChainedOp(part, (), node.at),)
+            merged_conv,
+            node.inputs,
+            _concat_weights(group, context),
+            node.at,
+            (ChainedOp(channel_slice, (), node.at),),
         )
 
 
-def _whole(first: Node, view: RewriteContext) -> str:
+def _find_merged_conv(head: Node, context: RewriteContext) -> str:
     """Return the name of the convolution that a group has become."""
-    (name,) = view.made[first.name].inputs
+    (name,) = context.rewritten[head.name].inputs
     return name
 
 
-def _joined(group: tuple[Node, ...], view: RewriteContext) -> NodeWeights:
+def _concat_weights(group: tuple[Node, ...], context: RewriteContext) -> NodeWeights:
     weights, biases = [], []
     for node in group:
-        weight, *bias = view.values(node)
+        weight, *bias = context.get_weights(node)
         weights.append(weight)
         biases.append(bias[0] if bias else np.zeros(len(weight), np.float32))
     return np.concatenate(weights), np.concatenate(biases)
 
 
-def _groups(graph: Graph) -> Mapping[str, tuple[Node, ...]]:
+def _group_convolutions(graph: Graph) -> Mapping[str, tuple[Node, ...]]:
     """Return, for each 1x1 convolution, all that read its input and step alike, in order."""
-    found: dict[str, tuple[Node, ...]] = {}
+    group_by_name: dict[str, tuple[Node, ...]] = {}
     for readers in graph.readers.values():
-        alike: dict[Conv, list[Node]] = {}
+        nodes_by_conv: dict[Conv, list[Node]] = {}
         for node in readers:
             match node.op:
                 case Conv(kernel=(1, 1), groups=1) as conv:
-                    alike.setdefault(replace(conv, filters=1, bias=True), []).append(node)
-        for group in alike.values():
-            found |= dict.fromkeys((node.name for node in group), tuple(group))
-    return found
+                    nodes_by_conv.setdefault(replace(conv, filters=1, bias=True), []).append(node)
+        for group in nodes_by_conv.values():
+            group_by_name |= dict.fromkeys((node.name for node in group), tuple(group))
+    return group_by_name

@@ -7,7 +7,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
 from tcc.compiler.ir.rewrite import (
     ChainedOp,
     NodeWeights,
@@ -16,12 +16,12 @@ from tcc.compiler.ir.rewrite import (
     rewrite,
 )
 from tcc.compiler.ops import Add, Conv
-from tcc.compiler.passes.channel_affine import rounded, scaling
+from tcc.compiler.passes.channel_affine import extract_channel_affine, to_float32
 
 Tensor = NDArray[np.float64]
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def merge_sum(model: Model) -> Model:
     """Make one convolution of those that read one value and are summed.
 
@@ -31,110 +31,114 @@ def merge_sum(model: Model) -> Model:
     MobileOne are put together so for inference. Identity: within rounding; the weights are
     computed in float64 and rounded once.
     """
-    return rewrite(model, _rule)
+    return rewrite(model, _merge_branches)
 
 
 # By identity: a sum may read one value twice.
 @dataclass(frozen=True, slots=True, eq=False)
 class _Branch:
-    """What a sum reads, `value`, as a convolution of `source`; `real` if it is one."""
+    """What a sum reads, `value`, as a convolution of `source`; `is_conv` if it is one."""
 
     value: str
     source: str
     conv: Conv
     weight: Tensor
     bias: Tensor
-    real: bool
+    is_conv: bool
 
 
-def _rule(node: Node, view: RewriteContext) -> Replacement | None:
+def _merge_branches(node: Node, context: RewriteContext) -> Replacement | None:
     # What is broadcast is no branch: a gate's one number for each channel, say.
-    shapes = {view.types[value].shape for value in node.inputs}
+    shapes = {context.types[value].shape for value in node.inputs}
     if not isinstance(node.op, Add) or shapes != {node.type.shape} or len(node.type.shape) != 3:
         return None
-    branches = [_branch(value, node, view) for value in node.inputs]
+    branches = [_build_branch(value, node, context) for value in node.inputs]
     for source in dict.fromkeys(branch.source for branch in branches):
-        beside = [branch for branch in branches if branch.source == source]
-        whole = max(beside, key=_reach)
-        inside = [branch for branch in beside if _holds(whole.conv, branch.conv)]
+        siblings = [branch for branch in branches if branch.source == source]
+        widest = max(siblings, key=_measure_window)
+        covered = [branch for branch in siblings if _can_embed(widest.conv, branch.conv)]
         # Scales alone would gain nothing by it.
-        if len(inside) > 1 and any(branch.real for branch in inside):
-            rest = tuple(branch.value for branch in branches if branch not in inside)
-            then = (ChainedOp(node.op, (), node.at, rest),) if rest else ()
-            op = replace(whole.conv, bias=True)
-            return Replacement(op, (source,), _summed(op, inside), node.at, then)
+        if len(covered) > 1 and any(branch.is_conv for branch in covered):
+            other_values = tuple(branch.value for branch in branches if branch not in covered)
+            chain = (ChainedOp(node.op, (), node.at, other_values),) if other_values else ()
+            op = replace(widest.conv, bias=True)
+            return Replacement(op, (source,), _sum_weights(op, covered), node.at, chain)
     return None
 
 
-def _branch(value: str, node: Node, view: RewriteContext) -> _Branch:
+def _build_branch(value: str, node: Node, context: RewriteContext) -> _Branch:
     """Return what a sum reads as a convolution: of the value itself, if nothing else fits."""
-    source = view.producer(value)
-    if source is not None and view.graph.sole_reader(value):
-        match source.op, scaling(source, view):
+    source = context.find_producer(value)
+    if source is not None and context.graph.find_sole_reader(value):
+        match source.op, extract_channel_affine(source, context):
             case Conv() as conv, _:
-                weight, *bias = (tensor.astype(np.float64) for tensor in view.values(source))
-                added = bias[0] if bias else np.zeros(conv.filters)
-                return _Branch(value, source.inputs[0], conv, weight, added, real=True)
+                weight, *bias = (
+                    tensor.astype(np.float64) for tensor in context.get_weights(source)
+                )
+                branch_bias = bias[0] if bias else np.zeros(conv.filters)
+                return _Branch(value, source.inputs[0], conv, weight, branch_bias, is_conv=True)
             case _, (scale, shift):
-                return _one_tap(value, source.inputs[0], scale, shift)
+                return _build_pointwise_branch(value, source.inputs[0], scale, shift)
     channels = node.type.shape[0]
-    return _one_tap(value, value, np.ones(channels), np.zeros(channels))
+    return _build_pointwise_branch(value, value, np.ones(channels), np.zeros(channels))
 
 
-def _one_tap(value: str, source: str, scale: Tensor, shift: Tensor) -> _Branch:
+def _build_pointwise_branch(value: str, source: str, scale: Tensor, shift: Tensor) -> _Branch:
     channels = scale.shape[0]
     conv = Conv(channels, (1, 1), padding=(0, 0, 0, 0), groups=channels)
-    return _Branch(value, source, conv, scale.reshape(-1, 1, 1, 1), shift, real=False)
+    return _Branch(value, source, conv, scale.reshape(-1, 1, 1, 1), shift, is_conv=False)
 
 
-def _reach(branch: _Branch) -> tuple[int, int]:
+def _measure_window(branch: _Branch) -> tuple[int, int]:
     """Return how large a window is, and of equal ones how few groups it has."""
     height, width = branch.conv.kernel
     return height * width, -branch.conv.groups
 
 
-def _holds(wide: Conv, own: Conv) -> bool:
+def _can_embed(wide: Conv, narrow: Conv) -> bool:
     """Whether a convolution can do what another one does as well."""
-    taps = all(place is not None for axis in (0, 1) for place in _places(wide, own, axis))
-    return taps and wide.stride == own.stride and own.groups % wide.groups == 0
+    are_taps_covered = all(
+        wide_tap is not None for axis in (0, 1) for wide_tap in _map_taps(wide, narrow, axis)
+    )
+    return are_taps_covered and wide.stride == narrow.stride and narrow.groups % wide.groups == 0
 
 
-def _places(wide: Conv, own: Conv, axis: int) -> Iterator[int | None]:
+def _map_taps(wide: Conv, narrow: Conv, axis: int) -> Iterator[int | None]:
     """Yield, for each tap along an axis, which tap of the wide window reads the same pixel."""
     # Pixel of a tap: stride * place - padding before + dilation * tap.
-    for tap in range(own.kernel[axis]):
-        place, between = divmod(
-            wide.pads[axis] - own.pads[axis] + own.dilation[axis] * tap, wide.dilation[axis]
+    for tap in range(narrow.kernel[axis]):
+        wide_tap, remainder = divmod(
+            wide.pads[axis] - narrow.pads[axis] + narrow.dilation[axis] * tap, wide.dilation[axis]
         )
-        yield place if not between and 0 <= place < wide.kernel[axis] else None
+        yield wide_tap if not remainder and 0 <= wide_tap < wide.kernel[axis] else None
 
 
-def _summed(whole: Conv, inside: list[_Branch]) -> NodeWeights:
+def _sum_weights(wide: Conv, branches: list[_Branch]) -> NodeWeights:
     """Return weight and bias of the convolution that all branches are."""
-    weight = reduce(np.add, (_embedded(branch, whole) for branch in inside))
-    return rounded(weight, reduce(np.add, (branch.bias for branch in inside)))
+    weight = reduce(np.add, (_expand_weight(branch, wide) for branch in branches))
+    return to_float32(weight, reduce(np.add, (branch.bias for branch in branches)))
 
 
-def _embedded(branch: _Branch, wide: Conv) -> Tensor:
+def _expand_weight(branch: _Branch, wide: Conv) -> Tensor:
     """Return a branch's weight as one of the wide window and of its groups."""
-    own = branch.conv
-    rows, columns = (_placement(wide, own, axis) for axis in (0, 1))
+    narrow = branch.conv
+    rows, columns = (_build_tap_matrix(wide, narrow, axis) for axis in (0, 1))
     weight: Tensor = np.einsum("fcij,iy,jx->fcyx", branch.weight, rows, columns)
     filters, depth = branch.weight.shape[:2]
-    parts = own.groups // wide.groups
+    parts = narrow.groups // wide.groups
     if parts == 1:
         return weight
     # Groups within a wider group read their own channels of it, and no other.
-    apart = weight.reshape(wide.groups, parts, filters // own.groups, depth, *wide.kernel)
-    beside = np.einsum("gpfcyx,pq->gpfqcyx", apart, np.eye(parts))
-    found: Tensor = beside.reshape(filters, parts * depth, *wide.kernel)
-    return found
+    by_group = weight.reshape(wide.groups, parts, filters // narrow.groups, depth, *wide.kernel)
+    block_diagonal = np.einsum("gpfcyx,pq->gpfqcyx", by_group, np.eye(parts))
+    expanded: Tensor = block_diagonal.reshape(filters, parts * depth, *wide.kernel)
+    return expanded
 
 
-def _placement(wide: Conv, own: Conv, axis: int) -> Tensor:
+def _build_tap_matrix(wide: Conv, narrow: Conv, axis: int) -> Tensor:
     """Return a matrix with a 1 where a tap of one window is a tap of the other."""
-    found = np.zeros((own.kernel[axis], wide.kernel[axis]))
-    for tap, place in enumerate(_places(wide, own, axis)):
-        assert place is not None
-        found[tap, place] = 1.0
-    return found
+    matrix = np.zeros((narrow.kernel[axis], wide.kernel[axis]))
+    for tap, wide_tap in enumerate(_map_taps(wide, narrow, axis)):
+        assert wide_tap is not None
+        matrix[tap, wide_tap] = 1.0
+    return matrix

@@ -1,11 +1,11 @@
 """Pool before a 1x1 convolution instead of after it, where that takes less work."""
 
-from tcc.compiler.ir.graph import Model, Node, within
+from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
 from tcc.compiler.ir.rewrite import ChainedOp, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def pool_first(model: Model) -> Model:
     """Move an average pooling before the 1x1 convolution that it alone reads.
 
@@ -13,33 +13,33 @@ def pool_first(model: Model) -> Model:
     channels of a pixel, so they commute; the bias stays as it is because the factors of each
     window add up to 1. Moved only where convolution and pooling together then multiply less.
     """
-    return rewrite(model, _rule)
+    return rewrite(model, _move_pool)
 
 
-def _rule(node: Node, view: RewriteContext) -> Replacement | None:
-    source = view.source(node)
+def _move_pool(node: Node, context: RewriteContext) -> Replacement | None:
+    source = context.find_sole_producer(node)
     match node.op, source:
-        case AvgPool() | GlobalAvgPool() as pool, Node(op=Conv() as conv) if _pointwise(conv) and (
-            _means(pool) or not conv.bias
-        ):
+        case AvgPool() | GlobalAvgPool() as pool, Node(op=Conv() as conv) if _is_pointwise(
+            conv
+        ) and (_is_true_mean(pool) or not conv.bias):
             assert source is not None
-            before = view.types[source.inputs[0]]
-            pooled = pool.infer(before)
-            window = _taps(pool, before.shape)
+            input_type = context.types[source.inputs[0]]
+            pooled = pool.infer(input_type)
+            window = _count_taps(pool, input_type.shape)
             # A pooling's sums count as products: on devices both are one multiply-add a tap.
-            now = conv.macs(before) + node.type.elements * window
-            then = conv.macs(pooled) + pooled.elements * window
-            if then < now:
-                last = ChainedOp(conv, view.values(source), source.at)
-                return Replacement(pool, source.inputs, (), node.at, (last,))
+            current_macs = conv.macs(input_type) + node.type.elements * window
+            moved_macs = conv.macs(pooled) + pooled.elements * window
+            if moved_macs < current_macs:
+                conv_step = ChainedOp(conv, context.get_weights(source), source.at)
+                return Replacement(pool, source.inputs, (), node.at, (conv_step,))
     return None
 
 
-def _pointwise(conv: Conv) -> bool:
+def _is_pointwise(conv: Conv) -> bool:
     return conv.kernel == (1, 1) == conv.stride and not any(conv.pads)
 
 
-def _means(pool: AvgPool | GlobalAvgPool) -> bool:
+def _is_true_mean(pool: AvgPool | GlobalAvgPool) -> bool:
     """Whether the factors of each window add up to 1: no zeros around the input count."""
     match pool:
         case AvgPool():
@@ -47,6 +47,6 @@ def _means(pool: AvgPool | GlobalAvgPool) -> bool:
     return True
 
 
-def _taps(pool: AvgPool | GlobalAvgPool, shape: tuple[int, ...]) -> int:
+def _count_taps(pool: AvgPool | GlobalAvgPool, shape: tuple[int, ...]) -> int:
     height, width = pool.kernel if isinstance(pool, AvgPool) else shape[1:]
     return height * width

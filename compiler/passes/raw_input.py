@@ -5,23 +5,23 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.graph import Input, Model, Node, make_node, within
+from tcc.compiler.ir.graph import Input, Model, Node, make_bounded_pass, make_node
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.rewrite import (
     ChainedOp,
     Replacement,
     RewriteContext,
+    make_unused_name,
     rewrite,
-    unused_name,
 )
 from tcc.compiler.ir.types import Quad
 from tcc.compiler.ops import Border, Conv, Op, Pad, ScaleShift
-from tcc.compiler.passes.channel_affine import ahead
+from tcc.compiler.passes.channel_affine import fold_affine_ahead
 
 Array = NDArray[np.float64]
 
 
-@within(1e-4)
+@make_bounded_pass(1e-4)
 def raw_input(model: Model) -> Model:
     """Make each image input its grey levels, and the first convolution normalise them.
 
@@ -31,77 +31,79 @@ def raw_input(model: Model) -> Model:
     An input that is divided by its own maximum stays as it is: weights are the same for all images.
     """
     for source in model.graph.inputs:
-        pre = source.preprocess
-        if pre is not None and not pre.raw and pre.scale == "255":
-            model = _raw(model, source, pre)
+        preprocess = source.preprocess
+        if preprocess is not None and not preprocess.raw and preprocess.scale == "255":
+            model = _make_input_raw(model, source, preprocess)
     return model
 
 
-def _raw(model: Model, source: Input, pre: Preprocess) -> Model:
-    scale, shift = _levels(pre, source.type.shape[0])
-    reader = model.graph.sole_reader(source.name)
+def _make_input_raw(model: Model, source: Input, preprocess: Preprocess) -> Model:
+    scale, shift = _compute_normalization(preprocess, source.type.shape[0])
+    reader = model.graph.find_sole_reader(source.name)
     if reader is not None and _can_normalize(reader.op, -shift / scale):
 
-        def rule(node: Node, view: RewriteContext) -> Replacement | None:
+        def normalize_reader(node: Node, context: RewriteContext) -> Replacement | None:
             match node.op:
                 case Conv() as conv if node.name == reader.name:
-                    return _normalizing(conv, node, view, scale, shift)
+                    return _fold_normalization(conv, node, context, scale, shift)
             return None
 
-        model = rewrite(model, rule)
+        model = rewrite(model, normalize_reader)
     else:
-        model = _normalized(model, source, scale, shift)
-    raw = replace(source, preprocess=replace(pre, raw=True))
-    inputs = tuple(raw if i.name == source.name else i for i in model.graph.inputs)
+        model = _insert_normalization(model, source, scale, shift)
+    raw_source = replace(source, preprocess=replace(preprocess, raw=True))
+    inputs = tuple(raw_source if i.name == source.name else i for i in model.graph.inputs)
     return Model(replace(model.graph, inputs=inputs), model.weights)
 
 
-def _levels(pre: Preprocess, channels: int) -> tuple[Array, Array]:
+def _compute_normalization(preprocess: Preprocess, channels: int) -> tuple[Array, Array]:
     """Return what normalises the grey levels of each channel: level * scale + shift."""
     mean, std = (  # as float32, as `preprocess.normalized` has them
         np.broadcast_to(np.array(v, np.float32).astype(np.float64), channels)
-        for v in (pre.mean, pre.std)
+        for v in (preprocess.mean, preprocess.std)
     )
     # (level / 255 - mean) / std as one product and one sum.
     return 1 / (255 * std), -mean / std
 
 
-def _can_normalize(op: Op, zeros: Array) -> bool:
+def _can_normalize(op: Op, border_levels: Array) -> bool:
     """Whether an op can read grey levels, given those that were zeros, as its border is."""
-    held = bool(((zeros >= 0) & (zeros <= 255)).all())
-    return isinstance(op, Conv) and (held or not any(op.pads))
+    are_levels_valid = bool(((border_levels >= 0) & (border_levels <= 255)).all())
+    return isinstance(op, Conv) and (are_levels_valid or not any(op.pads))
 
 
-def _normalizing(
-    conv: Conv, node: Node, view: RewriteContext, scale: Array, shift: Array
+def _fold_normalization(
+    conv: Conv, node: Node, context: RewriteContext, scale: Array, shift: Array
 ) -> Replacement:
-    tensors = ahead(conv, view.values(node), scale, shift)
+    tensors = fold_affine_ahead(conv, context.get_weights(node), scale, shift)
     inner = replace(conv, bias=True)
     if not (any(conv.pads) and shift.any()):
         return Replacement(inner, node.inputs, tensors, node.at)
-    border = _border(conv.pads, -shift / scale)
-    last = ChainedOp(replace(inner, padding=(0, 0, 0, 0)), tensors, node.at)
-    return Replacement(border, node.inputs, (), node.at, (last,))
+    border = _build_border(conv.pads, -shift / scale)
+    conv_step = ChainedOp(replace(inner, padding=(0, 0, 0, 0)), tensors, node.at)
+    return Replacement(border, node.inputs, (), node.at, (conv_step,))
 
 
-def _border(pads: Quad, levels: Array) -> Op:
+def _build_border(pads: Quad, gray_levels: Array) -> Op:
     """Return what puts a border of the given grey level around each channel."""
-    values = tuple(float(v) for v in levels.astype(np.float32))
-    return Pad(pads, values[0]) if len(set(values)) == 1 else Border(pads, values)
+    fills = tuple(float(v) for v in gray_levels.astype(np.float32))
+    return Pad(pads, fills[0]) if len(set(fills)) == 1 else Border(pads, fills)
 
 
-def _normalized(model: Model, source: Input, scale: Array, shift: Array) -> Model:
+def _insert_normalization(model: Model, source: Input, scale: Array, shift: Array) -> Model:
     """Return a model that reads a normalisation of an input instead of the input."""
     graph = model.graph
-    name = unused_name(f"{source.name}/normalized", graph.types)
-    first = make_node(name, ScaleShift(), (source.name,), (source.type,))
-    assert first is not None
+    name = make_unused_name(f"{source.name}/normalized", graph.types)
+    normalization = make_node(name, ScaleShift(), (source.name,), (source.type,))
+    assert normalization is not None
 
-    def read(value: str) -> str:
+    def rename_input(value: str) -> str:
         return name if value == source.name else value
 
-    nodes = tuple(replace(n, inputs=tuple(map(read, n.inputs))) for n in graph.nodes)
-    outputs = tuple(replace(o, value=read(o.value)) for o in graph.outputs)
+    nodes = tuple(replace(n, inputs=tuple(map(rename_input, n.inputs))) for n in graph.nodes)
+    outputs = tuple(replace(o, value=rename_input(o.value)) for o in graph.outputs)
     tensors = (v.astype(np.float32).reshape(-1, 1, 1) for v in (scale, shift))
-    after = replace(graph, nodes=(first, *nodes), outputs=outputs)
-    return Model(after, {**model.weights, **dict(zip(first.params, tensors, strict=True))})
+    normalized_graph = replace(graph, nodes=(normalization, *nodes), outputs=outputs)
+    return Model(
+        normalized_graph, {**model.weights, **dict(zip(normalization.params, tensors, strict=True))}
+    )

@@ -7,39 +7,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool, Tool, installed_version
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = (
+COLORS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933",
 )  # fmt: skip
 """Told apart with any kind of colour blindness (Okabe and Ito's, its yellow darker)."""
 MARKERS = "os^DvP*X<>phdH"
-LINES = ("-", "--", ":", "-.")
-SHADES = "cividis"
+LINE_STYLES = ("-", "--", ":", "-.")
+COLORMAP = "cividis"
 """A map of colours of even lightness, which is the same to most of the colour-blind."""
-DOTS = 100
+DPI = 100
 """Dots an inch: at 100 % the letters are as large as those of a page."""
-LONGEST = 28
+MAX_LABEL_LENGTH = 28
 """Most letters of a label."""
-PATH = 60
+MAX_PATH_LENGTH = 60
 """Most letters of a layer's path, where there is room."""
 FORMATS = (".png", ".svg")
 _STYLE: dict[Any, Any] = {
     "axes.grid": False,
-    "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
+    "axes.prop_cycle": f"cycler('color', {list(COLORS)})",
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 10,
     "figure.constrained_layout.use": True,
-    "figure.dpi": DOTS,
+    "figure.dpi": DPI,
     "font.size": 9,
     "legend.fontsize": 8,
     "legend.frameon": False,
-    "savefig.dpi": DOTS,
+    "savefig.dpi": DPI,
     # Names of parts of an SVG are random else.
     "svg.hashsalt": "tcc",
 }
@@ -56,12 +56,12 @@ def check(path: Path) -> None:
         label = f"the ending is `{path.suffix[:20]}`" if path.suffix else "it has no ending"
         help = "name a file that ends in .png or .svg"
         raise fail(
-            "E1286", "pictures are PNG or SVG", whole_file(str(path)), label=label, help=help
+            "E1286", "pictures are PNG or SVG", make_file_span(str(path)), label=label, help=help
         )
-    needed()
+    require_tools()
 
 
-def needed() -> None:
+def require_tools() -> None:
     """Refuse to go on without what draws.
 
     Raises:
@@ -72,60 +72,60 @@ def needed() -> None:
             raise MissingTool(Tool(name, "draw pictures", None))
 
 
-def drawn(make: "Callable[[], Figure]") -> "Figure":
+def draw_styled(build_figure: "Callable[[], Figure]") -> "Figure":
     """Return a figure in this room's style, whatever the user's own settings are."""
-    with _styled():
-        return make()
+    with _use_style():
+        return build_figure()
 
 
-def encoded(make: "Callable[[], Figure]", suffix: str) -> bytes:
+def encode_figure(build_figure: "Callable[[], Figure]", suffix: str) -> bytes:
     """Return a figure as the bytes of a file with an ending, `.png` or `.svg`."""
     stream = io.BytesIO()
     # Without them: the time, and the version of matplotlib, would make other bytes of the same
     # picture.
     nothing = ("Date", "Creator") if suffix.lower() == ".svg" else ("Software",)
-    with _styled():
-        make().savefig(stream, format=suffix[1:].lower(), metadata=dict.fromkeys(nothing))
+    with _use_style():
+        build_figure().savefig(stream, format=suffix[1:].lower(), metadata=dict.fromkeys(nothing))
     return stream.getvalue()
 
 
 @contextmanager
-def _styled() -> Iterator[None]:
+def _use_style() -> Iterator[None]:
     import matplotlib
 
-    needed()
+    require_tools()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         yield
 
 
-def write(make: "Callable[[], Figure]", path: Path) -> None:
+def write(build_figure: "Callable[[], Figure]", path: Path) -> None:
     """Write a figure, whole, as a file.
 
     Raises:
         UserError: It is no file of a picture, or cannot be written.
     """
     check(path)
-    atomic_files.write_file(path, encoded(make, path.suffix))
+    atomic_files.write_file(path, encode_figure(build_figure, path.suffix))
 
 
-def figure(width: float, height: float, notice: str | None = None) -> "Figure":
+def create_figure(width: float, height: float, notice: str | None = None) -> "Figure":
     """Return an empty figure, in inches; `notice` is what must not be missed about it."""
     from matplotlib.figure import Figure
 
     # Not by pyplot, which keeps every figure and looks for a screen.
-    made = Figure(figsize=(width, height))
+    fig = Figure(figsize=(width, height))
     if notice:
-        made.supxlabel(notice, color=COLOURS[1], fontsize=8, wrap=True)
-    return made
+        fig.supxlabel(notice, color=COLORS[1], fontsize=8, wrap=True)
+    return fig
 
 
-def short(label: str, longest: int = LONGEST) -> str:
-    """Return a label of no more letters than `longest`; the middle goes."""
+def trim_label(label: str, max_length: int = MAX_LABEL_LENGTH) -> str:
+    """Return a label of no more letters than `max_length`; the middle goes."""
     # Between two dollars matplotlib reads TeX, and fails at what is none.
-    plain = "".join(c if c.isprintable() else "\ufffd" for c in label).replace("$", r"\$")
-    if len(plain) <= longest:
-        return plain
-    half = (longest - 1) // 2
-    return f"{plain[:half]}…{plain[-half:]}"
+    text = "".join(c if c.isprintable() else "\ufffd" for c in label).replace("$", r"\$")
+    if len(text) <= max_length:
+        return text
+    half = (max_length - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.data.dataset import DataSet, Item, check
+from tcc.compiler.data.dataset import DataSet, Item, check_dataset
 from tcc.compiler.driver.evaluation import Evaluated
 from tcc.compiler.driver.labelled_images import LabelledImages
 from tcc.compiler.driver.pipeline import WeightSource
@@ -18,20 +18,20 @@ from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.ir.graph import Input, Model, Output
 from tcc.compiler.ir.image_inputs import build_image_error
 from tcc.compiler.plots import drawing, layers
-from tcc.compiler.plots.drawing import COLOURS, MARKERS, SHADES, figure, short
-from tcc.compiler.plots.layers import Values
+from tcc.compiler.plots.drawing import COLORMAP, COLORS, MARKERS, create_figure, trim_label
+from tcc.compiler.plots.layers import FloatArray
 from tcc.compiler.reference import float_program
-from tcc.compiler.support.diagnostics import fail, nearest, whole_file
+from tcc.compiler.support.diagnostics import fail, find_nearest_name, make_file_span
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_IMAGES = 64
+MAX_IMAGES = 64
 """Most images of a picture."""
-ROW = 4
+IMAGES_PER_ROW = 4
 """Images in a row; each has its overlay beside it."""
-HEAT = "inferno"
+HEAT_COLORMAP = "inferno"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Overlay:
     image: NDArray[np.float32]
     heat: NDArray[np.float32]
     name: str
-    said: str
+    caption: str
 
 
 def draw_overlays(overlays: Sequence[Overlay], title: str, notice: str | None = None) -> "Figure":
@@ -52,32 +52,34 @@ def draw_overlays(overlays: Sequence[Overlay], title: str, notice: str | None = 
         title: Above the picture.
         notice: What must not be missed, such as random weights.
     """
-    columns = min(ROW, len(overlays))
+    columns = min(IMAGES_PER_ROW, len(overlays))
     rows = (len(overlays) + columns - 1) // columns
-    made = figure(max(4.2, 3.6 * columns), 2.1 * rows + 0.6, notice)
-    made.suptitle(title, fontsize=10)
-    grid = made.subplots(rows, 2 * columns, squeeze=False)
+    fig = create_figure(max(4.2, 3.6 * columns), 2.1 * rows + 0.6, notice)
+    fig.suptitle(title, fontsize=10)
+    grid = fig.subplots(rows, 2 * columns, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
-    for place, each in enumerate(overlays):
-        row, column = divmod(place, columns)
-        plain, over = grid[row, 2 * column], grid[row, 2 * column + 1]
-        height, width = each.image.shape[:2]
+    for index, overlay in enumerate(overlays):
+        row, column = divmod(index, columns)
+        image_axes, overlay_axes = grid[row, 2 * column], grid[row, 2 * column + 1]
+        height, width = overlay.image.shape[:2]
         edges = (-0.5, width - 0.5, height - 0.5, -0.5)
-        plain.imshow(each.image, interpolation="nearest")
-        plain.set_title(short(each.name), fontsize=7)
+        image_axes.imshow(overlay.image, interpolation="nearest")
+        image_axes.set_title(trim_label(overlay.name), fontsize=7)
         # In grey, or the image's own colours would be read as heat.
-        over.imshow(each.image.mean(axis=2), cmap="gray", vmin=0, vmax=1)
-        low, high = float(each.heat.min()), float(each.heat.max())
-        shares = (each.heat - low) / (high - low) if high > low else np.zeros_like(each.heat)
+        overlay_axes.imshow(overlay.image.mean(axis=2), cmap="gray", vmin=0, vmax=1)
+        low, high = float(overlay.heat.min()), float(overlay.heat.max())
+        shares = (overlay.heat - low) / (high - low) if high > low else np.zeros_like(overlay.heat)
         # Stretched to the image's edges: pixel centres of a 7x7 map lie elsewhere than those of
         # 224x224.
-        over.imshow(shares, cmap=HEAT, alpha=0.55, extent=edges, interpolation="bilinear")
-        over.set_title(short(each.said), fontsize=7)
-    return made
+        overlay_axes.imshow(
+            shares, cmap=HEAT_COLORMAP, alpha=0.55, extent=edges, interpolation="bilinear"
+        )
+        overlay_axes.set_title(trim_label(overlay.caption), fontsize=7)
+    return fig
 
 
-NUMBERED = 40
+MAX_NUMBERED_CLASSES = 40
 """Most classes whose cells have their number in them."""
 
 
@@ -96,29 +98,29 @@ def draw_confusion(
     support = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(support, 1)
     classes = len(labels)
-    cell = 0.55 if classes <= 12 else 0.36 if classes <= NUMBERED else 0.2
-    longest = max(len(short(label)) for label in labels)
-    margin = 1.0 + 0.075 * longest
-    made = figure(
+    cell = 0.55 if classes <= 12 else 0.36 if classes <= MAX_NUMBERED_CLASSES else 0.2
+    label_length = max(len(trim_label(label)) for label in labels)
+    margin = 1.0 + 0.075 * label_length
+    fig = create_figure(
         max(3.6, classes * cell + margin + 0.7), max(3.0, classes * cell + margin), notice
     )
-    axes = made.add_subplot()
-    shown = axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
-    names = [short(label) for label in labels]
-    size = 8 if classes <= NUMBERED else 6.5
-    steep = classes > 12 or longest > 6
-    axes.set_xticks(range(classes), names, rotation=90 if steep else 0, fontsize=size)
+    axes = fig.add_subplot()
+    heatmap = axes.imshow(shares, cmap=COLORMAP, vmin=0, vmax=1)
+    names = [trim_label(label) for label in labels]
+    size = 8 if classes <= MAX_NUMBERED_CLASSES else 6.5
+    is_rotated = classes > 12 or label_length > 6
+    axes.set_xticks(range(classes), names, rotation=90 if is_rotated else 0, fontsize=size)
     axes.set_yticks(range(classes), names, fontsize=size)
     axes.set_xlabel("taken for")
     axes.set_ylabel("class")
     axes.set_title(title)
-    made.colorbar(shown, ax=axes, label="share of the class", shrink=0.7)
-    if classes <= NUMBERED:
-        _numbers(axes, counts, shares, 8 if classes <= 12 else 6)
-    return made
+    fig.colorbar(heatmap, ax=axes, label="share of the class", shrink=0.7)
+    if classes <= MAX_NUMBERED_CLASSES:
+        _draw_counts(axes, counts, shares, 8 if classes <= 12 else 6)
+    return fig
 
 
-def _numbers(axes: Any, counts: np.ndarray, shares: np.ndarray, size: float) -> None:
+def _draw_counts(axes: Any, counts: np.ndarray, shares: np.ndarray, size: float) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             # Cividis is dark below and light above the middle.
@@ -128,14 +130,14 @@ def _numbers(axes: Any, counts: np.ndarray, shares: np.ndarray, size: float) -> 
             axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=fit)
 
 
-MOST_POINTS = 5000
+MAX_POINTS = 5000
 """Most images of a picture: more are slow to place and cover each other."""
-FEWEST = 4
-LEGEND = 30
+MIN_TSNE_IMAGES = 4
+LEGEND_ROWS = 30
 """Names in a column of the legend."""
 
 
-def places(features: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
+def compute_tsne(features: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
     """Return a point (x, y) of each row of values (images, values).
 
     By van der Maaten and Hinton's method (2008), from the principal components on, in one thread:
@@ -144,20 +146,22 @@ def places(features: NDArray[np.floating], seed: int) -> NDArray[np.float64]:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    values = features.astype(np.float64)
-    spread = values.std(axis=0)
-    values = np.where(spread > 0, (values - values.mean(axis=0)) / np.maximum(spread, 1e-300), 0.0)
-    if values.shape[1] < 2:
-        values = np.hstack([values, np.zeros_like(values)])
+    normalized = features.astype(np.float64)
+    spread = normalized.std(axis=0)
+    normalized = np.where(
+        spread > 0, (normalized - normalized.mean(axis=0)) / np.maximum(spread, 1e-300), 0.0
+    )
+    if normalized.shape[1] < 2:
+        normalized = np.hstack([normalized, np.zeros_like(normalized)])
     # 30 is scikit-learn's; it must stay below the number of images, of which each is to have a few
     # neighbours.
-    perplexity = min(30.0, (len(values) - 1) / 3)
+    perplexity = min(30.0, (len(normalized) - 1) / 3)
     # Principal components of values that are all alike are a division by 0.
-    start = "pca" if (values.std(axis=0) > 0).any() else "random"
-    how = TSNE(perplexity=perplexity, init=start, random_state=seed, n_jobs=1)
+    initialization = "pca" if (normalized.std(axis=0) > 0).any() else "random"
+    tsne = TSNE(perplexity=perplexity, init=initialization, random_state=seed, n_jobs=1)
     # Sums of several threads come in any order, and t-SNE makes other pictures of other last bits.
     with threadpool_limits(1):
-        return np.asarray(how.fit_transform(values), np.float64)
+        return np.asarray(tsne.fit_transform(normalized), np.float64)
 
 
 def draw_embedding(
@@ -176,28 +180,28 @@ def draw_embedding(
         title: Above the picture.
         notice: What must not be missed, such as random weights.
     """
-    met = sorted(set(classes))
-    columns = (len(met) + LEGEND - 1) // LEGEND
-    longest = max(len(short(labels[index])) for index in met)
-    made = figure(5.4 + columns * (0.4 + 0.068 * longest), 5.6, notice)
-    axes = made.add_subplot()
-    own = np.asarray(classes)
-    for index in met:
-        chosen = points[own == index]
+    present_classes = sorted(set(classes))
+    columns = (len(present_classes) + LEGEND_ROWS - 1) // LEGEND_ROWS
+    label_length = max(len(trim_label(labels[index])) for index in present_classes)
+    fig = create_figure(5.4 + columns * (0.4 + 0.068 * label_length), 5.6, notice)
+    axes = fig.add_subplot()
+    class_array = np.asarray(classes)
+    for index in present_classes:
+        class_points = points[class_array == index]
         axes.scatter(
-            chosen[:, 0], chosen[:, 1], label=short(labels[index]), s=16, alpha=0.75, linewidths=0,
-            color=COLOURS[index % len(COLOURS)],
-            marker=MARKERS[index // len(COLOURS) % len(MARKERS) if len(labels) > 8 else index],
+            class_points[:, 0], class_points[:, 1], label=trim_label(labels[index]), s=16, alpha=0.75, linewidths=0,
+            color=COLORS[index % len(COLORS)],
+            marker=MARKERS[index // len(COLORS) % len(MARKERS) if len(labels) > 8 else index],
         )  # fmt: skip
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(title)
-    made.legend(loc="outside right upper", ncols=columns)
-    return made
+    fig.legend(loc="outside right upper", ncols=columns)
+    return fig
 
 
-Make = Callable[[], "Figure"]
+FigureBuilder = Callable[[], "Figure"]
 
 
 @dataclass(frozen=True)
@@ -205,25 +209,25 @@ class PlottedNetwork:
     """A spec with weights; random ones are said on every picture."""
 
     spec: Spec
-    given: WeightSource
+    weight_source: WeightSource
 
     @property
     def model(self) -> Model:
         """The network in floats, as written."""
-        return Model(self.spec.graph, self.given.tensors)
+        return Model(self.spec.graph, self.weight_source.tensors)
 
     @property
     def source(self) -> Input:
         """Its input."""
-        (found,) = self.spec.graph.inputs
-        return found
+        (graph_input,) = self.spec.graph.inputs
+        return graph_input
 
     @property
     def notice(self) -> str | None:
         """What must not be missed about the weights."""
-        return self.given.origin.notice
+        return self.weight_source.origin.notice
 
-    def row(self) -> Output:
+    def find_row_output(self) -> Output:
         """Return the first output that is a row of classes, decisions or numbers.
 
         Raises:
@@ -234,81 +238,93 @@ class PlottedNetwork:
             if not output.train_only and len(graph.types[output.value].shape) == 1:
                 return output
         message = "this network has no output that is a row of classes"
-        raise fail("E0716", message, whole_file(self.spec.name))
+        raise fail("E0716", message, make_file_span(self.spec.name))
 
 
-def confusion(found: Evaluated, name: str, notice: str | None) -> Make:
+def plot_confusion(evaluation: Evaluated, name: str, notice: str | None) -> FigureBuilder:
     """Return the confusion matrix of what a network gave.
 
     Args:
-        found: What the network gave for labelled images.
+        evaluation: What the network gave for labelled images.
         name: What the network is called.
         notice: What must not be missed, such as random weights.
 
     Raises:
         UserError: Its decisions do not exclude each other (E1284).
     """
-    scores = found.scores
+    scores = evaluation.scores
     if not scores.confusion:
         message = "decisions that do not exclude each other have no confusion matrix"
-        raise fail("E1284", message, whole_file(str(found.given.path)))
-    title = f"{drawing.short(name)}: {scores.correct:,} of {scores.images:,} right"
-    labels = found.given.labels
+        raise fail("E1284", message, make_file_span(str(evaluation.images.path)))
+    title = f"{drawing.trim_label(name)}: {scores.correct:,} of {scores.images:,} right"
+    labels = evaluation.images.labels
     return lambda: draw_confusion(scores.confusion, labels, title, notice)
 
 
-def tsne_of_outputs(found: Evaluated, name: str, seed: int, notice: str | None) -> Make:
+def plot_output_tsne(
+    evaluation: Evaluated, name: str, seed: int, notice: str | None
+) -> FigureBuilder:
     """Return t-SNE of what a network gave.
 
     Raises:
         UserError: There are too few images (E1284).
     """
-    assert found.raw is not None
-    title = f"t-SNE of `{found.given.output.name}`, {drawing.short(name)}"
-    return _tsne(found.given, found.raw, title, seed, notice)
+    assert evaluation.raw is not None
+    title = f"t-SNE of `{evaluation.images.output.name}`, {drawing.trim_label(name)}"
+    return _plot_tsne(evaluation.images, evaluation.raw, title, seed, notice)
 
 
-def tsne_of_layer(net: PlottedNetwork, given: LabelledImages, layer: str, seed: int) -> Make:
+def plot_layer_tsne(
+    net: PlottedNetwork, labelled_images: LabelledImages, layer: str, seed: int
+) -> FigureBuilder:
     """Return t-SNE of a layer's features: of maps, the mean of each channel.
 
     Args:
         net: The network.
-        given: Labelled images.
+        labelled_images: Labelled images.
         layer: The path of a step of the spec.
         seed: What the picture's random numbers follow from.
 
     Raises:
         UserError: There is no such layer (E1281), or too few images (E1284).
     """
-    value = layers.find(net.spec.graph, layer, net.spec.name)
-    data = check(given.data, net.source)
-    run = layers.floats(net.model, value)
+    value_name = layers.find_value(net.spec.graph, layer, net.spec.name)
+    checked_images = check_dataset(labelled_images.dataset, net.source)
+    run = layers.create_float_runner(net.model, value_name)
     # One image at a time: of maps only means of channels are kept.
-    found = (run(data.tensor(i, net.source)) for i in range(len(data)))
-    rows = np.stack([v.mean(axis=(1, 2)) if v.ndim == 3 else v.reshape(-1) for v in found])
-    title = f"t-SNE of `{drawing.short(value, drawing.PATH)}`, {drawing.short(net.spec.name)}"
-    return _tsne(given, rows, title, seed, net.notice)
+    features = (run(checked_images.read_tensor(i, net.source)) for i in range(len(checked_images)))
+    rows = np.stack([v.mean(axis=(1, 2)) if v.ndim == 3 else v.reshape(-1) for v in features])
+    title = f"t-SNE of `{drawing.trim_label(value_name, drawing.MAX_PATH_LENGTH)}`, {drawing.trim_label(net.spec.name)}"
+    return _plot_tsne(labelled_images, rows, title, seed, net.notice)
 
 
-def _tsne(
-    given: LabelledImages, rows: NDArray[np.floating], title: str, seed: int, notice: str | None
-) -> Make:
-    if len(rows) < FEWEST:
-        message = f"t-SNE takes {FEWEST} images or more, and these are {len(rows)}"
-        raise fail("E1284", message, whole_file(str(given.path)))
-    points = places(rows, seed)
+def _plot_tsne(
+    labelled_images: LabelledImages,
+    rows: NDArray[np.floating],
+    title: str,
+    seed: int,
+    notice: str | None,
+) -> FigureBuilder:
+    if len(rows) < MIN_TSNE_IMAGES:
+        message = f"t-SNE takes {MIN_TSNE_IMAGES} images or more, and these are {len(rows)}"
+        raise fail("E1284", message, make_file_span(str(labelled_images.path)))
+    points = compute_tsne(rows, seed)
     text = f"{title}, {len(rows):,} images"
-    return lambda: draw_embedding(points, given.classes, given.labels, text, notice)
+    return lambda: draw_embedding(
+        points, labelled_images.classes, labelled_images.labels, text, notice
+    )
 
 
-def gradcam(net: PlottedNetwork, images: DataSet, layer: str | None, shown: str | None) -> Make:
+def plot_gradcam(
+    net: PlottedNetwork, images: DataSet, layer: str | None, class_name: str | None
+) -> FigureBuilder:
     """Return Grad-CAM overlays of images for a layer, the last of feature maps without one.
 
     Args:
         net: The network.
-        images: At most `MOST_IMAGES`.
+        images: At most `MAX_IMAGES`.
         layer: The path of a step of the spec.
-        shown: The class; None for the one that is predicted.
+        class_name: The class; None for the one that is predicted.
 
     Raises:
         UserError: There is no such layer (E1281) or class (E1262), or an image is wrong.
@@ -318,26 +334,36 @@ def gradcam(net: PlottedNetwork, images: DataSet, layer: str | None, shown: str 
         from tcc.compiler.plots import class_maps
     except ImportError:
         raise MissingTool(Tool("torch", "take gradients", None)) from None
-    graph, output = net.spec.graph, net.row()
-    where = net.spec.name
-    value = layers.find(graph, layer, where) if layer else layers.last_map(graph, where)
-    wanted = _class(net, output, shown)
-    made = []
-    for item, tensor in tensors(net, images):
-        found = class_maps.gradcam(net.model, output.name, value, tensor, wanted)
-        said = _said(output, found.raw, found.shown)
-        made.append(Overlay(layers.pixels(net.source, tensor), found.heat, item.path.name, said))
-    title = f"Grad-CAM of `{drawing.short(value, drawing.PATH)}`, {drawing.short(where)}"
-    return lambda: draw_overlays(made, title, net.notice)
+    graph, output = net.spec.graph, net.find_row_output()
+    network_name = net.spec.name
+    value_name = (
+        layers.find_value(graph, layer, network_name)
+        if layer
+        else layers.find_last_map(graph, network_name)
+    )
+    class_index = _find_class(net, output, class_name)
+    overlays = []
+    for item, tensor in load_tensors(net, images):
+        class_map = class_maps.compute_gradcam(
+            net.model, output.name, value_name, tensor, class_index
+        )
+        caption = _describe_class(output, class_map.logits, class_map.class_index)
+        overlays.append(
+            Overlay(layers.to_image(net.source, tensor), class_map.heat, item.path.name, caption)
+        )
+    title = f"Grad-CAM of `{drawing.trim_label(value_name, drawing.MAX_PATH_LENGTH)}`, {drawing.trim_label(network_name)}"
+    return lambda: draw_overlays(overlays, title, net.notice)
 
 
-def class_activation(net: PlottedNetwork, images: DataSet, shown: str | None) -> Make:
+def plot_class_activation(
+    net: PlottedNetwork, images: DataSet, class_name: str | None
+) -> FigureBuilder:
     """Return class-activation maps of images, for a network that ends in a mean of its maps.
 
     Args:
         net: The network.
-        images: At most `MOST_IMAGES`.
-        shown: The class; None for the one that is predicted.
+        images: At most `MAX_IMAGES`.
+        class_name: The class; None for the one that is predicted.
 
     Raises:
         UserError: It does not (E1283), there is no such class (E1262), or an image is wrong.
@@ -347,37 +373,49 @@ def class_activation(net: PlottedNetwork, images: DataSet, shown: str | None) ->
         from tcc.compiler.plots import class_maps
     except ImportError:
         raise MissingTool(Tool("torch", "take gradients", None)) from None
-    output = net.row()
-    value, linear = class_maps.head(net.model, output.name)
-    wanted = _class(net, output, shown)
-    run, answer = layers.floats(net.model, value), float_program.prepared(net.model)
-    made = []
-    for item, tensor in tensors(net, images):
-        raw = answer(tensor)[output.name]
-        found = class_maps.activation_map(net.model, run(tensor), linear, raw, wanted)
-        said = _said(output, raw, found.shown)
-        made.append(Overlay(layers.pixels(net.source, tensor), found.heat, item.path.name, said))
-    title = f"class activation of `{drawing.short(value)}`, {drawing.short(net.spec.name)}"
-    return lambda: draw_overlays(made, title, net.notice)
+    output = net.find_row_output()
+    value_name, linear = class_maps.find_head(net.model, output.name)
+    class_index = _find_class(net, output, class_name)
+    run, run_network = (
+        layers.create_float_runner(net.model, value_name),
+        float_program.create_runner(net.model),
+    )
+    overlays = []
+    for item, tensor in load_tensors(net, images):
+        raw = run_network(tensor)[output.name]
+        class_map = class_maps.compute_activation_map(
+            net.model, run(tensor), linear, raw, class_index
+        )
+        caption = _describe_class(output, raw, class_map.class_index)
+        overlays.append(
+            Overlay(layers.to_image(net.source, tensor), class_map.heat, item.path.name, caption)
+        )
+    title = f"class activation of `{drawing.trim_label(value_name)}`, {drawing.trim_label(net.spec.name)}"
+    return lambda: draw_overlays(overlays, title, net.notice)
 
 
-def tensors(net: PlottedNetwork, images: DataSet) -> Sequence[tuple[Item, Values]]:
+def load_tensors(net: PlottedNetwork, images: DataSet) -> Sequence[tuple[Item, FloatArray]]:
     """Return the input of each image.
 
     Raises:
         UserError: There are too many (E1284), or the network takes no images.
     """
     if net.source.preprocess is None or len(net.source.type.shape) != 3:
-        raise build_image_error(net.source.name, net.source.type.shape, whole_file(net.spec.name))
-    if len(images) > MOST_IMAGES:
+        raise build_image_error(
+            net.source.name, net.source.type.shape, make_file_span(net.spec.name)
+        )
+    if len(images) > MAX_IMAGES:
         message = f"{len(images):,} images are too many for one picture"
-        help = f"name {MOST_IMAGES} of them, or fewer"
-        raise fail("E1284", message, whole_file(str(images.items[0].path)), help=help)
-    data = check(images, net.source)
-    return [(item, data.tensor(i, net.source)) for i, item in enumerate(data.items)]
+        help = f"name {MAX_IMAGES} of them, or fewer"
+        raise fail("E1284", message, make_file_span(str(images.items[0].path)), help=help)
+    checked_images = check_dataset(images, net.source)
+    return [
+        (item, checked_images.read_tensor(i, net.source))
+        for i, item in enumerate(checked_images.items)
+    ]
 
 
-def _class(net: PlottedNetwork, output: Output, name: str | None) -> int | None:
+def _find_class(net: PlottedNetwork, output: Output, name: str | None) -> int | None:
     """Return the class that is asked for."""
     if name is None:
         return None
@@ -388,17 +426,17 @@ def _class(net: PlottedNetwork, output: Output, name: str | None) -> int | None:
     by_name = {label.casefold(): index for index, label in enumerate(labels)}
     if name.casefold() in by_name:
         return by_name[name.casefold()]
-    close = nearest(name, set(labels))
+    suggestion = find_nearest_name(name, set(labels))
     help = f"its classes are {', '.join(labels[:20])}"
-    help = f"did you mean `{close}`? {help}" if close else help
-    where = whole_file(net.spec.name)
-    raise fail("E1262", f"the network has no class `{name[:80]}`", where, help=help)
+    help = f"did you mean `{suggestion}`? {help}" if suggestion else help
+    at = make_file_span(net.spec.name)
+    raise fail("E1262", f"the network has no class `{name[:80]}`", at, help=help)
 
 
-def _said(output: Output, raw: Values, shown: int) -> str:
+def _describe_class(output: Output, logits: FloatArray, class_index: int) -> str:
     """Return what is said of an image: the class that is shown, and how likely it is."""
-    from tcc.compiler.reference.output_activations import applied
+    from tcc.compiler.reference.output_activations import apply_activation
 
-    value = float(applied(output.activation, raw)[shown])
-    label = output.labels[shown] if output.labels else f"class {shown}"
-    return f"{label} {value:.3f}"
+    probability = float(apply_activation(output.activation, logits)[class_index])
+    label = output.labels[class_index] if output.labels else f"class {class_index}"
+    return f"{label} {probability:.3f}"

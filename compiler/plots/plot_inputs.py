@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.driver import evaluation_run, run_splits
-from tcc.compiler.driver.chosen_spec import ChosenSpec, bundle_folder, choose
-from tcc.compiler.driver.evaluation_run import ImageWish
-from tcc.compiler.driver.weights_and_images import take, weights_file
+from tcc.compiler.driver.chosen_spec import ChosenSpec, choose_spec, find_bundle_folder
+from tcc.compiler.driver.evaluation_run import ImageSelection
+from tcc.compiler.driver.weights_and_images import find_weights_file, load_weights
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, Stages
-from tcc.compiler.support.diagnostics import UserError, fail, typed, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_command_span, make_file_span
 from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
 from tcc.compiler.targets import trusted_bundle
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from tcc.compiler.plots.pictures import PlottedNetwork
 
 
-OVERLAYS = 16
+DEFAULT_OVERLAYS = 16
 """Images of a data set that are drawn in one picture, where nobody says how many."""
 
 
 @dataclass(frozen=True)
 class PlotRequest:
-    """What is drawn, as the command line says it: networks and images are its `words`."""
+    """What is drawn, as the command line says it: networks and images are its `arguments`."""
 
     report: Report
-    words: tuple[str, ...]
-    data: Path | None
+    arguments: tuple[str, ...]
+    data_path: Path | None
     weights: Path | None
     seed: int | None
     settings: Sequence[str] | None
     split: str | None
     trust: bool
-    most: int | None
+    max_images: int | None
     layer: str | None
-    shown: str | None
+    class_name: str | None
     calibration: Path | None
     tsne_seed: int
     image: Path | None
@@ -51,31 +51,31 @@ class PlotRequest:
     @property
     def spec(self) -> str | None:
         """The spec, or the one bundle; None for the project's."""
-        return self.words[0] if self.words else None
+        return self.arguments[0] if self.arguments else None
 
     @property
-    def others(self) -> tuple[Path, ...]:
+    def extra_paths(self) -> tuple[Path, ...]:
         """What is named behind the spec: images, or bundles to set beside it."""
-        return (*map(Path, self.words[1:]), *([self.image] if self.image else []))
+        return (*map(Path, self.arguments[1:]), *([self.image] if self.image else []))
 
     @cached_property
-    def chosen(self) -> ChosenSpec:
+    def chosen_spec(self) -> ChosenSpec:
         """The spec."""
-        return choose(self.spec, self.settings)
+        return choose_spec(self.spec, self.settings)
 
     @property
     def weights_file(self) -> Path | None:
         """The file of its weights; None for random or the zoo's."""
-        return weights_file(self.chosen, self.weights, self.seed)
+        return find_weights_file(self.chosen_spec, self.weights, self.seed)
 
     @property
-    def where(self) -> Path | None:
+    def images_path(self) -> Path | None:
         """Where the images lie: as the command line says, or the project."""
         from tcc.compiler.support import project_file
 
-        return self.data or project_file.find(Path()).data
+        return self.data_path or project_file.find_project(Path()).data
 
-    def wish(self, split: "RunSplit | None", origin: str) -> ImageWish:
+    def build_image_request(self, split: "RunSplit | None", origin: str) -> ImageSelection:
         """Return which labelled images are meant.
 
         Args:
@@ -85,14 +85,14 @@ class PlotRequest:
         Raises:
             UserError: It is not said where they lie (E0616).
         """
-        if self.where is None:
-            raise _no_images()
+        if self.images_path is None:
+            raise _build_missing_images_error()
         learned = run_splits.is_unknown(self.split, origin)
-        return ImageWish(self.where, split, None, fits=False, learned=learned)
+        return ImageSelection(self.images_path, split, None, fits=False, learned=learned)
 
 
 @dataclass(frozen=True)
-class JudgedNetwork:
+class EvaluatedNetwork:
     """What a spec or a bundle gave, what it is called, and what must not be missed about it."""
 
     evaluated: "Evaluated"
@@ -100,12 +100,14 @@ class JudgedNetwork:
     notice: str | None
 
 
-def network(request: PlotRequest, what: str, bundles: Sequence[Path] = ()) -> "PlottedNetwork":
+def load_network(
+    request: PlotRequest, purpose: str, bundles: Sequence[Path] = ()
+) -> "PlottedNetwork":
     """Return the spec with its weights.
 
     Args:
         request: What was typed.
-        what: What looks into it, for errors.
+        purpose: What looks into it, for errors.
         bundles: Those that it is compared with.
 
     Raises:
@@ -113,82 +115,98 @@ def network(request: PlotRequest, what: str, bundles: Sequence[Path] = ()) -> "P
     """
     from tcc.compiler.plots.pictures import PlottedNetwork
 
-    folder = bundle_folder(request.spec)
+    folder = find_bundle_folder(request.spec)
     if folder:
-        message = f"{what} looks into the layers of a spec, and this is a bundle"
+        message = f"{purpose} looks into the layers of a spec, and this is a bundle"
         help = "name the spec that it was built from, with the same --weights"
-        raise fail("E1285", message, whole_file(str(folder)), help=help)
-    option_needs.require({SOME_BUNDLE: bool(bundles)})
-    chosen = request.chosen
-    return PlottedNetwork(chosen.spec, take(request.report, chosen, request.weights, request.seed))
+        raise fail("E1285", message, make_file_span(str(folder)), help=help)
+    option_needs.set_facts({SOME_BUNDLE: bool(bundles)})
+    chosen_spec = request.chosen_spec
+    return PlottedNetwork(
+        chosen_spec.spec, load_weights(request.report, chosen_spec, request.weights, request.seed)
+    )
 
 
-def images(request: PlotRequest, side: str) -> "DataSet":
+def load_images(request: PlotRequest, split_name: str) -> "DataSet":
     """Return the images of a side that are named, or the project's.
 
     Args:
         request: What was typed.
-        side: `train`, to calibrate with, or `test`, to be drawn.
+        split_name: `train`, to calibrate with, or `test`, to be drawn.
 
     Raises:
         UserError: There are none (E0616), they are no data set, or not the run's (E1218, E1219).
     """
-    from tcc.compiler.data.dataset import read
+    from tcc.compiler.data.dataset import read_dataset
 
-    report, where = request.report, request.where
-    if where is None:
-        raise _no_images()
-    split = run_splits.of_weights(request.split, request.weights_file)
-    use = {"train": "calibrated with", "test": "drawn of"}[side]
+    report, images_path = request.report, request.images_path
+    if images_path is None:
+        raise _build_missing_images_error()
+    split = run_splits.find_weights_split(request.split, request.weights_file)
+    usage = {"train": "calibrated with", "test": "drawn of"}[split_name]
     if split:
-        return run_splits.images(report, where, split, side, use)
-    place = run_splits.folder(where, side)
-    if place != where:
-        report.note(f"{use} {place}")
-    found = read(place)
-    report.warnings(found.warnings)
-    return found
+        return run_splits.read_side_images(report, images_path, split, split_name, usage)
+    split_folder = run_splits.find_side_folder(images_path, split_name)
+    if split_folder != images_path:
+        report.print_note(f"{usage} {split_folder}")
+    image_set = read_dataset(split_folder)
+    report.warn_grouped(image_set.warnings)
+    return image_set
 
 
-def _no_images() -> UserError:
-    return fail("E0616", "draw which images?", typed("--data"), help="give images with --data")
+def _build_missing_images_error() -> UserError:
+    return fail(
+        "E0616", "draw which images?", make_command_span("--data"), help="give images with --data"
+    )
 
 
-def labelled(request: PlotRequest, net: "PlottedNetwork", most: int | None) -> "LabelledImages":
-    """Return images with classes, the first `most` by digest, of those that would judge it.
+def load_labelled_images(
+    request: PlotRequest, net: "PlottedNetwork", max_images: int | None
+) -> "LabelledImages":
+    """Return images with classes, the first `max_images` by digest, of those that would judge it.
 
     Args:
         request: What was typed.
         net: The network, or bundle, that they are for.
-        most: How many; None for all.
+        max_images: How many; None for all.
 
     Raises:
         UserError: They are no labelled data set for the network.
     """
     from tcc.compiler.bundle import manifest
 
-    split = run_splits.of_weights(request.split, request.weights_file)
-    wish = request.wish(split, net.given.origin.origin)
-    return _labelled(request, manifest.results(net.spec.graph), most, wish)
+    split = run_splits.find_weights_split(request.split, request.weights_file)
+    image_request = request.build_image_request(split, net.weight_source.origin.origin)
+    return _read_labelled_images(
+        request, manifest.build_output_contracts(net.spec.graph), max_images, image_request
+    )
 
 
-def _labelled(
+def _read_labelled_images(
     request: PlotRequest,
     outputs: "Sequence[OutputContract]",
-    most: int | None,
-    wish: ImageWish,
+    max_images: int | None,
+    image_request: ImageSelection,
 ) -> "LabelledImages":
-    found, _ = evaluation_run.read_labelled(request.report, Stages(), wish, outputs)
-    count = len(found.data)
-    if most is not None and count > most:
-        request.report.note(f"{most:,} of {count:,} images are drawn, the first by digest")
+    labelled_images, _ = evaluation_run.read_labelled_images(
+        request.report, Stages(), image_request, outputs
+    )
+    count = len(labelled_images.dataset)
+    if max_images is not None and count > max_images:
+        request.report.print_note(
+            f"{max_images:,} of {count:,} images are drawn, the first by digest"
+        )
         # By digest and not by name: names often begin with the class, and folders' order is a
         # machine's.
-        found = replace(found, data=found.data.first(most), sets=found.sets[:most])
-    return found
+        labelled_images = replace(
+            labelled_images,
+            dataset=labelled_images.dataset.select_first(max_images),
+            class_sets=labelled_images.class_sets[:max_images],
+        )
+    return labelled_images
 
 
-def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
+def evaluate_network(request: PlotRequest, max_images: int | None) -> EvaluatedNetwork:
     """Return what a spec in floats, or a bundle's own artifact, gives for labelled images.
 
     Raises:
@@ -196,33 +214,39 @@ def judged(request: PlotRequest, most: int | None) -> JudgedNetwork:
     """
     from tcc.compiler.driver import evaluation
 
-    folder = bundle_folder(request.spec)
-    option_needs.require({SPECS: folder is None, SOME_BUNDLE: folder is not None})
+    folder = find_bundle_folder(request.spec)
+    option_needs.set_facts({SPECS: folder is None, SOME_BUNDLE: folder is not None})
     report = request.report
-    with report.stages() as stages:
+    with report.track_stages() as stages:
         if folder is None:
-            net = network(request, "")
-            given = labelled(request, net, most)
-            found = evaluation.by_reference(net.model, given, stages)
-            return JudgedNetwork(found, net.spec.name, net.notice)
+            net = load_network(request, "")
+            labelled_images = load_labelled_images(request, net, max_images)
+            float_evaluation = evaluation.evaluate_reference(net.model, labelled_images, stages)
+            return EvaluatedNetwork(float_evaluation, net.spec.name, net.notice)
         from tcc.compiler.support import project_file
 
         bundle, device = trusted_bundle.load(folder, trust=request.trust)
-        about = bundle.manifest
-        if about.weights.notice:
-            report.notice(about.weights.notice)
-        own = project_file.find(Path()).weights
-        split = run_splits.of_bundle(request.split, about.weights.digest, own)
-        wish = request.wish(split, about.weights.origin)
-        given = _labelled(request, about.outputs, most, wish)
-        point = about.operating_point(given.output.name)
-        made = evaluation.by_artifact(bundle, device, given, stages, point)
-        name = f"{about.model.name} {about.target} {about.precision}"
-        return JudgedNetwork(made, name, about.weights.notice)
+        manifest = bundle.manifest
+        if manifest.weights.notice:
+            report.warn_text(manifest.weights.notice)
+        project_weights = project_file.find_project(Path()).weights
+        split = run_splits.find_bundle_split(
+            request.split, manifest.weights.digest, project_weights
+        )
+        image_request = request.build_image_request(split, manifest.weights.origin)
+        labelled_images = _read_labelled_images(
+            request, manifest.outputs, max_images, image_request
+        )
+        point = manifest.find_operating_point(labelled_images.output.name)
+        artifact_evaluation = evaluation.evaluate_artifact(
+            bundle, device, labelled_images, stages, point
+        )
+        name = f"{manifest.model.name} {manifest.target} {manifest.precision}"
+        return EvaluatedNetwork(artifact_evaluation, name, manifest.weights.notice)
 
 
-def of_form(
-    request: PlotRequest, net: "PlottedNetwork", folder: Path, given: "LabelledImages"
+def evaluate_bundle(
+    request: PlotRequest, net: "PlottedNetwork", folder: Path, labelled_images: "LabelledImages"
 ) -> "Evaluated":
     """Return what a bundle's artifact gives.
 
@@ -230,37 +254,37 @@ def of_form(
         request: What was typed.
         net: The network in floats.
         folder: The bundle.
-        given: Images with classes.
+        labelled_images: Images with classes.
 
     Raises:
         UserError: It is of another spec or other weights (E1285).
     """
     from tcc.compiler.driver import evaluation
 
-    found, device = trusted_bundle.load(folder, trust=request.trust)
-    about = found.manifest
+    bundle, device = trusted_bundle.load(folder, trust=request.trust)
+    manifest = bundle.manifest
     # Points of two networks in one picture would look like the loss of integers.
-    unlike = "spec" if about.model.spec != net.spec.digest else "weights"
-    if unlike == "spec" or about.weights.digest != net.given.origin.digest:
-        message = f"this bundle is of another {unlike.removesuffix('s')} than the spec"
+    mismatch = "spec" if manifest.model.spec != net.spec.digest else "weights"
+    if mismatch == "spec" or manifest.weights.digest != net.weight_source.origin.digest:
+        message = f"this bundle is of another {mismatch.removesuffix('s')} than the spec"
         label = "give the same parameters and weights as it was built with"
-        raise fail("E1285", message, whole_file(str(folder)), label=label)
-    with request.report.stages() as stages:
-        return evaluation.by_artifact(found, device, given, stages)
+        raise fail("E1285", message, make_file_span(str(folder)), label=label)
+    with request.report.track_stages() as stages:
+        return evaluation.evaluate_artifact(bundle, device, labelled_images, stages)
 
 
-def drawn_images(request: PlotRequest) -> "DataSet":
+def load_drawn_images(request: PlotRequest) -> "DataSet":
     """Return the images to draw on: those that are named, or the first of a data set's `test`.
 
     Raises:
         UserError: There are none, or one cannot be read.
     """
-    if request.others:
-        return pictures_of(request.others).first(request.most)
-    return images(request, "test").first(request.most or OVERLAYS)
+    if request.extra_paths:
+        return read_image_paths(request.extra_paths).select_first(request.max_images)
+    return load_images(request, "test").select_first(request.max_images or DEFAULT_OVERLAYS)
 
 
-def pictures_of(paths: Sequence[Path]) -> "DataSet":
+def read_image_paths(paths: Sequence[Path]) -> "DataSet":
     """Return images as a data set, in the order in which they are named.
 
     Raises:
@@ -270,18 +294,18 @@ def pictures_of(paths: Sequence[Path]) -> "DataSet":
 
     from tcc.compiler.data import image_files
     from tcc.compiler.data.dataset import DataSet, Item
-    from tcc.compiler.support.image_folders import listing
+    from tcc.compiler.support.image_folders import list_images
 
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
             files.append(path)
             continue
-        found = listing(path)
-        if not found.images:
-            raise UserError((found.nothing("E0701", path),))
-        files += found.images
+        image_listing = list_images(path)
+        if not image_listing.images:
+            raise UserError((image_listing.make_empty_error("E0701", path),))
+        files += image_listing.images
     items = tuple(
-        Item(hashlib.sha256(image_files.contents(file)).hexdigest(), file) for file in files
+        Item(hashlib.sha256(image_files.read_bytes(file)).hexdigest(), file) for file in files
     )
     return DataSet(items)

@@ -56,7 +56,7 @@ class Calibration:
     its float weights rounded to nearest, at absmax / 127 per filter. Where channels were equalised,
     `factors` (channels,) says what a channel's real value is: scale * q * factor. The nodes in
     `in_float` stay in float. The sums of a convolution that only an output reads are real numbers
-    at once with `real_ends`; without, they become 8-bit integers first, for targets whose outputs
+    at once with `float_io`; without, they become 8-bit integers first, for targets whose outputs
     are integers.
     """
 
@@ -64,4 +64,4 @@ class Calibration:
     rounded: Mapping[str, RoundedWeights] = field(default_factory=dict)
     factors: Mapping[str, Float32] = field(default_factory=dict)
     in_float: frozenset[str] = frozenset()
-    real_ends: bool = True
+    float_io: bool = True

@@ -13,7 +13,7 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
-from tcc.compiler.data.dataset import DataSet, pictures
+from tcc.compiler.data.dataset import DataSet, remove_repeats
 from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
@@ -37,17 +37,17 @@ class CalibrationImages(Record, frozen=True):
     held_out: Annotated[int, Meta(ge=0)]
     repeats: OmitDefault[tuple[str, ...]] = ()
 
-    def parts(self, images: DataSet) -> tuple[DataSet, DataSet]:
+    def split_images(self, images: DataSet) -> tuple[DataSet, DataSet]:
         """Return what of these images was learnt from and what was held out.
 
         Args:
             images: The set that the calibration's are the first of.
         """
-        return pictures(images.first(self.images), self.repeats).split()
+        return remove_repeats(images.select_first(self.images), self.repeats).split()
 
-    def are_of(self, images: DataSet) -> bool:
+    def is_prefix_of(self, images: DataSet) -> bool:
         """Whether these are the first of a set, or all of it."""
-        return images.first(self.images).digest == self.digest
+        return images.select_first(self.images).digest == self.digest
 
 
 class CalibratedValue(Record, frozen=True):
@@ -100,16 +100,16 @@ class CalibrationDocument(ValueView, Record, frozen=True):
     usual_largest: OmitDefault[Mapping[str, float]] = field(default_factory=dict)
     usual_images: OmitDefault[Annotated[int, Meta(ge=0)]] = 0
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         method = f"{self.method} ({self.used})" if self.used != self.method else self.method
         yield (
             f"Calibration of {self.model.name} for {self.target} by {method}: "
             f"{count(len(self.values), 'scale')} from {count(self.data.images, 'image')}, "
             f"{self.data.held_out:,} held out"
         )
-        doubts = (*((self.weights.notice,) if self.weights.notice else ()), *self.notices)
-        if doubts:
-            yield f"warning: {'; '.join(doubts)}"
+        warnings = (*((self.weights.notice,) if self.weights.notice else ()), *self.notices)
+        if warnings:
+            yield f"warning: {'; '.join(warnings)}"
         if self.in_float:
             yield f"in float: {list_names(self.in_float)}"
         losses = [
@@ -128,7 +128,7 @@ KIND = DocumentKind(
     "a calibration file",
     "calibrate again",
     indent=1,
-    older=OLDER,
+    older_versions=OLDER,
 )
 
 
@@ -137,26 +137,26 @@ def encode(document: CalibrationDocument) -> bytes:
     return KIND.encode(document)
 
 
-def read(path: Path) -> CalibrationDocument:
+def read_document(path: Path) -> CalibrationDocument:
     """Return the document of a file.
 
     Raises:
         UserError: It cannot be read (E0603), or is not a whole calibration (E0730).
     """
     # Bounded before JSON is parsed, which takes several times the file's size.
-    data = regular_files.read_file(path, "read the calibration", MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise KIND.damaged(str(path), f"it is larger than {MAX_BYTES >> 20} MiB")
-    return decode(data, str(path))
+    content = regular_files.read_file(path, "read the calibration", MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise KIND.make_damage_error(str(path), f"it is larger than {MAX_BYTES >> 20} MiB")
+    return decode(content, str(path))
 
 
-def decode(data: bytes, name: str) -> CalibrationDocument:
+def decode(content: bytes, name: str) -> CalibrationDocument:
     """Return the document of a file's bytes; `name` stands for it in errors.
 
     Raises:
         UserError: It is not a whole calibration of a version that is known (E0730).
     """
-    return KIND.decode(data, name)
+    return KIND.decode(content, name)
 
 
 def digest(document: CalibrationDocument) -> str:

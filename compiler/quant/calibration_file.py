@@ -24,10 +24,10 @@ from tcc.compiler.quant.calibration_document import (
     EncodedWeights,
 )
 from tcc.compiler.quant.methods.method import CalibrationResult
-from tcc.compiler.quant.program.level_ends import UsualSaturation
-from tcc.compiler.quant.scale_groups import SMALLEST, kept_values, scale_groups
-from tcc.compiler.reference.output_comparison import judged_outputs
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.quant.program.level_ends import CalibrationSaturation
+from tcc.compiler.quant.scale_groups import MIN_SCALE, find_scale_groups, list_unfused_values
+from tcc.compiler.reference.output_comparison import get_inference_outputs
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
 from tcc.compiler.version import __version__
 
 MADE_WITH = ("numpy", "onnxruntime")
@@ -45,70 +45,84 @@ class Provenance:
     weights: WeightsOrigin
 
 
-def document(
-    about: Provenance, ready: Model, result: CalibrationResult, data: DataSet
+def build_document(
+    provenance: Provenance,
+    lowered_model: Model,
+    calibration_result: CalibrationResult,
+    dataset: DataSet,
 ) -> CalibrationDocument:
     """Return the document of a calibration.
 
     Args:
-        about: What the calibration is of and for.
-        ready: The ready model.
-        result: What the method found.
-        data: The images that it was found with.
+        provenance: What the calibration is of and for.
+        lowered_model: The ready model.
+        calibration_result: What the method found.
+        dataset: The images that it was found with.
     """
-    found = result.calibration
-    (source,) = ready.graph.inputs
+    calibration = calibration_result.calibration
+    (source,) = lowered_model.graph.inputs
     return CalibrationDocument(
         tcc_calibration=VERSION,
-        method=about.method,
-        used=result.used,
-        target=about.target,
-        model=about.network,
-        weights=about.weights,
-        data=CalibrationImages(data.digest, len(data), result.held_out, result.repeats),
+        method=provenance.method,
+        used=calibration_result.used,
+        target=provenance.target,
+        model=provenance.network,
+        weights=provenance.weights,
+        data=CalibrationImages(
+            dataset.digest, len(dataset), calibration_result.held_out, calibration_result.repeats
+        ),
         input=InputContract(
             source.name, source.type.shape, source.type.dtype.value, source.preprocess
         ),
-        passes=about.passes,
+        passes=provenance.passes,
         values={
-            name: CalibratedValue(own.scale, own.signed, result.traces.get(name))
-            for name, own in found.ranges.items()
+            name: CalibratedValue(params.scale, params.signed, calibration_result.traces.get(name))
+            for name, params in calibration.ranges.items()
         },
-        rounded={name: _tensors(own) for name, own in found.rounded.items()},
+        rounded={name: _encode_weights(params) for name, params in calibration.rounded.items()},
         # Sorted, as the order in which a method found them is its own affair; `values` have the
         # graph's.
-        factors={name: _text(own) for name, own in sorted(found.factors.items())},
-        in_float=tuple(sorted(found.in_float)),
-        judged=dict(result.judged),
-        notices=result.notices,
-        expected=dict(result.expected),
-        **_usual_fields(result.usual),
+        factors={
+            name: _encode_array(params) for name, params in sorted(calibration.factors.items())
+        },
+        in_float=tuple(sorted(calibration.in_float)),
+        judged=dict(calibration_result.qualities_by_candidate),
+        notices=calibration_result.notices,
+        expected=dict(calibration_result.expected),
+        **_build_saturation_fields(calibration_result.saturation),
         made_with={"tcc": __version__, **{name: version(name) for name in MADE_WITH}},
     )
 
 
-def retrained(
-    found: CalibrationDocument, made: Calibration, weights: WeightsOrigin
+def build_retrained_document(
+    document: CalibrationDocument, calibration: Calibration, weights: WeightsOrigin
 ) -> CalibrationDocument:
     """Return the document of a network that was trained as integers, with its scales kept.
 
     Args:
-        found: The document that the training began with.
-        made: The same calibration with the integer weights of the trained ones.
+        document: The document that the training began with.
+        calibration: The same calibration with the integer weights of the trained ones.
         weights: Where the trained ones are.
     """
-    rounded = {name: _tensors(own) for name, own in made.rounded.items()}
-    said = replace(found, judged={}, notices=(), expected={})
-    return with_usual(replace(said, weights=weights, rounded=rounded, seal=""), None)
+    rounded = {
+        name: _encode_weights(rounded_weights)
+        for name, rounded_weights in calibration.rounded.items()
+    }
+    cleared_document = replace(document, judged={}, notices=(), expected={})
+    return replace_saturation(
+        replace(cleared_document, weights=weights, rounded=rounded, seal=""), None
+    )
 
 
-def with_usual(document: CalibrationDocument, usual: UsualSaturation | None) -> CalibrationDocument:
+def replace_saturation(
+    document: CalibrationDocument, saturation: CalibrationSaturation | None
+) -> CalibrationDocument:
     """Return a document with other counts of saturated values, unsealed; None is no counts."""
-    return replace(document, **_usual_fields(usual), seal="")
+    return replace(document, **_build_saturation_fields(saturation), seal="")
 
 
-def _usual_fields(usual: UsualSaturation | None) -> dict[str, Any]:
-    counts = usual or UsualSaturation()
+def _build_saturation_fields(saturation: CalibrationSaturation | None) -> dict[str, Any]:
+    counts = saturation or CalibrationSaturation()
     return {
         "usual": dict(counts.mean),
         "usual_largest": dict(counts.largest),
@@ -116,39 +130,47 @@ def _usual_fields(usual: UsualSaturation | None) -> dict[str, Any]:
     }
 
 
-def calibration(found: CalibrationDocument, ready: Model, name: str) -> Calibration:
+def decode_calibration(
+    document: CalibrationDocument, lowered_model: Model, name: str
+) -> Calibration:
     """Return the calibration of a document, which fits a ready model; `name` is its file's.
 
     Args:
-        found: A document.
-        ready: The ready model that it is to fit.
+        document: A document.
+        lowered_model: The ready model that it is to fit.
         name: What its file is called in errors.
 
     Raises:
         UserError: It is for another network (E0733), or holds what is no calibration (E0730).
     """
     # All that is cheap first, by names; shapes of tensors when they are decoded.
-    problems = tuple(_misfits(found, ready, name))
+    problems = tuple(_find_mismatches(document, lowered_model, name))
     if problems:
         raise UserError(problems[:1])
-    nodes = {node.name: node for node in ready.graph.nodes}
-    rounded = {node: _rounded(own, nodes[node], ready, name) for node, own in found.rounded.items()}
-    types = ready.graph.types
-    factors = {
-        value: _tensor(text, "<f4", types[value].shape[:1], name, value)
-        for value, text in found.factors.items()
+    nodes = {node.name: node for node in lowered_model.graph.nodes}
+    rounded = {
+        node: _decode_weights(params, nodes[node], lowered_model, name)
+        for node, params in document.rounded.items()
     }
-    ranges = {value: Range(own.scale, own.signed) for value, own in found.values.items()}
-    return Calibration(ranges, rounded, factors, frozenset(found.in_float))
+    types = lowered_model.graph.types
+    factors = {
+        value_name: _decode_array(text, "<f4", types[value_name].shape[:1], name, value_name)
+        for value_name, text in document.factors.items()
+    }
+    ranges = {
+        value_name: Range(params.scale, params.signed)
+        for value_name, params in document.values.items()
+    }
+    return Calibration(ranges, rounded, factors, frozenset(document.in_float))
 
 
 def check(
-    found: CalibrationDocument, network: NetworkRecord, weights: WeightsOrigin, name: str
+    document: CalibrationDocument, network: NetworkRecord, weights: WeightsOrigin, name: str
 ) -> None:
     """Refuse a document that is not of this network with these weights.
 
     Args:
-        found: A document.
+        document: A document.
         network: What is compiled.
         weights: Those that are given.
         name: What the document's file is called in errors.
@@ -156,113 +178,139 @@ def check(
     Raises:
         UserError: The spec (E0731) or the weights (E0732) are others.
     """
-    at = whole_file(name)
-    if found.model.spec != network.spec:
-        label = f"it is for `{found.model.name}`"
+    at = make_file_span(name)
+    if document.model.spec != network.spec:
+        label = f"it is for `{document.model.name}`"
         help = "calibrate again: the spec, a library or a parameter (`--set`) has changed"
-        if found.model.name == network.name:
-            label = f"it is for another version of `{network.name}`{_changed(found, network)}"
+        if document.model.name == network.name:
+            label = f"it is for another version of `{network.name}`{_describe_change(document, network)}"
         message = f"the calibration is not for this spec of `{network.name}`"
         raise fail("E0731", message, at, label=label, help=help)
     # Ranges of other weights would clip or waste levels, and nothing in the program would show it.
-    if found.weights.digest != weights.digest:
-        label = f"it is for {_origin(found.weights)}, these are {_origin(weights)}"
+    if document.weights.digest != weights.digest:
+        label = f"it is for {_format_origin(document.weights)}, these are {_format_origin(weights)}"
         help = "calibrate again with these weights, or give the others with --weights"
         message = "the calibration is for other weights"
         raise fail("E0732", message, at, label=label, help=help)
 
 
-def _changed(found: CalibrationDocument, network: NetworkRecord) -> str:
-    theirs, ours = found.model.params, network.params
-    names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+def _describe_change(document: CalibrationDocument, network: NetworkRecord) -> str:
+    calibrated_params, current_params = document.model.params, network.params
+    names = [
+        name
+        for name in {**calibrated_params, **current_params}
+        if calibrated_params.get(name) != current_params.get(name)
+    ]
     if not names:
         return ""
-    first = names[0]
-    return f", with {first}={theirs.get(first, '?')} where this one has {ours.get(first, '?')}"
+    changed_name = names[0]
+    return f", with {changed_name}={calibrated_params.get(changed_name, '?')} where this one has {current_params.get(changed_name, '?')}"
 
 
-def _origin(weights: WeightsOrigin) -> str:
-    named = weights.file or (
+def _format_origin(weights: WeightsOrigin) -> str:
+    description = weights.file or (
         f"random ones of seed {weights.seed}" if weights.seed is not None else ""
     )
     digest = weights.digest[:12]
-    return f"{named} ({digest})" if named else f"weights of digest {digest}"
+    return f"{description} ({digest})" if description else f"weights of digest {digest}"
 
 
-def _misfits(found: CalibrationDocument, ready: Model, name: str) -> Iterator[Diagnostic]:
-    at, graph = whole_file(name), ready.graph
+def _find_mismatches(
+    document: CalibrationDocument, lowered_model: Model, name: str
+) -> Iterator[Diagnostic]:
+    at, graph = make_file_span(name), lowered_model.graph
     help = "calibrate again: a file fits the graph of one version of tcc and of its `--passes`"
 
-    def other(label: str) -> Diagnostic:
+    def build_mismatch(label: str) -> Diagnostic:
         return Diagnostic("E0733", "the calibration is for another graph", at, label, help=help)
 
-    names = kept_values(graph)
-    lacking = [value for value in names if value not in found.values]
-    spare = [value for value in found.values if value not in names]
-    if lacking or spare:
-        yield other(f"it lacks `{lacking[0]}`" if lacking else f"`{spare[0]}` is not in the graph")
-    elif not _told(found, ready):
-        yield other("it was judged by other outputs")
+    names = list_unfused_values(graph)
+    missing = [value_name for value_name in names if value_name not in document.values]
+    unexpected = [value_name for value_name in document.values if value_name not in names]
+    if missing or unexpected:
+        yield build_mismatch(
+            f"it lacks `{missing[0]}`" if missing else f"`{unexpected[0]}` is not in the graph"
+        )
+    elif not _matches_outputs(document, lowered_model):
+        yield build_mismatch("it was judged by other outputs")
     convolutions = {node.name for node in graph.nodes if isinstance(node.op, Conv)}
-    for node in (*(set(found.rounded) - convolutions), *(set(found.factors) - set(graph.types))):
-        yield other(f"`{node}` is not in the graph")
-    for value, own in found.values.items():
-        if not _is_scale(own.scale):
-            yield Diagnostic("E0730", f"the scale of `{value}` is {own.scale:g}", at)
-    for first, last in _torn(found, ready):
-        yield Diagnostic("E0730", f"`{first}` and `{last}` need one scale", at)
+    for node in (
+        *(set(document.rounded) - convolutions),
+        *(set(document.factors) - set(graph.types)),
+    ):
+        yield build_mismatch(f"`{node}` is not in the graph")
+    for value_name, calibrated_value in document.values.items():
+        if not _is_scale(calibrated_value.scale):
+            yield Diagnostic(
+                "E0730", f"the scale of `{value_name}` is {calibrated_value.scale:g}", at
+            )
+    for first_member, last_member in _find_split_groups(document, lowered_model):
+        yield Diagnostic("E0730", f"`{first_member}` and `{last_member}` need one scale", at)
 
 
-def _torn(found: CalibrationDocument, ready: Model) -> Iterator[tuple[str, str]]:
+def _find_split_groups(
+    document: CalibrationDocument, lowered_model: Model
+) -> Iterator[tuple[str, str]]:
     """Yield the ends of groups that need one scale and have several."""
-    for group in scale_groups(ready.graph):
+    for group in find_scale_groups(lowered_model.graph):
         # A file that was edited may tear a group: a concat of two scales has no integer form.
-        kinds = {(v.scale, v.signed) for v in map(found.values.get, group) if v}
+        kinds = {(v.scale, v.signed) for v in map(document.values.get, group) if v}
         if len(kinds) > 1:
             yield group[0], group[-1]
 
 
 def _is_scale(number: float) -> bool:
-    normal = isfinite(number) and number >= SMALLEST
+    normal = isfinite(number) and number >= MIN_SCALE
     # JSON holds float64: what is no float32 was not written by us, and would be rounded in silence.
     return normal and number == float(np.float32(number))
 
 
-def _told(found: CalibrationDocument, ready: Model) -> bool:
+def _matches_outputs(document: CalibrationDocument, lowered_model: Model) -> bool:
     """Whether what judged the candidates are the outputs of a model."""
-    outputs = {o.name: o.meaning for o in judged_outputs(ready)}
-    return all({n: one.kind for n, one in by.items()} == outputs for by in found.judged.values())
+    outputs = {o.name: o.meaning for o in get_inference_outputs(lowered_model)}
+    return all(
+        {n: quality.kind for n, quality in qualities.items()} == outputs
+        for qualities in document.judged.values()
+    )
 
 
-def _tensors(own: RoundedWeights) -> EncodedWeights:
-    return EncodedWeights(_text(own.weight), _text(own.scale), _text(own.bias))
+def _encode_weights(rounded_weights: RoundedWeights) -> EncodedWeights:
+    return EncodedWeights(
+        _encode_array(rounded_weights.weight),
+        _encode_array(rounded_weights.scale),
+        _encode_array(rounded_weights.bias),
+    )
 
 
-def _rounded(own: EncodedWeights, node: Node, ready: Model, name: str) -> RoundedWeights:
-    shape = ready.weights[node.params[0]].shape
-    weight = _tensor(own.weight, "|i1", shape, name, node.name)
-    scale = _tensor(own.scale, "<f4", shape[:1], name, node.name)
-    bias = _tensor(own.bias, "<i4", shape[:1], name, node.name)
+def _decode_weights(
+    encoded_weights: EncodedWeights, node: Node, lowered_model: Model, name: str
+) -> RoundedWeights:
+    shape = lowered_model.weights[node.params[0]].shape
+    weight = _decode_array(encoded_weights.weight, "|i1", shape, name, node.name)
+    scale = _decode_array(encoded_weights.scale, "<f4", shape[:1], name, node.name)
+    bias = _decode_array(encoded_weights.bias, "<i4", shape[:1], name, node.name)
     return RoundedWeights(weight, scale, bias)
 
 
-def _text(array: NDArray[np.generic]) -> str:
+def _encode_array(array: NDArray[np.generic]) -> str:
     # One byte order in files, whatever the machine's.
     little = array.dtype.newbyteorder("<")
     return base64.b64encode(np.ascontiguousarray(array, little).tobytes()).decode()
 
 
-def _tensor(text: str, kind: str, shape: tuple[int, ...], name: str, value: str) -> NDArray[Any]:
+def _decode_array(
+    text: str, kind: str, shape: tuple[int, ...], name: str, value_name: str
+) -> NDArray[Any]:
     """Return a tensor of a document in the machine's byte order."""
     dtype = np.dtype(kind)
     try:
-        data = base64.b64decode(text, validate=True)
+        content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         # What is no base64 then fails by its length: one message for both.
-        data = b""
-    if len(data) != dtype.itemsize * int(np.prod(shape)):
-        label = f"the tensors of `{value}` do not have its shape"
+        content = b""
+    if len(content) != dtype.itemsize * int(np.prod(shape)):
+        label = f"the tensors of `{value_name}` do not have its shape"
         raise UserError(
-            (Diagnostic("E0730", "the calibration file is damaged", whole_file(name), label),)
+            (Diagnostic("E0730", "the calibration file is damaged", make_file_span(name), label),)
         )
-    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))

@@ -9,13 +9,13 @@ from tcc.compiler.support.progress import Progress, silent
 class RunOptions:
     """How images are run: threads and images at a time, which change no bit, and who is told.
 
-    `threads` is None for one a processor; fewer than `least` different images are refused.
+    `threads` is None for one a processor; fewer than `min_images` different images are refused.
     """
 
     threads: int | None = None
     batch: int = 1
     progress: Progress = silent
-    least: int = 1
+    min_images: int = 1
 
 
 DEFAULT_RUN = RunOptions()

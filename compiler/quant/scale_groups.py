@@ -23,10 +23,10 @@ from tcc.compiler.quant.calibration import Range
 
 CLAMPS: tuple[type[Op], ...] = (Relu, Relu6)
 """Activations that are the bounds of the operation before them."""
-CLAMPED: tuple[type[Op], ...] = (Conv, Add, Mul)
+CLAMPABLE: tuple[type[Op], ...] = (Conv, Add, Mul)
 """Operations that take in a clamp which alone reads them."""
 
-SMALLEST = 2.0**-60
+MIN_SCALE = 2.0**-60
 """A smaller scale is that of a value which is zero; the product of two scales, which counts a
 bias, stays a normal float32."""
 
@@ -34,95 +34,103 @@ Limits = Mapping[str, tuple[float, float]]
 """The smallest and the largest real number of each kept value."""
 
 
-def fused_clamps(graph: Graph) -> Mapping[str, str]:
+def find_fused_clamps(graph: Graph) -> Mapping[str, str]:
     """Return the clamps that are part of the node before them: that node's name by theirs."""
-    made = {node.name: node for node in graph.nodes}
-    found: dict[str, str] = {}
+    node_by_name = {node.name: node for node in graph.nodes}
+    source_by_clamp: dict[str, str] = {}
     for node in graph.nodes:
-        source = made.get(node.inputs[0])
-        if source is None or not isinstance(node.op, CLAMPS) or not isinstance(source.op, CLAMPED):
+        source = node_by_name.get(node.inputs[0])
+        if (
+            source is None
+            or not isinstance(node.op, CLAMPS)
+            or not isinstance(source.op, CLAMPABLE)
+        ):
             continue
         # Something else that reads the value before its clamp needs it unclamped.
-        if graph.sole_reader(source.name) == node:
-            found[node.name] = source.name
-    return found
+        if graph.find_sole_reader(source.name) == node:
+            source_by_clamp[node.name] = source.name
+    return source_by_clamp
 
 
-def kept_values(graph: Graph) -> tuple[str, ...]:
+def list_unfused_values(graph: Graph) -> tuple[str, ...]:
     """Return the values that the integer program holds, the graph's input first."""
-    inside = set(fused_clamps(graph).values())
+    inside = set(find_fused_clamps(graph).values())
     return tuple(name for name in graph.types if name not in inside)
 
 
-def end_values(graph: Graph) -> frozenset[str]:
+def find_output_values(graph: Graph) -> frozenset[str]:
     """Return the values that nothing but the graph's outputs reads, and what only flattens them."""
-    found: set[str] = set()
+    output_values: set[str] = set()
     # From the end, so that a flattening's readers were looked at before it.
     for node in reversed(graph.nodes):
         readers = graph.readers[node.name]
-        if all(isinstance(r.op, Flatten) and r.name in found for r in readers):
-            found.add(node.name)
-    return frozenset(found)
+        if all(isinstance(r.op, Flatten) and r.name in output_values for r in readers):
+            output_values.add(node.name)
+    return frozenset(output_values)
 
 
-def scale_groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
+def find_scale_groups(graph: Graph) -> tuple[tuple[str, ...], ...]:
     """Return the kept values in groups that have one scale, each in the graph's order.
 
     What an operation only moves must come out as it went in: with another scale behind it, a
     concat or a max pooling would round a second time, and targets round such steps differently.
     """
-    order = {name: place for place, name in enumerate(kept_values(graph))}
+    order = {name: index for index, name in enumerate(list_unfused_values(graph))}
     # The members of a group have one list in common.
     groups = {name: [name] for name in order}
     for node in graph.nodes:
-        for value in node.inputs if node.op.moves else ():
-            own, other = groups[node.name], groups[value]
-            if own is not other:
+        for input_name in node.inputs if node.op.moves else ():
+            node_group, input_group = groups[node.name], groups[input_name]
+            if node_group is not input_group:
                 # The lists are joined and renamed: each value moves once for each group that it
                 # joins, which are few.
-                own += other
-                groups |= dict.fromkeys(other, own)
-    found = {id(group): tuple(sorted(group, key=order.__getitem__)) for group in groups.values()}
-    return tuple(sorted(found.values(), key=lambda group: order[group[0]]))
+                node_group += input_group
+                groups |= dict.fromkeys(input_group, node_group)
+    ordered_groups = {
+        id(group): tuple(sorted(group, key=order.__getitem__)) for group in groups.values()
+    }
+    return tuple(sorted(ordered_groups.values(), key=lambda group: order[group[0]]))
 
 
-def non_negative(model: Model) -> frozenset[str]:
+def find_non_negative(model: Model) -> frozenset[str]:
     """Return the values that cannot be negative, whatever the input.
 
     They are unsigned, with twice the levels. It is a proof from the graph and the weights, never
     from images, since others may be negative where those that were seen are not.
     """
-    found: set[str] = set()
+    names: set[str] = set()
     for source in model.graph.inputs:
-        pre = source.preprocess
+        contract = source.preprocess
         # Grey levels less the mean, by the deviation: not negative where no mean is above zero.
-        if pre is not None and (pre.raw or max(pre.mean) <= 0):
-            found.add(source.name)
+        if contract is not None and (contract.raw or max(contract.mean) <= 0):
+            names.add(source.name)
     for node in model.graph.nodes:
-        if _cannot_be_negative(node, model, found):
-            found.add(node.name)
-    return frozenset(found)
+        if _is_non_negative(node, model, names):
+            names.add(node.name)
+    return frozenset(names)
 
 
-def _cannot_be_negative(node: Node, model: Model, known: set[str]) -> bool:
-    inputs = all(value in known for value in node.inputs)
+def _is_non_negative(node: Node, model: Model, proven: set[str]) -> bool:
+    has_proven_inputs = all(value in proven for value in node.inputs)
     match node.op:
         case Elementwise() if node.op.bounds[0] >= 0:
             return True
         # Sums of what is not negative by weights and biases that are not: rare, but a pooling
         # written as a convolution is one.
         case Conv():
-            return inputs and all(bool(np.all(model.weights[p] >= 0)) for p in node.params)
+            return has_proven_inputs and all(
+                bool(np.all(model.weights[p] >= 0)) for p in node.params
+            )
         case Pad(value=value):
-            return inputs and value >= 0
+            return has_proven_inputs and value >= 0
         case Border(values=values):
-            return inputs and min(values) >= 0
+            return has_proven_inputs and min(values) >= 0
         case Add() | Mul() | AvgPool() | GlobalAvgPool():
-            return inputs
-    return inputs and node.op.moves
+            return has_proven_inputs
+    return has_proven_inputs and node.op.moves
 
 
-def minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
+def compute_minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
     """Return the range of every kept value, given the least and greatest number of each.
 
     A group's scale lets its largest magnitude be the largest q: max / 255 where no member can be
@@ -137,18 +145,18 @@ def minmax_ranges(model: Model, limits: Limits) -> Mapping[str, Range]:
         The range of every kept value by name; the members of a group have equal ones.
     """
     # Zero is always a level, exactly: borders and relus make zeros, which must stay zeros.
-    positive = non_negative(model)
+    non_negative_names = find_non_negative(model)
     raw = {i.name for i in model.graph.inputs if i.preprocess is not None and i.preprocess.raw}
-    found: dict[str, Range] = {}
-    for group in scale_groups(model.graph):
-        signed = any(name not in positive for name in group)
+    ranges: dict[str, Range] = {}
+    for group in find_scale_groups(model.graph):
+        signed = any(name not in non_negative_names for name in group)
         top = max(max(abs(bound) for bound in limits[name]) for name in group)
-        scale = 1.0 if raw.intersection(group) else scale_for(top, signed)
-        found |= dict.fromkeys(group, Range(scale, signed))
-    return found
+        scale = 1.0 if raw.intersection(group) else compute_scale(top, signed)
+        ranges |= dict.fromkeys(group, Range(scale, signed))
+    return ranges
 
 
-def scale_for(top: float, signed: bool) -> float:
+def compute_scale(top: float, signed: bool) -> float:
     """Return the float32 scale at which the magnitude `top` is the largest q; 1 for none."""
     scale = float(np.float32(top) / np.float32(127 if signed else 255))
-    return scale if scale >= SMALLEST else 1.0
+    return scale if scale >= MIN_SCALE else 1.0

@@ -8,13 +8,13 @@ from tcc.compiler.ir.types import OutputKind
 from tcc.compiler.support.diagnostics import Span, UserError
 from tcc.compiler.support.json_records import Record
 
-COSINE = 0.98
+MIN_COSINE = 0.98
 """The least mean cosine of the raw values of classes unless told otherwise, as in the DDSNet
 paper."""
-CORRELATION = 0.5
+MIN_CORRELATION = 0.5
 """The least correlation of any output unless told otherwise: a program that gives the same answer
 for every image has none, and one that follows the floats, if coarsely, far more."""
-ERROR = 1.0
+MAX_ERROR = 1.0
 """The largest error of decisions and regression unless told otherwise, relative to the spread: to
 answer the mean of the floats for every image is as far off."""
 
@@ -55,10 +55,12 @@ class Quality(Record, frozen=True):
         if self.agreement is not None:
             yield f"same decision {self.agreement:.1%}"
         figures = {"mean cosine": self.cosine, "correlation": self.correlation, "error": self.error}
-        yield from (f"{name} {x:.4f}" for name, x in figures.items() if x is not None)
+        yield from (
+            f"{name} {figure:.4f}" for name, figure in figures.items() if figure is not None
+        )
 
 
-ENOUGH = 16
+MIN_IMAGES = 16
 """Fewest different images that a floor is judged by."""
 
 
@@ -79,50 +81,52 @@ FloorBounds = Mapping[str, QualityBounds]
 """The bounds of each output by name."""
 
 
-def merge_bounds(*every: FloorBounds) -> FloorBounds:
+def merge_bounds(*estimates: FloorBounds) -> FloorBounds:
     """Return the worst bound of each output among several estimates."""
-    names = dict.fromkeys(name for bounds in every for name in bounds)
-    return {name: _merge([bounds[name] for bounds in every if name in bounds]) for name in names}
+    names = dict.fromkeys(name for bounds in estimates for name in bounds)
+    return {
+        name: _merge([bounds[name] for bounds in estimates if name in bounds]) for name in names
+    }
 
 
 def _merge(bounds: Sequence[QualityBounds]) -> QualityBounds:
     minima = [[b.cosine for b in bounds], [b.correlation for b in bounds]]
     cosine, correlation = (
-        min((x for x in limits if x is not None), default=None) for limits in minima
+        min((limit for limit in limits if limit is not None), default=None) for limits in minima
     )
     error = max((b.error for b in bounds if b.error is not None), default=None)
     return QualityBounds(min(b.images for b in bounds), cosine, correlation, error)
 
 
-_DECIDED: Mapping[OutputKind, str] = {"classes": "class", "decisions": "decision"}
+_DECISION_NOUNS: Mapping[OutputKind, str] = {"classes": "class", "decisions": "decision"}
 
 Qualities = Mapping[str, Quality]
 """The quality of each output by name; what only training has is not among them."""
 
 
-def loss(found: Qualities) -> float:
+def compute_mean_loss(qualities: Qualities) -> float:
     """Return the mean loss of all outputs."""
     # Outputs count alike, however many numbers each has.
-    return sum(one.loss for one in found.values()) / len(found)
+    return sum(quality.loss for quality in qualities.values()) / len(qualities)
 
 
-def agreement(found: Qualities) -> float:
+def find_min_agreement(qualities: Qualities) -> float:
     """Return the least share of decisions that stay, 1 where none are made."""
-    return min((o.agreement for o in found.values() if o.agreement is not None), default=1.0)
+    return min((o.agreement for o in qualities.values() if o.agreement is not None), default=1.0)
 
 
-def difference(found: Qualities) -> float:
+def find_max_difference(qualities: Qualities) -> float:
     """Return the largest difference of probabilities, 0 where there are none."""
-    return max((o.difference for o in found.values() if o.difference is not None), default=0.0)
+    return max((o.difference for o in qualities.values() if o.difference is not None), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyFloor:
     """Bounds that each output must keep by itself.
 
-    `cosine`: the least mean one; None stands for `COSINE` where an output is of classes, and any
+    `cosine`: the least mean one; None stands for `MIN_COSINE` where an output is of classes, and any
     elsewhere. `drop`: the largest share of images whose class or decision changes; None is any.
-    `correlation`: the least one; 0 is any. `error`: the largest one; None stands for `ERROR`
+    `correlation`: the least one; 0 is any. `error`: the largest one; None stands for `MAX_ERROR`
     unless an output is of classes, and any there.
 
     Cosine, correlation and error are judged by what images gave and by the bounds for unseen images
@@ -132,25 +136,27 @@ class AccuracyFloor:
 
     cosine: float | None = None
     drop: float | None = None
-    correlation: float = CORRELATION
+    correlation: float = MIN_CORRELATION
     error: float | None = None
-    images: int = ENOUGH
+    images: int = MIN_IMAGES
 
     def needs_images(self, kinds: Iterable[OutputKind]) -> bool:
         """Whether outputs of these kinds are held to anything that images have to show."""
-        every = [self.of(kind) for kind in kinds]
+        floors = [self.resolve_defaults(kind) for kind in kinds]
         return self.correlation > 0 or any(
             (floor.cosine or 0) > 0
             or (floor.drop is not None and floor.drop < 1)
             or floor.error is not None
-            for floor in every
+            for floor in floors
         )
 
-    def holds(self, qualities: Qualities, bounds: FloorBounds | None = None) -> bool:
+    def is_met(self, qualities: Qualities, bounds: FloorBounds | None = None) -> bool:
         """Whether every output is at or above the floor; NaN never is."""
-        return not self.broken(qualities, bounds)
+        return not self.find_violations(qualities, bounds)
 
-    def broken(self, qualities: Qualities, bounds: FloorBounds | None = None) -> tuple[str, ...]:
+    def find_violations(
+        self, qualities: Qualities, bounds: FloorBounds | None = None
+    ) -> tuple[str, ...]:
         """Return which parts of the floor which outputs do not keep, in words.
 
         Args:
@@ -161,20 +167,22 @@ class AccuracyFloor:
         return tuple(
             text
             for name, quality in qualities.items()
-            for text in self._find_broken(name, quality, limits)
+            for text in self._find_output_violations(name, quality, limits)
         )
 
-    def of(self, kind: OutputKind) -> "AccuracyFloor":
+    def resolve_defaults(self, kind: OutputKind) -> "AccuracyFloor":
         """Return what an output of a kind is held to, None being any."""
         match kind:
             case "classes":
-                return replace(self, cosine=COSINE if self.cosine is None else self.cosine)
+                return replace(self, cosine=MIN_COSINE if self.cosine is None else self.cosine)
             case "decisions" | "regression":
-                return replace(self, error=ERROR if self.error is None else self.error)
+                return replace(self, error=MAX_ERROR if self.error is None else self.error)
             case _:
                 assert_never(kind)
 
-    def _find_broken(self, name: str, quality: Quality, bounds: FloorBounds) -> Iterator[str]:
+    def _find_output_violations(
+        self, name: str, quality: Quality, bounds: FloorBounds
+    ) -> Iterator[str]:
         measured = tuple(self._check_measures(name, quality))
         yield from measured
         # What images broke already needs no estimate.
@@ -183,13 +191,13 @@ class AccuracyFloor:
 
     def _check_bounds(self, name: str, kind: OutputKind, bound: QualityBounds) -> Iterator[str]:
         """Yield what unseen images may not keep, though those that judged do."""
-        floor = self.of(kind)
+        floor = self.resolve_defaults(kind)
         by = f"on unseen images, estimated from {bound.images} at 95 %, which is"
         cosine, correlation, error = bound.cosine, bound.correlation, bound.error
         if floor.cosine is not None and cosine is not None and not cosine >= floor.cosine:
             limit = f"{_format(cosine, floor.cosine, '.6f')} {by} below {floor.cosine:.9g}"
             yield f"the mean cosine of `{name}` may be as low as {limit}"
-        if correlation is not None and _below(correlation, self.correlation):
+        if correlation is not None and _is_below(correlation, self.correlation):
             figure = _format(correlation, self.correlation, ".3f")
             limit = f"{figure} {by} below {self.correlation:.9g}"
             yield f"the correlation of `{name}` with the floats may be as low as {limit}"
@@ -198,7 +206,7 @@ class AccuracyFloor:
             yield f"the error of `{name}` may be as large as {limit} {floor.error:.9g}"
 
     def _check_measures(self, name: str, quality: Quality) -> Iterator[str]:
-        floor = self.of(quality.kind)
+        floor = self.resolve_defaults(quality.kind)
         minimum, maximum = floor.cosine, floor.error
         # Bounds are asked with `not ... >=`, so that NaN, which compares as false, breaks each.
         if minimum is not None and quality.cosine is not None and not quality.cosine >= minimum:
@@ -208,10 +216,10 @@ class AccuracyFloor:
         if quality.agreement is not None and self.drop is not None:
             drop = 1 - quality.agreement
             if not drop <= self.drop:
-                decided = f"{_DECIDED[quality.kind]} of `{name}`"
+                decision = f"{_DECISION_NOUNS[quality.kind]} of `{name}`"
                 share = _format(drop, self.drop, ".1%")
-                yield f"{share} of the images change their {decided}, not {_percent(self.drop)}"
-        if quality.correlation is not None and _below(quality.correlation, self.correlation):
+                yield f"{share} of the images change their {decision}, not {_format_percent(self.drop)}"
+        if quality.correlation is not None and _is_below(quality.correlation, self.correlation):
             # 0 is of a program that gives one answer for all images; others follow the floats less
             # closely than is asked.
             prefix = "" if quality.correlation else f"`{name}` does not tell the images apart: "
@@ -223,7 +231,7 @@ class AccuracyFloor:
             yield f"the error of `{name}` is {error} of its spread, not {maximum:.9g}"
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     """Return a share in percent, with as many digits as it has."""
     return f"{share:.1%}" if round(share, 3) == share else f"{share * 100:.9g}%"
 
@@ -237,9 +245,9 @@ def _format(number: float, limit: float, form: str) -> str:
     return next((text for text in texts if float(text.rstrip("%")) != threshold), texts[-1])
 
 
-def _below(correlation: float, least: float) -> bool:
+def _is_below(correlation: float, min_correlation: float) -> bool:
     """Whether a correlation is below a bound; one of 0 asks for nothing but a number."""
-    return not correlation >= (least if least > 0 else -1.0)
+    return not correlation >= (min_correlation if min_correlation > 0 else -1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,12 +271,16 @@ class BelowFloor(Exception):  # noqa: N818 - it is what was found
 
     def __init__(
         self,
-        broken: Sequence[str],
-        found: Qualities,
-        culprits: Sequence[LossyLayer],
+        violations: Sequence[str],
+        qualities: Qualities,
+        lossy_layers: Sequence[LossyLayer],
         *,
         mixed: bool = False,
     ) -> None:
-        super().__init__("; ".join(broken))
-        self.broken, self.found, self.culprits = tuple(broken), found, tuple(culprits)
+        super().__init__("; ".join(violations))
+        self.violations, self.qualities, self.lossy_layers = (
+            tuple(violations),
+            qualities,
+            tuple(lossy_layers),
+        )
         self.mixed = mixed

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tcc.compiler.reference import confidence_intervals as intervals
 from tcc.compiler.reference import roc_curve
 from tcc.compiler.reference.confidence_intervals import Bounds, describe_accuracy
-from tcc.compiler.reference.roc_curve import Values
+from tcc.compiler.reference.roc_curve import Float64
 from tcc.compiler.support.value_views import ValueView, count
 
 Counts = NDArray[np.int64]
@@ -73,9 +73,9 @@ class Scores(ValueView):
     @property
     def accuracy(self) -> float:
         """The share of images whose class was found."""
-        return _ratio(self.correct, self.images)
+        return _compute_ratio(self.correct, self.images)
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         yield from self.describe(tuple(map(str, range(len(self.classes)))))
 
     def describe(self, labels: Sequence[str]) -> Iterator[str]:
@@ -103,7 +103,7 @@ class Interval:
     seed: int
 
 
-def scores(counts: Counts) -> Scores:
+def compute_scores(counts: Counts) -> Scores:
     """Return the figures of a confusion matrix.
 
     Args:
@@ -111,54 +111,70 @@ def scores(counts: Counts) -> Scores:
     """
     # Three vectors tell all of it: what is taken for a class, what is of it, and what is both.
     hits, support, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-    total, right = int(counts.sum()), int(hits.sum())
+    total, correct = int(counts.sum()), int(hits.sum())
     rows = tuple(tuple(row) for row in counts.tolist())
-    return _scores((hits, support, predicted), total, right, rows)
+    return _build_scores((hits, support, predicted), total, correct, rows)
 
 
-def decision_scores(holds: Truth, taken: Truth) -> Scores:
+def compute_decision_scores(truth: Truth, predicted: Truth) -> Scores:
     """Return the figures of decisions that do not exclude each other.
 
     An image counts as correct where every decision is right.
 
     Args:
-        holds: Whether each decision (images, classes) should be yes.
-        taken: Whether it is.
+        truth: Whether each decision (images, classes) should be yes.
+        predicted: Whether it is.
     """
-    counts = ((holds & taken).sum(axis=0), holds.sum(axis=0), taken.sum(axis=0))
-    return _scores(counts, len(holds), int((holds == taken).all(axis=1).sum()), ())
+    counts = ((truth & predicted).sum(axis=0), truth.sum(axis=0), predicted.sum(axis=0))
+    return _build_scores(counts, len(truth), int((truth == predicted).all(axis=1).sum()), ())
 
 
-def _scores(
-    counts: tuple[Counts, Counts, Counts], total: int, right: int, rows: tuple[tuple[int, ...], ...]
+def _build_scores(
+    counts: tuple[Counts, Counts, Counts],
+    total: int,
+    correct: int,
+    rows: tuple[tuple[int, ...], ...],
 ) -> Scores:
-    listed = zip(*(each.tolist() for each in counts), strict=True)
+    class_counts = zip(*(per_class.tolist() for per_class in counts), strict=True)
     classes = tuple(
         ClassScores(
-            Rates(_ratio(tp, of_it), _ratio(tp, its), _ratio(2 * tp, its + of_it)),
-            its,
-            of_it,
-            _ratio(total - its - of_it + tp, total - its),
+            Rates(
+                _compute_ratio(true_positives, predicted_count),
+                _compute_ratio(true_positives, support_count),
+                _compute_ratio(2 * true_positives, support_count + predicted_count),
+            ),
+            support_count,
+            predicted_count,
+            _compute_ratio(
+                total - support_count - predicted_count + true_positives, total - support_count
+            ),
         )
-        for tp, its, of_it in listed
+        for true_positives, support_count, predicted_count in class_counts
     )
     # A class without images and without predictions has no rates: counting it as 0 would make an
     # average depend on how many classes a network could tell.
-    met = [int(each.occurs) for each in classes]
-    support = [each.support for each in classes]
-    return Scores(total, right, classes, _average(classes, met), _average(classes, support), rows)
-
-
-def _average(classes: Sequence[ClassScores], weights: Sequence[int]) -> Rates:
-    rates = [each.rates for each in classes]
-    return Rates(
-        mean([r.precision for r in rates], weights),
-        mean([r.recall for r in rates], weights),
-        mean([r.f1 for r in rates], weights),
+    occurrences = [int(per_class.occurs) for per_class in classes]
+    support = [per_class.support for per_class in classes]
+    return Scores(
+        total,
+        correct,
+        classes,
+        _compute_average(classes, occurrences),
+        _compute_average(classes, support),
+        rows,
     )
 
 
-def interval(correct: int, images: int, resamples: int, seed: int) -> Interval:
+def _compute_average(classes: Sequence[ClassScores], weights: Sequence[int]) -> Rates:
+    rates = [class_scores.rates for class_scores in classes]
+    return Rates(
+        compute_weighted_mean([r.precision for r in rates], weights),
+        compute_weighted_mean([r.recall for r in rates], weights),
+        compute_weighted_mean([r.f1 for r in rates], weights),
+    )
+
+
+def estimate_accuracy_interval(correct: int, images: int, resamples: int, seed: int) -> Interval:
     """Return the percentile bootstrap interval of an accuracy.
 
     A resample draws as many images as there are, with replacement: how many of them are correct
@@ -171,39 +187,39 @@ def interval(correct: int, images: int, resamples: int, seed: int) -> Interval:
         resamples: How many are drawn.
         seed: That of the draw.
     """
-    share = _ratio(correct, images)
-    drawn = np.random.default_rng(seed).binomial(images, share, resamples) / max(images, 1)
-    outside = (1 - LEVEL) / 2
-    low, high = np.quantile(drawn, (outside, 1 - outside))
+    accuracy = _compute_ratio(correct, images)
+    resampled = np.random.default_rng(seed).binomial(images, accuracy, resamples) / max(images, 1)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(resampled, (tail, 1 - tail))
     return Interval(float(low), float(high), LEVEL, resamples, seed)
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _compute_ratio(count: int, total: int) -> float:
+    return count / total if total else 0.0
 
 
-def mean(values: Sequence[float], weights: Sequence[int]) -> float:
+def compute_weighted_mean(numbers: Sequence[float], weights: Sequence[int]) -> float:
     """Return a weighted mean; 0 where no weight is."""
-    total = sum(v * w for v, w in zip(values, weights, strict=True))
+    total = sum(v * w for v, w in zip(numbers, weights, strict=True))
     return total / sum(weights) if any(weights) else 0.0
 
 
 @dataclass(frozen=True, eq=False)
-class JudgedClasses:
+class ClassEvaluation:
     """Which classes hold of each item, and which it was taken for.
 
     Args:
         labels: The classes' names, or their indices.
-        holds: Whether each item is of each class: (items, classes).
-        taken: Whether it was taken for it, the same shape.
+        truth: Whether each item is of each class: (items, classes).
+        predicted: Whether it was taken for it, the same shape.
         odds: What grows with the probability of each, the same shape; None where it is not known.
         scores: The figures of the counts.
     """
 
     labels: tuple[str, ...]
-    holds: Truth
-    taken: Truth
-    odds: Values | None
+    truth: Truth
+    predicted: Truth
+    odds: Float64 | None
     scores: Scores
 
     @cached_property
@@ -211,53 +227,69 @@ class JudgedClasses:
         """The area under each class's ROC curve, against all others."""
         if self.odds is None:
             return (None,) * len(self.labels)
-        return roc_curve.areas(self.odds, self.holds)
+        return roc_curve.compute_aucs(self.odds, self.truth)
 
-    def area(self, weighted: bool) -> float | None:
+    def compute_mean_area(self, weighted: bool) -> float | None:
         """Return the mean of the areas that there are."""
-        known = [
-            (area, each.support if weighted else 1)
-            for area, each in zip(self.areas, self.scores.classes, strict=True)
+        weighted_areas = [
+            (area, class_scores.support if weighted else 1)
+            for area, class_scores in zip(self.areas, self.scores.classes, strict=True)
             if area is not None
         ]
-        return mean([a for a, _ in known], [w for _, w in known]) if known else None
+        return (
+            compute_weighted_mean([a for a, _ in weighted_areas], [w for _, w in weighted_areas])
+            if weighted_areas
+            else None
+        )
 
     @property
     def accuracy_bounds(self) -> Bounds | None:
         """The exact interval of the accuracy."""
-        return intervals.of_share(self.scores.correct, self.scores.images)
+        return intervals.compute_share_interval(self.scores.correct, self.scores.images)
 
     @cached_property
     def class_bounds(self) -> tuple[tuple[Bounds | None, Bounds | None, Bounds | None], ...]:
         """The intervals of each class's sensitivity, specificity and area."""
         total = self.scores.images
-        hits = (self.taken & self.holds).sum(axis=0).tolist()
-        found = []
-        for each, area, own in zip(self.scores.classes, self.areas, hits, strict=True):
-            others = total - each.support
-            passed = others - (each.predicted - own)
-            bounds = intervals.of_area(area, each.support, others)
-            of_share = intervals.of_share
-            found.append((of_share(own, each.support), of_share(passed, others), bounds))
-        return tuple(found)
+        hits = (self.predicted & self.truth).sum(axis=0).tolist()
+        bounds_by_class = []
+        for class_scores, area, true_positives in zip(
+            self.scores.classes, self.areas, hits, strict=True
+        ):
+            negatives = total - class_scores.support
+            true_negatives = negatives - (class_scores.predicted - true_positives)
+            auc_interval = intervals.compute_auc_interval(area, class_scores.support, negatives)
+            compute_interval = intervals.compute_share_interval
+            bounds_by_class.append(
+                (
+                    compute_interval(true_positives, class_scores.support),
+                    compute_interval(true_negatives, negatives),
+                    auc_interval,
+                )
+            )
+        return tuple(bounds_by_class)
 
-    def averages(self, resamples: int | None, seed: int) -> dict[str, Bounds | None]:
+    def estimate_average_intervals(
+        self, resamples: int | None, seed: int
+    ) -> dict[str, Bounds | None]:
         """Return the intervals of averages over classes, by a bootstrap over items.
 
         Args:
             resamples: How many are drawn; None for as many as is usual.
             seed: That of the draw.
         """
-        if self.odds is None or not len(self.holds):
+        if self.odds is None or not len(self.truth):
             return dict.fromkeys(intervals.AVERAGES)
         count = resamples or intervals.RESAMPLES
-        return intervals.of_averages(self.odds, self.holds, self.taken, count, seed)
+        return intervals.estimate_average_intervals(
+            self.odds, self.truth, self.predicted, count, seed
+        )
 
 
-def exclusive(
-    labels: tuple[str, ...], holds: Truth, taken: Truth, odds: Values | None
-) -> JudgedClasses:
+def evaluate_exclusive_classes(
+    labels: tuple[str, ...], truth: Truth, predicted: Truth, odds: Float64 | None
+) -> ClassEvaluation:
     """Return the figures of classes of which one holds of each item."""
     # The confusion matrix as one product of what is and what was taken.
-    counts = holds.astype("int64").T @ taken
-    return JudgedClasses(labels, holds, taken, odds, scores(counts))
+    counts = truth.astype("int64").T @ predicted
+    return ClassEvaluation(labels, truth, predicted, odds, compute_scores(counts))

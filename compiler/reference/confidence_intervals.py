@@ -28,16 +28,16 @@ NORMAL = 1.959963984540054
 """The quantile of the normal distribution at (1 + LEVEL) / 2."""
 RESAMPLES = 1000
 """Resamples of a bootstrap where nobody says how many."""
-FEWEST = 100
+MIN_RESAMPLES = 100
 """Fewest resamples of which an interval is made."""
-WORK = 1 << 27
+MAX_WORK = 1 << 27
 """Most values (resamples x images x classes) that a bootstrap goes through: seconds."""
 CHUNK = 1 << 22
 """Values of a bootstrap that are held at a time."""
 _STEPS = 40
 
 Truth = NDArray[np.bool_]
-Values = NDArray[np.float64]
+Float64 = NDArray[np.float64]
 AVERAGES = tuple(f"{how}_{what}" for how in ("macro", "weighted") for what in
                  ("precision", "recall", "f1", "auc"))  # fmt: skip
 """The averages that have intervals."""
@@ -52,7 +52,7 @@ class Bounds(Record, frozen=True):
 
 def describe_accuracy(correct: int, images: int) -> str:
     """Return how many images are told right, with the exact interval of 95 %."""
-    bounds = of_share(correct, images)
+    bounds = compute_share_interval(correct, images)
     if bounds is None:
         return "accuracy: no images"
     return (
@@ -62,43 +62,46 @@ def describe_accuracy(correct: int, images: int) -> str:
 
 
 @cache
-def of_share(part: int, whole: int) -> Bounds | None:
+def compute_share_interval(count: int, total: int) -> Bounds | None:
     """Return the exact interval of a share of images; None of no images."""
-    if not whole:
+    if not total:
         return None
     tail = (1 - LEVEL) / 2
     # Clopper and Pearson's limits are quantiles of beta distributions (Brown, Cai and DasGupta,
     # Statistical Science 16, 2001, equation 4), which end at 0 and 1.
-    low = 0.0 if part == 0 else beta_quantile(tail, part, whole - part + 1)
-    high = 1.0 if part == whole else beta_quantile(1 - tail, part + 1, whole - part)
+    low = 0.0 if count == 0 else compute_beta_quantile(tail, count, total - count + 1)
+    high = 1.0 if count == total else compute_beta_quantile(1 - tail, count + 1, total - count)
     return Bounds(low, high)
 
 
-def of_area(found: float | None, positives: int, negatives: int) -> Bounds | None:
+def compute_auc_interval(auc: float | None, positives: int, negatives: int) -> Bounds | None:
     """Return the interval of an area under a ROC curve, by numbers of images of both kinds.
 
     Args:
-        found: The area; None where there is none.
+        auc: The area; None where there is none.
         positives: How many images are of the class.
         negatives: How many are not.
     """
-    if found is None or not positives or not negatives:
+    if auc is None or not positives or not negatives:
         return None
 
-    def far(other: float) -> bool:
-        spread = other * (1 - other) / (positives * negatives)
-        more = (positives + negatives) / 2 - 1
+    def is_outside(hypothetical_auc: float) -> bool:
+        spread = hypothetical_auc * (1 - hypothetical_auc) / (positives * negatives)
+        pair_factor = (positives + negatives) / 2 - 1
         # Hanley and McNeil's variance of an area (Radiology 143, 1982) with Q1 = A / (2 - A) and Q2
         # = 2 A^2 / (1 + A), simplified; taken at the hypothetical area, not at the one found, which
         # is what keeps the interval from shrinking to a point.
-        spread *= 1 + more * ((1 - other) / (2 - other) + other / (1 + other))
-        return abs(found - other) > NORMAL * sqrt(max(spread, 0.0))
+        spread *= 1 + pair_factor * (
+            (1 - hypothetical_auc) / (2 - hypothetical_auc)
+            + hypothetical_auc / (1 + hypothetical_auc)
+        )
+        return abs(auc - hypothetical_auc) > NORMAL * sqrt(max(spread, 0.0))
 
-    return Bounds(_edge(far, found, 0.0), _edge(far, found, 1.0))
+    return Bounds(_find_boundary(is_outside, auc, 0.0), _find_boundary(is_outside, auc, 1.0))
 
 
-def of_averages(
-    odds: Values, holds: Truth, taken: Truth, resamples: int, seed: int
+def estimate_average_intervals(
+    odds: Float64, truth: Truth, predicted: Truth, resamples: int, seed: int
 ) -> dict[str, Bounds | None]:
     """Return the bootstrap's interval of each of `AVERAGES`.
 
@@ -107,77 +110,89 @@ def of_averages(
 
     Args:
         odds: Log-odds (images, classes).
-        holds: Whether an image is of a class, of the same shape.
-        taken: Whether it was taken for it.
+        truth: Whether an image is of a class, of the same shape.
+        predicted: Whether it was taken for it.
         resamples: How many are drawn.
         seed: That of the draw.
     """
-    images, classes = holds.shape
-    count = min(resamples, WORK // max(1, images * classes))
-    if count < min(FEWEST, resamples):
+    images, classes = truth.shape
+    count = min(resamples, MAX_WORK // max(1, images * classes))
+    if count < min(MIN_RESAMPLES, resamples):
         return dict.fromkeys(AVERAGES)
     rng = np.random.default_rng(seed)
     step = max(1, CHUNK // max(1, images))
-    found = []
-    for first in range(0, count, step):
+    chunks = []
+    for start in range(0, count, step):
         # How often each image is drawn is all that a resample is: sums become products of matrices.
-        drawn = rng.multinomial(images, np.full(images, 1 / images), min(step, count - first))
-        found.append(_averages(odds, holds, taken, drawn.astype(np.float64)))
-    made = np.concatenate(found)
-    return {name: between(made[:, index]) for index, name in enumerate(AVERAGES)}
+        draw_counts = rng.multinomial(images, np.full(images, 1 / images), min(step, count - start))
+        chunks.append(_compute_averages(odds, truth, predicted, draw_counts.astype(np.float64)))
+    averages = np.concatenate(chunks)
+    return {
+        name: compute_percentile_interval(averages[:, index]) for index, name in enumerate(AVERAGES)
+    }
 
 
-def _averages(odds: Values, holds: Truth, taken: Truth, drawn: Values) -> Values:
+def _compute_averages(
+    odds: Float64, truth: Truth, predicted: Truth, draw_counts: Float64
+) -> Float64:
     """Return `AVERAGES` of resamples (resamples, averages)."""
-    hits, support, predicted = drawn @ (holds & taken), drawn @ holds, drawn @ taken
-    areas = roc_curve.resampled(odds, holds, drawn)
-    figures = [
-        _ratios(hits, predicted), _ratios(hits, support), _ratios(2 * hits, support + predicted)
+    hits, support, predicted_counts = (
+        draw_counts @ (truth & predicted),
+        draw_counts @ truth,
+        draw_counts @ predicted,
+    )
+    areas = roc_curve.compute_resampled_aucs(odds, truth, draw_counts)
+    metrics = [
+        _compute_ratios(hits, predicted_counts), _compute_ratios(hits, support), _compute_ratios(2 * hits, support + predicted_counts)
     ]  # fmt: skip
-    met = (support + predicted > 0).astype(np.float64)
-    known = np.isfinite(areas)
+    occurs = (support + predicted_counts > 0).astype(np.float64)
+    is_finite = np.isfinite(areas)
     columns = []
-    for weights, share in ((met, known.astype(np.float64)), (support, support * known)):
-        columns += [_ratios((each * weights).sum(1), weights.sum(1)) for each in figures]
-        columns.append(_ratios((np.nan_to_num(areas) * share).sum(1), share.sum(1), np.nan))
+    for weights, share in ((occurs, is_finite.astype(np.float64)), (support, support * is_finite)):
+        columns += [
+            _compute_ratios((metric * weights).sum(1), weights.sum(1)) for metric in metrics
+        ]
+        columns.append(_compute_ratios((np.nan_to_num(areas) * share).sum(1), share.sum(1), np.nan))
     return np.stack(columns, axis=1)
 
 
-def _ratios(part: Values, whole: Values, otherwise: float = 0.0) -> Values:
-    found = np.full(part.shape, otherwise)
-    np.divide(part, whole, out=found, where=whole > 0)
-    return found
+def _compute_ratios(numerators: Float64, denominators: Float64, default: float = 0.0) -> Float64:
+    ratios = np.full(numerators.shape, default)
+    np.divide(numerators, denominators, out=ratios, where=denominators > 0)
+    return ratios
 
 
-def between(figures: Values) -> Bounds | None:
+def compute_percentile_interval(figures: Float64) -> Bounds | None:
     """Return the percentiles of a bootstrap's figures; None where no two of them differ.
 
     Figures that are NaN are of resamples that have none.
     """
-    known = figures[np.isfinite(figures)]
-    if not known.size or np.ptp(known) == 0:
+    finite_figures = figures[np.isfinite(figures)]
+    if not finite_figures.size or np.ptp(finite_figures) == 0:
         return None
-    low, high = np.quantile(known, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    low, high = np.quantile(finite_figures, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return Bounds(float(low), float(high))
 
 
-def _edge(beyond: Callable[[float], bool], inside: float, outside: float) -> float:
+def _find_boundary(is_beyond: Callable[[float], bool], inside: float, outside: float) -> float:
     """Return where a condition begins between a place where it does not hold and another."""
-    if not beyond(outside):
+    if not is_beyond(outside):
         return outside
     # Doubles have 53 bits: sixty halvings find the last.
     for _ in range(60):
         middle = (inside + outside) / 2
-        inside, outside = (inside, middle) if beyond(middle) else (middle, outside)
+        inside, outside = (inside, middle) if is_beyond(middle) else (middle, outside)
     return (inside + outside) / 2
 
 
-def beta_quantile(share: float, a: float, b: float) -> float:
+def compute_beta_quantile(probability: float, a: float, b: float) -> float:
     """Return a quantile of the beta distribution."""
-    return _edge(lambda x: incomplete_beta(x, a, b) > share, 0.0, 1.0)
+    return _find_boundary(
+        lambda quantile: compute_incomplete_beta(quantile, a, b) > probability, 0.0, 1.0
+    )
 
 
-def incomplete_beta(x: float, a: float, b: float) -> float:
+def compute_incomplete_beta(x: float, a: float, b: float) -> float:
     """Return the regularised incomplete beta function.
 
     By its continued fraction (Abramowitz and Stegun 26.5.8), on the side where it converges fast.
@@ -187,38 +202,40 @@ def incomplete_beta(x: float, a: float, b: float) -> float:
     # The mean of the distribution, nearly: on its other side the fraction converges slowly, and
     # I_x(a, b) = 1 - I_(1-x)(b, a).
     if x > (a + 1) / (a + b + 2):
-        return 1 - incomplete_beta(1 - x, b, a)
+        return 1 - compute_incomplete_beta(1 - x, b, a)
     front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
-    return front / _fraction([_term(m, x, a, b) for m in range(1, _STEPS + int(2 * sqrt(a + b)))])
+    return front / _evaluate_fraction(
+        [_compute_fraction_term(m, x, a, b) for m in range(1, _STEPS + int(2 * sqrt(a + b)))]
+    )
 
 
-def _term(m: int, x: float, a: float, b: float) -> float:
+def _compute_fraction_term(m: int, x: float, a: float, b: float) -> float:
     k, odd = divmod(m, 2)
     if odd:
         return -(a + k) * (a + b + k) * x / ((a + 2 * k) * (a + 2 * k + 1))
     return k * (b - k) * x / ((a + 2 * k - 1) * (a + 2 * k))
 
 
-def _fraction(terms: Sequence[float]) -> float:
+def _evaluate_fraction(terms: Sequence[float]) -> float:
     """Return 1 + t1 / (1 + t2 / (1 + ...))."""
-    value = 1.0
+    fraction = 1.0
     # From the innermost term outwards: no ratio of growing numbers, as forward recurrences have.
     for term in reversed(terms):
-        value = 1 + term / value
-    return value
+        fraction = 1 + term / fraction
+    return fraction
 
 
 RISK = 0.05
 """How often a bound may be wrong."""
-MOST = 1 << 40
+MAX_IMAGES = 1 << 40
 """Beyond so many images no number is named."""
 
 
-def lower_bound(detected: int, positives: int) -> float:
+def compute_lower_bound(detected: int, positives: int) -> float:
     """Return the sensitivity that is reached with 95 % confidence, from 0 to 1."""
     if detected == 0:
         return 0.0
-    return beta_quantile(RISK, detected, positives - detected + 1)
+    return compute_beta_quantile(RISK, detected, positives - detected + 1)
 
 
 def is_shown(sensitivity: float, detected: int, positives: int) -> bool:
@@ -227,10 +244,12 @@ def is_shown(sensitivity: float, detected: int, positives: int) -> bool:
         return True
     # The chance to miss so few of so many where the sensitivity is no larger.
     missed = positives - detected
-    return sensitivity < 1 and detected > 0 and _tail(sensitivity, positives, missed) <= RISK
+    return (
+        sensitivity < 1 and detected > 0 and _compute_tail(sensitivity, positives, missed) <= RISK
+    )
 
 
-def images_needed(sensitivity: float, missed: int) -> int | None:
+def count_images_needed(sensitivity: float, missed: int) -> int | None:
     """Return how many positive images show a sensitivity where so many are missed.
 
     Args:
@@ -245,22 +264,24 @@ def images_needed(sensitivity: float, missed: int) -> int | None:
     if sensitivity >= 1:
         return None
     low, high = missed, missed + 1
-    while _tail(sensitivity, high, missed) > RISK:
+    while _compute_tail(sensitivity, high, missed) > RISK:
         low, high = high, 2 * high
-        if high > MOST:
+        if high > MAX_IMAGES:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _tail(sensitivity, middle, missed) <= RISK else (middle, high)
+        low, high = (
+            (low, middle) if _compute_tail(sensitivity, middle, missed) <= RISK else (middle, high)
+        )
     return high
 
 
-def _tail(sensitivity: float, positives: int, missed: int) -> float:
+def _compute_tail(sensitivity: float, positives: int, missed: int) -> float:
     """Return the chance that at most so many of so many images are missed."""
-    return incomplete_beta(sensitivity, positives - missed, missed + 1)
+    return compute_incomplete_beta(sensitivity, positives - missed, missed + 1)
 
 
-EXACT = 1000
+MAX_EXACT_IMAGES = 1000
 """Most images of which one network alone is right whose probability is counted out."""
 
 
@@ -277,18 +298,23 @@ class PairedTest:
     exact: bool
 
 
-def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> PairedTest:
+def compute_mcnemar(
+    first_correct: NDArray[np.bool_], second_correct: NDArray[np.bool_]
+) -> PairedTest:
     """Return McNemar's test (Psychometrika 12, 1947) of which images each network has right.
 
-    Exact, by the binomial distribution, up to `EXACT` images that tell them apart; chi squared with
+    Exact, by the binomial distribution, up to `MAX_EXACT_IMAGES` images that tell them apart; chi squared with
     Edwards's correction beyond.
     """
     # Only images that one of the two has right tell them apart.
-    a, b = int((first & ~second).sum()), int((second & ~first).sum())
-    total = a + b
-    if total <= EXACT:
-        tail = sum(comb(total, k) for k in range(min(a, b) + 1))
+    first_only, second_only = (
+        int((first_correct & ~second_correct).sum()),
+        int((second_correct & ~first_correct).sum()),
+    )
+    total = first_only + second_only
+    if total <= MAX_EXACT_IMAGES:
+        tail = sum(comb(total, k) for k in range(min(first_only, second_only) + 1))
         # Two-sided; twice the smaller tail may exceed 1 where both have equally many.
-        return PairedTest(a, b, float(min(1, 2 * tail / 2**total)), True)
-    chi = max(0, abs(a - b) - 1) / sqrt(total)
-    return PairedTest(a, b, erfc(chi / sqrt(2)), False)
+        return PairedTest(first_only, second_only, float(min(1, 2 * tail / 2**total)), True)
+    chi = max(0, abs(first_only - second_only) - 1) / sqrt(total)
+    return PairedTest(first_only, second_only, erfc(chi / sqrt(2)), False)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.types import OutputActivation
 
-Values = NDArray[np.float64]
-_LEAST = -700.0
+Float64 = NDArray[np.float64]
+_MIN_EXPONENT = -700.0
 """e to the power of less is taken for 0."""
 _BITS = 1.4426950408889634
 _LN2 = 0.6931471805599453
@@ -23,9 +23,9 @@ _LN2_HIGH, _LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10
 _TERMS = 14
 
 
-def class_odds(
+def compute_class_odds(
     activation: OutputActivation, raw: NDArray[np.floating], temperature: float, column: int
-) -> Values:
+) -> Float64:
     """Return the log-odds of one class, log(p / (1 - p)), of raw outputs (images, classes).
 
     Args:
@@ -38,31 +38,31 @@ def class_odds(
     Returns:
         float64 (images,).
     """
-    values: Values = raw.astype(np.float64) / temperature
-    own = values[:, column]
-    others = [values[:, i] for i in range(values.shape[1]) if i != column]
-    if activation != "softmax" or not others:
-        return own
-    top = np.max(others, axis=0)
-    total = np.zeros_like(own)
-    for other in others:  # one after the other: numpy sums an axis in another order
-        total = total + portable_exp(other - top)
-    return np.asarray(own - top - portable_log(total))
+    logits: Float64 = raw.astype(np.float64) / temperature
+    class_logit = logits[:, column]
+    other_logits = [logits[:, i] for i in range(logits.shape[1]) if i != column]
+    if activation != "softmax" or not other_logits:
+        return class_logit
+    top = np.max(other_logits, axis=0)
+    total = np.zeros_like(class_logit)
+    for other_logit in other_logits:  # one after the other: numpy sums an axis in another order
+        total = total + portable_exp(other_logit - top)
+    return np.asarray(class_logit - top - portable_log(total))
 
 
-def portable_exp(x: Values) -> Values:
+def portable_exp(x: Float64) -> Float64:
     """Return e to the power of numbers that are not positive; 0 below -700."""
-    inside = np.maximum(x, _LEAST)
+    inside = np.maximum(x, _MIN_EXPONENT)
     halvings = np.floor(0.5 - inside * _BITS)
-    rest = inside + halvings * _LN2_HIGH + halvings * _LN2_LOW
-    power = np.full_like(rest, 1.0 / factorial(_TERMS - 1))
+    remainder = inside + halvings * _LN2_HIGH + halvings * _LN2_LOW
+    power = np.full_like(remainder, 1.0 / factorial(_TERMS - 1))
     for n in reversed(range(_TERMS - 1)):
-        power = power * rest + 1.0 / factorial(n)
+        power = power * remainder + 1.0 / factorial(n)
     scaled = np.ldexp(power, -halvings.astype(np.int64))
-    return np.where(x < _LEAST, 0.0, scaled)
+    return np.where(x < _MIN_EXPONENT, 0.0, scaled)
 
 
-def portable_log(x: Values) -> Values:
+def portable_log(x: Float64) -> Float64:
     """Return the natural logarithm of numbers that are 1 or more."""
     scaled, doublings = x.copy(), np.zeros_like(x)
     while (large := scaled >= 1.5).any():

@@ -10,20 +10,20 @@ from math import exp, log
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.operating_point import LARGEST, OperatingPoint
+from tcc.compiler.ir.operating_point import MAX_TEMPERATURE, OperatingPoint
 from tcc.compiler.ir.types import OutputActivation
 from tcc.compiler.reference import decision_odds, roc_curve
 
 Raw = NDArray[np.floating]
 Truth = NDArray[np.bool_]
-Values = NDArray[np.float64]
+Float64 = NDArray[np.float64]
 CHANCE = 1e-12
 """A sum of sensitivity + specificity - 1 that is no gain: the error of its float64."""
 _HALVINGS = 50
 
 
-def class_taken(
-    activation: OutputActivation, raw: Raw, point: OperatingPoint | None
+def predict_classes(
+    activation: OutputActivation, raw: Raw, operating_point: OperatingPoint | None
 ) -> NDArray[np.int64]:
     """Return the class that each image is taken for, of raw outputs (images, classes).
 
@@ -32,49 +32,55 @@ def class_taken(
     Args:
         activation: What makes probabilities of raw outputs.
         raw: Raw outputs (images, classes).
-        point: What was fitted, if anything.
+        operating_point: What was fitted, if anything.
 
     Returns:
         int64 (images,).
     """
     # The temperature divides all classes by one positive number, and changes no order.
     best: NDArray[np.int64] = raw.argmax(axis=1)
-    if point is None or point.positive is None:
+    if operating_point is None or operating_point.positive is None:
         return best
-    odds = decision_odds.class_odds(activation, raw, point.temperature, point.positive)
-    others = raw.astype(np.float64)
-    others[:, point.positive] = -np.inf
-    found: NDArray[np.int64] = np.where(
-        odds >= point.thresholds[0], point.positive, others.argmax(axis=1)
+    odds = decision_odds.compute_class_odds(
+        activation, raw, operating_point.temperature, operating_point.positive
     )
-    return found
+    other_logits = raw.astype(np.float64)
+    other_logits[:, operating_point.positive] = -np.inf
+    predictions: NDArray[np.int64] = np.where(
+        odds >= operating_point.thresholds[0], operating_point.positive, other_logits.argmax(axis=1)
+    )
+    return predictions
 
 
-def decided(raw: Raw, point: OperatingPoint | None) -> Truth:
+def predict_decisions(raw: Raw, operating_point: OperatingPoint | None) -> Truth:
     """Return which decisions are yes, of raw outputs (images, decisions): from one half on."""
-    if point is None or not point.thresholds:
+    if operating_point is None or not operating_point.thresholds:
         # A probability of one half is a log-odds of 0, whatever the temperature.
         return np.asarray(raw >= 0)
-    return np.asarray(raw.astype(np.float64) / point.temperature >= np.array(point.thresholds))
+    return np.asarray(
+        raw.astype(np.float64) / operating_point.temperature >= np.array(operating_point.thresholds)
+    )
 
 
-def likelihood(activation: OutputActivation, raw: Raw, holds: Truth, temperature: float) -> float:
+def compute_negative_log_likelihood(
+    activation: OutputActivation, raw: Raw, truth: Truth, temperature: float
+) -> float:
     """Return the mean negative log-likelihood of what holds, in nats an image.
 
     Args:
         activation: What makes probabilities of raw outputs.
         raw: Raw outputs (images, classes).
-        holds: Whether each image is of each class, of the same shape.
+        truth: Whether each image is of each class, of the same shape.
         temperature: What raw outputs are divided by.
     """
-    odds = roc_curve.log_odds(activation, raw, temperature)
-    losses = np.logaddexp(0, np.where(holds, -odds, odds))
+    odds = roc_curve.compute_log_odds(activation, raw, temperature)
+    losses = np.logaddexp(0, np.where(truth, -odds, odds))
     if activation == "softmax":
-        losses = np.where(holds, losses, 0)
+        losses = np.where(truth, losses, 0)
     return float(losses.sum(axis=1).mean())
 
 
-def best_temperature(activation: OutputActivation, raw: Raw, holds: Truth) -> float | None:
+def fit_temperature(activation: OutputActivation, raw: Raw, truth: Truth) -> float | None:
     """Return the temperature of greatest likelihood; None where none is: every image fits better.
 
     So it is where all are right, or too few tell: the likelihood grows without end. It is convex in
@@ -83,63 +89,73 @@ def best_temperature(activation: OutputActivation, raw: Raw, holds: Truth) -> fl
     Args:
         activation: What makes probabilities of raw outputs.
         raw: Raw outputs (images, classes).
-        holds: Whether each image is of each class, of the same shape.
+        truth: Whether each image is of each class, of the same shape.
     """
     # Halved in logarithms, so that the result is as exact for small temperatures as for large ones.
-    low, high = -log(LARGEST), log(LARGEST)  # of one over the temperature
-    if not _slope(activation, raw, holds, exp(low)) < 0 < _slope(activation, raw, holds, exp(high)):
+    low, high = -log(MAX_TEMPERATURE), log(MAX_TEMPERATURE)  # of one over the temperature
+    if (
+        not _compute_slope(activation, raw, truth, exp(low))
+        < 0
+        < _compute_slope(activation, raw, truth, exp(high))
+    ):
         return None
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        down = _slope(activation, raw, holds, exp(middle)) < 0
-        low, high = (middle, high) if down else (low, middle)
+        is_falling = _compute_slope(activation, raw, truth, exp(middle)) < 0
+        low, high = (middle, high) if is_falling else (low, middle)
     return exp(-(low + high) / 2)
 
 
-def _slope(activation: OutputActivation, raw: Raw, holds: Truth, sharpness: float) -> float:
-    """Return the slope of `likelihood` in one over the temperature."""
-    values = raw.astype(np.float64)
-    odds = roc_curve.log_odds(activation, raw, 1 / sharpness)
-    return float(((roc_curve.probability(odds) - holds) * values).sum())
+def _compute_slope(activation: OutputActivation, raw: Raw, truth: Truth, sharpness: float) -> float:
+    """Return the slope of `compute_negative_log_likelihood` in one over the temperature."""
+    logits = raw.astype(np.float64)
+    odds = roc_curve.compute_log_odds(activation, raw, 1 / sharpness)
+    return float(((roc_curve.to_probability(odds) - truth) * logits).sum())
 
 
-def by_youden(odds: Values, holds: Truth) -> float | None:
+def fit_youden_threshold(odds: Float64, truth: Truth) -> float | None:
     """Return the threshold of largest sensitivity + specificity - 1, of equal ones the lowest.
 
     None where nothing is better than chance.
     """
-    places, sensitivity, specificity = _curve(odds, holds)
+    thresholds, sensitivity, specificity = _compute_curve(odds, truth)
     gain = sensitivity + specificity - 1
     best = int(np.flatnonzero(gain == gain.max())[0])
-    return float(places[best]) if gain[best] > CHANCE else None
+    return float(thresholds[best]) if gain[best] > CHANCE else None
 
 
-def by_sensitivity(odds: Values, holds: Truth, least: float) -> float:
-    """Return the highest threshold whose sensitivity is `least` or more.
+def fit_sensitivity_threshold(odds: Float64, truth: Truth, min_sensitivity: float) -> float:
+    """Return the highest threshold whose sensitivity is `min_sensitivity` or more.
 
     Args:
         odds: What stands for the class in each image, float64 (images,): larger where it is
             likelier.
-        holds: Whether each image is of the class (images,).
-        least: The sensitivity, from 0 to 1.
+        truth: Whether each image is of the class (images,).
+        min_sensitivity: The sensitivity, from 0 to 1.
     """
-    places, sensitivity, _ = _curve(odds, holds)
-    return float(places[np.flatnonzero(sensitivity >= least)[-1]])
+    thresholds, sensitivity, _ = _compute_curve(odds, truth)
+    return float(thresholds[np.flatnonzero(sensitivity >= min_sensitivity)[-1]])
 
 
-def youden(taken: Truth, holds: Truth) -> float:
+def compute_youden(predicted: Truth, truth: Truth) -> float:
     """Return sensitivity + specificity - 1 of images that are taken for a class, or hold it."""
-    return float(taken[holds].mean() + (~taken[~holds]).mean()) - 1
+    return float(predicted[truth].mean() + (~predicted[~truth]).mean()) - 1
 
 
-def _curve(odds: Values, holds: Truth) -> tuple[Values, Values, Values]:
+def _compute_curve(odds: Float64, truth: Truth) -> tuple[Float64, Float64, Float64]:
     """Return thresholds, the lowest first, with sensitivity and specificity at each."""
     # Only between different values does a threshold decide otherwise.
-    values, index = np.unique(odds, return_inverse=True)
-    positives = np.bincount(index[holds], minlength=len(values))
-    negatives = np.bincount(index[~holds], minlength=len(values))
-    between = (values[1:] + values[:-1]) / 2
-    between = np.where(between > values[:-1], between, values[1:])  # neighbours, of which none is
-    places = np.r_[values[0] - 1, between, values[-1] + 1]
-    found = positives.sum() - np.r_[0, positives.cumsum()]
-    return places, found / positives.sum(), np.r_[0, negatives.cumsum()] / negatives.sum()
+    distinct_odds, index = np.unique(odds, return_inverse=True)
+    positives = np.bincount(index[truth], minlength=len(distinct_odds))
+    negatives = np.bincount(index[~truth], minlength=len(distinct_odds))
+    midpoints = (distinct_odds[1:] + distinct_odds[:-1]) / 2
+    midpoints = np.where(
+        midpoints > distinct_odds[:-1], midpoints, distinct_odds[1:]
+    )  # neighbours, of which none is
+    thresholds = np.r_[distinct_odds[0] - 1, midpoints, distinct_odds[-1] + 1]
+    true_positives = positives.sum() - np.r_[0, positives.cumsum()]
+    return (
+        thresholds,
+        true_positives / positives.sum(),
+        np.r_[0, negatives.cumsum()] / negatives.sum(),
+    )

@@ -2,7 +2,7 @@
 
 Where images come as the reference images did, one of them is above all `reference` ones with a
 probability that follows Beta(1, reference), and the number of those above follows from it whatever
-is measured. `evidence` is the likelihood ratio of Beta(4, 1) to that: its expectation is 1, also
+is measured. `compute_evidence` is the likelihood ratio of Beta(4, 1) to that: its expectation is 1, also
 when it is looked at after each image. So it reaches 1 / a with a probability of at most a, however
 many images there are (Ville, Etude critique de la notion de collectif, 1939). Images that tie with
 a reference image are not above it, which lowers the ratio.
@@ -23,10 +23,10 @@ def is_shifted(above: int, images: int, reference: int, layers: int) -> bool:
         reference: How many reference images there are.
         layers: How many layers are compared; the rate of false reports is of all together.
     """
-    return evidence(above, images, reference) >= layers / RATE
+    return compute_evidence(above, images, reference) >= layers / RATE
 
 
-def evidence(above: int, images: int, reference: int) -> float:
+def compute_evidence(above: int, images: int, reference: int) -> float:
     """Return the likelihood ratio, which grows with `above`.
 
     The same multiplications and divisions in the same order are in

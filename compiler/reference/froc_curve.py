@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from tcc.compiler.reference import confidence_intervals
 from tcc.compiler.reference.confidence_intervals import Bounds
 
-Values = NDArray[np.float64]
+Float64 = NDArray[np.float64]
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives a slide at which sensitivities are told."""
 RESAMPLES = 1000
-WORK = 1 << 28
+MAX_WORK = 1 << 28
 """Most values (resamples x detections) that a bootstrap goes through: seconds."""
 
 
@@ -42,8 +42,8 @@ class FrocSlide:
         counts: Whether false positives are counted on this slide.
     """
 
-    lesions: Values
-    false: Values
+    lesions: Float64
+    false: Float64
     counts: bool = True
 
 
@@ -56,7 +56,7 @@ class FrocFigures:
     bounds: Bounds | None
 
 
-def figures(slides: Sequence[FrocSlide], seed: int = 0) -> FrocFigures | None:
+def compute_froc(slides: Sequence[FrocSlide], seed: int = 0) -> FrocFigures | None:
     """Return what the curve of slides says.
 
     None where they have no lesion, or false positives are counted on none of them.
@@ -69,54 +69,69 @@ def figures(slides: Sequence[FrocSlide], seed: int = 0) -> FrocFigures | None:
     """
     count = len(slides)
     curve = _Curve(slides)
-    found = curve.sensitivities(np.ones(count))
-    if found is None:
+    sensitivities = curve.compute_sensitivities(np.ones(count))
+    if sensitivities is None:
         return None
-    score = float(np.mean(found))
+    score = float(np.mean(sensitivities))
     bounds = None
-    resamples = min(RESAMPLES, WORK // max(1, curve.size))
-    if count > 1 and resamples >= confidence_intervals.FEWEST:
-        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
-        each = [curve.sensitivities(weights.astype(np.float64)) for weights in drawn]
-        known = [float(np.mean(one)) for one in each if one is not None]
-        bounds = confidence_intervals.between(np.array(known, np.float64))
-    return FrocFigures(tuple(found.tolist()), score, bounds)
+    resamples = min(RESAMPLES, MAX_WORK // max(1, curve.size))
+    if count > 1 and resamples >= confidence_intervals.MIN_RESAMPLES:
+        draw_counts = np.random.default_rng(seed).multinomial(
+            count, np.full(count, 1 / count), resamples
+        )
+        resampled = [
+            curve.compute_sensitivities(weights.astype(np.float64)) for weights in draw_counts
+        ]
+        scores = [float(np.mean(resample)) for resample in resampled if resample is not None]
+        bounds = confidence_intervals.compute_percentile_interval(np.array(scores, np.float64))
+    return FrocFigures(tuple(sensitivities.tolist()), score, bounds)
 
 
 class _Curve:
     """The detections of slides, the likeliest first."""
 
     def __init__(self, slides: Sequence[FrocSlide]) -> None:
-        hits = [one.lesions[~np.isnan(one.lesions)] for one in slides]
-        false = [one.false if one.counts else one.false[:0] for one in slides]
-        parts = [each for pair in zip(hits, false, strict=True) for each in pair]
+        hits = [slide.lesions[~np.isnan(slide.lesions)] for slide in slides]
+        false = [slide.false if slide.counts else slide.false[:0] for slide in slides]
+        parts = [probabilities for pair in zip(hits, false, strict=True) for probabilities in pair]
         sizes = [len(part) for part in parts]
         probability = np.concatenate([*parts, np.empty(0)])
         order = np.argsort(-probability, kind="stable")
         self.slide = np.repeat(np.arange(len(sizes)) // 2, sizes)[order]
-        self.true = np.repeat(np.arange(len(sizes)) % 2 == 0, sizes)[order]
+        self.is_hit = np.repeat(np.arange(len(sizes)) % 2 == 0, sizes)[order]
         ordered = probability[order]
         # Within equal probabilities there is no order: a point stands at the last of each.
-        self.last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)[: len(ordered)])
-        self.lesions = np.array([len(one.lesions) for one in slides], np.float64)
-        self.counts = np.array([one.counts for one in slides], np.float64)
+        self.last_index = np.flatnonzero(
+            np.append(ordered[1:] != ordered[:-1], True)[: len(ordered)]
+        )
+        self.lesions = np.array([len(slide.lesions) for slide in slides], np.float64)
+        self.counts = np.array([slide.counts for slide in slides], np.float64)
         self.size = len(ordered)
 
-    def sensitivities(self, weights: Values) -> Values | None:
+    def compute_sensitivities(self, weights: Float64) -> Float64 | None:
         """Return them at `RATES`, each slide weighed so; None where they are not defined."""
         lesions, slides = float(self.lesions @ weights), float(self.counts @ weights)
         if not lesions or not slides:
             return None
-        own = weights[self.slide]
-        found = np.cumsum(np.where(self.true, own, 0))[self.last] / lesions
-        false = np.cumsum(np.where(self.true, 0, own))[self.last] / slides
-        return _read(np.append(0, false), np.append(0, found))
+        detection_weights = weights[self.slide]
+        sensitivities = (
+            np.cumsum(np.where(self.is_hit, detection_weights, 0))[self.last_index] / lesions
+        )
+        false_positives = (
+            np.cumsum(np.where(self.is_hit, 0, detection_weights))[self.last_index] / slides
+        )
+        return _sample_curve(np.append(0, false_positives), np.append(0, sensitivities))
 
 
-def _read(rates: Values, found: Values) -> Values:
+def _sample_curve(rates: Float64, sensitivities: Float64) -> Float64:
     """Return a curve at `RATES`; of points at one rate the last is where it goes on from."""
-    before = np.searchsorted(rates, RATES, side="right") - 1
-    after = np.minimum(before + 1, len(rates) - 1)
-    gap = rates[after] - rates[before]
-    share = np.divide(np.array(RATES) - rates[before], gap, out=np.zeros(len(RATES)), where=gap > 0)
-    return np.asarray(found[before] + share * (found[after] - found[before]))
+    lower_index = np.searchsorted(rates, RATES, side="right") - 1
+    upper_index = np.minimum(lower_index + 1, len(rates) - 1)
+    gap = rates[upper_index] - rates[lower_index]
+    fraction = np.divide(
+        np.array(RATES) - rates[lower_index], gap, out=np.zeros(len(RATES)), where=gap > 0
+    )
+    return np.asarray(
+        sensitivities[lower_index]
+        + fraction * (sensitivities[upper_index] - sensitivities[lower_index])
+    )

@@ -16,13 +16,13 @@ ERRORS, FATAL = 3, 4
 """From which severity on ONNX Runtime writes to standard error."""
 
 
-def session(
+def create_session(
     model: bytes,
     *,
     optimised: bool = True,
     deterministic: bool = False,
     exact_products: bool = False,
-    lean: bool = False,
+    release_memory: bool = False,
     severity: int = ERRORS,
 ) -> Session:
     """Return a session on one thread of the CPU; several may run at once.
@@ -35,7 +35,7 @@ def session(
         optimised: Let ONNX Runtime fuse and reorder operations. It is faster; integers stay the
             same, but floats are rounded otherwise than by the graph's own order.
         deterministic: Have it take those of its kernels alone that promise the same bits each run.
-        lean: Give memory back after each operation, rather than keep what each of several threads
+        release_memory: Give memory back after each operation, rather than keep what each of several threads
             once needed: as fast for maps as large as images make them.
         exact_products: Load integer weights so that no product saturates (`EXACT_PRODUCTS`).
         severity: The least severity of what ONNX Runtime logs.
@@ -47,7 +47,7 @@ def session(
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = not lean
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = not release_memory
     options.use_deterministic_compute = deterministic
     options.log_severity_level = severity
     if exact_products:

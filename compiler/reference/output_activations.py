@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.types import OutputActivation
 
-Values = NDArray[np.float64]
+Float64 = NDArray[np.float64]
 
 
-def applied(
+def apply_activation(
     activation: OutputActivation, raw: "NDArray[np.floating]", temperature: float = 1.0
-) -> Values:
+) -> Float64:
     """Return probabilities of raw outputs; classes are the first axis.
 
     `softmax` over that axis, `sigmoid` of each value, `none` the values as they are, each of what
@@ -23,18 +23,18 @@ def applied(
         raw: Raw outputs (classes, ...).
         temperature: What they are divided by first.
     """
-    values = raw.astype(np.float64) / temperature
+    logits = raw.astype(np.float64) / temperature
     match activation:
         case "softmax":
             with np.errstate(invalid="ignore"):  # infinite raw values give NaN, as they should
                 # The largest becomes 1: no exponential overflows, and the quotient is the same.
-                powers = np.exp(values - values.max(axis=0, keepdims=True))
-                shares: Values = powers / powers.sum(axis=0, keepdims=True)
-            return shares
+                powers = np.exp(logits - logits.max(axis=0, keepdims=True))
+                probabilities: Float64 = powers / powers.sum(axis=0, keepdims=True)
+            return probabilities
         case "sigmoid":
-            small = np.exp(-np.abs(values))  # at most 1, so that nothing overflows
-            return np.where(values >= 0, 1.0, small) / (1.0 + small)
+            exponentials = np.exp(-np.abs(logits))  # at most 1, so that nothing overflows
+            return np.where(logits >= 0, 1.0, exponentials) / (1.0 + exponentials)
         case "none":
-            return values
+            return logits
         case _:
             assert_never(activation)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.reference import float_program, output_quality
-from tcc.compiler.reference.accuracy_floor import ENOUGH, Qualities
+from tcc.compiler.reference.accuracy_floor import MIN_IMAGES, Qualities
 
 Tensors = Mapping[str, NDArray[np.float32]]
 """Each output by name, for one image."""
@@ -25,66 +25,80 @@ StackedOutputs = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ComparisonImages:
-    """Images to compare over: the first `judges` are held out, all show how outputs spread."""
+    """Images to compare over: the first `held_out_count` are held out, all show how outputs spread."""
 
-    data: DataSet
-    judges: int
+    dataset: DataSet
+    held_out_count: int
 
     @property
     def estimators(self) -> int:
         """How many images, the first, estimate what unseen ones lose: held out, if enough are."""
-        return self.judges if self.judges >= ENOUGH else len(self.data)
+        return self.held_out_count if self.held_out_count >= MIN_IMAGES else len(self.dataset)
 
 
-def comparison_images(judges: DataSet, others: DataSet | None = None) -> ComparisonImages:
-    """Return images that judge, and as many of others as it takes to see a spread: `ENOUGH`."""
-    known = set(judges.digests)
-    spare = [item for item in others.items if item.digest not in known] if others else []
-    more = spare[: max(0, ENOUGH - len(judges))]
-    return ComparisonImages(replace(judges, items=(*judges.items, *more)), len(judges))
+def select_comparison_images(
+    held_out: DataSet, other_images: DataSet | None = None
+) -> ComparisonImages:
+    """Return images that judge, and as many of others as it takes to see a spread: `MIN_IMAGES`."""
+    digests = set(held_out.digests)
+    spare_images = (
+        [image for image in other_images.items if image.digest not in digests]
+        if other_images
+        else []
+    )
+    added_images = spare_images[: max(0, MIN_IMAGES - len(held_out))]
+    return ComparisonImages(
+        replace(held_out, items=(*held_out.items, *added_images)), len(held_out)
+    )
 
 
-def judged_outputs(model: Model) -> tuple[Output, ...]:
+def get_inference_outputs(model: Model) -> tuple[Output, ...]:
     """Return the outputs that are judged: all but what only training has."""
     return tuple(o for o in model.graph.outputs if not o.train_only)
 
 
-def all_outputs(model: Model, data: DataSet) -> StackedOutputs:
+def compute_outputs(model: Model, dataset: DataSet) -> StackedOutputs:
     """Return the outputs of a model, float or integer, for each image of a set."""
-    return stacked_outputs(model, list(outputs(model, data)))
+    return stack_outputs(model, list(iterate_outputs(model, dataset)))
 
 
-def outputs(model: Model, data: DataSet) -> Iterator[Tensors]:
+def iterate_outputs(model: Model, dataset: DataSet) -> Iterator[Tensors]:
     """Yield the outputs of a model for each image of a set."""
     (source,) = model.graph.inputs
-    run = float_program.prepared(model)
-    for index in range(len(data)):
-        yield run(data.tensor(index, source))
+    run_model = float_program.create_runner(model)
+    for index in range(len(dataset)):
+        yield run_model(dataset.read_tensor(index, source))
 
 
-def stacked_outputs(model: Model, found: Sequence[Tensors]) -> StackedOutputs:
+def stack_outputs(model: Model, image_outputs: Sequence[Tensors]) -> StackedOutputs:
     """Return the outputs of all images in one array each."""
-    return {o.name: np.stack([one[o.name] for one in found]) for o in judged_outputs(model)}
+    return {
+        o.name: np.stack([tensors[o.name] for tensors in image_outputs])
+        for o in get_inference_outputs(model)
+    }
 
 
-def qualities(
-    model: Model, expected: StackedOutputs, found: StackedOutputs, judges: int | None = None
+def compute_qualities(
+    model: Model,
+    expected: StackedOutputs,
+    actual: StackedOutputs,
+    held_out_count: int | None = None,
 ) -> Qualities:
     """Return how near each output comes to the expected one.
 
     Args:
         model: That of the expected outputs.
         expected: Its outputs by name, (images, *shape).
-        found: Those of another program for the same images.
-        judges: How many images, the first, judge; None is all.
+        actual: Those of another program for the same images.
+        held_out_count: How many images, the first, judge; None is all.
     """
     return {
-        o.name: output_quality.quality(o, expected[o.name], found[o.name], judges)
-        for o in judged_outputs(model)
+        o.name: output_quality.measure_quality(o, expected[o.name], actual[o.name], held_out_count)
+        for o in get_inference_outputs(model)
     }
 
 
-def compared(model: Model, program: Model, images: ComparisonImages) -> Qualities:
+def compare_programs(model: Model, program: Model, images: ComparisonImages) -> Qualities:
     """Return how near a program's outputs come to those of its float model.
 
     Args:
@@ -92,5 +106,7 @@ def compared(model: Model, program: Model, images: ComparisonImages) -> Qualitie
         program: Its integer program.
         images: Those to compare over.
     """
-    expected, found = (all_outputs(one, images.data) for one in (model, program))
-    return qualities(model, expected, found, images.judges)
+    expected, actual = (
+        compute_outputs(compared_model, images.dataset) for compared_model in (model, program)
+    )
+    return compute_qualities(model, expected, actual, images.held_out_count)

@@ -5,13 +5,13 @@ from numpy.typing import NDArray
 
 from tcc.compiler.ir.types import OutputActivation
 
-Values = NDArray[np.float64]
+Float64 = NDArray[np.float64]
 Truth = NDArray[np.bool_]
 
 
-def log_odds(
+def compute_log_odds(
     activation: OutputActivation, raw: "NDArray[np.floating]", temperature: float
-) -> Values:
+) -> Float64:
     """Return what stands for each class: log(p / (1 - p)), of raw outputs (images, classes).
 
     It grows with the probability and tells apart what rounds to probabilities 0 and 1. Where
@@ -25,76 +25,78 @@ def log_odds(
     Returns:
         float64 of the same shape.
     """
-    values: Values = raw.astype(np.float64) / temperature
+    logits: Float64 = raw.astype(np.float64) / temperature
     if activation != "softmax":
-        return values
-    rows, best = np.arange(len(values)), values.argmax(axis=1)
-    top = values[rows, best]
+        return logits
+    rows, best = np.arange(len(logits)), logits.argmax(axis=1)
+    top = logits[rows, best]
     # log(p / (1 - p)) = x - log(sum of the others' exponentials), all less the largest, so that
     # none overflows.
-    found: Values = values - top[:, None] - np.log(_others(np.exp(values - top[:, None])))
-    values[rows, best] = -np.inf  # beside the best itself others may vanish: by the next best
-    second = values.max(axis=1)
-    found[rows, best] = top - second - np.log(np.exp(values - second[:, None]).sum(axis=1))
-    return found
+    odds: Float64 = logits - top[:, None] - np.log(_sum_others(np.exp(logits - top[:, None])))
+    logits[rows, best] = -np.inf  # beside the best itself others may vanish: by the next best
+    second = logits.max(axis=1)
+    odds[rows, best] = top - second - np.log(np.exp(logits - second[:, None]).sum(axis=1))
+    return odds
 
 
-def _others(powers: Values) -> Values:
+def _sum_others(powers: Float64) -> Float64:
     """Return the sum of all other columns for each, without taking differences."""
-    found = np.zeros_like(powers)
+    sums = np.zeros_like(powers)
     # Sums from the left and from the right: the whole less one's own would cancel where that is
     # nearly all of it.
-    found[:, 1:] = powers[:, :-1].cumsum(axis=1)
-    found[:, :-1] += powers[:, :0:-1].cumsum(axis=1)[:, ::-1]
-    return np.maximum(found, np.finfo(np.float64).tiny)
+    sums[:, 1:] = powers[:, :-1].cumsum(axis=1)
+    sums[:, :-1] += powers[:, :0:-1].cumsum(axis=1)[:, ::-1]
+    return np.maximum(sums, np.finfo(np.float64).tiny)
 
 
-def probability(odds: Values | float) -> Values:
+def to_probability(odds: Float64 | float) -> Float64:
     """Return the probabilities of log-odds."""
     small = np.exp(-np.abs(odds))
     return np.asarray(np.where(np.asarray(odds) >= 0, 1.0, small) / (1.0 + small))
 
 
-def area(scores: Values, holds: Truth) -> float | None:
+def compute_auc(scores: Float64, truth: Truth) -> float | None:
     """Return the area under the ROC curve: how often one that it holds of scores higher.
 
     Of all pairs of an image that it holds of and one that it does not; equal scores count one
     half, so that any monotone score gives the same. None where one of the two kinds is missing.
     """
-    positives, negatives = int(holds.sum()), int((~holds).sum())
+    positives, negatives = int(truth.sum()), int((~truth).sum())
     if not positives or not negatives:
         return None
-    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _, rank_indices, counts = np.unique(scores, return_inverse=True, return_counts=True)
     # Mann and Whitney's statistic by ranks (1947): sorting in place of all pairs; ties have their
     # mean rank.
-    twice = 2 * np.cumsum(counts) - counts + 1  # twice the mean rank of each score, a whole number
-    total = int(twice[places[holds]].sum()) - positives * (positives + 1)
+    doubled_ranks = (
+        2 * np.cumsum(counts) - counts + 1
+    )  # twice the mean rank of each score, a whole number
+    total = int(doubled_ranks[rank_indices[truth]].sum()) - positives * (positives + 1)
     return total / (2 * positives * negatives)
 
 
-def areas(scores: Values, holds: Truth) -> tuple[float | None, ...]:
+def compute_aucs(scores: Float64, truth: Truth) -> tuple[float | None, ...]:
     """Return the area of each class against all others, of (images, classes)."""
-    return tuple(area(scores[:, k], holds[:, k]) for k in range(scores.shape[1]))
+    return tuple(compute_auc(scores[:, k], truth[:, k]) for k in range(scores.shape[1]))
 
 
-def resampled(scores: Values, holds: Truth, weights: Values) -> Values:
+def compute_resampled_aucs(scores: Float64, truth: Truth, weights: Float64) -> Float64:
     """Return the areas of resamples (resamples, classes); NaN where one has not both kinds.
 
     Args:
         scores: Images by classes.
-        holds: The same shape.
+        truth: The same shape.
         weights: How often each resample (a row) has each image.
     """
-    found = np.full((len(weights), scores.shape[1]), np.nan)
+    aucs = np.full((len(weights), scores.shape[1]), np.nan)
     for index in range(scores.shape[1]):
         order = np.argsort(scores[:, index], kind="stable")
         ranked = scores[order, index]
         # Equal scores are one step of the curve: within them there is no order.
         starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-        drawn, true = weights[:, order], holds[order, index]
-        up = np.add.reduceat(drawn * true, starts, axis=1)
-        down = np.add.reduceat(drawn * ~true, starts, axis=1)
+        ordered_weights, ordered_truth = weights[:, order], truth[order, index]
+        up = np.add.reduceat(ordered_weights * ordered_truth, starts, axis=1)
+        down = np.add.reduceat(ordered_weights * ~ordered_truth, starts, axis=1)
         below = np.cumsum(down, axis=1) - down / 2
         pairs = up.sum(axis=1) * down.sum(axis=1)
-        np.divide((up * below).sum(axis=1), pairs, out=found[:, index], where=pairs > 0)
-    return found
+        np.divide((up * below).sum(axis=1), pairs, out=aucs[:, index], where=pairs > 0)
+    return aucs

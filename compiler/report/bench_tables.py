@@ -3,107 +3,123 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tcc.compiler.support.console import Report, TableCell, complain, size
+from tcc.compiler.support.console import Report, TableCell, format_bytes, print_problem
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.agreement import Agreement
     from tcc.compiler.bundle.benchmark import CostComparison
     from tcc.compiler.ir.measurement import Measurement, MemoryUse, RunCost
 
-COUNTED = ("instructions", "cycles")
-TIMED = ("median ms", "quartiles", "first ms")
+COUNTED_COLUMNS = ("instructions", "cycles")
+TIMED_COLUMNS = ("median ms", "quartiles", "first ms")
 
 
-def show(report: Report, name: str, found: "Measurement") -> None:
+def show(report: Report, name: str, measurement: "Measurement") -> None:
     """Print what a bundle costs: its layers unless quiet, the whole, its memory.
 
     Args:
         report: Where results and warnings are told.
         name: What the bundle is called.
-        found: What it costs.
+        measurement: What it costs.
     """
-    report.text(f"{name}: {found.how}")
-    parts = [("load", found.load), ("preprocess", found.preprocess), ("network", found.network)]
-    timed = found.network.times is not None
-    columns = TIMED if timed else COUNTED
-    if found.layers and not report.quiet:
-        whole = _weight(found.network)
+    report.print_text(f"{name}: {measurement.how}")
+    parts = [
+        ("load", measurement.load),
+        ("preprocess", measurement.preprocess),
+        ("network", measurement.network),
+    ]
+    timed = measurement.network.times is not None
+    columns = TIMED_COLUMNS if timed else COUNTED_COLUMNS
+    if measurement.layers and not report.quiet:
+        network_cost = _get_main_cost(measurement.network)
         # In the order in which they run, not of their cost: a reader follows the network.
         rows: list[tuple[TableCell, ...]] = [
             (
-                each.name,
-                each.kernel,
-                *_cells(each.cost, timed),
-                f"{_weight(each.cost) / whole:.1%}" if whole else "",
+                layer.name,
+                layer.kernel,
+                *_build_cells(layer.cost, timed),
+                f"{_get_main_cost(layer.cost) / network_cost:.1%}" if network_cost else "",
             )
-            for each in found.layers
+            for layer in measurement.layers
         ]
-        report.table(("layer", "kernel", *columns, "share"), rows)
-        report.text("")
-    report.table(
+        report.print_table(("layer", "kernel", *columns, "share"), rows)
+        report.print_text("")
+    report.print_table(
         ("", *columns),
-        [(word, *_cells(cost, timed)) for word, cost in parts if cost and _weight(cost)],
+        [
+            (phase, *_build_cells(cost, timed))
+            for phase, cost in parts
+            if cost and _get_main_cost(cost)
+        ],
     )
-    report.text(f"memory: {_memory(found.memory)}")
-    if found.caution:
-        report.text(found.caution)
-    report.text("")
+    report.print_text(f"memory: {_describe_memory(measurement.memory)}")
+    if measurement.caution:
+        report.print_text(measurement.caution)
+    report.print_text("")
 
 
-def show_goldens(report: Report, found: "Sequence[Agreement]") -> None:
+def show_goldens(report: Report, agreements: "Sequence[Agreement]") -> None:
     """Print whether what the board gave is what the goldens say."""
-    wrong = [one for one in found if not one.holds]
-    most = max(one.difference for one in found)
-    same = "to the bit" if not any(one.differing for one in found) else f"within {most:.1e}"
+    wrong = [agreement for agreement in agreements if not agreement.holds]
+    max_difference = max(agreement.difference for agreement in agreements)
+    agreement_text = (
+        "to the bit"
+        if not any(agreement.differing for agreement in agreements)
+        else f"within {max_difference:.1e}"
+    )
     if not wrong:
-        report.text(f"goldens: {len(found)} of {len(found)} outputs agree, {same}\n")
-    for one in wrong:
-        complain(
-            f"error: on the board, golden {one.golden}, output `{one.output}`: off by"
-            f" {one.difference:.1e} of its largest value, {one.allowed:.0e} is allowed"
+        report.print_text(
+            f"goldens: {len(agreements)} of {len(agreements)} outputs agree, {agreement_text}\n"
+        )
+    for agreement in wrong:
+        print_problem(
+            f"error: on the board, golden {agreement.golden}, output `{agreement.output}`: off by"
+            f" {agreement.difference:.1e} of its largest value, {agreement.allowed:.0e} is allowed"
         )
 
 
-def show_comparison(report: Report, names: Sequence[str], found: "CostComparison | None") -> None:
+def show_comparison(
+    report: Report, names: Sequence[str], comparison: "CostComparison | None"
+) -> None:
     """Print how the second bundle compares with the first.
 
     Args:
         report: Where results and warnings are told.
         names: What the two are called.
-        found: The comparison; None where one was timed and the other counted.
+        comparison: The comparison; None where one was timed and the other counted.
     """
-    if not found:
-        report.text("one was timed and the other counted: they do not compare")
+    if not comparison:
+        report.print_text("one was timed and the other counted: they do not compare")
         return
-    text = f"{names[1]} takes {found.ratio:.2f} times the {found.by} of {names[0]}"
-    if found.verdict == "undecided":
+    text = f"{names[1]} takes {comparison.ratio:.2f} times the {comparison.by} of {names[0]}"
+    if comparison.verdict == "undecided":
         text += ": undecided, as measurements differ by as much"
-    report.text(text)
+    report.print_text(text)
 
 
-def _cells(cost: "RunCost", timed: bool) -> tuple[TableCell, ...]:
+def _build_cells(cost: "RunCost", timed: bool) -> tuple[TableCell, ...]:
     if not timed:
         return tuple("-" if n is None else n for n in (cost.instructions, cost.cycles))
     if not cost.times:
-        return ("-",) * len(TIMED)
+        return ("-",) * len(TIMED_COLUMNS)
     t = cost.times
     spread = f"{t.low:.3f} to {t.high:.3f}" if t.runs > 1 else "once"
     return (f"{t.median:.3f}", spread, f"{t.first:.3f}")
 
 
-def _weight(cost: "RunCost") -> float:
+def _get_main_cost(cost: "RunCost") -> float:
     if cost.times:
         return cost.times.median
     return float(cost.cycles or cost.instructions or 0)
 
 
-def _memory(found: "MemoryUse") -> str:
-    parts = [f"{size(found.files)} to install"]
-    if found.program is not None:
-        parts.append(f"{size(found.program)} as loaded")
-    if found.arena is not None:
-        bound = f" (at least {size(found.arena_bound)})" if found.arena_bound else ""
-        parts.append(f"arena {size(found.arena)}{bound}")
-    if found.peak is not None:
-        parts.append(f"peak {size(found.peak)}")
+def _describe_memory(memory: "MemoryUse") -> str:
+    parts = [f"{format_bytes(memory.files)} to install"]
+    if memory.program is not None:
+        parts.append(f"{format_bytes(memory.program)} as loaded")
+    if memory.arena is not None:
+        bound = f" (at least {format_bytes(memory.arena_bound)})" if memory.arena_bound else ""
+        parts.append(f"arena {format_bytes(memory.arena)}{bound}")
+    if memory.peak is not None:
+        parts.append(f"peak {format_bytes(memory.peak)}")
     return ", ".join(parts)

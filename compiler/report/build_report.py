@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.report import tool_report
-from tcc.compiler.support.console import Report, Stages, size, table
+from tcc.compiler.support.console import Report, Stages, format_bytes, format_table
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.program_check import LayerAgreement
@@ -13,138 +13,151 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.target_agreement import BuildAgreement, ComparedTarget, TargetPair
 
 
-def print_bundles(report: Report, written: "Sequence[WrittenBundle]", stages: Stages) -> None:
+def print_bundles(report: Report, bundles: "Sequence[WrittenBundle]", stages: Stages) -> None:
     """Print where the bundles are, what they take, and how each agrees."""
-    for each in written:
-        report.text(str(each.folder))
+    for bundle in bundles:
+        report.print_text(str(bundle.folder))
         if report.quiet:
             continue
-        report.text(f"  {_sizes(each)}")
-        report.text(f"  {each}")
-        for line in _notes(each):
-            report.text(f"  {line}")
-        if each.archive:
-            inside = each.folder in each.archive.parents
-            text = "they leave with the package" if inside else "no part of the package"
-            report.text(f"  {each.archive} holds images of the calibration: {text}")
-            tool_report.say(report, each.folder, each.tool, each.uncompiled)
+        report.print_text(f"  {_describe_sizes(bundle)}")
+        report.print_text(f"  {bundle}")
+        for line in _iterate_notes(bundle):
+            report.print_text(f"  {line}")
+        if bundle.archive:
+            is_inside = bundle.folder in bundle.archive.parents
+            text = "they leave with the package" if is_inside else "no part of the package"
+            report.print_text(f"  {bundle.archive} holds images of the calibration: {text}")
+            tool_report.print_tool(report, bundle.folder, bundle.tool, bundle.uncompiled)
         if report.verbose:
-            rows = [(f"  {file.path}", size(file.bytes)) for file in each.manifest.files]
-            report.table(("  file", "size"), rows)
-            if each.layers:
-                report.table(("  layer", "kernel"), [(f"  {n}", k) for n, k in each.layers.items()])
+            rows = [(f"  {file.path}", format_bytes(file.bytes)) for file in bundle.manifest.files]
+            report.print_table(("  file", "size"), rows)
+            if bundle.layers:
+                report.print_table(
+                    ("  layer", "kernel"),
+                    [(f"  {name}", kernel) for name, kernel in bundle.layers.items()],
+                )
     if report.verbose:
-        report.text("")
+        report.print_text("")
         rows = [(name, f"{seconds:.2f}") for name, seconds in stages.seconds.items()]
-        report.table(("stage", "seconds"), rows)
+        report.print_table(("stage", "seconds"), rows)
 
 
-def _notes(each: "WrittenBundle") -> Iterator[str]:
-    if each.advice:
-        yield each.advice
-    if each.cached:
-        yield f"cached: {', '.join(each.cached)}; `--no-cache` builds anew"
+def _iterate_notes(bundle: "WrittenBundle") -> Iterator[str]:
+    if bundle.advice:
+        yield bundle.advice
+    if bundle.cached:
+        yield f"cached: {', '.join(bundle.cached)}; `--no-cache` builds anew"
 
 
-def _sizes(each: "WrittenBundle") -> str:
+def _describe_sizes(bundle: "WrittenBundle") -> str:
     """Return what the target's files take, what they take at fp32, and what the bundle takes."""
-    artifact, listed = each.artifact, each.manifest.files
+    artifact, bundle_files = bundle.artifact, bundle.manifest.files
     total = sum(file.bytes for file in artifact)
-    what = PurePosixPath(artifact[0].path).name if len(artifact) == 1 else f"{len(artifact)} files"
-    beside = f", {total / each.full:.1%} of {size(each.full)} at fp32" if each.full else ""
-    if each.compares_size and not each.full:
-        beside = ", its size at fp32 is unknown: the target cannot build it so"
-    whole = sum(file.bytes for file in listed)
-    return f"{what}: {size(total)}{beside}; with goldens and all, {size(whole)}"
+    artifact_text = (
+        PurePosixPath(artifact[0].path).name if len(artifact) == 1 else f"{len(artifact)} files"
+    )
+    ratio_text = (
+        f", {total / bundle.fp32_bytes:.1%} of {format_bytes(bundle.fp32_bytes)} at fp32"
+        if bundle.fp32_bytes
+        else ""
+    )
+    if bundle.compares_size and not bundle.fp32_bytes:
+        ratio_text = ", its size at fp32 is unknown: the target cannot build it so"
+    bundle_bytes = sum(file.bytes for file in bundle_files)
+    return f"{artifact_text}: {format_bytes(total)}{ratio_text}; with goldens and all, {format_bytes(bundle_bytes)}"
 
 
-def document(
-    written: "Sequence[WrittenBundle]", stages: Stages, found: "BuildAgreement | None"
+def encode_bundles(
+    written_bundles: "Sequence[WrittenBundle]", stages: Stages, agreement: "BuildAgreement | None"
 ) -> dict[str, Any]:
     """Return all bundles as plain data, and how they agree with each other, if they are several."""
     from tcc.compiler.support import json_records
 
     bundles = []
-    for each in written:
-        about = each.manifest
+    for bundle in written_bundles:
+        manifest = bundle.manifest
         bundles.append(
             {
-                "path": str(each.folder),
-                "model": about.model.name,
-                "target": about.target,
-                "precision": about.precision,
-                "weights": json_records.encode(about.weights),
-                "calibration": about.calibration and json_records.encode(about.calibration),
-                "bytes": sum(file.bytes for file in about.files),
-                "artifact_bytes": sum(file.bytes for file in each.artifact),
-                "artifact_bytes_fp32": each.full,
-                "files": [json_records.encode(file) for file in about.files],
-                "agreement": [found.as_json() for found in each.agreement],
-                "unchecked": each.unchecked or None,
-                "simulated": each.simulated_file or None,
-                "cached": list(each.cached),
-                "compiled": about.compiled and json_records.encode(about.compiled),
-                "uncompiled": each.uncompiled or None,
-                "advice": each.advice or None,
-                "tool": each.tool and json_records.encode(each.tool),
-                "warnings": [json_records.encode(one) for one in about.warnings],
+                "path": str(bundle.folder),
+                "model": manifest.model.name,
+                "target": manifest.target,
+                "precision": manifest.precision,
+                "weights": json_records.encode(manifest.weights),
+                "calibration": manifest.calibration and json_records.encode(manifest.calibration),
+                "bytes": sum(file.bytes for file in manifest.files),
+                "artifact_bytes": sum(file.bytes for file in bundle.artifact),
+                "artifact_bytes_fp32": bundle.fp32_bytes,
+                "files": [json_records.encode(file) for file in manifest.files],
+                "agreement": [agreement.to_json() for agreement in bundle.agreement],
+                "unchecked": bundle.unchecked or None,
+                "simulated": bundle.simulated_file or None,
+                "cached": list(bundle.cached),
+                "compiled": manifest.compiled and json_records.encode(manifest.compiled),
+                "uncompiled": bundle.uncompiled or None,
+                "advice": bundle.advice or None,
+                "tool": bundle.tool and json_records.encode(bundle.tool),
+                "warnings": [json_records.encode(warning) for warning in manifest.warnings],
             }
         )
-    more = {"agreement": _document_agreement(found)} if found else {}
-    return {"bundles": bundles, **more, "seconds": stages.seconds}
+    agreement_fields = {"agreement": _encode_agreement(agreement)} if agreement else {}
+    return {"bundles": bundles, **agreement_fields, "seconds": stages.seconds}
 
 
 COLUMNS = ("target", "precision", "inputs", "layers", "values", "differ", "largest step", "")
 
 
-def print_agreement(report: Report, found: "BuildAgreement") -> None:
+def print_agreement(report: Report, agreement: "BuildAgreement") -> None:
     """Print how each target agrees with the reference, and each with each."""
-    report.text("")
-    report.text("agreement with the reference executor, over goldens and images")
-    report.lines(table(COLUMNS, [_agreement_row(each) for each in found.targets]))
-    for each in found.targets:
-        if each.floats:
-            report.text(f"  {each.device.name}: {each.floats}")
-    if found.pairs:
+    report.print_text("")
+    report.print_text("agreement with the reference executor, over goldens and images")
+    report.print_lines(
+        format_table(COLUMNS, [_build_agreement_row(compared) for compared in agreement.targets])
+    )
+    for compared in agreement.targets:
+        if compared.floats:
+            report.print_text(f"  {compared.device.name}: {compared.floats}")
+    if agreement.pairs:
         columns = ("target", "and", "output", "values", "differ", "by", "same class", "")
-        report.text("")
-        report.lines(table(columns, [_pair_row(pair) for pair in found.pairs]))
+        report.print_text("")
+        report.print_lines(
+            format_table(columns, [_build_pair_row(pair) for pair in agreement.pairs])
+        )
 
 
-def _document_agreement(found: "BuildAgreement") -> dict[str, Any]:
+def _encode_agreement(agreement: "BuildAgreement") -> dict[str, Any]:
     """Return it as plain data."""
     return {
-        "targets": [_document_target(each) for each in found.targets],
-        "pairs": [{**pair.found.as_json(), "why": pair.why or None} for pair in found.pairs],
-        "holds": found.holds,
+        "targets": [_encode_target(compared) for compared in agreement.targets],
+        "pairs": [{**pair.found.to_json(), "why": pair.why or None} for pair in agreement.pairs],
+        "holds": agreement.holds,
     }
 
 
-def document_layers(found: "Sequence[LayerAgreement]") -> list[dict[str, Any]]:
+def encode_layers(layers: "Sequence[LayerAgreement]") -> list[dict[str, Any]]:
     """Return layers as plain data."""
     from dataclasses import asdict
 
-    return [{**asdict(layer), "holds": layer.holds} for layer in found]
+    return [{**asdict(layer), "holds": layer.holds} for layer in layers]
 
 
-def _agreement_row(each: "ComparedTarget") -> tuple[str, ...]:
-    name, precision = each.device.name, each.bundle.manifest.precision
-    if each.unchecked:
-        return (name, precision, *("-" for _ in range(5)), f"not compared: {each.unchecked}")
-    shown = each.layers or ()
-    counted = [(one.values, one.differing) for one in each.outputs]
-    counted += [(one.values, one.differing) for one in shown]
-    values, differing = (sum(column) for column in zip(*counted, strict=True))
+def _build_agreement_row(compared: "ComparedTarget") -> tuple[str, ...]:
+    name, precision = compared.device.name, compared.bundle.manifest.precision
+    if compared.unchecked:
+        return (name, precision, *("-" for _ in range(5)), f"not compared: {compared.unchecked}")
+    layers = compared.layers or ()
+    counted = [(tensor.values, tensor.differing) for tensor in compared.outputs]
+    counted += [(tensor.values, tensor.differing) for tensor in layers]
+    value_count, differing = (sum(column) for column in zip(*counted, strict=True))
     return (
         name,
         precision,
-        str(each.inputs),
-        str(len(shown)) if each.layers is not None else "-",
-        f"{values:,}",
+        str(compared.inputs),
+        str(len(layers)) if compared.layers is not None else "-",
+        f"{value_count:,}",
         f"{differing:,}",
-        _largest(each),
+        _describe_largest(compared),
         # What disagrees was not written (`BundleWriter`).
-        ("to the bit" if not differing else "agrees") + _describe_simulation(each),
+        ("to the bit" if not differing else "agrees") + _describe_simulation(compared),
     )
 
 
@@ -154,49 +167,49 @@ def _describe_simulation(compared: "ComparedTarget") -> str:
     return f": {file} in ONNX Runtime, not the NPU" if file else ""
 
 
-def _largest(each: "ComparedTarget") -> str:
+def _describe_largest(compared: "ComparedTarget") -> str:
     """Return the largest step: of levels in levels, of real numbers relative to the largest."""
-    worst = max((one.difference for one in each.outputs), default=0.0)
-    step = max((layer.largest for layer in each.layers or ()), default=0)
-    said = [f"{step} of 255"] if step else []
-    said += [f"{worst:.1e} of the largest output"] if worst else []
-    return ", ".join(said) or "0"
+    worst = max((output.difference for output in compared.outputs), default=0.0)
+    step = max((layer.largest for layer in compared.layers or ()), default=0)
+    parts = [f"{step} of 255"] if step else []
+    parts += [f"{worst:.1e} of the largest output"] if worst else []
+    return ", ".join(parts) or "0"
 
 
-def _pair_row(pair: "TargetPair") -> tuple[str, ...]:
-    found = pair.found
-    same = "-" if found.same is None else f"{found.same} of {found.inputs}"
+def _build_pair_row(pair: "TargetPair") -> tuple[str, ...]:
+    comparison = pair.found
+    same_class = "-" if comparison.same is None else f"{comparison.same} of {comparison.inputs}"
     return (
-        _target_of(found.first),
-        _target_of(found.second),
-        found.output,
-        f"{found.values:,}",
-        f"{found.differing:,}",
-        f"{found.largest:.1e}",
-        same,
-        pair.why if found.differing else "to the bit",
+        _get_target_name(comparison.first),
+        _get_target_name(comparison.second),
+        comparison.output,
+        f"{comparison.values:,}",
+        f"{comparison.differing:,}",
+        f"{comparison.largest:.1e}",
+        same_class,
+        pair.why if comparison.differing else "to the bit",
     )
 
 
-def _target_of(folder: str) -> str:
+def _get_target_name(folder: str) -> str:
     return folder.rpartition("/")[2]
 
 
-def _document_target(each: "ComparedTarget") -> dict[str, Any]:
-    shown = each.layers
+def _encode_target(compared: "ComparedTarget") -> dict[str, Any]:
+    layers = compared.layers
     return {
-        "target": each.device.name,
-        "precision": each.bundle.manifest.precision,
-        "path": str(each.bundle.folder),
-        "unchecked": each.unchecked or None,
-        "simulated": each.device.simulated_file or None,
-        "inputs": each.inputs,
+        "target": compared.device.name,
+        "precision": compared.bundle.manifest.precision,
+        "path": str(compared.bundle.folder),
+        "unchecked": compared.unchecked or None,
+        "simulated": compared.device.simulated_file or None,
+        "inputs": compared.inputs,
         "outputs": {
-            "values": sum(one.values for one in each.outputs),
-            "differing": sum(one.differing for one in each.outputs),
-            "difference": max((one.difference for one in each.outputs), default=None),
+            "values": sum(output.values for output in compared.outputs),
+            "differing": sum(output.differing for output in compared.outputs),
+            "difference": max((output.difference for output in compared.outputs), default=None),
         },
-        "layers": None if shown is None else document_layers(shown),
-        "float": each.floats or None,
-        "holds": each.holds,
+        "layers": None if layers is None else encode_layers(layers),
+        "float": compared.floats or None,
+        "holds": compared.holds,
     }

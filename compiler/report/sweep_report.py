@@ -8,64 +8,73 @@ from statistics import mean, stdev
 from typing import Any
 
 from tcc.compiler.figures import svg
-from tcc.compiler.figures.scene import Bar, bar_chart
+from tcc.compiler.figures.scene import Bar, build_bar_chart
 from tcc.compiler.support import atomic_files
-from tcc.compiler.train.sweep import Trial, TrialEnd
+from tcc.compiler.train.sweep import Trial, TrialOutcome
 
-JSON, PICTURE = "sweep.json", "sweep.svg"
+JSON_FILE, FIGURE_FILE = "sweep.json", "sweep.svg"
 
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """One setting of a sweep: means over its seeds; `spread` is the validation's deviation."""
+    """One setting of a sweep: means over its seeds; `val_deviation` is the validation's deviation."""
 
-    chosen: Mapping[str, str]
+    parameters: Mapping[str, str]
     seeds: int
-    val: float | None
-    spread: float | None
-    test: float | None
+    val_accuracy: float | None
+    val_deviation: float | None
+    test_accuracy: float | None
     failed: int
 
     @property
     def name(self) -> str:
         """What is chosen, in words."""
-        return ", ".join(f"{key} {value}" for key, value in self.chosen.items()) or "as it is"
+        return (
+            ", ".join(f"{key} {setting}" for key, setting in self.parameters.items()) or "as it is"
+        )
 
 
-def rows(trials: Sequence[Trial], ends: Sequence[TrialEnd]) -> list[SweepRow]:
+def build_rows(trials: Sequence[Trial], outcomes: Sequence[TrialOutcome]) -> list[SweepRow]:
     """Return the settings, those that did best on the validation images first."""
-    groups: dict[tuple[tuple[str, str], ...], list[TrialEnd]] = {}
-    for trial, end in zip(trials, ends, strict=True):
-        key = tuple((k, v) for k, v in trial.chosen.items() if k != "seed")
-        groups.setdefault(key, []).append(end)
-    made = [_row(dict(key), group) for key, group in groups.items()]
-    return sorted(made, key=lambda row: -1.0 if row.val is None else row.val, reverse=True)
-
-
-def _row(chosen: Mapping[str, str], ends: Sequence[TrialEnd]) -> SweepRow:
-    reports = [end.report for end in ends if end.report]
-    vals = [r["val"]["accuracy"] for r in reports if r["val"]]
-    tests = [r["test"]["accuracy"] for r in reports if r["test"]]
-    return SweepRow(
-        chosen,
-        len(ends),
-        mean(vals) if vals else None,
-        stdev(vals) if len(vals) > 1 else None,
-        mean(tests) if tests else None,
-        sum(end.report is None for end in ends),
+    groups: dict[tuple[tuple[str, str], ...], list[TrialOutcome]] = {}
+    for trial, outcome in zip(trials, outcomes, strict=True):
+        key = tuple((k, v) for k, v in trial.varied_settings.items() if k != "seed")
+        groups.setdefault(key, []).append(outcome)
+    setting_rows = [_build_row(dict(key), group) for key, group in groups.items()]
+    return sorted(
+        setting_rows,
+        key=lambda row: -1.0 if row.val_accuracy is None else row.val_accuracy,
+        reverse=True,
     )
 
 
-def write(
-    folder: Path, trials: Sequence[Trial], ends: Sequence[TrialEnd], found: Sequence[SweepRow]
+def _build_row(parameters: Mapping[str, str], outcomes: Sequence[TrialOutcome]) -> SweepRow:
+    reports = [outcome.report for outcome in outcomes if outcome.report]
+    val_accuracies = [r["val"]["accuracy"] for r in reports if r["val"]]
+    test_accuracies = [r["test"]["accuracy"] for r in reports if r["test"]]
+    return SweepRow(
+        parameters,
+        len(outcomes),
+        mean(val_accuracies) if val_accuracies else None,
+        stdev(val_accuracies) if len(val_accuracies) > 1 else None,
+        mean(test_accuracies) if test_accuracies else None,
+        sum(outcome.report is None for outcome in outcomes),
+    )
+
+
+def write_sweep(
+    folder: Path,
+    trials: Sequence[Trial],
+    outcomes: Sequence[TrialOutcome],
+    sweep_rows: Sequence[SweepRow],
 ) -> Mapping[str, Any]:
     """Write the table as JSON, and its picture; return what the JSON says.
 
     Args:
         folder: Where the files go.
         trials: The trainings.
-        ends: What became of each of them, in the same order.
-        found: The rows that `rows` makes of these.
+        outcomes: What became of each of them, in the same order.
+        sweep_rows: The rows that `build_rows` makes of these.
 
     Raises:
         UserError: A file cannot be written.
@@ -73,20 +82,20 @@ def write(
     document = {
         "tcc_sweep": 1,
         "rows": [
-            {"chosen": dict(r.chosen), "seeds": r.seeds, "val_accuracy": r.val,
-             "val_deviation": r.spread, "test_accuracy": r.test, "failed": r.failed}
-            for r in found
+            {"chosen": dict(r.parameters), "seeds": r.seeds, "val_accuracy": r.val_accuracy,
+             "val_deviation": r.val_deviation, "test_accuracy": r.test_accuracy, "failed": r.failed}
+            for r in sweep_rows
         ],
         "trials": [
-            {"name": t.name, "chosen": dict(t.chosen), "report": e.report, "said": e.said}
-            for t, e in zip(trials, ends, strict=True)
+            {"name": t.name, "chosen": dict(t.varied_settings), "report": outcome.report, "said": outcome.error_text}
+            for t, outcome in zip(trials, outcomes, strict=True)
         ],
     }  # fmt: skip
     text = json.dumps(document, indent=1, ensure_ascii=False)
-    atomic_files.write_file(folder / JSON, f"{text}\n".encode())
-    bars = [Bar(row.name, row.val) for row in found if row.val is not None]
+    atomic_files.write_file(folder / JSON_FILE, f"{text}\n".encode())
+    bars = [Bar(row.name, row.val_accuracy) for row in sweep_rows if row.val_accuracy is not None]
     if bars:
         title = "Validation accuracy, mean over seeds"
-        scene = bar_chart(title, bars, bars[0].value)
-        atomic_files.write_file(folder / PICTURE, svg.render_scene(scene, title).encode())
+        scene = build_bar_chart(title, bars, bars[0].value)
+        atomic_files.write_file(folder / FIGURE_FILE, svg.render_scene(scene, title).encode())
     return document

@@ -4,105 +4,118 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcc.compiler.ir.target import LEAST
+from tcc.compiler.ir.target import MIN_COSINE
 from tcc.compiler.support.console import Report
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.tool_check import ToolCheck
     from tcc.compiler.ir.target import ToolReport
 
-WORST = 10
+MAX_LISTED = 10
 """Layers that are listed."""
 
 
-def say(report: Report, folder: Path, found: "ToolCheck | None", uncompiled: str) -> None:
+def print_tool(
+    report: Report, folder: Path, tool_check: "ToolCheck | None", uncompiled: str
+) -> None:
     """Say what was found when a package was compiled, or how to have it compiled elsewhere.
 
     Args:
         report: Where results and warnings are told.
         folder: The bundle.
-        found: What the tool gave; None where none compiled the package.
+        tool_check: What the tool gave; None where none compiled the package.
         uncompiled: Why not.
     """
-    if found is None:
-        report.text(f"  not compiled: {uncompiled}. Where docker has the tool's image:")
+    if tool_check is None:
+        report.print_text(f"  not compiled: {uncompiled}. Where docker has the tool's image:")
         # A line to be copied: paths may have blanks.
-        report.text(f"    sh {shlex.quote(f'{folder}/model/build.sh')}")
+        report.print_text(f"    sh {shlex.quote(f'{folder}/model/build.sh')}")
         return
-    report.text(f"  compiled by {named(found.report)}")
-    checked(report, folder, found)
+    report.print_text(f"  compiled by {describe_tool(tool_check.report)}")
+    print_check(report, folder, tool_check)
 
 
-def named(found: "ToolReport") -> str:
+def describe_tool(tool_report: "ToolReport") -> str:
     """Return the tool and its version."""
-    return f"{found.tool} {found.version}".rstrip()
+    return f"{tool_report.tool} {tool_report.version}".rstrip()
 
 
-def doubts(report: Report, folder: Path, checked: "ToolCheck") -> None:
+def warn_about_tool(report: Report, folder: Path, tool_check: "ToolCheck") -> None:
     """Warn of what does not run on the NPU, what was not done, and outputs below the threshold.
 
     Args:
         report: Where results and warnings are told.
         folder: The bundle.
-        checked: What the tool gave.
+        tool_check: What the tool gave.
     """
-    found = checked.report
-    if found.stopped:
-        report.notice(f"{folder}: the log ends at `{found.stopped}`: not all was done")
-    if checked.lacking:
-        goldens = ", ".join(checked.lacking)
-        report.notice(f"{folder}: no outputs for golden {goldens} lie beside the log")
-    if found.on_cpu:
-        where = ", ".join(found.on_cpu[:WORST])
-        report.notice(f"{folder}: the NPU did not take {where}: this runs on the processor, slowly")
-    if not found.parts:
-        report.detail("the log does not say what runs on the NPU and what on the processor")
-    for each in found.low:
-        text = f"the cosine of `{each.name}` is {each.cosine:.4f}, below {LEAST}"
-        report.notice(f"{folder}: {text}")
+    tool_report = tool_check.report
+    if tool_report.stopped:
+        report.warn_text(f"{folder}: the log ends at `{tool_report.stopped}`: not all was done")
+    if tool_check.missing_goldens:
+        goldens = ", ".join(tool_check.missing_goldens)
+        report.warn_text(f"{folder}: no outputs for golden {goldens} lie beside the log")
+    if tool_report.on_cpu:
+        parts_text = ", ".join(tool_report.on_cpu[:MAX_LISTED])
+        report.warn_text(
+            f"{folder}: the NPU did not take {parts_text}: this runs on the processor, slowly"
+        )
+    if not tool_report.parts:
+        report.print_detail("the log does not say what runs on the NPU and what on the processor")
+    for output in tool_report.low_outputs:
+        text = f"the cosine of `{output.name}` is {output.cosine:.4f}, below {MIN_COSINE}"
+        report.warn_text(f"{folder}: {text}")
 
 
-def layers(report: Report, found: "ToolReport") -> None:
+def print_layers(report: Report, tool_report: "ToolReport") -> None:
     """List the layers of the least cosine, or all of them to those who want more."""
-    listed = sorted(found.layers, key=lambda each: each.cosine)
-    shown = listed if report.verbose else listed[:WORST]
-    report.text("")
-    report.table(("layer", "cosine"), [(each.name, f"{each.cosine:.6f}") for each in shown])
-    parts = [(each.name, each.where) for each in found.parts]
+    sorted_layers = sorted(tool_report.layers, key=lambda cosine_row: cosine_row.cosine)
+    shown_layers = sorted_layers if report.verbose else sorted_layers[:MAX_LISTED]
+    report.print_text("")
+    report.print_table(
+        ("layer", "cosine"),
+        [(cosine_row.name, f"{cosine_row.cosine:.6f}") for cosine_row in shown_layers],
+    )
+    parts = [(cosine_row.name, cosine_row.processor) for cosine_row in tool_report.parts]
     if parts:
-        report.table(("part", "runs on"), parts)
+        report.print_table(("part", "runs on"), parts)
 
 
-def checked(report: Report, folder: Path, found: "ToolCheck") -> None:
+def print_check(report: Report, folder: Path, tool_check: "ToolCheck") -> None:
     """Say what a log and the outputs beside it tell of a package.
 
     Args:
         report: Where results and warnings are told.
         folder: The bundle.
-        found: What the tool gave.
+        tool_check: What the tool gave.
     """
-    doubts(report, folder, found)
+    warn_about_tool(report, folder, tool_check)
     rows = [
         (
-            each.golden,
-            each.output,
-            f"{each.cosine:.6f}",
-            "-" if each.same is None else "yes" if each.same else "NO",
-            "" if each.holds else "STUCK" if each.stuck else "DISAGREES",
+            golden_check.golden,
+            golden_check.output,
+            f"{golden_check.cosine:.6f}",
+            "-"
+            if golden_check.has_same_class is None
+            else "yes"
+            if golden_check.has_same_class
+            else "NO",
+            "" if golden_check.holds else "STUCK" if golden_check.stuck else "DISAGREES",
         )
-        for each in found.goldens
+        for golden_check in tool_check.goldens
     ]
     if rows:
-        report.table(("golden", "output", "cosine", "same class", ""), rows)
-    elif not found.lacking:
-        report.text("no outputs for the goldens lie beside the log: only its own words are known")
-    layers(report, found.report)
+        report.print_table(("golden", "output", "cosine", "same class", ""), rows)
+    elif not tool_check.missing_goldens:
+        report.print_text(
+            "no outputs for the goldens lie beside the log: only its own words are known"
+        )
+    print_layers(report, tool_check.report)
 
 
-def failed(folder: Path, found: "ToolCheck") -> str:
+def describe_failure(folder: Path, tool_check: "ToolCheck") -> str:
     """Return the error of what does not hold."""
-    if found.report.stopped:
-        return f"error: {folder}: the tool did not end well: see the end of {found.log}"
-    if found.lacking:
-        return f"error: {folder}: the tool gave no outputs for goldens: see {found.log}"
+    if tool_check.report.stopped:
+        return f"error: {folder}: the tool did not end well: see the end of {tool_check.log}"
+    if tool_check.missing_goldens:
+        return f"error: {folder}: the tool gave no outputs for goldens: see {tool_check.log}"
     return f"error: {folder}: the NPU does not give its goldens"

@@ -10,50 +10,52 @@ if TYPE_CHECKING:
     from tcc.compiler.train.run_folder import OutputScores, TrainingReport
 
 
-def say(report: Report, folder: Path, found: "TrainingReport") -> None:
+def print_training(report: Report, folder: Path, training: "TrainingReport") -> None:
     """Say what a training came to.
 
     Args:
         report: Where it is told.
         folder: The run's.
-        found: What the run says of itself.
+        training: What the run says of itself.
     """
     from tcc.compiler.train import run_folder
 
-    report.text(str(folder))
+    report.print_text(str(folder))
     if report.quiet:
         return
-    if not found.finished:
-        report.notice(f"the time was over after {found.epochs} epochs; --resume goes on")
+    if not training.finished:
+        report.warn_text(f"the time was over after {training.epochs} epochs; --resume goes on")
     scales = folder / run_folder.CALIBRATION
     # A training as integers is judged by them after each epoch, and at its end in floats.
     integers, floats = (", as integers", ", in floats") if scales.exists() else ("", "")
-    if found.val:
-        val = found.val
-        report.text(f"  validation accuracy {val.accuracy:.2%} of {val.images:,} images{integers}")
-    if found.test:
-        test, within = found.test, found.test.interval
+    if training.val:
+        validation = training.val
+        report.print_text(
+            f"  validation accuracy {validation.accuracy:.2%} of {validation.images:,} images{integers}"
+        )
+    if training.test:
+        test, interval = training.test, training.test.interval
         text = f"  test accuracy {test.accuracy:.2%}, {test.correct:,} of {test.images:,} images"
-        text += f" (95% interval {within.low:.2%} to {within.high:.2%}){floats}"
-        report.text(text)
-        for line in _outputs(test.outputs):
-            report.text(f"    {line}")
+        text += f" (95% interval {interval.low:.2%} to {interval.high:.2%}){floats}"
+        report.print_text(text)
+        for line in _describe_outputs(test.outputs):
+            report.print_text(f"    {line}")
     if integers:
-        report.text(f"  build the integers with --calibration {scales}")
+        report.print_text(f"  build the integers with --calibration {scales}")
 
 
-def _outputs(found: "Mapping[str, OutputScores]") -> Iterator[str]:
+def _describe_outputs(scores_by_output: "Mapping[str, OutputScores]") -> Iterator[str]:
     """Yield how each of several outputs, and each decision, does on the test images."""
-    for name, each in found.items():
-        if len(found) > 1:
-            yield f"{name}: {each.correct:,} right, {each.accuracy:.2%}"
-        for label, told in each.decisions.items():
-            yes = f"{told.told_holds:,} of {told.holds:,} where it holds"
-            yield f"{label}: {yes}, {told.told_holds_not:,} of {told.holds_not:,} where not"
+    for name, output_scores in scores_by_output.items():
+        if len(scores_by_output) > 1:
+            yield f"{name}: {output_scores.correct:,} right, {output_scores.accuracy:.2%}"
+        for label, decision in output_scores.decisions.items():
+            yes = f"{decision.true_positives:,} of {decision.positives:,} where it holds"
+            yield f"{label}: {yes}, {decision.true_negatives:,} of {decision.negatives:,} where not"
 
 
-def document(folder: Path, found: "TrainingReport", stages: Stages) -> dict[str, Any]:
+def encode_training(folder: Path, training: "TrainingReport", stages: Stages) -> dict[str, Any]:
     """Return what `--json` prints of a training."""
     from tcc.compiler.support import json_records
 
-    return {"path": str(folder), **json_records.encode(found), "seconds": stages.seconds}
+    return {"path": str(folder), **json_records.encode(training), "seconds": stages.seconds}

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from tcc.compiler.report import build_report, tool_report
-from tcc.compiler.support.console import Report, complain
+from tcc.compiler.support.console import Report, print_problem
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.agreement import Agreement
@@ -20,62 +20,64 @@ if TYPE_CHECKING:
 
 
 def print_bundles(
-    report: Report, found: "Sequence[VerifiedBundle]", pairs: "Sequence[OutputPair]"
+    report: Report, verified_bundles: "Sequence[VerifiedBundle]", pairs: "Sequence[OutputPair]"
 ) -> None:
     """Print how each golden agrees, each pair of bundles, and each layer that is known."""
     rows = [
         (
-            _subject(each),
-            one.golden,
-            one.output,
-            f"{one.differing:,} of {one.values:,}",
-            f"{one.largest:.1e}",
-            f"{one.difference:.1e}",
-            f"{one.allowed:.0e}" if one.allowed else "0",
-            _verdict(one),
+            _describe_subject(verified),
+            agreement.golden,
+            agreement.output,
+            f"{agreement.differing:,} of {agreement.values:,}",
+            f"{agreement.largest:.1e}",
+            f"{agreement.difference:.1e}",
+            f"{agreement.allowed:.0e}" if agreement.allowed else "0",
+            _describe_verdict(agreement),
         )
-        for each in found
-        for one in each.agreement
+        for verified in verified_bundles
+        for agreement in verified.agreement
     ]
     columns = ("bundle", "golden", "output", "differ", "by", "relative", "allowed", "")
     if rows:
-        report.table(columns, rows)
+        report.print_table(columns, rows)
     if pairs:
-        report.text("")
+        report.print_text("")
         columns = ("bundle", "and", "output", "differ", "by", "cosine", "same class", "")
-        report.table(columns, [_row(pair) for pair in pairs])
-    for each in found:
-        _warn_of_equal_goldens(report, each)
-        _print_constants(report, each)
-        _print_libraries(report, str(each.bundle.folder), each.libraries)
-        _print_known(report, each)
-        if not (each.tool or each.missing) and (each.simulated_file or not each.replayed):
-            report.notice(_unrun(each))
-        if each.tool:
-            folder, by = each.bundle.folder, tool_report.named(each.tool.report)
-            report.text(f"{folder}: {by}, by {each.tool.log}")
-            tool_report.checked(report, folder, each.tool)
-        if each.missing:
-            tool = each.missing
-            complain(
+        report.print_table(columns, [_build_row(pair) for pair in pairs])
+    for verified in verified_bundles:
+        _warn_of_equal_goldens(report, verified)
+        _print_constants(report, verified)
+        _print_libraries(report, str(verified.bundle.folder), verified.libraries)
+        _print_checks(report, verified)
+        if not (verified.tool or verified.missing) and (
+            verified.simulated_file or not verified.replayed
+        ):
+            report.warn_text(_describe_unverified(verified))
+        if verified.tool:
+            folder, by = verified.bundle.folder, tool_report.describe_tool(verified.tool.report)
+            report.print_text(f"{folder}: {by}, by {verified.tool.log}")
+            tool_report.print_check(report, folder, verified.tool)
+        if verified.missing:
+            tool = verified.missing
+            print_problem(
                 f"error: {tool.name} is needed to {tool.needed_for}, and is not here\n"
-                f"  --> {each.bundle.folder}\n   = help: install it: {tool.install}"
+                f"  --> {verified.bundle.folder}\n   = help: install it: {tool.install}"
             )
 
 
 def _warn_of_equal_goldens(report: Report, verified: "VerifiedBundle") -> None:
-    for output in verified.replayed.flat if verified.replayed else ():
-        folder, same = verified.bundle.folder, f"all goldens have the same `{output}`"
-        report.notice(f"{folder}: {same}: they do not show whether it depends on the image")
+    for output in verified.replayed.constant_outputs if verified.replayed else ():
+        folder, message = verified.bundle.folder, f"all goldens have the same `{output}`"
+        report.warn_text(f"{folder}: {message}: they do not show whether it depends on the image")
 
 
-def _subject(verified: "VerifiedBundle") -> str:
+def _describe_subject(verified: "VerifiedBundle") -> str:
     """Return what ran: the bundle's artifact, or a file of a package."""
     folder = str(verified.bundle.folder)
     return f"{folder}: {verified.simulated_file}" if verified.simulated_file else folder
 
 
-def _unrun(verified: "VerifiedBundle") -> str:
+def _describe_unverified(verified: "VerifiedBundle") -> str:
     folder = verified.bundle.folder
     hint = (
         f"run `sh {verified.bundle.model}/build.sh` where docker is, and give its log with --logs"
@@ -85,23 +87,32 @@ def _unrun(verified: "VerifiedBundle") -> str:
     return f"{folder}: {ran}; what the NPU gives is not verified: {hint}"
 
 
-def _row(pair: "OutputPair") -> tuple[str, ...]:
+def _build_row(pair: "OutputPair") -> tuple[str, ...]:
     differ, by = f"{pair.differing:,} of {pair.values:,}", f"{pair.largest:.1e}"
-    same = "-" if pair.same is None else f"{pair.same} of {pair.inputs}"
+    same_class = "-" if pair.same is None else f"{pair.same} of {pair.inputs}"
     verdict = "" if pair.holds else "DISAGREES"
     if pair.inputs and not pair.differing:
         verdict = "to the bit"
-    return (pair.first, pair.second, pair.output, differ, by, f"{pair.cosine:.6f}", same, verdict)
+    return (
+        pair.first,
+        pair.second,
+        pair.output,
+        differ,
+        by,
+        f"{pair.cosine:.6f}",
+        same_class,
+        verdict,
+    )
 
 
-def _verdict(found: "Agreement") -> str:
-    if not found.holds:
+def _describe_verdict(agreement: "Agreement") -> str:
+    if not agreement.holds:
         return "DISAGREES"
-    return "agrees" if found.differing else "to the bit"
+    return "agrees" if agreement.differing else "to the bit"
 
 
-def document(
-    found: "Sequence[VerifiedBundle]",
+def encode_verification(
+    verified_bundles: "Sequence[VerifiedBundle]",
     pairs: "Sequence[OutputPair]",
     unlike: Sequence[tuple[str, str, str]],
     code: int,
@@ -109,134 +120,148 @@ def document(
     """Return all of it as plain data."""
     from tcc.compiler.support import json_records
 
-    listed = []
-    for each in found:
-        about = each.bundle.manifest
-        listed.append(
+    documents = []
+    for verified in verified_bundles:
+        manifest = verified.bundle.manifest
+        documents.append(
             {
-                "path": str(each.bundle.folder),
-                "model": about.model.name,
-                "target": about.target,
-                "precision": about.precision,
-                "executor": about.goldens.executor,
-                "tolerance": json_records.encode(about.goldens.tolerance),
-                "agreement": [one.as_json() for one in each.agreement],
-                "simulated": each.simulated_file or None,
-                "tool": each.tool and json_records.encode(each.tool),
-                "program": each.program and _document_program(each.program),
-                "network": each.network and _document_floats(each.network),
-                "constants": _document_constants(each.constants),
-                "libraries": [_document_library(library) for library in each.libraries],
-                "reproducer": _document_reproducer(each.reproducer),
-                "holds": each.holds if each.replayed or each.tool or each.constants else None,
-                "missing": asdict(each.missing) if each.missing else None,
+                "path": str(verified.bundle.folder),
+                "model": manifest.model.name,
+                "target": manifest.target,
+                "precision": manifest.precision,
+                "executor": manifest.goldens.executor,
+                "tolerance": json_records.encode(manifest.goldens.tolerance),
+                "agreement": [agreement.to_json() for agreement in verified.agreement],
+                "simulated": verified.simulated_file or None,
+                "tool": verified.tool and json_records.encode(verified.tool),
+                "program": verified.program and _encode_program(verified.program),
+                "network": verified.network and _encode_floats(verified.network),
+                "constants": _encode_constants(verified.constants),
+                "libraries": [_encode_library(library) for library in verified.libraries],
+                "reproducer": _encode_reproducer(verified.reproducer),
+                "holds": verified.holds
+                if verified.replayed or verified.tool or verified.constants
+                else None,
+                "missing": asdict(verified.missing) if verified.missing else None,
             }
         )
-    apart = [{"first": a, "second": b, "why": why} for a, b, why in unlike]
-    compared = [pair.as_json() for pair in pairs]
-    return {"bundles": listed, "pairs": compared, "not_compared": apart, "exit": code}
+    not_compared = [{"first": a, "second": b, "why": reason} for a, b, reason in unlike]
+    compared = [pair.to_json() for pair in pairs]
+    return {"bundles": documents, "pairs": compared, "not_compared": not_compared, "exit": code}
 
 
-def _print_known(report: Report, each: "VerifiedBundle") -> None:
+def _print_checks(report: Report, verified: "VerifiedBundle") -> None:
     """Print how a bundle's layers agree with what is known of them, and which was written."""
-    folder = str(each.bundle.folder)
-    if each.program:
-        _print_program(report, folder, each.program)
-    if each.network:
-        _print_floats(report, folder, each.network)
-    if each.reproducer:
-        _print_reproducer(report, each.reproducer)
+    folder = str(verified.bundle.folder)
+    if verified.program:
+        _print_program(report, folder, verified.program)
+    if verified.network:
+        _print_floats(report, folder, verified.network)
+    if verified.reproducer:
+        _print_reproducer(report, verified.reproducer)
 
 
-def _print_program(report: Report, folder: str, found: "ProgramCheck") -> None:
+def _print_program(report: Report, folder: str, check: "ProgramCheck") -> None:
     """Print how the goldens and the layers of a bundle agree with its integer program."""
-    wrong = [one for one in found.goldens if not one.holds]
-    for one in wrong:
-        text = f"{one.differing:,} of {one.values:,} of output `{one.output}`"
-        report.text(f"{folder}: golden {one.golden}: {text} are not the reference's")
-    if found.layers is None:
-        report.text(f"{folder}: nothing here looks into its layers")
+    wrong = [compared for compared in check.goldens if not compared.holds]
+    for compared in wrong:
+        text = f"{compared.differing:,} of {compared.values:,} of output `{compared.output}`"
+        report.print_text(f"{folder}: golden {compared.golden}: {text} are not the reference's")
+    if check.layers is None:
+        report.print_text(f"{folder}: nothing here looks into its layers")
         return
-    differing = [layer for layer in found.layers if layer.differing]
-    values = sum(layer.values for layer in found.layers)
-    beside = f"{len(found.layers)} layers, {values:,} levels beside the reference"
+    differing = [layer for layer in check.layers if layer.differing]
+    value_count = sum(layer.values for layer in check.layers)
+    summary = f"{len(check.layers)} layers, {value_count:,} levels beside the reference"
     off = f"{sum(layer.differing for layer in differing):,} differ in {len(differing)} layers"
-    report.text(f"{folder}: {beside}: {off if differing else '0 differ'}")
-    shown = found.layers if report.verbose else differing
+    report.print_text(f"{folder}: {summary}: {off if differing else '0 differ'}")
+    shown_layers = check.layers if report.verbose else differing
     rows = [
         (
-            f"  {one.name}",
-            f"{one.differing:,} of {one.values:,}",
-            one.largest,
-            "DIFFERS" if not one.holds else "after floats" if one.differing else "to the bit",
+            f"  {compared.name}",
+            f"{compared.differing:,} of {compared.values:,}",
+            compared.largest,
+            "DIFFERS"
+            if not compared.holds
+            else "after floats"
+            if compared.differing
+            else "to the bit",
         )
-        for one in shown
+        for compared in shown_layers
     ]
     if rows:
-        report.table(("  layer", "differ", "steps", ""), rows)
+        report.print_table(("  layer", "differ", "steps", ""), rows)
 
 
-def _print_floats(report: Report, folder: str, found: "FloatCheck") -> None:
+def _print_floats(report: Report, folder: str, check: "FloatCheck") -> None:
     """Print how the layers of a bundle of float32 agree with its network."""
-    if found.layers is None:
-        report.text(f"{folder}: nothing here looks into its layers")
+    if check.layers is None:
+        report.print_text(f"{folder}: nothing here looks into its layers")
         return
-    wrong = [layer for layer in found.layers if not layer.holds]
-    values = sum(layer.values for layer in found.layers)
-    most = max((layer.difference for layer in found.layers), default=0.0)
-    beside = f"{len(found.layers)} layers, {values:,} floats beside the reference"
-    off = f"{len(wrong)} layers are off" if wrong else f"within {most:.1e} of a layer's largest"
-    report.text(f"{folder}: {beside}: {off}")
+    wrong = [layer for layer in check.layers if not layer.holds]
+    value_count = sum(layer.values for layer in check.layers)
+    max_difference = max((layer.difference for layer in check.layers), default=0.0)
+    summary = f"{len(check.layers)} layers, {value_count:,} floats beside the reference"
+    off = (
+        f"{len(wrong)} layers are off"
+        if wrong
+        else f"within {max_difference:.1e} of a layer's largest"
+    )
+    report.print_text(f"{folder}: {summary}: {off}")
     rows = [
-        (f"  {one.name}", f"{one.largest:.1e}", f"{one.difference:.1e}",
-         "agrees" if one.holds else "DIFFERS")
-        for one in (found.layers if report.verbose else wrong)
+        (f"  {float_layer.name}", f"{float_layer.largest:.1e}", f"{float_layer.difference:.1e}",
+         "agrees" if float_layer.holds else "DIFFERS")
+        for float_layer in (check.layers if report.verbose else wrong)
     ]  # fmt: skip
     if rows:
-        report.table(("  layer", "by", "relative", ""), rows)
+        report.print_table(("  layer", "by", "relative", ""), rows)
 
 
-def _document_floats(found: "FloatCheck") -> dict[str, Any]:
+def _encode_floats(check: "FloatCheck") -> dict[str, Any]:
     """Return it as plain data; a difference that is no number is null."""
-    layers = None if found.layers is None else [
+    layers = None if check.layers is None else [
         {
-            "name": one.name,
-            "values": one.values,
-            "largest": one.largest if isfinite(one.largest) else None,
-            "difference": one.difference if isfinite(one.difference) else None,
-            "holds": one.holds,
+            "name": float_layer.name,
+            "values": float_layer.values,
+            "largest": float_layer.largest if isfinite(float_layer.largest) else None,
+            "difference": float_layer.difference if isfinite(float_layer.difference) else None,
+            "holds": float_layer.holds,
         }
-        for one in found.layers
+        for float_layer in check.layers
     ]  # fmt: skip
-    wrong = found.wrong_layer
-    return {"layers": layers, "first_wrong": wrong and wrong.name, "holds": found.holds}
+    wrong = check.wrong_layer
+    return {"layers": layers, "first_wrong": wrong and wrong.name, "holds": check.holds}
 
 
-def _print_reproducer(report: Report, made: "Reproducer") -> None:
+def _print_reproducer(report: Report, reproducer: "Reproducer") -> None:
     """Print where the layer was written to, and how to run it."""
-    report.text(f"layer `{made.layer}` by itself: {made.folder}")
-    if made.command:
-        report.text(f"  to run it on both runtimes:\n  {made.command}")
+    report.print_text(f"layer `{reproducer.layer}` by itself: {reproducer.folder}")
+    if reproducer.command:
+        report.print_text(f"  to run it on both runtimes:\n  {reproducer.command}")
     else:
-        report.text("  it has no form in the spec language: its bytes are there, and no spec")
+        report.print_text("  it has no form in the spec language: its bytes are there, and no spec")
 
 
-def _document_program(found: "ProgramCheck") -> dict[str, Any]:
+def _encode_program(check: "ProgramCheck") -> dict[str, Any]:
     """Return it as plain data."""
-    wrong = found.wrong_layer
+    wrong = check.wrong_layer
     return {
-        "goldens": [one.as_json() for one in found.goldens],
-        "layers": None if found.layers is None else build_report.document_layers(found.layers),
+        "goldens": [agreement.to_json() for agreement in check.goldens],
+        "layers": None if check.layers is None else build_report.encode_layers(check.layers),
         "first_wrong": wrong and wrong.name,
-        "holds": found.holds,
+        "holds": check.holds,
     }
 
 
-def _document_reproducer(made: "Reproducer | None") -> dict[str, Any] | None:
+def _encode_reproducer(reproducer: "Reproducer | None") -> dict[str, Any] | None:
     """Return a reproducer as plain data, if there is one."""
-    if made is None:
+    if reproducer is None:
         return None
-    return {"path": str(made.folder), "layer": made.layer, "command": made.command or None}
+    return {
+        "path": str(reproducer.folder),
+        "layer": reproducer.layer,
+        "command": reproducer.command or None,
+    }
 
 
 MAX_PRINTED = 10
@@ -249,21 +274,21 @@ def _print_constants(report: Report, verified: "VerifiedBundle") -> None:
     if verified.constants is None:
         if verified.replayed:
             hint = "--spec SPEC (and --weights FILE) compares them"
-            report.text(f"{folder}: its weights and scales were not compared: {hint}")
+            report.print_text(f"{folder}: its weights and scales were not compared: {hint}")
         return
     for check in verified.constants:
         if check.uncompared:
             reason = check.uncompared
-            report.notice(f"{folder}: {check.file} was not compared with the network: {reason}")
+            report.warn_text(f"{folder}: {check.file} was not compared with the network: {reason}")
             continue
         for difference in check.differences[:MAX_PRINTED]:
-            report.text(f"{folder}: {check.file}: {difference}")
+            report.print_text(f"{folder}: {check.file}: {difference}")
         if len(check.differences) > MAX_PRINTED:
             remaining = len(check.differences) - MAX_PRINTED
-            report.text(f"{folder}: {check.file}: {remaining:,} more tensors differ")
+            report.print_text(f"{folder}: {check.file}: {remaining:,} more tensors differ")
         if check.holds:
             amounts = f"{check.tensors:,} constant tensors, {check.values:,} values"
-            report.text(f"{folder}: {check.file}: {amounts}: all are the network's")
+            report.print_text(f"{folder}: {check.file}: {amounts}: all are the network's")
 
 
 def describe_constant_fault(checks: "Iterable[ConstantCheck]") -> str:
@@ -275,7 +300,7 @@ def describe_constant_fault(checks: "Iterable[ConstantCheck]") -> str:
     return ""
 
 
-def _document_constants(checks: "Iterable[ConstantCheck] | None") -> list[dict[str, Any]] | None:
+def _encode_constants(checks: "Iterable[ConstantCheck] | None") -> list[dict[str, Any]] | None:
     """Return it as plain data; null where nothing was compared."""
     if checks is None:
         return None
@@ -288,9 +313,9 @@ def _print_libraries(report: Report, folder: str, libraries: "Iterable[LibraryCh
     """Print a line for each library; a library that was not verified is a warning."""
     for library in libraries:
         if library.unverified:
-            report.notice(f"{folder}: {library.file} was not verified: {library.unverified}")
+            report.warn_text(f"{folder}: {library.file} was not verified: {library.unverified}")
         else:
-            report.text(f"{folder}: {library.file}: {_describe_library(library)}")
+            report.print_text(f"{folder}: {library.file}: {_describe_library(library)}")
 
 
 def describe_library_fault(libraries: "Iterable[LibraryCheck]") -> str:
@@ -301,12 +326,12 @@ def describe_library_fault(libraries: "Iterable[LibraryCheck]") -> str:
     return ""
 
 
-def _document_library(library: "LibraryCheck") -> dict[str, Any]:
+def _encode_library(library: "LibraryCheck") -> dict[str, Any]:
     """Return a library as plain data."""
     return {
         **{key: text or None for key, text in asdict(library).items() if key != "agreement"},
         "file": library.file,
-        "agreement": [agreement.as_json() for agreement in library.agreement],
+        "agreement": [agreement.to_json() for agreement in library.agreement],
         "holds": None if library.unverified else library.holds,
     }
 

@@ -15,28 +15,28 @@ from tcc.compiler.slides.drawn_areas import (
     AreaCollector,
     DrawnAreas,
     TooMuchError,
+    build_size_error,
     check_count,
     check_size,
-    refuse_size,
 )
 from tcc.compiler.slides.slide_file import SlideExtent
-from tcc.compiler.slides.tumour_classes import WORDS
+from tcc.compiler.slides.tumour_classes import TUMOUR_LABELS
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.decimal_numbers import parse_float, parse_int
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-AREAS = ("Polygon", "Rectangle", "Spline")
+AREA_TYPES = ("Polygon", "Rectangle", "Spline")
 """ASAP's kinds of annotations that have an area."""
-MOST_ELEMENTS = 1 << 20
+MAX_ELEMENTS = 1 << 20
 """Most elements of a file beside the corners of its annotations."""
-DEEPEST = 64
+MAX_DEPTH = 64
 """Most elements within each other."""
-LONGEST = 1 << 16
+CHUNK_BYTES = 1 << 16
 """Bytes of a part that is parsed at a time; the parser holds a tag of several parts as a whole."""
-LONGEST_TAG = 1 << 18
+MAX_TAG_BYTES = 1 << 18
 """Most bytes of a tag or comment."""
 
 
@@ -47,28 +47,28 @@ def read_asap(path: Path) -> DrawnAreas:
         UserError: It cannot be read (E1314), or has more than is read (E1323).
     """
     reader, parser = _AsapReader(), expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
+    parser.StartElementHandler, parser.EndElementHandler = reader.handle_start, reader.handle_end
     # Entities, and so bombs of them, can be declared in a document type alone.
     parser.StartDoctypeDeclHandler = reader.refuse
     try:
-        with regular_files.opened(path) as file:
-            _feed(parser, file)
-        return reader.collector.close()
+        with regular_files.open_file(path) as file:
+            _parse_file(parser, file)
+        return reader.collector.build_areas()
     except TooMuchError as error:
-        raise refuse_size(path, error) from None
+        raise build_size_error(path, error) from None
     except (OSError, ValueError, expat.ExpatError) as error:
-        raise _refuse(path, f"line {parser.CurrentLineNumber}: {str(error)[:200]}") from None
+        raise _build_error(path, f"line {parser.CurrentLineNumber}: {str(error)[:200]}") from None
 
 
-def _feed(parser: Any, file: "BinaryIO") -> None:
+def _parse_file(parser: Any, file: "BinaryIO") -> None:
     """Parse a file part by part; what a part does not end is bounded, since it is parsed again."""
-    count = 0
-    while part := file.read(LONGEST):
-        count += len(part)
-        check_size(count)
-        parser.Parse(part, False)
-        if count - parser.CurrentByteIndex > LONGEST_TAG:
-            raise TooMuchError(f"a tag or comment is longer than {LONGEST_TAG >> 10} KiB")
+    byte_count = 0
+    while chunk := file.read(CHUNK_BYTES):
+        byte_count += len(chunk)
+        check_size(byte_count)
+        parser.Parse(chunk, False)
+        if byte_count - parser.CurrentByteIndex > MAX_TAG_BYTES:
+            raise TooMuchError(f"a tag or comment is longer than {MAX_TAG_BYTES >> 10} KiB")
     parser.Parse(b"", True)
 
 
@@ -77,53 +77,53 @@ class _AsapReader:
 
     def __init__(self) -> None:
         self.collector = AreaCollector()
-        self._name: str | None = None
+        self._class_name: str | None = None
         self._order, self._vertices = array("q"), array("d")
         self._elements = self._depth = self._count = 0
 
-    def start(self, element: str, attributes: Mapping[str, str]) -> None:
+    def handle_start(self, element: str, attributes: Mapping[str, str]) -> None:
         self._depth += 1
-        if self._depth > DEEPEST:
-            raise ValueError(f"more than {DEEPEST} elements are within each other")
-        if element == "Coordinate" and self._name is not None:
+        if self._depth > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} elements are within each other")
+        if element == "Coordinate" and self._class_name is not None:
             self._add_vertex(attributes)
             return
         self._elements += 1
-        if self._elements > MOST_ELEMENTS:
-            raise TooMuchError(f"there are more than {MOST_ELEMENTS:,} elements beside corners")
+        if self._elements > MAX_ELEMENTS:
+            raise TooMuchError(f"there are more than {MAX_ELEMENTS:,} elements beside corners")
         if element == "Annotation":
-            self._begin(attributes)
+            self._begin_annotation(attributes)
 
-    def end(self, element: str) -> None:
+    def handle_end(self, element: str) -> None:
         self._depth -= 1
-        if element == "Annotation" and self._name is not None:
+        if element == "Annotation" and self._class_name is not None:
             if len(self._order) < 3:
                 raise ValueError("an annotation has fewer than three corners")
             order = np.argsort(np.array(self._order, np.int64), kind="stable")
-            self.collector.add(self._name, [np.array(self._vertices).reshape(-1, 2)[order]])
-            self._name = None
+            self.collector.add(self._class_name, [np.array(self._vertices).reshape(-1, 2)[order]])
+            self._class_name = None
 
     def refuse(self, *_: object) -> None:
         raise ValueError("it declares a document type, which annotations have no need of")
 
-    def _begin(self, attributes: Mapping[str, str]) -> None:
-        if self._name is not None:
+    def _begin_annotation(self, attributes: Mapping[str, str]) -> None:
+        if self._class_name is not None:
             raise ValueError("an annotation is within another")
         kind = attributes.get("Type", "Polygon")
-        if kind not in AREAS:
+        if kind not in AREA_TYPES:
             raise ValueError(f"an annotation of type {kind[:40]} has no area")
-        self._name = attributes.get("PartOfGroup", "")
+        self._class_name = attributes.get("PartOfGroup", "")
         self._order, self._vertices = array("q"), array("d")
 
     def _add_vertex(self, attributes: Mapping[str, str]) -> None:
         self._count += 1
         check_count(self._count)
-        self._vertices.extend(parse_float(_get(attributes, axis)) for axis in "XY")
-        place = attributes.get("Order")
-        self._order.append(self._count if place is None else _check_order(parse_int(place)))
+        self._vertices.extend(parse_float(_get_coordinate(attributes, axis)) for axis in "XY")
+        order = attributes.get("Order")
+        self._order.append(self._count if order is None else _check_order(parse_int(order)))
 
 
-def _get(attributes: Mapping[str, str], axis: str) -> str:
+def _get_coordinate(attributes: Mapping[str, str], axis: str) -> str:
     if axis not in attributes:
         raise ValueError(f"a coordinate has no {axis}")
     return attributes[axis].replace(",", ".", 1)  # ASAP writes the comma of some languages
@@ -135,20 +135,20 @@ def _check_order(number: int) -> int:
     return number
 
 
-def _refuse(path: Path, label: str) -> UserError:
+def _build_error(path: Path, label: str) -> UserError:
     message = "these annotations cannot be read"
     help = "give XML as ASAP writes it, or GeoJSON as QuPath does"
-    return fail("E1314", message, whole_file(str(path)), label=label, help=help)
+    return fail("E1314", message, make_file_span(str(path)), label=label, help=help)
 
 
-ENDINGS = (".geojson", ".xml")
-TUMOUR = WORDS | {"_0", "_1", "metastases"}
+SUFFIXES = (".geojson", ".xml")
+TUMOUR_CLASSES = TUMOUR_LABELS | {"_0", "_1", "metastases"}
 """Classes of tumour; `_0` and `_1` are groups of CAMELYON16, `metastases` one of CAMELYON17."""
-OTHER = frozenset({"_2", "exclusion", "normal", "tissue"})
+NON_TUMOUR_CLASSES = frozenset({"_2", "exclusion", "normal", "tissue"})
 """Classes that are none; `_2` are the parts of CAMELYON16 that are cut out of its tumours."""
-CUT = OTHER - {"tissue"}
+CUT_OUT_CLASSES = NON_TUMOUR_CLASSES - {"tissue"}
 """Those that are cut out of the tumours around them."""
-OVERSHOT = 0.01
+MAX_OVERSHOOT = 0.01
 """Share of a slide's side by which a hand may draw beyond its edge."""
 
 
@@ -157,49 +157,58 @@ class AreaClasses:
     """The classes, in small letters, that are tumour, and those that are not."""
 
     tumour: frozenset[str]
-    other: frozenset[str]
+    non_tumour: frozenset[str]
 
 
-def classes(tumour: Sequence[str], other: Sequence[str]) -> AreaClasses:
+def build_area_classes(tumour: Sequence[str], non_tumour: Sequence[str]) -> AreaClasses:
     """Return what classes mean: what is named here, and for the rest what they are known for."""
-    named = frozenset(name.casefold() for name in tumour)
-    more = frozenset(name.casefold() for name in other)
-    return AreaClasses((TUMOUR - more) | named, (OTHER - named) | (more - named))
+    tumour_names = frozenset(name.casefold() for name in tumour)
+    non_tumour_names = frozenset(name.casefold() for name in non_tumour)
+    return AreaClasses(
+        (TUMOUR_CLASSES - non_tumour_names) | tumour_names,
+        (NON_TUMOUR_CLASSES - tumour_names) | (non_tumour_names - tumour_names),
+    )
 
 
-def beside(slide: Path, folder: Path | None) -> Path | None:
+def find_annotations_file(slide: Path, folder: Path | None) -> Path | None:
     """Return the annotations of a slide, in a folder or beside it; None where there are none."""
-    places = [(folder or slide.parent) / f"{slide.stem}{ending}" for ending in ENDINGS]
-    return next((path for path in places if path.is_file()), None)
+    paths = [(folder or slide.parent) / f"{slide.stem}{ending}" for ending in SUFFIXES]
+    return next((path for path in paths if path.is_file()), None)
 
 
-def tumour(path: Path, slide: SlideExtent, side: int, known: AreaClasses) -> NDArray[np.bool_]:
+def rasterize_tumour(
+    path: Path, slide: SlideExtent, side: int, area_classes: AreaClasses
+) -> NDArray[np.bool_]:
     """Return the squares of a slide, `side` pixels of level 0 wide, that lie in a tumour.
 
     Raises:
         UserError: The file cannot be read (E1306, E1314), is too large (E1323, E1324), has a class
             that is not known (E1315), or areas that reach beyond the slide (E1320).
     """
-    areas = read_asap(path) if path.suffix.lower() == ".xml" else geojson.read(path)
-    _check_places(path, areas, slide)
+    areas = read_asap(path) if path.suffix.lower() == ".xml" else geojson.read_areas(path)
+    _check_extent(path, areas, slide)
     for name in dict.fromkeys(areas.names):
-        if name.casefold() not in known.tumour | known.other:
+        if name.casefold() not in area_classes.tumour | area_classes.non_tumour:
             message = f"is class `{name[:80]}` of these annotations tumour?"
             help = "say so with --tumour, or with --other that it is not"
-            raise fail("E1315", message, whole_file(str(path)), help=help)
-    inside = mask_files.within(areas.select(known.tumour), path, slide, side)
-    return inside & ~mask_files.within(areas.select(known.other & CUT), path, slide, side)
+            raise fail("E1315", message, make_file_span(str(path)), help=help)
+    inside = mask_files.rasterize_areas(areas.select(area_classes.tumour), path, slide, side)
+    return inside & ~mask_files.rasterize_areas(
+        areas.select(area_classes.non_tumour & CUT_OUT_CLASSES), path, slide, side
+    )
 
 
-def _check_places(path: Path, areas: DrawnAreas, slide: SlideExtent) -> None:
+def _check_extent(path: Path, areas: DrawnAreas, slide: SlideExtent) -> None:
     """Refuse an area that reaches beyond the slide, as those of another slide do (E1320)."""
     size = np.array((slide.width, slide.height))
-    beyond = (areas.vertices < -size * OVERSHOT) | (areas.vertices > size * (1 + OVERSHOT))
-    if beyond.any():
-        vertex = int(beyond.any(axis=1).argmax())
+    is_outside = (areas.vertices < -size * MAX_OVERSHOOT) | (
+        areas.vertices > size * (1 + MAX_OVERSHOOT)
+    )
+    if is_outside.any():
+        vertex = int(is_outside.any(axis=1).argmax())
         x, y = areas.vertices[vertex].tolist()
         number = areas.locate(vertex) + 1
         message = f"area {number} of these annotations reaches column {x:g}, row {y:g}"
         label = f"the slide is {slide.width} x {slide.height}"
         help = "give the annotations of this slide, in pixels of its level 0"
-        raise fail("E1320", message, whole_file(str(path)), label=label, help=help)
+        raise fail("E1320", message, make_file_span(str(path)), label=label, help=help)

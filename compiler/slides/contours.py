@@ -15,40 +15,40 @@ from tcc.compiler.slides import slide_file
 Inside = NDArray[np.bool_]
 
 Ring: TypeAlias = "NDArray[np.int64]"
-RIGHT, DOWN, LEFT, UP = range(4)
+MOVE_RIGHT, MOVE_DOWN, MOVE_LEFT, MOVE_UP = range(4)
 NORTH_WEST, NORTH_EAST, SOUTH_WEST, SOUTH_EAST = range(4)
 _CONVEX = (
-    (SOUTH_EAST, UP, RIGHT), (SOUTH_WEST, RIGHT, DOWN), (NORTH_WEST, DOWN, LEFT),
-    (NORTH_EAST, LEFT, UP),
+    (SOUTH_EAST, MOVE_UP, MOVE_RIGHT), (SOUTH_WEST, MOVE_RIGHT, MOVE_DOWN), (NORTH_WEST, MOVE_DOWN, MOVE_LEFT),
+    (NORTH_EAST, MOVE_LEFT, MOVE_UP),
 )  # fmt: skip
 """Where around a corner the pixel lies whose corner it is, with the directions in which the ring
 arrives and leaves, the pixel on its right."""
 _CONCAVE = (
-    (SOUTH_EAST, LEFT, DOWN), (SOUTH_WEST, UP, LEFT), (NORTH_WEST, RIGHT, UP),
-    (NORTH_EAST, DOWN, RIGHT),
+    (SOUTH_EAST, MOVE_LEFT, MOVE_DOWN), (SOUTH_WEST, MOVE_UP, MOVE_LEFT), (NORTH_WEST, MOVE_RIGHT, MOVE_UP),
+    (NORTH_EAST, MOVE_DOWN, MOVE_RIGHT),
 )  # fmt: skip
 """The same where the one of four pixels that is not inside lies there."""
 
 
-def polygons(inside: Inside) -> list[list[Ring]]:
+def find_polygons(inside: Inside) -> list[list[Ring]]:
     """Return the regions of a raster: each its outer ring and those of its holes, in pixels."""
-    ndimage: Any = slide_file.load("scipy.ndimage")
+    ndimage: Any = slide_file.load_module("scipy.ndimage")
     labels, count = ndimage.label(inside)
     outer: list[list[Ring]] = [[] for _ in range(count)]
     holes: list[list[Ring]] = [[] for _ in range(count)]
     corners = _find_corners(inside)
-    for place, ring in _trace(corners):
-        row, column = corners.pixels[place]
+    for corner, ring in _trace_rings(corners):
+        row, column = corners.pixels[corner]
         rings = outer if compute_area(ring) > 0 else holes
         rings[int(labels[row, column]) - 1].append(ring)
-    return [one + more for one, more in zip(outer, holes, strict=True)]
+    return [outer_ring + hole_rings for outer_ring, hole_rings in zip(outer, holes, strict=True)]
 
 
 def count_corners(inside: Inside) -> int:
     """Return how many corners the rings of a raster have together."""
-    around = _around(inside)
-    total = sum(int(np.count_nonzero(mask)) for mask in _convex_masks(around))
-    return total + sum(int(np.count_nonzero(mask)) for mask in _concave_masks(around))
+    neighbours = _get_neighbours(inside)
+    total = sum(int(np.count_nonzero(mask)) for mask in _find_convex_corners(neighbours))
+    return total + sum(int(np.count_nonzero(mask)) for mask in _find_concave_corners(neighbours))
 
 
 def compute_area(ring: Ring) -> int:
@@ -76,47 +76,49 @@ class _Corners:
     forks: NDArray[np.bool_]
 
 
-def _around(inside: Inside) -> tuple[Inside, ...]:
+def _get_neighbours(inside: Inside) -> tuple[Inside, ...]:
     """Return the four pixels around each vertex, in the order of `NORTH_WEST` and so on."""
     padded = np.pad(inside, 1)
     return padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
 
 
-def _convex_masks(around: tuple[Inside, ...]) -> list[Inside]:
+def _find_convex_corners(neighbours: tuple[Inside, ...]) -> list[Inside]:
     """Return the vertices that are a corner of a pixel, neither of whose neighbours is inside."""
     masks = []
-    for where, _, _ in _CONVEX:
+    for quadrant, _, _ in _CONVEX:
         # Of four numbers, 3 - n is opposite n, and the two others are beside it.
-        beside = [n for n in range(4) if n not in (where, 3 - where)]
-        masks.append(around[where] & ~around[beside[0]] & ~around[beside[1]])
+        adjacent = [n for n in range(4) if n not in (quadrant, 3 - quadrant)]
+        masks.append(neighbours[quadrant] & ~neighbours[adjacent[0]] & ~neighbours[adjacent[1]])
     return masks
 
 
-def _concave_masks(around: tuple[Inside, ...]) -> list[Inside]:
+def _find_concave_corners(neighbours: tuple[Inside, ...]) -> list[Inside]:
     """Return the vertices around which one pixel alone is not inside."""
     masks = []
-    for where, _, _ in _CONCAVE:
-        others = [around[n] for n in range(4) if n != where]
-        masks.append(~around[where] & others[0] & others[1] & others[2])
+    for quadrant, _, _ in _CONCAVE:
+        inside_pixels = [neighbours[n] for n in range(4) if n != quadrant]
+        masks.append(~neighbours[quadrant] & inside_pixels[0] & inside_pixels[1] & inside_pixels[2])
     return masks
 
 
 def _find_corners(inside: Inside) -> _Corners:
-    around = _around(inside)
+    neighbours = _get_neighbours(inside)
     points, arrives, leaves, pixels, forks = [], [], [], [], []
-    convex = zip(_convex_masks(around), _CONVEX, strict=True)
-    concave = zip(_concave_masks(around), _CONCAVE, strict=True)
-    kinds = [(mask, where, turn) for mask, (where, *turn) in convex]
+    convex = zip(_find_convex_corners(neighbours), _CONVEX, strict=True)
+    concave = zip(_find_concave_corners(neighbours), _CONCAVE, strict=True)
+    corner_kinds = [(mask, quadrant, directions) for mask, (quadrant, *directions) in convex]
     # Of the three pixels, the one opposite the missing one.
-    kinds += [(mask, 3 - where, turn) for mask, (where, *turn) in concave]
-    for mask, where, (arriving, leaving) in kinds:
+    corner_kinds += [(mask, 3 - quadrant, directions) for mask, (quadrant, *directions) in concave]
+    for mask, quadrant, (arriving, leaving) in corner_kinds:
         rows, columns = np.nonzero(mask)
         points.append(np.stack([columns, rows], axis=1))
         arrives.append(np.full(len(rows), arriving, np.int8))
         leaves.append(np.full(len(rows), leaving, np.int8))
-        pixels.append(np.stack([rows - 1 + where // 2, columns - 1 + where % 2], axis=1))
-        is_fork = (leaving == LEFT) & around[SOUTH_EAST][mask] & around[NORTH_WEST][mask]
-        forks.append(is_fork & ~around[NORTH_EAST][mask] & ~around[SOUTH_WEST][mask])
+        pixels.append(np.stack([rows - 1 + quadrant // 2, columns - 1 + quadrant % 2], axis=1))
+        is_fork = (
+            (leaving == MOVE_LEFT) & neighbours[SOUTH_EAST][mask] & neighbours[NORTH_WEST][mask]
+        )
+        forks.append(is_fork & ~neighbours[NORTH_EAST][mask] & ~neighbours[SOUTH_WEST][mask])
     return _Corners(
         np.concatenate(points), np.concatenate(arrives), np.concatenate(leaves),
         np.concatenate(pixels), np.concatenate(forks),
@@ -129,29 +131,32 @@ def _find_next(corners: _Corners) -> NDArray[np.int64]:
     x, y = corners.points.T
     for direction in range(4):
         # Along a line edges of one direction do not overlap: the nth begins and ends as the nth.
-        along, line = (x, y) if direction in (RIGHT, LEFT) else (y, x)
-        starts, ends = (
-            np.flatnonzero(part == direction) for part in (corners.leaves, corners.arrives)
+        along, line = (x, y) if direction in (MOVE_RIGHT, MOVE_LEFT) else (y, x)
+        start_corners, end_corners = (
+            np.flatnonzero(directions == direction)
+            for directions in (corners.leaves, corners.arrives)
         )
-        starts = starts[np.lexsort((along[starts], line[starts]))]
-        following[starts] = ends[np.lexsort((along[ends], line[ends]))]
+        start_corners = start_corners[np.lexsort((along[start_corners], line[start_corners]))]
+        following[start_corners] = end_corners[np.lexsort((along[end_corners], line[end_corners]))]
     return following
 
 
-def _trace(corners: _Corners) -> list[tuple[int, Ring]]:
+def _trace_rings(corners: _Corners) -> list[tuple[int, Ring]]:
     """Return each ring with its first corner, in the order of their first edges to the right."""
     x, y = corners.points.T
-    first = np.flatnonzero((corners.leaves == RIGHT) | corners.forks)
-    first = first[np.lexsort((corners.leaves[first], x[first], y[first]))]
-    following, is_open = _find_next(corners).tolist(), bytearray(b"\1") * len(x)
+    first_corners = np.flatnonzero((corners.leaves == MOVE_RIGHT) | corners.forks)
+    first_corners = first_corners[
+        np.lexsort((corners.leaves[first_corners], x[first_corners], y[first_corners]))
+    ]
+    next_corners, is_open = _find_next(corners).tolist(), bytearray(b"\1") * len(x)
     rings = []
-    for start in first.tolist():
+    for start in first_corners.tolist():
         if not is_open[start]:
             continue
-        places, place = [], start
-        while is_open[place]:
-            is_open[place] = 0
-            places.append(place)
-            place = following[place]
-        rings.append((start, corners.points[[*places, start]]))
+        ring_corners, corner = [], start
+        while is_open[corner]:
+            is_open[corner] = 0
+            ring_corners.append(corner)
+            corner = next_corners[corner]
+        rings.append((start, corners.points[[*ring_corners, start]]))
     return rings

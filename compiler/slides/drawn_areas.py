@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 MAX_BYTES = 1 << 26
 """Largest file that is read."""
-MOST_VERTICES = 1 << 21
+MAX_VERTICES = 1 << 21
 """Most vertices of a file that is read."""
-MOST_POLYGONS = 1 << 18
+MAX_POLYGONS = 1 << 18
 """Most polygons of a file that is read."""
-FARTHEST = 1e9
+MAX_COORDINATE = 1e9
 """Bound of a coordinate, in pixels of level 0."""
 
 
@@ -26,32 +26,34 @@ class DrawnAreas:
 
     Args:
         names: The class of each polygon.
-        owners: The polygon of each ring (rings,), in ascending order.
-        ends: The place after the last vertex of each ring (rings,).
+        ring_polygons: The polygon of each ring (rings,), in ascending order.
+        ring_ends: The place after the last vertex of each ring (rings,).
         vertices: Columns and rows of level 0 (vertices, 2), ring by ring.
     """
 
     names: tuple[str, ...]
-    owners: NDArray[np.int64]
-    ends: NDArray[np.int64]
+    ring_polygons: NDArray[np.int64]
+    ring_ends: NDArray[np.int64]
     vertices: NDArray[np.float64]
 
     def select(self, names: Collection[str]) -> "DrawnAreas":
         """Return the polygons whose class, in small letters, is one of these."""
-        chosen = np.array([name.casefold() in names for name in self.names], np.bool_)
-        rings = chosen[self.owners]
-        counts = np.diff(self.ends, prepend=0)
-        new_numbers = np.cumsum(chosen) - 1
+        selected = np.array([name.casefold() in names for name in self.names], np.bool_)
+        rings = selected[self.ring_polygons]
+        counts = np.diff(self.ring_ends, prepend=0)
+        new_numbers = np.cumsum(selected) - 1
         return DrawnAreas(
-            tuple(name for name, is_chosen in zip(self.names, chosen, strict=True) if is_chosen),
-            new_numbers[self.owners[rings]],
+            tuple(
+                name for name, is_selected in zip(self.names, selected, strict=True) if is_selected
+            ),
+            new_numbers[self.ring_polygons[rings]],
             np.cumsum(counts[rings]),
             self.vertices[np.repeat(rings, counts)],
         )
 
     def locate(self, vertex: int) -> int:
         """Return the polygon that a vertex belongs to."""
-        return int(self.owners[np.searchsorted(self.ends, vertex, side="right")])
+        return int(self.ring_polygons[np.searchsorted(self.ring_ends, vertex, side="right")])
 
 
 class AreaCollector:
@@ -59,8 +61,8 @@ class AreaCollector:
 
     def __init__(self) -> None:
         self._names: list[str] = []
-        self._known: dict[str, str] = {}
-        self._owners, self._ends, self._vertices = array("q"), array("q"), array("d")
+        self._shared_names: dict[str, str] = {}
+        self._ring_polygons, self._ring_ends, self._vertices = array("q"), array("q"), array("d")
 
     def add(self, name: str, rings: Iterable[NDArray[np.float64]]) -> None:
         """Add a polygon of a class; each ring is of vertices (n, 2), float64.
@@ -69,19 +71,19 @@ class AreaCollector:
             ValueError: A ring has fewer than three vertices.
             TooMuchError: There are too many vertices or polygons.
         """
-        if len(self._names) == MOST_POLYGONS:
-            raise TooMuchError(f"there are more than {MOST_POLYGONS:,} polygons")
+        if len(self._names) == MAX_POLYGONS:
+            raise TooMuchError(f"there are more than {MAX_POLYGONS:,} polygons")
         # Names are shared: a file has few classes and many polygons.
-        self._names.append(self._known.setdefault(name, name))
+        self._names.append(self._shared_names.setdefault(name, name))
         for ring in rings:
             if len(ring) < 3:
                 raise ValueError("a ring is a list of three [x, y] or more")
             self._vertices.frombytes(ring.tobytes())
-            self._owners.append(len(self._names) - 1)
-            self._ends.append(len(self._vertices) // 2)
+            self._ring_polygons.append(len(self._names) - 1)
+            self._ring_ends.append(len(self._vertices) // 2)
         check_count(len(self._vertices) // 2)
 
-    def close(self) -> DrawnAreas:
+    def build_areas(self) -> DrawnAreas:
         """Return what was collected.
 
         Raises:
@@ -89,16 +91,18 @@ class AreaCollector:
         """
         areas = DrawnAreas(
             tuple(self._names),
-            np.array(self._owners, np.int64),
-            np.array(self._ends, np.int64),
+            np.array(self._ring_polygons, np.int64),
+            np.array(self._ring_ends, np.int64),
             np.array(self._vertices, np.float64).reshape(-1, 2),
         )
-        is_near = (np.abs(areas.vertices) < FARTHEST).all(axis=1)
-        if not is_near.all():
-            vertex = int(np.argmin(is_near))
+        is_in_range = (np.abs(areas.vertices) < MAX_COORDINATE).all(axis=1)
+        if not is_in_range.all():
+            vertex = int(np.argmin(is_in_range))
             x, y = areas.vertices[vertex].tolist()
-            place = f"polygon {areas.locate(vertex) + 1} has the corner ({x:g}, {y:g})"
-            raise ValueError(f"{place}, and coordinates are between -{FARTHEST:g} and {FARTHEST:g}")
+            location = f"polygon {areas.locate(vertex) + 1} has the corner ({x:g}, {y:g})"
+            raise ValueError(
+                f"{location}, and coordinates are between -{MAX_COORDINATE:g} and {MAX_COORDINATE:g}"
+            )
         return areas
 
 
@@ -114,12 +118,12 @@ def check_size(count: int) -> None:
 
 def check_count(vertices: int) -> None:
     """Refuse more vertices than are read (TooMuchError)."""
-    if vertices > MOST_VERTICES:
-        raise TooMuchError(f"there are more than {MOST_VERTICES:,} vertices")
+    if vertices > MAX_VERTICES:
+        raise TooMuchError(f"there are more than {MAX_VERTICES:,} vertices")
 
 
-def refuse_size(path: Path, error: TooMuchError) -> UserError:
+def build_size_error(path: Path, error: TooMuchError) -> UserError:
     """Return the error of a file that has too much (E1323)."""
     message = "these outlines are too large to be read"
     help = "simplify the outlines, or leave out those that are neither tumour nor tissue"
-    return fail("E1323", message, whole_file(str(path)), label=str(error)[:200], help=help)
+    return fail("E1323", message, make_file_span(str(path)), label=str(error)[:200], help=help)

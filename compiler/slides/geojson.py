@@ -24,21 +24,21 @@ from tcc.compiler.slides.drawn_areas import (
     AreaCollector,
     DrawnAreas,
     TooMuchError,
+    build_size_error,
     check_count,
     check_size,
-    refuse_size,
 )
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 if TYPE_CHECKING:
     import numpy as np
 
-DEEPEST = 64
+MAX_DEPTH = 64
 """Most lists and objects within each other."""
-MOST_VALUES = 1 << 21
+MAX_VALUES = 1 << 21
 """Most values of a file: lists, objects, texts and numbers that are not a vertex's."""
-KEPT = frozenset(
+KEPT_KEYS = frozenset(
     ("type", "features", "geometry", "coordinates", "properties", "classification", "name")
 )
 """Keys whose values are kept; all others are checked and dropped."""
@@ -46,10 +46,10 @@ RUN = 4096
 """Vertices that are converted at a time."""
 
 _SPACE = rb"[ \t\n\r]*+"
-_DIGITS = 40
+_MAX_DIGITS = 40
 _NUMBER = (
     rb"-?+(?:0|[1-9][0-9]{0,%d}+)(?:\.[0-9]{1,%d}+)?+(?:[eE][-+]?+[0-9]{1,4}+)?+(?![0-9.eE+\-])"
-    % (_DIGITS, _DIGITS)
+    % (_MAX_DIGITS, _MAX_DIGITS)
 )
 _VERTEX = rb"\[%b(?:%b)%b,%b(?:%b)(?:%b,%b(?:%b)){0,2}+%b\]" % (
     _SPACE, _NUMBER, _SPACE, _SPACE, _NUMBER, _SPACE, _SPACE, _NUMBER, _SPACE,
@@ -61,21 +61,21 @@ _TOKEN = re.compile(
     rb'(?P<mark>[{}\[\],:])|(?P<text>"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+")'
     rb"|(?P<number>%b)|(?P<word>true|false|null)" % _NUMBER
 )
-_WORDS = {b"true": True, b"false": False, b"null": None}
+_LITERALS = {b"true": True, b"false": False, b"null": None}
 
 
 class GeoJsonParser:
     """Parses the text of a file; hands over each feature of it as soon as it is whole.
 
     Args:
-        text: The file, in UTF-8.
-        take: Gets each feature: objects with the keys of `KEPT` alone, lists, and arrays (n, 2) in
+        encode_features: The file, in UTF-8.
+        take: Gets each feature: objects with the keys of `KEPT_KEYS` alone, lists, and arrays (n, 2) in
             place of lists of vertices.
     """
 
-    def __init__(self, text: bytes, take: Callable[[Any], None]) -> None:
-        self._text, self._take = text, take
-        self._at = self._values = self._vertices = 0
+    def __init__(self, text: bytes, handle_feature: Callable[[Any], None]) -> None:
+        self._text, self._handle_feature = text, handle_feature
+        self._offset = self._values = self._vertices = 0
 
     def parse(self) -> None:
         """Parse the file to its end.
@@ -87,26 +87,26 @@ class GeoJsonParser:
         try:
             self._parse_root()
         except ValueError as error:
-            raise type(error)(f"byte {self._at:,}: {error}") from None
+            raise type(error)(f"byte {self._offset:,}: {error}") from None
 
     def _parse_root(self) -> None:
         self._skip_space()
-        if self._text.startswith(b"[", self._at):  # as QuPath writes it without a collection
-            self._at += 1
-            self._parse_list(1, self._take)
+        if self._text.startswith(b"[", self._offset):  # as QuPath writes it without a collection
+            self._offset += 1
+            self._parse_list(1, self._handle_feature)
         else:
-            root = self._parse_value(0, self._take)
+            root = self._parse_value(0, self._handle_feature)
             if not (isinstance(root, dict) and root.get("features") is _HANDED_OVER):
-                self._take(root)
+                self._handle_feature(root)
         self._skip_space()
-        if self._at < len(self._text):
+        if self._offset < len(self._text):
             raise ValueError("something follows the end of the JSON")
 
-    def _parse_value(self, depth: int, take: Callable[[Any], None] | None = None) -> Any:
-        """Parse a value; of an object, `take` gets the elements of its list `features`."""
+    def _parse_value(self, depth: int, handle_feature: Callable[[Any], None] | None = None) -> Any:
+        """Parse a value; of an object, `handle_feature` gets the elements of its list `features`."""
         self._values += 1
-        if self._values > MOST_VALUES:
-            raise TooMuchError(f"there are more than {MOST_VALUES:,} values")
+        if self._values > MAX_VALUES:
+            raise TooMuchError(f"there are more than {MAX_VALUES:,} values")
         token = self._read_token()
         match token.lastgroup:
             case "text":
@@ -114,16 +114,18 @@ class GeoJsonParser:
             case "number":
                 return float(token[0])
             case "word":
-                return _WORDS[token[0]]
-        if depth >= DEEPEST:
-            raise ValueError(f"more than {DEEPEST} lists or objects are within each other")
+                return _LITERALS[token[0]]
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} lists or objects are within each other")
         if token[0] == b"[":
             return self._parse_list(depth + 1)
         if token[0] == b"{":
-            return self._parse_object(depth + 1, take)
+            return self._parse_object(depth + 1, handle_feature)
         raise ValueError("a value is missing")
 
-    def _parse_object(self, depth: int, take: Callable[[Any], None] | None) -> dict[str, Any]:
+    def _parse_object(
+        self, depth: int, handle_feature: Callable[[Any], None] | None
+    ) -> dict[str, Any]:
         members: dict[str, Any] = {}
         if self._skip_mark(b"}"):
             return members
@@ -131,19 +133,19 @@ class GeoJsonParser:
             key = self._read_key()
             if key in members:
                 raise ValueError(f"the key `{key}` is there twice")
-            if key == "features" and take and self._skip_mark(b"["):
-                self._parse_list(depth + 1, take)
+            if key == "features" and handle_feature and self._skip_mark(b"["):
+                self._parse_list(depth + 1, handle_feature)
                 members[key] = _HANDED_OVER
             else:
                 member = self._parse_value(depth)
-                if key in KEPT:
+                if key in KEPT_KEYS:
                     members[key] = member
             if not self._skip_mark(b","):
                 break
-        self._end(b"}")
+        self._require_mark(b"}")
         return members
 
-    def _parse_list(self, depth: int, take: Callable[[Any], None] | None = None) -> Any:
+    def _parse_list(self, depth: int, handle_feature: Callable[[Any], None] | None = None) -> Any:
         """Parse what follows the bracket; return a list of vertices alone as an array."""
         elements: list[Any] = []
         runs: list[NDArray[np.float64]] = []
@@ -151,17 +153,17 @@ class GeoJsonParser:
             return elements
         while True:
             self._skip_space()
-            run = None if take else _VERTICES.match(self._text, self._at)
+            run = None if handle_feature else _VERTICES.match(self._text, self._offset)
             if run:
-                self._at = run.end()
+                self._offset = run.end()
                 runs.append(self._convert(run[0]))
-            elif take:
-                take(self._parse_value(depth))
+            elif handle_feature:
+                handle_feature(self._parse_value(depth))
             else:
                 elements.append(self._parse_value(depth))
             if not self._skip_mark(b","):
                 break
-        self._end(b"]")
+        self._require_mark(b"]")
         # Of a list that mixes vertices with other values none is a ring.
         return np.concatenate(runs) if runs and not elements else elements
 
@@ -177,27 +179,29 @@ class GeoJsonParser:
             raise ValueError('an object is of members "key": value')
         return _decode_text(token[0])
 
-    def _end(self, mark: bytes) -> None:
+    def _require_mark(self, mark: bytes) -> None:
         if not self._skip_mark(mark):
             raise ValueError(f"a `,` or `{mark.decode()}` is missing")
 
     def _read_token(self) -> re.Match[bytes]:
         self._skip_space()
-        token = _TOKEN.match(self._text, self._at)
+        token = _TOKEN.match(self._text, self._offset)
         if token is None:
-            raise ValueError("this is no JSON" if self._at < len(self._text) else "it is cut short")
-        self._at = token.end()
+            raise ValueError(
+                "this is no JSON" if self._offset < len(self._text) else "it is cut short"
+            )
+        self._offset = token.end()
         return token
 
     def _skip_mark(self, mark: bytes) -> bool:
         self._skip_space()
-        is_there = self._text.startswith(mark, self._at)
-        self._at += is_there
+        is_there = self._text.startswith(mark, self._offset)
+        self._offset += is_there
         return is_there
 
     def _skip_space(self) -> None:
-        blank = _BLANK.match(self._text, self._at)
-        self._at = blank.end() if blank else self._at
+        blank = _BLANK.match(self._text, self._offset)
+        self._offset = blank.end() if blank else self._offset
 
 
 _HANDED_OVER = object()
@@ -209,9 +213,9 @@ def _decode_text(token: bytes) -> str:
     return text.encode(errors="replace").decode()  # half of a pair of surrogates is no text
 
 
-def feature(
+def build_feature(
     polygons: Sequence[Sequence[Ring]],
-    kind: str,
+    object_type: str,
     name: str,
     colour: tuple[int, int, int],
     measurements: Mapping[str, float] | None = None,
@@ -220,34 +224,37 @@ def feature(
 
     Args:
         polygons: Each its outer ring and those of its holes.
-        kind: What it is for QuPath: an `annotation` or a `tile`.
+        object_type: What it is for QuPath: an `annotation` or a `tile`.
         name: Its class.
         colour: The colour of the class.
         measurements: Numbers of it by name.
     """
-    one = len(polygons) == 1
+    is_single = len(polygons) == 1
     rings = [[ring.tolist() for ring in polygon] for polygon in polygons]
     geometry = {
-        "type": "Polygon" if one else "MultiPolygon",
-        "coordinates": rings[0] if one else rings,
+        "type": "Polygon" if is_single else "MultiPolygon",
+        "coordinates": rings[0] if is_single else rings,
     }
-    found = {"objectType": kind, "classification": {"name": name, "color": list(colour)}}
-    more = {"measurements": dict(measurements)} if measurements else {}
-    return {"type": "Feature", "geometry": geometry, "properties": found | more}
+    properties = {
+        "objectType": object_type,
+        "classification": {"name": name, "color": list(colour)},
+    }
+    extra_properties = {"measurements": dict(measurements)} if measurements else {}
+    return {"type": "Feature", "geometry": geometry, "properties": properties | extra_properties}
 
 
-def text(features: Iterable[Mapping[str, Any]]) -> bytes:
+def encode_features(features: Iterable[Mapping[str, Any]]) -> bytes:
     """Return a file of features, one a line."""
-    out, encoder = BytesIO(), json.JSONEncoder(allow_nan=False)
-    out.write(b'{"type": "FeatureCollection", "features": [\n')
-    for number, each in enumerate(features):
-        out.write(b",\n" if number else b"")
-        out.write(encoder.encode(each).encode())
-    out.write(b"\n]}\n")
-    return out.getvalue()
+    buffer, encoder = BytesIO(), json.JSONEncoder(allow_nan=False)
+    buffer.write(b'{"type": "FeatureCollection", "features": [\n')
+    for number, feature in enumerate(features):
+        buffer.write(b",\n" if number else b"")
+        buffer.write(encoder.encode(feature).encode())
+    buffer.write(b"\n]}\n")
+    return buffer.getvalue()
 
 
-def read(path: Path) -> DrawnAreas:
+def read_areas(path: Path) -> DrawnAreas:
     """Return the polygons of a file with their classes.
 
     Raises:
@@ -262,29 +269,29 @@ def read(path: Path) -> DrawnAreas:
         _add_feature(collector, feature, count)
 
     try:
-        with regular_files.opened(path) as file:
-            text = file.read(MAX_BYTES + 1)
-        check_size(len(text))
-        encoding = json.detect_encoding(text)
+        with regular_files.open_file(path) as file:
+            content = file.read(MAX_BYTES + 1)
+        check_size(len(content))
+        encoding = json.detect_encoding(content)
         if encoding != "utf-8":
-            text = text.decode(encoding).encode()
-        GeoJsonParser(text, add_feature).parse()
-        return collector.close()
+            content = content.decode(encoding).encode()
+        GeoJsonParser(content, add_feature).parse()
+        return collector.build_areas()
     except TooMuchError as error:
-        raise refuse_size(path, error) from None
+        raise build_size_error(path, error) from None
     except (OSError, ValueError) as error:
-        raise _refuse(path, str(error)[:200] or type(error).__name__) from None
+        raise _build_error(path, str(error)[:200] or type(error).__name__) from None
 
 
 def _add_feature(collector: AreaCollector, feature: Any, number: int) -> None:
     """Add the polygons of a feature; of a geometry without a feature, its own."""
     geometry = feature.get("geometry", feature) if isinstance(feature, dict) else None
-    parts = geometry.get("coordinates") if isinstance(geometry, dict) else None
+    coordinates = geometry.get("coordinates") if isinstance(geometry, dict) else None
     kind = geometry.get("type") if isinstance(geometry, dict) else None
-    if kind not in ("Polygon", "MultiPolygon") or not isinstance(parts, list):
+    if kind not in ("Polygon", "MultiPolygon") or not isinstance(coordinates, list):
         reason = f"it is of type `{str(kind)[:40]}`" if kind else "it has no geometry"
         raise ValueError(f"feature {number} is no polygon: {reason}")
-    for polygon in [parts] if kind == "Polygon" else parts:
+    for polygon in [coordinates] if kind == "Polygon" else coordinates:
         if not isinstance(polygon, list) or not polygon:
             raise ValueError(f"feature {number} has a polygon without rings")
         try:
@@ -304,12 +311,12 @@ def _check_ring(ring: Any) -> NDArray[np.float64]:
 def _read_class(feature: Any) -> str:
     """Return the name of a feature's class as QuPath has it; nothing where it has none."""
     properties = feature.get("properties")
-    about = properties.get("classification") if isinstance(properties, dict) else None
-    name = about.get("name") if isinstance(about, dict) else None
+    classification = properties.get("classification") if isinstance(properties, dict) else None
+    name = classification.get("name") if isinstance(classification, dict) else None
     return name if isinstance(name, str) else ""
 
 
-def _refuse(path: Path, label: str) -> UserError:
+def _build_error(path: Path, label: str) -> UserError:
     help = "give polygons in pixels of level 0, as `tcc slide mask` and QuPath write them"
     message = "this is no GeoJSON of polygons"
-    return fail("E1306", message, whole_file(str(path)), label=label, help=help)
+    return fail("E1306", message, make_file_span(str(path)), label=label, help=help)

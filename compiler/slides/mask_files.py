@@ -17,9 +17,9 @@ from tcc.compiler.slides import contours, geojson, tissue_mask
 from tcc.compiler.slides.contours import Ring
 from tcc.compiler.slides.drawn_areas import DrawnAreas
 from tcc.compiler.slides.slide_file import Slide, SlideExtent
-from tcc.compiler.slides.slide_pictures import png
+from tcc.compiler.slides.slide_pictures import encode_png
 from tcc.compiler.slides.tissue_mask import TissueMask
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
 BAND = 1 << 21
 """Crossings that are sorted at a time; a row may have more."""
@@ -32,31 +32,31 @@ class PolygonEdges:
     Args:
         shape: Rows and columns.
         polygons: The number of the polygon of each edge.
-        starts: Column and row where each begins (edges, 2); centres of pixels are whole numbers.
-        ends: Where each ends.
-        first: The first row of centres that each crosses.
-        last: The row after the last.
+        start_points: Column and row where each begins (edges, 2); centres of pixels are whole numbers.
+        end_points: Where each ends.
+        first_rows: The first row of centres that each crosses.
+        last_rows: The row after the last.
     """
 
     shape: tuple[int, int]
     polygons: NDArray[np.int64]
-    starts: NDArray[np.float64]
-    ends: NDArray[np.float64]
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
+    start_points: NDArray[np.float64]
+    end_points: NDArray[np.float64]
+    first_rows: NDArray[np.int64]
+    last_rows: NDArray[np.int64]
 
     @property
-    def crossings(self) -> int:
+    def crossing_count(self) -> int:
         """How many rows of centres all edges cross together."""
-        return int((self.last - self.first).sum())
+        return int((self.last_rows - self.first_rows).sum())
 
-    def cut(self, top: int, bottom: int) -> "PolygonEdges":
+    def select_rows(self, top: int, bottom: int) -> "PolygonEdges":
         """Return the edges that cross some of the rows, with these rows alone."""
-        first, last = np.maximum(self.first, top), np.minimum(self.last, bottom)
-        chosen = first < last
+        first_rows, last_rows = np.maximum(self.first_rows, top), np.minimum(self.last_rows, bottom)
+        is_crossing = first_rows < last_rows
         return PolygonEdges(
-            self.shape, self.polygons[chosen], self.starts[chosen], self.ends[chosen],
-            first[chosen], last[chosen],
+            self.shape, self.polygons[is_crossing], self.start_points[is_crossing], self.end_points[is_crossing],
+            first_rows[is_crossing], last_rows[is_crossing],
         )  # fmt: skip
 
 
@@ -68,42 +68,47 @@ def find_edges(areas: DrawnAreas, shape: tuple[int, int]) -> PolygonEdges:
         shape: Rows and columns of the raster.
     """
     points = areas.vertices - 0.5
-    counts = np.diff(areas.ends, prepend=0)
-    following = np.arange(1, len(points) + 1)
-    following[areas.ends - 1] = areas.ends - counts  # each ring is closed
-    after = points[following]
+    counts = np.diff(areas.ring_ends, prepend=0)
+    next_indices = np.arange(1, len(points) + 1)
+    next_indices[areas.ring_ends - 1] = areas.ring_ends - counts  # each ring is closed
+    next_points = points[next_indices]
     # Without the larger end: a vertex on a row of centres counts for one of its two edges.
-    first = np.clip(np.ceil(np.minimum(points[:, 1], after[:, 1])), 0, shape[0])
-    last = np.clip(np.ceil(np.maximum(points[:, 1], after[:, 1])), 0, shape[0])
-    polygons = np.repeat(areas.owners, counts)
+    first_rows = np.clip(np.ceil(np.minimum(points[:, 1], next_points[:, 1])), 0, shape[0])
+    last_rows = np.clip(np.ceil(np.maximum(points[:, 1], next_points[:, 1])), 0, shape[0])
+    polygons = np.repeat(areas.ring_polygons, counts)
     return PolygonEdges(
-        shape, polygons, points, after, first.astype(np.int64), last.astype(np.int64)
+        shape,
+        polygons,
+        points,
+        next_points,
+        first_rows.astype(np.int64),
+        last_rows.astype(np.int64),
     )
 
 
-def fill(edges: PolygonEdges) -> NDArray[np.bool_]:
+def fill_polygons(edges: PolygonEdges) -> NDArray[np.bool_]:
     """Return the pixels whose centre is within one of the polygons.
 
     Within a polygon, rings are joined by the even-odd rule.
     """
     rows, columns = edges.shape
     inside = np.zeros((rows, columns), np.bool_)
-    for top, bottom in _bands(edges):
-        inside[top:bottom] = _fill_band(edges.cut(top, bottom), top, bottom)
+    for top, bottom in _iterate_bands(edges):
+        inside[top:bottom] = _fill_band(edges.select_rows(top, bottom), top, bottom)
     return inside
 
 
-def _bands(edges: PolygonEdges) -> Iterator[tuple[int, int]]:
+def _iterate_bands(edges: PolygonEdges) -> Iterator[tuple[int, int]]:
     """Yield ranges of rows with about `BAND` crossings and at most `BAND` pixels, or of one row."""
     rows, columns = edges.shape
-    changes = np.bincount(edges.first, minlength=rows + 1) - np.bincount(
-        edges.last, minlength=rows + 1
+    changes = np.bincount(edges.first_rows, minlength=rows + 1) - np.bincount(
+        edges.last_rows, minlength=rows + 1
     )
     total = np.cumsum(np.cumsum(changes[:rows]) + columns)
     top = 0
     while top < rows:
-        reached = int(total[top - 1]) if top else 0
-        bottom = int(np.searchsorted(total, reached + BAND, side="right"))
+        row_total = int(total[top - 1]) if top else 0
+        bottom = int(np.searchsorted(total, row_total + BAND, side="right"))
         bottom = max(bottom, top + 1)
         yield top, bottom
         top = bottom
@@ -111,10 +116,10 @@ def _bands(edges: PolygonEdges) -> Iterator[tuple[int, int]]:
 
 def _fill_band(edges: PolygonEdges, top: int, bottom: int) -> NDArray[np.bool_]:
     columns = edges.shape[1]
-    counts = edges.last - edges.first
+    counts = edges.last_rows - edges.first_rows
     edge = np.repeat(np.arange(len(counts)), counts)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - edges.last, counts)
-    (x0, y0), (x1, y1) = edges.starts[edge].T, edges.ends[edge].T
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - edges.last_rows, counts)
+    (x0, y0), (x1, y1) = edges.start_points[edge].T, edges.end_points[edge].T
     column = np.ceil(x0 + (row - y0) / (y1 - y0) * (x1 - x0))
     column = np.clip(column, 0, columns).astype(np.int64)
     # In this order, by row, polygon and column, crossings enter and leave a polygon in turn: a
@@ -129,24 +134,24 @@ def _fill_band(edges: PolygonEdges, top: int, bottom: int) -> NDArray[np.bool_]:
     return np.asarray(np.cumsum(depth, axis=1)[:, :-1] > 0)
 
 
-ENDINGS = (".png", ".geojson")
+SUFFIXES = (".png", ".geojson")
 GREY = (150, 150, 150)
-MOST_CROSSINGS = 1 << 25
+MAX_CROSSINGS = 1 << 25
 """Most rows of squares that the edges of all polygons cross: some seconds of one core."""
 
 
-MOST_CORNERS = 1 << 22
+MAX_CORNERS = 1 << 22
 """Most corners of all outlines of a mask: those of the rawest mask of the largest slide."""
 
 
 def check_name(path: Path) -> None:
     """Refuse a file of another kind (E1307)."""
-    if path.suffix.lower() not in ENDINGS:
+    if path.suffix.lower() not in SUFFIXES:
         message = "a mask is a .png or a .geojson file"
-        raise fail("E1307", message, whole_file(str(path)))
+        raise fail("E1307", message, make_file_span(str(path)))
 
 
-def encoded(path: Path, slide: Slide, mask: TissueMask) -> bytes:
+def encode_mask(path: Path, slide: Slide, mask: TissueMask) -> bytes:
     """Return a mask as a file of the kind that a name asks for.
 
     Raises:
@@ -154,18 +159,23 @@ def encoded(path: Path, slide: Slide, mask: TissueMask) -> bytes:
     """
     check_name(path)
     if path.suffix.lower() == ".png":
-        return png(np.where(mask.inside, np.uint8(255), np.uint8(0)))
-    return geojson.text(
-        [geojson.feature([one], "annotation", "Tissue", GREY) for one in outlines(slide, mask)]
+        return encode_png(np.where(mask.inside, np.uint8(255), np.uint8(0)))
+    return geojson.encode_features(
+        [
+            geojson.build_feature([polygon], "annotation", "Tissue", GREY)
+            for polygon in compute_outlines(slide, mask)
+        ]
     )
 
 
-def outlines(slide: SlideExtent, mask: TissueMask) -> list[list[Ring]]:
+def compute_outlines(slide: SlideExtent, mask: TissueMask) -> list[list[Ring]]:
     """Return the regions of a mask as polygons in pixels of level 0."""
-    return scaled(contours.polygons(mask.inside), mask.side, slide.width, slide.height)
+    return scale_polygons(contours.find_polygons(mask.inside), mask.side, slide.width, slide.height)
 
 
-def scaled(polygons: list[list[Ring]], side: int, width: int, height: int) -> list[list[Ring]]:
+def scale_polygons(
+    polygons: list[list[Ring]], side: int, width: int, height: int
+) -> list[list[Ring]]:
     """Return polygons in pixels of level 0, of whose squares the last may be narrower."""
     return [[np.minimum(ring * side, (width, height)) for ring in rings] for rings in polygons]
 
@@ -173,14 +183,14 @@ def scaled(polygons: list[list[Ring]], side: int, width: int, height: int) -> li
 def check_outlines(path: Path, mask: TissueMask) -> None:
     """Refuse a mask of so many corners that its outlines take all memory (E1324)."""
     corners = contours.count_corners(mask.inside)
-    if corners > MOST_CORNERS:
+    if corners > MAX_CORNERS:
         message = f"the outlines of this tissue have {corners:,} corners"
-        label = f"at most {MOST_CORNERS:,} are written; tissue has few, noise has many"
+        label = f"at most {MAX_CORNERS:,} are written; tissue has few, noise has many"
         help = "leave out specks with --least-region and --fill-holes, or take a larger --mask-mpp"
-        raise fail("E1324", message, whole_file(str(path)), label=label, help=help)
+        raise fail("E1324", message, make_file_span(str(path)), label=label, help=help)
 
 
-def read(path: Path, slide: SlideExtent, side: int) -> TissueMask:
+def read_mask(path: Path, slide: SlideExtent, side: int) -> TissueMask:
     """Return the mask in a file.
 
     Args:
@@ -194,11 +204,13 @@ def read(path: Path, slide: SlideExtent, side: int) -> TissueMask:
     """
     check_name(path)
     if path.suffix.lower() == ".png":
-        return _of_picture(path, slide)
-    return TissueMask(side, within(geojson.read(path), path, slide, side))
+        return _read_image(path, slide)
+    return TissueMask(side, rasterize_areas(geojson.read_areas(path), path, slide, side))
 
 
-def within(areas: DrawnAreas, path: Path, slide: SlideExtent, side: int) -> NDArray[np.bool_]:
+def rasterize_areas(
+    areas: DrawnAreas, path: Path, slide: SlideExtent, side: int
+) -> NDArray[np.bool_]:
     """Return the squares of a slide whose middle is within polygons in pixels of level 0.
 
     Args:
@@ -210,26 +222,26 @@ def within(areas: DrawnAreas, path: Path, slide: SlideExtent, side: int) -> NDAr
     Raises:
         UserError: Their edges cross too many rows of squares (E1324).
     """
-    rows, columns = tissue_mask.shape_at(slide, side)
+    rows, columns = tissue_mask.compute_shape(slide, side)
     # The last squares may reach beyond the slide.
     is_beyond = areas.vertices >= (slide.width, slide.height)
     vertices = np.where(is_beyond, np.array((columns, rows), np.float64), areas.vertices / side)
     edges = find_edges(replace(areas, vertices=vertices), (rows, columns))
-    if edges.crossings > MOST_CROSSINGS:
-        message = f"the edges of these polygons cross {edges.crossings:,} rows of squares"
-        label = f"at most {MOST_CROSSINGS:,} are filled, at {side} pixels of level 0 a square"
+    if edges.crossing_count > MAX_CROSSINGS:
+        message = f"the edges of these polygons cross {edges.crossing_count:,} rows of squares"
+        label = f"at most {MAX_CROSSINGS:,} are filled, at {side} pixels of level 0 a square"
         help = "simplify them, or leave out those that lie over each other"
-        raise fail("E1324", message, whole_file(str(path)), label=label, help=help)
-    return fill(edges)
+        raise fail("E1324", message, make_file_span(str(path)), label=label, help=help)
+    return fill_polygons(edges)
 
 
-def _of_picture(path: Path, slide: SlideExtent) -> TissueMask:
-    pixels = confined_images.read(path)
+def _read_image(path: Path, slide: SlideExtent) -> TissueMask:
+    pixels = confined_images.read_image(path)
     rows, columns = pixels.shape[:2]
-    side = tissue_mask.least_side(slide, rows, columns)
-    if tissue_mask.shape_at(slide, side) != (rows, columns):
+    side = tissue_mask.compute_min_side(slide, rows, columns)
+    if tissue_mask.compute_shape(slide, side) != (rows, columns):
         message = f"this mask of {columns} x {rows} pixels is not of this slide"
         label = f"the slide is {slide.width} x {slide.height}"
         help = "a mask keeps the size that `tcc slide mask` writes it in"
-        raise fail("E1307", message, whole_file(str(path)), label=label, help=help)
+        raise fail("E1307", message, make_file_span(str(path)), label=label, help=help)
     return TissueMask(side, pixels.mean(axis=2) >= 128)

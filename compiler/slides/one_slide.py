@@ -18,7 +18,7 @@ from tcc.compiler.slides import (
     slide_record,
     slide_results,
 )
-from tcc.compiler.slides.patch_request import PatchWish
+from tcc.compiler.slides.patch_request import PatchRequest
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.slide_job import SlideJob
 from tcc.compiler.slides.slide_record import SlideLease
@@ -37,27 +37,32 @@ class SlideRequest:
     bundle: "Bundle"
     device: "Device"
     rule: "TumourRule"
-    patches: PatchWish
-    skips: bool
-    steps: Path | None
+    patches: PatchRequest
+    skips_damaged: bool
+    steps_folder: Path | None
 
-    def digest(self, slide: Path) -> str | None:
+    def compute_digest(self, slide: Path) -> str | None:
         """Return what tells results apart that are of this and of others; None without a slide."""
-        rule, cut, file = self.rule, self.patches, self.patches.mask.file
-        words = [
-            cut.mpp, cut.at, cut.size, cut.stride, cut.least, asdict(cut.mask.choices), self.skips,
+        rule, patches, mask_file = self.rule, self.patches, self.patches.mask.file
+        settings = [
+            patches.mpp, patches.at, patches.size, patches.stride, patches.min_tissue, asdict(patches.mask.choices), self.skips_damaged,
             rule.output.name, rule.classes, rule.threshold,
         ]  # fmt: skip
         try:
-            drawn = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
-            about = manifest.encode(self.bundle.manifest)
-            return slide_record.digest(slide, about, [*words, drawn])
+            mask_digest = hashlib.sha256(mask_file.read_bytes()).hexdigest() if mask_file else None
+            manifest_bytes = manifest.encode(self.bundle.manifest)
+            return slide_record.compute_digest(slide, manifest_bytes, [*settings, mask_digest])
         except OSError:
             return None  # whoever opens it says what is wrong
 
 
 def run(
-    report: Report, stages: Stages, request: SlideRequest, path: Path, place: Path, workers: int
+    report: Report,
+    stages: Stages,
+    request: SlideRequest,
+    path: Path,
+    result_folder: Path,
+    workers: int,
 ) -> dict[str, Any]:
     """Run a slide, unless it is finished, and tell of it; return its document.
 
@@ -66,118 +71,142 @@ def run(
         stages: Told how far it is.
         request: What is done.
         path: The slide.
-        place: The folder of its result.
+        result_folder: The folder of its result.
         workers: How many processes classify.
 
     Raises:
         UserError: The slide, the mask or the options are wrong, or another run works on it (E1309).
         MachineError: The disk is full.
     """
-    slide_record.check_name(place)
-    atomic_files.check_folder(place, slide_results.ours)
-    asked = request.digest(path)
-    known = finished(request, place, asked)
-    if known is None:
+    slide_record.check_name(result_folder)
+    atomic_files.check_folder(result_folder, slide_results.check_overwrite)
+    request_digest = request.compute_digest(path)
+    finished_summary = find_finished_summary(request, result_folder, request_digest)
+    if finished_summary is None:
         with (
-            slide_file.opened(path, request.patches.mpp, skips=request.skips) as slide,
-            slide_record.held(slide_record.folder(place), path) as lease,
+            slide_file.open_slide(
+                path, request.patches.mpp, skips_damaged=request.skips_damaged
+            ) as slide,
+            slide_record.lock_slide(slide_record.get_work_folder(result_folder), path) as lease,
         ):
-            known = finished(request, place, asked)  # by who had the lease before
-            found = known or _made(report, stages, _Work(request, place, lease, workers), slide)
-            if known is None and asked:
-                slide_record.finish(place, asked)
+            finished_summary = find_finished_summary(
+                request, result_folder, request_digest
+            )  # by who had the lease before
+            summary = finished_summary or _classify_slide(
+                report, stages, _RunContext(request, result_folder, lease, workers), slide
+            )
+            if finished_summary is None and request_digest:
+                slide_record.mark_finished(result_folder, request_digest)
     else:
-        found = known
-    tell(report, place, found, before=known is not None)
-    return document(place, found, before=known is not None)
+        summary = finished_summary
+    print_summary(report, result_folder, summary, was_finished=finished_summary is not None)
+    return build_document(result_folder, summary, was_finished=finished_summary is not None)
 
 
-def finished(request: SlideRequest, place: Path, asked: str | None) -> dict[str, Any] | None:
+def find_finished_summary(
+    request: SlideRequest, result_folder: Path, request_digest: str | None
+) -> dict[str, Any] | None:
     """Return the summary of a slide that is finished; None where there is something to do."""
-    return slide_record.finished(place, asked) if asked and not request.steps else None
+    return (
+        slide_record.read_finished_summary(result_folder, request_digest)
+        if request_digest and not request.steps_folder
+        else None
+    )
 
 
-def document(place: Path, found: Mapping[str, Any], *, before: bool) -> dict[str, Any]:
+def build_document(
+    result_folder: Path, summary: Mapping[str, Any], *, was_finished: bool
+) -> dict[str, Any]:
     """Return what is said of a slide's result."""
-    return {"folder": str(place), "finished_before": before, **found}
+    return {"folder": str(result_folder), "finished_before": was_finished, **summary}
 
 
 @dataclass(frozen=True)
-class _Work:
+class _RunContext:
     request: SlideRequest
-    place: Path
+    result_folder: Path
     lease: "SlideLease"
     workers: int
 
 
-def _made(report: Report, stages: Stages, work: _Work, slide: "Slide") -> dict[str, Any]:
+def _classify_slide(
+    report: Report, stages: Stages, run_context: _RunContext, slide: "Slide"
+) -> dict[str, Any]:
     """Write a slide's result, and return its summary."""
-    request, place = work.request, work.place
-    job, mask = _job(report, stages, request, slide)
-    cut = slide_job.blocks_of(job, slide)
-    folder = slide_record.blocks(place, job.digest)
-    progress = _heard(stages, work.lease, slide.path)
-    picture = slide_pictures.small(slide, progress)
-    before = slide_job.classify(job, slide, folder, cut, work.workers, progress)
-    if before:
-        report.note(f"{slide.path.name}: {before:,} patches were finished before")
+    request, result_folder = run_context.request, run_context.result_folder
+    job, mask = _build_job(report, stages, request, slide)
+    blocks = slide_job.list_blocks(job, slide)
+    block_folder = slide_record.get_block_folder(result_folder, job.digest)
+    progress = _create_progress(stages, run_context.lease, slide.path)
+    picture = slide_pictures.downscale_slide(slide, progress)
+    finished_count = slide_job.classify(
+        job, slide, block_folder, blocks, run_context.workers, progress
+    )
+    if finished_count:
+        report.print_note(f"{slide.path.name}: {finished_count:,} patches were finished before")
     tissue_rule = request.patches.mask.origin
-    raw = slide_job.collected(job, folder, cut)
+    raw = slide_job.collect_outputs(job, block_folder, blocks)
     progress("files", 0, 1)
-    files = slide_results.files(SlideResult(job, request.rule, mask, picture, tissue_rule, raw))
-    atomic_files.write_tree(place, files, frozenset(), slide_results.ours)
+    files = slide_results.encode_files(
+        SlideResult(job, request.rule, mask, picture, tissue_rule, raw)
+    )
+    atomic_files.write_tree(result_folder, files, frozenset(), slide_results.check_overwrite)
     return slide_results.read_summary(files)
 
 
-def _heard(stages: Stages, lease: "SlideLease", path: Path) -> "Progress":
+def _create_progress(stages: Stages, lease: "SlideLease", path: Path) -> "Progress":
     """Return what tells stages, and all who look at the lease, of patches; a lost one stops it."""
 
-    def tell(what: str, done: int, total: int, /) -> None:
+    def report_progress(what: str, done: int, total: int, /) -> None:
         stages(what, done, total)
         if what == "patches":
             lease.patches = (done, total)
         lease.check(path)
 
-    return tell
+    return report_progress
 
 
-def _job(
+def _build_job(
     report: Report, stages: Stages, request: SlideRequest, slide: "Slide"
 ) -> "tuple[SlideJob, TissueMask]":
     """Return what is done to a slide, with its mask."""
-    mpp, wish = slide_file.resolution(slide), request.patches
-    mask, way = patch_request.found_mask(report, stages, slide, wish.mask)
-    grid = wish.grid(slide)
-    if request.steps and way:
-        pictures = slide_pictures.steps(way, grid, wish.least)
-        patch_request.write_steps(request.steps, pictures)
-    kept = patch_grid.kept(grid, mask, wish.least)
-    about = request.rule.output
+    mpp, patches = slide_file.get_resolution(slide), request.patches
+    mask, tissue_steps = patch_request.find_mask(report, stages, slide, patches.mask)
+    grid = patches.build_grid(slide)
+    if request.steps_folder and tissue_steps:
+        images = slide_pictures.render_steps(tissue_steps, grid, patches.min_tissue)
+        patch_request.write_steps(request.steps_folder, images)
+    selected = patch_grid.select_patches(grid, mask, patches.min_tissue)
+    output = request.rule.output
     job = SlideJob(
-        slide.path, mpp, grid, wish.size, kept, request.bundle, request.device, about,
-        request.skips,
+        slide.path, mpp, grid, patches.size, selected, request.bundle, request.device, output,
+        request.skips_damaged,
     )  # fmt: skip
     return job, mask
 
 
-def tell(report: Report, place: Path, found: Mapping[str, Any], *, before: bool) -> None:
+def print_summary(
+    report: Report, result_folder: Path, summary: Mapping[str, Any], *, was_finished: bool
+) -> None:
     """Print what a slide's result says.
 
     Args:
         report: Where.
-        place: Its folder.
-        found: Its summary.
-        before: Whether it was finished before.
+        result_folder: Its folder.
+        summary: Its summary.
+        was_finished: Whether it was finished before.
     """
-    ended = "; finished before" if before else ""
-    tissue, background = found["tissue_mm2"], found["background_share"]
-    if not found["patches"]:
-        report.text(f"{place}: no patch is tissue ({tissue:.2f} mm2 in all){ended}")
+    suffix = "; finished before" if was_finished else ""
+    tissue, background = summary["tissue_mm2"], summary["background_share"]
+    if not summary["patches"]:
+        report.print_text(f"{result_folder}: no patch is tissue ({tissue:.2f} mm2 in all){suffix}")
         return
-    report.text(
-        f"{place}: {found['positive']:,} of {found['patches']:,} patches are tumour, "
-        f"{found['positive_mm2']:.2f} of {tissue:.2f} mm2 of tissue; "
-        f"{background:.1%} is background{ended}"
+    report.print_text(
+        f"{result_folder}: {summary['positive']:,} of {summary['patches']:,} patches are tumour, "
+        f"{summary['positive_mm2']:.2f} of {tissue:.2f} mm2 of tissue; "
+        f"{background:.1%} is background{suffix}"
     )
-    if found["damaged"]:
-        report.notice(f"{place}: {found['damaged']:,} patches are damaged, and left out")
+    if summary["damaged"]:
+        report.warn_text(
+            f"{result_folder}: {summary['damaged']:,} patches are damaged, and left out"
+        )

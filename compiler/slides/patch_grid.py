@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.pixel_resampling import Axis, resampled
+from tcc.compiler.ir.pixel_resampling import Axis, resample
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.tissue_mask import TissueMask
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
-MOST_PATCHES = 1 << 24
+MAX_PATCHES = 1 << 24
 """Most places of a grid."""
 
 
@@ -46,36 +46,36 @@ class PatchGrid:
         """How far a patch's cell begins within it."""
         return (self.span - self.cell) // 2
 
-    def corner(self, row: int, column: int) -> tuple[int, int]:
+    def compute_corner(self, row: int, column: int) -> tuple[int, int]:
         """Return the column and row of level 0 at which a patch begins."""
         return column * self.stride, row * self.stride
 
 
-def grid(slide: Slide, span: int, stride: int) -> PatchGrid:
+def build_grid(slide: Slide, span: int, stride: int) -> PatchGrid:
     """Return the grid of a slide.
 
     Raises:
         UserError: It has too many places (E1304).
     """
-    made = PatchGrid(slide.width, slide.height, span, stride)
-    rows, columns = made.shape
-    if rows * columns > MOST_PATCHES:
-        message = f"this grid has {rows:,} x {columns:,} patches, at most {MOST_PATCHES:,} are cut"
-        where = whole_file(str(slide.path))
-        raise fail("E1304", message, where, help="take larger patches, or a coarser --at")
-    return made
+    patch_grid = PatchGrid(slide.width, slide.height, span, stride)
+    rows, columns = patch_grid.shape
+    if rows * columns > MAX_PATCHES:
+        message = f"this grid has {rows:,} x {columns:,} patches, at most {MAX_PATCHES:,} are cut"
+        source = make_file_span(str(slide.path))
+        raise fail("E1304", message, source, help="take larger patches, or a coarser --at")
+    return patch_grid
 
 
-def cell_areas(made: PatchGrid) -> NDArray[np.int64]:
+def compute_cell_areas(patch_grid: PatchGrid) -> NDArray[np.int64]:
     """Return the pixels of level 0 that each patch stands for, within the slide."""
     sides = []
-    for count, pixels in zip(made.shape, (made.height, made.width), strict=True):
-        edges = np.minimum(np.arange(count + 1) * made.stride + made.inset, pixels)
+    for count, pixels in zip(patch_grid.shape, (patch_grid.height, patch_grid.width), strict=True):
+        edges = np.minimum(np.arange(count + 1) * patch_grid.stride + patch_grid.inset, pixels)
         sides.append(np.diff(edges))
     return np.asarray(sides[0][:, None] * sides[1], np.int64)
 
 
-def rectangles(made: PatchGrid, mask: TissueMask) -> list[tuple[slice, slice]]:
+def find_rectangles(patch_grid: PatchGrid, mask: TissueMask) -> list[tuple[slice, slice]]:
     """Return the rows and columns of the grid that each region's bounding rectangle is cut into.
 
     A rectangle is padded to where a patch begins: the last one from which a patch that overlaps
@@ -83,96 +83,113 @@ def rectangles(made: PatchGrid, mask: TissueMask) -> list[tuple[slice, slice]]:
     `(MAX - MIN) / stride + 1` rows and columns, by equations 1 and 2.
     """
     return [
-        (slice(top, bottom), slice(left, right))
-        for top, bottom, left, right in _find_rectangles(made, mask).tolist()
+        (slice(top, bottom), slice(first_column, end_column))
+        for top, bottom, first_column, end_column in _find_rectangles(patch_grid, mask).tolist()
     ]
 
 
-def _find_rectangles(made: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
+def _find_rectangles(patch_grid: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
     """Return the first row and the one after the last, and such columns, of each region."""
     bounds = [(r.start, r.stop, c.start, c.stop) for r, c in mask.regions]
     regions = np.array(bounds, np.int64).reshape(-1, 2, 2)
-    ends = np.array((made.height, made.width))
-    least = regions[:, :, 0] * mask.side
-    most = np.minimum(regions[:, :, 1] * mask.side, ends) - 1
-    padded = np.maximum(0, least - max(0, made.span - made.stride)) // made.stride
-    count = (most - padded * made.stride) // made.stride + 1
+    slide_size = np.array((patch_grid.height, patch_grid.width))
+    starts = regions[:, :, 0] * mask.side
+    last_pixels = np.minimum(regions[:, :, 1] * mask.side, slide_size) - 1
+    padded = (
+        np.maximum(0, starts - max(0, patch_grid.span - patch_grid.stride)) // patch_grid.stride
+    )
+    count = (last_pixels - padded * patch_grid.stride) // patch_grid.stride + 1
     return np.stack([padded, padded + count], axis=2).reshape(-1, 4)
 
 
-def weights(made: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
+def compute_tissue_weights(patch_grid: PatchGrid, mask: TissueMask) -> NDArray[np.int64]:
     """Return how many pixels of level 0 of each patch are tissue: equation 3."""
-    rows, columns = made.shape
-    tops, lefts = (np.arange(count, dtype=np.int64) * made.stride for count in (rows, columns))
-    sums = _sums(mask.inside, np.int32)  # a mask has far fewer pixels than 2**31
-    high, low = (_rows(sums, at, mask.side, made.height) for at in (tops, tops + made.span))
-    sums = _sums((low - high).T, np.int64)
-    near, far = (_rows(sums, at, mask.side, made.width) for at in (lefts, lefts + made.span))
-    return np.ascontiguousarray((far - near).T)
+    rows, columns = patch_grid.shape
+    tops, lefts = (
+        np.arange(count, dtype=np.int64) * patch_grid.stride for count in (rows, columns)
+    )
+    sums = _sum_rows(mask.inside, np.int32)  # a mask has far fewer pixels than 2**31
+    top_sums, bottom_sums = (
+        _interpolate_row_sums(sums, offsets, mask.side, patch_grid.height)
+        for offsets in (tops, tops + patch_grid.span)
+    )
+    sums = _sum_rows((bottom_sums - top_sums).T, np.int64)
+    left_sums, right_sums = (
+        _interpolate_row_sums(sums, offsets, mask.side, patch_grid.width)
+        for offsets in (lefts, lefts + patch_grid.span)
+    )
+    return np.ascontiguousarray((right_sums - left_sums).T)
 
 
-def _sums(numbers: NDArray[Any], kind: type[Any]) -> NDArray[Any]:
+def _sum_rows(numbers: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
     """Return the sums of the rows before each one, and of all."""
-    made = np.zeros((len(numbers) + 1, numbers.shape[1]), kind)
-    for row, own in enumerate(numbers):  # numpy's cumsum takes eight times as long
-        np.add(made[row], own, out=made[row + 1])
-    return made
+    sums = np.zeros((len(numbers) + 1, numbers.shape[1]), dtype)
+    for row, row_numbers in enumerate(numbers):  # numpy's cumsum takes eight times as long
+        np.add(sums[row], row_numbers, out=sums[row + 1])
+    return sums
 
 
-def _rows(sums: NDArray[Any], at: NDArray[np.int64], side: int, end: int) -> NDArray[np.int64]:
+def _interpolate_row_sums(
+    sums: NDArray[Any], offsets: NDArray[np.int64], side: int, end: int
+) -> NDArray[np.int64]:
     """Return sums of all rows up to places within them; between two rows they grow evenly."""
-    places = np.minimum(at, end)
-    whole, part = places // side, places % side
-    after = np.minimum(whole + 1, len(sums) - 1)
-    found: NDArray[np.int64] = sums[whole] * (side - part)[:, None] + sums[after] * part[:, None]
-    return found
+    positions = np.minimum(offsets, end)
+    full_rows, remainder = positions // side, positions % side
+    next_rows = np.minimum(full_rows + 1, len(sums) - 1)
+    row_sums: NDArray[np.int64] = (
+        sums[full_rows] * (side - remainder)[:, None] + sums[next_rows] * remainder[:, None]
+    )
+    return row_sums
 
 
-def tissue_pixels(mask: TissueMask, width: int, height: int) -> int:
+def count_tissue_pixels(mask: TissueMask, width: int, height: int) -> int:
     """Return how many pixels of level 0 of a slide are tissue."""
     rows, columns = mask.inside.shape
     down = np.minimum(np.arange(1, rows + 1) * mask.side, height)
     across = np.minimum(np.arange(1, columns + 1) * mask.side, width)
     heights, widths = np.diff(down, prepend=0), np.diff(across, prepend=0)
     # All columns but the last are as wide as the first.
-    whole = np.count_nonzero(mask.inside[:, :-1], axis=1)
-    return int(heights @ (whole * widths[0] + mask.inside[:, -1] * widths[-1]))
+    full_columns = np.count_nonzero(mask.inside[:, :-1], axis=1)
+    return int(heights @ (full_columns * widths[0] + mask.inside[:, -1] * widths[-1]))
 
 
-def kept(made: PatchGrid, mask: TissueMask, least: float) -> NDArray[np.bool_]:
-    """Return the patches that are classified: equation 4 with a share of `least` for 1/2.
+def select_patches(patch_grid: PatchGrid, mask: TissueMask, min_share: float) -> NDArray[np.bool_]:
+    """Return the patches that are classified: equation 4 with a share of `min_share` for 1/2.
 
     They are of the regions' rectangles; outside these no patch has any tissue.
     """
-    rows, columns = made.shape
+    rows, columns = patch_grid.shape
     # Rectangles of many regions lie over each other: their corners are summed instead.
     depth = np.zeros((rows + 1, columns + 1), np.int32)
-    top, bottom, left, right = _find_rectangles(made, mask).T
+    top, bottom, first_column, end_column = _find_rectangles(patch_grid, mask).T
     for row, column, step in (
-        (top, left, 1),
-        (top, right, -1),
-        (bottom, left, -1),
-        (bottom, right, 1),
+        (top, first_column, 1),
+        (top, end_column, -1),
+        (bottom, first_column, -1),
+        (bottom, end_column, 1),
     ):
         np.add.at(depth, (row, column), step)
     inside = np.cumsum(np.cumsum(depth, axis=0), axis=1)[:-1, :-1] > 0
-    wanted = Fraction(least) * made.span**2
-    return inside & (weights(made, mask) >= max(1, -(-wanted.numerator // wanted.denominator)))
+    min_weight = Fraction(min_share) * patch_grid.span**2
+    return inside & (
+        compute_tissue_weights(patch_grid, mask)
+        >= max(1, -(-min_weight.numerator // min_weight.denominator))
+    )
 
 
-READ = 2048
+BLOCK_SIDE = 2048
 """Pixels of a level, a side, between the first and the last patch of a block."""
-BLOCK_BYTES = 1 << 25
+MAX_BLOCK_BYTES = 1 << 25
 """Most bytes of the patches of a block."""
-LARGEST = 8192
+MAX_PATCH_SIDE = 8192
 """Most pixels of a level that a patch is made of, a side."""
 
-GridPlace = tuple[int, int]
+GridCell = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class PatchReader:
-    """Reads patches of `size` pixels; in the file they are `stored` wide, at a level."""
+    """Reads patches of `size` pixels; in the file they are `source_side` wide, at a level."""
 
     slide: Slide
     grid: PatchGrid
@@ -181,82 +198,88 @@ class PatchReader:
     @property
     def level(self) -> int:
         """The level that is read: the smallest that is no coarser than the patches."""
-        return self.slide.level_for(self.grid.span / self.size)
+        return self.slide.find_level(self.grid.span / self.size)
 
     @property
-    def stored(self) -> int:
+    def source_side(self) -> int:
         """Pixels of the level, a side, that a patch is made of."""
         return max(1, round(self.grid.span / self.slide.levels[self.level].scale))
 
     def check(self) -> None:
         """Refuse patches that are finer than the slide, or that far coarser (E1308)."""
-        where = whole_file(str(self.slide.path))
+        source = make_file_span(str(self.slide.path))
         if self.grid.span < self.size * 0.99:
             message = "the slide is coarser than the patches that are asked for"
             help = "what was not scanned cannot be seen: take a slide of higher resolution"
-            raise fail("E1308", message, where, help=help)
-        if self.stored > LARGEST:
-            message = f"a patch would be made of {self.stored:,} pixels a side"
-            label = f"at most {LARGEST:,} are read; the slide has no level near this resolution"
-            raise fail("E1308", message, where, label=label)
+            raise fail("E1308", message, source, help=help)
+        if self.source_side > MAX_PATCH_SIDE:
+            message = f"a patch would be made of {self.source_side:,} pixels a side"
+            label = (
+                f"at most {MAX_PATCH_SIDE:,} are read; the slide has no level near this resolution"
+            )
+            raise fail("E1308", message, source, label=label)
 
-    def read(self, places: tuple[GridPlace, ...]) -> Iterator[NDArray[np.uint8]]:
+    def read_patches(self, cells: tuple[GridCell, ...]) -> Iterator[NDArray[np.uint8]]:
         """Yield the patches of a block, RGB uint8 (size, size, 3), from one part of the slide.
 
         Args:
-            places: Rows and columns of the grid.
+            cells: Rows and columns of the grid.
 
         Raises:
             UserError: The slide is damaged there (E1302).
         """
-        return self.cut(places, self.region(places))
+        return self.crop_patches(cells, self.read_region(cells))
 
-    def region(self, places: tuple[GridPlace, ...]) -> NDArray[np.uint8]:
+    def read_region(self, cells: tuple[GridCell, ...]) -> NDArray[np.uint8]:
         """Return the part of the slide that the patches of a block lie in, as `read`."""
-        left, top = self._corner(places)
-        offsets = self._offsets(places)
-        width, height = (max(each[axis] for each in offsets) + self.stored for axis in (0, 1))
-        return self.slide.read(self.level, left, top, (width, height))
+        first_column, first_row = self._find_block_corner(cells)
+        offsets = self._compute_offsets(cells)
+        width, height = (
+            max(offset[axis] for offset in offsets) + self.source_side for axis in (0, 1)
+        )
+        return self.slide.read_pixels(self.level, first_column, first_row, (width, height))
 
-    def cut(
-        self, places: tuple[GridPlace, ...], pixels: NDArray[np.uint8]
+    def crop_patches(
+        self, cells: tuple[GridCell, ...], pixels: NDArray[np.uint8]
     ) -> Iterator[NDArray[np.uint8]]:
         """Yield the patches of a block from the part of the slide that `region` gives."""
-        for x, y in self._offsets(places):
-            yield self._sized(pixels[y : y + self.stored, x : x + self.stored])
+        for x, y in self._compute_offsets(cells):
+            yield self._resize(pixels[y : y + self.source_side, x : x + self.source_side])
 
-    def _corner(self, places: tuple[GridPlace, ...]) -> tuple[int, int]:
+    def _find_block_corner(self, cells: tuple[GridCell, ...]) -> tuple[int, int]:
         """Return the column and row of level 0 at which a block begins."""
-        corners = [self.grid.corner(*place) for place in places]
+        corners = [self.grid.compute_corner(*cell) for cell in cells]
         return min(x for x, _ in corners), min(y for _, y in corners)
 
-    def _offsets(self, places: tuple[GridPlace, ...]) -> list[tuple[int, int]]:
+    def _compute_offsets(self, cells: tuple[GridCell, ...]) -> list[tuple[int, int]]:
         """Return where each patch of a block begins in it, in pixels of the level."""
-        left, top = self._corner(places)
+        first_column, first_row = self._find_block_corner(cells)
         scale = self.slide.levels[self.level].scale
         return [
-            (round((x - left) / scale), round((y - top) / scale))
-            for x, y in (self.grid.corner(*place) for place in places)
+            (round((x - first_column) / scale), round((y - first_row) / scale))
+            for x, y in (self.grid.compute_corner(*cell) for cell in cells)
         ]
 
-    def _sized(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if self.stored == self.size:
+    def _resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.source_side == self.size:
             return np.ascontiguousarray(pixels)
-        along = Axis(self.stored, self.size, 0, self.size)
-        return resampled(resampled(pixels, 1, along), 0, along)
+        along = Axis(self.source_side, self.size, 0, self.size)
+        return resample(resample(pixels, 1, along), 0, along)
 
 
-def blocks(reader: PatchReader, kept: NDArray[np.bool_]) -> list[tuple[GridPlace, ...]]:
+def split_into_blocks(
+    reader: PatchReader, selected: NDArray[np.bool_]
+) -> list[tuple[GridCell, ...]]:
     """Return the kept patches in squares of neighbours, from the slide's corner on."""
-    step = max(1, int(READ * reader.slide.levels[reader.level].scale) // reader.grid.stride)
+    step = max(1, int(BLOCK_SIDE * reader.slide.levels[reader.level].scale) // reader.grid.stride)
     # Patches that overlap are many more pixels than the part of the slide that they lie in.
-    step = min(step, max(1, isqrt(BLOCK_BYTES // (3 * reader.size**2))))
-    rows, columns = kept.shape
-    found = []
-    for top in range(0, rows, step):
-        for left in range(0, columns, step):
-            part = kept[top : top + step, left : left + step]
-            inside = np.argwhere(part) + np.array((top, left))
-            if len(inside):
-                found.append(tuple((row, column) for row, column in inside.tolist()))
-    return found
+    step = min(step, max(1, isqrt(MAX_BLOCK_BYTES // (3 * reader.size**2))))
+    rows, columns = selected.shape
+    cell_blocks = []
+    for first_row in range(0, rows, step):
+        for first_column in range(0, columns, step):
+            block_mask = selected[first_row : first_row + step, first_column : first_column + step]
+            block_cells = np.argwhere(block_mask) + np.array((first_row, first_column))
+            if len(block_cells):
+                cell_blocks.append(tuple((row, column) for row, column in block_cells.tolist()))
+    return cell_blocks

@@ -17,11 +17,11 @@ from typing import Any
 from tcc.compiler.slides import one_slide, slide_record, slide_results
 from tcc.compiler.slides.one_slide import SlideRequest
 from tcc.compiler.support import atomic_files, task_places
-from tcc.compiler.support.console import Report, Stages, cell
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
-from tcc.compiler.support.task_places import LostTask, TaskPlace
+from tcc.compiler.support.console import Report, Stages, format_cell
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
+from tcc.compiler.support.task_places import LostTask, TaskLocation
 
-TRIES = 3
+MAX_TRIES = 3
 """How often a slide is begun whose process is killed; what is finished of it is not repeated."""
 
 
@@ -29,67 +29,76 @@ TRIES = 3
 class SlideTask:
     """The words of a command, after `tcc`, and its slide: by a whole path, and as it was typed."""
 
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     path: str
-    typed: str
+    typed_path: str
 
 
 @dataclass(frozen=True, slots=True)
-class SlideEnd:
-    """What a slide came to: its document, or what is wrong; `said` are warnings."""
+class SlideOutcome:
+    """What a slide came to: its document, or what is wrong; `warnings` are warnings."""
 
     document: Mapping[str, Any] | None
     problems: tuple[Diagnostic, ...] = ()
-    code: int = 0
-    said: str = ""
+    exit_code: int = 0
+    warnings: str = ""
 
 
-def run_task(task: SlideTask) -> SlideEnd:
+def run_task(task: SlideTask) -> SlideOutcome:
     """Run a slide, again where its process was killed."""
-    for _ in range(TRIES):
-        end = task_places.run_command(task.words, task_places.ONE_THREAD)
-        if end.code >= 0:
-            return _end(task, end)
-    name = signal.Signals(-end.code).name
-    message = f"what ran this slide was ended by {name}, {TRIES} times"
+    for _ in range(MAX_TRIES):
+        process_end = task_places.run_command(task.arguments, task_places.ONE_THREAD)
+        if process_end.code >= 0:
+            return _parse_outcome(task, process_end)
+    name = signal.Signals(-process_end.code).name
+    message = f"what ran this slide was ended by {name}, {MAX_TRIES} times"
     help = "where memory ran out, take fewer --workers; else the slide's file is to blame"
-    return SlideEnd(None, (Diagnostic("E1310", message, whole_file(task.typed), help=help),), 1)
+    return SlideOutcome(
+        None, (Diagnostic("E1310", message, make_file_span(task.typed_path), help=help),), 1
+    )
 
 
-def lost_end(task: SlideTask, why: str) -> SlideEnd:
+def build_lost_outcome(task: SlideTask, reason: str) -> SlideOutcome:
     """Return the end of a slide that nothing brought to one."""
     message = "what was to run this slide did not come to an end"
     help = "run the command again: what is finished is not repeated"
-    found = Diagnostic("E1318", message, whole_file(task.typed), label=why[:300], help=help)
-    return SlideEnd(None, (found,), 1)
+    diagnostic = Diagnostic(
+        "E1318", message, make_file_span(task.typed_path), label=reason[:300], help=help
+    )
+    return SlideOutcome(None, (diagnostic,), 1)
 
 
-def _end(task: SlideTask, end: task_places.ChildEnd) -> SlideEnd:
+def _parse_outcome(task: SlideTask, process_end: task_places.ChildEnd) -> SlideOutcome:
     document: Any = None
     with suppress(ValueError, RecursionError):
-        document = json.loads(end.out)
+        document = json.loads(process_end.out)
     if not isinstance(document, dict):
-        return lost_end(task, (end.err or end.out).strip()[-300:])
-    if end.code == 0:
-        return SlideEnd(document["slides"][0], said=end.err)
-    found = tuple(_diagnostic(task, each) for each in document.get("diagnostics", ()))
-    if not found:
-        return lost_end(task, str(document.get("error")))
-    return SlideEnd(None, found, end.code)
+        return build_lost_outcome(task, (process_end.err or process_end.out).strip()[-300:])
+    if process_end.code == 0:
+        return SlideOutcome(document["slides"][0], warnings=process_end.err)
+    diagnostics = tuple(
+        _parse_diagnostic(task, document_diagnostic)
+        for document_diagnostic in document.get("diagnostics", ())
+    )
+    if not diagnostics:
+        return build_lost_outcome(task, str(document.get("error")))
+    return SlideOutcome(None, diagnostics, process_end.code)
 
 
-def _diagnostic(task: SlideTask, plain: Mapping[str, Any]) -> Diagnostic:
-    at = whole_file(task.typed if plain["file"] == task.path else plain["file"])
-    notes = tuple(plain["notes"])
-    return Diagnostic(plain["code"], plain["message"], at, plain["label"], notes, plain["help"])
+def _parse_diagnostic(task: SlideTask, document: Mapping[str, Any]) -> Diagnostic:
+    source = make_file_span(task.typed_path if document["file"] == task.path else document["file"])
+    notes = tuple(document["notes"])
+    return Diagnostic(
+        document["code"], document["message"], source, document["label"], notes, document["help"]
+    )
 
 
-FORMATS = (
+SLIDE_SUFFIXES = (
     ".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".tif", ".tiff", ".vms", ".vmu",
 )  # fmt: skip
 """Ends of names of what is taken for a slide in a folder; plain images there are mostly labels and
 thumbnails, and a DICOM slide is many files: these are named one by one."""
-MOST = 100_000
+MAX_FILES = 100_000
 """Most files of folders that are looked at."""
 
 
@@ -98,7 +107,7 @@ class ArchivedSlide:
     """A slide's file, and the folder that its result is to lie in."""
 
     path: Path
-    place: Path
+    result_folder: Path
 
 
 @dataclass
@@ -106,11 +115,11 @@ class Archive:
     """What was named: slides, other files of folders, and what is wrong with folders."""
 
     slides: list[ArchivedSlide] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
+    other_files: list[Path] = field(default_factory=list)
     problems: list[Diagnostic] = field(default_factory=list)
 
 
-def listed(given: Sequence[Path], out: Path) -> Archive:
+def list_slides(paths: Sequence[Path], out: Path) -> Archive:
     """Return the slides among files, and those in folders and what is below these.
 
     A slide of a folder has its result at the same place below `out`. What is hidden is left out, as
@@ -119,92 +128,98 @@ def listed(given: Sequence[Path], out: Path) -> Archive:
     Raises:
         UserError: There is no slide (E1316), or two would have one result (E0601).
     """
-    found = Archive()
-    for path in given:
+    archive = Archive()
+    for path in paths:
         if not path.is_dir():
-            found.slides.append(ArchivedSlide(path, out / path.stem))
+            archive.slides.append(ArchivedSlide(path, out / path.stem))
             continue
-        before = len(found.slides)
-        _Search(found, path, out).look()
-        if len(found.slides) == before and not found.problems:
-            ends = ", ".join(FORMATS)
-            help = f"slides of a folder end in {ends}; others are named themselves"
+        slide_count = len(archive.slides)
+        _FolderSearch(archive, path, out).search()
+        if len(archive.slides) == slide_count and not archive.problems:
+            suffixes = ", ".join(SLIDE_SUFFIXES)
+            help = f"slides of a folder end in {suffixes}; others are named themselves"
             raise fail(
-                "E1316", "there is no slide in this folder", whole_file(str(path)), help=help
+                "E1316", "there is no slide in this folder", make_file_span(str(path)), help=help
             )
-    _check(found.slides)
-    return found
+    _check_results(archive.slides)
+    return archive
 
 
 @dataclass
-class _Search:
-    """Looks through a folder, whose slides' results are to lie in `out`."""
+class _FolderSearch:
+    """Looks through a folder, whose slides' results are to lie in `results_root`."""
 
-    found: Archive
+    archive: Archive
     root: Path
-    out: Path
-    known: set[str] = field(default_factory=set)
+    results_root: Path
+    visited: set[str] = field(default_factory=set)
 
-    def look(self) -> None:
-        self.known = {os.path.realpath(self.out)} - {os.path.realpath(self.root)}
+    def search(self) -> None:
+        self.visited = {os.path.realpath(self.results_root)} - {os.path.realpath(self.root)}
         folders = [self.root]
         while folders:
             folder = folders.pop()
-            own = os.path.realpath(folder)
-            if own in self.known or slide_results.ours(folder) is None:
+            real_path = os.path.realpath(folder)
+            if real_path in self.visited or slide_results.check_overwrite(folder) is None:
                 continue
-            self.known.add(own)  # by its one name, so that links in a circle end
-            folders += reversed(list(self._files_of(folder)))
+            self.visited.add(real_path)  # by its one name, so that links in a circle end
+            folders += reversed(list(self._list_folders(folder)))
 
-    def _files_of(self, folder: Path) -> Iterator[Path]:
+    def _list_folders(self, folder: Path) -> Iterator[Path]:
         """Note the files of a folder, and yield the folders in it, by their names."""
         try:
             names = sorted(os.listdir(folder))
         except OSError as error:
-            self.found.problems += _said(error, folder)
+            self.archive.problems += _list_diagnostics(error, folder)
             return
         for path in (folder / name for name in names if not name.startswith(".")):
             if path.is_dir():
                 yield path
-            elif path.suffix.lower() in FORMATS:
-                place = self.out / folder.relative_to(self.root) / path.stem
-                self.found.slides.append(ArchivedSlide(path, place))
+            elif path.suffix.lower() in SLIDE_SUFFIXES:
+                result_folder = self.results_root / folder.relative_to(self.root) / path.stem
+                self.archive.slides.append(ArchivedSlide(path, result_folder))
             else:
-                self.found.others.append(path)
-        if len(self.found.slides) + len(self.found.others) > MOST:
-            message = f"more than {MOST:,} files are looked at in no folder"
-            raise fail("E1316", message, whole_file(str(self.root)), help="name parts of it")
+                self.archive.other_files.append(path)
+        if len(self.archive.slides) + len(self.archive.other_files) > MAX_FILES:
+            message = f"more than {MAX_FILES:,} files are looked at in no folder"
+            raise fail("E1316", message, make_file_span(str(self.root)), help="name parts of it")
 
 
-def _said(error: OSError, folder: Path) -> Iterable[Diagnostic]:
-    why = atomic_files.explain(error, folder, "look into this folder")
-    return why.diagnostics if isinstance(why, UserError) else (why.diagnostic,)
+def _list_diagnostics(error: OSError, folder: Path) -> Iterable[Diagnostic]:
+    explanation = atomic_files.explain(error, folder, "look into this folder")
+    return (
+        explanation.diagnostics if isinstance(explanation, UserError) else (explanation.diagnostic,)
+    )
 
 
-def _check(slides: Sequence[ArchivedSlide]) -> None:
+def _check_results(slides: Sequence[ArchivedSlide]) -> None:
     """Refuse slides of which one's result would lie in, or in place of, that of another."""
-    known: dict[Path, Path] = {}
-    for each in slides:
-        if each.place in known:
-            other = known[each.place]
-            message = f"two slides are called {each.path.stem}, and their results would lie in one "
-            label = f"the other is {other}"
-            raise _clash(f"{message}folder", each.path, label)
-        known[each.place] = each.path
-    for each in slides:
-        for above in each.place.parents:
-            if above in known:
+    slide_by_folder: dict[Path, Path] = {}
+    for slide in slides:
+        if slide.result_folder in slide_by_folder:
+            other_path = slide_by_folder[slide.result_folder]
+            message = (
+                f"two slides are called {slide.path.stem}, and their results would lie in one "
+            )
+            label = f"the other is {other_path}"
+            raise _build_conflict_error(f"{message}folder", slide.path, label)
+        slide_by_folder[slide.result_folder] = slide.path
+    for slide in slides:
+        for parent in slide.result_folder.parents:
+            if parent in slide_by_folder:
                 message = "the result of this slide would lie in the result of another"
-                raise _clash(message, each.path, f"that of {known[above]}")
+                raise _build_conflict_error(
+                    message, slide.path, f"that of {slide_by_folder[parent]}"
+                )
 
 
-def _clash(message: str, path: Path, label: str) -> UserError:
+def _build_conflict_error(message: str, path: Path, label: str) -> UserError:
     help = "rename one, or run them with another --output each"
-    return fail("E0601", message, whole_file(str(path)), label=label[:300], help=help)
+    return fail("E0601", message, make_file_span(str(path)), label=label[:300], help=help)
 
 
-OTHER_RUN = "E1309"
-COUNTS, AREAS = ("patches", "positive", "damaged"), ("positive_mm2", "tissue_mm2")
+OTHER_RUN_CODE = "E1309"
+COUNT_COLUMNS, AREA_COLUMNS = ("patches", "positive", "damaged"), ("positive_mm2", "tissue_mm2")
 """What of a summary is in the table."""
 
 
@@ -215,46 +230,49 @@ class ArchiveOutcome:
     slides: "Sequence[ArchivedSlide]"
     documents: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     problems: dict[int, tuple[Diagnostic, ...]] = field(default_factory=dict)
-    others: Sequence[Diagnostic] = ()
+    folder_problems: Sequence[Diagnostic] = ()
     left_out: Sequence[Path] = ()
-    ours: bool = False
+    has_internal_error: bool = False
 
-    def state(self, number: int) -> str:
+    def describe_state(self, number: int) -> str:
         """Return what became of a slide, in a word or two."""
         if number in self.documents:
             return "done before" if self.documents[number]["finished_before"] else "done"
-        codes = [each.code for each in self.problems.get(number, ())]
+        codes = [diagnostic.code for diagnostic in self.problems.get(number, ())]
         if not codes:
             return "not begun"
-        return "another run" if codes == [OTHER_RUN] else f"failed: {codes[0]}"
+        return "another run" if codes == [OTHER_RUN_CODE] else f"failed: {codes[0]}"
 
-    def end(self, number: int, end: SlideEnd) -> None:
+    def add_outcome(self, number: int, outcome: SlideOutcome) -> None:
         """Take in what a slide came to."""
-        if end.document is not None:
-            self.documents[number] = {**end.document, "folder": str(self.slides[number].place)}
+        if outcome.document is not None:
+            self.documents[number] = {
+                **outcome.document,
+                "folder": str(self.slides[number].result_folder),
+            }
             return
-        self.problems[number] = end.problems
-        self.ours |= end.code == 1
+        self.problems[number] = outcome.problems
+        self.has_internal_error |= outcome.exit_code == 1
 
 
 def _print_outcome(report: Report, outcome: ArchiveOutcome) -> None:
     """Print what became of each slide."""
     rows = []
     for number, slide in enumerate(outcome.slides):
-        found = outcome.documents.get(number)
-        counts = [f"{found[name]:,}" if found else "-" for name in COUNTS]
-        areas = [f"{found[name]:.2f}" if found else "-" for name in AREAS]
-        rows.append((str(slide.path), outcome.state(number), *counts, *areas))
-    heads = ("slide", "state", "patches", "tumour", "damaged", "tumour mm2", "tissue mm2")
-    report.table(heads, rows)
+        document = outcome.documents.get(number)
+        counts = [f"{document[name]:,}" if document else "-" for name in COUNT_COLUMNS]
+        areas = [f"{document[name]:.2f}" if document else "-" for name in AREA_COLUMNS]
+        rows.append((str(slide.path), outcome.describe_state(number), *counts, *areas))
+    columns = ("slide", "state", "patches", "tumour", "damaged", "tumour mm2", "tissue mm2")
+    report.print_table(columns, rows)
 
 
-FULL_DISK = "E0604"
-LOOK = 2.0
+FULL_DISK_CODE = "E0604"
+POLL_SECONDS = 2.0
 """Seconds between two looks at how far the slides are."""
-ARRIVAL = 60.0
+ARRIVAL_SECONDS = 60.0
 """Seconds after which this machine sees what another wrote."""
-SHOWN = 5
+MAX_SHOWN_NAMES = 5
 """Most names that a note lists."""
 
 
@@ -262,13 +280,13 @@ SHOWN = 5
 class ArchiveRequest:
     """What is done to each slide, the words that say so, and where: by how many processes."""
 
-    one: SlideRequest
-    words: tuple[str, ...]
-    place: TaskPlace
+    slide_request: SlideRequest
+    arguments: tuple[str, ...]
+    task_place: TaskLocation
     workers: int
 
 
-def alone(
+def run_alone(
     report: Report,
     stages: Stages,
     request: SlideRequest,
@@ -278,8 +296,8 @@ def alone(
     """Run one slide in this process."""
     outcome = ArchiveOutcome([slide])
     try:
-        found = one_slide.run(report, stages, request, slide.path, slide.place, workers)
-        outcome.documents[0] = found
+        document = one_slide.run(report, stages, request, slide.path, slide.result_folder, workers)
+        outcome.documents[0] = document
     except UserError as error:
         outcome.problems[0] = error.diagnostics
     return outcome
@@ -296,118 +314,146 @@ def run(
         UserError: No Dask cluster answers, or Slurm takes no jobs (E1317).
         MissingTool: Dask or submitit is not installed.
     """
-    outcome = ArchiveOutcome(archive.slides, others=archive.problems, left_out=archive.others)
-    if archive.others:
-        report.note(f"left out, as no slides by their names: {_names(archive)}")
-    _look(outcome, request)
-    open_ones = [n for n in range(len(archive.slides)) if n not in outcome.documents]
+    outcome = ArchiveOutcome(
+        archive.slides, folder_problems=archive.problems, left_out=archive.other_files
+    )
+    if archive.other_files:
+        report.print_note(f"left out, as no slides by their names: {_list_names(archive)}")
+    _update_finished(outcome, request)
+    open_numbers = [n for n in range(len(archive.slides)) if n not in outcome.documents]
     if outcome.documents:
-        report.note(f"{len(outcome.documents):,} of {len(archive.slides):,} slides are finished")
-    if open_ones:
-        _work(report, stages, request, _Overview(outcome, _largest_first(archive, open_ones)))
-    again = [n for n, found in outcome.problems.items() if found[0].code == OTHER_RUN]
-    _look(outcome, request, again)
+        report.print_note(
+            f"{len(outcome.documents):,} of {len(archive.slides):,} slides are finished"
+        )
+    if open_numbers:
+        _run_tasks(
+            report, stages, request, _ArchiveProgress(outcome, _sort_by_size(archive, open_numbers))
+        )
+    conflict_numbers = [
+        n for n, diagnostics in outcome.problems.items() if diagnostics[0].code == OTHER_RUN_CODE
+    ]
+    _update_finished(outcome, request, conflict_numbers)
     _print_outcome(report, outcome)
     return outcome
 
 
 @dataclass
-class _Overview:
-    """How far slides are, the numbers of which are `open_ones`, by the sizes of their files."""
+class _ArchiveProgress:
+    """How far slides are, the numbers of which are `open_numbers`, by the sizes of their files."""
 
     outcome: ArchiveOutcome
-    open_ones: Sequence[int]
-    began: float = field(default_factory=time.monotonic)
-    ended: set[int] = field(default_factory=set)
+    open_numbers: Sequence[int]
+    start_time: float = field(default_factory=time.monotonic)
+    ended_numbers: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Look sizes up, once."""
-        self.sizes = {n: _size(self.outcome.slides[n].path) for n in self.open_ones}
+        self.sizes = {n: _get_size(self.outcome.slides[n].path) for n in self.open_numbers}
 
-    def share(self) -> float:
+    def compute_share(self) -> float:
         """Return how much of the work is done, from 0 to 1."""
-        done = 0.0
+        done_bytes = 0.0
         for number, size in self.sizes.items():
-            if number in self.ended:
-                done += size
-            elif found := slide_record.progress(
-                slide_record.folder(self.outcome.slides[number].place)
+            if number in self.ended_numbers:
+                done_bytes += size
+            elif patch_counts := slide_record.read_progress(
+                slide_record.get_work_folder(self.outcome.slides[number].result_folder)
             ):
-                done += size * found[0] / max(1, found[1])
-        return done / sum(self.sizes.values())
+                done_bytes += size * patch_counts[0] / max(1, patch_counts[1])
+        return done_bytes / sum(self.sizes.values())
 
-    def left(self) -> str:
+    def estimate_remaining(self) -> str:
         """Say how long it will take, if all goes on as until now."""
-        share = self.share()
-        seconds = (time.monotonic() - self.began) * (1 - share) / share if share else 0.0
+        share = self.compute_share()
+        seconds = (time.monotonic() - self.start_time) * (1 - share) / share if share else 0.0
         minutes = round(seconds / 60)
         return f"about {minutes // 60} h {minutes % 60} min" if minutes else "a minute or less"
 
 
-def _work(report: Report, stages: Stages, request: ArchiveRequest, view: _Overview) -> None:
+def _run_tasks(
+    report: Report, stages: Stages, request: ArchiveRequest, archive_progress: _ArchiveProgress
+) -> None:
     """Run slides, and take in what they come to."""
-    outcome = view.outcome
-    cluster = request.place.elsewhere
-    at_once = min(request.workers, len(view.open_ones))
-    each = request.workers if cluster else request.workers // at_once
-    tasks = [_task(request, outcome.slides[n], each) for n in view.open_ones]
-    place = replace(request.place, workers=at_once, cores=each)
+    outcome = archive_progress.outcome
+    is_remote = request.task_place.is_remote
+    task_count = min(request.workers, len(archive_progress.open_numbers))
+    workers_per_slide = request.workers if is_remote else request.workers // task_count
+    tasks = [
+        _build_task(request, outcome.slides[n], workers_per_slide)
+        for n in archive_progress.open_numbers
+    ]
+    task_place = replace(request.task_place, workers=task_count, cores=workers_per_slide)
     with (
-        task_places.opened(place, "run slides there") as runner,
-        _watched(stages, view),
-        closing(runner(run_task, tasks)) as ends,
+        task_places.open_runner(task_place, "run slides there") as runner,
+        _show_progress(stages, archive_progress),
+        closing(runner(run_task, tasks)) as task_ends,
     ):
-        for index, found in ends:
-            number, task = view.open_ones[index], tasks[index]
-            end = lost_end(task, found.why) if isinstance(found, LostTask) else found
-            if cluster and end.document is not None:
-                end = _arrived(request, outcome.slides[number], task, end)
-            outcome.end(number, end)
-            view.ended.add(number)
-            _tell(report, request, view, number, end)
-            if any(problem.code == FULL_DISK for problem in end.problems):
+        for index, task_end in task_ends:
+            number, task = archive_progress.open_numbers[index], tasks[index]
+            slide_outcome = (
+                build_lost_outcome(task, task_end.reason)
+                if isinstance(task_end, LostTask)
+                else task_end
+            )
+            if is_remote and slide_outcome.document is not None:
+                slide_outcome = _wait_for_result(
+                    request, outcome.slides[number], task, slide_outcome
+                )
+            outcome.add_outcome(number, slide_outcome)
+            archive_progress.ended_numbers.add(number)
+            _report_outcome(report, request, archive_progress, number, slide_outcome)
+            if any(problem.code == FULL_DISK_CODE for problem in slide_outcome.problems):
                 break
 
 
-def _task(request: ArchiveRequest, slide: ArchivedSlide, workers: int) -> SlideTask:
-    path, bundle = str(slide.path.absolute()), str(request.one.bundle.folder.resolve())
-    where = (f"--output={slide.place.parent.absolute()}", f"--workers={workers}")
-    words = ("slide", "run", bundle, path, *request.words, *where, "--json", "--quiet")
-    return SlideTask(words, path, str(slide.path))
+def _build_task(request: ArchiveRequest, slide: ArchivedSlide, workers: int) -> SlideTask:
+    path, bundle = str(slide.path.absolute()), str(request.slide_request.bundle.folder.resolve())
+    options = (f"--output={slide.result_folder.parent.absolute()}", f"--workers={workers}")
+    arguments = ("slide", "run", bundle, path, *request.arguments, *options, "--json", "--quiet")
+    return SlideTask(arguments, path, str(slide.path))
 
 
-def _arrived(
-    request: ArchiveRequest, slide: ArchivedSlide, task: SlideTask, end: SlideEnd
-) -> SlideEnd:
+def _wait_for_result(
+    request: ArchiveRequest, slide: ArchivedSlide, task: SlideTask, slide_outcome: SlideOutcome
+) -> SlideOutcome:
     """Return the end of a slide that another machine ran, whose result has to be seen here."""
-    until = time.monotonic() + ARRIVAL
-    asked = request.one.digest(slide.path)
-    while one_slide.finished(request.one, slide.place, asked) is None:
-        if time.monotonic() > until:
-            why = "its result is not here: do all machines see this folder, and have one tcc?"
-            return lost_end(task, why)
-        time.sleep(LOOK / 10)
-    return end
+    deadline = time.monotonic() + ARRIVAL_SECONDS
+    request_digest = request.slide_request.compute_digest(slide.path)
+    while (
+        one_slide.find_finished_summary(request.slide_request, slide.result_folder, request_digest)
+        is None
+    ):
+        if time.monotonic() > deadline:
+            reason = "its result is not here: do all machines see this folder, and have one tcc?"
+            return build_lost_outcome(task, reason)
+        time.sleep(POLL_SECONDS / 10)
+    return slide_outcome
 
 
-def _look(
+def _update_finished(
     outcome: ArchiveOutcome, request: ArchiveRequest, numbers: Sequence[int] | None = None
 ) -> None:
     """Take in which slides are finished; all, or those of some numbers."""
     for number in range(len(outcome.slides)) if numbers is None else numbers:
         slide = outcome.slides[number]
-        found = one_slide.finished(request.one, slide.place, request.one.digest(slide.path))
-        if found is not None:
+        summary = one_slide.find_finished_summary(
+            request.slide_request,
+            slide.result_folder,
+            request.slide_request.compute_digest(slide.path),
+        )
+        if summary is not None:
             outcome.problems.pop(number, None)
-            outcome.documents[number] = one_slide.document(slide.place, found, before=True)
+            outcome.documents[number] = one_slide.build_document(
+                slide.result_folder, summary, was_finished=True
+            )
 
 
-def _largest_first(archive: Archive, numbers: Sequence[int]) -> list[int]:
+def _sort_by_size(archive: Archive, numbers: Sequence[int]) -> list[int]:
     """Return slides in the order in which they are begun, so that the last ones are short."""
-    return sorted(numbers, key=lambda n: -_size(archive.slides[n].path))
+    return sorted(numbers, key=lambda n: -_get_size(archive.slides[n].path))
 
 
-def _size(path: Path) -> int:
+def _get_size(path: Path) -> int:
     try:
         return max(1, path.stat().st_size)
     except OSError:
@@ -415,45 +461,60 @@ def _size(path: Path) -> int:
 
 
 @contextmanager
-def _watched(stages: Stages, view: _Overview) -> Iterator[None]:
+def _show_progress(stages: Stages, archive_progress: _ArchiveProgress) -> Iterator[None]:
     """Show how far all slides are while somebody looks on."""
-    ended = threading.Event()
+    stop_event = threading.Event()
 
-    def show() -> None:
+    def show_progress() -> None:
         while True:
-            stages("slides", round(1000 * view.share()), 1000)
-            stages.say(f"slide {len(view.ended):,} of {len(view.open_ones):,}")
-            if ended.wait(LOOK):
+            stages("slides", round(1000 * archive_progress.compute_share()), 1000)
+            stages.show_detail(
+                f"slide {len(archive_progress.ended_numbers):,} of {len(archive_progress.open_numbers):,}"
+            )
+            if stop_event.wait(POLL_SECONDS):
                 return
 
     stages("slides", 0, 1000)
     if not stages.is_watched:
         yield
         return
-    thread = threading.Thread(target=show, daemon=True)
+    thread = threading.Thread(target=show_progress, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        ended.set()
+        stop_event.set()
         thread.join()
 
 
-def _tell(
-    report: Report, request: ArchiveRequest, view: _Overview, number: int, end: SlideEnd
+def _report_outcome(
+    report: Report,
+    request: ArchiveRequest,
+    archive_progress: _ArchiveProgress,
+    number: int,
+    slide_outcome: SlideOutcome,
 ) -> None:
     """Say what a slide came to, as it comes: a night's log is read in the morning."""
-    known = {f"warning: {notice}" for notice in request.one.bundle.manifest.notices}
-    for line in end.said.splitlines():
-        if line.strip() and line not in known:
-            report.notice(line.removeprefix("warning: "))
-    count = f"{len(view.ended):,} of {len(view.open_ones):,}"
-    name, state = cell(str(view.outcome.slides[number].path)), view.outcome.state(number)
-    left = f", {view.left()} left" if len(view.ended) < len(view.open_ones) else ""
-    report.note(f"{count}: {name}: {state}{left}")
+    printed_notices = {
+        f"warning: {notice}" for notice in request.slide_request.bundle.manifest.notices
+    }
+    for line in slide_outcome.warnings.splitlines():
+        if line.strip() and line not in printed_notices:
+            report.warn_text(line.removeprefix("warning: "))
+    count = f"{len(archive_progress.ended_numbers):,} of {len(archive_progress.open_numbers):,}"
+    name, state = (
+        format_cell(str(archive_progress.outcome.slides[number].path)),
+        archive_progress.outcome.describe_state(number),
+    )
+    remaining = (
+        f", {archive_progress.estimate_remaining()} left"
+        if len(archive_progress.ended_numbers) < len(archive_progress.open_numbers)
+        else ""
+    )
+    report.print_note(f"{count}: {name}: {state}{remaining}")
 
 
-def _names(archive: Archive) -> str:
-    more = len(archive.others) - SHOWN
-    shown = ", ".join(cell(str(path)) for path in archive.others[:SHOWN])
-    return f"{shown}, and {more:,} more" if more > 0 else shown
+def _list_names(archive: Archive) -> str:
+    hidden_count = len(archive.other_files) - MAX_SHOWN_NAMES
+    names = ", ".join(format_cell(str(path)) for path in archive.other_files[:MAX_SHOWN_NAMES])
+    return f"{names}, and {hidden_count:,} more" if hidden_count > 0 else names

@@ -16,74 +16,77 @@ from numpy.typing import NDArray
 
 from tcc.compiler.data import images
 from tcc.compiler.slides import slide_file
-from tcc.compiler.slides.slide_file import DAMAGED, SMALLEST, Slide, SlideLevel
+from tcc.compiler.slides.slide_file import DAMAGED_HELP, MIN_DAMAGE_SIDE, Slide, SlideLevel
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.confined_process import Reply
 from tcc.compiler.support.decimal_numbers import parse_float, parse_int
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 MAX_TILE = 1 << 26
 """Most pixels of a tile, which is decoded whole for each part of it that is read."""
-FINEST, COARSEST = 0.01, 100.0
+MIN_MPP, MAX_MPP = 0.01, 100.0
 """Micrometres of a pixel, beyond which no microscope sees."""
-FORMS = {
+TIFF_LAYOUTS = {
     (mark, version): form
     for mark in (b"II", b"MM")
     for version, form in ((42, (4, 2, 12, 4)), (43, (8, 8, 20, 8)))
 }
 """By the first bytes of TIFF and BigTIFF: where the first page's place is, and the bytes of a
 page's number of fields, of a field, and of the place of the next page."""
-MOST_PAGES = 1 << 16
+MAX_PAGES = 1 << 16
 """Most pages that are looked for."""
-SQUARE = 0.02
+MAX_ASPECT_DIFFERENCE = 0.02
 """How much of their length the sides of a pixel may differ by."""
 
 
-def check_depth(path: Path, what: str) -> None:
+def check_depth(path: Path, file_kind: str) -> None:
     """Refuse samples of more than 8 bits, of which OpenSlide keeps some without a word (E1303)."""
-    library: Any = slide_file.load("tifffile")
+    library: Any = slide_file.load_module("tifffile")
     depth: Any = 8
     with suppress(Exception), library.TiffFile(path) as file:  # most formats are no TIFF
         depth = file.pages[0].bitspersample
     if depth != 8:
         bits = "1 bit" if depth == 1 else f"{depth} bits"
-        message = f"this {what}'s samples have {bits}, and 8 are read"
+        message = f"this {file_kind}'s samples have {bits}, and 8 are read"
         help = "convert it to 8 bits, choosing which values are black and white"
-        raise fail("E1303", message, whole_file(str(path)), help=help)
+        raise fail("E1303", message, make_file_span(str(path)), help=help)
 
 
-def check_whole(path: Path, what: str) -> None:
+def check_complete(path: Path, file_kind: str) -> None:
     """Refuse a TIFF file that ends before the last of its pages begins (E1300)."""
-    with regular_files.opened(path) as file:
+    with regular_files.open_file(path) as file:
         size = file.seek(0, 2)
-        beyond = _page_beyond(file, size)
-    if beyond is not None:
-        message = f"this {what}'s file was cut short"
-        label = f"it has {size:,} bytes, and goes on at byte {beyond:,}"
-        where = whole_file(str(path))
-        raise fail("E1300", message, where, label=label, help="copy or export it again")
+        missing_offset = _find_missing_page(file, size)
+    if missing_offset is not None:
+        message = f"this {file_kind}'s file was cut short"
+        label = f"it has {size:,} bytes, and goes on at byte {missing_offset:,}"
+        source = make_file_span(str(path))
+        raise fail("E1300", message, source, label=label, help="copy or export it again")
 
 
-def _page_beyond(file: BinaryIO, size: int) -> int | None:
+def _find_missing_page(file: BinaryIO, size: int) -> int | None:
     """Return where a TIFF or BigTIFF file says that a page is, and has none."""
     file.seek(0)
-    head = file.read(16).ljust(16, b"\0")
-    order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
-    form = FORMS.get((head[:2], int.from_bytes(head[2:4], order)))
-    if form is None:
+    header = file.read(16).ljust(16, b"\0")
+    order: Literal["little", "big"] = "little" if header[:2] == b"II" else "big"
+    layout = TIFF_LAYOUTS.get((header[:2], int.from_bytes(header[2:4], order)))
+    if layout is None:
         return None
-    first, count, entry, link = form
-    place, seen = int.from_bytes(head[first : first + link], order), set[int]()
-    while place and place not in seen and len(seen) < MOST_PAGES:
-        seen.add(place)
-        end = place + count
-        if end <= size:
-            file.seek(place)
-            end += int.from_bytes(file.read(count), order) * entry + link
-        if end > size:
-            return place
-        file.seek(end - link)
-        place = int.from_bytes(file.read(link), order)
+    first_offset, count_bytes, entry_bytes, link_bytes = layout
+    page_offset, visited = (
+        int.from_bytes(header[first_offset : first_offset + link_bytes], order),
+        set[int](),
+    )
+    while page_offset and page_offset not in visited and len(visited) < MAX_PAGES:
+        visited.add(page_offset)
+        page_end = page_offset + count_bytes
+        if page_end <= size:
+            file.seek(page_offset)
+            page_end += int.from_bytes(file.read(count_bytes), order) * entry_bytes + link_bytes
+        if page_end > size:
+            return page_offset
+        file.seek(page_end - link_bytes)
+        page_offset = int.from_bytes(file.read(link_bytes), order)
     return None
 
 
@@ -95,25 +98,29 @@ def check_tiles(path: Path, properties: Mapping[str, str], levels: int) -> None:
         if pixels > MAX_TILE:
             message = f"a tile of this slide has {pixels:,} pixels, at most {MAX_TILE:,} are read"
             help = "write it anew with tiles of, say, 512 x 512 pixels"
-            raise fail("E1304", message, whole_file(str(path)), help=help)
+            raise fail("E1304", message, make_file_span(str(path)), help=help)
 
 
 def read_mpp(properties: Mapping[str, str]) -> float | None:
     """Return what a file says of its resolution; None where it is nothing that can be meant."""
-    found = []
+    resolutions = []
     for name in ("openslide.mpp-x", "openslide.mpp-y"):
         with suppress(KeyError, ValueError):
-            found.append(parse_float(properties[name]))
-    if len(found) < 2:
+            resolutions.append(parse_float(properties[name]))
+    if len(resolutions) < 2:
         return None
-    if min(found) < FINEST or max(found) > COARSEST or max(found) > min(found) * (1 + SQUARE):
+    if (
+        min(resolutions) < MIN_MPP
+        or max(resolutions) > MAX_MPP
+        or max(resolutions) > min(resolutions) * (1 + MAX_ASPECT_DIFFERENCE)
+    ):
         return None
-    return sum(found) / 2
+    return sum(resolutions) / 2
 
 
-CACHE_BYTES = 1 << 26
+MAX_CACHE_BYTES = 1 << 26
 """What OpenSlide keeps of decoded tiles."""
-_OPEN: list[Slide] = []
+_OPEN_SLIDES: list[Slide] = []
 """The slide that is open in this process; none or one."""
 
 
@@ -125,40 +132,40 @@ def answer(request: dict[str, Any], payload: bytes) -> Reply:  # noqa: ARG001 - 
     """
     match request["do"]:
         case "open":
-            _close()
+            _release_slides()
             os.chdir(request["folder"])
             slide = open_slide(Path(request["path"]), request["mpp"], request["what"])
-            _OPEN.append(slide)
+            _OPEN_SLIDES.append(slide)
             levels = [(level.width, level.height, level.scale) for level in slide.levels]
             return {"levels": levels, "mpp": slide.mpp}, b""
         case "read":
             width, height = request["size"]
-            place = request["level"], request["left"], request["top"]
-            pixels = _OPEN[0].source.read(*place, (width, height))
+            location = request["level"], request["left"], request["top"]
+            pixels = _OPEN_SLIDES[0].source.read_pixels(*location, (width, height))
             return {}, np.ascontiguousarray(pixels).data
         case _:
-            _close()
+            _release_slides()
             return {}, b""
 
 
-def _close() -> None:
-    while _OPEN:
-        _OPEN.pop().source.close()
+def _release_slides() -> None:
+    while _OPEN_SLIDES:
+        _OPEN_SLIDES.pop().source.close()
 
 
-def open_slide(path: Path, mpp: float | None, what: str) -> Slide:
+def open_slide(path: Path, mpp: float | None, file_kind: str) -> Slide:
     """Open a slide in this process; errors are those of `slide_file.opened`."""
-    where = whole_file(str(path))
-    library: Any = slide_file.load("openslide")
+    location = make_file_span(str(path))
+    library: Any = slide_file.load_module("openslide")
     try:
         if library.OpenSlide.detect_format(str(path)) is None:
-            check_whole(path, what)
-            return _plain(path, mpp)
-        check_depth(path, what)
+            check_complete(path, file_kind)
+            return _open_image(path, mpp)
+        check_depth(path, file_kind)
         source = _OpenSlideFile(path, library)
     except (library.OpenSlideError, OSError) as error:
         label = str(error)[:200]
-        raise fail("E1300", f"this {what} cannot be read", where, label=label) from None
+        raise fail("E1300", f"this {file_kind} cannot be read", location, label=label) from None
     file = source.file
     try:
         check_tiles(path, file.properties, file.level_count)
@@ -167,12 +174,12 @@ def open_slide(path: Path, mpp: float | None, what: str) -> Slide:
         raise
     sizes = zip(file.level_dimensions, file.level_downsamples, strict=True)
     levels = tuple(SlideLevel(width, height, float(scale)) for (width, height), scale in sizes)
-    found = mpp or read_mpp(file.properties)
-    return Slide(path, levels, found, source)
+    slide_mpp = mpp or read_mpp(file.properties)
+    return Slide(path, levels, slide_mpp, source)
 
 
-def _plain(path: Path, mpp: float | None) -> Slide:
-    pixels = images.read(path)
+def _open_image(path: Path, mpp: float | None) -> Slide:
+    pixels = images.read_image(path)
     height, width, _ = pixels.shape
     return Slide(path, (SlideLevel(width, height, 1.0),), mpp, _PlainImage(pixels))
 
@@ -180,43 +187,47 @@ def _plain(path: Path, mpp: float | None) -> Slide:
 class _OpenSlideFile:
     def __init__(self, path: Path, library: Any) -> None:
         self.path, self.library = path, library
-        self.file = self._opened()
+        self.file = self._open_file()
 
-    def _opened(self) -> Any:
+    def _open_file(self) -> Any:
         file = self.library.OpenSlide(str(self.path))
-        file.set_cache(self.library.OpenSlideCache(CACHE_BYTES))
+        file.set_cache(self.library.OpenSlideCache(MAX_CACHE_BYTES))
         return file
 
-    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def read_pixels(
+        self, level: int, left: int, top: int, size: tuple[int, int]
+    ) -> NDArray[np.uint8]:
         try:
-            found = np.asarray(self.file.read_region((left, top), level, size))
+            rgba = np.asarray(self.file.read_region((left, top), level, size))
         except self.library.OpenSlideError as error:
             self.file.close()
-            self.file = self._opened()  # it reads nothing more of a file after an error
-            self._look_closer(level, left, top, size)
+            self.file = self._open_file()  # it reads nothing more of a file after an error
+            self._locate_damage(level, left, top, size)
             message = f"the slide is damaged near column {left}, row {top} of level 0"
-            where, label = whole_file(str(self.path)), str(error)[:200]
-            raise fail("E1302", message, where, label=label, help=DAMAGED) from None
-        colours, alpha = found[:, :, :3], found[:, :, 3:]
+            source, label = make_file_span(str(self.path)), str(error)[:200]
+            raise fail("E1302", message, source, label=label, help=DAMAGED_HELP) from None
+        colours, alpha = rgba[:, :, :3], rgba[:, :, 3:]
         if alpha.min() == 255:
-            made = np.empty(colours.shape, np.uint8)
+            rgb = np.empty(colours.shape, np.uint8)
             for channel in range(3):  # a sixth of the time that three of four bytes take
-                made[:, :, channel] = found[:, :, channel]
-            return made
+                rgb[:, :, channel] = rgba[:, :, channel]
+            return rgb
         if alpha.max() == 0:  # the tiles that a scanner left out
             return np.full(colours.shape, 255, np.uint8)
-        over = colours * alpha.astype(np.uint32) + 255 * (255 - alpha.astype(np.uint32))
-        return np.asarray((over + 127) // 255, np.uint8)
+        blended = colours * alpha.astype(np.uint32) + 255 * (255 - alpha.astype(np.uint32))
+        return np.asarray((blended + 127) // 255, np.uint8)
 
-    def _look_closer(self, level: int, left: int, top: int, size: tuple[int, int]) -> None:
+    def _locate_damage(self, level: int, left: int, top: int, size: tuple[int, int]) -> None:
         """Read a quarter after the other, so that the error names the first that is damaged."""
-        if max(size) <= SMALLEST:
+        if max(size) <= MIN_DAMAGE_SIDE:
             return
         width, height = (-(-n // 2) for n in size)
         scale = self.file.level_downsamples[level]
         for y in (0, height):
             for x in (0, width):
-                self.read(level, left + round(x * scale), top + round(y * scale), (width, height))
+                self.read_pixels(
+                    level, left + round(x * scale), top + round(y * scale), (width, height)
+                )
 
     def close(self) -> None:
         self.file.close()
@@ -226,12 +237,14 @@ class _OpenSlideFile:
 class _PlainImage:
     pixels: NDArray[np.uint8]
 
-    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> NDArray[np.uint8]:  # noqa: ARG002 - there is one
+    def read_pixels(
+        self, level: int, left: int, top: int, size: tuple[int, int]
+    ) -> NDArray[np.uint8]:  # noqa: ARG002 - there is one
         width, height = size
-        made = np.full((height, width, 3), 255, np.uint8)
-        shown = self.pixels[top : top + height, left : left + width]
-        made[: shown.shape[0], : shown.shape[1]] = shown
-        return made
+        canvas = np.full((height, width, 3), 255, np.uint8)
+        crop = self.pixels[top : top + height, left : left + width]
+        canvas[: crop.shape[0], : crop.shape[1]] = crop
+        return canvas
 
     def close(self) -> None:
         pass

@@ -35,63 +35,68 @@ from tcc.compiler.bundle.manifest import OutputContract
 from tcc.compiler.data import dataset
 from tcc.compiler.ir.device import Device
 from tcc.compiler.slides import patch_grid, slide_file
-from tcc.compiler.slides.patch_grid import GridPlace, PatchGrid, PatchReader
+from tcc.compiler.slides.patch_grid import GridCell, PatchGrid, PatchReader
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.progress import Progress
 
 Patches = list[NDArray[np.uint8] | None]
 
-BATCH = 32
+BATCH_SIZE = 32
 """Patches that the artifact is handed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class SlideJob:
-    """What is done to a slide: `kept` of the grid's patches, `size` pixels each, to an output.
+    """What is done to a slide: `selected` of the grid's patches, `size` pixels each, to an output.
 
-    With `skips`, patches that cannot be decoded are left out.
+    With `skips_damaged`, patches that cannot be decoded are left out.
     """
 
     path: Path
     mpp: float
     grid: PatchGrid
     size: int
-    kept: NDArray[np.bool_]
+    selected: NDArray[np.bool_]
     bundle: Bundle
     device: Device
     output: OutputContract
-    skips: bool
+    skips_damaged: bool
 
     @cached_property
     def digest(self) -> str:
         """What tells jobs apart whose blocks give other values, in hex."""
         file = self.path.stat()
-        parts = {
+        settings = {
             "slide": [self.path.name, file.st_size, file.st_mtime_ns],
             "grid": [self.grid.width, self.grid.height, self.grid.span, self.grid.stride],
-            "patches": [self.size, hashlib.sha256(np.packbits(self.kept).tobytes()).hexdigest()],
+            "patches": [
+                self.size,
+                hashlib.sha256(np.packbits(self.selected).tobytes()).hexdigest(),
+            ],
             "bundle": hashlib.sha256(manifest.encode(self.bundle.manifest)).hexdigest(),
-            "how": [self.mpp, self.output.name, self.skips],
-            "blocks": [patch_grid.READ, patch_grid.BLOCK_BYTES],
+            "how": [self.mpp, self.output.name, self.skips_damaged],
+            "blocks": [patch_grid.BLOCK_SIDE, patch_grid.MAX_BLOCK_BYTES],
         }
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 
-def block_file(folder: Path, number: int) -> Path:
+def locate_block_file(folder: Path, number: int) -> Path:
     """Return where a block's raw outputs lie."""
     return folder / f"{number:07}.npy"
 
 
-def stored(path: Path, job: SlideJob, block: tuple[GridPlace, ...]) -> NDArray[np.float32] | None:
+def load_block(
+    path: Path, job: SlideJob, block: tuple[GridCell, ...]
+) -> NDArray[np.float32] | None:
     """Return what a block gave, (patches, values); None where it is not there, whole."""
     try:
-        found = np.load(path, allow_pickle=False)
+        outputs = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    fits = found.dtype == np.float32 and found.shape == (len(block), *job.output.shape)
-    return found if fits else None
+    is_valid = outputs.dtype == np.float32 and outputs.shape == (len(block), *job.output.shape)
+    return outputs if is_valid else None
 
 
 class BlockWorker:
@@ -101,85 +106,87 @@ class BlockWorker:
         self.job, self.slide, self.folder = job, slide, folder
         self.reader = PatchReader(slide, job.grid, job.size)
 
-    def work(self, numbered: list[tuple[int, tuple[GridPlace, ...]]]) -> Iterator[int]:
+    def run_blocks(self, numbered_blocks: list[tuple[int, tuple[GridCell, ...]]]) -> Iterator[int]:
         """Classify blocks, and yield the number of each; the next is read meanwhile.
 
         Args:
-            numbered: PatchBlocks with their numbers.
+            numbered_blocks: PatchBlocks with their numbers.
 
         Raises:
             UserError: The slide is damaged (E1302), the bundle cannot run, or gives no finite
                 numbers (E0720).
         """
         with ThreadPoolExecutor(1) as threads:
-            ahead: Future[Patches] | None = None
-            for place, (number, block) in enumerate(numbered):
-                patches = ahead.result() if ahead else self._read(block)
-                following = numbered[place + 1 : place + 2]
-                ahead = threads.submit(self._read, following[0][1]) if following else None
-                self._store(number, self._classified(patches))
+            next_read: Future[Patches] | None = None
+            for position, (number, block) in enumerate(numbered_blocks):
+                patches = next_read.result() if next_read else self._read_block(block)
+                next_block = numbered_blocks[position + 1 : position + 2]
+                next_read = (
+                    threads.submit(self._read_block, next_block[0][1]) if next_block else None
+                )
+                self._store(number, self._classify_patches(patches))
                 yield number
 
-    def one(self, number: int, block: tuple[GridPlace, ...]) -> int:
+    def run_block(self, number: int, block: tuple[GridCell, ...]) -> int:
         """Classify a block, and return its number; errors as for `work`."""
-        self._store(number, self._classified(self._read(block)))
+        self._store(number, self._classify_patches(self._read_block(block)))
         return number
 
-    def _read(self, block: tuple[GridPlace, ...]) -> Patches:
+    def _read_block(self, block: tuple[GridCell, ...]) -> Patches:
         """Return a block's patches; None for those that cannot be decoded, where these may be."""
         try:
-            return list(self.reader.read(block))
+            return list(self.reader.read_patches(block))
         except UserError as error:
-            if not (self.job.skips and slide_file.is_damage(error)):
+            if not (self.job.skips_damaged and slide_file.is_damage(error)):
                 raise
-        found: Patches = []
-        for place in block:
+        patches: Patches = []
+        for cell in block:
             try:
-                found += self.reader.read((place,))
+                patches += self.reader.read_patches((cell,))
             except UserError as error:
                 if not slide_file.is_damage(error):
                     raise
-                found.append(None)
-        return found
+                patches.append(None)
+        return patches
 
-    def _classified(self, patches: Patches) -> NDArray[np.float32]:
+    def _classify_patches(self, patches: Patches) -> NDArray[np.float32]:
         """Return raw outputs (patches, values); NaN of what could not be decoded."""
         job = self.job
-        made = np.full((len(patches), *job.output.shape), np.nan, np.float32)
-        whole = [n for n, patch in enumerate(patches) if patch is not None]
-        for first in range(0, len(whole), BATCH):
-            batch = whole[first : first + BATCH]
-            given: Any = [patches[n] for n in batch]
-            dataset.fitting(given[0], job.bundle.input, str(job.path))
-            answers = artifact_runs.run(job.bundle, job.device, given)
-            made[batch] = [answer[job.output.name] for answer in answers]
-        if not np.isfinite(made[whole]).all():
+        outputs = np.full((len(patches), *job.output.shape), np.nan, np.float32)
+        readable = [n for n, patch in enumerate(patches) if patch is not None]
+        for start in range(0, len(readable), BATCH_SIZE):
+            batch = readable[start : start + BATCH_SIZE]
+            images: Any = [patches[n] for n in batch]
+            dataset.check_image(images[0], job.bundle.input, str(job.path))
+            answers = artifact_runs.run(job.bundle, job.device, images)
+            outputs[batch] = [answer[job.output.name] for answer in answers]
+        if not np.isfinite(outputs[readable]).all():
             message = f"output `{job.output.name}` is not finite for a patch of this slide"
-            raise fail("E0720", message, whole_file(str(job.path)))
-        return made
+            raise fail("E0720", message, make_file_span(str(job.path)))
+        return outputs
 
-    def _store(self, number: int, values: NDArray[np.float32]) -> None:
-        out = BytesIO()
-        np.save(out, values, allow_pickle=False)
-        atomic_files.write_file(block_file(self.folder, number), out.getvalue())
+    def _store(self, number: int, outputs: NDArray[np.float32]) -> None:
+        buffer = BytesIO()
+        np.save(buffer, outputs, allow_pickle=False)
+        atomic_files.write_file(locate_block_file(self.folder, number), buffer.getvalue())
 
 
-def collected(
-    job: SlideJob, folder: Path, blocks: Mapping[int, tuple[GridPlace, ...]]
+def collect_outputs(
+    job: SlideJob, folder: Path, blocks: Mapping[int, tuple[GridCell, ...]]
 ) -> NDArray[np.float32]:
     """Return the raw outputs (rows, columns, values) of all blocks, NaN where nothing is."""
-    made = np.full((*job.grid.shape, *job.output.shape), np.nan, np.float32)
+    outputs = np.full((*job.grid.shape, *job.output.shape), np.nan, np.float32)
     for number, block in blocks.items():
-        found = stored(block_file(folder, number), job, block)
-        if found is None:
+        block_outputs = load_block(locate_block_file(folder, number), job, block)
+        if block_outputs is None:
             message = "a finished block is gone from the working folder"
-            raise fail("E1309", message, whole_file(str(folder)), help="run the command again")
+            raise fail("E1309", message, make_file_span(str(folder)), help="run the command again")
         rows, columns = np.array(block).T
-        made[rows, columns] = found
-    return made
+        outputs[rows, columns] = block_outputs
+    return outputs
 
 
-def blocks_of(job: SlideJob, slide: Slide) -> dict[int, tuple[GridPlace, ...]]:
+def list_blocks(job: SlideJob, slide: Slide) -> dict[int, tuple[GridCell, ...]]:
     """Return a job's patches in blocks, by their numbers.
 
     Raises:
@@ -187,14 +194,14 @@ def blocks_of(job: SlideJob, slide: Slide) -> dict[int, tuple[GridPlace, ...]]:
     """
     reader = PatchReader(slide, job.grid, job.size)
     reader.check()
-    return dict(enumerate(patch_grid.blocks(reader, job.kept)))
+    return dict(enumerate(patch_grid.split_into_blocks(reader, job.selected)))
 
 
-Work = Callable[[int, tuple[GridPlace, ...]], int]
-PatchBlocks = Mapping[int, tuple[GridPlace, ...]]
+BlockTask = Callable[[int, tuple[GridCell, ...]], int]
+PatchBlocks = Mapping[int, tuple[GridCell, ...]]
 
 
-TRIES = 3
+MAX_TRIES = 3
 """How often processes that are killed are replaced."""
 
 
@@ -215,80 +222,83 @@ def classify(
         UserError: As for `BlockWorker.work`.
     """
     worker = BlockWorker(job, slide, folder)
-    waiting = _open(worker, blocks)
+    unfinished = _select_unfinished(worker, blocks)
     total = sum(map(len, blocks.values()))
-    before = done = total - sum(map(len, waiting.values()))
-    progress("patches", done, total)
-    for number in _finished(worker, waiting, workers):
-        done += len(blocks[number])
-        progress("patches", done, total)
-    return before
+    finished_count = done_count = total - sum(map(len, unfinished.values()))
+    progress("patches", done_count, total)
+    for number in _iterate_finished(worker, unfinished, workers):
+        done_count += len(blocks[number])
+        progress("patches", done_count, total)
+    return finished_count
 
 
-def _open(worker: BlockWorker, blocks: PatchBlocks) -> PatchBlocks:
+def _select_unfinished(worker: BlockWorker, blocks: PatchBlocks) -> PatchBlocks:
     """Return those of blocks that are not finished."""
     return {
         number: block
         for number, block in blocks.items()
-        if stored(block_file(worker.folder, number), worker.job, block) is None
+        if load_block(locate_block_file(worker.folder, number), worker.job, block) is None
     }
 
 
-def _finished(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Iterator[int]:
+def _iterate_finished(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Iterator[int]:
     """Yield the numbers of blocks as they are finished; where a process is killed, others go on."""
-    waiting = dict(blocks)
+    unfinished = dict(blocks)
     # At the end this process by itself: where memory runs out, it may have enough.
-    for processes in (*[workers] * TRIES, 1):
+    for processes in (*[workers] * MAX_TRIES, 1):
         try:
-            for number in _shared(worker, _open(worker, waiting), processes):
-                waiting.pop(number)
+            for number in _run_shared(worker, _select_unfinished(worker, unfinished), processes):
+                unfinished.pop(number)
                 yield number
             break
         except BrokenProcessPool:
             continue
-    yield from waiting  # those of killed processes that nobody heard of
+    yield from unfinished  # those of killed processes that nobody heard of
 
 
-def _shared(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Iterator[int]:
+def _run_shared(worker: BlockWorker, blocks: PatchBlocks, workers: int) -> Iterator[int]:
     """Yield the blocks' numbers as this process and others finish them."""
-    others = min(workers, len(blocks)) - 1
-    if others < 1:
-        yield from worker.work(list(blocks.items()))
+    extra_workers = min(workers, len(blocks)) - 1
+    if extra_workers < 1:
+        yield from worker.run_blocks(list(blocks.items()))
         return
     # Not forked: a process with threads, such as those of runtimes, may not be.
-    context, begin = get_context("spawn"), (worker.job, worker.folder)
+    context, start_arguments = get_context("spawn"), (worker.job, worker.folder)
     with (
-        ProcessPoolExecutor(others, context, _begin, begin) as pool,
-        ThreadPoolExecutor(1) as here,
+        ProcessPoolExecutor(extra_workers, context, _start_process, start_arguments) as pool,
+        ThreadPoolExecutor(1) as own_thread,
     ):
-        free: list[tuple[Executor, Work]] = [(here, worker.one), *[(pool, _work)] * others]
-        running: dict[Future[int], tuple[Executor, Work]] = {}
-        waiting = iter(blocks.items())
+        idle_workers: list[tuple[Executor, BlockTask]] = [
+            (own_thread, worker.run_block),
+            *[(pool, _run_in_process)] * extra_workers,
+        ]
+        running: dict[Future[int], tuple[Executor, BlockTask]] = {}
+        remaining_blocks = iter(blocks.items())
         while True:
             # A block for each that has none: more would leave the others idle at the end.
-            for place, one in zip(free, waiting, strict=False):
-                running[place[0].submit(place[1], *one)] = place
+            for worker_task, numbered_block in zip(idle_workers, remaining_blocks, strict=False):
+                running[worker_task[0].submit(worker_task[1], *numbered_block)] = worker_task
             if not running:
                 return
-            ended = wait(running, return_when=FIRST_COMPLETED).done
-            free = [running.pop(future) for future in ended]
-            yield from (future.result() for future in ended)
+            done_futures = wait(running, return_when=FIRST_COMPLETED).done
+            idle_workers = [running.pop(future) for future in done_futures]
+            yield from (future.result() for future in done_futures)
 
 
-class _Process:
+class _ProcessState:
     """What a process of several keeps open until it ends."""
 
     stack = ExitStack()
     worker: BlockWorker | None = None
 
 
-def _begin(job: SlideJob, folder: Path) -> None:
-    threading.Thread(target=_follow, daemon=True).start()
-    slide = _Process.stack.enter_context(slide_file.opened(job.path, job.mpp))
-    _Process.worker = BlockWorker(job, slide, folder)
+def _start_process(job: SlideJob, folder: Path) -> None:
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    slide = _ProcessState.stack.enter_context(slide_file.open_slide(job.path, job.mpp))
+    _ProcessState.worker = BlockWorker(job, slide, folder)
 
 
-def _follow() -> None:
+def _exit_with_parent() -> None:
     """End this process when the one that began it has, even if that was killed."""
     parent = parent_process()
     if parent:
@@ -296,6 +306,6 @@ def _follow() -> None:
     os._exit(1)
 
 
-def _work(number: int, block: tuple[GridPlace, ...]) -> int:
-    assert _Process.worker
-    return _Process.worker.one(number, block)
+def _run_in_process(number: int, block: tuple[GridCell, ...]) -> int:
+    assert _ProcessState.worker
+    return _ProcessState.worker.run_block(number, block)

@@ -10,28 +10,28 @@ from PIL import Image, ImageDraw
 
 from tcc.compiler.slides import patch_grid
 from tcc.compiler.slides.patch_grid import PatchGrid
-from tcc.compiler.slides.slide_file import Slide, block_means
+from tcc.compiler.slides.slide_file import Slide, compute_block_means
 from tcc.compiler.slides.tissue_mask import TissueSteps
 from tcc.compiler.support.progress import Progress
 
-LARGEST = 2048
+MAX_IMAGE_SIDE = 2048
 """Most pixels of a side of a picture that is only looked at."""
-RUNS = 3
+RLE_STRATEGY = 3
 """zlib's Z_RLE."""
-REGION, PATCH, LEFT_OUT = (31, 119, 180), (214, 39, 40), 0.35
+REGION_COLOUR, PATCH_COLOUR, BACKGROUND_BRIGHTNESS = (31, 119, 180), (214, 39, 40), 0.35
 """Colours of rectangles, and what is left of the brightness of what is no tissue."""
 
 
 @dataclass(frozen=True, eq=False)
-class SlidePicture:
+class SlideImage:
     """A slide made small, RGB (rows, columns, 3); a pixel is `side` of level 0 wide."""
 
     side: int
     pixels: NDArray[np.uint8]
 
 
-def small(slide: Slide, progress: Progress) -> SlidePicture:
-    """Return a slide made small, with half of `LARGEST` pixels a side or more, where it has them.
+def downscale_slide(slide: Slide, progress: Progress) -> SlideImage:
+    """Return a slide made small, with half of `MAX_IMAGE_SIDE` pixels a side or more, where it has them.
 
     Args:
         slide: The slide.
@@ -40,75 +40,89 @@ def small(slide: Slide, progress: Progress) -> SlidePicture:
     Raises:
         UserError: The slide is damaged (E1302).
     """
-    least = -(-max(slide.width, slide.height) // LARGEST)
+    min_scale = -(-max(slide.width, slide.height) // MAX_IMAGE_SIDE)
     # Of what is stored at about this size no means are taken, which cost more than to read it.
-    stored = [round(level.scale) for level in slide.levels]
-    side = min((scale for scale in stored if least <= scale < 2 * least), default=least)
-    pixels = block_means(slide, side, lambda _, seen, total: progress("picture", seen, total))
-    return SlidePicture(side, pixels)
+    level_scales = [round(level.scale) for level in slide.levels]
+    side = min(
+        (scale for scale in level_scales if min_scale <= scale < 2 * min_scale), default=min_scale
+    )
+    pixels = compute_block_means(
+        slide, side, lambda _, done_rows, total: progress("picture", done_rows, total)
+    )
+    return SlideImage(side, pixels)
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     """Return a PNG file of grey (height, width) or RGB (height, width, 3) pixels."""
-    out = BytesIO()
+    buffer = BytesIO()
     if pixels.ndim == 3:
         # What was photographed is hardly smaller at higher levels, which take twice as long.
-        Image.fromarray(pixels).save(out, "PNG", compress_level=2)
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=2)
     else:  # areas of one grey: looking for runs alone takes half the time
-        Image.fromarray(pixels).save(out, "PNG", compress_type=RUNS)
-    return out.getvalue()
+        Image.fromarray(pixels).save(buffer, "PNG", compress_type=RLE_STRATEGY)
+    return buffer.getvalue()
 
 
-def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
     """Return a JPEG file of RGB (height, width, 3) pixels, colours at half the size."""
-    out = BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=85, subsampling="4:2:0")
-    return out.getvalue()
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=85, subsampling="4:2:0")
+    return buffer.getvalue()
 
 
-def of_jpeg(data: bytes) -> NDArray[np.uint8]:
-    """Return the pixels of what `jpeg` wrote."""
-    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+def decode_jpeg(content: bytes) -> NDArray[np.uint8]:
+    """Return the pixels of what `encode_jpeg` wrote."""
+    with Image.open(BytesIO(content), formats=("JPEG",)) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def steps(found: TissueSteps, grid: PatchGrid | None, least: float) -> Mapping[str, bytes]:
+def render_steps(
+    tissue_steps: TissueSteps, grid: PatchGrid | None, min_tissue: float
+) -> Mapping[str, bytes]:
     """Return a picture of each step, by file name.
 
     Args:
-        found: The steps to a mask.
+        tissue_steps: The steps to a mask.
         grid: The patches, None where only the mask is wanted.
-        least: The share of tissue from which a patch is kept.
+        min_tissue: The share of tissue from which a patch is kept.
     """
-    shrink = -(-max(found.image.shape[:2]) // LARGEST)
-    shown = found.image[::shrink, ::shrink]
-    made = {"1-slide.png": png(shown)}
-    for number, (name, mask) in enumerate(found.masks.items(), 2):
-        made[f"{number}-{name}.png"] = png(np.where(mask, np.uint8(255), 0)[::shrink, ::shrink])
-    faded = (shown * LEFT_OUT + 255 * (1 - LEFT_OUT)).astype(np.uint8)
-    inside = found.mask.inside[::shrink, ::shrink, None]
-    made["7-without-background.png"] = png(np.where(inside, shown, faded))
+    shrink = -(-max(tissue_steps.image.shape[:2]) // MAX_IMAGE_SIDE)
+    image = tissue_steps.image[::shrink, ::shrink]
+    images = {"1-slide.png": encode_png(image)}
+    for number, (name, mask) in enumerate(tissue_steps.masks.items(), 2):
+        images[f"{number}-{name}.png"] = encode_png(
+            np.where(mask, np.uint8(255), 0)[::shrink, ::shrink]
+        )
+    faded = (image * BACKGROUND_BRIGHTNESS + 255 * (1 - BACKGROUND_BRIGHTNESS)).astype(np.uint8)
+    inside = tissue_steps.mask.inside[::shrink, ::shrink, None]
+    images["7-without-background.png"] = encode_png(np.where(inside, image, faded))
     if grid:
-        made["8-patches.png"] = _patches(found, grid, least, shrink)
-    return made
+        images["8-patches.png"] = _render_patches(tissue_steps, grid, min_tissue, shrink)
+    return images
 
 
-def _patches(found: TissueSteps, grid: PatchGrid, least: float, shrink: int) -> bytes:
+def _render_patches(
+    tissue_steps: TissueSteps, grid: PatchGrid, min_tissue: float, shrink: int
+) -> bytes:
     """Draw each region's rectangle, and the patches of it that are kept."""
-    image = Image.fromarray(found.image[::shrink, ::shrink])
+    image = Image.fromarray(tissue_steps.image[::shrink, ::shrink])
     scale = max(1, -(-800 // max(image.size)))
     image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
-    pen = ImageDraw.Draw(image)
-    unit = found.mask.side * shrink / scale
-    for row, column in np.argwhere(patch_grid.kept(grid, found.mask, least)).tolist():
-        x, y = grid.corner(row, column)
+    draw = ImageDraw.Draw(image)
+    unit = tissue_steps.mask.side * shrink / scale
+    for row, column in np.argwhere(
+        patch_grid.select_patches(grid, tissue_steps.mask, min_tissue)
+    ).tolist():
+        x, y = grid.compute_corner(row, column)
         corners = [round(n / unit) for n in (x, y, x + grid.span, y + grid.span)]
-        pen.rectangle([*corners[:2], corners[2] - 1, corners[3] - 1], outline=PATCH)
-    for rows, columns in found.mask.regions:
-        top, bottom, left, right = (
+        draw.rectangle([*corners[:2], corners[2] - 1, corners[3] - 1], outline=PATCH_COLOUR)
+    for rows, columns in tissue_steps.mask.regions:
+        first_row, end_row, first_column, end_column = (
             round(n / shrink * scale) for n in (rows.start, rows.stop, columns.start, columns.stop)
         )
-        pen.rectangle((left, top, right - 1, bottom - 1), outline=REGION, width=2)
-    out = BytesIO()
-    image.save(out, "PNG", compress_level=6)
-    return out.getvalue()
+        draw.rectangle(
+            (first_column, first_row, end_column - 1, end_row - 1), outline=REGION_COLOUR, width=2
+        )
+    buffer = BytesIO()
+    image.save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()

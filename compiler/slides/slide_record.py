@@ -6,10 +6,10 @@ same wherever it was made; whether a slide's file is the one that it was made of
 Of all runs that share a folder of results, one works on a slide. What a run makes of a slide is the
 same whoever makes it, and is written whole: a lease saves work that would be done twice, and no
 result rests on it. On one machine the kernel's lock of the lease tells whether its holder lives.
-Machines that share a disk may not see each other's locks: so its holder writes into it every `BEAT`
-seconds, and where somebody else has seen no change for `STALE` seconds by a clock of his own, the
+Machines that share a disk may not see each other's locks: so its holder writes into it every `HEARTBEAT_SECONDS`
+seconds, and where somebody else has seen no change for `STALE_SECONDS` seconds by a clock of his own, the
 holder is dead, or cut off. Assumed is that what one machine wrote and closed, another reads within
-`STALE` less a beat, as NFS has it; clocks need not agree. Who was taken for dead and is not finds
+`STALE_SECONDS` less a beat, as NFS has it; clocks need not agree. Who was taken for dead and is not finds
 another's name in his lease, and stops.
 """
 
@@ -29,89 +29,93 @@ from typing import Any
 from tcc.compiler.slides import stored_result
 from tcc.compiler.slides.stored_result import SUMMARY
 from tcc.compiler.support import atomic_files, json_records, regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.version import __version__
 
-HIDDEN = ".tcc-slides"
+WORK_FOLDER = ".tcc-slides"
 RECORD = "finished.json"
-LONGEST = 230
+MAX_NAME_BYTES = 230
 """Bytes of a result's name: file systems take 255, and while it is written it has a longer one."""
-MOST = 1 << 24
+MAX_RECORD_BYTES = 1 << 24
 """Bytes of a record, and of a summary, that are read."""
 
 
-def check_name(place: Path) -> None:
+def check_name(result_folder: Path) -> None:
     """Refuse a name that leaves no room for what it is called while it is written (E0603)."""
-    if len(os.fsencode(place.name)) > LONGEST:
+    if len(os.fsencode(result_folder.name)) > MAX_NAME_BYTES:
         error = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        raise atomic_files.explain(error, place, "write this")
+        raise atomic_files.explain(error, result_folder, "write this")
 
 
-def folder(place: Path) -> Path:
+def get_work_folder(result_folder: Path) -> Path:
     """Return where that of a slide lies whose result is to lie at a place."""
-    name = hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]
-    return place.parent / HIDDEN / name
+    name = hashlib.sha256(os.fsencode(result_folder.name)).hexdigest()[:16]
+    return result_folder.parent / WORK_FOLDER / name
 
 
-def blocks(place: Path, digest: str) -> Path:
+def get_block_folder(result_folder: Path, digest: str) -> Path:
     """Return where the finished blocks of a job lie."""
-    return folder(place) / f"blocks-{digest}"
+    return get_work_folder(result_folder) / f"blocks-{digest}"
 
 
-def digest(slide: Path, bundle: bytes, words: Sequence[object]) -> str:
+def compute_digest(slide: Path, bundle: bytes, settings: Sequence[object]) -> str:
     """Return what tells runs apart whose results differ, in hex.
 
     Args:
         slide: Its file: one that was touched is another.
         bundle: The bundle's manifest.
-        words: What else decides.
+        settings: What else decides.
 
     Raises:
         OSError: There is no such slide.
     """
     file = slide.stat()
-    about: list[Any] = [os.fsencode(slide.name).hex(), file.st_size]
-    about += [file.st_mtime_ns, file.st_ctime_ns, hashlib.sha256(bundle).hexdigest()]
-    return hashlib.sha256(json.dumps([__version__, about, *words]).encode()).hexdigest()
+    file_state: list[Any] = [os.fsencode(slide.name).hex(), file.st_size]
+    file_state += [file.st_mtime_ns, file.st_ctime_ns, hashlib.sha256(bundle).hexdigest()]
+    return hashlib.sha256(json.dumps([__version__, file_state, *settings]).encode()).hexdigest()
 
 
-def finished(place: Path, request: str) -> dict[str, Any] | None:
+def read_finished_summary(result_folder: Path, request_digest: str) -> dict[str, Any] | None:
     """Return the summary of the result at a place, if it is whole and what is asked for."""
     with suppress(OSError, ValueError, RecursionError):
-        with regular_files.opened(folder(place) / RECORD) as file:
-            record = json.loads(file.read(MOST))
-        if record == {"request": request, "result": _result(place)}:
-            with regular_files.opened(place / SUMMARY) as file:
-                found: dict[str, Any] = json_records.encode(stored_result.decode(file.read(MOST)))
-                return found
+        with regular_files.open_file(get_work_folder(result_folder) / RECORD) as file:
+            record = json.loads(file.read(MAX_RECORD_BYTES))
+        if record == {"request": request_digest, "result": _compute_result_digest(result_folder)}:
+            with regular_files.open_file(result_folder / SUMMARY) as file:
+                summary: dict[str, Any] = json_records.encode(
+                    stored_result.decode_summary(file.read(MAX_RECORD_BYTES))
+                )
+                return summary
     return None
 
 
-def finish(place: Path, request: str) -> None:
+def mark_finished(result_folder: Path, request_digest: str) -> None:
     """Note that a result is finished, and clear away what it was made of."""
-    own = folder(place)
-    data = {"request": request, "result": _result(place)}
-    atomic_files.write_file(own / RECORD, json.dumps(data).encode())
-    for each in own.glob("blocks-*"):
-        atomic_files.remove_path(each)
+    work_folder = get_work_folder(result_folder)
+    record = {"request": request_digest, "result": _compute_result_digest(result_folder)}
+    atomic_files.write_file(work_folder / RECORD, json.dumps(record).encode())
+    for block_folder in work_folder.glob("blocks-*"):
+        atomic_files.remove_path(block_folder)
 
 
-def _result(place: Path) -> str:
+def _compute_result_digest(result_folder: Path) -> str:
     """Return what tells a result from one that files were taken from, or that is another."""
-    sizes = sorted((each.name, each.stat().st_size) for each in place.iterdir() if each.is_file())
-    made = hashlib.sha256(json.dumps(sizes).encode())
-    with regular_files.opened(place / SUMMARY) as file:
-        made.update(file.read(MOST))
-    return made.hexdigest()
+    sizes = sorted(
+        (path.name, path.stat().st_size) for path in result_folder.iterdir() if path.is_file()
+    )
+    hasher = hashlib.sha256(json.dumps(sizes).encode())
+    with regular_files.open_file(result_folder / SUMMARY) as file:
+        hasher.update(file.read(MAX_RECORD_BYTES))
+    return hasher.hexdigest()
 
 
-BEAT, STALE = 5.0, 60.0
-PATIENCE = 3.0
+HEARTBEAT_SECONDS, STALE_SECONDS = 5.0, 60.0
+LOCK_WAIT_SECONDS = 3.0
 """Seconds that the lock of a process that was just killed may take to be gone."""
-LOOK = 0.2
+POLL_SECONDS = 0.2
 """Seconds between two looks at a lease that another holds."""
-NAME = "lease"
-MOST_BYTES = 4096
+LEASE_NAME = "lease"
+MAX_LEASE_BYTES = 4096
 """Bytes of a lease that are read."""
 
 
@@ -122,81 +126,85 @@ class SlideLease:
     path: Path
     token: str
     patches: tuple[int, int] = (0, 0)
-    lost: threading.Event = field(default_factory=threading.Event)
+    lost_event: threading.Event = field(default_factory=threading.Event)
 
     def check(self, slide: Path) -> None:
         """Stop where another took the slide over meanwhile (E1309)."""
-        if self.lost.is_set():
-            raise _taken(slide, "it took this run for dead")
+        if self.lost_event.is_set():
+            raise _build_conflict_error(slide, "it took this run for dead")
 
-    def beat(self) -> None:
+    def send_heartbeat(self) -> None:
         """Say that we live, unless the lease is another's by now."""
         with suppress(OSError):  # a disk that is away for a while is no reason to stop
-            held = _read(self.path)
-            if held and _decoded(held).get("token") != self.token:
-                self.lost.set()
-            if not self.lost.is_set():
+            content = _read_lease(self.path)
+            if content and _parse_lease(content).get("token") != self.token:
+                self.lost_event.set()
+            if not self.lost_event.is_set():
                 self._write()
 
     def _write(self) -> None:
-        about: dict[str, Any] = {"token": self.token, "kernel": _kernel(), "pid": os.getpid()}
-        about |= {"host": platform.node(), "beat": time.monotonic(), "patches": self.patches}
+        document: dict[str, Any] = {
+            "token": self.token,
+            "kernel": _read_boot_id(),
+            "pid": os.getpid(),
+        }
+        document |= {"host": platform.node(), "beat": time.monotonic(), "patches": self.patches}
         # In place, opened and closed: other machines see what is closed, and keep the file.
         with self.path.open("r+b") as file:
-            file.write(json.dumps(about).encode())
+            file.write(json.dumps(document).encode())
             file.truncate()
 
-    def beats(self, ended: threading.Event) -> None:
+    def send_heartbeats(self, stop_event: threading.Event) -> None:
         """Go on saying so until it is ended."""
-        while not ended.wait(BEAT):
-            self.beat()
+        while not stop_event.wait(HEARTBEAT_SECONDS):
+            self.send_heartbeat()
 
 
 @contextmanager
-def held(folder: Path, slide: Path) -> Iterator[SlideLease]:
+def lock_slide(folder: Path, slide: Path) -> Iterator[SlideLease]:
     """Give the lease of a slide, which lies in the folder of its unfinished work.
 
     Raises:
         UserError: Another run has it, and lives (E1309), or the folder cannot be written.
     """
-    path = folder / NAME
+    path = folder / LEASE_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise atomic_files.explain(error, path, "write this") from error
-    ended = threading.Event()
+    stop_event = threading.Event()
     try:
-        lease = _taken_over(path, descriptor, slide)
-        thread = threading.Thread(target=lease.beats, args=(ended,), daemon=True)
+        lease = _wait_for_lease(path, descriptor, slide)
+        thread = threading.Thread(target=lease.send_heartbeats, args=(stop_event,), daemon=True)
         thread.start()
         yield lease
-        ended.set()
+        stop_event.set()
         thread.join()
-        if not lease.lost.is_set():
+        if not lease.lost_event.is_set():
             os.ftruncate(descriptor, 0)
     finally:
-        ended.set()
+        stop_event.set()
         os.close(descriptor)
 
 
-def progress(folder: Path) -> tuple[int, int] | None:
+def read_progress(folder: Path) -> tuple[int, int] | None:
     """Return how many patches of how many whoever holds a lease has done; None if nobody says."""
     with suppress(OSError, TypeError, ValueError, KeyError):
-        done, total = _decoded(_read(folder / NAME))["patches"]
-        return (done, total) if type(done) is type(total) is int else None
+        done_count, total = _parse_lease(_read_lease(folder / LEASE_NAME))["patches"]
+        return (done_count, total) if type(done_count) is type(total) is int else None
     return None
 
 
-def _taken_over(path: Path, descriptor: int, slide: Path) -> SlideLease:
+def _wait_for_lease(path: Path, descriptor: int, slide: Path) -> SlideLease:
     """Return a lease that nobody alive holds."""
-    until = time.monotonic() + PATIENCE
-    while (locked := atomic_files.lock(descriptor)) is None:
-        if time.monotonic() > until:
-            raise _taken(slide, _who(path))
-        time.sleep(LOOK)
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while (is_exact := atomic_files.lock(descriptor)) is None:
+        if time.monotonic() > deadline:
+            raise _build_conflict_error(slide, _describe_owner(path))
+        time.sleep(POLL_SECONDS)
     try:
-        _await_death(path, slide, exact=locked)
+        _wait_for_dead_owner(path, slide, exact=is_exact)
         lease = SlideLease(path, os.urandom(8).hex())
         lease._write()
     except OSError as error:
@@ -204,50 +212,50 @@ def _taken_over(path: Path, descriptor: int, slide: Path) -> SlideLease:
     return lease
 
 
-def _await_death(path: Path, slide: Path, *, exact: bool) -> None:
+def _wait_for_dead_owner(path: Path, slide: Path, *, exact: bool) -> None:
     """Wait until it is clear that a lease's holder is dead; one of this kernel had the lock."""
-    seen = _read(path)
-    if not seen or (exact and _decoded(seen).get("kernel") == _kernel()):
+    old_content = _read_lease(path)
+    if not old_content or (exact and _parse_lease(old_content).get("kernel") == _read_boot_id()):
         return
-    until = time.monotonic() + STALE
-    while time.monotonic() < until:
-        time.sleep(LOOK)
-        now = _read(path)
-        if not now:
+    deadline = time.monotonic() + STALE_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+        new_content = _read_lease(path)
+        if not new_content:
             return
-        if now != seen:
-            raise _taken(slide, _who(path))
+        if new_content != old_content:
+            raise _build_conflict_error(slide, _describe_owner(path))
 
 
-def _read(path: Path) -> bytes:
+def _read_lease(path: Path) -> bytes:
     # Opened anew each time: that is when a shared disk is asked for what others wrote.
     with path.open("rb") as file:
-        return file.read(MOST_BYTES)
+        return file.read(MAX_LEASE_BYTES)
 
 
-def _decoded(data: bytes) -> dict[str, Any]:
+def _parse_lease(content: bytes) -> dict[str, Any]:
     with suppress(ValueError, RecursionError):
-        found = json.loads(data)
-        return found if isinstance(found, dict) else {}
+        document = json.loads(content)
+        return document if isinstance(document, dict) else {}
     return {}
 
 
-def _kernel() -> str:
+def _read_boot_id() -> str:
     """Return what tells the running kernel from any other, and from itself before it was booted."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return os.urandom(8).hex()
 
 
-def _who(path: Path) -> str:
+def _describe_owner(path: Path) -> str:
     with suppress(OSError):
-        about = _decoded(_read(path))
-        if "host" in about:
-            return f"process {about.get('pid')} of {about['host']}"[:100]
+        document = _parse_lease(_read_lease(path))
+        if "host" in document:
+            return f"process {document.get('pid')} of {document['host']}"[:100]
     return ""
 
 
-def _taken(slide: Path, label: str) -> UserError:
+def _build_conflict_error(slide: Path, label: str) -> UserError:
     help = "its patches are not lost: run the command again when that run has ended"
     message = "another run works on this slide"
-    return fail("E1309", message, whole_file(str(slide)), label=label, help=help)
+    return fail("E1309", message, make_file_span(str(slide)), label=label, help=help)

@@ -13,22 +13,28 @@ from numpy.typing import NDArray
 from tcc.compiler.data import confined_images
 from tcc.compiler.slides import annotations, mask_files, slide_file, tissue_mask
 from tcc.compiler.slides.annotations import AreaClasses
-from tcc.compiler.slides.slide_file import PixelSource, Slide, SlideExtent, SlideLevel, block_means
+from tcc.compiler.slides.slide_file import (
+    PixelSource,
+    Slide,
+    SlideExtent,
+    SlideLevel,
+    compute_block_means,
+)
 from tcc.compiler.slides.stored_result import StoredResult
 from tcc.compiler.slides.tissue_mask import TissueMask
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.progress import silent
 
 Pixels = NDArray[np.uint8]
 
-PYRAMID_ENDINGS = (".tif", ".tiff")
+PYRAMID_SUFFIXES = (".tif", ".tiff")
 BLACK, WHITE = 0, 255
-HALF = 128
+MIN_WHITE_MEAN = 128
 """The mean from which on a square is white by half."""
 
 
 def read_pyramid(
-    path: Path, slide: SlideExtent, side: int, meant: Callable[[int], bool]
+    path: Path, slide: SlideExtent, side: int, is_white: Callable[[int], bool]
 ) -> TissueMask:
     """Return which squares of a slide a mask calls white, by half or more of each.
 
@@ -36,40 +42,40 @@ def read_pyramid(
         path: A TIFF file, a grey value for each pixel of the slide or for squares of them.
         slide: The slide.
         side: About how many pixels of level 0 a square is wide, at most.
-        meant: Whether a value between black and white stands for white; it may refuse.
+        is_white: Whether a value between black and white stands for white; it may refuse.
 
     Raises:
         UserError: It cannot be read (E1300, E1302, E1303, E1304), is not of this slide, or is in
             colour (E1307).
     """
-    with slide_file.opened(path, what="mask") as mask:
-        own = tissue_mask.least_side(slide, mask.height, mask.width)
-        if tissue_mask.shape_at(slide, own) != (mask.height, mask.width):
+    with slide_file.open_slide(path, file_kind="mask") as mask:
+        mask_side = tissue_mask.compute_min_side(slide, mask.height, mask.width)
+        if tissue_mask.compute_shape(slide, mask_side) != (mask.height, mask.width):
             message = f"this mask of {mask.width} x {mask.height} pixels is not of this slide"
             label = f"the slide is {slide.width} x {slide.height}"
             help = "a mask has a pixel for each of the slide's, or for each square of them"
-            raise fail("E1307", message, whole_file(str(path)), label=label, help=help)
-        number, scale = _level(mask, max(1, side // own))
+            raise fail("E1307", message, make_file_span(str(path)), label=label, help=help)
+        number, scale = _find_level(mask, max(1, side // mask_side))
         level = mask.levels[number]
-        source = _MaskLevel(path, mask.source, number, scale, meant)
-        shown = Slide(path, (SlideLevel(level.width, level.height, 1.0),), None, source)
-        step = max(1, side // (own * scale))
-        means = block_means(shown, step, silent)[:, :, 0]
-    return TissueMask(own * scale * step, means >= HALF)
+        source = _MaskLevel(path, mask.source, number, scale, is_white)
+        slide_mask = Slide(path, (SlideLevel(level.width, level.height, 1.0),), None, source)
+        step = max(1, side // (mask_side * scale))
+        means = compute_block_means(slide_mask, step, silent)[:, :, 0]
+    return TissueMask(mask_side * scale * step, means >= MIN_WHITE_MEAN)
 
 
-def _level(mask: Slide, most: int) -> tuple[int, int]:
-    """Return the smallest level whose pixels are whole squares, `most` wide at most, and how wide.
+def _find_level(mask: Slide, max_scale: int) -> tuple[int, int]:
+    """Return the smallest level whose pixels are whole squares, `max_scale` wide at most, and how wide.
 
     Of others OpenSlide mixes neighbours, which for a mask are other values.
     """
-    found = (0, 1)
+    best_level = (0, 1)
     for number, level in enumerate(mask.levels):
         scale = round(level.scale)
-        exact = (level.width * scale, level.height * scale) == (mask.width, mask.height)
-        if exact and found[1] < scale <= most:
-            found = number, scale
-    return found
+        is_exact = (level.width * scale, level.height * scale) == (mask.width, mask.height)
+        if is_exact and best_level[1] < scale <= max_scale:
+            best_level = number, scale
+    return best_level
 
 
 @dataclass(frozen=True)
@@ -80,33 +86,35 @@ class _MaskLevel:
     source: PixelSource
     number: int
     scale: int
-    meant: Callable[[int], bool]
+    is_white: Callable[[int], bool]
 
-    def read(self, level: int, left: int, top: int, size: tuple[int, int]) -> Pixels:  # noqa: ARG002 - there is one
-        pixels = self.source.read(self.number, left * self.scale, top * self.scale, size)
-        values = pixels[:, :, 0]
-        if (values != pixels[:, :, 1]).any() or (values != pixels[:, :, 2]).any():
-            raise _coloured(self.path)
+    def read_pixels(self, level: int, left: int, top: int, size: tuple[int, int]) -> Pixels:  # noqa: ARG002 - there is one
+        pixels = self.source.read_pixels(self.number, left * self.scale, top * self.scale, size)
+        grey_values = pixels[:, :, 0]
+        if (grey_values != pixels[:, :, 1]).any() or (grey_values != pixels[:, :, 2]).any():
+            raise _build_colour_error(self.path)
         table = np.arange(256, dtype=np.uint8)
-        for value in np.flatnonzero(np.bincount(values.reshape(-1), minlength=256)).tolist():
-            if value not in (BLACK, WHITE):
-                table[value] = WHITE if self.meant(value) else BLACK
+        for grey_value in np.flatnonzero(
+            np.bincount(grey_values.reshape(-1), minlength=256)
+        ).tolist():
+            if grey_value not in (BLACK, WHITE):
+                table[grey_value] = WHITE if self.is_white(grey_value) else BLACK
         return table[pixels]
 
     def close(self) -> None:
         pass
 
 
-def _coloured(path: Path) -> UserError:
+def _build_colour_error(path: Path) -> UserError:
     message = "a mask of a slide's tumours is black and white, or grey, and this is in colour"
     help = "a slide itself is none; give SLIDE_mask.tif"
-    return fail("E1307", message, whole_file(str(path)), help=help)
+    return fail("E1307", message, make_file_span(str(path)), help=help)
 
 
-ENDINGS = (*annotations.ENDINGS, ".png", *PYRAMID_ENDINGS)
-MASK = "_mask"
+SUFFIXES = (*annotations.SUFFIXES, ".png", *PYRAMID_SUFFIXES)
+MASK_SUFFIX = "_mask"
 """What CAMELYON puts behind a slide's name for that of its mask."""
-FINE = 4.0
+OUTLINE_MPP = 4.0
 """Micrometres of the squares that outlines become."""
 
 
@@ -114,20 +122,20 @@ FINE = 4.0
 class TruthFolder:
     """A folder with the tumours of slides: by a slide's name the one file that has them.
 
-    `normal` says that slides without a file are free of tumour.
+    `allows_missing` says that slides without a file are free of tumour.
     """
 
     path: Path
     files: dict[str, Path]
     classes: AreaClasses
-    normal: bool
+    allows_missing: bool
 
     @property
-    def annotated(self) -> bool:
+    def has_class_names(self) -> bool:
         """Whether some file names classes of areas, as a black and white mask does not."""
         return any(path.suffix.lower() != ".png" for path in self.files.values())
 
-    def tumour(self, result: StoredResult) -> tuple[int, NDArray[np.bool_]]:
+    def rasterize_tumour(self, slide_result: StoredResult) -> tuple[int, NDArray[np.bool_]]:
         """Return which squares of a slide are tumour, and how many pixels wide they are.
 
         Raises:
@@ -135,75 +143,79 @@ class TruthFolder:
                 E1304, E1306, E1314), is of another slide (E1307, E1320), or has a class that is not
                 known (E1315).
         """
-        extent = result.grid
-        side = tissue_mask.side_for(extent, result.mpp, FINE)
-        path = self.files.get(result.name)
+        extent = slide_result.grid
+        side = tissue_mask.choose_side(extent, slide_result.mpp, OUTLINE_MPP)
+        path = self.files.get(slide_result.name)
         if path is None:
-            if self.normal:
-                return side, np.zeros(tissue_mask.shape_at(extent, side), np.bool_)
-            message = f"nothing here says what of slide {result.name} is tumour"
+            if self.allows_missing:
+                return side, np.zeros(tissue_mask.compute_shape(extent, side), np.bool_)
+            message = f"nothing here says what of slide {slide_result.name} is tumour"
             help = "with --normal slides without a file are free of tumour"
-            raise fail("E1314", message, whole_file(str(self.path)), help=help)
-        if path.suffix.lower() in PYRAMID_ENDINGS:
-            found = read_pyramid(path, extent, side, lambda value: self._meant(path, value))
-            return found.side, found.inside
+            raise fail("E1314", message, make_file_span(str(self.path)), help=help)
+        if path.suffix.lower() in PYRAMID_SUFFIXES:
+            pyramid_mask = read_pyramid(
+                path, extent, side, lambda grey_value: self._is_tumour(path, grey_value)
+            )
+            return pyramid_mask.side, pyramid_mask.inside
         if path.suffix.lower() != ".png":
-            return side, annotations.tumour(path, extent, side, self.classes)
+            return side, annotations.rasterize_tumour(path, extent, side, self.classes)
         # A picture of the slide itself would be taken for a mask, of whatever is bright.
-        if not set(np.unique(confined_images.read(path)).tolist()) <= {0, 255}:
+        if not set(np.unique(confined_images.read_image(path)).tolist()) <= {0, 255}:
             message = "a mask of a slide's tumours is black and white alone"
             help = "white is tumour; `tcc slide mask` writes masks of that form"
-            raise fail("E1307", message, whole_file(str(path)), help=help)
-        mask = mask_files.read(path, extent, side)
+            raise fail("E1307", message, make_file_span(str(path)), help=help)
+        mask = mask_files.read_mask(path, extent, side)
         return mask.side, mask.inside
 
-    def _meant(self, path: Path, value: int) -> bool:
+    def _is_tumour(self, path: Path, grey_value: int) -> bool:
         """Return whether a mask's value, taken for the name of a class, is tumour."""
-        if str(value) not in self.classes.tumour | self.classes.other:
+        if str(grey_value) not in self.classes.tumour | self.classes.non_tumour:
             # In some masks 1 is tumour, in others it is normal tissue.
-            message = f"is the value {value} of this mask tumour?"
-            help = f"say so with --tumour {value}, or with --other {value} that it is not"
-            raise fail("E1315", message, whole_file(str(path)), help=help)
-        return str(value) in self.classes.tumour
+            message = f"is the value {grey_value} of this mask tumour?"
+            help = f"say so with --tumour {grey_value}, or with --other {grey_value} that it is not"
+            raise fail("E1315", message, make_file_span(str(path)), help=help)
+        return str(grey_value) in self.classes.tumour
 
 
-def folder(path: Path, classes: AreaClasses, *, normal: bool) -> TruthFolder:
+def list_truth_folder(path: Path, classes: AreaClasses, *, allows_missing: bool) -> TruthFolder:
     """Return the files of a folder that say what of slides is tumour.
 
     Raises:
         UserError: There is no such folder, or two files are of one slide (E1314).
     """
     try:
-        names = sorted(path.iterdir())
+        paths = sorted(path.iterdir())
     except OSError as error:
         label = (error.strerror or str(error))[:200]
         message = "this is no folder of slides' tumours"
         help = "name one with SLIDE.geojson, SLIDE.xml, SLIDE.png or SLIDE_mask.tif"
-        raise fail("E1314", message, whole_file(str(path)), label=label, help=help) from None
-    found: dict[str, Path] = {}
-    for each in names:
-        if each.suffix.lower() not in ENDINGS or not each.is_file():
+        raise fail("E1314", message, make_file_span(str(path)), label=label, help=help) from None
+    file_by_slide: dict[str, Path] = {}
+    for child in paths:
+        if child.suffix.lower() not in SUFFIXES or not child.is_file():
             continue
-        tiff = each.suffix.lower() in PYRAMID_ENDINGS
-        if tiff and not each.stem.endswith(MASK):
+        is_tiff = child.suffix.lower() in PYRAMID_SUFFIXES
+        if is_tiff and not child.stem.endswith(MASK_SUFFIX):
             continue  # the slide itself, where truth lies beside it
-        name = each.stem.removesuffix(MASK) if tiff else each.stem
-        if name in found:
-            message = f"{found[name].name} and {each.name} are both of slide {name}"
-            raise fail("E1314", message, whole_file(str(each)), help="leave one of them there")
-        found[name] = each
-    return TruthFolder(path, found, classes, normal)
+        name = child.stem.removesuffix(MASK_SUFFIX) if is_tiff else child.stem
+        if name in file_by_slide:
+            message = f"{file_by_slide[name].name} and {child.name} are both of slide {name}"
+            raise fail("E1314", message, make_file_span(str(child)), help="leave one of them there")
+        file_by_slide[name] = child
+    return TruthFolder(path, file_by_slide, classes, allows_missing)
 
 
-def check_all(truth: TruthFolder, results: Sequence[StoredResult]) -> None:
+def check_all_evaluated(truth: TruthFolder, slide_results: Sequence[StoredResult]) -> None:
     """Refuse results that leave out slides whose truth is known (E1321).
 
     Those on which a run failed would be left out, and the figures be of the easier ones.
     """
-    there = {one.name for one in results}
-    absent = sorted(set(truth.files) - there)
-    if absent:
-        some = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
-        message = f"truth is there of slides that have no result: {some}"
+    evaluated_names = {slide_result.name for slide_result in slide_results}
+    missing_names = sorted(set(truth.files) - evaluated_names)
+    if missing_names:
+        listed_names = ", ".join(missing_names[:4]) + (
+            f" and {len(missing_names) - 4} more" if len(missing_names) > 4 else ""
+        )
+        message = f"truth is there of slides that have no result: {listed_names}"
         help = "name their results too; --subset judges by the others alone"
-        raise fail("E1321", message, whole_file(str(truth.files[absent[0]])), help=help)
+        raise fail("E1321", message, make_file_span(str(truth.files[missing_names[0]])), help=help)

@@ -17,17 +17,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.pixel_resampling import Axis, resampled
+from tcc.compiler.ir.pixel_resampling import Axis, resample
 from tcc.compiler.slides import slide_pictures
 from tcc.compiler.slides.patch_grid import PatchGrid
 from tcc.compiler.slides.slide_file import Slide
 from tcc.compiler.slides.stored_result import StoredResult
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.npm_packages import NpmPackage
 from tcc.compiler.support.progress import Progress
 
 Pixels = NDArray[np.uint8]
-PlacedTile = tuple["TilePlace", Pixels]
+IndexedTile = tuple["TileIndex", Pixels]
 
 SHORT, LONG, RATIONAL, LONG8 = 3, 4, 5, 16
 FORMATS = {SHORT: "H", LONG: "I", RATIONAL: "II", LONG8: "Q"}
@@ -43,11 +43,11 @@ class TiledTiff:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._places: dict[bytes, int] = {}
-        self._next = 8
+        self._offset_by_digest: dict[bytes, int] = {}
+        self._directory_link = 8
         file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))
 
-    def level(
+    def write_level(
         self, width: int, height: int, tile: int, micrometres: float, tiles: Iterable[bytes]
     ) -> None:
         """Write a level.
@@ -60,58 +60,58 @@ class TiledTiff:
             tiles: JPEG files of whole tiles, row after row, whose colours are halved both ways.
         """
         offsets, sizes = [], []
-        for data in tiles:
-            offsets.append(self._place(data))
-            sizes.append(len(data))
-        reduced = int(self._next != 8)
+        for content in tiles:
+            offsets.append(self._store_tile(content))
+            sizes.append(len(content))
+        is_reduced = int(self._directory_link != 8)
         unit = Fraction(1e4 / micrometres).limit_denominator(1000)
         resolution = [unit.numerator, unit.denominator]
         fields = [
-            (254, LONG, [reduced]), (256, LONG, [width]), (257, LONG, [height]),
+            (254, LONG, [is_reduced]), (256, LONG, [width]), (257, LONG, [height]),
             (258, SHORT, [8, 8, 8]), (259, SHORT, [JPEG]), (262, SHORT, [YCBCR]),
             (277, SHORT, [3]), (282, RATIONAL, resolution), (283, RATIONAL, resolution),
             (284, SHORT, [1]), (296, SHORT, [CENTIMETRES]), (322, LONG, [tile]),
             (323, LONG, [tile]), (324, LONG8, offsets), (325, LONG, sizes), (530, SHORT, [2, 2]),
         ]  # fmt: skip
-        entries = [self._entry(*field) for field in fields]
-        at = self._end()
-        directory = struct.pack("<Q", len(entries)) + b"".join(entries)
+        directory_entries = [self._encode_field(*field) for field in fields]
+        directory_offset = self._seek_end()
+        directory = struct.pack("<Q", len(directory_entries)) + b"".join(directory_entries)
         self._file.write(directory + bytes(8))
-        self._file.seek(self._next)
-        self._file.write(struct.pack("<Q", at))
-        self._next = at + len(directory)
+        self._file.seek(self._directory_link)
+        self._file.write(struct.pack("<Q", directory_offset))
+        self._directory_link = directory_offset + len(directory)
 
-    def _end(self) -> int:
+    def _seek_end(self) -> int:
         """Go to an even place at the end, and return it."""
-        at = self._file.seek(0, 2)
-        self._file.write(bytes(at % 2))
-        return at + at % 2
+        end_offset = self._file.seek(0, 2)
+        self._file.write(bytes(end_offset % 2))
+        return end_offset + end_offset % 2
 
-    def _place(self, data: bytes) -> int:
-        key = hashlib.sha256(data).digest()
-        if key not in self._places:
-            self._places[key] = self._end()
-            self._file.write(data)
-        return self._places[key]
+    def _store_tile(self, content: bytes) -> int:
+        key = hashlib.sha256(content).digest()
+        if key not in self._offset_by_digest:
+            self._offset_by_digest[key] = self._seek_end()
+            self._file.write(content)
+        return self._offset_by_digest[key]
 
-    def _entry(self, tag: int, kind: int, values: list[int]) -> bytes:
+    def _encode_field(self, tag: int, field_type: int, numbers: list[int]) -> bytes:
         """Return a field of a directory, whose values lie elsewhere if they are many."""
-        letters = FORMATS[kind]
-        count = len(values) // len(letters)
-        data = struct.pack(f"<{letters[0] * len(values)}", *values)
-        if len(data) > 8:
-            at = self._end()
-            self._file.write(data)
-            data = struct.pack("<Q", at)
-        return struct.pack("<HHQ", tag, kind, count) + data.ljust(8, b"\0")
+        letters = FORMATS[field_type]
+        count = len(numbers) // len(letters)
+        encoded = struct.pack(f"<{letters[0] * len(numbers)}", *numbers)
+        if len(encoded) > 8:
+            offset = self._seek_end()
+            self._file.write(encoded)
+            encoded = struct.pack("<Q", offset)
+        return struct.pack("<HHQ", tag, field_type, count) + encoded.ljust(8, b"\0")
 
 
-TILE = 512
+TILE_SIDE = 512
 """Pixels of a tile, a side."""
-MOST_TILES = 1 << 18
+MAX_TILES = 1 << 18
 """Most tiles of a pyramid."""
 
-TilePlace = tuple[int, int, int]
+TileIndex = tuple[int, int, int]
 """The level, column and row of a tile."""
 
 
@@ -126,99 +126,114 @@ class TilePyramid:
     @property
     def depth(self) -> int:
         """The number of the largest level; the smallest, 0, is one tile."""
-        longest = max(self._size(self.side))
-        return max(0, (-(-longest // TILE) - 1).bit_length())
+        longest = max(self._compute_size(self.side))
+        return max(0, (-(-longest // TILE_SIDE) - 1).bit_length())
 
-    def scale(self, level: int) -> int:
+    def compute_scale(self, level: int) -> int:
         """Return how many pixels of the slide a pixel of a level is wide."""
         return self.side << (self.depth - level)
 
-    def size(self, level: int) -> tuple[int, int]:
+    def compute_size(self, level: int) -> tuple[int, int]:
         """Return the width and height of a level."""
-        return self._size(self.scale(level))
+        return self._compute_size(self.compute_scale(level))
 
-    def count(self, level: int) -> tuple[int, int]:
+    def count_tiles(self, level: int) -> tuple[int, int]:
         """Return the columns and rows of tiles of a level."""
-        width, height = self.size(level)
-        return -(-width // TILE), -(-height // TILE)
+        width, height = self.compute_size(level)
+        return -(-width // TILE_SIDE), -(-height // TILE_SIDE)
 
-    def shape(self, place: TilePlace) -> tuple[int, int]:
+    def compute_tile_shape(self, tile_index: TileIndex) -> tuple[int, int]:
         """Return the width and height of a tile; the last ones of a level are smaller."""
-        level, column, row = place
-        width, height = self.size(level)
-        return min(TILE, width - column * TILE), min(TILE, height - row * TILE)
+        level, column, row = tile_index
+        width, height = self.compute_size(level)
+        return min(TILE_SIDE, width - column * TILE_SIDE), min(TILE_SIDE, height - row * TILE_SIDE)
 
-    def _size(self, scale: int) -> tuple[int, int]:
+    def _compute_size(self, scale: int) -> tuple[int, int]:
         return -(-self.width // scale), -(-self.height // scale)
 
 
-def pyramid(slide: Slide, finest: float) -> TilePyramid:
-    """Return the pyramid of a slide whose pixels are at most `finest` pixels of the slide wide.
+def build_pyramid(slide: Slide, max_scale: float) -> TilePyramid:
+    """Return the pyramid of a slide whose pixels are at most `max_scale` pixels of the slide wide.
 
     Raises:
         UserError: It has too many tiles (E1304).
     """
-    made = TilePyramid(slide.width, slide.height, 1 << max(0, int(finest).bit_length() - 1))
-    columns, rows = made.count(made.depth)
-    if columns * rows > MOST_TILES:
-        message = f"this view has {columns * rows:,} tiles, at most {MOST_TILES:,} are written"
-        raise fail("E1304", message, whole_file(str(slide.path)), help="take a coarser --at")
-    return made
+    tile_pyramid = TilePyramid(
+        slide.width, slide.height, 1 << max(0, int(max_scale).bit_length() - 1)
+    )
+    columns, rows = tile_pyramid.count_tiles(tile_pyramid.depth)
+    if columns * rows > MAX_TILES:
+        message = f"this view has {columns * rows:,} tiles, at most {MAX_TILES:,} are written"
+        raise fail("E1304", message, make_file_span(str(slide.path)), help="take a coarser --at")
+    return tile_pyramid
 
 
-def tiles(slide: Slide, made: TilePyramid, progress: Progress) -> Iterator[PlacedTile]:
+def iterate_tiles(
+    slide: Slide, tile_pyramid: TilePyramid, progress: Progress
+) -> Iterator[IndexedTile]:
     """Yield each tile of all levels, RGB uint8 (height, width, 3).
 
     Raises:
         UserError: The slide is damaged (E1302).
     """
-    columns, rows = made.count(made.depth)
-    read = 0
-    for place, pixels in _below(slide, made, (0, 0, 0)):
-        read += place[0] == made.depth
-        progress("tiles", read, columns * rows)
-        yield place, pixels
+    columns, rows = tile_pyramid.count_tiles(tile_pyramid.depth)
+    read_count = 0
+    for tile_index, pixels in _iterate_subtiles(slide, tile_pyramid, (0, 0, 0)):
+        read_count += tile_index[0] == tile_pyramid.depth
+        progress("tiles", read_count, columns * rows)
+        yield tile_index, pixels
 
 
-def _below(slide: Slide, made: TilePyramid, place: TilePlace) -> Iterator[PlacedTile]:
+def _iterate_subtiles(
+    slide: Slide, tile_pyramid: TilePyramid, tile_index: TileIndex
+) -> Iterator[IndexedTile]:
     """Yield a tile after all those that it is made of."""
-    level, column, row = place
-    if level == made.depth:
-        yield place, _read(slide, made, place)
+    level, column, row = tile_index
+    if level == tile_pyramid.depth:
+        yield tile_index, _read_tile(slide, tile_pyramid, tile_index)
         return
-    width, height = made.shape(place)
-    columns, rows = made.count(level + 1)
+    width, height = tile_pyramid.compute_tile_shape(tile_index)
+    columns, rows = tile_pyramid.count_tiles(level + 1)
     pixels = np.zeros((height, width, 3), np.uint8)
-    for below in range(2 * row, min(2 * row + 2, rows)):
-        for right in range(2 * column, min(2 * column + 2, columns)):
-            for finer, part in _below(slide, made, (level + 1, right, below)):
-                yield finer, part
-                if finer == (level + 1, right, below):
-                    half = _halved(part)
-                    top, left = ((n % 2) * (TILE // 2) for n in (below, right))
-                    pixels[top : top + len(half), left : left + half.shape[1]] = half
-    yield place, pixels
+    for subtile_row in range(2 * row, min(2 * row + 2, rows)):
+        for subtile_column in range(2 * column, min(2 * column + 2, columns)):
+            for subtile_index, subtile in _iterate_subtiles(
+                slide, tile_pyramid, (level + 1, subtile_column, subtile_row)
+            ):
+                yield subtile_index, subtile
+                if subtile_index == (level + 1, subtile_column, subtile_row):
+                    downsampled = _downsample(subtile)
+                    first_row, first_column = (
+                        (n % 2) * (TILE_SIDE // 2) for n in (subtile_row, subtile_column)
+                    )
+                    pixels[
+                        first_row : first_row + len(downsampled),
+                        first_column : first_column + downsampled.shape[1],
+                    ] = downsampled
+    yield tile_index, pixels
 
 
-def _halved(pixels: Pixels) -> Pixels:
+def _downsample(pixels: Pixels) -> Pixels:
     """Return the rounded means of squares of four; a last row or column counts twice."""
     height, width = pixels.shape[:2]
-    even = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge").astype(np.uint16)
-    four = even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
-    return ((four + np.uint16(2)) // np.uint16(4)).astype(np.uint8)
+    padded = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge").astype(np.uint16)
+    square_sums = padded[::2, ::2] + padded[1::2, ::2] + padded[::2, 1::2] + padded[1::2, 1::2]
+    return ((square_sums + np.uint16(2)) // np.uint16(4)).astype(np.uint8)
 
 
-def _read(slide: Slide, made: TilePyramid, place: TilePlace) -> Pixels:
-    _, column, row = place
-    number = slide.level_for(made.side)
-    width, height = made.shape(place)
-    ratio = made.side / slide.levels[number].scale
-    stored = max(1, round(width * ratio)), max(1, round(height * ratio))
-    corner = column * TILE * made.side, row * TILE * made.side
-    pixels = slide.shown(number, *corner, stored)
-    for axis, (have, want) in enumerate(zip(stored[::-1], (height, width), strict=True)):
-        if have != want:
-            pixels = resampled(pixels, axis, Axis(have, want, 0, want))
+def _read_tile(slide: Slide, tile_pyramid: TilePyramid, tile_index: TileIndex) -> Pixels:
+    _, column, row = tile_index
+    number = slide.find_level(tile_pyramid.side)
+    width, height = tile_pyramid.compute_tile_shape(tile_index)
+    ratio = tile_pyramid.side / slide.levels[number].scale
+    stored_size = max(1, round(width * ratio)), max(1, round(height * ratio))
+    corner = column * TILE_SIDE * tile_pyramid.side, row * TILE_SIDE * tile_pyramid.side
+    pixels = slide.read_for_display(number, *corner, stored_size)
+    for axis, (source_length, target_length) in enumerate(
+        zip(stored_size[::-1], (height, width), strict=True)
+    ):
+        if source_length != target_length:
+            pixels = resample(pixels, axis, Axis(source_length, target_length, 0, target_length))
     return pixels
 
 
@@ -229,7 +244,7 @@ MAPS = {"overlay": (GREEN, YELLOW, RED), "overlay-colour-blind": (BLUE, PALE, VE
 """The colours of 0, 1/2 and 1 of each map: the paper's, and one that the colour-blind can read."""
 
 
-def overlay(
+def draw_overlay(
     image: NDArray[np.uint8],
     side: int,
     grid: PatchGrid,
@@ -249,44 +264,46 @@ def overlay(
     """
     downwards = corner[1] + np.arange(image.shape[0], dtype=np.int64) * side
     across = corner[0] + np.arange(image.shape[1], dtype=np.int64) * side
-    rows, row_in = _cells(grid, downwards + side // 2, grid.shape[0], grid.height)
-    columns, column_in = _cells(grid, across + side // 2, grid.shape[1], grid.width)
-    known = ~np.isnan(tumour)
-    levels = np.rint(np.where(known, tumour, 0) * 255).astype(np.uint8)
-    shown = known[rows][:, columns] & row_in[:, None] & column_in
-    heat = levels[rows][:, columns][shown]
-    made = image.copy()
-    for channel, mixed in enumerate(_mixed(name)):
-        made[:, :, channel][shown] = mixed[heat, image[:, :, channel][shown]]
-    return made
+    rows, row_in = _find_cells(grid, downwards + side // 2, grid.shape[0], grid.height)
+    columns, column_in = _find_cells(grid, across + side // 2, grid.shape[1], grid.width)
+    is_classified = ~np.isnan(tumour)
+    colour_indices = np.rint(np.where(is_classified, tumour, 0) * 255).astype(np.uint8)
+    is_covered = is_classified[rows][:, columns] & row_in[:, None] & column_in
+    heat = colour_indices[rows][:, columns][is_covered]
+    blended = image.copy()
+    for channel, blend_table in enumerate(_build_blend_table(name)):
+        blended[:, :, channel][is_covered] = blend_table[heat, image[:, :, channel][is_covered]]
+    return blended
 
 
-def _cells(
+def _find_cells(
     grid: PatchGrid, middles: NDArray[np.int64], count: int, end: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the row or column of cells under the middle of each pixel, and whether one is."""
     middle = np.minimum(middles, end - 1) - grid.inset
-    place = middle // grid.stride
-    inside = (middle >= 0) & (place < count)
-    return np.clip(place, 0, count - 1), inside
+    cell = middle // grid.stride
+    is_inside = (middle >= 0) & (cell < count)
+    return np.clip(cell, 0, count - 1), is_inside
 
 
-def _mixed(name: str) -> NDArray[np.uint8]:
+def _build_blend_table(name: str) -> NDArray[np.uint8]:
     """Return what 256 levels of a map make of 256 of a slide: (3, levels of it, of the slide)."""
-    colours = _table(name).T[:, :, None]
-    return np.rint(np.arange(256) * (1 - OPACITY) + colours * OPACITY).astype(np.uint8)
+    map_colours = _build_colour_table(name).T[:, :, None]
+    return np.rint(np.arange(256) * (1 - OPACITY) + map_colours * OPACITY).astype(np.uint8)
 
 
-def _table(name: str) -> NDArray[np.float64]:
+def _build_colour_table(name: str) -> NDArray[np.float64]:
     """Return 256 colours of a map."""
     low, middle, high = MAPS[name]
-    at = np.arange(256)
-    parts = [np.interp(at, (0, 127.5, 255), three) for three in zip(low, middle, high, strict=True)]
-    return np.rint(np.stack(parts, axis=1))
+    indices = np.arange(256)
+    channels = [
+        np.interp(indices, (0, 127.5, 255), stops) for stops in zip(low, middle, high, strict=True)
+    ]
+    return np.rint(np.stack(channels, axis=1))
 
 
-SITE = Path(__file__).resolve().parent / "viewer"
-RESULT, OVERLAY = "result.js", "overlay.tif"
+PAGE_FOLDER = Path(__file__).resolve().parent / "viewer"
+RESULT_FILE, OVERLAY_FILE = "result.js", "overlay.tif"
 LIBRARY = NpmPackage(
     "openseadragon",
     "make pages of slides",
@@ -297,12 +314,15 @@ LIBRARY = NpmPackage(
         "LICENSE.txt": "17da96b26ac706d2cbd06d4555dedb43026782f4943faf0156fe7acf89454228",
     },
 )
-NAMES = {
+LIBRARY_FILES = {
     "openseadragon.min.js": "openseadragon.min.js",
     "LICENSE.txt": "LICENSE-openseadragon.txt",
 }
 """What the library's files are called in a page."""
-COLOURS = {"overlay": "Green to red", "overlay-colour-blind": "Blue to orange (colour-blind safe)"}
+MAP_TITLES = {
+    "overlay": "Green to red",
+    "overlay-colour-blind": "Blue to orange (colour-blind safe)",
+}
 
 
 @dataclass(frozen=True)
@@ -310,72 +330,78 @@ class SlideView:
     """A slide, what a run said of it, and the tiles that are shown."""
 
     slide: Slide
-    result: StoredResult
+    slide_result: StoredResult
     pyramid: TilePyramid
 
 
-def view(slide: Slide, result: StoredResult, at: float | None) -> SlideView:
+def build_view(slide: Slide, slide_result: StoredResult, finest_mpp: float | None) -> SlideView:
     """Return the view of a slide.
 
     Args:
         slide: The slide.
-        result: What a run said of it.
-        at: Micrometres of the finest pixel shown; None for those of the patches.
+        slide_result: What a run said of it.
+        finest_mpp: Micrometres of the finest pixel shown; None for those of the patches.
 
     Raises:
         UserError: The result is of another slide (E1313), or the view too large (E1304).
     """
-    grid, about = result.grid, result.summary
+    grid, summary = slide_result.grid, slide_result.summary
     if (grid.width, grid.height) != (slide.width, slide.height):
         message = f"the result is of a slide of {grid.width} x {grid.height} pixels"
         label = f"this one has {slide.width} x {slide.height}"
-        raise fail("E1313", message, whole_file(str(slide.path)), label=label)
-    finest = at / result.mpp if at else grid.span / about.grid.patch
-    return SlideView(slide, result, pyramid(slide, finest))
+        raise fail("E1313", message, make_file_span(str(slide.path)), label=label)
+    max_scale = finest_mpp / slide_result.mpp if finest_mpp else grid.span / summary.grid.patch
+    return SlideView(slide, slide_result, build_pyramid(slide, max_scale))
 
 
-def write(folder: Path, made: SlideView, progress: Progress) -> None:
+def write_page(folder: Path, slide_view: SlideView, progress: Progress) -> None:
     """Fill an empty folder with the page, its tiles and the pyramidal image.
 
     Raises:
         UserError: The slide is damaged (E1302).
         MissingTool: OpenSeadragon is not here.
     """
-    for name, data in LIBRARY.files().items():
-        (folder / NAMES[name]).write_bytes(data)
-    for path in sorted(SITE.iterdir()):
+    for name, content in LIBRARY.load_files().items():
+        (folder / LIBRARY_FILES[name]).write_bytes(content)
+    for path in sorted(PAGE_FOLDER.iterdir()):
         (folder / path.name).write_bytes(path.read_bytes())
-    (folder / RESULT).write_bytes(b"globalThis.RESULT = " + _result(made) + b";\n")
-    for level in range(made.pyramid.depth + 1):
+    (folder / RESULT_FILE).write_bytes(
+        b"globalThis.RESULT = " + _encode_result(slide_view) + b";\n"
+    )
+    for level in range(slide_view.pyramid.depth + 1):
         (folder / "tiles" / str(level)).mkdir(parents=True)
-    for place, pixels in tiles(made.slide, made.pyramid, progress):
-        _tile(folder, place).write_bytes(slide_pictures.jpeg(pixels))
-    _overlay(folder, made)
+    for tile_index, pixels in iterate_tiles(slide_view.slide, slide_view.pyramid, progress):
+        _locate_tile(folder, tile_index).write_bytes(slide_pictures.encode_jpeg(pixels))
+    _write_overlay(folder, slide_view)
 
 
-def ours(path: Path) -> str | None:
+def check_overwrite(path: Path) -> str | None:
     """Say why a folder is not replaced by a view; None where it is one itself."""
-    same = (path / RESULT).is_file() and (path / OVERLAY).is_file()
-    return None if same else "it is no page of a slide"
+    is_page = (path / RESULT_FILE).is_file() and (path / OVERLAY_FILE).is_file()
+    return None if is_page else "it is no page of a slide"
 
 
-def _tile(folder: Path, place: TilePlace) -> Path:
-    level, column, row = place
+def _locate_tile(folder: Path, tile_index: TileIndex) -> Path:
+    level, column, row = tile_index
     return folder / "tiles" / str(level) / f"{column}_{row}.jpg"
 
 
-def _result(made: SlideView) -> bytes:
+def _encode_result(slide_view: SlideView) -> bytes:
     """Return what the page shows, as JSON."""
-    result, grid, about = made.result, made.result.grid, made.result.summary
-    width, height = made.pyramid.size(made.pyramid.depth)
-    data = {
-        "slide": {"name": made.slide.path.name, "width": grid.width, "height": grid.height},
+    slide_result, grid, summary = (
+        slide_view.slide_result,
+        slide_view.slide_result.grid,
+        slide_view.slide_result.summary,
+    )
+    width, height = slide_view.pyramid.compute_size(slide_view.pyramid.depth)
+    document = {
+        "slide": {"name": slide_view.slide.path.name, "width": grid.width, "height": grid.height},
         "image": {
             "width": width,
             "height": height,
-            "side": made.pyramid.side,
-            "tile": TILE,
-            "depth": made.pyramid.depth,
+            "side": slide_view.pyramid.side,
+            "tile": TILE_SIDE,
+            "depth": slide_view.pyramid.depth,
         },
         "grid": {
             "rows": grid.shape[0],
@@ -384,64 +410,70 @@ def _result(made: SlideView) -> bytes:
             "stride": grid.stride,
             "inset": grid.inset,
         },
-        "classes": about.classes,
-        "notice": about.bundle.notice or "",
-        "maps": {COLOURS[name]: colours for name, colours in MAPS.items()},
+        "classes": summary.classes,
+        "notice": summary.bundle.notice or "",
+        "maps": {MAP_TITLES[name]: colours for name, colours in MAPS.items()},
         "patches": {
-            "places": _packed(result.places @ (grid.shape[1], 1), "<u4"),
-            "tissue": _packed(result.numbers[:, 0], "<f4"),
-            "classes": _packed(result.numbers[:, 1:-1], "<f4"),
-            "tumour": _packed(result.tumour, "<f4"),
-            "positive": _packed(result.positive, "u1"),
+            "places": _encode_base64(slide_result.cells @ (grid.shape[1], 1), "<u4"),
+            "tissue": _encode_base64(slide_result.numbers[:, 0], "<f4"),
+            "classes": _encode_base64(slide_result.numbers[:, 1:-1], "<f4"),
+            "tumour": _encode_base64(slide_result.tumour, "<f4"),
+            "positive": _encode_base64(slide_result.is_positive, "u1"),
         },
-        "facts": _facts(made),
+        "facts": _list_facts(slide_view),
     }
     # In a script of its own, so that no text of it can end the page's.
-    return json.dumps(data, allow_nan=False).encode()
+    return json.dumps(document, allow_nan=False).encode()
 
 
-def _facts(made: SlideView) -> list[tuple[str, str]]:
-    about = made.result.summary
-    rule = about.tumour
+def _list_facts(slide_view: SlideView) -> list[tuple[str, str]]:
+    summary = slide_view.slide_result.summary
+    rule = summary.tumour
     return [
-        ("size", f"{made.slide.width:,} x {made.slide.height:,} pixels"),
-        ("pixel", f"{made.result.mpp:g} µm"),
-        ("network", f"{about.bundle.network}, {about.bundle.precision}"),
+        ("size", f"{slide_view.slide.width:,} x {slide_view.slide.height:,} pixels"),
+        ("pixel", f"{slide_view.slide_result.mpp:g} µm"),
+        ("network", f"{summary.bundle.network}, {summary.bundle.precision}"),
         ("tumour is", " or ".join(rule.classes)),
         ("threshold", "the class taken" if rule.threshold is None else f"{rule.threshold:g}"),
-        ("patches", f"{about.patches:,}, {about.positive:,} of them tumour"),
-        ("tissue", f"{about.tissue_mm2:.2f} mm²"),
-        ("tumour", f"{about.positive_mm2:.2f} mm²"),
-        ("damaged", f"{about.damaged:,} patches"),
+        ("patches", f"{summary.patches:,}, {summary.positive:,} of them tumour"),
+        ("tissue", f"{summary.tissue_mm2:.2f} mm²"),
+        ("tumour", f"{summary.positive_mm2:.2f} mm²"),
+        ("damaged", f"{summary.damaged:,} patches"),
     ]
 
 
-def _packed(values: NDArray[Any], kind: str) -> str:
-    return b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()
+def _encode_base64(numbers: NDArray[Any], dtype: str) -> str:
+    return b64encode(np.ascontiguousarray(numbers, dtype).tobytes()).decode()
 
 
-def _overlay(folder: Path, made: SlideView) -> None:
+def _write_overlay(folder: Path, slide_view: SlideView) -> None:
     """Write the slide with its heat map as a pyramid, which slide viewers open."""
-    pyramid, heat = made.pyramid, made.result.raster()
-    with (folder / OVERLAY).open("w+b") as file:
-        written = TiledTiff(file)
+    pyramid, heat = slide_view.pyramid, slide_view.slide_result.to_raster()
+    with (folder / OVERLAY_FILE).open("w+b") as file:
+        tiff = TiledTiff(file)
         for level in reversed(range(pyramid.depth + 1)):
-            micrometres = made.result.mpp * pyramid.scale(level)
-            tiles = _encoded(folder, made, level, heat)
-            written.level(*pyramid.size(level), TILE, micrometres, tiles)
+            micrometres = slide_view.slide_result.mpp * pyramid.compute_scale(level)
+            tiles = _encode_tiles(folder, slide_view, level, heat)
+            tiff.write_level(*pyramid.compute_size(level), TILE_SIDE, micrometres, tiles)
 
 
-def _encoded(
-    folder: Path, made: SlideView, level: int, heat: NDArray[np.float64]
+def _encode_tiles(
+    folder: Path, slide_view: SlideView, level: int, heat: NDArray[np.float64]
 ) -> Iterator[bytes]:
     """Yield the tiles of a level with the heat map over them, whole, as JPEG files."""
-    columns, rows = made.pyramid.count(level)
-    side = made.pyramid.scale(level)
+    columns, rows = slide_view.pyramid.count_tiles(level)
+    side = slide_view.pyramid.compute_scale(level)
     for row in range(rows):
         for column in range(columns):
-            corner = column * TILE * side, row * TILE * side
-            pixels = slide_pictures.of_jpeg(_tile(folder, (level, column, row)).read_bytes())
-            drawn = overlay(pixels, side, made.result.grid, heat, "overlay", corner)
-            height, width = drawn.shape[:2]
-            whole = np.pad(drawn, ((0, TILE - height), (0, TILE - width), (0, 0)), "edge")
-            yield slide_pictures.jpeg(whole)
+            corner = column * TILE_SIDE * side, row * TILE_SIDE * side
+            pixels = slide_pictures.decode_jpeg(
+                _locate_tile(folder, (level, column, row)).read_bytes()
+            )
+            blended = draw_overlay(
+                pixels, side, slide_view.slide_result.grid, heat, "overlay", corner
+            )
+            height, width = blended.shape[:2]
+            padded = np.pad(
+                blended, ((0, TILE_SIDE - height), (0, TILE_SIDE - width), (0, 0)), "edge"
+            )
+            yield slide_pictures.encode_jpeg(padded)

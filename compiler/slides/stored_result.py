@@ -17,16 +17,16 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from tcc.compiler.slides import patch_grid
-from tcc.compiler.slides.patch_grid import MOST_PATCHES, PatchGrid
+from tcc.compiler.slides.patch_grid import MAX_PATCHES, PatchGrid
 from tcc.compiler.slides.tissue_mask import TissueRule
 from tcc.compiler.support import json_records, regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.json_records import OmitDefault, Record, RecordError
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-Values = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 Inside = NDArray[np.bool_]
 VERSION = 1
 SUMMARY = "summary.json"
@@ -34,7 +34,7 @@ MAX_BYTES = 1 << 24
 """Largest summary that is read."""
 DISCLAIMER = "not a medical device; no diagnosis may rest on this"
 _Length = Annotated[int, Meta(ge=1, le=(1 << 24) - 1)]
-_Count = Annotated[int, Meta(ge=0, le=MOST_PATCHES)]
+_Count = Annotated[int, Meta(ge=0, le=MAX_PATCHES)]
 _Area = Annotated[float, Meta(ge=0)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Names = Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -105,13 +105,13 @@ class SlideSummary(Record, frozen=True):
         return PatchGrid(self.slide.width, self.slide.height, self.grid.span, self.grid.stride)
 
 
-def encode(summary: SlideSummary) -> bytes:
+def encode_summary(summary: SlideSummary) -> bytes:
     """Return the file of a summary."""
-    plain = json_records.encode(summary)
-    return (json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    document = json_records.encode(summary)
+    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def decode(text: bytes) -> SlideSummary:
+def decode_summary(text: bytes) -> SlideSummary:
     """Return the summary in a file's bytes.
 
     Raises:
@@ -119,14 +119,14 @@ def decode(text: bytes) -> SlideSummary:
     """
     if len(text) > MAX_BYTES:
         raise ValueError(f"{SUMMARY} is larger than {MAX_BYTES >> 20} MiB")
-    plain = json_records.parse(text)
-    version = plain.get("tcc_slide") if isinstance(plain, dict) else None
+    document = json_records.parse(text)
+    version = document.get("tcc_slide") if isinstance(document, dict) else None
     if version != VERSION or isinstance(version, bool):
         raise ValueError(
             f"`tcc_slide` of {SUMMARY} is `{str(version)[:40]}`, this tcc reads {VERSION}"
         )
     try:
-        summary = json_records.decode(SlideSummary, plain)
+        summary = json_records.decode(SlideSummary, document)
     except RecordError as error:
         raise ValueError(f"{SUMMARY}: {str(error)[:200]}") from None
     _check_grid(summary)
@@ -135,13 +135,15 @@ def decode(text: bytes) -> SlideSummary:
 
 
 def _check_grid(summary: SlideSummary) -> None:
-    about, grid = summary.grid, summary.patch_grid
-    if about.stride > about.span:
-        raise ValueError(f"grid of {SUMMARY}: stride {about.stride} is larger than {about.span}")
+    grid_size, grid = summary.grid, summary.patch_grid
+    if grid_size.stride > grid_size.span:
+        raise ValueError(
+            f"grid of {SUMMARY}: stride {grid_size.stride} is larger than {grid_size.span}"
+        )
     rows, columns = grid.shape
-    if rows * columns > MOST_PATCHES:
-        raise ValueError(f"grid of {SUMMARY}: it has more than {MOST_PATCHES:,} patches")
-    if (about.rows, about.columns, about.inset) != (rows, columns, grid.inset):
+    if rows * columns > MAX_PATCHES:
+        raise ValueError(f"grid of {SUMMARY}: it has more than {MAX_PATCHES:,} patches")
+    if (grid_size.rows, grid_size.columns, grid_size.inset) != (rows, columns, grid.inset):
         label = f"{rows} rows, {columns} columns and an inset of {grid.inset}"
         raise ValueError(f"grid of {SUMMARY}: the slide's size and the patches' make {label}")
 
@@ -167,12 +169,15 @@ def _check_summary(summary: SlideSummary) -> None:
 
 
 PATCHES = "patches.csv"
-MOST_NUMBERS = 1 << 25
+MAX_NUMBERS = 1 << 25
 """Most numbers of a table that is read: 256 MiB."""
-ROUNDED = 1e-6
+ROUNDING_ERROR = 1e-6
 """How far a figure may be from that of the table, whose probabilities have six digits."""
-_WHOLE, _NUMBER = rb"[0-9]{1,8}", rb"[0-9](?:\.[0-9]{1,20})?(?:[eE]-[0-9]{1,3})?"
-BEFORE, AFTER = ("row", "column", "x", "y", "side", "tissue"), ("probability", "tumour")
+_INTEGER, _NUMBER = rb"[0-9]{1,8}", rb"[0-9](?:\.[0-9]{1,20})?(?:[eE]-[0-9]{1,3})?"
+LEADING_COLUMNS, TRAILING_COLUMNS = (
+    ("row", "column", "x", "y", "side", "tissue"),
+    ("probability", "tumour"),
+)
 """The columns of the table before and after those of the classes."""
 
 
@@ -180,18 +185,18 @@ BEFORE, AFTER = ("row", "column", "x", "y", "side", "tissue"), ("probability", "
 class StoredResult:
     """The patches of a slide, in the order of the grid.
 
-    `places` are their rows and columns (patches, 2), `numbers` the share of tissue, the probability
-    of each class and of tumour (patches, 2 + classes), `positive` which are tumour.
+    `cells` are their rows and columns (patches, 2), `numbers` the share of tissue, the probability
+    of each class and of tumour (patches, 2 + classes), `is_positive` which are tumour.
     """
 
     summary: SlideSummary
     grid: PatchGrid
-    places: NDArray[np.int64]
-    numbers: Values
-    positive: NDArray[np.bool_]
+    cells: NDArray[np.int64]
+    numbers: FloatArray
+    is_positive: NDArray[np.bool_]
 
     @property
-    def tumour(self) -> Values:
+    def tumour(self) -> FloatArray:
         """How likely each patch is tumour."""
         return self.numbers[:, -1]
 
@@ -205,20 +210,20 @@ class StoredResult:
         """The slide's file, without its folder and ending."""
         return Path(self.summary.slide.name).stem
 
-    def middle(self, row: int, column: int) -> tuple[int, int]:
+    def compute_center(self, row: int, column: int) -> tuple[int, int]:
         """Return the column and row of level 0 of the middle of a patch, within the slide."""
         grid = self.grid
-        x, y = (n + grid.inset + grid.cell // 2 for n in grid.corner(row, column))
+        x, y = (n + grid.inset + grid.cell // 2 for n in grid.compute_corner(row, column))
         return min(x, grid.width - 1), min(y, grid.height - 1)
 
-    def raster(self) -> Values:
+    def to_raster(self) -> FloatArray:
         """Return how likely tumour is at each place of the grid, NaN where nothing was seen."""
-        made = np.full(self.grid.shape, np.nan)
-        made[self.places[:, 0], self.places[:, 1]] = self.tumour
-        return made
+        heat_map = np.full(self.grid.shape, np.nan)
+        heat_map[self.cells[:, 0], self.cells[:, 1]] = self.tumour
+        return heat_map
 
 
-def read(folder: Path) -> StoredResult:
+def read_result(folder: Path) -> StoredResult:
     """Return what a run wrote into a slide's folder.
 
     Raises:
@@ -226,100 +231,106 @@ def read(folder: Path) -> StoredResult:
             (E1313).
     """
     try:
-        with regular_files.opened(folder / SUMMARY) as file:
-            summary = decode(file.read(MAX_BYTES + 1))
-        with regular_files.opened(folder / PATCHES) as file:
+        with regular_files.open_file(folder / SUMMARY) as file:
+            summary = decode_summary(file.read(MAX_BYTES + 1))
+        with regular_files.open_file(folder / PATCHES) as file:
             table = _read_table(file, summary)
         return _join(summary, table)
     except (OSError, ValueError) as error:
-        raise _refuse(folder, str(error)[:300] or type(error).__name__) from None
+        raise _build_error(folder, str(error)[:300] or type(error).__name__) from None
 
 
-def _read_table(file: "BinaryIO", summary: SlideSummary) -> Values:
+def _read_table(file: "BinaryIO", summary: SlideSummary) -> FloatArray:
     """Return the numbers of each patch's line (patches, columns)."""
-    names = [*BEFORE, *(f"p({label})" for label in summary.classes), *AFTER]
+    names = [*LEADING_COLUMNS, *(f"p({label})" for label in summary.classes), *TRAILING_COLUMNS]
     header = StringIO()
     csv.writer(header, lineterminator="\n").writerow(names)
-    wanted = header.getvalue().encode()
-    if file.read(len(wanted)).replace(b"\r", b"") != wanted:
+    header_bytes = header.getvalue().encode()
+    if file.read(len(header_bytes)).replace(b"\r", b"") != header_bytes:
         raise ValueError(f"the columns of {PATCHES} are not {', '.join(names)[:100]}")
-    if summary.patches * len(names) > MOST_NUMBERS:
-        raise ValueError(f"{PATCHES} has more than {MOST_NUMBERS:,} numbers")
+    if summary.patches * len(names) > MAX_NUMBERS:
+        raise ValueError(f"{PATCHES} has more than {MAX_NUMBERS:,} numbers")
     table = np.empty((summary.patches, len(names)))
     # Whole numbers, then shares and probabilities, then yes or no.
-    columns = [_WHOLE] * (len(BEFORE) - 1) + [_NUMBER] * (len(summary.classes) + 2) + [rb"[01]"]
-    line = re.compile(rb",".join(columns) + rb"\r?\n")
-    number, longest = 0, 64 * len(names)
-    while text := file.readline(longest):
-        if number == summary.patches or not line.fullmatch(text):
-            raise ValueError(_explain_line(number, text, summary.patches))
-        table[number] = np.fromstring(text, sep=",")  # the line is checked
-        number += 1
-    if number < summary.patches:
+    columns = (
+        [_INTEGER] * (len(LEADING_COLUMNS) - 1)
+        + [_NUMBER] * (len(summary.classes) + 2)
+        + [rb"[01]"]
+    )
+    line_pattern = re.compile(rb",".join(columns) + rb"\r?\n")
+    line_count, max_line_bytes = 0, 64 * len(names)
+    while line_bytes := file.readline(max_line_bytes):
+        if line_count == summary.patches or not line_pattern.fullmatch(line_bytes):
+            raise ValueError(_explain_line(line_count, line_bytes, summary.patches))
+        table[line_count] = np.fromstring(line_bytes, sep=",")  # the line is checked
+        line_count += 1
+    if line_count < summary.patches:
         raise ValueError(
-            f"{PATCHES} has {number:,} of the {summary.patches:,} patches of {SUMMARY}"
+            f"{PATCHES} has {line_count:,} of the {summary.patches:,} patches of {SUMMARY}"
         )
     return table
 
 
 def _explain_line(number: int, text: bytes, patches: int) -> str:
-    place = f"line {number + 2} of {PATCHES}"
+    location = f"line {number + 2} of {PATCHES}"
     if number == patches:
-        return f"{place} is one more than the {patches:,} patches of {SUMMARY}"
-    return f"{place} is none of a patch: `{text[:60].decode(errors='replace').strip()}`"
+        return f"{location} is one more than the {patches:,} patches of {SUMMARY}"
+    return f"{location} is none of a patch: `{text[:60].decode(errors='replace').strip()}`"
 
 
-def _join(summary: SlideSummary, table: Values) -> StoredResult:
+def _join(summary: SlideSummary, table: FloatArray) -> StoredResult:
     """Return a result whose table and summary agree."""
     grid = summary.patch_grid
-    places = table[:, :2].astype(np.int64)
+    cells = table[:, :2].astype(np.int64)
     rows, columns = grid.shape
-    _refuse_lines((places >= (rows, columns)).any(axis=1), "lies outside the grid")
-    corners = places[:, ::-1] * grid.stride
-    is_moved = (table[:, 2:4] != corners).any(axis=1) | (table[:, 4] != grid.span)
-    _refuse_lines(is_moved, "has another place than its row and column")
-    numbers = table[:, len(BEFORE) - 1 : -1]
+    _refuse_lines((cells >= (rows, columns)).any(axis=1), "lies outside the grid")
+    corners = cells[:, ::-1] * grid.stride
+    is_misplaced = (table[:, 2:4] != corners).any(axis=1) | (table[:, 4] != grid.span)
+    _refuse_lines(is_misplaced, "has another place than its row and column")
+    numbers = table[:, len(LEADING_COLUMNS) - 1 : -1]
     _refuse_lines((numbers > 1).any(axis=1), "has a share or probability above 1")
-    index = places[:, 0] * columns + places[:, 1]
+    index = cells[:, 0] * columns + cells[:, 1]
     order = np.argsort(index, kind="stable")
-    is_again = np.zeros(len(index), np.bool_)
-    is_again[order[1:]] = np.diff(index[order]) == 0
-    _refuse_lines(is_again, "is of a patch that an earlier line has")
+    is_duplicate = np.zeros(len(index), np.bool_)
+    is_duplicate[order[1:]] = np.diff(index[order]) == 0
+    _refuse_lines(is_duplicate, "is of a patch that an earlier line has")
     positive = table[:, -1] == 1
-    _check_figures(summary, places, numbers[:, -1], positive)
-    return StoredResult(summary, grid, places[order], numbers[order], positive[order])
+    _check_figures(summary, cells, numbers[:, -1], positive)
+    return StoredResult(summary, grid, cells[order], numbers[order], positive[order])
 
 
-def _refuse_lines(is_wrong: NDArray[np.bool_] | np.bool_, why: str) -> None:
+def _refuse_lines(is_wrong: NDArray[np.bool_] | np.bool_, reason: str) -> None:
     if is_wrong.any():
-        raise ValueError(f"line {int(np.argmax(is_wrong)) + 2} of {PATCHES} {why}")
+        raise ValueError(f"line {int(np.argmax(is_wrong)) + 2} of {PATCHES} {reason}")
 
 
 def _check_figures(
-    summary: SlideSummary, places: NDArray[np.int64], tumour: Values, positive: Inside
+    summary: SlideSummary, cells: NDArray[np.int64], tumour: FloatArray, positive: Inside
 ) -> None:
     """Refuse figures of a summary that are not those of its table."""
-    cells = patch_grid.cell_areas(summary.patch_grid)[places[:, 0], places[:, 1]]
+    areas = patch_grid.compute_cell_areas(summary.patch_grid)[cells[:, 0], cells[:, 1]]
     mm2 = (summary.slide.micrometres_per_pixel / 1000) ** 2
     mean = float(tumour.mean()) if len(tumour) else None
     highest = float(tumour.max()) if len(tumour) else None
     figures = {
         "positive": (summary.positive, int(positive.sum())),
-        "positive_mm2": (summary.positive_mm2, float(cells[positive].sum() * mm2)),
+        "positive_mm2": (summary.positive_mm2, float(areas[positive].sum() * mm2)),
         "mean_probability": (summary.mean_probability, mean),
         "highest_probability": (summary.highest_probability, highest),
     }
-    for name, (written, counted) in figures.items():
-        if written is None or counted is None:
-            is_same = written is counted
+    for name, (summary_figure, table_figure) in figures.items():
+        if summary_figure is None or table_figure is None:
+            is_same = summary_figure is table_figure
         else:
-            is_same = isclose(written, counted, rel_tol=1e-6, abs_tol=ROUNDED)
+            is_same = isclose(summary_figure, table_figure, rel_tol=1e-6, abs_tol=ROUNDING_ERROR)
         if not is_same:
-            raise ValueError(f"`{name}` of {SUMMARY} is {written}, {PATCHES} has {counted}")
+            raise ValueError(
+                f"`{name}` of {SUMMARY} is {summary_figure}, {PATCHES} has {table_figure}"
+            )
 
 
-def _refuse(folder: Path, label: str) -> UserError:
+def _build_error(folder: Path, label: str) -> UserError:
     help = "name a folder that `tcc slide run` wrote of one slide"
     return fail(
-        "E1313", "this is no result of a slide", whole_file(str(folder)), label=label, help=help
+        "E1313", "this is no result of a slide", make_file_span(str(folder)), label=label, help=help
     )

@@ -18,58 +18,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.slides import slide_file
-from tcc.compiler.slides.slide_file import Slide, SlideExtent, block_means
+from tcc.compiler.slides.slide_file import Slide, SlideExtent, compute_block_means
 from tcc.compiler.support.progress import Progress
 
 Inside = NDArray[np.bool_]
 
-STRIP = 1 << 16
+CHUNK_SIZE = 1 << 16
 """Values that are counted at a time, which bounds the memory."""
 
 
-def threshold(values: NDArray[np.uint8]) -> int | None:
+def find_threshold(pixels: NDArray[np.uint8]) -> int | None:
     """Return the largest value of the lower class; None where all values are the same.
 
     Of thresholds that are equally good it is the lowest.
     """
-    counts = _histogram(values.reshape(-1)).tolist()
-    total, moment = sum(counts), sum(value * count for value, count in enumerate(counts))
-    best, found = Fraction(0), None
-    below = first = 0
-    for value, count in enumerate(counts[:-1]):
-        below += count
-        first += value * count
-        if 0 < below < total:
+    counts = _count_values(pixels.reshape(-1)).tolist()
+    total, total_moment = sum(counts), sum(level * count for level, count in enumerate(counts))
+    max_variance, best_level = Fraction(0), None
+    lower_count = lower_moment = 0
+    for level, count in enumerate(counts[:-1]):
+        lower_count += count
+        lower_moment += level * count
+        if 0 < lower_count < total:
             # Otsu's equation 18, times what is the same for every level. In fractions, since of
             # equal ones the lowest is taken: rounded, equal ones may differ.
-            between = Fraction((first * total - moment * below) ** 2, below * (total - below))
-            if between > best:
-                best, found = between, value
-    return found
+            variance = Fraction(
+                (lower_moment * total - total_moment * lower_count) ** 2,
+                lower_count * (total - lower_count),
+            )
+            if variance > max_variance:
+                max_variance, best_level = variance, level
+    return best_level
 
 
-def contrast(values: NDArray[np.uint8], level: int) -> float:
+def compute_contrast(pixels: NDArray[np.uint8], level: int) -> float:
     """Return how far the means of the two classes are apart that a threshold makes."""
-    counts = _histogram(values.reshape(-1))
-    numbers = np.arange(len(counts))
-    low, high = (counts * (numbers <= level), counts * (numbers > level))
-    return float((high @ numbers) / high.sum() - (low @ numbers) / low.sum())
+    counts = _count_values(pixels.reshape(-1))
+    levels = np.arange(len(counts))
+    lower_counts, upper_counts = (counts * (levels <= level), counts * (levels > level))
+    return float(
+        (upper_counts @ levels) / upper_counts.sum() - (lower_counts @ levels) / lower_counts.sum()
+    )
 
 
-def _histogram(values: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _count_values(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return how often each value is there."""
-    found = np.zeros(256, np.int64)
-    for first in range(0, len(values), STRIP):  # each is made eight times as wide
-        found += np.bincount(values[first : first + STRIP], minlength=256)
-    return found
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(pixels), CHUNK_SIZE):  # each is made eight times as wide
+        counts += np.bincount(pixels[start : start + CHUNK_SIZE], minlength=256)
+    return counts
 
 
 COLOURS = ("red", "green", "blue")
-DARKEST, BRIGHTEST = 50, 240
+MIN_INTENSITY, MAX_INTENSITY = 50, 240
 """The paper's range of red, green and blue, both ends in it."""
-MOST_PIXELS = 1 << 24
+MAX_PIXELS = 1 << 24
 """Most pixels of a mask."""
-WIDEST = 4096
+MAX_SIDE = 4096
 """Most pixels of level 0 that a mask's pixel is wide."""
 
 TissueRule = Literal["any", "wide", "paper"]
@@ -81,10 +86,10 @@ TissueRule = Literal["any", "wide", "paper"]
 """
 DEFAULT_RULE: TissueRule = "any"
 """The rule that misses least of drawn tissue and takes no more glass: tools/tissue_rules.py."""
-WEAK = 8.0
+MIN_CONTRAST = 8.0
 """Levels between the means of two classes, of 256, below which they are one: glass and its noise.
 The default rule asks for more, since what one channel says is enough for it."""
-MUCH = 0.05
+MAX_LOST_SHARE = 0.05
 """Share of the default rule's tissue beyond which it is worth saying that another leaves it out."""
 
 
@@ -98,7 +103,7 @@ class TissueMask:
     @property
     def regions(self) -> list[tuple[slice, slice]]:
         """The rows and columns of each connected region's bounding rectangle."""
-        ndimage: Any = slide_file.load("scipy.ndimage")
+        ndimage: Any = slide_file.load_module("scipy.ndimage")
         labels, _ = ndimage.label(self.inside)
         return list(ndimage.find_objects(labels))
 
@@ -107,13 +112,13 @@ class TissueMask:
 class TissueChoices:
     """How tissue is found, lengths in micrometres.
 
-    `mpp` is the side of a mask's pixel. Regions smaller than `least` square micrometres are left
+    `mpp` is the side of a mask's pixel. Regions smaller than `min_area` square micrometres are left
     out, holes up to `fill` are filled, and then what is left grows by `grow`.
     """
 
     mpp: float = 4.0
     rule: TissueRule = DEFAULT_RULE
-    least: float = 0.0
+    min_area: float = 0.0
     fill: float = 0.0
     grow: float = 0.0
 
@@ -122,38 +127,40 @@ class TissueChoices:
 class TissueSteps:
     """Each step on the way to a mask, by name, and the thresholds that Otsu's method found.
 
-    `lost` is the share of the default rule's tissue that the rule leaves out.
+    `lost_share` is the share of the default rule's tissue that the rule leaves out.
     """
 
     image: NDArray[np.uint8]
     masks: Mapping[str, Inside]
     thresholds: Mapping[str, int | None]
     mask: TissueMask
-    lost: float
+    lost_share: float
 
 
-def side_for(slide: SlideExtent, mpp: float, wanted: float) -> int:
-    """Return the pixels of level 0 that a pixel of a mask is wide, where `wanted` mpp are asked.
+def choose_side(slide: SlideExtent, mpp: float, mask_mpp: float) -> int:
+    """Return the pixels of level 0 that a pixel of a mask is wide, where `mask_mpp` mpp are asked.
 
     Of those with the same number of rows and columns it is the least, so that a mask's size tells.
     """
-    side = min(max(1, round(wanted / mpp)), WIDEST)
-    while -(-slide.width // side) * -(-slide.height // side) > MOST_PIXELS:
+    side = min(max(1, round(mask_mpp / mpp)), MAX_SIDE)
+    while -(-slide.width // side) * -(-slide.height // side) > MAX_PIXELS:
         side += 1
-    return least_side(slide, *shape_at(slide, side))
+    return compute_min_side(slide, *compute_shape(slide, side))
 
 
-def shape_at(slide: SlideExtent, side: int) -> tuple[int, int]:
+def compute_shape(slide: SlideExtent, side: int) -> tuple[int, int]:
     """Return the rows and columns of a mask whose pixels are `side` of level 0 wide."""
     return -(-slide.height // side), -(-slide.width // side)
 
 
-def least_side(slide: SlideExtent, rows: int, columns: int) -> int:
+def compute_min_side(slide: SlideExtent, rows: int, columns: int) -> int:
     """Return the least width of pixels of which a mask has at most so many rows and columns."""
     return max(-(-slide.height // rows), -(-slide.width // columns))
 
 
-def find(slide: Slide, mpp: float, choices: TissueChoices, progress: Progress) -> TissueSteps:
+def find_tissue(
+    slide: Slide, mpp: float, choices: TissueChoices, progress: Progress
+) -> TissueSteps:
     """Return the mask of a slide, and the steps to it.
 
     Args:
@@ -165,44 +172,53 @@ def find(slide: Slide, mpp: float, choices: TissueChoices, progress: Progress) -
     Raises:
         UserError: The slide is damaged (E1302).
     """
-    side = side_for(slide, mpp, choices.mpp)
-    image = block_means(slide, side, progress)
+    side = choose_side(slide, mpp, choices.mpp)
+    image = compute_block_means(slide, side, progress)
     # A colour after the other in memory: comparing takes a third of the time.
     planes = np.stack([image[:, :, n] for n in range(3)]).transpose(1, 2, 0)
-    colour = saturation(planes)
-    thresholds = _thresholds(planes, colour)
+    colour = compute_saturation(planes)
+    thresholds = _find_thresholds(planes, colour)
     if choices.rule == DEFAULT_RULE:
-        thresholds = _drop_weak(planes, colour, thresholds)
-    masks = _masks(planes, colour, thresholds, choices.rule)
-    tissue = _join(masks, choices.rule)
-    strong = _drop_weak(planes, colour, thresholds)
-    usual = _join(_masks(planes, colour, strong, DEFAULT_RULE), DEFAULT_RULE)
-    lost = 1 - int((usual & tissue).sum()) / int(usual.sum()) if usual.any() else 0.0
-    cleaned = _cleaned(tissue, choices, (side * mpp) ** 2)
+        thresholds = _remove_weak(planes, colour, thresholds)
+    masks = _build_masks(planes, colour, thresholds, choices.rule)
+    tissue = _join_masks(masks, choices.rule)
+    strong_thresholds = _remove_weak(planes, colour, thresholds)
+    default_tissue = _join_masks(
+        _build_masks(planes, colour, strong_thresholds, DEFAULT_RULE), DEFAULT_RULE
+    )
+    lost_share = (
+        1 - int((default_tissue & tissue).sum()) / int(default_tissue.sum())
+        if default_tissue.any()
+        else 0.0
+    )
+    cleaned = _clean_mask(tissue, choices, (side * mpp) ** 2)
     steps = {**masks, "joined": tissue, "tissue": cleaned}
-    return TissueSteps(image, steps, thresholds, TissueMask(side, cleaned), lost)
+    return TissueSteps(image, steps, thresholds, TissueMask(side, cleaned), lost_share)
 
 
-def saturation(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def compute_saturation(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the saturation of HSV, 0 to 255, halves up."""
     # By channel: a reduction along an axis of three takes ten times as long.
     red, green, blue = (image[:, :, n] for n in range(3))
-    most = np.maximum(np.maximum(red, green), blue)
-    least = np.minimum(np.minimum(red, green), blue)
-    spread = (most - least).astype(np.uint16)
-    spread *= 255
-    spread += most // 2
-    spread //= np.maximum(most, 1)
-    return spread.astype(np.uint8)
+    brightest = np.maximum(np.maximum(red, green), blue)
+    darkest = np.minimum(np.minimum(red, green), blue)
+    saturations = (brightest - darkest).astype(np.uint16)
+    saturations *= 255
+    saturations += brightest // 2
+    saturations //= np.maximum(brightest, 1)
+    return saturations.astype(np.uint8)
 
 
-def _thresholds(image: NDArray[np.uint8], colour: NDArray[np.uint8]) -> dict[str, int | None]:
+def _find_thresholds(image: NDArray[np.uint8], colour: NDArray[np.uint8]) -> dict[str, int | None]:
     """Return what Otsu's method finds for each channel; None where it has one value."""
     channels = {name: image[:, :, n] for n, name in enumerate(COLOURS)}
-    return {name: threshold(values) for name, values in (channels | {"saturation": colour}).items()}
+    return {
+        name: find_threshold(channel)
+        for name, channel in (channels | {"saturation": colour}).items()
+    }
 
 
-def _drop_weak(
+def _remove_weak(
     image: NDArray[np.uint8],
     colour: NDArray[np.uint8],
     thresholds: Mapping[str, int | None],
@@ -210,18 +226,20 @@ def _drop_weak(
     """Return thresholds without those that split one colour: Otsu's method splits noise too."""
     channels = {name: image[:, :, n] for n, name in enumerate(COLOURS)} | {"saturation": colour}
     return {
-        name: None if level is None or contrast(channels[name], level) < WEAK else level
+        name: None
+        if level is None or compute_contrast(channels[name], level) < MIN_CONTRAST
+        else level
         for name, level in thresholds.items()
     }
 
 
-def _join(masks: Mapping[str, Inside], rule: TissueRule) -> Inside:
+def _join_masks(masks: Mapping[str, Inside], rule: TissueRule) -> Inside:
     """Return what the three steps call tissue together."""
     stained = masks["rgb"] | masks["hsv"] if rule == "any" else masks["rgb"] & masks["hsv"]
     return np.asarray(stained & masks["range"])
 
 
-def _masks(
+def _build_masks(
     image: NDArray[np.uint8],
     colour: NDArray[np.uint8],
     thresholds: Mapping[str, int | None],
@@ -245,40 +263,40 @@ def _masks(
     return {
         "rgb": join.reduce(dark),
         "hsv": colour > (255 if level is None else level),
-        "range": join.reduce([each >= DARKEST for each in channels])
-        & join.reduce([each <= BRIGHTEST for each in channels]),
+        "range": join.reduce([channel >= MIN_INTENSITY for channel in channels])
+        & join.reduce([channel <= MAX_INTENSITY for channel in channels]),
     }
 
 
-def _cleaned(tissue: Inside, choices: TissueChoices, pixel: float) -> Inside:
-    """Return a mask without small regions, without holes, and grown; `pixel` is an area."""
-    found = tissue
-    if choices.least > 0:
-        found = found & ~_small(found, choices.least / pixel)
+def _clean_mask(tissue: Inside, choices: TissueChoices, pixel_area: float) -> Inside:
+    """Return a mask without small regions, without holes, and grown; `pixel_area` is an area."""
+    mask = tissue
+    if choices.min_area > 0:
+        mask = mask & ~_find_small_regions(mask, choices.min_area / pixel_area)
     if choices.fill > 0:
-        found = found | _small(~found, choices.fill / pixel, within=True)
+        mask = mask | _find_small_regions(~mask, choices.fill / pixel_area, is_hole=True)
     if choices.grow > 0:
-        found = _grown(found, choices.grow / pixel**0.5)
-    return found
+        mask = _dilate(mask, choices.grow / pixel_area**0.5)
+    return mask
 
 
-def _small(of: Inside, pixels: float, *, within: bool = False) -> Inside:
+def _find_small_regions(mask: Inside, pixels: float, *, is_hole: bool = False) -> Inside:
     """Return the connected regions of few pixels, or only those that do not touch the edge."""
-    ndimage: Any = slide_file.load("scipy.ndimage")
+    ndimage: Any = slide_file.load_module("scipy.ndimage")
     # Tissue is connected by sides, and what is around it by corners too.
-    labels, count = ndimage.label(of, np.ones((3, 3)) if within else None)
-    sizes = np.bincount(labels.reshape(-1), minlength=count + 1)
-    small = sizes <= pixels if within else sizes < pixels
-    small[0] = False
-    if within:
+    labels, count = ndimage.label(mask, np.ones((3, 3)) if is_hole else None)
+    region_sizes = np.bincount(labels.reshape(-1), minlength=count + 1)
+    is_small = region_sizes <= pixels if is_hole else region_sizes < pixels
+    is_small[0] = False
+    if is_hole:
         edge = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
-        small[np.unique(np.concatenate(edge))] = False
-    return np.asarray(small[labels])
+        is_small[np.unique(np.concatenate(edge))] = False
+    return np.asarray(is_small[labels])
 
 
-def _grown(inside: Inside, radius: float) -> Inside:
+def _dilate(inside: Inside, radius: float) -> Inside:
     """Return what lies at most `radius` pixels from the tissue."""
-    ndimage: Any = slide_file.load("scipy.ndimage")
+    ndimage: Any = slide_file.load_module("scipy.ndimage")
     if not inside.any():
         return inside
     return np.asarray(ndimage.distance_transform_edt(~inside) <= radius)

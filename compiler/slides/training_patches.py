@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.slides import patch_grid, slide_file
-from tcc.compiler.slides.patch_grid import GridPlace, PatchGrid, PatchReader
+from tcc.compiler.slides.patch_grid import GridCell, PatchGrid, PatchReader
 from tcc.compiler.slides.slide_file import Slide
-from tcc.compiler.slides.slide_pictures import png
+from tcc.compiler.slides.slide_pictures import encode_png
 from tcc.compiler.slides.tissue_mask import TissueMask
 
 NORMAL, TUMOUR = LABELS = ("normal", "tumour")
-INDEX = "index.csv"
-HEADER = ("file", "label", "group")
+INDEX_FILE = "index.csv"
+INDEX_COLUMNS = ("file", "label", "group")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +28,17 @@ class LabelledGrid:
     path: Path
     mpp: float
     grid: PatchGrid
-    places: dict[str, list[GridPlace]]
+    cells: dict[str, list[GridCell]]
 
 
-def labelled(
+def label_patches(
     slide: Slide, mpp: float, grid: PatchGrid, tissue: TissueMask, inside: NDArray[np.bool_],
-    least: float,
+    min_share: float,
 ) -> LabelledGrid:  # fmt: skip
     """Return the patches of a slide with a label, by the weights of two regions (equation 4).
 
     Tumour is what was drawn around, normal the rest of the tissue. A patch is tumour where a share
-    of `least` of it lies in the one; it is normal where that lies in the other and nothing of it
+    of `min_share` of it lies in the one; it is normal where that lies in the other and nothing of it
     in a tumour, since a patch of both would teach neither.
 
     Args:
@@ -47,109 +47,125 @@ def labelled(
         grid: Its patches.
         tissue: What is tissue.
         inside: What lies in a tumour, squares as those of the mask.
-        least: The share of a patch from which on it is of a region.
+        min_share: The share of a patch from which on it is of a region.
     """
     tumour = TissueMask(tissue.side, inside)
     normal = TissueMask(tissue.side, tissue.inside & ~inside)
-    clean = patch_grid.weights(grid, tumour) == 0
+    is_clean = patch_grid.compute_tissue_weights(grid, tumour) == 0
     rows, columns = grid.shape
-    down, across = np.arange(rows) * grid.stride, np.arange(columns) * grid.stride
+    row_offsets, column_offsets = np.arange(rows) * grid.stride, np.arange(columns) * grid.stride
     # Whole patches alone: what lies beyond the slide's edge is white, and no tissue is.
-    whole = (down + grid.span <= grid.height)[:, None] & (across + grid.span <= grid.width)
-    found = {
-        TUMOUR: patch_grid.kept(grid, tumour, least) & whole,
-        NORMAL: patch_grid.kept(grid, normal, least) & clean & whole,
+    is_complete = (row_offsets + grid.span <= grid.height)[:, None] & (
+        column_offsets + grid.span <= grid.width
+    )
+    mask_by_label = {
+        TUMOUR: patch_grid.select_patches(grid, tumour, min_share) & is_complete,
+        NORMAL: patch_grid.select_patches(grid, normal, min_share) & is_clean & is_complete,
     }
-    places = {
+    cells = {
         label: [(row, column) for row, column in np.argwhere(mask).tolist()]
-        for label, mask in found.items()
+        for label, mask in mask_by_label.items()
     }
-    return LabelledGrid(slide.path, mpp, grid, places)
+    return LabelledGrid(slide.path, mpp, grid, cells)
 
 
-def balanced(grids: Sequence[LabelledGrid], most: int | None, seed: int) -> list[LabelledGrid]:
+def sample_balanced_patches(
+    grids: Sequence[LabelledGrid], max_patches: int | None, seed: int
+) -> list[LabelledGrid]:
     """Return as many patches of one label as of the other, spread evenly over slides.
 
     Which ones does not depend on the order of the slides.
 
     Args:
         grids: What there is.
-        most: Most patches of a label.
+        max_patches: Most patches of a label.
         seed: Another one gives another sample.
     """
-    counts = [sum(len(one.places[label]) for one in grids) for label in LABELS]
-    count = min([*counts, *([most] if most else [])])
-    taken: list[dict[str, list[GridPlace]]] = [{} for _ in grids]
+    counts = [sum(len(labelled_grid.cells[label]) for labelled_grid in grids) for label in LABELS]
+    count = min([*counts, *([max_patches] if max_patches else [])])
+    selected_cells: list[dict[str, list[GridCell]]] = [{} for _ in grids]
     for label in LABELS:
         queue = []
-        for number, one in enumerate(grids):
-            order = sorted((_rank(seed, one, place), place) for place in one.places[label])
-            queue += [(turn, rank, number, place) for turn, (rank, place) in enumerate(order)]
-        for _, _, number, place in sorted(queue)[:count]:
-            taken[number].setdefault(label, []).append(place)
+        for number, labelled_grid in enumerate(grids):
+            ranked_cells = sorted(
+                (_hash_patch(seed, labelled_grid, cell), cell)
+                for cell in labelled_grid.cells[label]
+            )
+            queue += [
+                (position, rank, number, cell) for position, (rank, cell) in enumerate(ranked_cells)
+            ]
+        for _, _, number, cell in sorted(queue)[:count]:
+            selected_cells[number].setdefault(label, []).append(cell)
     return [
         LabelledGrid(
-            one.path, one.mpp, one.grid, {label: sorted(own.get(label, ())) for label in LABELS}
+            labelled_grid.path,
+            labelled_grid.mpp,
+            labelled_grid.grid,
+            {label: sorted(label_cells.get(label, ())) for label in LABELS},
         )
-        for one, own in zip(grids, taken, strict=True)
+        for labelled_grid, label_cells in zip(grids, selected_cells, strict=True)
     ]
 
 
-def _rank(seed: int, one: LabelledGrid, place: GridPlace) -> bytes:
-    return hashlib.sha256(f"{seed}/{one.path.stem}/{place[0]}/{place[1]}".encode()).digest()
+def _hash_patch(seed: int, labelled_grid: LabelledGrid, cell: GridCell) -> bytes:
+    return hashlib.sha256(f"{seed}/{labelled_grid.path.stem}/{cell[0]}/{cell[1]}".encode()).digest()
 
 
-def images(slide: Slide, one: LabelledGrid, size: int) -> Iterator[tuple[str, bytes]]:
+def iterate_images(
+    slide: Slide, labelled_grid: LabelledGrid, size: int
+) -> Iterator[tuple[str, bytes]]:
     """Yield the name of each patch's file, below the table's folder, and the file: a PNG.
 
     Raises:
         UserError: The slide is damaged (E1302), or has no such resolution (E1308).
     """
-    reader = PatchReader(slide, one.grid, size)
+    reader = PatchReader(slide, labelled_grid.grid, size)
     reader.check()
     for label in LABELS:
-        wanted = np.zeros(one.grid.shape, np.bool_)
-        for place in one.places[label]:
-            wanted[place] = True
-        for block in patch_grid.blocks(reader, wanted):
-            for place, pixels in zip(block, reader.read(block), strict=True):
-                yield file_name(one, label, place), png(pixels)
+        selected = np.zeros(labelled_grid.grid.shape, np.bool_)
+        for cell in labelled_grid.cells[label]:
+            selected[cell] = True
+        for block in patch_grid.split_into_blocks(reader, selected):
+            for cell, pixels in zip(block, reader.read_patches(block), strict=True):
+                yield build_file_name(labelled_grid, label, cell), encode_png(pixels)
 
 
-def write(folder: Path, grids: Sequence[LabelledGrid], size: int) -> None:
+def write_patches(folder: Path, grids: Sequence[LabelledGrid], size: int) -> None:
     """Fill an empty folder with the patches, `size` pixels each, and their table.
 
     Raises:
-        UserError: As for `images`.
+        UserError: As for `iterate_images`.
     """
     for label in LABELS:
         (folder / label).mkdir()
-    for one in grids:
-        with slide_file.opened(one.path, one.mpp) as slide:
-            for name, data in images(slide, one, size):
-                (folder / name).write_bytes(data)
-    (folder / INDEX).write_bytes(table(grids))
+    for labelled_grid in grids:
+        with slide_file.open_slide(labelled_grid.path, labelled_grid.mpp) as slide:
+            for name, content in iterate_images(slide, labelled_grid, size):
+                (folder / name).write_bytes(content)
+    (folder / INDEX_FILE).write_bytes(encode_index(grids))
 
 
-def file_name(one: LabelledGrid, label: str, place: GridPlace) -> str:
+def build_file_name(labelled_grid: LabelledGrid, label: str, cell: GridCell) -> str:
     """Return a patch's file."""
-    return f"{label}/{one.path.stem}_{place[0]}_{place[1]}.png"
+    return f"{label}/{labelled_grid.path.stem}_{cell[0]}_{cell[1]}.png"
 
 
-def table(grids: Sequence[LabelledGrid]) -> bytes:
+def encode_index(grids: Sequence[LabelledGrid]) -> bytes:
     """Return the table for `tcc train`, whose groups are slides, so that it splits by slide."""
-    out = StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HEADER)
-    for one in grids:
+    buffer = StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(INDEX_COLUMNS)
+    for labelled_grid in grids:
         for label in LABELS:
-            for place in one.places[label]:
-                writer.writerow([file_name(one, label, place), label, one.path.stem])
-    return out.getvalue().encode()
+            for cell in labelled_grid.cells[label]:
+                writer.writerow(
+                    [build_file_name(labelled_grid, label, cell), label, labelled_grid.path.stem]
+                )
+    return buffer.getvalue().encode()
 
 
-def ours(path: Path) -> str | None:
+def check_overwrite(path: Path) -> str | None:
     """Say why a folder is not replaced by patches; None where it holds some itself."""
-    names = {each.name for each in path.iterdir()} if path.is_dir() else {""}
-    known = INDEX in names and names <= {INDEX, *LABELS}
-    return None if known else "it is no folder of patches"
+    names = {child.name for child in path.iterdir()} if path.is_dir() else {""}
+    is_patch_folder = INDEX_FILE in names and names <= {INDEX_FILE, *LABELS}
+    return None if is_patch_folder else "it is no folder of patches"

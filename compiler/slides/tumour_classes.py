@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from tcc.compiler.bundle.manifest import Manifest, OutputContract
 from tcc.compiler.reference import decision_rule
-from tcc.compiler.reference.output_activations import applied
-from tcc.compiler.support.diagnostics import fail, nearest, whole_file
+from tcc.compiler.reference.output_activations import apply_activation
+from tcc.compiler.support.diagnostics import fail, find_nearest_name, make_file_span
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.operating_point import OperatingPoint
 
-WORDS = frozenset({"cancer", "malignant", "metastasis", "tumor", "tumour"})
+TUMOUR_LABELS = frozenset({"cancer", "malignant", "metastasis", "tumor", "tumour"})
 """Labels that name a tumour whatever the network."""
 
 
@@ -24,7 +24,7 @@ class TumourRule:
     """When a patch is tumour.
 
     `classes` are those of the output; `threshold` is the probability from which on it is one, None
-    where the class that it is taken for says so. `said` is whether the user named the classes.
+    where the class that it is taken for says so. `is_user_named` is whether the user named the classes.
     """
 
     output: OutputContract
@@ -32,79 +32,93 @@ class TumourRule:
     classes: tuple[int, ...]
     threshold: float | None
     point: "OperatingPoint | None"
-    said: bool
+    is_user_named: bool
 
-    def probabilities(self, raw: NDArray[np.float32]) -> NDArray[np.float64]:
+    def compute_probabilities(self, raw_outputs: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the probability of each class, of raw outputs (patches, classes)."""
         temperature = self.point.temperature if self.point else 1.0
-        found: NDArray[np.float64] = applied(self.output.activation, raw.T, temperature).T
-        return found
+        probabilities: NDArray[np.float64] = apply_activation(
+            self.output.activation, raw_outputs.T, temperature
+        ).T
+        return probabilities
 
-    def tumour(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    def sum_tumour_probabilities(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how likely each patch is tumour: a sum of classes, the largest of decisions."""
-        own = probabilities[:, list(self.classes)]
-        exclusive = self.output.activation == "softmax"
-        return np.asarray(np.minimum(own.sum(axis=1), 1.0) if exclusive else own.max(axis=1))
+        class_probabilities = probabilities[:, list(self.classes)]
+        is_exclusive = self.output.activation == "softmax"
+        return np.asarray(
+            np.minimum(class_probabilities.sum(axis=1), 1.0)
+            if is_exclusive
+            else class_probabilities.max(axis=1)
+        )
 
-    def positive(self, raw: NDArray[np.float32], tumour: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def classify_patches(
+        self, raw_outputs: NDArray[np.float32], tumour: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
         """Return which patches are tumour.
 
         Args:
-            raw: Raw outputs (patches, classes).
+            raw_outputs: Raw outputs (patches, classes).
             tumour: How likely each is.
         """
         if self.threshold is not None:
             return tumour >= self.threshold
         if self.output.activation == "softmax":
-            taken = decision_rule.class_taken("softmax", raw, self.point)
-            return np.isin(taken, self.classes)
-        decided = decision_rule.decided(raw, self.point)[:, list(self.classes)]
-        return np.asarray(decided.any(axis=1), np.bool_)
+            predicted_classes = decision_rule.predict_classes("softmax", raw_outputs, self.point)
+            return np.isin(predicted_classes, self.classes)
+        decisions = decision_rule.predict_decisions(raw_outputs, self.point)[:, list(self.classes)]
+        return np.asarray(decisions.any(axis=1), np.bool_)
 
 
-def rule(about: Manifest, named: Sequence[str], threshold: float | None, place: str) -> TumourRule:
+def build_rule(
+    manifest: Manifest, tumour_names: Sequence[str], threshold: float | None, bundle_path: str
+) -> TumourRule:
     """Return when a patch is tumour for a bundle.
 
     Args:
-        about: The bundle's manifest.
-        named: The classes that the user calls so; none, where the labels tell.
+        manifest: The bundle's manifest.
+        tumour_names: The classes that the user calls so; none, where the labels tell.
         threshold: The probability from which on a patch is one, if the user says it.
-        place: The bundle's folder, for errors.
+        bundle_path: The bundle's folder, for errors.
 
     Raises:
         UserError: The network gives no probabilities of classes (E1311), no label names a tumour
             (E1312), or there is no such class (E1312).
     """
-    output = _output(about, place)
+    output = _select_output(manifest, bundle_path)
     labels = output.labels or tuple(map(str, range(output.shape[0])))
-    if named:
-        classes = tuple(sorted({_index(name, labels, place) for name in named}))
+    if tumour_names:
+        classes = tuple(sorted({_find_class(name, labels, bundle_path) for name in tumour_names}))
     else:
-        classes = tuple(n for n, label in enumerate(labels) if label.casefold() in WORDS)
+        classes = tuple(n for n, label in enumerate(labels) if label.casefold() in TUMOUR_LABELS)
     if not classes:
         message = "which of this network's classes are tumour?"
         help = f"say it with --tumour, once or more often: classes are {', '.join(labels)[:200]}"
-        raise fail("E1312", message, whole_file(place), help=help)
-    point = about.operating_point(output.name)
-    return TumourRule(output, labels, classes, threshold, point, bool(named))
+        raise fail("E1312", message, make_file_span(bundle_path), help=help)
+    point = manifest.find_operating_point(output.name)
+    return TumourRule(output, labels, classes, threshold, point, bool(tumour_names))
 
 
-def _output(about: Manifest, place: str) -> OutputContract:
-    rows = [one for one in about.outputs if len(one.shape) == 1 and one.activation != "none"]
-    wide = [one for one in rows if one.kind == "classes" and one.shape[0] > 1]
-    decisions = [one for one in rows if one.kind == "decisions"]
-    if not wide + decisions:
+def _select_output(manifest: Manifest, bundle_path: str) -> OutputContract:
+    rows = [
+        output
+        for output in manifest.outputs
+        if len(output.shape) == 1 and output.activation != "none"
+    ]
+    class_outputs = [output for output in rows if output.kind == "classes" and output.shape[0] > 1]
+    decisions = [output for output in rows if output.kind == "decisions"]
+    if not class_outputs + decisions:
         message = "this network gives no probabilities of classes"
         help = "an output with `activation: softmax` or `sigmoid` does"
-        raise fail("E1311", message, whole_file(place), help=help)
-    return (wide + decisions)[0]
+        raise fail("E1311", message, make_file_span(bundle_path), help=help)
+    return (class_outputs + decisions)[0]
 
 
-def _index(name: str, labels: tuple[str, ...], place: str) -> int:
-    known = {label.casefold(): n for n, label in enumerate(labels)}
-    if name.casefold() in known:
-        return known[name.casefold()]
-    close = nearest(name, set(labels))
-    listed = f"classes are {', '.join(labels)[:200]}"
-    help = f"did you mean `{close}`? {listed}" if close else listed
-    raise fail("E1312", f"there is no class `{name[:80]}`", whole_file(place), help=help)
+def _find_class(name: str, labels: tuple[str, ...], bundle_path: str) -> int:
+    index_by_name = {label.casefold(): n for n, label in enumerate(labels)}
+    if name.casefold() in index_by_name:
+        return index_by_name[name.casefold()]
+    suggestion = find_nearest_name(name, set(labels))
+    class_list = f"classes are {', '.join(labels)[:200]}"
+    help = f"did you mean `{suggestion}`? {class_list}" if suggestion else class_list
+    raise fail("E1312", f"there is no class `{name[:80]}`", make_file_span(bundle_path), help=help)

@@ -1,7 +1,7 @@
 """Files and folders written whole: whatever happens, the old or the new is there, never a part.
 
 A new file or folder grows beside its target as `.<name>.tcc-new-<hex>`, claimed by its writer (see
-`claim`), is synced to the disk and renamed into place. A folder that is replaced waits as
+`create_locked`), is synced to the disk and renamed into place. A folder that is replaced waits as
 `.<name>.tcc-old-<hex>` for the moment between two renames; should the process die in that moment,
 the next one that writes or reads the target puts it back. Whoever swaps a folder, or has to know
 whether it is there, holds the lock of the folder around it, so that nobody sees that moment.
@@ -19,17 +19,17 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, make_file_span
 
-Ours = Callable[[Path], str | None]
+ReplacementPolicy = Callable[[Path], str | None]
 """Says why an existing path may not be replaced; None lets it be."""
 
-PATIENCE = 30.0
+LOCK_TIMEOUT = 30.0
 """Seconds to wait for another process that is replacing a folder beside ours."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_MACHINE = _FULL | {errno.EIO, errno.EMFILE, errno.ENFILE}
-STAGED = re.compile(r"\..+\.tcc-new-[0-9a-f]{8}")  # what is being written, or was left
+_DISK_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_MACHINE_ERRORS = _DISK_FULL_ERRORS | {errno.EIO, errno.EMFILE, errno.ENFILE}
+STAGED_NAME = re.compile(r"\..+\.tcc-new-[0-9a-f]{8}")  # what is being written, or was left
 
 
 class MachineError(Exception):
@@ -40,9 +40,9 @@ class MachineError(Exception):
         self.diagnostic = diagnostic
 
 
-def is_machine(error: OSError) -> bool:
+def is_machine_error(error: OSError) -> bool:
     """Whether it is the machine that failed, and not the user who asked for what cannot be."""
-    return error.errno in _MACHINE
+    return error.errno in _MACHINE_ERRORS
 
 
 def explain(error: OSError, path: Path | str, doing: str) -> UserError | MachineError:
@@ -51,24 +51,24 @@ def explain(error: OSError, path: Path | str, doing: str) -> UserError | Machine
     `doing` completes "cannot ..."; the diagnostic names the path.
     """
     reason = error.strerror or str(error)
-    full = error.errno in _FULL
+    full = error.errno in _DISK_FULL_ERRORS
     help = "free some space, or choose another disk; nothing half-written is left" if full else ""
-    code = "E0604" if is_machine(error) else "E0603"
-    found = Diagnostic(code, f"cannot {doing}: {reason}", whole_file(str(path)), help=help)
-    return MachineError(found) if is_machine(error) else UserError((found,))
+    code = "E0604" if is_machine_error(error) else "E0603"
+    diagnostic = Diagnostic(code, f"cannot {doing}: {reason}", make_file_span(str(path)), help=help)
+    return MachineError(diagnostic) if is_machine_error(error) else UserError((diagnostic,))
 
 
-def anything(_: Path) -> str | None:
+def allow_replacing(_: Path) -> str | None:
     """Let any regular file be replaced: the user named it to be rewritten."""
     return None
 
 
-def nothing(_: Path) -> str | None:
+def refuse_replacing(_: Path) -> str | None:
     """Let nothing be replaced."""
     return "it exists already"
 
 
-def check_target(path: Path, ours: Ours) -> None:
+def check_target(path: Path, policy: ReplacementPolicy) -> None:
     """Refuse a file that exists and may not be replaced, before any work is done.
 
     Raises:
@@ -76,58 +76,58 @@ def check_target(path: Path, ours: Ours) -> None:
     """
     if not os.path.lexists(path) or _is_stream(path):
         return
-    why = ours(path)
-    if why:
-        at = whole_file(str(path))
+    reason = policy(path)
+    if reason:
+        at = make_file_span(str(path))
         help = "choose another output path, or move this one away"
-        raise UserError((Diagnostic("E0602", f"will not replace this: {why}", at, help=help),))
+        raise UserError((Diagnostic("E0602", f"will not replace this: {reason}", at, help=help),))
 
 
-def check_folder(path: Path, ours: Ours) -> None:
+def check_folder(path: Path, policy: ReplacementPolicy) -> None:
     """Refuse a folder that exists and may not be replaced, once nobody is replacing it.
 
     Raises:
         UserError: E0602, saying why, or the folder around it cannot be looked at.
     """
-    with _explained(path):
+    with _explain_errors(path):
         target = Path(os.path.realpath(path))
         if not target.parent.is_dir():
             return
-        with _locked(target.parent):
-            _settle(target)
-            check_target(target, ours)
+        with _lock_folder(target.parent):
+            _restore_or_remove(target)
+            check_target(target, policy)
 
 
-def write_file(path: Path, data: bytes, ours: Ours = anything) -> None:
+def write_file(path: Path, content: bytes, policy: ReplacementPolicy = allow_replacing) -> None:
     """Write a file whole; a file that is there keeps its permissions, a symbolic link its place.
 
     Raises:
-        UserError: The path cannot be written, or exists and `ours` refuses it.
+        UserError: The path cannot be written, or exists and `policy` refuses it.
         MachineError: The disk is full or broken.
     """
-    with _explained(path):
+    with _explain_errors(path):
         target = Path(os.path.realpath(path))
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if _is_stream(target):
-            target.write_bytes(data)
+            target.write_bytes(content)
             return
-        check_target(target, ours)
-        mode = _mode(target)
+        check_target(target, policy)
+        mode = _read_mode(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _staged(target, new_file) as fresh:
-            _fill(fresh, data, mode)
+        with _create_staged(target, create_file) as fresh:
+            _fill(fresh, content, mode)
             fresh.replace(target)
             # A file's own fsync does not keep its name: the folder has to be synced as well
             # (fsync(2)).
-            _sync(target.parent)
+            _flush_folder(target.parent)
 
 
 def write_tree(
     path: Path,
     files: Mapping[str, bytes],
     executable: frozenset[str],
-    ours: Ours = nothing,
+    policy: ReplacementPolicy = refuse_replacing,
     accept: Callable[[Path], None] = lambda _: None,
 ) -> None:
     """Write a folder whole, from its files' bytes by relative path; it replaces one that is there.
@@ -138,61 +138,63 @@ def write_tree(
         path: The folder.
         files: Bytes by relative path.
         executable: The paths of those that may be run.
-        ours: Says why a folder that is there may not be replaced.
+        policy: Says why a folder that is there may not be replaced.
         accept: Looks at the written folder first, and raises to keep it away.
 
     Raises:
-        UserError: The path cannot be written, or exists and `ours` refuses it.
+        UserError: The path cannot be written, or exists and `policy` refuses it.
         MachineError: The disk is full or broken.
     """
 
-    def grow(fresh: Path) -> None:
-        _grow(fresh, files, executable)
+    def fill(fresh: Path) -> None:
+        _write_files(fresh, files, executable)
         accept(fresh)
 
-    write_grown(path, grow, ours)
+    fill_folder(path, fill, policy)
 
 
-def write_grown(path: Path, grow: Callable[[Path], None], ours: Ours = nothing) -> None:
+def fill_folder(
+    path: Path, fill: Callable[[Path], None], policy: ReplacementPolicy = refuse_replacing
+) -> None:
     """Write a folder whole as `write_tree`, one that may be larger than the memory.
 
-    `grow` is given an empty folder to fill; what it raises keeps it away.
+    `fill` is given an empty folder to fill; what it raises keeps it away.
     """
-    with _explained(path):
-        check_folder(path, ours)
+    with _explain_errors(path):
+        check_folder(path, policy)
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _staged(target, new_folder) as fresh:
-            grow(fresh)
-            with _locked(target.parent):
-                _settle(target)
-                check_target(target, ours)
+        with _create_staged(target, create_folder) as fresh:
+            fill(fresh)
+            with _lock_folder(target.parent):
+                _restore_or_remove(target)
+                check_target(target, policy)
                 _swap(target, fresh)
-            _sync(target.parent)
+            _flush_folder(target.parent)
 
 
-def recover(path: Path) -> None:
+def restore_folder(path: Path) -> None:
     """Put back a folder whose replacement was killed between its two renames, if there is one."""
     with suppress(OSError, ValueError):  # a name may be too long, or hold a null
         target = Path(os.path.realpath(path))
-        with _locked(target.parent):
-            _settle(target)
+        with _lock_folder(target.parent):
+            _restore_or_remove(target)
 
 
-def _grow(folder: Path, files: Mapping[str, bytes], executable: frozenset[str]) -> None:
-    for name, data in sorted(files.items()):
-        place = folder / name
-        place.parent.mkdir(parents=True, exist_ok=True)
+def _write_files(folder: Path, files: Mapping[str, bytes], executable: frozenset[str]) -> None:
+    for name, content in sorted(files.items()):
+        file_path = folder / name
+        file_path.parent.mkdir(parents=True, exist_ok=True)
         # Made with O_EXCL, so that no link that somebody put there meanwhile is written through.
-        os.close(new_file(place, 0o777 if name in executable else 0o666))
-        _fill(place, data, None)
+        os.close(create_file(file_path, 0o777 if name in executable else 0o666))
+        _fill(file_path, content, None)
     for parent, _, _ in os.walk(folder):
-        _sync(Path(parent))
+        _flush_folder(Path(parent))
 
 
-def _fill(path: Path, data: bytes, mode: int | None) -> None:
+def _fill(path: Path, content: bytes, mode: int | None) -> None:
     with path.open("r+b") as file:
-        file.write(data)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     if mode is not None:
@@ -205,31 +207,33 @@ def _swap(target: Path, fresh: Path) -> None:
         fresh.rename(target)
         return
     try:
-        target.rename(_beside(target, "old"))
+        target.rename(_make_sibling_name(target, "old"))
         fresh.rename(target)
     finally:
-        _settle(target)
+        _restore_or_remove(target)
 
 
-def _settle(target: Path) -> None:
+def _restore_or_remove(target: Path) -> None:
     """Under the parent's lock: put a folder that was moved aside back, or away if replaced.
 
     What is put away first gets a name that a sweep knows, lest a part of it be put back later.
     """
-    for aside in _leftovers(target.parent, re.compile(_name(target, "old", "[0-9a-f]{8}"))):
+    for old_path in _list_leftovers(
+        target.parent, re.compile(_build_name_pattern(target, "old", "[0-9a-f]{8}"))
+    ):
         if os.path.lexists(target):
-            away = _beside(target, "new")
-            aside.rename(away)
-            remove_path(away)
+            stale_path = _make_sibling_name(target, "new")
+            old_path.rename(stale_path)
+            remove_path(stale_path)
         else:
-            aside.rename(target)
+            old_path.rename(target)
 
 
 @contextmanager
-def _staged(target: Path, create: Callable[[Path], int]) -> Iterator[Path]:
+def _create_staged(target: Path, create: Callable[[Path], int]) -> Iterator[Path]:
     """Give a fresh, claimed path beside a target; it is gone afterwards unless renamed."""
-    sweep(_leftovers(target.parent, STAGED), remove_path)
-    fresh, descriptor = claim(lambda: _beside(target, "new"), create)
+    remove_unlocked(_list_leftovers(target.parent, STAGED_NAME), remove_path)
+    fresh, descriptor = create_locked(lambda: _make_sibling_name(target, "new"), create)
     try:
         yield fresh
     finally:
@@ -237,20 +241,20 @@ def _staged(target: Path, create: Callable[[Path], int]) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _beside(target: Path, kind: str) -> Path:
+def _make_sibling_name(target: Path, kind: str) -> Path:
     return target.with_name(f".{target.name}.tcc-{kind}-{os.urandom(4).hex()}")
 
 
-def _name(target: Path, kind: str, hex: str) -> str:
+def _build_name_pattern(target: Path, kind: str, hex: str) -> str:
     return rf"\.{re.escape(target.name)}\.tcc-{kind}-{hex}"
 
 
-def _leftovers(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(e.path) for e in entries if pattern.fullmatch(e.name))
+def _list_leftovers(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    with os.scandir(folder) as dir_entries:
+        return sorted(Path(e.path) for e in dir_entries if pattern.fullmatch(e.name))
 
 
-def _mode(path: Path) -> int | None:
+def _read_mode(path: Path) -> int | None:
     """Return the permissions that a file which replaces this one, if it is there, is to have."""
     try:
         mode = path.stat().st_mode
@@ -263,10 +267,10 @@ def _mode(path: Path) -> int | None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _lock_folder(folder: Path) -> Iterator[None]:
     """Hold a folder's lock: two processes never swap in it at the same moment."""
     descriptor = os.open(folder, os.O_RDONLY)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LOCK_TIMEOUT
     try:
         # Tried again and again, since a wait in flock itself could not be ended after a time.
         while lock(descriptor) is None:
@@ -278,7 +282,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _sync(folder: Path) -> None:
+def _flush_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -298,7 +302,7 @@ def _is_stream(path: Path) -> bool:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -310,11 +314,11 @@ try:
 except ImportError:  # Windows: no locks, so no clearing of leftovers either
     fcntl = None  # type: ignore[assignment]
 
-TRIES = 100
+MAX_ATTEMPTS = 100
 """How often a claim that others swept away is made anew."""
 
 
-def claim(name: Callable[[], Path], create: Callable[[Path], int]) -> tuple[Path, int]:
+def create_locked(name: Callable[[], Path], create: Callable[[Path], int]) -> tuple[Path, int]:
     """Return a fresh path and the open descriptor that locks it.
 
     Args:
@@ -325,20 +329,20 @@ def claim(name: Callable[[], Path], create: Callable[[Path], int]) -> tuple[Path
         OSError: It cannot be made.
     """
     problem: OSError = FileNotFoundError()
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         path = name()
         try:
             descriptor = create(path)
         except (FileNotFoundError, FileExistsError) as error:  # swept already, or a name in use
             problem = error
             continue
-        if lock(descriptor) is not None and stands(path, descriptor):
+        if lock(descriptor) is not None and is_same_file(path, descriptor):
             return path, descriptor
         os.close(descriptor)
     raise problem
 
 
-def sweep(paths: Iterable[Path], remove_path: Callable[[Path], None]) -> None:
+def remove_unlocked(paths: Iterable[Path], remove_path: Callable[[Path], None]) -> None:
     """Remove those paths that no process has a lock on; an error leaves them for the next time."""
     for path in paths:
         with suppress(OSError):
@@ -347,7 +351,7 @@ def sweep(paths: Iterable[Path], remove_path: Callable[[Path], None]) -> None:
             try:
                 # False, where the disk knows no locks, is not enough: work in progress would look
                 # left over.
-                if lock(descriptor) and stands(path, descriptor):
+                if lock(descriptor) and is_same_file(path, descriptor):
                     remove_path(path)
             finally:
                 os.close(descriptor)
@@ -368,19 +372,19 @@ def lock(descriptor: int) -> bool | None:
     return True
 
 
-def stands(path: Path, descriptor: int) -> bool:
+def is_same_file(path: Path, descriptor: int) -> bool:
     """Whether a path is the name of what is open."""
     with suppress(OSError):
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     return False
 
 
-def new_file(path: Path, mode: int = 0o666) -> int:
+def create_file(path: Path, mode: int = 0o666) -> int:
     """Make a file that must not exist; return a descriptor to write to."""
     return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
 
 
-def new_folder(path: Path, mode: int = 0o777) -> int:
+def create_folder(path: Path, mode: int = 0o777) -> int:
     """Make a folder that must not exist; return a descriptor of it."""
     path.mkdir(mode)
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -396,14 +400,14 @@ def remove_path(path: Path) -> None:
 
 SCRATCH_MARK = "this-is-of-tcc"
 """The file that marks a folder as ours; it is the first to come and the last to go."""
-MOST_LOOKED, SWEEP_SECONDS = 100_000, 2.0
+MAX_SCANNED, CLEANUP_SECONDS = 100_000, 2.0
 """How many entries a sweep looks at, and how long it may take before it leaves the rest."""
-NO_ROOM = 1 << 16
+MIN_FREE_BYTES = 1 << 16
 """Bytes below which a disk is full."""
 _SCRATCH_NAME = re.compile(r"tcc-scratch-[0-9a-f]{12}")
 
 
-def scratch_root() -> Path:
+def find_scratch_root() -> Path:
     """Return the folder for temporary files: TMPDIR if it can be written, or else the system's.
 
     Raises:
@@ -416,16 +420,18 @@ def scratch_root() -> Path:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
+def create_scratch_folder() -> Iterator[Path]:
     """Give a fresh folder that nobody else can read; it is gone afterwards.
 
     Raises:
         MachineError: The disk is full or broken: in here, or where the body writes to it (E0604).
     """
-    base = scratch_root()
-    sweep_scratch()
+    base = find_scratch_root()
+    remove_stale_scratch()
     try:
-        path, descriptor = claim(lambda: base / f"tcc-scratch-{os.urandom(6).hex()}", _new_scratch)
+        path, descriptor = create_locked(
+            lambda: base / f"tcc-scratch-{os.urandom(6).hex()}", _create_marked_folder
+        )
     except OSError as error:
         raise _fail_scratch(error, str(base)) from error
     try:
@@ -441,14 +447,16 @@ def scratch_folder() -> Iterator[Path]:
         os.close(descriptor)
 
 
-def sweep_scratch() -> None:
+def remove_stale_scratch() -> None:
     """Remove the folders that killed processes of this user left, for a bounded time."""
-    end = time.monotonic() + SWEEP_SECONDS
+    end = time.monotonic() + CLEANUP_SECONDS
     with suppress(OSError):
-        sweep((path for path in _list_scratch() if time.monotonic() < end), _remove_scratch)
+        remove_unlocked(
+            (path for path in _list_scratch() if time.monotonic() < end), _remove_scratch
+        )
 
 
-def check_room(path: Path) -> None:
+def check_disk_space(path: Path) -> None:
     """Find out whether a failure is the disk's, where what failed does not tell.
 
     Raises:
@@ -459,30 +467,32 @@ def check_room(path: Path) -> None:
 
 
 def _is_full(path: Path) -> bool:
-    return shutil.disk_usage(path).free < NO_ROOM
+    return shutil.disk_usage(path).free < MIN_FREE_BYTES
 
 
 def _list_scratch() -> list[Path]:
-    base = scratch_root()
-    with os.scandir(base) as entries:
-        named = [
-            entry for entry in islice(entries, MOST_LOOKED) if _SCRATCH_NAME.fullmatch(entry.name)
+    base = find_scratch_root()
+    with os.scandir(base) as dir_entries:
+        scratch_entries = [
+            dir_entry
+            for dir_entry in islice(dir_entries, MAX_SCANNED)
+            if _SCRATCH_NAME.fullmatch(dir_entry.name)
         ]
-    return [Path(entry.path) for entry in named if _is_our_scratch(entry)]
+    return [Path(dir_entry.path) for dir_entry in scratch_entries if _is_our_scratch(dir_entry)]
 
 
-def _is_our_scratch(entry: "os.DirEntry[str]") -> bool:
+def _is_our_scratch(dir_entry: "os.DirEntry[str]") -> bool:
     with suppress(OSError):
         # A link of that name may lead to anybody's files.
-        found = entry.stat(follow_symlinks=False)
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+        status = dir_entry.stat(follow_symlinks=False)
+        return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
     return False
 
 
-def _new_scratch(path: Path) -> int:
-    descriptor = new_folder(path, 0o700)
+def _create_marked_folder(path: Path) -> int:
+    descriptor = create_folder(path, 0o700)
     try:
-        os.close(new_file(path / SCRATCH_MARK))
+        os.close(create_file(path / SCRATCH_MARK))
     except FileNotFoundError:  # swept already
         os.close(descriptor)
         raise
@@ -496,11 +506,11 @@ def _new_scratch(path: Path) -> int:
 def _remove_scratch(path: Path) -> None:
     """Remove a folder if it is marked as ours, or empty, as ours is for a moment."""
     if (path / SCRATCH_MARK).is_file():
-        for entry in path.iterdir():
-            if entry.name != SCRATCH_MARK:
-                remove_path(entry)
+        for child in path.iterdir():
+            if child.name != SCRATCH_MARK:
+                remove_path(child)
         with suppress(OSError):  # what cannot be removed keeps its mark
-            if [entry.name for entry in path.iterdir()] == [SCRATCH_MARK]:
+            if [child.name for child in path.iterdir()] == [SCRATCH_MARK]:
                 (path / SCRATCH_MARK).unlink()
     with suppress(OSError):
         path.rmdir()
@@ -508,15 +518,15 @@ def _remove_scratch(path: Path) -> None:
 
 def _is_of_scratch(path: Path, error: OSError) -> bool:
     """Whether the machine failed with a file below a path, or one that has no name."""
-    if not is_machine(error):
+    if not is_machine_error(error):
         return False
     return error.filename is None or str(path) in str(error.filename)
 
 
-def _fail_scratch(error: OSError, place: str) -> MachineError:
+def _fail_scratch(error: OSError, folder: str) -> MachineError:
     reason = error.strerror or str(error)
     help = "free some space there, or set TMPDIR to a folder on another disk"
     if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         help = "set TMPDIR to a folder that can be written to"
     message = f"cannot write temporary files: {reason}"
-    return MachineError(Diagnostic("E0604", message, whole_file(place), help=help))
+    return MachineError(Diagnostic("E0604", message, make_file_span(folder), help=help))

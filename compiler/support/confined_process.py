@@ -28,14 +28,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
-from tcc.compiler.support.diagnostics import MAX_TEXT, Diagnostic, Span, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import (
+    MAX_TEXT,
+    Diagnostic,
+    Span,
+    UserError,
+    fail,
+    make_file_span,
+)
 
 LENGTHS = struct.Struct("<IQ")
-MOST_TEXT = 1 << 20
+MAX_TEXT_BYTES = 1 << 20
 """Most bytes of a frame's JSON text."""
-PIPE = 1 << 20
+PIPE_BYTES = 1 << 20
 """Bytes that a pipe holds, where the system lets it: fewer wake-ups for each image."""
-START = 60.0
+START_SECONDS = 60.0
 """Seconds that a process has to start."""
 _PROGRAM = (
     "import sys; from tcc.compiler.support import confined_process; "
@@ -64,9 +71,15 @@ class ConfinedProcess:
     """
 
     def __init__(self, module: str, memory: int) -> None:
-        words = ("-P", "-c", _PROGRAM, module, str(memory))  # -P: nothing of the folder it runs in
+        arguments = (
+            "-P",
+            "-c",
+            _PROGRAM,
+            module,
+            str(memory),
+        )  # -P: nothing of the folder it runs in
         self._process = subprocess.Popen(
-            [sys.executable, *words],
+            [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -76,33 +89,35 @@ class ConfinedProcess:
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         for descriptor in (self._in, self._out):
             os.set_blocking(descriptor, False)
-            _widen(descriptor)
+            _enlarge_pipe(descriptor)
         self._started = self.is_closed = False
 
-    def ask(self, request: dict[str, Any], payload: bytes, seconds: float, most: int) -> Reply:
+    def send_request(
+        self, request: dict[str, Any], payload: bytes, seconds: float, max_answer_bytes: int
+    ) -> Reply:
         """Return what the process answers.
 
         Args:
             request: What JSON can hold.
             payload: Bytes to decode.
             seconds: How long it may take.
-            most: Most bytes of the answer.
+            max_answer_bytes: Most bytes of the answer.
 
         Raises:
             DecoderError: It crashed, was killed, took too long or all memory, or answers what is
                 no answer; it is of no more use.
             UserError: Its own answer: what is wrong with the file.
         """
-        until = time.monotonic() + seconds + (0 if self._started else START)
+        deadline = time.monotonic() + seconds + (0 if self._started else START_SECONDS)
         text = json.dumps(request | {"seconds": math.ceil(seconds)}).encode()
         try:
-            self._write([LENGTHS.pack(len(text), len(payload)) + text, payload], until)
-            reply, answer = self._read_frame(until, most)
+            self._write([LENGTHS.pack(len(text), len(payload)) + text, payload], deadline)
+            reply, answer = self._read_frame(deadline, max_answer_bytes)
         except TimeoutError:
             self.close()
             raise DecoderError(f"it took longer than {seconds:.0f} s") from None
         except (OSError, ValueError, EOFError, RecursionError):
-            raise DecoderError(self._explain_end()) from None
+            raise DecoderError(self._explain_exit()) from None
         self._started = True
         if reply.get("out_of_memory"):
             self.close()
@@ -126,43 +141,43 @@ class ConfinedProcess:
                 if pipe:
                     pipe.close()
 
-    def _write(self, parts: list[bytes], until: float) -> None:
-        rest = [memoryview(part) for part in parts]
-        while rest:
+    def _write(self, parts: list[bytes], deadline: float) -> None:
+        pending = [memoryview(part) for part in parts]
+        while pending:
             try:
-                count = os.writev(self._in, rest)
+                count = os.writev(self._in, pending)
             except BlockingIOError:
-                _wait(self._in, select.POLLOUT, until)
+                _wait_until_ready(self._in, select.POLLOUT, deadline)
                 continue
-            while rest and count >= len(rest[0]):
-                count -= len(rest.pop(0))
-            if rest:
-                rest[0] = rest[0][count:]
+            while pending and count >= len(pending[0]):
+                count -= len(pending.pop(0))
+            if pending:
+                pending[0] = pending[0][count:]
 
-    def _read(self, count: int, until: float) -> bytearray:
-        data = bytearray(count)
-        view, at = memoryview(data), 0
-        while at < count:
+    def _read_bytes(self, count: int, deadline: float) -> bytearray:
+        buffer = bytearray(count)
+        view, offset = memoryview(buffer), 0
+        while offset < count:
             try:
-                got = os.readv(self._out, [view[at:]])
+                count_read = os.readv(self._out, [view[offset:]])
             except BlockingIOError:
-                _wait(self._out, select.POLLIN, until)
+                _wait_until_ready(self._out, select.POLLIN, deadline)
                 continue
-            if not got:
+            if not count_read:
                 raise EOFError
-            at += got
-        return data
+            offset += count_read
+        return buffer
 
-    def _read_frame(self, until: float, most: int) -> Reply:
-        text, payload = LENGTHS.unpack(self._read(LENGTHS.size, until))
-        if text > MOST_TEXT or payload > most:
+    def _read_frame(self, deadline: float, max_payload_bytes: int) -> Reply:
+        text_bytes, payload_bytes = LENGTHS.unpack(self._read_bytes(LENGTHS.size, deadline))
+        if text_bytes > MAX_TEXT_BYTES or payload_bytes > max_payload_bytes:
             raise ValueError("an answer is too large")
-        reply = json.loads(self._read(text, until))
+        reply = json.loads(self._read_bytes(text_bytes, deadline))
         if not isinstance(reply, dict):
             raise ValueError("an answer is no object")  # noqa: TRY004 - of what was received
-        return reply, self._read(payload, until)
+        return reply, self._read_bytes(payload_bytes, deadline)
 
-    def _explain_end(self) -> str:
+    def _explain_exit(self) -> str:
         with suppress(subprocess.TimeoutExpired):
             code = self._process.wait(1)
             self.close()
@@ -180,24 +195,29 @@ def serve(module: str, memory: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     answer: Decoder = importlib.import_module(module).answer
-    confine(memory)
+    limit_process(memory)
     while head := reader.read(LENGTHS.size):
         text, payload = LENGTHS.unpack(head)
         request = json.loads(reader.read(text))
         signal.alarm(request.pop("seconds") + 5)  # should the parent be killed meanwhile
-        _answer(answer, writer, request, reader.read(payload))
+        _answer_request(answer, writer, request, reader.read(payload))
         signal.alarm(0)
 
 
-def _answer(answer: Decoder, writer: BinaryIO, request: dict[str, Any], payload: bytes) -> None:
+def _answer_request(
+    answer: Decoder, writer: BinaryIO, request: dict[str, Any], payload: bytes
+) -> None:
     try:
-        reply, data = answer(request, payload)
+        reply, content = answer(request, payload)
     except UserError as error:
-        reply, data = {"errors": [_describe(each) for each in error.diagnostics]}, b""
+        reply, content = (
+            {"errors": [_describe(diagnostic) for diagnostic in error.diagnostics]},
+            b"",
+        )
     except MemoryError:
-        reply, data = {"out_of_memory": True}, b""
+        reply, content = {"out_of_memory": True}, b""
     text = json.dumps(reply).encode()
-    view = memoryview(data).cast("B")
+    view = memoryview(content).cast("B")
     writer.write(LENGTHS.pack(len(text), len(view)))
     writer.write(text)
     writer.write(view)
@@ -212,33 +232,33 @@ def _describe(error: Diagnostic) -> dict[str, Any]:
 def _read_errors(described: list[dict[str, Any]]) -> UserError:
     """Return the diagnostics that a process names; its words are bounded, and are text."""
     diagnostics = []
-    for each in described:
+    for fields in described:
         message, label, help, kind = (
-            str(each[name])[:MAX_TEXT] for name in ("message", "label", "help", "kind")
+            str(fields[name])[:MAX_TEXT] for name in ("message", "label", "help", "kind")
         )
-        if not _CODE.fullmatch(each["code"]):
+        if not _CODE.fullmatch(fields["code"]):
             raise ValueError("an error has no code")
-        at = Span(str(each["file"])[:MAX_PATH], int(each["line"]), int(each["column"]))
-        error = Diagnostic(each["code"], message, at, label=label, help=help, kind=kind)
+        at = Span(str(fields["file"])[:MAX_PATH], int(fields["line"]), int(fields["column"]))
+        error = Diagnostic(fields["code"], message, at, label=label, help=help, kind=kind)
         diagnostics.append(error)
     if not diagnostics:
         raise ValueError("there is no error")
     return UserError(tuple(diagnostics))
 
 
-def _wait(descriptor: int, event: int, until: float) -> None:
+def _wait_until_ready(descriptor: int, event: int, deadline: float) -> None:
     poll = select.poll()
     poll.register(descriptor, event)
-    left = until - time.monotonic()
-    if left <= 0 or not poll.poll(left * 1000):
+    seconds_remaining = deadline - time.monotonic()
+    if seconds_remaining <= 0 or not poll.poll(seconds_remaining * 1000):
         raise TimeoutError
 
 
-def _widen(descriptor: int) -> None:
+def _enlarge_pipe(descriptor: int) -> None:
     with suppress(ImportError, OSError):
         import fcntl
 
-        fcntl.fcntl(descriptor, _SET_PIPE_SIZE, PIPE)
+        fcntl.fcntl(descriptor, _SET_PIPE_SIZE, PIPE_BYTES)
 
 
 NETWORK, PROGRAMS, WRITES = "network", "programs", "writes"
@@ -306,7 +326,7 @@ _FIRST_OF_X32 = 0x40000000
 """Numbers from here on are other ways to the same calls on x86-64."""
 
 
-def confine(memory: int) -> frozenset[str]:
+def limit_process(memory: int) -> frozenset[str]:
     """Give up, for the rest of this process's life, all that decoding does not need.
 
     Args:
@@ -315,35 +335,35 @@ def confine(memory: int) -> frozenset[str]:
     Returns:
         Which of `NETWORK`, `PROGRAMS` and `WRITES` the system refuses from now on.
     """
-    limit = _address_space() + memory
-    for kind, most in (
+    limit = _measure_address_space() + memory
+    for resource_kind, max_amount in (
         (resource.RLIMIT_AS, limit), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0),
     ):  # fmt: skip
         with suppress(OSError, ValueError):  # a lower one may be there
-            resource.setrlimit(kind, (most, most))
+            resource.setrlimit(resource_kind, (max_amount, max_amount))
     if not sys.platform.startswith("linux"):
         return frozenset()
-    return _enter_linux()
+    return _install_filter()
 
 
-def _address_space() -> int:
+def _measure_address_space() -> int:
     """Return the bytes of address space that the process has, as Linux counts them."""
     with suppress(OSError, ValueError), open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[0]) * resource.getpagesize()
     return 0
 
 
-def _enter_linux() -> frozenset[str]:
+def _install_filter() -> frozenset[str]:
     library = ctypes.CDLL(None, use_errno=True)
     library.prctl(_DUMPABLE, 0, 0, 0, 0)
-    known = _MACHINES.get(platform.machine())
-    if known is None or library.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
+    machine = _MACHINES.get(platform.machine())
+    if machine is None or library.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
         return frozenset()
-    program = _build_filter(known)
-    text = ctypes.create_string_buffer(program, len(program))
-    head = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(text))
-    arguments = ctypes.create_string_buffer(head, len(head))
-    if library.syscall(known.seccomp, _SET_FILTER, _ALLOW_SPECULATION, arguments):
+    program = _build_filter(machine)
+    program_buffer = ctypes.create_string_buffer(program, len(program))
+    program_header = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(program_buffer))
+    arguments = ctypes.create_string_buffer(program_header, len(program_header))
+    if library.syscall(machine.seccomp, _SET_FILTER, _ALLOW_SPECULATION, arguments):
         return frozenset()
     return frozenset((NETWORK, PROGRAMS, WRITES))
 
@@ -354,16 +374,16 @@ def _build_filter(machine: _Machine) -> bytes:
     steps += [(_LOAD, 0, 0, 0), (_AT_LEAST, 0, 1, _FIRST_OF_X32), (_ANSWER, 0, 0, _REFUSE)]
     for call in machine.refused:
         steps += [(_EQUAL, 0, 1, call), (_ANSWER, 0, 0, _REFUSE)]
-    for call, place in machine.opening:
+    for call, argument_index in machine.opening:
         steps += [
             (_EQUAL, 0, 4, call),
-            (_LOAD, 0, 0, 16 + 8 * place),  # the lower half of an argument
+            (_LOAD, 0, 0, 16 + 8 * argument_index),  # the lower half of an argument
             (_ANY_BIT, 0, 1, _OPEN_FLAGS),
             (_ANSWER, 0, 0, _REFUSE),
             (_ANSWER, 0, 0, _ALLOW),
         ]
     steps.append((_ANSWER, 0, 0, _ALLOW))
-    return b"".join(struct.pack("HBBI", code, yes, no, word) for code, yes, no, word in steps)
+    return b"".join(struct.pack("HBBI", code, yes, no, operand) for code, yes, no, operand in steps)
 
 
 class DecoderPool:
@@ -372,11 +392,11 @@ class DecoderPool:
     Args:
         module: The module whose function `answer` decodes.
         memory: Most bytes of memory that each may take beyond its modules.
-        what: What they decode, in errors: `image`.
+        noun: What they decode, in errors: `image`.
     """
 
-    def __init__(self, module: str, memory: int, what: str) -> None:
-        self.module, self.memory, self.what = module, memory, what
+    def __init__(self, module: str, memory: int, noun: str) -> None:
+        self.module, self.memory, self.noun = module, memory, noun
         self._lock, self._owner = threading.Lock(), os.getpid()
         self._idle: list[ConfinedProcess] = []
         self._abandoned: list[ConfinedProcess] = []
@@ -385,42 +405,47 @@ class DecoderPool:
     def start(self) -> None:
         """Start a process, which takes a moment, while other things are done."""
         with suppress(OSError):  # whoever needs it says so
-            self._give_back(self._take())
+            self._release_process(self._allocate_process())
 
-    def ask(
-        self, request: dict[str, Any], payload: bytes, name: str, seconds: float, most: int
+    def send_request(
+        self,
+        request: dict[str, Any],
+        payload: bytes,
+        name: str,
+        seconds: float,
+        max_answer_bytes: int,
     ) -> Reply:
         """Return what a process answers, as `ConfinedProcess.ask`; `name` is the file's.
 
         Raises:
             UserError: What is wrong with the file, or the process ended without an answer (E1326).
         """
-        with self.lend(name) as decoder, explain_end(name, self.what):
-            return decoder.ask(request, payload, seconds, most)
+        with self.use_process(name) as decoder, explain_exit(name, self.noun):
+            return decoder.send_request(request, payload, seconds, max_answer_bytes)
 
     @contextmanager
-    def lend(self, name: str) -> Iterator[ConfinedProcess]:
+    def use_process(self, name: str) -> Iterator[ConfinedProcess]:
         """Lend a process, which is kept for others unless it ends without an answer.
 
         Raises:
             UserError: None can be started (E1326).
         """
         try:
-            decoder = self._take()
+            decoder = self._allocate_process()
         except OSError as error:
-            message = f"the process that decodes each {self.what} cannot be started"
+            message = f"the process that decodes each {self.noun} cannot be started"
             label = error.strerror or str(error)
             help = "the machine has too little memory or too many processes: end others"
-            raise fail("E1326", message, whole_file(name), label=label, help=help) from None
+            raise fail("E1326", message, make_file_span(name), label=label, help=help) from None
         try:
             yield decoder
         except UserError:  # it has answered
-            self._give_back(decoder)
+            self._release_process(decoder)
             raise
         except BaseException:  # half of an answer may be on its way
             decoder.close()
             raise
-        self._give_back(decoder)
+        self._release_process(decoder)
 
     def close(self) -> None:
         """End those that are idle."""
@@ -430,7 +455,7 @@ class DecoderPool:
                     decoder.close()
                 self._idle = []
 
-    def _take(self) -> ConfinedProcess:
+    def _allocate_process(self) -> ConfinedProcess:
         with self._lock:
             if self._owner != os.getpid():
                 # A fork has the parent's pipes: two that write into one would mix their frames.
@@ -440,23 +465,23 @@ class DecoderPool:
                 return self._idle.pop()
         return ConfinedProcess(self.module, self.memory)
 
-    def _give_back(self, decoder: ConfinedProcess) -> None:
+    def _release_process(self, decoder: ConfinedProcess) -> None:
         with self._lock:
             if not decoder.is_closed:
                 self._idle.append(decoder)
 
 
 @contextmanager
-def explain_end(name: str, what: str) -> Iterator[None]:
+def explain_exit(name: str, noun: str) -> Iterator[None]:
     """Turn the end of a decoder into an error of its file (E1326)."""
     try:
         yield
     except DecoderError as error:
-        raise refuse_answer(name, what, str(error)) from error
+        raise make_decoder_error(name, noun, str(error)) from error
 
 
-def refuse_answer(name: str, what: str, how: str) -> UserError:
+def make_decoder_error(name: str, noun: str, reason: str) -> UserError:
     """Return the error of a file whose decoder gives no answer, or none that can be (E1326)."""
-    message = f"the decoder of this {what} ended without an answer"
+    message = f"the decoder of this {noun} ended without an answer"
     help = "the file is damaged, or made to harm: open and save it anew, or leave it out"
-    return fail("E1326", message, whole_file(name), label=how, help=help)
+    return fail("E1326", message, make_file_span(name), label=reason, help=help)

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 TableCell = str | int | float
 
-EVERY = 60.0
+LOG_INTERVAL = 60.0
 """Seconds of long work without a line after which a log gets one."""
-MOST = 50
+MAX_WARNINGS = 50
 """Warnings about a spec that are printed; JSON has them all."""
-HEARD: ContextVar[tuple[Diagnostic, ...] | None] = ContextVar("HEARD", default=None)
+SPEC_WARNINGS: ContextVar[tuple[Diagnostic, ...] | None] = ContextVar("HEARD", default=None)
 """The warnings about the spec that a command works on; None where it works on none."""
 
 _HEAD = re.compile(r"^(error|warning|internal error)(\[[EW]\d+\])?:", re.MULTILINE)
-_SHADES = {"error": 31, "warning": 33, "internal error": 31}
+_COLORS = {"error": 31, "warning": 33, "internal error": 31}
 
 
 @dataclass(frozen=True)
@@ -42,57 +42,57 @@ class Report:
     json: bool = False
     quiet: bool = False
     verbose: bool = False
-    _said: set[str] = field(default_factory=set, repr=False, compare=False)
+    _printed: set[str] = field(default_factory=set, repr=False, compare=False)
     """What was said of what is wrong and what goes on: of several networks, it is said once."""
 
-    def document(self, data: Mapping[str, Any]) -> None:
+    def print_document(self, document: Mapping[str, Any]) -> None:
         """Print the one JSON document of the command, if JSON is wanted."""
         if self.json:
-            print_json(data)
+            print_json(document)
 
-    def text(self, text: str) -> None:
+    def print_text(self, text: str) -> None:
         """Print a result, unless JSON is wanted."""
         if not self.json:
-            echo(printable(text))
+            echo(replace_unprintable(text))
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[TableCell]]) -> None:
+    def print_table(self, columns: Sequence[str], rows: Sequence[Sequence[TableCell]]) -> None:
         """Print a table; numbers stand right, and keep their thousands apart."""
-        self.lines(table(columns, rows))
+        self.print_lines(format_table(columns, rows))
 
-    def lines(self, lines: Sequence[str]) -> None:
-        """Print lines that `table` made, unless JSON is wanted."""
+    def print_lines(self, lines: Sequence[str]) -> None:
+        """Print lines that `format_table` made, unless JSON is wanted."""
         if not self.json:
             echo("\n".join(lines))
 
-    def notice(self, text: str, code: str = "") -> None:
+    def warn_text(self, text: str, code: str = "") -> None:
         """Say on standard error what must not be missed, even if quiet."""
-        self._once(f"warning{f'[{code}]' if code else ''}: {text}", complain)
+        self._print_once(f"warning{f'[{code}]' if code else ''}: {text}", print_problem)
 
     def warn(self, diagnostic: Diagnostic | DiagnosticGroup) -> None:
         """Say on standard error what is worth knowing but no error."""
         if not self.quiet:
-            self._once(str(diagnostic), complain)
+            self._print_once(str(diagnostic), print_problem)
 
-    def insist(self, diagnostic: Diagnostic) -> None:
+    def warn_always(self, diagnostic: Diagnostic) -> None:
         """Say on standard error a warning that must not be missed, even if quiet."""
-        self._once(str(diagnostic), complain)
+        self._print_once(str(diagnostic), print_problem)
 
-    def _once(self, text: str, say: Callable[[str], None]) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            say(text)
+    def _print_once(self, text: str, print_line: Callable[[str], None]) -> None:
+        if text not in self._printed:
+            self._printed.add(text)
+            print_line(text)
 
-    def warnings(self, found: Iterable[Diagnostic]) -> None:
+    def warn_grouped(self, warnings: Iterable[Diagnostic]) -> None:
         """Say warnings, those of one cause as one."""
-        for diagnostic in diagnostics.group_alike(found):
+        for diagnostic in diagnostics.group_alike(warnings):
             self.warn(diagnostic)
 
-    def note(self, text: str) -> None:
+    def print_note(self, text: str) -> None:
         """Say on standard error what goes on, unless quiet."""
         if not self.quiet:
-            self._once(printable(text), partial(echo, err=True))
+            self._print_once(replace_unprintable(text), partial(echo, err=True))
 
-    def remark(self, kind: str, text: str) -> None:
+    def report_remark(self, kind: str, text: str) -> None:
         """Say what a stage has to say, now or out of the cache.
 
         Args:
@@ -101,21 +101,21 @@ class Report:
         """
         match kind:
             case "warning":
-                self.notice(text)
+                self.warn_text(text)
             case "note":
-                self.note(text)
+                self.print_note(text)
             case "short" if not self.verbose:
-                self.note(text)
+                self.print_note(text)
             case "full" if self.verbose:
-                self.note(text)
+                self.print_note(text)
 
-    def detail(self, text: str) -> None:
+    def print_detail(self, text: str) -> None:
         """Say on standard error what goes on, if verbose."""
         if self.verbose:
-            echo(printable(text), err=True)
+            echo(replace_unprintable(text), err=True)
 
     @contextmanager
-    def stages(self) -> Iterator["Stages"]:
+    def track_stages(self) -> Iterator["Stages"]:
         """Measure the stages of long work; show them on a terminal, or now and then in a log."""
         if self.quiet or not sys.stderr:
             yield Stages()
@@ -145,22 +145,22 @@ class ProgressLines:
     """
 
     write: Callable[[str], None]
-    _began: float = field(default_factory=time.monotonic)
-    _spoke: float = field(default_factory=time.monotonic)
+    _start_time: float = field(default_factory=time.monotonic)
+    _last_output_time: float = field(default_factory=time.monotonic)
     _stage: str = ""
     _share: float | None = None
     _detail: str = ""
-    _ended: threading.Event = field(default_factory=threading.Event)
+    _stop_event: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin to watch."""
-        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+        self._thread = threading.Thread(target=self._write_when_idle, name="progress", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End, and wait until nothing more is written."""
-        self._ended.set()
+        self._stop_event.set()
         if self._thread:
             self._thread.join()
 
@@ -174,18 +174,20 @@ class ProgressLines:
         """Take in what else is known of the stage."""
         self._detail = text
 
-    def hear(self) -> None:
+    def record_output(self) -> None:
         """Take in that a line was written by somebody else."""
-        self._spoke = time.monotonic()
+        self._last_output_time = time.monotonic()
 
-    def _watch(self) -> None:
-        while not self._ended.wait(max(0.01, self._spoke + EVERY - time.monotonic())):
-            if time.monotonic() >= self._spoke + EVERY and self._stage:
-                self.write(self._line())
-                self.hear()
+    def _write_when_idle(self) -> None:
+        while not self._stop_event.wait(
+            max(0.01, self._last_output_time + LOG_INTERVAL - time.monotonic())
+        ):
+            if time.monotonic() >= self._last_output_time + LOG_INTERVAL and self._stage:
+                self.write(self._format_line())
+                self.record_output()
 
-    def _line(self) -> str:
-        minutes, seconds = divmod(round(time.monotonic() - self._began), 60)
+    def _format_line(self) -> str:
+        minutes, seconds = divmod(round(time.monotonic() - self._start_time), 60)
         share = "" if self._share is None else f" {self._share:.0%},"
         detail = f" {self._detail}," if self._detail else ""
         return f"{self._stage}:{share}{detail} after {minutes} min {seconds:02} s"
@@ -198,7 +200,7 @@ class Stages:
     bars: "Progress | None" = None
     lines: ProgressLines | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    _since: float = field(default_factory=time.perf_counter)
+    _stage_start: float = field(default_factory=time.perf_counter)
     _stage: str = ""
     _task: "TaskID | None" = None
 
@@ -207,38 +209,38 @@ class Stages:
         """Whether anybody sees how far a stage is."""
         return self.bars is not None or self.lines is not None
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Hear that `done` of `total` parts of a stage are finished."""
+    def __call__(self, stage: str, completed: int, total: int) -> None:
+        """Hear that `completed` of `total` parts of a stage are finished."""
         if self.lines:
-            self.lines.update(what, done, total)
-        if what != self._stage:
-            self.end()
-            self._stage = what
+            self.lines.update(stage, completed, total)
+        if stage != self._stage:
+            self.finish_stage()
+            self._stage = stage
             if self.bars:
-                self._task = self.bars.add_task(what, total=total)
+                self._task = self.bars.add_task(stage, total=total)
         if self.bars and self._task is not None:
-            self.bars.update(self._task, completed=done, total=total)
+            self.bars.update(self._task, completed=completed, total=total)
 
-    def say(self, text: str) -> None:
+    def show_detail(self, text: str) -> None:
         """Show something else in the place of the stage's name while it runs."""
         if self.lines:
             self.lines.add_detail(text)
         if self.bars and self._task is not None:
             self.bars.update(self._task, description=text)
 
-    def spoke(self) -> None:
+    def record_output(self) -> None:
         """Hear that a line about the work was printed, so that the next one can wait."""
         if self.lines:
-            self.lines.hear()
+            self.lines.record_output()
 
-    def end(self) -> None:
+    def finish_stage(self) -> None:
         """End the stage that runs."""
         now = time.perf_counter()
         if self._stage:
-            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._stage_start
         if self.bars and self._task is not None:
             self.bars.remove_task(self._task)
-        self._since, self._stage, self._task = now, "", None
+        self._stage_start, self._stage, self._task = now, "", None
 
 
 def echo(text: str | bytes, err: bool = False, nl: bool = True) -> None:
@@ -249,12 +251,12 @@ def echo(text: str | bytes, err: bool = False, nl: bool = True) -> None:
         err: Whether on standard error.
         nl: Whether a line ends after it.
     """
-    with named("<standard error>" if err else "<standard output>"):
+    with attach_stream_name("<standard error>" if err else "<standard output>"):
         typer.echo(text, err=err, nl=nl)
 
 
 @contextmanager
-def named(stream: str) -> Iterator[None]:
+def attach_stream_name(stream: str) -> Iterator[None]:
     """Have an error of the operating system say which stream it is about."""
     try:
         yield
@@ -263,48 +265,52 @@ def named(stream: str) -> Iterator[None]:
         raise
 
 
-def doubt(warnings: tuple[Diagnostic, ...]) -> None:
+def warn_about_spec(warnings: tuple[Diagnostic, ...]) -> None:
     """Say what is doubtful about a spec, even if quiet, and put it into the command's document."""
-    HEARD.set(warnings)
-    for warning in warnings[:MOST]:
-        complain(f"{warning}\n")
+    SPEC_WARNINGS.set(warnings)
+    for warning in warnings[:MAX_WARNINGS]:
+        print_problem(f"{warning}\n")
     if warnings:
-        more = f"{len(warnings)} warnings" if len(warnings) > 1 else "1 warning"
-        most = f", {MOST} of them shown" if len(warnings) > MOST else ""
-        echo(f"{more}{most}; `allow: [...]` in the spec silences a kind", err=True)
+        count_text = f"{len(warnings)} warnings" if len(warnings) > 1 else "1 warning"
+        limit_text = f", {MAX_WARNINGS} of them shown" if len(warnings) > MAX_WARNINGS else ""
+        echo(f"{count_text}{limit_text}; `allow: [...]` in the spec silences a kind", err=True)
 
 
-def print_json(data: Mapping[str, Any]) -> None:
+def print_json(document: Mapping[str, Any]) -> None:
     """Print a JSON document on standard output, with the warnings about the command's spec."""
-    heard = HEARD.get()
-    if heard is not None:
-        data = {**data, "warnings": [warning.as_json() for warning in heard]}
+    warnings = SPEC_WARNINGS.get()
+    if warnings is not None:
+        document = {**document, "warnings": [warning.to_json() for warning in warnings]}
     # NaN is not JSON: whoever hands one in is at fault, and is found here.
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     # A file's name may hold bytes that are no text: they are shown as errors show them.
     echo(text.encode(errors="replace").decode())
 
 
-def complain(text: str) -> None:
+def print_problem(text: str) -> None:
     """Print errors or warnings on standard error, their first words in colour on a terminal."""
-    shown = printable(text)
-    if sys.stderr and colored(sys.stderr):
-        shown = _HEAD.sub(lambda head: f"\x1b[1;{_SHADES[head[1]]}m{head[0]}\x1b[0m", shown)
-    echo(shown, err=True)
+    printable_text = replace_unprintable(text)
+    if sys.stderr and supports_color(sys.stderr):
+        printable_text = _HEAD.sub(
+            lambda head: f"\x1b[1;{_COLORS[head[1]]}m{head[0]}\x1b[0m", printable_text
+        )
+    echo(printable_text, err=True)
 
 
-def colored(stream: IO[str]) -> bool:
+def supports_color(stream: IO[str]) -> bool:
     """Whether colour is wanted there: a terminal that can, and nobody who said no."""
     # See no-color.org: any value but the empty one says no.
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def printable(text: str) -> str:
+def replace_unprintable(text: str) -> str:
     """Replace what would move a terminal's cursor, but for line ends."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[TableCell]], gap: int = 2) -> list[str]:
+def format_table(
+    columns: Sequence[str], rows: Sequence[Sequence[TableCell]], gap: int = 2
+) -> list[str]:
     """Return the lines of a table, one a row, as wide as its content.
 
     Args:
@@ -318,7 +324,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[TableCell]], gap: int 
         bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         for index in range(len(columns))
     ]
-    texts = [columns, *([cell(value) for value in row] for row in rows)]
+    texts = [columns, *([format_cell(content) for content in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
     lines = []
     for row in texts:
@@ -327,28 +333,32 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[TableCell]], gap: int 
             space = " " * (width - cell_len(text))
             line += (space + text if number else text + space) + " " * gap
         lines.append(line.rstrip())
-    if sys.stdout and colored(sys.stdout):
+    if sys.stdout and supports_color(sys.stdout):
         lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
     return lines
 
 
-def fits(lines: Sequence[str]) -> bool:
+def fits_terminal(lines: Sequence[str]) -> bool:
     """Whether lines fit the terminal; where there is none, any do."""
     if not (sys.stdout and sys.stdout.isatty()):
         return True
     return max(map(len, lines[1:]), default=0) <= shutil.get_terminal_size().columns
 
 
-def cell(value: TableCell) -> str:
+def format_cell(content: TableCell) -> str:
     """Return a value as a table shows it, in one line: a file's name may hold the end of one."""
-    return f"{value:,}" if isinstance(value, int) else printable(str(value)).replace("\n", "\ufffd")
+    return (
+        f"{content:,}"
+        if isinstance(content, int)
+        else replace_unprintable(str(content)).replace("\n", "\ufffd")
+    )
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Return bytes for a person, in thousands as file managers count: `737.0 KB`."""
-    value, unit = float(count), "B"
-    for larger in ("KB", "MB", "GB"):
-        if value < 1000:
+    amount, unit = float(count), "B"
+    for larger_unit in ("KB", "MB", "GB"):
+        if amount < 1000:
             break
-        value, unit = value / 1000, larger
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        amount, unit = amount / 1000, larger_unit
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal, assert_never
 
 CPUINFO = Path("/proc/cpuinfo")
-VNNI = ("avx512_vnni", "avx_vnni")
-X86 = ("sse2", "avx2", "avx512f")
-ARM = ("asimd", "neon")
-FLAGS = ("avx2", "avx512f", *VNNI, "neon", "asimd", "asimddp", "i8mm")
+VNNI_FLAGS = ("avx512_vnni", "avx_vnni")
+X86_FLAGS = ("sse2", "avx2", "avx512f")
+ARM_FLAGS = ("asimd", "neon")
+INTEGER_FLAGS = ("avx2", "avx512f", *VNNI_FLAGS, "neon", "asimd", "asimddp", "i8mm")
 """Features that decide how fast, and in some runtimes how exactly, integers multiply."""
 
-IDENTITY = frozenset(
+IDENTITY_KEYS = frozenset(
     ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features",
      "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision")
 )  # fmt: skip
@@ -20,7 +20,7 @@ IDENTITY = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Products:
+class ProductTypes:
     """The types of activations and weights whose products are right here, and why.
 
     `u8s8` are those of an `int8` file as it is; for `u8u8` ONNX Runtime makes the weights unsigned
@@ -42,7 +42,7 @@ class Products:
                 assert_never(self.form)
 
 
-def features(file: Path | None = None) -> frozenset[str]:
+def read_features(file: Path | None = None) -> frozenset[str]:
     """Return all the features that the system lists; none where it does not."""
     try:
         # x86 lists features under `flags`, ARM under `Features`: any word of the file may be one.
@@ -51,22 +51,24 @@ def features(file: Path | None = None) -> frozenset[str]:
         return frozenset()
 
 
-def identity(file: Path | None = None) -> tuple[str, ...]:
+def read_identity(file: Path | None = None) -> tuple[str, ...]:
     """Return the lines that say which processor this is; none where the system has none.
 
     What changes from moment to moment, as its frequency, is left out.
     """
     try:
-        first, _, _ = (file or CPUINFO).read_text().partition("\n\n")
+        first_processor, _, _ = (file or CPUINFO).read_text().partition("\n\n")
     except (OSError, UnicodeDecodeError):
         return ()
-    lines = (" ".join(line.split()) for line in first.splitlines())
-    return tuple(line for line in lines if line.partition(" :")[0] in IDENTITY)
+    lines = (" ".join(line.split()) for line in first_processor.splitlines())
+    return tuple(line for line in lines if line.partition(" :")[0] in IDENTITY_KEYS)
 
 
-def slow_integers(found: Collection[str]) -> str:
+def explain_slow_integers(cpu_features: Collection[str]) -> str:
     """Return why 8-bit integers may take longer than floats on a processor; empty elsewhere."""
-    if not any(flag in found for flag in X86) or any(flag in found for flag in VNNI):
+    if not any(flag in cpu_features for flag in X86_FLAGS) or any(
+        flag in cpu_features for flag in VNNI_FLAGS
+    ):
         return ""
     return (
         "this processor has no VNNI: integers may take longer than floats here, which "
@@ -74,14 +76,16 @@ def slow_integers(found: Collection[str]) -> str:
     )
 
 
-def products(found: Collection[str]) -> Products:
+def select_product_types(cpu_features: Collection[str]) -> ProductTypes:
     """Return how ONNX Runtime must multiply on a processor of given features."""
-    vnni = next((flag for flag in VNNI if flag in found), None)
-    if vnni:
-        return Products("u8s8", f"{vnni} adds products of 8-bit integers without saturation")
-    if any(flag in found for flag in X86):
-        why = "without VNNI, sums of two products of unsigned and signed integers saturate"
-        return Products("u8u8", why)
-    if any(flag in found for flag in ARM):
-        return Products("u8s8", "the processor's products of 8-bit integers do not saturate")
-    return Products("u8u8", "the processor's features are not known, and this is right on all")
+    vnni_flag = next((flag for flag in VNNI_FLAGS if flag in cpu_features), None)
+    if vnni_flag:
+        return ProductTypes(
+            "u8s8", f"{vnni_flag} adds products of 8-bit integers without saturation"
+        )
+    if any(flag in cpu_features for flag in X86_FLAGS):
+        reason = "without VNNI_FLAGS, sums of two products of unsigned and signed integers saturate"
+        return ProductTypes("u8u8", reason)
+    if any(flag in cpu_features for flag in ARM_FLAGS):
+        return ProductTypes("u8s8", "the processor's products of 8-bit integers do not saturate")
+    return ProductTypes("u8u8", "the processor's features are not known, and this is right on all")

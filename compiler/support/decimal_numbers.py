@@ -8,7 +8,7 @@ Python's `float` and `int` also accept underscores, spaces, digits of other scri
 import re
 from math import isfinite
 
-LONGEST = 64
+MAX_CHARS = 64
 """Most characters of a number; more of them add no precision and cost time."""
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
@@ -18,26 +18,26 @@ def parse_float(text: str) -> float:
     """Return a decimal number: a sign, digits with at most one point, and an exponent.
 
     Raises:
-        ValueError: The text is none, is longer than `LONGEST`, or overflows a double.
+        ValueError: The text is none, is longer than `MAX_CHARS`, or overflows a double.
     """
-    if len(text) <= LONGEST and _NUMBER.fullmatch(text):
+    if len(text) <= MAX_CHARS and _NUMBER.fullmatch(text):
         number = float(text)
         if isfinite(number):
             return number
-    raise _refuse(text, "a decimal number such as 12.5")
+    raise _make_error(text, "a decimal number such as 12.5")
 
 
 def parse_int(text: str) -> int:
     """Return a whole number: a sign and digits.
 
     Raises:
-        ValueError: The text is none, or is longer than `LONGEST`.
+        ValueError: The text is none, or is longer than `MAX_CHARS`.
     """
-    if len(text) <= LONGEST and _INTEGER.fullmatch(text):
+    if len(text) <= MAX_CHARS and _INTEGER.fullmatch(text):
         return int(text)
-    raise _refuse(text, "a whole number such as 12")
+    raise _make_error(text, "a whole number such as 12")
 
 
-def _refuse(text: str, kind: str) -> ValueError:
-    shown = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-    return ValueError(f"`{shown}` is not {kind}")
+def _make_error(text: str, kind: str) -> ValueError:
+    clipped_text = text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}..."
+    return ValueError(f"`{clipped_text}` is not {kind}")

@@ -9,13 +9,13 @@ MAX_LINE = 160
 """Longest stretch of a source line that a diagnostic shows, in characters."""
 MAX_TEXT = 1000
 """Longest part of a diagnostic, in characters."""
-MAX_TOLD = 50
+MAX_REPORTED = 50
 """Most mistakes of one input that are told; further ones are counted."""
 MAX_LISTED = 30
 """Most names that a message lists."""
-MANY_NAMES = 300
+MAX_CANDIDATES = 300
 """Names among which no misspelt one is looked for any more."""
-LONGEST_NAME = 64
+MAX_NAME_CHARS = 64
 """Longest word that a misspelling is looked for of."""
 
 
@@ -57,55 +57,55 @@ class Diagnostic:
     severity: str = "error"
     kind: str = ""
 
-    def noted(self, *notes: str) -> "Diagnostic":
+    def add_notes(self, *notes: str) -> "Diagnostic":
         """Return the diagnostic with notes added."""
         return replace(self, notes=(*self.notes, *notes))
 
     def __str__(self) -> str:
         """Several lines of text: header, place, source line with caret, notes, help."""
-        head = f"{self.severity}[{self.code}]: {_cut(self.message)}"
+        head = f"{self.severity}[{self.code}]: {_truncate(self.message)}"
         head += f" [{self.kind}]" if self.kind else ""
-        lines = [head, *_excerpt(self.at, _cut(self.label))]
-        lines += [f"   = {_cut(note)}" for note in (*self.notes, *_unseen(self.at))]
+        lines = [head, *_render_excerpt(self.at, _truncate(self.label))]
+        lines += [f"   = {_truncate(note)}" for note in (*self.notes, *_note_invisible(self.at))]
         if self.help:
-            lines.append(f"   = help: {_cut(self.help)}")
-        return "\n".join(map(_printable, lines))
+            lines.append(f"   = help: {_truncate(self.help)}")
+        return "\n".join(map(_replace_unprintable, lines))
 
-    def as_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """Return the diagnostic as plain data."""
         return {
             "code": self.code,
             "severity": self.severity,
-            "message": _cut(self.message),
+            "message": _truncate(self.message),
             "file": self.at.file,
             "line": self.at.line,
             "column": self.at.column,
-            "label": _cut(self.label),
-            "notes": [*map(_cut, self.notes), *_unseen(self.at)],
-            "help": _cut(self.help),
+            "label": _truncate(self.label),
+            "notes": [*map(_truncate, self.notes), *_note_invisible(self.at)],
+            "help": _truncate(self.help),
             **({"kind": self.kind} if self.kind else {}),
         }
 
 
-def _excerpt(at: Span, label: str) -> list[str]:
+def _render_excerpt(at: Span, label: str) -> list[str]:
     if at.line == 0:
         return [f"  --> {at.file}", *([f"   = {label}"] if label else [])]
     gutter = len(str(at.line))
     blank = " " * gutter + " |"
     start = max(0, at.column - 1 - MAX_LINE // 2) if len(at.text) > MAX_LINE else 0
-    shown = _printable(at.text[start : start + MAX_LINE])
+    source_line = _replace_unprintable(at.text[start : start + MAX_LINE])
     offset = at.column - 1 - start
-    width = max(1, min(at.width, len(shown) - offset))
+    width = max(1, min(at.width, len(source_line) - offset))
     caret = " " * offset + "^" * width + (f" {label}" if label else "")
     return [
         f"{' ' * gutter}--> {at}",
         blank,
-        f"{at.line} | {shown}",
+        f"{at.line} | {source_line}",
         f"{blank} {caret}",
     ]
 
 
-def _unseen(at: Span) -> list[str]:
+def _note_invisible(at: Span) -> list[str]:
     """Return a note on the first character of a line that looks like a space or like nothing."""
     from unicodedata import category, name
 
@@ -113,18 +113,18 @@ def _unseen(at: Span) -> list[str]:
     odd = {c for c in set(text) if c > "~" and category(c) in ("Zs", "Cf")}
     for column, letter in enumerate(text if odd else "", 1):
         if letter in odd:
-            what = f"U+{ord(letter):04X} ({name(letter, 'unnamed').lower()})"
-            meant = "write a space" if category(letter) == "Zs" else "remove it"
-            return [f"column {column} holds {what}, which is no plain space: {meant}"]
+            character = f"U+{ord(letter):04X} ({name(letter, 'unnamed').lower()})"
+            advice = "write a space" if category(letter) == "Zs" else "remove it"
+            return [f"column {column} holds {character}, which is no plain space: {advice}"]
     return []
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     """Return what is said, cut where a name or a list in it is endless."""
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}..."
 
 
-def _printable(text: str) -> str:
+def _replace_unprintable(text: str) -> str:
     """Replace what would move a terminal's cursor; keeps one character a column."""
     return "".join(c if c.isprintable() else " " if c == "\t" else "\ufffd" for c in text)
 
@@ -141,76 +141,80 @@ class CalibrationWarning(UserWarning):
 class UserError(Exception):
     """The user's input is wrong; the command line exits with 2.
 
-    Carries one or more diagnostics, all of which are shown, and the number of `more` mistakes that
-    were only counted; after so many that looking for them was `cut` short, there may be others.
+    Carries one or more diagnostics, all of which are shown, and the number of `omitted_count` mistakes that
+    were only counted; after so many that looking for them was `is_truncated` short, there may be others.
     """
 
     diagnostics: tuple[Diagnostic, ...] = field(default=())
-    more: int = 0
-    cut: bool = False
+    omitted_count: int = 0
+    is_truncated: bool = False
 
     @property
     def count(self) -> int:
         """How many mistakes were found."""
-        return len(self.diagnostics) + self.more
+        return len(self.diagnostics) + self.omitted_count
 
     @property
-    def counted(self) -> str:
+    def count_text(self) -> str:
         """How many mistakes there are, in words."""
-        return f"{'at least ' if self.cut else ''}{self.count:,} errors"
+        return f"{'at least ' if self.is_truncated else ''}{self.count:,} errors"
 
     def __str__(self) -> str:
         """All diagnostics, a blank line between."""
-        rest = [f"and {'at least ' if self.cut else ''}{self.more:,} more"] if self.more else []
-        return "\n\n".join([*map(str, self.diagnostics), *rest])
+        omitted_lines = (
+            [f"and {'at least ' if self.is_truncated else ''}{self.omitted_count:,} more"]
+            if self.omitted_count
+            else []
+        )
+        return "\n\n".join([*map(str, self.diagnostics), *omitted_lines])
 
 
 class Mistakes:
     """What is wrong with one input: as many mistakes as are told, and the number of the others."""
 
     def __init__(self) -> None:
-        self.told: list[Diagnostic] = []
-        self.more = 0
-        self.cut = False
+        self.diagnostics: list[Diagnostic] = []
+        self.omitted_count = 0
+        self.is_truncated = False
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether further mistakes are only counted."""
-        return len(self.told) >= MAX_TOLD
+        return len(self.diagnostics) >= MAX_REPORTED
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return bool(self.told)
+        return bool(self.diagnostics)
 
-    def add(self, found: Iterable[Diagnostic]) -> None:
+    def add(self, diagnostics: Iterable[Diagnostic]) -> None:
         """Take mistakes that are known already."""
-        for diagnostic in found:
-            if self.full:
-                self.more += 1
+        for diagnostic in diagnostics:
+            if self.is_full:
+                self.omitted_count += 1
             else:
-                self.told.append(diagnostic)
+                self.diagnostics.append(diagnostic)
 
     def explain(self, explained: "Explain") -> None:
         """Take a mistake whose message costs time; one too many is counted without it."""
-        if self.full:
-            self.more += 1
+        if self.is_full:
+            self.omitted_count += 1
         else:
             self.add(explained())
 
-    def take(self, others: "Mistakes") -> None:
+    def merge(self, other_mistakes: "Mistakes") -> None:
         """Take those that were found before."""
-        self.add(others.told)
-        self.more += others.more
-        self.cut |= others.cut
+        self.add(other_mistakes.diagnostics)
+        self.omitted_count += other_mistakes.omitted_count
+        self.is_truncated |= other_mistakes.is_truncated
 
-    def error(self, others: "Mistakes | None" = None) -> UserError:
+    def make_error(self, other_mistakes: "Mistakes | None" = None) -> UserError:
         """Return the error of all of these, and of others, in the order of the text, none twice."""
-        if others is not None:
-            self.take(others)
+        if other_mistakes is not None:
+            self.merge(other_mistakes)
         # One mistake may be met on several ways, by each caller of a block for one.
-        unique = {(d.code, d.at, d.message): d for d in self.told}
-        found = sorted(unique.values(), key=lambda d: (d.at.file, d.at.line, d.at.column))
-        return UserError(tuple(found), self.more, self.cut)
+        unique = {(d.code, d.at, d.message): d for d in self.diagnostics}
+        ordered = sorted(unique.values(), key=lambda d: (d.at.file, d.at.line, d.at.column))
+        return UserError(tuple(ordered), self.omitted_count, self.is_truncated)
 
 
 Explain = Callable[[], Iterable[Diagnostic]]
@@ -222,79 +226,87 @@ def fail(code: str, message: str, at: Span, *, label: str = "", help: str = "") 
     return UserError((Diagnostic(code, message, at, label=label, help=help),))
 
 
-def whole_file(path: str) -> Span:
+def make_file_span(path: str) -> Span:
     """Return the place that stands for a file as a whole."""
     return Span(path, 0, 0)
 
 
-def listed(names: Collection[str]) -> str:
+def join_names(names: Collection[str]) -> str:
     """Return names in a row, in words where they are too many for a line."""
-    shown = sorted(names) if isinstance(names, Set) else list(names)
-    rest = f" and {len(shown) - MAX_LISTED:,} more" if len(shown) > MAX_LISTED else ""
-    return ", ".join(shown[:MAX_LISTED]) + rest
+    ordered_names = sorted(names) if isinstance(names, Set) else list(names)
+    omitted_text = (
+        f" and {len(ordered_names) - MAX_LISTED:,} more" if len(ordered_names) > MAX_LISTED else ""
+    )
+    return ", ".join(ordered_names[:MAX_LISTED]) + omitted_text
 
 
-def nearest(word: str, known: "Collection[str]") -> str | None:
+def find_nearest_name(typed_name: str, known_names: "Collection[str]") -> str | None:
     """Return the known name that a word misspells, if there is one; case does not count.
 
     A misspelling is a slip of the fingers: one letter more, less, wrong or out of order, and two
     in longer words. Numbers are not misspelt, `resnet50` is not meant to be `resnet34`; and
     among very many names none is looked for.
     """
-    if len(known) > MANY_NAMES or len(word) > LONGEST_NAME:
+    if len(known_names) > MAX_CANDIDATES or len(typed_name) > MAX_NAME_CHARS:
         return None
-    lower = word.lower()
+    lower_name = typed_name.lower()
     best: tuple[int, str] | None = None
     # In order, so that of names equally near the same one is named every time.
-    for name in sorted(known):
-        slips = _slips(lower, name.lower())
-        if slips is not None and (best is None or slips < best[0]):
-            best = slips, name
+    for name in sorted(known_names):
+        typo_count = _count_typos(lower_name, name.lower())
+        if typo_count is not None and (best is None or typo_count < best[0]):
+            best = typo_count, name
     return best[1] if best else None
 
 
-def _slips(word: str, name: str) -> int | None:
+def _count_typos(typed_name: str, name: str) -> int | None:
     """Return how many slips make a name into a word; None for more than one would make."""
-    shorter = min(len(word), len(name))
-    most = (shorter > 1) + (shorter > 4)
-    if abs(len(word) - len(name)) > most:
+    shorter = min(len(typed_name), len(name))
+    max_typos = (shorter > 1) + (shorter > 4)
+    if abs(len(typed_name) - len(name)) > max_typos:
         return None
-    digits, wanted = ("".join(filter(str.isdigit, text)) for text in (word, name))
-    if len(digits) == len(wanted) and sorted(digits) != sorted(wanted):
+    digits, name_digits = ("".join(filter(str.isdigit, text)) for text in (typed_name, name))
+    if len(digits) == len(name_digits) and sorted(digits) != sorted(name_digits):
         return None
-    found = _distance(word, name, most)
-    if found == 1 and shorter == len(word) == len(name) <= 3 and sorted(word) != sorted(name):
+    distance = _compute_edit_distance(typed_name, name, max_typos)
+    if (
+        distance == 1
+        and shorter == len(typed_name) == len(name) <= 3
+        and sorted(typed_name) != sorted(name)
+    ):
         return None  # another letter makes another word of so short a one
-    return found if found <= most else None
+    return distance if distance <= max_typos else None
 
 
-def _distance(a: str, b: str, most: int) -> int:
-    """Return the Damerau-Levenshtein distance of two words; beyond `most`, some number above it."""
-    before: list[int] = []
+def _compute_edit_distance(a: str, b: str, max_distance: int) -> int:
+    """Return the Damerau-Levenshtein distance of two words; beyond `max_distance`, some number above it."""
+    previous_row: list[int] = []
     row = list(range(len(b) + 1))
     for i, letter in enumerate(a, 1):
-        older, before, row = before, row, [i]
-        for j, other in enumerate(b, 1):
-            cost = min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != other))
-            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other:
-                cost = min(cost, older[j - 2] + 1)
+        older_row, previous_row, row = previous_row, row, [i]
+        for j, other_letter in enumerate(b, 1):
+            cost = min(
+                previous_row[j] + 1, row[-1] + 1, previous_row[j - 1] + (letter != other_letter)
+            )
+            if i > 1 and j > 1 and letter == b[j - 2] and a[i - 2] == other_letter:
+                cost = min(cost, older_row[j - 2] + 1)
             row.append(cost)
-        if min(row) > most:
-            return most + 1
+        if min(row) > max_distance:
+            return max_distance + 1
     return row[-1]
 
 
-def typed(words: str) -> Span:
+def make_command_span(command: str) -> Span:
     """Return the place of words on the command line."""
-    shown = words if len(words) <= 120 else f"{words[:117]}..."
-    return whole_file(f"command line: {shown}")
+    clipped_command = command if len(command) <= 120 else f"{command[:117]}..."
+    return make_file_span(f"command line: {clipped_command}")
 
 
 class UnhandledError(AssertionError):
     """Nothing is written for a name or a type: a fault of the compiler, never of the user."""
 
-    def __init__(self, what: str, found: object) -> None:
-        super().__init__(f"nothing is written for the {what} {found!r}")
+    def __init__(self, kind: str, unhandled: object) -> None:
+        super().__init__(f"nothing is written for the {kind} {unhandled!r}")
 
 
 MIN_GROUP_SIZE = 5
@@ -315,10 +327,10 @@ class DiagnosticGroup:
     def __str__(self) -> str:
         """Return the first one's text, with a note about the others."""
         leader, *followers = self.members
-        return str(leader) if not followers else f"{leader}\n   = {self._summary(followers)}"
+        return str(leader) if not followers else f"{leader}\n   = {self._summarize(followers)}"
 
-    def _summary(self, followers: Sequence[Diagnostic]) -> str:
-        limit = MAX_TOLD if self.members[0].at.line else MAX_GROUP_FILES
+    def _summarize(self, followers: Sequence[Diagnostic]) -> str:
+        limit = MAX_REPORTED if self.members[0].at.line else MAX_GROUP_FILES
         labels = dict.fromkeys(
             _name_in_group(self.members[0], diagnostic) for diagnostic in followers[:limit]
         )
@@ -356,13 +368,13 @@ def _group_shape(diagnostic: Diagnostic) -> tuple[str, ...]:
     )
 
 
-def _name_in_group(leader: Diagnostic, other: Diagnostic) -> str:
+def _name_in_group(leader: Diagnostic, member: Diagnostic) -> str:
     """Return what tells one diagnostic from the first: its place, or what its message names."""
-    location = f"{other.at.file}:{other.at.line}" if other.at.line else other.at.file
-    tokens = _VARIABLE.findall(other.message)
+    location = f"{member.at.file}:{member.at.line}" if member.at.line else member.at.file
+    tokens = _VARIABLE.findall(member.message)
     differing = [token.strip(",.;:") for token in tokens if token not in leader.message]
     if not differing:
         return location
     labels = " ".join(differing)
-    same_file = other.at.file == leader.at.file and not other.at.line
+    same_file = member.at.file == leader.at.file and not member.at.line
     return labels if same_file else f"{labels} ({location})"

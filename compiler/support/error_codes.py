@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-PATH = Path(__file__).with_suffix(".toml")
-REST = {
+TABLE_PATH = Path(__file__).with_suffix(".toml")
+DEFAULT_KEYS = {
     "tcc": "tcc: 1",
     "name": "name: net",
     "input": "input: {image: {shape: [3, 8, 8], preprocess: {resize: {size: [8, 8]}}}}",
@@ -22,7 +22,7 @@ REST = {
 class ErrorCode:
     """A code: what is wrong in a line, why tcc says so, what to do, and what shows it.
 
-    `spec` is what an example says beside `REST`, `command` lines of a shell of which the last
+    `spec` is what an example says beside `DEFAULT_KEYS`, `command` lines of a shell of which the last
     gives the code, `text` a situation in words.
     """
 
@@ -38,45 +38,45 @@ class ErrorCode:
         """The entry as paragraphs of text, the example indented."""
         parts = [f"{self.code}: {self.what}", self.why]
         if self.spec:
-            parts.append(f"Example, a spec in which stands:\n\n{_indented(self.spec)}")
+            parts.append(f"Example, a spec in which stands:\n\n{_indent(self.spec)}")
         if self.command:
             head = "with which this fails:" if self.spec else "Example:"
-            parts.append(f"{head}\n\n{_indented(self.command)}")
+            parts.append(f"{head}\n\n{_indent(self.command)}")
         if self.text:
             parts.append(f"Example: {self.text}")
         return "\n\n".join([*parts, f"What to do: {self.remedy}"])
 
 
-def entries() -> Mapping[str, ErrorCode]:
+def load_error_codes() -> Mapping[str, ErrorCode]:
     """Return every entry by its code, in the order of the table."""
-    table = tomllib.loads(PATH.read_text(encoding="utf-8"))
-    return {code: ErrorCode(code, **_stripped(fields)) for code, fields in table.items()}
+    table = tomllib.loads(TABLE_PATH.read_text(encoding="utf-8"))
+    return {code: ErrorCode(code, **_strip_texts(fields)) for code, fields in table.items()}
 
 
-def find(word: str, codes: Iterable[str]) -> str | None:
+def find_code(typed_code: str, codes: Iterable[str]) -> str | None:
     """Return the code that a word means: `E0607`, `e607` or `607`; None where it is none.
 
     A number alone is an error's code before it is a warning's.
     """
-    written = re.fullmatch(r"([EW]?)(\d{1,4})", word.strip("[]").upper(), re.ASCII)
-    if written is None:
+    code_match = re.fullmatch(r"([EW]?)(\d{1,4})", typed_code.strip("[]").upper(), re.ASCII)
+    if code_match is None:
         return None
-    letters = (written[1],) if written[1] else ("E", "W")
-    meant = [f"{letter}{int(written[2]):04}" for letter in letters]
-    known = set(codes)
-    return next((code for code in meant if code in known), None)
+    letters = (code_match[1],) if code_match[1] else ("E", "W")
+    candidates = [f"{letter}{int(code_match[2]):04}" for letter in letters]
+    known_codes = set(codes)
+    return next((code for code in candidates if code in known_codes), None)
 
 
-def whole(spec: str) -> str:
+def complete_spec(spec: str) -> str:
     """Return the spec of an example: what it says, and the rest of what a spec needs."""
     keys = set(re.findall(r"^(\w+):", spec, re.MULTILINE))
-    lines = [line for key, line in REST.items() if key not in keys]
+    lines = [line for key, line in DEFAULT_KEYS.items() if key not in keys]
     return "\n".join([*lines, spec, ""] if spec else [*lines, ""])
 
 
-def _stripped(fields: Mapping[str, str]) -> dict[str, str]:
+def _strip_texts(fields: Mapping[str, str]) -> dict[str, str]:
     return {key: text.strip("\n") for key, text in fields.items()}
 
 
-def _indented(text: str) -> str:
+def _indent(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())

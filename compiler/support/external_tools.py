@@ -23,7 +23,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("torch",),
 }
 """Packages by the extra of this one that brings them; all others come with it."""
-FETCHED: Mapping[str, str] = {"onnxruntime-web": "1.30.0", "openseadragon": "6.0.2"}
+NPM_VERSIONS: Mapping[str, str] = {"onnxruntime-web": "1.30.0", "openseadragon": "6.0.2"}
 """Packages of npm that are fetched for pages where npm is, and the version of each."""
 PROGRAMS: Mapping[str, str] = {
     "adb": "adb",
@@ -36,13 +36,15 @@ PROGRAMS: Mapping[str, str] = {
 """Programs that are no Python, and the Debian package of each."""
 
 
-def install(name: str) -> str:
+def describe_install(name: str) -> str:
     """Return the command that installs a package or program: the only place that knows it."""
     if name in PROGRAMS:
         return f"apt-get install {PROGRAMS[name]}"
-    if name in FETCHED:
-        archive = f"what `npm pack {name}@{FETCHED[name]}` brings"
-        return f"apt-get install npm, or put {archive} into {user_folders.CACHE_SHOWN}/{name}"
+    if name in NPM_VERSIONS:
+        archive = f"what `npm pack {name}@{NPM_VERSIONS[name]}` brings"
+        return (
+            f"apt-get install npm, or put {archive} into {user_folders.CACHE_DISPLAY_PATH}/{name}"
+        )
     extra = next((extra for extra, names in EXTRAS.items() if name in names), "")
     return f"pip install 'tcc-compiler[{extra}]'" if extra else f"pip install {name}"
 
@@ -63,19 +65,19 @@ class Tool:
 
     def __post_init__(self) -> None:
         """Look the command up, so that everything that names the tool says the same."""
-        object.__setattr__(self, "install", install(self.name))
+        object.__setattr__(self, "install", describe_install(self.name))
 
 
 class MissingTool(Exception):  # noqa: N818 - it is the tool that is missing
     """A needed tool is not here; the command line exits with 3 and prints how to install it.
 
-    `why` says what was tried to get it, where something was.
+    `reason` says what was tried to get it, where something was.
     """
 
-    def __init__(self, tool: Tool, why: str = "") -> None:
+    def __init__(self, tool: Tool, reason: str = "") -> None:
         super().__init__(f"{tool.name} is needed to {tool.needed_for}; install it: {tool.install}")
         self.tool = tool
-        self.why = why
+        self.reason = reason
 
 
 _SEPARATORS = re.compile("[-_.]+")
@@ -84,10 +86,10 @@ _SUFFIX = ".dist-info"
 
 def installed_version(name: str) -> str | None:
     """Return the version of a package; None where it is not installed."""
-    wanted = _normalised(name)
-    for place in sys.path:
-        if found := _installed(place or os.curdir).get(wanted):
-            return found
+    normalized_name = _normalize_name(name)
+    for folder in sys.path:
+        if version := _list_installed(folder or os.curdir).get(normalized_name):
+            return version
     # What is installed in another way: as an archive, or without a folder of that name.
     from importlib import metadata
 
@@ -100,18 +102,22 @@ def installed_version(name: str) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _installed(place: str) -> Mapping[str, str]:
+def _list_installed(folder: str) -> Mapping[str, str]:
     """Return the versions of a folder's packages by their names."""
     try:
-        entries = os.listdir(place)
+        file_names = os.listdir(folder)
     except OSError:
         return {}
     # As the standard for such folders has it, neither name nor version holds a hyphen.
-    listed = (each.removesuffix(_SUFFIX).split("-") for each in entries if each.endswith(_SUFFIX))
-    return {_normalised(about[0]): about[1] for about in listed if len(about) == 2}
+    name_parts = (
+        file_name.removesuffix(_SUFFIX).split("-")
+        for file_name in file_names
+        if file_name.endswith(_SUFFIX)
+    )
+    return {_normalize_name(parts[0]): parts[1] for parts in name_parts if len(parts) == 2}
 
 
-def _normalised(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return _SEPARATORS.sub("-", name).lower()
 
 
@@ -120,39 +126,43 @@ PROVEN_RECORD = "proven_runtimes.toml"
 
 @dataclass(frozen=True, slots=True)
 class ProvenRelease:
-    """A release of a runtime; `found` is what it computed otherwise, nothing if it is right."""
+    """A release of a runtime; `deviation` is what it computed otherwise, nothing if it is right."""
 
     package: str
     version: str
     networks: tuple[str, ...]
-    found: str
+    deviation: str
 
     @property
-    def holds(self) -> bool:
+    def is_exact(self) -> bool:
         """Whether it computes what was recorded."""
-        return not self.found
+        return not self.deviation
 
 
-def proven_releases() -> tuple[ProvenRelease, ...]:
+def load_proven_releases() -> tuple[ProvenRelease, ...]:
     """Return all releases of the record."""
     text = (files("tcc.compiler.support") / PROVEN_RECORD).read_text()
     return tuple(
-        ProvenRelease(package, version, tuple(one["networks"]), one["found"])
+        ProvenRelease(package, version, tuple(record["networks"]), record["found"])
         for package, versions in tomllib.loads(text).items()
-        for version, one in versions.items()
+        for version, record in versions.items()
     )
 
 
-def release_notes(tools: Iterable[Tool]) -> Iterator[str]:
+def describe_unproven_releases(tools: Iterable[Tool]) -> Iterator[str]:
     """Yield a sentence for each tool whose release is not known to be right."""
-    known = proven_releases()
+    all_releases = load_proven_releases()
     for tool in tools:
-        own = {one.version: one for one in known if one.package == tool.name}
-        if not own or tool.version is None:
+        releases_by_version = {
+            release.version: release for release in all_releases if release.package == tool.name
+        }
+        if not releases_by_version or tool.version is None:
             continue
-        found = own.get(tool.version)
-        right = ", ".join(version for version, one in own.items() if one.holds)
-        if found is None:
-            yield f"{tool.name} {tool.version} is not among the releases that were proven: {right}"
-        elif not found.holds:
-            yield f"{tool.name} {tool.version} computes otherwise: {found.found}; proven: {right}"
+        proven_release = releases_by_version.get(tool.version)
+        exact_versions = ", ".join(
+            version for version, release in releases_by_version.items() if release.is_exact
+        )
+        if proven_release is None:
+            yield f"{tool.name} {tool.version} is not among the releases that were proven: {exact_versions}"
+        elif not proven_release.is_exact:
+            yield f"{tool.name} {tool.version} computes otherwise: {proven_release.deviation}; proven: {exact_versions}"

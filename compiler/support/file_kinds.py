@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
-HEAD = 512
+HEAD_BYTES = 512
 """Bytes that are looked at."""
 
 
@@ -59,7 +59,7 @@ SPEC = FileKind(
 )
 KINDS = (ONNX, PYTORCH, SAFETENSORS, ARRAYS, KERAS, TFLITE, IMAGE, SPEC)
 
-_STARTS = (
+_SIGNATURES = (
     # The opcode PROTO and its version.
     (rb"\x80[\x02-\x05]", PYTORCH),
     (rb"\x93NUMPY", ARRAYS),
@@ -73,17 +73,17 @@ _STARTS = (
 )
 
 
-def kind(path: Path, head: bytes) -> FileKind | None:
+def detect_kind(path: Path, head: bytes) -> FileKind | None:
     """Return what a file is by its first bytes, or else by its name; None if neither tells."""
     if head.startswith(b"PK\x03\x04"):
-        return _archive(head) or _named(path)
+        return _detect_archive(head) or _match_suffix(path)
     # Eight bytes of a length, and then the header, which is JSON.
     if head[8:9] == b"{" and not head.startswith(b"{"):
         return SAFETENSORS
-    for start, found in _STARTS:
-        if re.match(start, head, re.DOTALL):
-            return found
-    return _named(path)
+    for signature, file_kind in _SIGNATURES:
+        if re.match(signature, head, re.DOTALL):
+            return file_kind
+    return _match_suffix(path)
 
 
 def has_checksums(path: Path) -> bool:
@@ -92,35 +92,35 @@ def has_checksums(path: Path) -> bool:
     Raises:
         OSError: It cannot be read.
     """
-    with regular_files.opened(path) as file:
+    with regular_files.open_file(path) as file:
         return file.read(4) == b"PK\x03\x04"
 
 
-def refuse(path: Path, code: str, wanted: str, *kinds: FileKind) -> None:
+def refuse(path: Path, code: str, expected: str, *kinds: FileKind) -> None:
     """Refuse a file that is plainly of one of these kinds.
 
-    `wanted` completes "this is an image, not ...".
+    `expected` completes "this is an image, not ...".
 
     Args:
         path: The file.
         code: The error's.
-        wanted: What is read here.
+        expected: What is read here.
         kinds: Those that are told apart and refused.
 
     Raises:
         UserError: It is, with the given code and the command that takes it.
     """
     try:
-        with regular_files.opened(path) as file:
-            found = kind(path, file.read(HEAD))
+        with regular_files.open_file(path) as file:
+            detected = detect_kind(path, file.read(HEAD_BYTES))
     except OSError:
         return  # whoever reads it says so
-    if found in kinds:
-        message = f"this is {found.name}, not {wanted}"
-        raise fail(code, message, whole_file(str(path)), help=found.help)
+    if detected in kinds:
+        message = f"this is {detected.name}, not {expected}"
+        raise fail(code, message, make_file_span(str(path)), help=detected.help)
 
 
-def _archive(head: bytes) -> FileKind | None:
+def _detect_archive(head: bytes) -> FileKind | None:
     """Return what a zip archive is by the name of its first file."""
     name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     if name.endswith(b".npy"):
@@ -130,5 +130,5 @@ def _archive(head: bytes) -> FileKind | None:
     return KERAS if name in (b"metadata.json", b"config.json") else None
 
 
-def _named(path: Path) -> FileKind | None:
+def _match_suffix(path: Path) -> FileKind | None:
     return next((kind for kind in KINDS if path.suffix.lower() in kind.suffixes), None)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Generic, NoReturn, TypeVar
 import msgspec
 from msgspec import Meta, Struct, structs
 
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 T = TypeVar("T")
 _OMITTED = Meta(extra={"omit_default": True})
@@ -83,85 +83,87 @@ def _parse_float(text: str) -> float:
     return number if isfinite(number) else _refuse_number(text)
 
 
-def _refuse_number(word: str) -> NoReturn:
-    raise AmbiguousJsonError(f"it holds {word[:40]}, which is no number")
+def _refuse_number(number: str) -> NoReturn:
+    raise AmbiguousJsonError(f"it holds {number[:40]}, which is no number")
 
 
 def encode(record: Any) -> Any:
     """Return a record, or a dataclass, as plain data for JSON, keys in the order of the fields."""
     match record:
         case Struct():
-            own = ((field, getattr(record, field.name)) for field in structs.fields(record))
+            field_values = (
+                (field, getattr(record, field.name)) for field in structs.fields(record)
+            )
             return {
-                field.encode_name: encode(value)
-                for field, value in own
-                if not _is_omitted(field, value)
+                field.encode_name: encode(content)
+                for field, content in field_values
+                if not _is_omitted(field, content)
             }
         case Mapping():
-            return {name: encode(value) for name, value in record.items()}
+            return {name: encode(content) for name, content in record.items()}
         case tuple() | list():
-            return type(record)(encode(value) for value in record)
+            return type(record)(encode(content) for content in record)
         case _ if is_dataclass(record):
             return {f.name: encode(getattr(record, f.name)) for f in fields(record)}
         case _:
             return record
 
 
-def _is_omitted(field: structs.FieldInfo, value: Any) -> bool:
+def _is_omitted(field: structs.FieldInfo, content: Any) -> bool:
     if _OMITTED not in getattr(field.type, "__metadata__", ()):
         return False
     factory = field.default_factory
-    return bool(value == (factory() if callable(factory) else field.default))
+    return bool(content == (factory() if callable(factory) else field.default))
 
 
-def decode(kind: type[T], plain: Any) -> T:
+def decode(kind: type[T], content: Any) -> T:
     """Return the value of a type from plain data.
 
     Raises:
         RecordError: It does not hold what the type says.
     """
     try:
-        return msgspec.convert(plain, kind)
+        return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
-        raise RecordError(_describe(kind, plain, str(error))) from None
+        raise RecordError(_describe(kind, content, str(error))) from None
 
 
-def _describe(kind: Any, plain: Any, problem: str) -> str:
+def _describe(kind: Any, content: Any, problem: str) -> str:
     """Return msgspec's message with the place first, and with the keys of mappings in it."""
     message, _, path = problem.rpartition(" - at `$")
-    place, inner = [], plain
+    key_path, part = [], content
     for name, index in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", path if message else ""):
         if index == "...":
-            _keep_wrong_entry(kind, plain, inner, problem)
-            key = next(iter(inner))
+            _keep_wrong_entry(kind, content, part, problem)
+            key = next(iter(part))
         else:
             key = name or int(index)
-        place.append(str(key)[:40])
-        inner = inner[key]
+        key_path.append(str(key)[:40])
+        part = part[key]
     message = message or problem
-    return f"{'/'.join(place) or 'the whole'}: {message[0].lower()}{message[1:]}"
+    return f"{'/'.join(key_path) or 'the whole'}: {message[0].lower()}{message[1:]}"
 
 
-def _keep_wrong_entry(kind: Any, plain: Any, mapping: dict[str, Any], problem: str) -> None:
+def _keep_wrong_entry(kind: Any, content: Any, mapping: dict[str, Any], problem: str) -> None:
     """Leave in a mapping, which is a part of plain data, the first entry that has a problem."""
-    entries = list(mapping.items())
-    while len(entries) > 1:
-        half = entries[: len(entries) // 2]
+    members = list(mapping.items())
+    while len(members) > 1:
+        half = members[: len(members) // 2]
         mapping.clear()
         mapping.update(half)
         try:
-            msgspec.convert(plain, kind)
-            entries = entries[len(half) :]
+            msgspec.convert(content, kind)
+            members = members[len(half) :]
         except msgspec.ValidationError as error:
-            entries = half if str(error) == problem else entries[len(half) :]
+            members = half if str(error) == problem else members[len(half) :]
     mapping.clear()
-    mapping.update(entries)
+    mapping.update(members)
 
 
-def seal(plain: Mapping[str, Any]) -> str:
+def seal(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of plain data without its seal."""
     # Keys sorted and no indentation: the seal is of the content, not of how it is laid out.
-    body = json.dumps(dict(plain) | {"seal": ""}, sort_keys=True)
+    body = json.dumps(dict(content) | {"seal": ""}, sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()
 
 
@@ -169,8 +171,8 @@ def seal(plain: Mapping[str, Any]) -> str:
 class DocumentKind(Generic[T]):
     """A kind of sealed document: its record, whose field `seal` is the SHA-256 of the rest.
 
-    `key` and `version` are the key and number of its version; `what` names it ("the bundle's
-    manifest"), `help` says how to get a whole one; wrong ones are errors of `code`. `older` are
+    `key` and `version` are the key and number of its version; `noun` names it ("the bundle's
+    manifest"), `help` says how to get a whole one; wrong ones are errors of `code`. `older_versions` are
     versions that are read as well: fields that came after them have a default.
     """
 
@@ -178,47 +180,47 @@ class DocumentKind(Generic[T]):
     key: str
     version: int
     code: str
-    what: str
+    noun: str
     help: str
     indent: int = 2
-    older: tuple[int, ...] = ()
+    older_versions: tuple[int, ...] = ()
 
     def encode(self, document: T) -> bytes:
         """Return indented UTF-8, keys in the order of the record, sealed."""
-        plain = encode(document)
-        plain["seal"] = seal(plain)
-        text = json.dumps(plain, indent=self.indent, ensure_ascii=False, allow_nan=False)
+        content = encode(document)
+        content["seal"] = seal(content)
+        text = json.dumps(content, indent=self.indent, ensure_ascii=False, allow_nan=False)
         return f"{text}\n".encode()
 
-    def decode(self, data: bytes, name: str) -> T:
+    def decode(self, file_bytes: bytes, name: str) -> T:
         """Return the document of a file's bytes; `name` stands for the file in errors.
 
         Raises:
             UserError: Its version is not known, or it was changed.
         """
         try:
-            plain = parse(data)
+            content = parse(file_bytes)
         except AmbiguousJsonError as error:
-            raise self.damaged(name, str(error)) from None
+            raise self.make_damage_error(name, str(error)) from None
         except ValueError:
-            raise self.damaged(name, "it is not JSON; it may be truncated") from None
-        version = plain.get(self.key) if isinstance(plain, dict) else None
+            raise self.make_damage_error(name, "it is not JSON; it may be truncated") from None
+        version = content.get(self.key) if isinstance(content, dict) else None
         # To Python `true` is the number 1.
-        if isinstance(version, bool) or version not in (self.version, *self.older):
+        if isinstance(version, bool) or version not in (self.version, *self.older_versions):
             label = f"`{self.key}` is {json.dumps(version)[:40]}, this tcc reads {self.version}"
-            message = f"not {self.what} of a known version"
-            raise fail(self.code, message, whole_file(name), label=label, help=self.help)
+            message = f"not {self.noun} of a known version"
+            raise fail(self.code, message, make_file_span(name), label=label, help=self.help)
         try:
-            document = decode(self.record, plain)
+            document = decode(self.record, content)
         except RecordError as error:
-            raise self.damaged(name, str(error)[:200]) from None
-        if plain.get("seal") != seal(plain):
-            raise self.damaged(
+            raise self.make_damage_error(name, str(error)[:200]) from None
+        if content.get("seal") != seal(content):
+            raise self.make_damage_error(
                 name, "its content does not match its seal; it was edited or damaged"
             )
         return document
 
-    def damaged(self, name: str, label: str) -> UserError:
+    def make_damage_error(self, name: str, label: str) -> UserError:
         """Return the error of a document that is not whole."""
-        message = f"{self.what.replace('a ', 'the ', 1)} is damaged"
-        return fail(self.code, message, whole_file(name), label=label, help=self.help)
+        message = f"{self.noun.replace('a ', 'the ', 1)} is damaged"
+        return fail(self.code, message, make_file_span(name), label=label, help=self.help)

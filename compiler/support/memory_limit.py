@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from tcc.compiler.support.atomic_files import MachineError
-from tcc.compiler.support.diagnostics import Diagnostic, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, make_file_span
 
 SHORTAGE_PHRASES = (
     "MemoryError",
@@ -34,7 +34,7 @@ SHORTAGE_PHRASES = (
 )
 """What libraries and programs say where memory is short."""
 MESSAGE = "there is not enough memory for this"
-PARENT_ENDS = 1
+PARENT_DEATH_SIGNAL = 1
 """What of `prctl` sends a signal to a process whose parent ends: PR_SET_PDEATHSIG of Linux."""
 
 
@@ -69,10 +69,12 @@ def make_shortage_error(cause: BaseException | None = None) -> MachineError:
         location += f": {max_bytes / (1 << 20):,.0f} MiB, by `ulimit -v`"
     help = "free some" if max_bytes is None else "let the process have more: `ulimit -v unlimited`"
     notes = (f"{type(cause).__name__}: {cause}".splitlines()[0],) if cause and str(cause) else ()
-    return MachineError(Diagnostic("E1402", MESSAGE, whole_file(location), notes=notes, help=help))
+    return MachineError(
+        Diagnostic("E1402", MESSAGE, make_file_span(location), notes=notes, help=help)
+    )
 
 
-def watch(work: Callable[[], object]) -> int:
+def run_in_child(work: Callable[[], object]) -> int:
     """Do work that ends by `sys.exit` in a child of this process; return its exit code.
 
     Signals that end this process end the child.
@@ -89,7 +91,7 @@ def watch(work: Callable[[], object]) -> int:
         _run_child(work, writer)
     os.close(writer)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, _forward(child))
+        signal.signal(number, _make_forwarder(child))
     with os.fdopen(reader, "rb") as pipe:
         exit_byte = pipe.read(1)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -102,12 +104,12 @@ def watch(work: Callable[[], object]) -> int:
     raise make_shortage_error()
 
 
-def _forward(child: int) -> Callable[[int, FrameType | None], None]:
-    def forward(number: int, _: FrameType | None) -> None:
+def _make_forwarder(child: int) -> Callable[[int, FrameType | None], None]:
+    def send_signal(number: int, _: FrameType | None) -> None:
         with suppress(ProcessLookupError):
             os.kill(child, number)
 
-    return forward
+    return send_signal
 
 
 def _follow(parent: int) -> None:
@@ -115,7 +117,7 @@ def _follow(parent: int) -> None:
     import ctypes  # under a limit alone
 
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PARENT_ENDS, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
@@ -134,7 +136,7 @@ def _run_child(work: Callable[[], object], writer: int) -> None:
     sys.exit(code)
 
 
-def give_back_freed() -> None:
+def release_freed_memory() -> None:
     """Give back what is free, where the C library can (`malloc_trim` of glibc).
 
     It keeps what each thread has freed for that thread, so that the peaks of several add up.
@@ -152,7 +154,7 @@ def _find_trim() -> Any:
 
 
 @contextmanager
-def no_collection() -> Iterator[None]:
+def disable_collection() -> Iterator[None]:
     """Look for no cycles meanwhile.
 
     Millions of containers of one value are walked again and again otherwise: of reading a large

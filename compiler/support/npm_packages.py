@@ -15,15 +15,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tcc.compiler.support import atomic_files, regular_files, user_folders
-from tcc.compiler.support.external_tools import FETCHED, MissingTool, Tool
+from tcc.compiler.support.external_tools import NPM_VERSIONS, MissingTool, Tool
 
 MAX_BYTES = 1 << 26
 """Most bytes that are read of a file or an archive of them."""
-QUIET = MappingProxyType(
+QUIET_SETTINGS = MappingProxyType(
     {f"npm_config_{name}": "false" for name in ("audit", "fund", "update_notifier")}
 )
 """Settings without which npm asks its registry for more than a package."""
-PATIENCE = 300
+TIMEOUT_SECONDS = 300
 """Seconds that npm may take."""
 
 
@@ -42,81 +42,84 @@ class NpmPackage:
     @property
     def version(self) -> str:
         """The version that is taken."""
-        return FETCHED[self.name]
+        return NPM_VERSIONS[self.name]
 
     @property
     def archive(self) -> str:
         """The name that `npm pack` gives its archive."""
         return f"{self.name}-{self.version}.tgz"
 
-    def tool(self) -> Tool:
+    def find_tool(self) -> Tool:
         """Return it as a tool: it is here if files of it are kept, or npm can fetch them."""
         try:
-            kept = [self._place() / self.version, self._place() / self.archive]
+            cached_paths = [self._get_folder() / self.version, self._get_folder() / self.archive]
         except OSError:
-            kept = []
-        here = any(path.exists() for path in kept) or shutil.which("npm")
-        return self._tool(self.version if here else None)
+            cached_paths = []
+        is_available = any(path.exists() for path in cached_paths) or shutil.which("npm")
+        return self._make_tool(self.version if is_available else None)
 
-    def files(self) -> Mapping[str, bytes]:
+    def load_files(self) -> Mapping[str, bytes]:
         """Return its files by their names, fetched where they are not kept.
 
         Raises:
             MissingTool: They are not here, and npm is not here or cannot fetch them.
         """
-        kept = self._kept()
-        if kept is not None:
-            return kept
+        cached_files = self._read_cached()
+        if cached_files is not None:
+            return cached_files
         if shutil.which("npm") is None:
-            raise MissingTool(self._tool(None), "npm, which would fetch it, is not here")
-        with atomic_files.scratch_folder() as folder:
+            raise MissingTool(self._make_tool(None), "npm, which would fetch it, is not here")
+        with atomic_files.create_scratch_folder() as folder:
             self._fetch(folder)
-            found = self._unpacked(folder / self.archive)
-        if found is None:
+            fetched_files = self._unpack_archive(folder / self.archive)
+        if fetched_files is None:
             raise MissingTool(
-                self._tool(None), "what npm fetched is not the package that tcc knows"
+                self._make_tool(None), "what npm fetched is not the package that tcc knows"
             )
-        place = self._place() / self.version
-        atomic_files.write_tree(place, found, frozenset(), _replaceable)
-        return found
+        cache_path = self._get_folder() / self.version
+        atomic_files.write_tree(cache_path, fetched_files, frozenset(), _allow_replacing)
+        return fetched_files
 
-    def _tool(self, version: str | None) -> Tool:
+    def _make_tool(self, version: str | None) -> Tool:
         return Tool(self.name, self.needed_for, version)
 
-    def _place(self) -> Path:
-        return user_folders.cache_folder(self.name)
+    def _get_folder(self) -> Path:
+        return user_folders.prepare_cache_folder(self.name)
 
-    def _names(self) -> Mapping[str, str]:
+    def _map_names_to_paths(self) -> Mapping[str, str]:
         """Return the path of each file in the package by its name."""
         return {path.rpartition("/")[2]: path for path in self.hashes}
 
-    def _kept(self) -> Mapping[str, bytes] | None:
+    def _read_cached(self) -> Mapping[str, bytes] | None:
         """Return the files that are kept, themselves or as npm's archive; None if they are not."""
         try:
-            place = self._place()
-            found = {name: _read(place / self.version / name) for name in self._names()}
-            return found if self._known(found) else None
+            cache_folder = self._get_folder()
+            cached_files = {
+                name: _read_bytes(cache_folder / self.version / name)
+                for name in self._map_names_to_paths()
+            }
+            return cached_files if self._matches_hashes(cached_files) else None
         except FileNotFoundError:
-            return self._unpacked(place / self.archive)
+            return self._unpack_archive(cache_folder / self.archive)
         except OSError:
             return None
 
-    def _unpacked(self, archive: Path) -> Mapping[str, bytes] | None:
+    def _unpack_archive(self, archive: Path) -> Mapping[str, bytes] | None:
         """Return the files of npm's archive; None if it is not that of the version."""
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         try:
-            with tarfile.open(fileobj=io.BytesIO(_read(archive)), mode="r:gz") as opened:
-                for name, path in self._names().items():
+            with tarfile.open(fileobj=io.BytesIO(_read_bytes(archive)), mode="r:gz") as opened:
+                for name, path in self._map_names_to_paths().items():
                     member = opened.extractfile(f"package/{path}")
-                    found[name] = member.read(MAX_BYTES) if member else b""
+                    contents[name] = member.read(MAX_BYTES) if member else b""
         except (OSError, KeyError, tarfile.TarError, EOFError):
             return None
-        return found if self._known(found) else None
+        return contents if self._matches_hashes(contents) else None
 
-    def _known(self, found: Mapping[str, bytes]) -> bool:
+    def _matches_hashes(self, contents: Mapping[str, bytes]) -> bool:
         return all(
-            hashlib.sha256(found[name]).hexdigest() == self.hashes[path]
-            for name, path in self._names().items()
+            hashlib.sha256(contents[name]).hexdigest() == self.hashes[path]
+            for name, path in self._map_names_to_paths().items()
         )
 
     def _fetch(self, folder: Path) -> None:
@@ -126,27 +129,27 @@ class NpmPackage:
             MissingTool: It cannot.
         """
         # Nothing that is fetched is run, and npm asks for nothing but the package.
-        words = ["npm", "pack", f"{self.name}@{self.version}", "--silent", "--ignore-scripts"]
-        environment = os.environ | QUIET
+        command = ["npm", "pack", f"{self.name}@{self.version}", "--silent", "--ignore-scripts"]
+        environment = os.environ | QUIET_SETTINGS
         try:
-            done = subprocess.run(
-                words, cwd=folder, env=environment, capture_output=True, timeout=PATIENCE,
+            completed = subprocess.run(
+                command, cwd=folder, env=environment, capture_output=True, timeout=TIMEOUT_SECONDS,
                 check=False, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
-            why = f"npm cannot fetch it: {type(error).__name__}"
-            raise MissingTool(self._tool(None), why) from None
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").split("\n")
-            lines = [line.strip() for line in said if "npm error" in line.lower()]
-            why = "; ".join(lines[:2])[:200] or f"it ends with {done.returncode}"
-            raise MissingTool(self._tool(None), f"npm cannot fetch it: {why}")
+            reason = f"npm cannot fetch it: {type(error).__name__}"
+            raise MissingTool(self._make_tool(None), reason) from None
+        if completed.returncode:
+            error_lines = completed.stderr.decode(errors="replace").split("\n")
+            lines = [line.strip() for line in error_lines if "npm error" in line.lower()]
+            reason = "; ".join(lines[:2])[:200] or f"it ends with {completed.returncode}"
+            raise MissingTool(self._make_tool(None), f"npm cannot fetch it: {reason}")
 
 
-def _replaceable(_: Path) -> None:
+def _allow_replacing(_: Path) -> None:
     """Let what is kept be replaced: it is not whole."""
 
 
-def _read(path: Path) -> bytes:
-    with regular_files.opened(path) as file:
+def _read_bytes(path: Path) -> bytes:
+    with regular_files.open_file(path) as file:
         return file.read(MAX_BYTES)

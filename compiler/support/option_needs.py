@@ -27,7 +27,7 @@ class GivenOptions:
     """The options of one command line, or the arguments of one call.
 
     Attributes:
-        values: Every option by its name, with its value or default.
+        options_by_name: Every option by its name, with its value or default.
         typed: The options that were typed, with their values; their names are keys of the needs.
         needs: What each option needs, by its name.
         spell: Returns an option and its value as the user wrote them.
@@ -35,7 +35,7 @@ class GivenOptions:
         facts: What is known so far of the work.
     """
 
-    values: Mapping[str, object]
+    options_by_name: Mapping[str, object]
     typed: Mapping[str, object]
     needs: "Mapping[str, Needs]"
     spell: Callable[[str, object], str]
@@ -44,7 +44,7 @@ class GivenOptions:
 
     def is_set(self, name: str) -> bool:
         """Whether an option has a value that asks for something."""
-        return self.values.get(name) not in (None, False, 0, (), [])
+        return self.options_by_name.get(name) not in (None, False, 0, (), [])
 
     def check(self) -> None:
         """Refuse the first typed option that has no effect, as far as facts are known.
@@ -52,10 +52,10 @@ class GivenOptions:
         Raises:
             UserError: There is one (E0601).
         """
-        for name, value in self.typed.items():
+        for name, typed_value in self.typed.items():
             for need in self.needs[name]:
                 if obstacle := need.find_obstacle(self):
-                    text = self.spell(name, value)
+                    text = self.spell(name, typed_value)
                     message = f"`{text.split()[0]}` has no effect: {obstacle.reason}"
                     raise fail("E0601", message, self.locate(text), help=obstacle.remedy)
 
@@ -74,7 +74,7 @@ ALWAYS: Needs = ()
 
 
 @dataclass(frozen=True, slots=True)
-class With:
+class RequiresAny:
     """Needs one of some other options."""
 
     names: tuple[str, ...]
@@ -88,7 +88,7 @@ class With:
 
 
 @dataclass(frozen=True, slots=True)
-class Without:
+class ForbidsAll:
     """Needs that some other options are not all set: together they decide what it would decide."""
 
     names: tuple[str, ...]
@@ -112,7 +112,7 @@ class Choice:
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
         """Return an obstacle where it has another value."""
-        if str(options.values.get(self.name)) in self.choices:
+        if str(options.options_by_name.get(self.name)) in self.choices:
             return None
         alternatives = " or ".join(f"`{self.name} {choice}`" for choice in self.choices)
         return Obstacle(self.reason, f"say {alternatives}, or remove this option")
@@ -120,7 +120,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Needs a fact that the command finds out: `require` tells whether it holds."""
+    """Needs a fact that the command finds out: `set_facts` tells whether it holds."""
 
     reason: str
     remedy: str
@@ -150,7 +150,7 @@ class OfKind:
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
         """Return an obstacle where it is another kind."""
-        kind = options.values["kind"]
+        kind = options.options_by_name["kind"]
         if kind in self.kinds:
             return None
         help = f"remove this option, which is for {', '.join(self.kinds)}"
@@ -166,7 +166,7 @@ class ForKind:
 
     def find_obstacle(self, options: GivenOptions) -> Obstacle | None:
         """Return the first obstacle, where it is one of the kinds."""
-        if options.values["kind"] not in self.kinds:
+        if options.options_by_name["kind"] not in self.kinds:
             return None
         return next(filter(None, (need.find_obstacle(options) for need in self.needs)), None)
 
@@ -176,7 +176,7 @@ _OPTIONS: ContextVar[GivenOptions | None] = ContextVar("_OPTIONS", default=None)
 
 
 @contextmanager
-def checked(options: GivenOptions) -> Iterator[None]:
+def check_options(options: GivenOptions) -> Iterator[None]:
     """Refuse options without effect before a command runs, and while it finds out facts.
 
     Raises:
@@ -190,7 +190,7 @@ def checked(options: GivenOptions) -> Iterator[None]:
         _OPTIONS.reset(token)
 
 
-def require(facts: Mapping[Fact, bool]) -> None:
+def set_facts(facts: Mapping[Fact, bool]) -> None:
     """Refuse typed options that have no effect as these facts are.
 
     Raises:

@@ -13,19 +13,19 @@ import threading
 from types import FrameType, MappingProxyType
 from typing import Any, NoReturn, TextIO
 
-ENDING = (signal.SIGTERM, signal.SIGHUP)
-GRACE = 10
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+GRACE_SECONDS = 10
 """Seconds after which a process ends that native code keeps from unwinding."""
 
 
-class _Received:
+class _ReceivedSignals:
     """The exit codes of the signals that came."""
 
     ending: int | None = None
     interrupt: int | None = None
 
 
-def fix_order_of_sums() -> None:
+def set_single_blas_thread() -> None:
     """Let numpy add in one order, whatever the number of processors: its BLAS gets one thread.
 
     To be called before anything imports numpy. Threads of tcc's commands are their own.
@@ -36,11 +36,11 @@ def fix_order_of_sums() -> None:
 def catch_signals() -> None:
     """Have ending signals unwind this process, from now on."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
-    for number in ENDING:
+        signal.signal(signal.SIGINT, _handle_interrupt)
+    for number in ENDING_SIGNALS:
         # Whoever has us ignore them (nohup) means it.
         if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _end)
+            signal.signal(number, _handle_ending_signal)
 
 
 def get_exit_code(*, failed: bool) -> int | None:
@@ -50,7 +50,7 @@ def get_exit_code(*, failed: bool) -> int | None:
         failed: Whether an error ended the work. Else Ctrl-C does not count: some commands end well
             by it.
     """
-    return _Received.ending or (_Received.interrupt if failed else None)
+    return _ReceivedSignals.ending or (_ReceivedSignals.interrupt if failed else None)
 
 
 def ignore_signals() -> None:
@@ -58,47 +58,47 @@ def ignore_signals() -> None:
 
     The interpreter takes handlers away before it has ended.
     """
-    for number in ENDING:
-        if signal.getsignal(number) is _end:
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) is _handle_ending_signal:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _end(number: int, _: FrameType | None) -> NoReturn:
+def _handle_ending_signal(number: int, _: FrameType | None) -> NoReturn:
     # A second one, as impatient users send, must not cut the cleaning up short.
     signal.signal(number, signal.SIG_IGN)
-    _Received.ending = 128 + number
-    fallback = threading.Timer(GRACE, os._exit, (_Received.ending,))
+    _ReceivedSignals.ending = 128 + number
+    fallback = threading.Timer(GRACE_SECONDS, os._exit, (_ReceivedSignals.ending,))
     fallback.daemon = True
     fallback.start()
-    sys.exit(_Received.ending)
+    sys.exit(_ReceivedSignals.ending)
 
 
-def _interrupt(number: int, _: FrameType | None) -> NoReturn:
-    _Received.interrupt = 128 + number
+def _handle_interrupt(number: int, _: FrameType | None) -> NoReturn:
+    _ReceivedSignals.interrupt = 128 + number
     raise KeyboardInterrupt
 
 
 class _Descriptor(io.FileIO):
     """A descriptor; what is written after its reader has left, as `head` does, goes nowhere."""
 
-    def write(self, data: Any) -> int:
+    def write(self, content: Any) -> int:
         """Write bytes; return how many."""
         try:
-            return super().write(data)
+            return super().write(content)
         except BrokenPipeError:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
-            return super().write(data)
+            return super().write(content)
 
 
 def prepare_streams() -> None:
     """Have writing to both streams end no command: for want of a reader, or of a character."""
-    sys.stdout = _make_lasting(sys.stdout)
-    sys.stderr = _make_lasting(sys.stderr)
+    sys.stdout = _make_robust_stream(sys.stdout)
+    sys.stderr = _make_robust_stream(sys.stderr)
 
 
-def _make_lasting(stream: TextIO) -> TextIO:
+def _make_robust_stream(stream: TextIO) -> TextIO:
     # None where the descriptor is closed; what tests put in its place is no file.
     if not isinstance(stream, io.TextIOWrapper):
         return stream
@@ -113,7 +113,7 @@ def _make_lasting(stream: TextIO) -> TextIO:
     )
 
 
-SWITCHES = MappingProxyType({"ORT_DISABLE_TELEMETRY": "1", "NNCF_CI": "1"})
+TELEMETRY_SWITCHES = MappingProxyType({"ORT_DISABLE_TELEMETRY": "1", "NNCF_CI": "1"})
 """Variables that ONNX Runtime, and NNCF in `tools/bench`, look at when they are imported.
 
 A process hands them on to those that it starts.
@@ -122,4 +122,4 @@ A process hands them on to those that it starts.
 
 def disable_telemetry() -> None:
     """Set the switches for this process and for all that it starts, whatever they were before."""
-    os.environ.update(SWITCHES)
+    os.environ.update(TELEMETRY_SWITCHES)

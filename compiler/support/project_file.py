@@ -31,21 +31,21 @@ from tcc.compiler.support.diagnostics import (
     Span,
     UserError,
     fail,
-    nearest,
-    whole_file,
+    find_nearest_name,
+    make_file_span,
 )
 
-NAME = "tcc.toml"
+FILE_NAME = "tcc.toml"
 MAX_BYTES = 1 << 16
 """Largest project file that is read."""
 MAX_DEPTH = 64
 """How many folders up a project file is looked for."""
 
-REPOSITORY = ".git"
+REPOSITORY_MARK = ".git"
 """What a repository's root holds: above it no project file is looked for."""
 
 _STRING, _STRINGS, _TABLE, _FLAG = "a string", "a list of strings", "a table", "true or false"
-KEYS: Mapping[str, str] = {
+KEY_KINDS: Mapping[str, str] = {
     "spec": _STRING,
     "weights": _STRING,
     "data": _STRING,
@@ -71,7 +71,7 @@ class Project:
     out: Path | None = None
     require_signature: bool = False
     params: Mapping[str, str] = field(default_factory=dict)
-    places: Mapping[str, Span] = field(default_factory=dict)
+    spans: Mapping[str, Span] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -83,11 +83,11 @@ class Project:
         """The files and folders that it has commands read, by their keys."""
         # A spec may be the name of a known one: then no file of that name is there.
         spec = self.folder / self.spec if self.spec else None
-        named = {"spec": spec, "weights": self.weights, "data": self.data}
-        return {key: path for key, path in named.items() if path is not None}
+        paths_by_key = {"spec": spec, "weights": self.weights, "data": self.data}
+        return {key: path for key, path in paths_by_key.items() if path is not None}
 
 
-def find(start: Path) -> Project:
+def find_project(start: Path) -> Project:
     """Return the project of a folder: from its `tcc.toml`, or the nearest one above.
 
     Raises:
@@ -96,14 +96,14 @@ def find(start: Path) -> Project:
             (E1361) or what it names (E1363), or its `out` lies outside (E1362).
     """
     for folder in (start, *start.absolute().parents)[:MAX_DEPTH]:
-        path = folder / NAME
+        path = folder / FILE_NAME
         # os.path, which says no where a folder may not be looked into; Path.exists would raise.
         if os.path.lexists(path) and not os.path.isdir(path):
             check_file(path)
-            project = parse(_text(path), path)
-            check_paths(project.named_paths, project.out, path, project.places)
+            project = parse(_read_text(path), path)
+            check_paths(project.named_paths, project.out, path, project.spans)
             return project
-        if os.path.lexists(folder / REPOSITORY):
+        if os.path.lexists(folder / REPOSITORY_MARK):
             break
     return Project()
 
@@ -112,139 +112,152 @@ def parse(text: str, path: Path) -> Project:
     """Return the project that the text of a project file says.
 
     Raises:
-        UserError: As for `find`.
+        UserError: As for `find_project`.
     """
     name = str(path)
-    data = _toml(text, name)
-    places = _places(text, name)
-    problems = tuple(_problems(data, places, whole_file(name)))
+    table = _parse_toml(text, name)
+    spans = _locate_keys(text, name)
+    problems = tuple(_find_problems(table, spans, make_file_span(name)))
     if problems:
         raise UserError(problems)
     folder = path.parent
 
-    def below(key: str) -> Path | None:
-        return folder / os.path.expanduser(data[key]) if key in data else None
+    def resolve_path(key: str) -> Path | None:
+        return folder / os.path.expanduser(table[key]) if key in table else None
 
     return Project(
         path=path,
-        spec=os.path.expanduser(data["spec"]) if "spec" in data else None,
-        weights=below("weights"),
-        data=below("data"),
-        targets=tuple(data.get("targets", ())),
-        precision=data.get("precision"),
-        out=below("out"),
-        require_signature=data.get("require_signature", False),
-        params={name: _word(value) for name, value in data.get("params", {}).items()},
-        places=places,
+        spec=os.path.expanduser(table["spec"]) if "spec" in table else None,
+        weights=resolve_path("weights"),
+        data=resolve_path("data"),
+        targets=tuple(table.get("targets", ())),
+        precision=table.get("precision"),
+        out=resolve_path("out"),
+        require_signature=table.get("require_signature", False),
+        params={name: _render_value(param) for name, param in table.get("params", {}).items()},
+        spans=spans,
     )
 
 
-def _text(path: Path) -> str:
-    data = regular_files.read_file(path, "read the project file", MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise fail("E0610", "the project file is too large", whole_file(str(path)))
+def _read_text(path: Path) -> str:
+    content = regular_files.read_file(path, "read the project file", MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise fail("E0610", "the project file is too large", make_file_span(str(path)))
     try:
-        return data.decode()
+        return content.decode()
     except UnicodeDecodeError:
-        raise fail("E0610", "the project file is not UTF-8 text", whole_file(str(path))) from None
+        raise fail(
+            "E0610", "the project file is not UTF-8 text", make_file_span(str(path))
+        ) from None
 
 
-def _toml(text: str, name: str) -> dict[str, Any]:
+def _parse_toml(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message = re.sub(r" \(at .*\)$", "", str(error))
         raise fail(
-            "E0611", "the project file is not TOML", _at(text, name, str(error)), label=message
+            "E0611",
+            "the project file is not TOML",
+            _locate_error(text, name, str(error)),
+            label=message,
         ) from None
     except RecursionError:
-        raise fail("E0611", "the project file is nested too deeply", whole_file(name)) from None
+        raise fail("E0611", "the project file is nested too deeply", make_file_span(name)) from None
 
 
-def _at(text: str, name: str, message: str) -> Span:
+def _locate_error(text: str, name: str, message: str) -> Span:
     """Return the place that tomllib's message ends with."""
     lines = text.splitlines() or [""]
-    found = re.search(r"\(at line (\d+), column (\d+)\)$", message)
-    line, column = map(int, found.groups()) if found else (len(lines), len(lines[-1]) + 1)
+    location_match = re.search(r"\(at line (\d+), column (\d+)\)$", message)
+    line, column = (
+        map(int, location_match.groups()) if location_match else (len(lines), len(lines[-1]) + 1)
+    )
     line = min(line, len(lines))
-    shown = lines[line - 1]
-    return Span(name, line, min(column, len(shown) + 1), shown)
+    source_line = lines[line - 1]
+    return Span(name, line, min(column, len(source_line) + 1), source_line)
 
 
-def _problems(
-    data: Mapping[str, Any], places: Mapping[str, Span], whole: Span
+def _find_problems(
+    table: Mapping[str, Any], spans: Mapping[str, Span], file_span: Span
 ) -> Iterator[Diagnostic]:
-    for key, value in data.items():
-        at = places.get(key, whole)
-        if key not in KEYS:
-            close = nearest(key, set(KEYS))
-            help = f"did you mean `{close}`?" if close else f"known keys: {', '.join(KEYS)}"
+    for key, toml_value in table.items():
+        at = spans.get(key, file_span)
+        if key not in KEY_KINDS:
+            nearest_key = find_nearest_name(key, set(KEY_KINDS))
+            help = (
+                f"did you mean `{nearest_key}`?"
+                if nearest_key
+                else f"known keys: {', '.join(KEY_KINDS)}"
+            )
             yield Diagnostic("E0612", f"the project file has no key `{key}`", at, help=help)
-        elif not _fits(KEYS[key], value):
-            label = f"this is {_kind(value)}"
-            yield Diagnostic("E0613", f"`{key}` must be {KEYS[key]}", at, label=label)
-    params = data.get("params")
-    for key, value in params.items() if isinstance(params, dict) else ():
-        if not _settable(value):
-            at = places.get(f"params.{key}", whole)
+        elif not _matches_kind(KEY_KINDS[key], toml_value):
+            label = f"this is {_describe_kind(toml_value)}"
+            yield Diagnostic("E0613", f"`{key}` must be {KEY_KINDS[key]}", at, label=label)
+    params = table.get("params")
+    for key, toml_value in params.items() if isinstance(params, dict) else ():
+        if not _is_settable(toml_value):
+            at = spans.get(f"params.{key}", file_span)
             message = f"`{key}` must be a number, a string, true, false or a list of these"
-            yield Diagnostic("E0613", message, at, label=f"this is {_kind(value)}")
+            yield Diagnostic("E0613", message, at, label=f"this is {_describe_kind(toml_value)}")
 
 
-def _fits(kind: str, value: Any) -> bool:
-    match kind, value:
+def _matches_kind(kind: str, toml_value: Any) -> bool:
+    match kind, toml_value:
         case ("a string", str()):
-            return bool(value) and "\0" not in value
+            return bool(toml_value) and "\0" not in toml_value
         case ("a list of strings", list()):
-            return bool(value) and all(isinstance(item, str) for item in value)
+            return bool(toml_value) and all(isinstance(member, str) for member in toml_value)
         case ("a table", dict()) | ("true or false", bool()):
             return True
     return False
 
 
-def _settable(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_settable, value))
-    return isinstance(value, bool | int | float | str)
+def _is_settable(toml_value: Any) -> bool:
+    if isinstance(toml_value, list):
+        return all(map(_is_settable, toml_value))
+    return isinstance(toml_value, bool | int | float | str)
 
 
-def _word(value: Any) -> str:
+def _render_value(toml_value: Any) -> str:
     """Return a TOML value as the language writes it."""
-    match value:
+    match toml_value:
         case bool():
-            return str(value).lower()
+            return str(toml_value).lower()
         case list():
-            return f"[{', '.join(map(_word, value))}]"
-    return str(value)
+            return f"[{', '.join(map(_render_value, toml_value))}]"
+    return str(toml_value)
 
 
-def _kind(value: Any) -> str:
+def _describe_kind(toml_value: Any) -> str:
     names = {dict: "a table", list: "a list", str: "a string", bool: "true or false"}
     names |= {int: "a whole number", float: "a number"}
-    empty = "an empty " if value in ("", []) else ""
-    kind = names.get(type(value), "a date or time")
+    empty = "an empty " if toml_value in ("", []) else ""
+    kind = names.get(type(toml_value), "a date or time")
     return empty + kind.removeprefix("a ") if empty else kind
 
 
-def _places(text: str, name: str) -> dict[str, Span]:
+def _locate_keys(text: str, name: str) -> dict[str, Span]:
     """Return where keys stand, which tomllib does not tell: `out`, `params.classes`."""
-    found: dict[str, Span] = {}
+    spans: dict[str, Span] = {}
     table = ""
     # A line of a longer text may look like a key: places are for messages alone, and the first
     # stays.
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[+\s*([\w.\"'-]+)\s*\]", line):
             table = header[1].strip("\"'")
-            found.setdefault(table, _span(name, number, line, header, table))
+            spans.setdefault(table, _make_key_span(name, number, line, header, table))
             table += "."
         elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
             path = table + key[1].strip("\"'")
-            found.setdefault(path, _span(name, number, line, key, key[1]))
-    return found
+            spans.setdefault(path, _make_key_span(name, number, line, key, key[1]))
+    return spans
 
 
-def _span(name: str, number: int, line: str, found: "re.Match[str]", word: str) -> Span:
-    return Span(name, number, found.start(1) + 1, line, len(word))
+def _make_key_span(
+    name: str, number: int, line: str, key_match: "re.Match[str]", key_text: str
+) -> Span:
+    return Span(name, number, key_match.start(1) + 1, line, len(key_text))
 
 
 def check_file(path: Path) -> None:
@@ -254,28 +267,28 @@ def check_file(path: Path) -> None:
         UserError: They can (E1361), and the user does not trust its folder.
     """
     folder = path.parent
-    reason = user_folders.exposure(folder)
+    reason = user_folders.find_exposure(folder)
     if not reason and os.path.isfile(path):  # what is no file is refused when it is read
-        reason = user_folders.exposure(path)
+        reason = user_folders.find_exposure(path)
     if reason and not _is_trusted(folder):
         message = "this project file is not obeyed: others than you can change it"
         help = (
             f"work in another folder, or begin a project of your own with `tcc init`; if you trust "
             f"whoever writes here: `tcc trust folder {folder.absolute()}`"
         )
-        raise fail("E1361", message, whole_file(str(path)), label=reason, help=help)
+        raise fail("E1361", message, make_file_span(str(path)), label=reason, help=help)
 
 
 def check_paths(
-    named: Mapping[str, Path], out: Path | None, path: Path, places: Mapping[str, Span]
+    read_paths: Mapping[str, Path], out: Path | None, path: Path, spans: Mapping[str, Span]
 ) -> None:
     """Refuse paths of a project file that lead where it may not lead.
 
     Args:
-        named: What it has commands read, by its keys.
+        read_paths: What it has commands read, by its keys.
         out: The folder that it has them write to.
         path: The project file.
-        places: Where its keys stand.
+        spans: Where its keys stand.
 
     Raises:
         UserError: `out` lies outside the project (E1362), or others can change what is read
@@ -284,14 +297,14 @@ def check_paths(
     problems = []
     if out is not None and not _is_inside(out, path.parent):
         message = "`out` leads out of the project's folder"
-        at, label = places.get("out", whole_file(str(path))), str(os.path.realpath(out))
+        at, label = spans.get("out", make_file_span(str(path))), str(os.path.realpath(out))
         help = "choose a folder inside; a folder elsewhere is typed: --output DIR"
         problems.append(Diagnostic("E1362", message, at, label=label, help=help))
-    for key, target in named.items():
-        reason = user_folders.exposure(target)
+    for key, target in read_paths.items():
+        reason = user_folders.find_exposure(target)
         if reason and not _is_trusted(path.parent):
             message = f"others than you can change what `{key}` names"
-            at = places.get(key, whole_file(str(path)))
+            at = spans.get(key, make_file_span(str(path)))
             help = f"remove the line and type {_OPTIONS[key]}, or copy it to a folder of yours"
             problems.append(Diagnostic("E1363", message, at, label=reason, help=help))
     if problems:
@@ -307,9 +320,9 @@ _OPTIONS: Mapping[str, str] = {
 
 def _is_inside(target: Path, folder: Path) -> bool:
     """Whether a path is below a folder, or the folder itself, once links are followed."""
-    place = Path(os.path.realpath(target))
-    return place.is_relative_to(os.path.realpath(folder))
+    real_path = Path(os.path.realpath(target))
+    return real_path.is_relative_to(os.path.realpath(folder))
 
 
 def _is_trusted(folder: Path) -> bool:
-    return os.path.realpath(folder) in trust_list.read().folders
+    return os.path.realpath(folder) in trust_list.read_trust_list().folders

@@ -15,26 +15,26 @@ KINDS = (
 )  # fmt: skip
 
 
-def opened(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BinaryIO:
     """Open a file to be read; its errors are the operating system's.
 
     Raises:
         OSError: It cannot be opened, or is no regular file, which is found before it is touched.
     """
-    return os.fdopen(descriptor(path), "rb")
+    return os.fdopen(open_descriptor(path), "rb")
 
 
-def descriptor(path: Path) -> int:
-    """Open a file as `opened` does; return its descriptor."""
+def open_descriptor(path: Path) -> int:
+    """Open a file as `open_file` does; return its descriptor."""
     _check(path, path.stat().st_mode)
     # Should a pipe have taken its place meanwhile, nobody waits for a writer.
-    found = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
-        _check(path, os.fstat(found).st_mode)
+        _check(path, os.fstat(descriptor).st_mode)
     except OSError:
-        os.close(found)
+        os.close(descriptor)
         raise
-    return found
+    return descriptor
 
 
 def _check(path: Path, mode: int) -> None:
@@ -48,21 +48,21 @@ def _check(path: Path, mode: int) -> None:
 _CHUNK = 1 << 20
 
 
-def read_file(path: Path, doing: str = "read this", most: int = -1) -> bytes:
+def read_file(path: Path, doing: str = "read this", max_bytes: int = -1) -> bytes:
     """Return the bytes of a file, or the first of them.
 
     Args:
         path: The file.
         doing: What cannot be done where it cannot be read.
-        most: How many bytes; -1 for all.
+        max_bytes: How many bytes; -1 for all.
 
     Raises:
         UserError: It cannot be read (E0603).
         MachineError: The disk is broken (E0604).
     """
     try:
-        with opened(path) as file:
-            return file.read(most)
+        with open_file(path) as file:
+            return file.read(max_bytes)
     except OSError as error:
         raise atomic_files.explain(error, path, doing) from error
 
@@ -76,7 +76,7 @@ def hash_file(path: Path) -> str:
     # In pieces: a model of 2 GB is not held in memory to be checked.
     digest = hashlib.sha256()
     try:
-        with opened(path) as file:
+        with open_file(path) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:

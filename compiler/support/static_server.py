@@ -18,7 +18,7 @@ from tcc.compiler.support import regular_files
 
 Request = socket.socket | tuple[bytes, socket.socket]
 """What `socketserver` calls a request: of a TCP server it is the connection."""
-TYPES = {
+CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".jpg": "image/jpeg",
@@ -30,12 +30,12 @@ TYPES = {
     ".wasm": "application/wasm",
 }
 """What browsers are told of files, by how their names end; of all others that they are bytes."""
-STYLES = "style-src 'self'"
+STYLE_POLICY = "style-src 'self'"
 HEADERS = {
     # WebAssembly is compiled only where the policy names it; `connect-src` lets no script send
     # anything elsewhere.
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; "
-    f"{STYLES}; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
+    f"{STYLE_POLICY}; img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -45,29 +45,29 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-CONNECTIONS = 32
+MAX_CONNECTIONS = 32
 """Most connections that are answered at a time, each by a thread; browsers open six."""
-SECONDS = 30.0
+CLIENT_TIMEOUT = 30.0
 """How long a client may take to ask, and may pause while it takes an answer."""
-RATE = 1 << 16
+MIN_BYTES_PER_SECOND = 1 << 16
 """Bytes a second that a client takes at least, from `SECONDS` on."""
 
 
 class StaticServer(ThreadingHTTPServer):
-    """Serves files by their paths, and sends who asks for none of them to `start`.
+    """Serves files by their paths, and sends who asks for none of them to `start_path`.
 
-    Connections beyond `CONNECTIONS` wait for a turn, and each has a time by which it ends.
+    Connections beyond `MAX_CONNECTIONS` wait for a turn, and each has a time by which it ends.
     """
 
     daemon_threads = True
-    request_queue_size = 4 * CONNECTIONS
+    request_queue_size = 4 * MAX_CONNECTIONS
 
     def __init__(
         self,
         host: str,
         port: int,
         files: Mapping[str, Path],
-        start: str,
+        start_path: str,
         *,
         inline_styles: bool = False,
     ) -> None:
@@ -78,13 +78,13 @@ class StaticServer(ThreadingHTTPServer):
         Raises:
             OSError: The address is taken, or no address of this machine.
         """
-        self.files, self.start, self.host = files, start, host
+        self.files, self.start_path, self.host = files, start_path, host
         self.inline_styles = inline_styles
         self.connections: dict[socket.socket, float] = {}
-        self._turns = threading.BoundedSemaphore(CONNECTIONS)
+        self._connection_slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         if ":" in host:
             self.address_family = socket.AF_INET6
-        super().__init__((host, port), _Answer)
+        super().__init__((host, port), _RequestHandler)
 
     @property
     def url(self) -> str:
@@ -92,7 +92,7 @@ class StaticServer(ThreadingHTTPServer):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.server_address[1]}/"
 
-    def accepts(self, host: str) -> bool:
+    def is_accepted_host(self, host: str) -> bool:
         """Whether a request's Host is one of this server's, where only this machine reaches it.
 
         A name of somebody else's that leads to the loopback would let pages of theirs read files.
@@ -106,14 +106,14 @@ class StaticServer(ThreadingHTTPServer):
 
     def process_request(self, request: Request, client_address: object) -> None:
         """Answer in a thread of its own, as soon as there is a turn."""
-        while not self._turns.acquire(timeout=0.1):
+        while not self._connection_slots.acquire(timeout=0.1):
             self.service_actions()
         connection = request[1] if isinstance(request, tuple) else request
-        self.connections[connection] = time.monotonic() + SECONDS
+        self.connections[connection] = time.monotonic() + CLIENT_TIMEOUT
         try:
             super().process_request(request, client_address)
         except BaseException:  # no thread could be started
-            self._finish(connection)
+            self._release_slot(connection)
             raise
 
     def process_request_thread(self, request: Request, client_address: object) -> None:
@@ -121,22 +121,24 @@ class StaticServer(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._finish(request[1] if isinstance(request, tuple) else request)
+            self._release_slot(request[1] if isinstance(request, tuple) else request)
 
-    def _finish(self, connection: socket.socket) -> None:
+    def _release_slot(self, connection: socket.socket) -> None:
         # Once: Ctrl-C may end this thread's wait for a thread that has begun, and has ended.
         if self.connections.pop(connection, None) is not None:
-            self._turns.release()
+            self._connection_slots.release()
 
     def allow(self, connection: socket.socket, size: int) -> None:
         """Let a connection last as long as an answer of `size` bytes may take."""
-        self.connections[connection] = time.monotonic() + SECONDS + size / RATE
+        self.connections[connection] = (
+            time.monotonic() + CLIENT_TIMEOUT + size / MIN_BYTES_PER_SECOND
+        )
 
     def service_actions(self) -> None:
         """End connections whose time is over; `serve_forever` calls it between requests."""
         now = time.monotonic()
-        for connection, end in tuple(self.connections.items()):
-            if now > end:
+        for connection, deadline in tuple(self.connections.items()):
+            if now > deadline:
                 with suppress(OSError):  # it ended by itself meanwhile
                     connection.shutdown(socket.SHUT_RDWR)
 
@@ -146,14 +148,14 @@ class StaticServer(ThreadingHTTPServer):
             print(f"internal error while a request was answered: {error!r}", file=sys.stderr)
 
 
-class _Answer(BaseHTTPRequestHandler):
+class _RequestHandler(BaseHTTPRequestHandler):
     server: StaticServer
     server_version, sys_version = "tcc", ""
 
     def setup(self) -> None:
-        """Let no wait for the client last longer than `SECONDS`."""
+        """Let no wait for the client last longer than `CLIENT_TIMEOUT`."""
         super().setup()
-        self.connection.settimeout(SECONDS)
+        self.connection.settimeout(CLIENT_TIMEOUT)
 
     def do_GET(self) -> None:
         """Send a file."""
@@ -175,29 +177,29 @@ class _Answer(BaseHTTPRequestHandler):
         except ValueError:  # brackets that hold no address
             self.send_error(HTTPStatus.BAD_REQUEST)
             return None
-        if not self.server.accepts(self.headers.get("Host", "")):
+        if not self.server.is_accepted_host(self.headers.get("Host", "")):
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
         elif not path:
             self.send_response(HTTPStatus.FOUND)
-            self.send_header("Location", f"/{self.server.start}")
+            self.send_header("Location", f"/{self.server.start_path}")
             self.send_header("Content-Length", "0")
             self.end_headers()
         elif (file := self.server.files.get(path)) is None:
             self.send_error(HTTPStatus.NOT_FOUND)
         else:
-            return self._begin(file)
+            return self._send_file_headers(file)
         return None
 
-    def _begin(self, path: Path) -> BinaryIO | None:
+    def _send_file_headers(self, path: Path) -> BinaryIO | None:
         try:
-            file = regular_files.opened(path)
+            file = regular_files.open_file(path)
         except OSError:
             self.send_error(HTTPStatus.NOT_FOUND)
             return None
         size = os.fstat(file.fileno()).st_size
         self.server.allow(self.connection, size)
         self.send_response(HTTPStatus.OK)
-        kind = TYPES.get(PurePosixPath(path.name).suffix, "application/octet-stream")
+        kind = CONTENT_TYPES.get(PurePosixPath(path.name).suffix, "application/octet-stream")
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(size))
         self.end_headers()
@@ -205,9 +207,11 @@ class _Answer(BaseHTTPRequestHandler):
 
     def end_headers(self) -> None:
         """Add what holds for all answers."""
-        for name, value in HEADERS.items():
-            inline = f"{STYLES} 'unsafe-inline'" if self.server.inline_styles else STYLES
-            self.send_header(name, value.replace(STYLES, inline))
+        for name, header in HEADERS.items():
+            inline = (
+                f"{STYLE_POLICY} 'unsafe-inline'" if self.server.inline_styles else STYLE_POLICY
+            )
+            self.send_header(name, header.replace(STYLE_POLICY, inline))
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:

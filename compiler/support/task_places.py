@@ -20,14 +20,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 SLURM_MINUTES = 24 * 60
 """The longest that a task takes on Slurm."""
 CLUSTER = "slurm"
 """What of submitit takes jobs; its `local` runs them here, so that tests need no Slurm."""
-REACHED = 30
+CONNECT_SECONDS = 30
 """Seconds to wait for a Dask cluster."""
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class TaskPlace:
+class TaskLocation:
     """Where tasks run: on `dask`, in the Slurm partition `slurm`, or here, so many at once.
 
     `dask` is a cluster's address, or `local` for processes of our own; `workers` is of what runs
@@ -49,7 +49,7 @@ class TaskPlace:
     cores: int = 1
 
     @property
-    def elsewhere(self) -> bool:
+    def is_remote(self) -> bool:
         """Whether other machines may run them."""
         return self.slurm is not None or self.dask not in (None, "local")
 
@@ -58,76 +58,81 @@ class TaskPlace:
 class LostTask:
     """What stands for the end of a task that nothing brought to one: why."""
 
-    why: str
+    reason: str
 
 
 class TaskRunner(Protocol):
     """Runs tasks, and yields the place and the end of each as it comes."""
 
     def __call__(
-        self, task: Callable[[T], R], given: Sequence[T], /
+        self, task: Callable[[T], R], inputs: Sequence[T], /
     ) -> Generator[tuple[int, R | LostTask], None, None]:
         """Run a function of each of what is given; closed early, it begins no others."""
         ...
 
 
 @contextmanager
-def opened(place: TaskPlace, why: str) -> Iterator[TaskRunner]:
+def open_runner(location: TaskLocation, purpose: str) -> Iterator[TaskRunner]:
     """Give what runs tasks at a place.
 
     Args:
-        place: Where.
-        why: What for, after "is needed to".
+        location: Where.
+        purpose: What for, after "is needed to".
 
     Raises:
         MissingTool: dask.distributed or submitit is not installed.
         UserError: No Dask cluster answers, or Slurm takes no jobs (E1317).
     """
-    if place.dask is not None:
-        with _on_dask(place.dask, place.workers, why) as run:
+    if location.dask is not None:
+        with _open_dask_runner(location.dask, location.workers, purpose) as run:
             yield run
-    elif place.slurm is not None:
-        yield _on_slurm(place, place.slurm, why)
+    elif location.slurm is not None:
+        yield _make_slurm_runner(location, location.slurm, purpose)
     else:
-        yield _Here(place.workers)
+        yield _LocalRunner(location.workers)
 
 
 @dataclass(frozen=True)
-class _Here:
+class _LocalRunner:
     """So many at once on this machine; each is to be a process of its own."""
 
     workers: int
 
     def __call__(
-        self, task: Callable[[T], R], given: Sequence[T], /
+        self, task: Callable[[T], R], inputs: Sequence[T], /
     ) -> Generator[tuple[int, R | LostTask], None, None]:
         if self.workers == 1:
-            for place, each in enumerate(given):
-                yield place, task(each)
+            for index, task_input in enumerate(inputs):
+                yield index, task(task_input)
             return
         with ThreadPoolExecutor(self.workers) as pool:
-            futures = {pool.submit(task, each): place for place, each in enumerate(given)}
+            futures = {
+                pool.submit(task, task_input): index for index, task_input in enumerate(inputs)
+            }
             try:
                 for future in as_completed(futures):
                     yield futures[future], future.result()
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
-                end_commands()
+                stop_commands()
                 raise
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
-def _on_dask(address: str, workers: int, why: str) -> Iterator[TaskRunner]:
-    _require("distributed", why)
+def _open_dask_runner(address: str, workers: int, purpose: str) -> Iterator[TaskRunner]:
+    _require_module("distributed", purpose)
     dask: Any = import_module("distributed")
 
     def run_all(
-        task: Callable[[T], R], given: Sequence[T], /
+        task: Callable[[T], R], inputs: Sequence[T], /
     ) -> Generator[tuple[int, R | LostTask], None, None]:
         # Not pure: Dask would take equal words for one task, and keep results of an earlier run.
-        futures = {client.submit(task, each, pure=False): n for n, each in enumerate(given)}
+        futures = {
+            client.submit(task, task_input, pure=False): index
+            for index, task_input in enumerate(inputs)
+        }
         try:
             for future in dask.as_completed(futures):
                 # A task whose worker is killed runs on another; one that many die of is lost.
@@ -144,48 +149,50 @@ def _on_dask(address: str, workers: int, why: str) -> Iterator[TaskRunner]:
         ):
             yield run_all
     else:
-        with _client(dask, address) as client:
+        with _connect_client(dask, address) as client:
             yield run_all
 
 
-def _client(dask: Any, address: str) -> Any:
+def _connect_client(dask: Any, address: str) -> Any:
     try:
-        return dask.Client(address, timeout=REACHED)
+        return dask.Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
         message = "no Dask cluster answers at this address"
         help = "name it as its scheduler does: tcp://HOST:8786"
         label = str(error)[:200]
-        raise fail("E1317", message, whole_file(address[:200]), label=label, help=help) from None
+        raise fail(
+            "E1317", message, make_file_span(address[:200]), label=label, help=help
+        ) from None
 
 
-def _on_slurm(place: TaskPlace, partition: str, why: str) -> TaskRunner:
-    _require("submitit", why)
+def _make_slurm_runner(location: TaskLocation, partition: str, purpose: str) -> TaskRunner:
+    _require_module("submitit", purpose)
     submitit: Any = import_module("submitit")
     # It writes warnings on standard output too, where a document may go; now they go to the other.
     logging.getLogger("submitit").handlers.clear()
     if CLUSTER == "slurm" and shutil.which("srun") is None:
         help = "run the command where `srun` is, such as on a cluster's login machine"
-        raise _refused(partition, "there is no Slurm here", "", help)
+        raise _make_cluster_error(partition, "there is no Slurm here", "", help)
 
     def run_all(
-        task: Callable[[T], R], given: Sequence[T], /
+        task: Callable[[T], R], inputs: Sequence[T], /
     ) -> Generator[tuple[int, R | LostTask], None, None]:
-        executor = submitit.AutoExecutor(folder=str(place.folder / "slurm"), cluster=CLUSTER)
+        executor = submitit.AutoExecutor(folder=str(location.folder / "slurm"), cluster=CLUSTER)
         executor.update_parameters(
-            slurm_partition=partition, timeout_min=SLURM_MINUTES, cpus_per_task=place.cores
+            slurm_partition=partition, timeout_min=SLURM_MINUTES, cpus_per_task=location.cores
         )
         try:
             # One array of jobs, which a Slurm queue takes at once.
             with executor.batch():
-                jobs = [executor.submit(task, each) for each in given]
+                jobs = [executor.submit(task, task_input) for task_input in inputs]
         except RuntimeError as refusal:  # of several kinds
             message, help = "Slurm does not take these jobs", "`sinfo` names its partitions"
             label = next(iter(str(refusal).splitlines()), "")[:300]
-            raise _refused(partition, message, label, help) from None
+            raise _make_cluster_error(partition, message, label, help) from None
         try:
-            for number, job in enumerate(jobs):
+            for index, job in enumerate(jobs):
                 error = job.exception()
-                yield number, LostTask(str(error)[:600]) if error else job.result()
+                yield index, LostTask(str(error)[:600]) if error else job.result()
         finally:
             for job in jobs:
                 if not job.done():
@@ -194,13 +201,13 @@ def _on_slurm(place: TaskPlace, partition: str, why: str) -> TaskRunner:
     return run_all
 
 
-def _refused(partition: str, message: str, label: str, help: str) -> UserError:
-    return fail("E1317", message, whole_file(partition[:200]), label=label, help=help)
+def _make_cluster_error(partition: str, message: str, label: str, help: str) -> UserError:
+    return fail("E1317", message, make_file_span(partition[:200]), label=label, help=help)
 
 
-def _require(module: str, why: str) -> None:
+def _require_module(module: str, purpose: str) -> None:
     if find_spec(module) is None:
-        raise MissingTool(Tool(module, why, None))
+        raise MissingTool(Tool(module, purpose, None))
 
 
 PROGRAM = (
@@ -211,13 +218,13 @@ ONE_THREAD = MappingProxyType(
     dict.fromkeys(("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 )
 """What the environment of a process says that is one of as many as there are cores."""
-_AS_HERE: Mapping[str, str] = MappingProxyType({})
-_LIVE: set["subprocess.Popen[bytes]"] = set()
+_NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+_RUNNING: set["subprocess.Popen[bytes]"] = set()
 """Those that run; a thread waits for each."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChildEnd:
+class CommandOutcome:
     """How a command ended (negative: by that signal), and what it said."""
 
     code: int
@@ -225,47 +232,49 @@ class ChildEnd:
     err: str
 
 
-def run_command(words: Sequence[str], more: Mapping[str, str] = _AS_HERE) -> ChildEnd:
+def run_command(
+    arguments: Sequence[str], variables: Mapping[str, str] = _NO_VARIABLES
+) -> CommandOutcome:
     """Run a command to its end; when this process ends in any way, so does that one.
 
     Args:
-        words: Those after `tcc`.
-        more: What its environment has more than this process's.
+        arguments: Those after `tcc`.
+        variables: What its environment has more than this process's.
     """
     # A pipe that nobody writes into: it ends when this process does, even by kill -9. No other
     # child holds its end, since Python hands on no descriptors unasked.
     reader, writer = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", PROGRAM, *words],
+        [sys.executable, "-P", "-c", PROGRAM, *arguments],
         stdin=reader,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | more,
+        env=os.environ | variables,
     )
-    _LIVE.add(process)
+    _RUNNING.add(process)
     try:
         os.close(reader)
-        out, err = (each.decode(errors="replace") for each in process.communicate())
+        out, err = (output.decode(errors="replace") for output in process.communicate())
     finally:
         process.kill()
         process.wait()
-        _LIVE.discard(process)
+        _RUNNING.discard(process)
         os.close(writer)
-    return ChildEnd(process.returncode, out, err)
+    return CommandOutcome(process.returncode, out, err)
 
 
-def end_commands() -> None:
+def stop_commands() -> None:
     """End all that run, so that nobody waits for them."""
-    for process in list(_LIVE):
+    for process in list(_RUNNING):
         process.kill()
 
 
 def attend() -> None:
     """End this process as soon as the one that ran it has ended."""
-    threading.Thread(target=_follow, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _follow() -> None:
+def _exit_with_parent() -> None:
     while os.read(0, 1):
         pass
     os._exit(1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler.support import atomic_files, json_records, regular_files, user_folders
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.json_records import Record
 
 VERSION = 1
@@ -59,86 +59,90 @@ class TrustList(Record, frozen=True):
         """Return the key of a fingerprint."""
         return next((key for key in self.keys if key.fingerprint == fingerprint), None)
 
-    def names(self, network: str) -> bool:
+    def has_key_for(self, network: str) -> bool:
         """Whether a key is trusted for this network by its name."""
         return any(network in key.networks for key in self.keys)
 
-    def with_key(self, key: TrustedKey) -> "TrustList":
+    def add_key(self, key: TrustedKey) -> "TrustList":
         """Return the list with a key, in place of the same one."""
-        others = (each for each in self.keys if each.fingerprint != key.fingerprint)
-        return replace(self, keys=(*others, key))
+        other_keys = (
+            trusted_key for trusted_key in self.keys if trusted_key.fingerprint != key.fingerprint
+        )
+        return replace(self, keys=(*other_keys, key))
 
-    def without(self, fingerprint: str) -> "TrustList":
+    def revoke_key(self, fingerprint: str) -> "TrustList":
         """Return the list with a key revoked."""
-        keys = tuple(each for each in self.keys if each.fingerprint != fingerprint)
+        keys = tuple(
+            trusted_key for trusted_key in self.keys if trusted_key.fingerprint != fingerprint
+        )
         revoked = tuple(dict.fromkeys((*self.revoked, fingerprint)))
         return replace(self, keys=keys, revoked=revoked)
 
 
-def file() -> Path | None:
+def locate_trust_file() -> Path | None:
     """Return the trust list's file, which may not be there; None where there is no home."""
-    return user_folders.folder("XDG_CONFIG_HOME", "trust.json")
+    return user_folders.locate_folder("XDG_CONFIG_HOME", "trust.json")
 
 
-def read() -> TrustList:
+def read_trust_list() -> TrustList:
     """Return the trust list; an empty one where there is none.
 
     Raises:
         UserError: Others can change it, or it is damaged (E1360).
     """
-    path = file()
+    path = locate_trust_file()
     if path is None or not path.parent.is_dir():
         return TrustList()
-    if reason := user_folders.obstacle(path.parent) or user_folders.exposure(path):
+    if reason := user_folders.find_obstacle(path.parent) or user_folders.find_exposure(path):
         raise _fail_unbelieved(path, reason)
     try:
-        with regular_files.opened(path) as stream:
+        with regular_files.open_file(path) as stream:
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return TrustList()
     except OSError as error:
         raise atomic_files.explain(error, path, "read whom you trust") from error
     if len(content) > MAX_BYTES:
-        raise fail("E1360", "the list of whom you trust is too large", whole_file(str(path)))
+        raise fail("E1360", "the list of whom you trust is too large", make_file_span(str(path)))
     return _decode(content, path)
 
 
-def write(trusted: TrustList) -> Path:
+def write_trust_list(trusted: TrustList) -> Path:
     """Write the trust list, whole; return its file.
 
     Raises:
         UserError: There is no home, or it cannot be written.
         MachineError: The disk is full or broken.
     """
-    path = file()
+    path = locate_trust_file()
     if path is None:
         message, help = "there is no home to note in whom you trust", "set XDG_CONFIG_HOME"
-        raise fail("E0603", message, whole_file("~"), help=help)
+        raise fail("E0603", message, make_file_span("~"), help=help)
     try:
-        user_folders.make(path.parent)
+        user_folders.make_folder(path.parent)
     except OSError as error:
         raise atomic_files.explain(error, path, "write this") from error
-    if reason := user_folders.obstacle(path.parent):
+    if reason := user_folders.find_obstacle(path.parent):
         raise _fail_unbelieved(path, reason)
     text = json.dumps(json_records.encode(trusted), indent=2, ensure_ascii=False)
     atomic_files.write_file(path, f"{text}\n".encode())
     return path
 
 
-def key_files() -> tuple[Path, ...]:
+def list_key_files() -> tuple[Path, ...]:
     """Return the files of keys that the user copied into the folder `keys`.
 
     Raises:
         UserError: Others can change one of them, or put one there (E1360).
     """
-    folder = user_folders.folder("XDG_CONFIG_HOME", "keys")
+    folder = user_folders.locate_folder("XDG_CONFIG_HOME", "keys")
     if folder is None or not folder.is_dir():
         return ()
-    if reason := user_folders.obstacle(folder):
+    if reason := user_folders.find_obstacle(folder):
         raise _fail_unbelieved(folder, reason)
     paths = tuple(sorted(folder.glob("*.pem")))
     for path in paths:
-        if reason := user_folders.exposure(path):
+        if reason := user_folders.find_exposure(path):
             raise _fail_unbelieved(path, reason)
     return paths
 
@@ -146,7 +150,7 @@ def key_files() -> tuple[Path, ...]:
 def _fail_unbelieved(path: Path, reason: str) -> UserError:
     message = "whom you trust is not believed, since others could have written it"
     help = f"make it writable by you alone: chmod go-w; then look through it: {HELP}"
-    return fail("E1360", message, whole_file(str(path)), label=reason, help=help)
+    return fail("E1360", message, make_file_span(str(path)), label=reason, help=help)
 
 
 def _decode(content: bytes, path: Path) -> TrustList:
@@ -158,7 +162,7 @@ def _decode(content: bytes, path: Path) -> TrustList:
         message = "the list of whom you trust is damaged"
         help = "mend it, or remove it and trust each key again: `tcc trust add KEY.pem`"
         label = str(error)[:160]
-        raise fail("E1360", message, whole_file(str(path)), label=label, help=help) from None
+        raise fail("E1360", message, make_file_span(str(path)), label=label, help=help) from None
     return trusted
 
 
@@ -170,11 +174,11 @@ def _check(trusted: TrustList, document: Any) -> None:
     """
     if trusted.tcc_trust != VERSION:
         raise ValueError(f"`tcc_trust` is {trusted.tcc_trust}, this tcc reads {VERSION}")
-    for record, plain in (
+    for record, fields in (
         (trusted, document),
         *zip(trusted.keys, document.get("keys", ()), strict=True),
     ):
-        missing = [name for name in record.__struct_fields__ if name not in plain]
+        missing = [name for name in record.__struct_fields__ if name not in fields]
         if missing:
             raise ValueError(f"`{missing[0]}` is missing")
     for key in trusted.keys:

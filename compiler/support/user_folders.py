@@ -29,7 +29,7 @@ MAX_LINKS = 40
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def folder(variable: str, name: str) -> Path | None:
+def locate_folder(variable: str, name: str) -> Path | None:
     """Return a folder of tcc's, which may not be there yet; None where there is no home.
 
     Args:
@@ -47,9 +47,11 @@ def folder(variable: str, name: str) -> Path | None:
         return None
 
 
-def ignored_variables() -> tuple[str, ...]:
+def describe_ignored_variables() -> tuple[str, ...]:
     """Return, in words, which variables are ignored since they name no folder from the root on."""
-    relative = (name for name in VARIABLES if os.environ.get(name) and not _names_root(name))
+    relative = (
+        name for name in VARIABLES if os.environ.get(name) and not _is_absolute_variable(name)
+    )
     return tuple(
         f"{name}={os.environ[name][:80]} is ignored: it is not an absolute path; "
         f"~/{VARIABLES[name]} is used"
@@ -57,9 +59,9 @@ def ignored_variables() -> tuple[str, ...]:
     )
 
 
-def obstacle(path: Path) -> str:
+def find_obstacle(path: Path) -> str:
     """Return why a folder of tcc's is not believed; nothing where it is fine, or not there."""
-    reason = exposure(path)
+    reason = find_exposure(path)
     if not reason and os.path.lexists(path):
         status = path.lstat()
         if not stat.S_ISDIR(status.st_mode):
@@ -74,7 +76,7 @@ def obstacle(path: Path) -> str:
     return f"what {path} says is not believed: {unsafe}: {reason}"
 
 
-def exposure(path: Path) -> str:
+def find_exposure(path: Path) -> str:
     """Return what lets others change a file or folder; nothing where they cannot, or none is there.
 
     A folder that all can write to but where nobody can replace another's files, as in `/tmp`, is
@@ -83,7 +85,7 @@ def exposure(path: Path) -> str:
     try:
         parts = list(_walk_parts(path))
         for number, part in enumerate(parts, 1):
-            if reason := _describe_weakness(part, last=number == len(parts)):
+            if reason := _describe_weakness(part, is_final=number == len(parts)):
                 return reason
     except (FileNotFoundError, NotADirectoryError):
         return ""  # what is not there says nothing
@@ -92,15 +94,15 @@ def exposure(path: Path) -> str:
     return ""
 
 
-def make(path: Path) -> None:
+def make_folder(path: Path) -> None:
     """Make a folder of tcc's, and those above that are missing; nobody else can read them.
 
     Raises:
         OSError: It cannot be made.
     """
-    for each in (*reversed(path.parents), path):
-        if not each.is_dir():
-            each.mkdir(0o700, exist_ok=True)
+    for parent in (*reversed(path.parents), path):
+        if not parent.is_dir():
+            parent.mkdir(0o700, exist_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,32 +118,36 @@ class DigestFolder:
     @property
     def path(self) -> Path | None:
         """The folder, which may not be there yet; None where there is no home."""
-        return folder("XDG_STATE_HOME", self.name)
+        return locate_folder("XDG_STATE_HOME", self.name)
 
-    def has(self, digest: str) -> bool:
+    def contains(self, digest: str) -> bool:
         """Whether a SHA-256, in hex, was noted."""
-        place = self.path
-        return place is not None and not obstacle(place) and (place / digest).is_file()
+        state_folder = self.path
+        return (
+            state_folder is not None
+            and not find_obstacle(state_folder)
+            and (state_folder / digest).is_file()
+        )
 
     def add(self, digests: Iterable[str]) -> None:
-        """Note SHA-256s; where that cannot be done, `obstacle` says why."""
-        place, names = self.path, tuple(digests)
-        if place is None or not names:
+        """Note SHA-256s; where that cannot be done, `find_obstacle` says why."""
+        state_folder, names = self.path, tuple(digests)
+        if state_folder is None or not names:
             return
         with suppress(OSError):  # a build is not to fail for it: it has done what was asked
-            make(place)
-            if not obstacle(place):
+            make_folder(state_folder)
+            if not find_obstacle(state_folder):
                 for name in names:
-                    (place / name).touch(0o600)
+                    (state_folder / name).touch(0o600)
 
-    def obstacle(self) -> str:
+    def find_obstacle(self) -> str:
         """Return why the folder is not believed, or cannot be written to; nothing if it is fine."""
-        place = self.path
-        if place is None:
+        state_folder = self.path
+        if state_folder is None:
             return "there is no home to note in what was built here: set XDG_STATE_HOME"
-        if place.exists() and not os.access(place, os.W_OK):
-            return f"nothing can be noted in {place}"
-        return obstacle(place)
+        if state_folder.exists() and not os.access(state_folder, os.W_OK):
+            return f"nothing can be noted in {state_folder}"
+        return find_obstacle(state_folder)
 
 
 KNOWN_PROGRAMS = DigestFolder("programs")
@@ -150,7 +156,7 @@ LOCAL_BUILDS = DigestFolder("built")
 """Manifests of bundles that were built here while a key was trusted for their network."""
 
 
-def _names_root(variable: str) -> bool:
+def _is_absolute_variable(variable: str) -> bool:
     return os.path.isabs(os.environ.get(variable, ""))
 
 
@@ -161,14 +167,14 @@ def _walk_parts(path: Path) -> Iterator[Path]:
         OSError: A part is missing, or links lead in a circle.
     """
     pending = deque(path.absolute().parts[1:])
-    here, links = Path("/"), 0
-    yield here
+    current, links = Path("/"), 0
+    yield current
     while pending:
         name = pending.popleft()
         if name == "..":
-            here = here.parent  # through no link: each was followed
+            current = current.parent  # through no link: each was followed
             continue
-        part = here / name
+        part = current / name
         mode = part.lstat().st_mode
         if stat.S_ISLNK(mode):
             links += 1
@@ -176,59 +182,59 @@ def _walk_parts(path: Path) -> Iterator[Path]:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
             target = Path(os.readlink(part))
             pending.extendleft(reversed(target.parts[target.is_absolute() :]))
-            here = Path("/") if target.is_absolute() else here
+            current = Path("/") if target.is_absolute() else current
         else:
-            here = part
+            current = part
         yield part
 
 
-def _describe_weakness(part: Path, *, last: bool) -> str:
+def _describe_weakness(part: Path, *, is_final: bool) -> str:
     """Return how others can change what lies in a folder, or a file; nothing where they cannot."""
     status = part.lstat()
     # In a namespace of users root's own folders belong to somebody else, as the root folder does.
-    owners = {os.geteuid(), 0} if last else {os.geteuid(), 0, os.stat("/").st_uid}
+    owners = {os.geteuid(), 0} if is_final else {os.geteuid(), 0, os.stat("/").st_uid}
     if status.st_uid not in owners:
         return f"{part} belongs to {_describe_user(status.st_uid)}"
     if stat.S_ISLNK(status.st_mode):
         return ""  # its own mode means nothing; the folder that it lies in was looked at
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-    if _others_write(status) and not (sticky and not last):
+    if _is_writable_by_others(status) and not (sticky and not is_final):
         return f"others can write to {part}"
     return ""
 
 
-def _others_write(status: os.stat_result) -> bool:
+def _is_writable_by_others(status: os.stat_result) -> bool:
     if status.st_mode & stat.S_IWOTH:
         return True
     return bool(status.st_mode & stat.S_IWGRP) and not _is_private_group(status.st_gid)
 
 
-def _is_private_group(number: int) -> bool:
+def _is_private_group(group_id: int) -> bool:
     """Whether a group is the user's alone: many systems have files writable by such a group."""
     user = os.geteuid()
     try:
-        account, group = pwd.getpwuid(user), grp.getgrgid(number)
+        account, group = pwd.getpwuid(user), grp.getgrgid(group_id)
     except KeyError:
         return False
     members = set(group.gr_mem) - {account.pw_name}
-    alone = account.pw_gid == number and group.gr_name == account.pw_name and not members
-    return alone and user != 0
+    is_private = account.pw_gid == group_id and group.gr_name == account.pw_name and not members
+    return is_private and user != 0
 
 
-def _describe_user(number: int) -> str:
+def _describe_user(user_id: int) -> str:
     try:
-        return f"user {pwd.getpwuid(number).pw_name}"
+        return f"user {pwd.getpwuid(user_id).pw_name}"
     except KeyError:
-        return f"user {number}"
+        return f"user {user_id}"
 
 
-KERNELS = "kernels"
+KERNELS_FOLDER = "kernels"
 """The folder of compiled kernels: of tcc's own sources alone, whatever network asked for them."""
-CACHE_SHOWN = "~/.cache/tcc"
+CACHE_DISPLAY_PATH = "~/.cache/tcc"
 """The folder around them, as messages name it."""
 
 
-def cache_folder(name: str) -> Path:
+def prepare_cache_folder(name: str) -> Path:
     """Return the folder of a tool, which is there and can be written to by the user alone.
 
     Where the user's own cache is no such folder, it is one among the temporary files.
@@ -236,76 +242,76 @@ def cache_folder(name: str) -> Path:
     Raises:
         OSError: There is none, since others can write to the place for temporary files too.
     """
-    place = folder("XDG_CACHE_HOME", name)
-    if place is not None:
+    cache_path = locate_folder("XDG_CACHE_HOME", name)
+    if cache_path is not None:
         with suppress(OSError):
-            make(place)
-            if not obstacle(place) and os.access(place, os.W_OK):
-                return place
-    place = atomic_files.scratch_root() / f"tcc-{name}-{os.geteuid()}"
-    place.mkdir(0o700, exist_ok=True)
+            make_folder(cache_path)
+            if not find_obstacle(cache_path) and os.access(cache_path, os.W_OK):
+                return cache_path
+    cache_path = atomic_files.find_scratch_root() / f"tcc-{name}-{os.geteuid()}"
+    cache_path.mkdir(0o700, exist_ok=True)
     # In a place that others share, a folder of this name may be theirs.
-    if why := obstacle(place):
-        why = f"{why}; set XDG_CACHE_HOME to a folder that only you can write to"
-        raise PermissionError(errno.EACCES, why, str(place))
-    return place
+    if reason := find_obstacle(cache_path):
+        reason = f"{reason}; set XDG_CACHE_HOME to a folder that only you can write to"
+        raise PermissionError(errno.EACCES, reason, str(cache_path))
+    return cache_path
 
 
-def read_cached(place: Path) -> bytes | None:
+def read_cached(path: Path) -> bytes | None:
     """Return what `write` kept in a file; None where it is not there, damaged or of others."""
     try:
-        with regular_files.opened(place) as file:
-            entry = open_sealed(place.name, file.read())
+        with regular_files.open_file(path) as file:
+            content = open_sealed(path.name, file.read())
     except OSError:
         return None
     with suppress(OSError):
-        os.utime(place)  # what is used stays longest
-    return entry
+        os.utime(path)  # what is used stays longest
+    return content
 
 
-def write_cached(place: Path, content: bytes) -> None:
+def write_cached(path: Path, content: bytes) -> None:
     """Keep something in a file of a tool's folder, sealed; nothing where there is no seal.
 
     Raises:
         UserError: The file cannot be written.
         MachineError: The disk is full or broken.
     """
-    sealed = seal(place.name, content)
+    sealed = seal(path.name, content)
     if sealed is not None:
-        atomic_files.write_file(place, sealed)
+        atomic_files.write_file(path, sealed)
 
 
-def cached_files(name: str) -> tuple[Path, ...]:
+def list_cached_files(name: str) -> tuple[Path, ...]:
     """Return what a tool's folder holds; nothing where there is none."""
     with suppress(OSError):
-        return tuple(path for path in cache_folder(name).iterdir() if path.is_file())
+        return tuple(path for path in prepare_cache_folder(name).iterdir() if path.is_file())
     return ()
 
 
-def total_size(found: Iterable[Path]) -> int:
+def sum_sizes(paths: Iterable[Path]) -> int:
     """Return the bytes that files take."""
-    return sum(bytes_ for _, bytes_, _ in _stat_files(found))
+    return sum(bytes_ for _, bytes_, _ in _stat_files(paths))
 
 
 def trim_cache(name: str, limit: int) -> None:
     """Remove what was used longest ago from a tool's folder, until the rest fits."""
-    known = sorted(_stat_files(cached_files(name)))
-    total = sum(bytes_ for _, bytes_, _ in known)
-    for _, bytes_, path in known[:-1]:  # the newest stays: it is being used
+    file_statistics = sorted(_stat_files(list_cached_files(name)))
+    total = sum(bytes_ for _, bytes_, _ in file_statistics)
+    for _, bytes_, path in file_statistics[:-1]:  # the newest stays: it is being used
         if total <= limit:
             return
         path.unlink(missing_ok=True)
         total -= bytes_
 
 
-def _stat_files(found: Iterable[Path]) -> list[tuple[int, int, Path]]:
+def _stat_files(paths: Iterable[Path]) -> list[tuple[int, int, Path]]:
     """Return when each file was used, its bytes, and the file; others may remove some meanwhile."""
-    stated = []
-    for path in found:
+    file_statistics = []
+    for path in paths:
         with suppress(FileNotFoundError):
-            about = path.stat()
-            stated.append((about.st_mtime_ns, about.st_size, path))
-    return stated
+            status = path.stat()
+            file_statistics.append((status.st_mtime_ns, status.st_size, path))
+    return file_statistics
 
 
 SEAL_BYTES = 32
@@ -320,26 +326,26 @@ def seal(name: str, content: bytes) -> bytes | None:
     return None if key is None else _compute_seal(key, name, content) + content
 
 
-def open_sealed(name: str, entry: bytes) -> bytes | None:
+def open_sealed(name: str, sealed: bytes) -> bytes | None:
     """Return what `sealed` was given for this name; None where the seal is not of it."""
     key = _load_key()
     if key is None:
         return None
-    seal, content = entry[:SEAL_BYTES], entry[SEAL_BYTES:]
+    seal, content = sealed[:SEAL_BYTES], sealed[SEAL_BYTES:]
     return content if hmac.compare_digest(seal, _compute_seal(key, name, content)) else None
 
 
-def key_obstacle() -> str:
+def find_key_obstacle() -> str:
     """Return why no key can be kept, and so no entry; nothing where one can."""
     if _load_key() is not None:
         return ""
     cache_folder = _find_key_folder()
     if cache_folder is None:
         return "there is no home for the key of its seals: set XDG_STATE_HOME"
-    return obstacle(cache_folder) or f"the key of its seals cannot be kept in {folder}"
+    return find_obstacle(cache_folder) or f"the key of its seals cannot be kept in {locate_folder}"
 
 
-def key_file() -> Path | None:
+def locate_key_file() -> Path | None:
     """Return the file of the key, which may not be there yet; None where there is no home."""
     cache_folder = _find_key_folder()
     return cache_folder and cache_folder / KEY_NAME
@@ -352,7 +358,7 @@ def _compute_seal(key: bytes, name: str, content: bytes) -> bytes:
 
 
 def _find_key_folder() -> Path | None:
-    return folder("XDG_STATE_HOME", "seal")
+    return locate_folder("XDG_STATE_HOME", "seal")
 
 
 def _load_key() -> bytes | None:
@@ -361,8 +367,8 @@ def _load_key() -> bytes | None:
     if cache_folder is None:
         return None
     with suppress(OSError):
-        make(cache_folder)
-        if obstacle(cache_folder):
+        make_folder(cache_folder)
+        if find_obstacle(cache_folder):
             return None
         return _read_key(cache_folder / KEY_NAME) or _make_key(cache_folder / KEY_NAME)
     return None
@@ -376,10 +382,10 @@ def _read_key(path: Path) -> bytes | None:
         return None
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        secret = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == _PRIVATE
+        is_private = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == _PRIVATE
         if (
             stat.S_ISREG(status.st_mode)
-            and secret
+            and is_private
             and len(key := file.read(SEAL_BYTES + 1)) == SEAL_BYTES
         ):
             return key
@@ -389,15 +395,15 @@ def _read_key(path: Path) -> bytes | None:
 
 def _make_key(path: Path) -> bytes | None:
     """Write a new key, unless another process was first: then return that one's."""
-    fresh = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
+    temporary_path = path.with_name(f"{path.name}.{os.urandom(6).hex()}")
+    descriptor = os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
     try:
         os.write(descriptor, os.urandom(SEAL_BYTES))
         os.fsync(descriptor)
         # A link, unlike a rename, leaves a key that is there already.
         with suppress(FileExistsError):
-            os.link(fresh, path)
+            os.link(temporary_path, path)
     finally:
         os.close(descriptor)
-        fresh.unlink()
+        temporary_path.unlink()
     return _read_key(path)

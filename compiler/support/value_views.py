@@ -8,9 +8,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
-MOST_LINES, LONGEST_LINE = 5, 120
+MAX_LINES, MAX_LINE_CHARS = 5, 120
 """Most lines of a `repr`, and most characters of one."""
-MOST_NAMES = 6
+MAX_NAMES = 6
 """Most names of a list that a summary prints."""
 
 Renderer = Callable[[object], str]
@@ -23,15 +23,15 @@ class ValueView:
     _render: ClassVar[Renderer]
 
     @abstractmethod
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         """Yield the lines of the summary, the most important first."""
 
     def __repr__(self) -> str:
-        """Return at most `MOST_LINES` lines."""
-        lines = [clip_line(line) for line in self._summary()]
-        hidden = len(lines) - MOST_LINES
+        """Return at most `MAX_LINES` lines."""
+        lines = [clip_line(line) for line in self._summarize()]
+        hidden = len(lines) - MAX_LINES
         if hidden > 0:
-            lines[MOST_LINES - 1 :] = [f"and {hidden + 1} more lines"]
+            lines[MAX_LINES - 1 :] = [f"and {hidden + 1} more lines"]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -47,14 +47,16 @@ def set_renderer(render: Renderer) -> None:
 def clip_line(text: str) -> str:
     """Return a text as one line of printable characters, cut where it is too long."""
     line = "".join(c if c.isprintable() else " " for c in text)
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."
+    return line if len(line) <= MAX_LINE_CHARS else f"{line[: MAX_LINE_CHARS - 3]}..."
 
 
 def list_names(names: Iterable[object]) -> str:
     """Return names with commas between them, the first few of many."""
-    words = list(map(str, names))
-    more = f" and {len(words) - MOST_NAMES} more" if len(words) > MOST_NAMES else ""
-    return ", ".join(words[:MOST_NAMES]) + more
+    shown_names = list(map(str, names))
+    omitted_text = (
+        f" and {len(shown_names) - MAX_NAMES} more" if len(shown_names) > MAX_NAMES else ""
+    )
+    return ", ".join(shown_names[:MAX_NAMES]) + omitted_text
 
 
 def count(number: int, noun: str) -> str:

@@ -13,8 +13,8 @@ from tcc.compiler.support.diagnostics import (
     Span,
     UserError,
     fail,
-    nearest,
-    whole_file,
+    find_nearest_name,
+    make_file_span,
 )
 
 if TYPE_CHECKING:
@@ -23,31 +23,35 @@ if TYPE_CHECKING:
     from tcc.compiler.bundle.signature_check import SignaturePolicy
 
 
-def every() -> tuple[Device, ...]:
+def list_devices() -> tuple[Device, ...]:
     """Return every target there is: those of tcc, then those of other distributions."""
     installed, _ = _load_installed()
-    return shipped() + tuple(
-        Device(other.backend, target, (other.distribution.name, other.distribution.version))
-        for other in installed
-        for target in other.backend.targets
+    return list_built_in_devices() + tuple(
+        Device(
+            installed_backend.backend,
+            target,
+            (installed_backend.distribution.name, installed_backend.distribution.version),
+        )
+        for installed_backend in installed
+        for target in installed_backend.backend.targets
     )
 
 
-def unusable() -> tuple[UnusableBackend, ...]:
+def list_unusable_backends() -> tuple[UnusableBackend, ...]:
     """Return the entry points of other distributions that give no targets."""
     return _load_installed()[1]
 
 
-def shipped() -> tuple[Device, ...]:
+def list_built_in_devices() -> tuple[Device, ...]:
     """Return the targets of tcc."""
     return tuple(Device(backend, target) for backend in BACKENDS for target in backend.targets)
 
 
 def _load_installed() -> "tuple[tuple[InstalledBackend, ...], tuple[UnusableBackend, ...]]":
-    return load_installed(frozenset(_by_name(shipped())))
+    return load_installed(frozenset(_index_by_name(list_built_in_devices())))
 
 
-def _by_name(devices: Sequence[Device]) -> dict[str, Device]:
+def _index_by_name(devices: Sequence[Device]) -> dict[str, Device]:
     return {name: device for device in devices for name in (device.name, *device.target.aliases)}
 
 
@@ -58,35 +62,44 @@ def find(name: str, at: Span) -> Device:
         UserError: There is none (E0605); the nearest is named.
     """
     # Code of other distributions is loaded only where no target of tcc has the name.
-    if device := _by_name(shipped()).get(name):
+    if device := _index_by_name(list_built_in_devices()).get(name):
         return device
-    devices = every()
-    by_name = _by_name(devices)
+    devices = list_devices()
+    by_name = _index_by_name(devices)
     if name in by_name:
         return by_name[name]
-    close = nearest(name, set(by_name))
-    known = f"known targets: {', '.join(d.name for d in devices)}"
-    help = f"did you mean `{close}`? {known}" if close else known
-    if name in {backend.name for backend in unusable()}:
+    closest_name = find_nearest_name(name, set(by_name))
+    target_list = f"known targets: {', '.join(d.name for d in devices)}"
+    help = f"did you mean `{closest_name}`? {target_list}" if closest_name else target_list
+    if name in {backend.name for backend in list_unusable_backends()}:
         help = f"a distribution offers it, and it cannot be used: `tcc targets` says why; {help}"
     raise fail("E0605", f"there is no target `{name[:80]}`", at, help=help)
 
 
-def precision(target: str, name: str) -> Precision | None:
+def find_precision(target: str, name: str) -> Precision | None:
     """Return what a precision of a target is, both by name.
 
     Where the target has none of this name, any other target's stands in, so that a bundle of
     theirs is read far enough to say what is wrong; None where nothing is built at it.
     """
-    device = _by_name(shipped()).get(target)
-    if device and (precision := device.target.precision(name)):
+    device = _index_by_name(list_built_in_devices()).get(target)
+    if device and (precision := device.target.find_precision(name)):
         return precision
-    targets = [device.target for device in every()]
-    targets.sort(key=lambda each: target not in (each.name, *each.aliases))  # its own first
-    return next((found for each in targets if (found := each.precision(name))), None)
+    targets = [device.target for device in list_devices()]
+    targets.sort(
+        key=lambda other_target: target not in (other_target.name, *other_target.aliases)
+    )  # its own first
+    return next(
+        (
+            other_precision
+            for other_target in targets
+            if (other_precision := other_target.find_precision(name))
+        ),
+        None,
+    )
 
 
-def signature_policy(key: Path | None = None, *, any_key: bool = False) -> "SignaturePolicy":
+def create_signature_policy(key: Path | None = None, *, any_key: bool = False) -> "SignaturePolicy":
     """Return which signatures a command takes of bundles.
 
     Args:
@@ -99,12 +112,12 @@ def signature_policy(key: Path | None = None, *, any_key: bool = False) -> "Sign
     from tcc.compiler.bundle.signature_check import SignaturePolicy
     from tcc.compiler.support import project_file
 
-    project = project_file.find(Path())
+    project = project_file.find_project(Path())
     required_by = str(project.path) if project.require_signature else ""
     return SignaturePolicy(key, any_key, required_by)
 
 
-def load(folder: Path, policy: "SignaturePolicy | None") -> "tuple[Bundle, Device]":
+def load_bundle(folder: Path, policy: "SignaturePolicy | None") -> "tuple[Bundle, Device]":
     """Return the bundle in a folder, checked, and the target that runs it.
 
     Args:
@@ -117,62 +130,70 @@ def load(folder: Path, policy: "SignaturePolicy | None") -> "tuple[Bundle, Devic
     """
     from tcc.compiler.bundle import bundle_folder
 
-    found = bundle_folder.read(folder, precision, policy)
-    at = whole_file(str(folder / "manifest.json"))
-    device = find(found.manifest.target, at)
-    device.precision(found.manifest.precision, at)
-    return found, device
+    bundle = bundle_folder.read_bundle(folder, find_precision, policy)
+    at = make_file_span(str(folder / "manifest.json"))
+    device = find(bundle.manifest.target, at)
+    device.get_precision(bundle.manifest.precision, at)
+    return bundle, device
 
 
-def calibrated_for(names: Sequence[tuple[str, Span]]) -> Device:
+def find_calibrated_device(names: Sequence[tuple[str, Span]]) -> Device:
     """Return the first target of names that is calibrated for.
 
     Raises:
         UserError: A name is not known (E0605), or none has integers (E0606).
     """
-    found = [find(name, at) for name, at in names]
-    for device in found:
+    devices = [find(name, at) for name, at in names]
+    for device in devices:
         if device.target.calibrates:
             return device
-    known = [device.name for device in every() if device.target.calibrates]
-    message = f"{found[0].name} has no integers to calibrate in this version"
-    raise fail("E0606", message, names[0][1], help=f"targets that have some: {', '.join(known)}")
+    calibrated_names = [device.name for device in list_devices() if device.target.calibrates]
+    message = f"{devices[0].name} has no integers to calibrate in this version"
+    raise fail(
+        "E0606", message, names[0][1], help=f"targets that have some: {', '.join(calibrated_names)}"
+    )
 
 
 def find_all(
-    names: Sequence[tuple[str, Span]], precision: tuple[str, Span], *, asked: bool = True
+    names: Sequence[tuple[str, Span]], precision: tuple[str, Span], *, is_explicit: bool = True
 ) -> tuple[Plan, ...]:
     """Return the targets of names, each once, with a precision.
 
-    Where nobody `asked` for it, a target that has no floats at all is built at its own first.
+    Where nobody `is_explicit` for it, a target that has no floats at all is built at its own first.
 
     Args:
         names: Each with its place in what the user wrote.
         precision: Its name, and its place.
-        asked: Whether the user named the precision.
+        is_explicit: Whether the user named the precision.
 
     Raises:
         UserError: Some are not known (E0605) or do not build at it (E0606); all are listed.
     """
-    found: dict[str, Plan] = {}
+    plans: dict[str, Plan] = {}
     problems: list[Diagnostic] = []
     for name, at in dict.fromkeys(names):  # what is wrong with a name is said once
         try:
             device = find(name, at)
             if not device.target.precisions:
-                raise _only_calibrated(device, at)
-            floats = any(each.full for each in device.target.precisions)
-            known = asked or floats or device.target.precision(precision[0])
-            kind = device.precision(*precision) if known else device.target.precisions[0]
-            found[device.name] = Plan(device, kind)
+                raise _create_calibration_error(device, at)
+            has_float_precision = any(
+                target_precision.full for target_precision in device.target.precisions
+            )
+            is_buildable = (
+                is_explicit or has_float_precision or device.target.find_precision(precision[0])
+            )
+            chosen_precision = (
+                device.get_precision(*precision) if is_buildable else device.target.precisions[0]
+            )
+            plans[device.name] = Plan(device, chosen_precision)
         except UserError as error:
             problems += error.diagnostics
     if problems:
         raise UserError(tuple(problems))
-    return tuple(found.values())
+    return tuple(plans.values())
 
 
-def _only_calibrated(device: Device, at: Span) -> UserError:
+def _create_calibration_error(device: Device, at: Span) -> UserError:
     message = f"this version calibrates for {device.name}, but does not build it"
     help = f"`tcc calibrate --target {device.name}` works"
     return fail("E0606", message, at, help=help)

@@ -31,27 +31,27 @@ def load(
     from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.targets import devices
 
-    policy = devices.signature_policy(key, any_key=trust)
-    found, device = devices.load(folder, policy)
+    policy = devices.create_signature_policy(key, any_key=trust)
+    bundle, device = devices.load_bundle(folder, policy)
     device = device if isa is None else device.with_isa(isa)
     if key is not None:
-        return replace(found, trusted=True), device
+        return replace(bundle, trusted=True), device
     if trust:
-        return artifact_runs.trust_program(found, device), device
+        return artifact_runs.mark_trusted(bundle, device), device
     try:
-        artifact_runs.check_trust(found, device)
+        artifact_runs.check_trust(bundle, device)
     except artifact_runs.Untrusted as error:
-        if not _agreed(error):
+        if not _accept_program(error):
             raise
-        return artifact_runs.trust_program(found, device), device
+        return artifact_runs.mark_trusted(bundle, device), device
     # Looked at once: a signature is of all the files.
-    return replace(found, trusted=True), device
+    return replace(bundle, trusted=True), device
 
 
-def _agreed(error: Exception) -> bool:
+def _accept_program(error: Exception) -> bool:
     """Whether somebody at a terminal lets a program run, once told what that means."""
     # Both ends: a question that nobody reads, or that a file answers, is none.
-    if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
+    if not all(stream and stream.isatty() for stream in (sys.stdin, sys.stderr)):
         return False
     typer.echo(str(error), err=True)
     return typer.confirm("run it, now and later?", default=False, err=True)

@@ -22,7 +22,7 @@ from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.json_records import DocumentKind, Record
 from tcc.compiler.train import arithmetic
 from tcc.compiler.train.run_folder import EpochMetrics
-from tcc.compiler.train.trainer import Trainer, array
+from tcc.compiler.train.trainer import Trainer, to_array
 
 VERSION = 1
 
@@ -40,7 +40,7 @@ class TrainingIdentity(Record, frozen=True):
 
 
 class TrainingPosition(Record, frozen=True):
-    """How far a training has come: `step` steps of `epoch` are done, and `done` epochs whole."""
+    """How far a training has come: `step` steps of `epoch` are done, and `completed_epochs` epochs whole."""
 
     tcc_checkpoint: int
     identity: TrainingIdentity
@@ -50,13 +50,13 @@ class TrainingPosition(Record, frozen=True):
     epoch: int
     step: int
     hits: int
-    done: tuple[EpochMetrics, ...]
+    completed_epochs: tuple[EpochMetrics, ...] = msgspec.field(name="done")
     best: int | None
     tensors: str = ""
     seal: str = ""
 
 
-KIND = DocumentKind(
+DOCUMENT_KIND = DocumentKind(
     TrainingPosition,
     "tcc_checkpoint",
     VERSION,
@@ -77,66 +77,66 @@ class TrainingState:
     best: BestWeights
 
 
-def write(path: Path, trainer: Trainer, state: TrainingState) -> None:
+def write_checkpoint(path: Path, trainer: Trainer, state: TrainingState) -> None:
     """Write the state whole, in the place of the one before.
 
     Raises:
         UserError: The file cannot be written.
         MachineError: The disk is full or broken.
     """
-    tensors = {name: array(tensor) for name, tensor in _tensors(trainer)}
-    tensors |= {f"best/{name}": values for name, values in state.best.items()}
+    tensors = {name: to_array(tensor) for name, tensor in _iterate_tensors(trainer)}
+    tensors |= {f"best/{name}": best_array for name, best_array in state.best.items()}
     tensors["losses"] = state.losses
     # The position says whose it is: a file put together of two states does not pass.
     position = replace(state.position, tensors=weights.digest(tensors))
-    said = json.dumps(json.loads(KIND.encode(position)))
-    write_file(path, weights.encode(tensors, {"position": said}))
+    position_json = json.dumps(json.loads(DOCUMENT_KIND.encode(position)))
+    write_file(path, weights.encode(tensors, {"position": position_json}))
 
 
-def position(path: Path) -> TrainingPosition:
+def read_position(path: Path) -> TrainingPosition:
     """Return how far a training has come, of which the tensors are not read.
 
     Raises:
         UserError: It cannot be read (E0501), or does not say so (E1230).
     """
-    return _position(safetensors_file.read(path))
+    return _decode_position(safetensors_file.open_safetensors(path))
 
 
-def _position(file: TensorFile) -> TrainingPosition:
-    return KIND.decode(file.metadata.get("position", "").encode(), str(file.path))
+def _decode_position(file: TensorFile) -> TrainingPosition:
+    return DOCUMENT_KIND.decode(file.metadata.get("position", "").encode(), str(file.path))
 
 
-def read(path: Path) -> tuple[TrainingState, Mapping[str, NDArray[np.float32]]]:
+def read_checkpoint(path: Path) -> tuple[TrainingState, Mapping[str, NDArray[np.float32]]]:
     """Return the state of a file, and the tensors that `restore` takes.
 
     Raises:
         UserError: It cannot be read (E0501), or is no whole checkpoint (E1230).
     """
-    file = safetensors_file.read(path)
-    found = _position(file)
+    file = safetensors_file.open_safetensors(path)
+    position = _decode_position(file)
     if any(part.dtype != "F32" for part in file.parts.values()):
-        raise KIND.damaged(str(path), "it holds other numbers than float32")
-    tensors = {name: file.values(name) for name in file.parts}
-    if weights.digest(tensors) != found.tensors or "losses" not in tensors:
-        raise KIND.damaged(str(path), "its tensors do not match their digest")
+        raise DOCUMENT_KIND.make_damage_error(str(path), "it holds other numbers than float32")
+    tensors = {name: file.read_tensor(name) for name in file.parts}
+    if weights.digest(tensors) != position.tensors or "losses" not in tensors:
+        raise DOCUMENT_KIND.make_damage_error(str(path), "its tensors do not match their digest")
     best = {
-        name.removeprefix("best/"): values
-        for name, values in tensors.items()
+        name.removeprefix("best/"): best_array
+        for name, best_array in tensors.items()
         if name.startswith("best/")
     }
-    return TrainingState(found, tensors["losses"].copy(), best), tensors
+    return TrainingState(position, tensors["losses"].copy(), best), tensors
 
 
-def threads(path: Path, asked: int | None) -> int:
+def resolve_thread_count(path: Path, thread_count: int | None) -> int:
     """Return how many threads to train with: as many as a training had that goes on.
 
     Raises:
-        UserError: As for `position`.
+        UserError: As for `read_position`.
     """
     # Another number of threads adds in another order: the training would end with other bytes.
-    if asked is None and path.exists():
-        return position(path).threads
-    return asked or arithmetic.threads()
+    if thread_count is None and path.exists():
+        return read_position(path).threads
+    return thread_count or arithmetic.get_thread_count()
 
 
 @torch.no_grad()
@@ -146,40 +146,42 @@ def restore(path: Path, trainer: Trainer, tensors: Mapping[str, NDArray[np.float
     Raises:
         UserError: They are not those of this network and recipe (E1230).
     """
-    _remember(trainer, tensors)
-    for name, tensor in _tensors(trainer):
-        values = tensors.get(name)
-        if values is None or values.size != tensor.numel():
-            raise _other(path, name)
-        tensor.copy_(torch.from_numpy(values.copy()).reshape(tensor.shape))
+    _create_optimizer_state(trainer, tensors)
+    for name, tensor in _iterate_tensors(trainer):
+        stored_array = tensors.get(name)
+        if stored_array is None or stored_array.size != tensor.numel():
+            raise _build_tensor_error(path, name)
+        tensor.copy_(torch.from_numpy(stored_array.copy()).reshape(tensor.shape))
 
 
-def _other(path: Path, name: str) -> UserError:
-    return KIND.damaged(str(path), f"it has no such tensor `{name}` as this training has")
+def _build_tensor_error(path: Path, name: str) -> UserError:
+    return DOCUMENT_KIND.make_damage_error(
+        str(path), f"it has no such tensor `{name}` as this training has"
+    )
 
 
-def _tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
+def _iterate_tensors(trainer: Trainer) -> Iterator[tuple[str, Tensor]]:
     """Yield each tensor of a trainer by its name in the file."""
     for name, tensor in trainer.tensors.items():
         yield f"weights/{name}", tensor
     for name, tensor in trainer.average.tensors.items() if trainer.average else ():
         yield f"average/{name}", tensor
-    for name, tensor in trainer.trained.items():
+    for name, tensor in trainer.trainable_tensors.items():
         # Sorted, as PyTorch fills them in the order of its own code.
-        for role, value in sorted(trainer.optimizer.state.get(tensor, {}).items()):
-            if value is not None:
-                yield f"optimizer/{role}/{name}", value
+        for role, state_tensor in sorted(trainer.optimizer.state.get(tensor, {}).items()):
+            if state_tensor is not None:
+                yield f"optimizer/{role}/{name}", state_tensor
 
 
-def _remember(trainer: Trainer, tensors: Mapping[str, NDArray[np.float32]]) -> None:
+def _create_optimizer_state(trainer: Trainer, tensors: Mapping[str, NDArray[np.float32]]) -> None:
     """Make the tensors that the optimiser has after a step; they lie in memory as it lays them."""
     for key in tensors:
-        kind, _, rest = key.partition("/")
-        role, _, name = rest.partition("/")
-        if kind == "optimizer" and name in trainer.trained:
-            tensor = trainer.trained[name]
+        kind, _, suffix = key.partition("/")
+        role, _, name = suffix.partition("/")
+        if kind == "optimizer" and name in trainer.trainable_tensors:
+            tensor = trainer.trainable_tensors[name]
             # PyTorch keeps Adam's count of steps as a tensor without dimensions on the CPU.
-            fresh = (
+            state_tensor = (
                 torch.zeros((), dtype=torch.float32) if role == "step" else torch.empty_like(tensor)
             )
-            trainer.optimizer.state[tensor][role] = fresh
+            trainer.optimizer.state[tensor][role] = state_tensor

@@ -14,69 +14,71 @@ from torch import Tensor
 
 # 2**64 over the golden ratio, odd: the step that the paper takes. The other two are David
 # Stafford's variant 13 of MurmurHash3's finaliser, which the paper's generator uses as well.
-_STEP = 0x9E3779B97F4A7C15
-_FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_INCREMENT = 0x9E3779B97F4A7C15
+_MULTIPLIER_1, _MULTIPLIER_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 @dataclass(frozen=True, eq=False)
-class Draws:
+class CounterRandom:
     """The random numbers of some samples: `keys` is int64 (N,), one of each sample."""
 
     keys: Tensor
 
-    def bits(self, name: str, count: int) -> Tensor:
+    def sample_bits(self, name: str, count: int) -> Tensor:
         """Return 64 random bits for each of `count` places of each sample, int64 (N, count)."""
-        places = torch.arange(count, device=self.keys.device)
-        keys = _mixed(self.keys + _signed(word(name)))
-        return _mixed(keys[:, None] + places * _signed(_STEP))
+        counters = torch.arange(count, device=self.keys.device)
+        keys = _hash_bits(self.keys + _to_signed(hash_words(name)))
+        return _hash_bits(keys[:, None] + counters * _to_signed(_INCREMENT))
 
-    def uniform(self, name: str, count: int = 1) -> Tensor:
+    def sample_uniform(self, name: str, count: int = 1) -> Tensor:
         """Return numbers from 0 to below 1, float64 (N, count)."""
         # 53 bits: as many as a float64 holds, so that nothing is rounded and 1 never comes out.
-        return _shifted(self.bits(name, count), 11).to(torch.float64) * 2.0**-53
+        return _shift_right(self.sample_bits(name, count), 11).to(torch.float64) * 2.0**-53
 
-    def between(self, name: str, low: float, high: float) -> Tensor:
+    def sample_range(self, name: str, low: float, high: float) -> Tensor:
         """Return numbers between two, float64 (N,)."""
-        return self.uniform(name)[:, 0] * (high - low) + low
+        return self.sample_uniform(name)[:, 0] * (high - low) + low
 
-    def chance(self, name: str, probability: float) -> Tensor:
+    def sample_chance(self, name: str, probability: float) -> Tensor:
         """Return whether each sample is one of a share, bool (N,)."""
-        return self.uniform(f"chance of {name}")[:, 0] < probability
+        return self.sample_uniform(f"chance of {name}")[:, 0] < probability
 
 
-def draws(samples: Tensor, *words: str | int) -> Draws:
+def create_random(samples: Tensor, *words: str | int) -> CounterRandom:
     """Return the random numbers of samples, int64 (N,), that belong to some words and numbers."""
-    return Draws(_mixed(samples * _signed(_STEP) + _signed(word(*words))))
+    return CounterRandom(
+        _hash_bits(samples * _to_signed(_INCREMENT) + _to_signed(hash_words(*words)))
+    )
 
 
-def word(*words: str | int) -> int:
+def hash_words(*words: str | int) -> int:
     """Return the 64 bits, as a number from 0 on, that belong to some words and numbers."""
     # Not `hash`, which is another in each process.
-    said = ":".join(map(str, words)).encode()
-    return int.from_bytes(hashlib.sha256(said).digest()[:8], "little")
+    text = ":".join(map(str, words)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
 
 
-def _mixed(x: Tensor) -> Tensor:
-    x = _shifted(x, 30).bitwise_xor_(x).mul_(_signed(_FIRST))
-    x = _shifted(x, 27).bitwise_xor_(x).mul_(_signed(_SECOND))
-    return _shifted(x, 31).bitwise_xor_(x)
+def _hash_bits(bits: Tensor) -> Tensor:
+    bits = _shift_right(bits, 30).bitwise_xor_(bits).mul_(_to_signed(_MULTIPLIER_1))
+    bits = _shift_right(bits, 27).bitwise_xor_(bits).mul_(_to_signed(_MULTIPLIER_2))
+    return _shift_right(bits, 31).bitwise_xor_(bits)
 
 
-def _shifted(x: Tensor, count: int) -> Tensor:
+def _shift_right(bits: Tensor, count: int) -> Tensor:
     """Shift to the right with zeros coming in, as unsigned numbers are."""
     # PyTorch has no unsigned 64-bit shift; its own brings copies of the sign in.
-    return (x >> count).bitwise_and_((1 << (64 - count)) - 1)
+    return (bits >> count).bitwise_and_((1 << (64 - count)) - 1)
 
 
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
+def _to_signed(unsigned: int) -> int:
+    return unsigned - (1 << 64) if unsigned >> 63 else unsigned
 
 
-def key(*words: str | int) -> int:
+def derive_seed(*words: str | int) -> int:
     """Return the seed, below 2 ** 63, that belongs to words and numbers."""
-    return word(*words) >> 1
+    return hash_words(*words) >> 1
 
 
-def generator(*words: str | int) -> torch.Generator:
+def create_generator(*words: str | int) -> torch.Generator:
     """Return a generator on the CPU with that seed."""
-    return torch.Generator().manual_seed(key(*words))
+    return torch.Generator().manual_seed(derive_seed(*words))

@@ -16,9 +16,9 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
 from tcc.compiler.lower.torch_layers import RunningStatistics
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
-CPU = torch.device("cpu")
+CPU_DEVICE = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +27,30 @@ class World:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = CPU
+    device: torch.device = CPU_DEVICE
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
-    def share(self, samples: Tensor) -> Tensor:
+    def slice_batch(self, samples: Tensor) -> Tensor:
         """Return this process's part of a batch."""
         count = len(samples) // self.size
         return samples[self.rank * count : (self.rank + 1) * count]
 
-    def total(self, value: Tensor) -> Tensor:
+    def reduce_sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of the processes' values."""
         if self.size > 1:
-            value = value.clone()
-            distributed.all_reduce(value)
-        return value
+            tensor = tensor.clone()
+            distributed.all_reduce(tensor)
+        return tensor
 
-    def agreed(self, holds: bool) -> bool:
+    def broadcast_flag(self, flag: bool) -> bool:
         """Return whether the first process says so."""
         # NCCL sends what lies on a GPU, and nothing else.
-        said = torch.tensor(float(holds and self.first), device=self.device)
-        return bool(self.total(said))
+        flag_tensor = torch.tensor(float(flag and self.is_main), device=self.device)
+        return bool(self.reduce_sum(flag_tensor))
 
     def wait(self) -> None:
         """Wait until all processes are here."""
@@ -58,11 +58,11 @@ class World:
             distributed.barrier()
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
+def join_processes(device: torch.device) -> Iterator[World]:
     """Join the processes that torchrun has started; without it, this one is alone.
 
     Args:
@@ -76,14 +76,14 @@ def joined(device: torch.device) -> Iterator[World]:
         return
     try:
         world = World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
-        local = int(os.environ.get("LOCAL_RANK", "0"))
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     except (KeyError, ValueError):
         help = "start the processes by `torchrun --no-python tcc train ...`"
-        at = whole_file("RANK and WORLD_SIZE")
+        at = make_file_span("RANK and WORLD_SIZE")
         raise fail("E1231", "these do not say which process this is", at, help=help) from None
     on_gpu = device.type == "cuda"
     if on_gpu:
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(local_rank)
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield world
@@ -91,13 +91,13 @@ def joined(device: torch.device) -> Iterator[World]:
         distributed.destroy_process_group()
 
 
-def shared(module: nn.Module, world: World, *, whole: bool = True) -> nn.Module:
+def wrap_module(module: nn.Module, world: World, *, uses_all_weights: bool = True) -> nn.Module:
     """Return a module whose gradients and statistics are those of all processes together.
 
     Args:
         module: The network.
         world: The processes.
-        whole: Whether all of its weights take part in each step.
+        uses_all_weights: Whether all of its weights take part in each step.
     """
     if world.size == 1:
         return module
@@ -107,7 +107,7 @@ def shared(module: nn.Module, world: World, *, whole: bool = True) -> nn.Module:
             child.__class__ = ExactBatchNorm
     # Statistics need no broadcast: every process has computed the same ones.
     return nn.parallel.DistributedDataParallel(
-        module, broadcast_buffers=False, find_unused_parameters=not whole
+        module, broadcast_buffers=False, find_unused_parameters=not uses_all_weights
     )
 
 
@@ -122,17 +122,17 @@ class ExactBatchNorm(RunningStatistics):
     def forward(self, x: Tensor) -> Tensor:
         """Return x normalised: by the statistics of the whole batch, or in evaluation its own."""
         if not self.training:
-            own = (self.mean, self.var, self.weight, self.bias)
-            return functional.batch_norm(x, *own, training=False, eps=self.eps)
+            statistics = (self.mean, self.var, self.weight, self.bias)
+            return functional.batch_norm(x, *statistics, training=False, eps=self.eps)
         axes = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
         # In bfloat16 sums of squares would lose what the variance is the difference of.
-        values = x.float()
-        count = values.numel() // values.shape[1] * distributed.get_world_size()
+        float_input = x.float()
+        count = float_input.numel() // float_input.shape[1] * distributed.get_world_size()
         # Sums of values and of squares travel together: one message a layer, not two that wait for
         # each other.
-        both = torch.stack([values.sum(axes), (values * values).sum(axes)])
-        sums: Tensor = all_reduce(both)  # type: ignore[no-untyped-call]
+        partial_sums = torch.stack([float_input.sum(axes), (float_input * float_input).sum(axes)])
+        sums: Tensor = all_reduce(partial_sums)  # type: ignore[no-untyped-call]
         mean = sums[0] / count
         var = sums[1] / count - mean * mean
         with torch.no_grad():
@@ -142,5 +142,7 @@ class ExactBatchNorm(RunningStatistics):
             self.mean.lerp_(mean, self.momentum)
             self.var.lerp_(unbiased, self.momentum)
         scale = torch.rsqrt(var + self.eps) * self.weight
-        y: Tensor = (values - mean.reshape(shape)) * scale.reshape(shape) + self.bias.reshape(shape)
+        y: Tensor = (float_input - mean.reshape(shape)) * scale.reshape(shape) + self.bias.reshape(
+            shape
+        )
         return y.to(x.dtype)

@@ -21,26 +21,26 @@ from tcc.compiler import passes
 from tcc.compiler.bundle.manifest import WeightsOrigin
 from tcc.compiler.data.weights import Weights, digest
 from tcc.compiler.ir.graph import Graph, Input, Model, Node
-from tcc.compiler.ir.op import Exact
-from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.op import ExactIntegerOp
+from tcc.compiler.ir.rewrite import extract_inference_graph
 from tcc.compiler.ir.types import DType
-from tcc.compiler.lower.torch import TorchNetwork, trained_weights
-from tcc.compiler.lower.torch_layers import last_readings, layer
+from tcc.compiler.lower.torch import TorchNetwork, copy_trained_weights
+from tcc.compiler.lower.torch_layers import create_layer, find_last_uses
 from tcc.compiler.ops.integer import QConv, RealConv
-from tcc.compiler.ops.integer.conv import fits
+from tcc.compiler.ops.integer.conv import is_exact_in_float32
 from tcc.compiler.quant import calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.rounding.channel_equalization import equalized
+from tcc.compiler.quant.rounding.channel_equalization import equalize_model
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
-from tcc.compiler.quant.scale_groups import fused_clamps
+from tcc.compiler.quant.scale_groups import find_fused_clamps
 from tcc.compiler.train import integer_layers
 from tcc.compiler.train.traced_arrays import TracedArray
 
 
 @dataclass(frozen=True, slots=True)
-class LiveProgram:
+class DifferentiableProgram:
     """An integer program, its weights as tensors, and the convolutions whose sums are wide."""
 
     model: Model
@@ -61,93 +61,111 @@ class FakeQuantizedNetwork(TorchNetwork):
         super().__init__(graph, weights)
         self.calibration = calibration
         # Calibration has no ranges for what is there in training alone.
-        self._lean = for_inference(graph)
-        self._ready: tuple[Weights, LiveProgram] | None = None
+        self._inference_graph = extract_inference_graph(graph)
+        self._ready: tuple[Weights, DifferentiableProgram] | None = None
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
         """Return the outputs by name, float32 (N, *shape), of inputs (N, *shape)."""
-        program = self._program(inputs[0].device)
+        program = self._build_program(inputs[0].device)
         graph = program.model.graph
-        values = {
-            source.name: _entered(x, own, source)
-            for x, own, source in zip(inputs, self.graph.inputs, graph.inputs, strict=True)
+        tensors = {
+            source.name: _quantize_input(x, program_input, source)
+            for x, program_input, source in zip(
+                inputs, self.graph.inputs, graph.inputs, strict=True
+            )
         }
         # Rounded to bfloat16, sums would be no integers any more.
         with torch.autocast(inputs[0].device.type, enabled=False):
-            kept = (output.value for output in graph.outputs)
+            output_values = (output.value for output in graph.outputs)
             # Each level takes four bytes here: a value is let go once nothing reads it.
-            lasts = last_readings((node.inputs for node in graph.nodes), kept)
-            for node, last in zip(graph.nodes, lasts, strict=True):
-                values[node.name] = self._node(program, node, values)
-                for name in last:
-                    del values[name]
-        return {output.name: values[output.value] for output in graph.outputs}
+            dead_names_by_node = find_last_uses(
+                (node.inputs for node in graph.nodes), output_values
+            )
+            for node, dead_names in zip(graph.nodes, dead_names_by_node, strict=True):
+                tensors[node.name] = self._run_node(program, node, tensors)
+                for name in dead_names:
+                    del tensors[name]
+        return {output.name: tensors[output.value] for output in graph.outputs}
 
-    def trained_calibration(self) -> Calibration:
+    def compute_calibration(self) -> Calibration:
         """Return the calibration with the integer weights of the weights as they are."""
         with torch.no_grad():
-            return self._rounded(self._prepared(self._values()))[1]
+            return self._round_weights(self._lower_model(self._copy_weights()))[1]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the program out, which is made again."""
         return {**self.__dict__, "_ready": None}
 
-    def _node(self, program: LiveProgram, node: Node, values: Mapping[str, Tensor]) -> Tensor:
+    def _run_node(
+        self, program: DifferentiableProgram, node: Node, tensors: Mapping[str, Tensor]
+    ) -> Tensor:
         graph = program.model.graph
-        types = graph.input_types(node)
-        xs = tuple(values[value] for value in node.inputs)
-        own = tuple(program.weights[name] for name in node.params)
-        computes = not node.op.moves and isinstance(node.op, Exact)
-        if computes and any(kind.dtype is not DType.F32 for kind in (*types, node.type)):
+        types = graph.get_input_types(node)
+        operands = tuple(tensors[input_name] for input_name in node.inputs)
+        weights = tuple(program.weights[name] for name in node.params)
+        is_integer_op = not node.op.moves and isinstance(node.op, ExactIntegerOp)
+        if is_integer_op and any(kind.dtype is not DType.F32 for kind in (*types, node.type)):
             # CUDA's kernels may transform what they multiply, which rounds float32.
-            wide = node.name in program.wide or (xs[0].is_cuda and not self.training)
-            return integer_layers.integer(node.op, types, xs, own, wide=wide)
-        made = layer(graph, node).eval()
+            wide = node.name in program.wide or (operands[0].is_cuda and not self.training)
+            return integer_layers.run_integer_op(node.op, types, operands, weights, wide=wide)
+        float_layer = create_layer(graph, node).eval()
         roles = (param.role for param in node.op.params(*types))
-        found: Tensor = functional_call(made, dict(zip(roles, own, strict=True)), xs)
-        return found
+        output: Tensor = functional_call(
+            float_layer, dict(zip(roles, weights, strict=True)), operands
+        )
+        return output
 
-    def _program(self, device: torch.device) -> LiveProgram:
+    def _build_program(self, device: torch.device) -> DifferentiableProgram:
         """Return the program of the weights as they are: made anew where gradients are wanted."""
         if torch.is_grad_enabled():
-            traced = {name: TracedArray(t) for name, t in self.named_weights().items()}
-            return self._live(self._prepared(traced), device)
-        values = self._values()
+            traced_weights = {name: TracedArray(t) for name, t in self.named_weights().items()}
+            return self._build_traced_program(self._lower_model(traced_weights), device)
+        arrays = self._copy_weights()
         # By the numbers themselves: tensors change in place, and come in each other's memory.
-        if self._ready and self._ready[1].device == device and _equal(self._ready[0], values):
+        if (
+            self._ready
+            and self._ready[1].device == device
+            and _has_equal_weights(self._ready[0], arrays)
+        ):
             return self._ready[1]
-        live = self._live(self._prepared(values), device)
-        self._ready = values, live
-        return live
+        program = self._build_traced_program(self._lower_model(arrays), device)
+        self._ready = arrays, program
+        return program
 
-    def _values(self) -> dict[str, Any]:
+    def _copy_weights(self) -> dict[str, Any]:
         return {n: t.detach().float().cpu().numpy().copy() for n, t in self.named_weights().items()}
 
-    def _prepared(self, weights: Mapping[str, Any]) -> Model:
+    def _lower_model(self, weights: Mapping[str, Any]) -> Model:
         """Return the ready model of weights, traced or not."""
-        lean = Model(self._lean, {name: weights[name] for name in self._lean.params})
-        return reduce(lambda model, step: step(model), passes.INT8, lean)
+        inference_model = Model(
+            self._inference_graph, {name: weights[name] for name in self._inference_graph.params}
+        )
+        return reduce(lambda model, step: step(model), passes.INT8, inference_model)
 
-    def _rounded(self, ready: Model) -> tuple[Model, Calibration]:
+    def _round_weights(self, lowered_model: Model) -> tuple[Model, Calibration]:
         """Return a ready model with its channels equalised, and the rounded weights with ranges."""
-        equal = equalized(ready, self.calibration.factors)
-        rounded = round_nearest(_concrete(equal), self.calibration.ranges)
-        return equal, replace(self.calibration, rounded=rounded)
+        equalized_model = equalize_model(lowered_model, self.calibration.factors)
+        rounded = round_nearest(_detach_model(equalized_model), self.calibration.ranges)
+        return equalized_model, replace(self.calibration, rounded=rounded)
 
-    def _live(self, ready: Model, device: torch.device) -> LiveProgram:
-        equal, calibration = self._rounded(ready)
-        model = quantize(_concrete(ready), calibration)
+    def _build_traced_program(
+        self, lowered_model: Model, device: torch.device
+    ) -> DifferentiableProgram:
+        equalized_model, calibration = self._round_weights(lowered_model)
+        model = quantize(_detach_model(lowered_model), calibration)
         weights = {
-            name: torch.tensor(np.asarray(value, np.float32), device=device)
-            for name, value in model.weights.items()
+            name: torch.tensor(np.asarray(array, np.float32), device=device)
+            for name, array in model.weights.items()
         }
-        wide = (node.name for node in model.graph.nodes if _is_wide(model, node))
-        live = _differentiable(ready, equal, model, calibration)
-        return LiveProgram(model, {**weights, **live}, frozenset(wide), device)
+        wide_names = (node.name for node in model.graph.nodes if _is_wide(model, node))
+        traced_weights = _build_traced_weights(lowered_model, equalized_model, model, calibration)
+        return DifferentiableProgram(
+            model, {**weights, **traced_weights}, frozenset(wide_names), device
+        )
 
 
-def trained_calibration(
-    network: FakeQuantizedNetwork, found: CalibrationDocument
+def build_trained_calibration(
+    network: FakeQuantizedNetwork, document: CalibrationDocument
 ) -> CalibrationDocument:
     """Return the calibration file's words for a network that was trained after it.
 
@@ -156,62 +174,64 @@ def trained_calibration(
 
     Args:
         network: The trained network.
-        found: The document that its calibration came from.
+        document: The document that its calibration came from.
 
     Raises:
         UserError: A weight is not finite (E0506), or a sum could overflow (E0802).
     """
-    tensors = trained_weights(network)
+    tensors = copy_trained_weights(network)
     origin = WeightsOrigin("file", digest(tensors), None, None, None)
-    return calibration_file.retrained(found, network.trained_calibration(), origin)
+    return calibration_file.build_retrained_document(
+        document, network.compute_calibration(), origin
+    )
 
 
-def _equal(one: Weights, other: Weights) -> bool:
-    return all(np.array_equal(values, other[name]) for name, values in one.items())
+def _has_equal_weights(cached_weights: Weights, weights: Weights) -> bool:
+    return all(np.array_equal(array, weights[name]) for name, array in cached_weights.items())
 
 
-def _concrete(model: Model) -> Model:
+def _detach_model(model: Model) -> Model:
     """Return a model whose weights are numbers alone."""
-    return Model(model.graph, {name: _numbers(value) for name, value in model.weights.items()})
+    return Model(model.graph, {name: _to_array(array) for name, array in model.weights.items()})
 
 
-def _numbers(value: Any) -> NDArray[np.float32]:
-    match value:
+def _to_array(array: Any) -> NDArray[np.float32]:
+    match array:
         case TracedArray(tensor=tensor):
             numbers: NDArray[np.float32] = tensor.detach().cpu().numpy()
             return numbers
         case _:
-            return np.asarray(value)
+            return np.asarray(array)
 
 
-def _differentiable(
-    ready: Model, equal: Model, program: Model, calibration: Calibration
+def _build_traced_weights(
+    lowered_model: Model, equalized_model: Model, program: Model, calibration: Calibration
 ) -> dict[str, Tensor]:
     """Return the program's weights that come from traced ones: their numbers, with gradients."""
-    clamps = fused_clamps(ready.graph)
-    made = {node.name: node for node in ready.graph.nodes}
-    found: dict[str, Tensor] = {}
+    clamps = find_fused_clamps(lowered_model.graph)
+    lowered_nodes = {node.name: node for node in lowered_model.graph.nodes}
+    traced_weights: dict[str, Tensor] = {}
 
-    def stand(name: str, source: Any, slope: Any) -> None:
+    def add_weight(name: str, source: Any, slope: Any) -> None:
         if isinstance(source, TracedArray):
-            value = program.weights[name]
-            found[name] = integer_layers.standing(source.tensor, value, slope)
+            quantized = program.weights[name]
+            traced_weights[name] = integer_layers.replace_values(source.tensor, quantized, slope)
 
     for node in program.graph.nodes:
         match node.op:
             case QConv() | RealConv():
-                owner = made[clamps.get(node.name, node.name)]
-                weight, bias = (equal.weights[name] for name in owner.params)
+                owner = lowered_nodes[clamps.get(node.name, node.name)]
+                weight, bias = (equalized_model.weights[name] for name in owner.params)
                 scale = calibration.rounded[owner.name].scale.astype(np.float64)
                 step = scale * calibration.ranges[owner.inputs[0]].scale
-                stand(node.params[0], weight, 1 / scale[:, None, None, None])
-                stand(node.params[2], bias, 1 / step)
+                add_weight(node.params[0], weight, 1 / scale[:, None, None, None])
+                add_weight(node.params[2], bias, 1 / step)
             case op:
-                same = made.get(node.name.removesuffix(":float"))
-                if same is not None and same.op == op:
-                    for name, source in zip(node.params, same.params, strict=True):
-                        stand(name, ready.weights[source], 1.0)
-    return found
+                lowered_node = lowered_nodes.get(node.name.removesuffix(":float"))
+                if lowered_node is not None and lowered_node.op == op:
+                    for name, source in zip(node.params, lowered_node.params, strict=True):
+                        add_weight(name, lowered_model.weights[source], 1.0)
+    return traced_weights
 
 
 def _is_wide(program: Model, node: Node) -> bool:
@@ -219,21 +239,23 @@ def _is_wide(program: Model, node: Node) -> bool:
     match node.op:
         case QConv() | RealConv():
             weight, _, bias = (program.weights[name] for name in node.params)
-            (x,) = program.graph.input_types(node)
-            return not fits(weight, bias, max(map(abs, x.limits)))
+            (input_type,) = program.graph.get_input_types(node)
+            return not is_exact_in_float32(weight, bias, max(map(abs, input_type.limits)))
         case _:
             return False
 
 
-def _entered(x: Tensor, written: Input, source: Input) -> Tensor:
+def _quantize_input(tensor: Tensor, float_input: Input, source: Input) -> Tensor:
     """Return what the program reads: of a normalised image its grey levels."""
-    if source.type.dtype is DType.F32 or x.dtype is torch.uint8:
-        return x.to(torch.float32)
-    pre = written.preprocess
-    assert pre is not None
+    if source.type.dtype is DType.F32 or tensor.dtype is torch.uint8:
+        return tensor.to(torch.float32)
+    preprocess = float_input.preprocess
+    assert preprocess is not None
     mean, std = (
-        torch.tensor(np.broadcast_to(np.array(v, np.float32), x.shape[1]).copy(), device=x.device)
-        for v in (pre.mean, pre.std)
+        torch.tensor(
+            np.broadcast_to(np.array(v, np.float32), tensor.shape[1]).copy(), device=tensor.device
+        )
+        for v in (preprocess.mean, preprocess.std)
     )
-    levels = (x * std[:, None, None] + mean[:, None, None]) * 255
-    return integer_layers.rounded(levels, 0, 255)
+    pixels = (tensor * std[:, None, None] + mean[:, None, None]) * 255
+    return integer_layers.round_straight_through(pixels, 0, 255)

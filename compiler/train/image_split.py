@@ -19,16 +19,16 @@ from itertools import chain
 from pathlib import Path
 
 from tcc.compiler.data.dataset import DataSet, Item
-from tcc.compiler.data.split_file import SIDES
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, listed, whole_file
+from tcc.compiler.data.split_file import SPLITS
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, join_names, make_file_span
 from tcc.compiler.train import seeded_split, targets
 from tcc.compiler.train.labelled_files import LabelledFiles, match_classes, read_labelled_files
-from tcc.compiler.train.seeded_split import Shares
+from tcc.compiler.train.seeded_split import SplitShares
 from tcc.compiler.train.targets import Targets
 
-FEW = 10
+MIN_CLASS_IMAGES = 10
 """Images of a class below which training is warned of."""
-MOST_NAMED = 5
+MAX_NAMED = 5
 """Images or groups that a message names."""
 
 
@@ -39,17 +39,17 @@ class SplitOptions:
     `labels` are the network's, in its order: the images have these classes and no others. Where it
     names none, classes are in the order of their names. `settable` says that `--set labels=` gives
     it others. `targets` are those of a network that tells more than
-    one class. `before` has the sides, by the images' digests, of the training that the weights are
-    from: they are kept where the images have none, unless `anew`.
+    one class. `previous_splits` has the sides, by the images' digests, of the training that the weights are
+    from: they are kept where the images have none, unless `ignores_previous`.
     """
 
     seed: int = 0
-    shares: Shares = field(default_factory=Shares)
+    shares: SplitShares = field(default_factory=SplitShares)
     labels: tuple[str, ...] = ()
     targets: Targets = ()
     settable: bool = False
-    before: Mapping[str, str] = field(default_factory=dict)
-    anew: bool = False
+    previous_splits: Mapping[str, str] = field(default_factory=dict)
+    ignores_previous: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,24 +69,26 @@ class ImageSplit:
     groups: Mapping[str, str]
     warnings: tuple[Diagnostic, ...] = ()
     targets: Targets = ()
-    sided: bool = False
+    is_presplit: bool = False
     """Whether the images come on the sides `train` and `val`, so that no share splits them."""
 
     @property
-    def sides(self) -> Mapping[str, DataSet]:
+    def datasets(self) -> Mapping[str, DataSet]:
         """The data sets by what they are called."""
-        return dict(zip(SIDES, (self.train, self.val, self.test), strict=True))
+        return dict(zip(SPLITS, (self.train, self.val, self.test), strict=True))
 
-    def kept(self, names: Mapping[str, Collection[str]]) -> "ImageSplit":
+    def select_items(self, names: Mapping[str, Collection[str]]) -> "ImageSplit":
         """Return the split with those items of each side alone that are named."""
         train, val, test = (
-            replace(data, items=tuple(item for item in data.items if item.name in wanted))
-            for data, wanted in ((self.sides[side], frozenset(names[side])) for side in SIDES)
+            replace(dataset, items=tuple(item for item in dataset.items if item.name in kept_names))
+            for dataset, kept_names in (
+                (self.datasets[split_name], frozenset(names[split_name])) for split_name in SPLITS
+            )
         )
         return replace(self, train=train, val=val, test=test)
 
 
-def read(path: Path, options: SplitOptions | None = None) -> ImageSplit:
+def read_split(path: Path, options: SplitOptions | None = None) -> ImageSplit:
     """Return the split of a folder or an `.npz` file.
 
     Raises:
@@ -95,23 +97,32 @@ def read(path: Path, options: SplitOptions | None = None) -> ImageSplit:
             few images are there to be split (E1206), or classes do not fit (E1207).
     """
     options = options or SplitOptions()
-    found = read_labelled_files(path)
-    classes, names, learned = _named(found, options)
-    data = _renamed(found.data, names)
-    by_name = dict(zip((item.name for item in found.data.items), data.items, strict=True))
-    sides, warnings = _sides(found, by_name, options)
-    parts = [_part(data, [n for n in by_name if sides[n] == side], by_name) for side in SIDES]
-    _check_groups(found, sides)
-    _check_contents(dict(zip(SIDES, parts, strict=True)))
-    train, val, test = parts
-    sided = {"train", "val"} <= set(found.sides.values())
-    split = ImageSplit(path, train, val, test, classes, found.groups, (), learned, sided)
-    said = chain(found.warnings, warnings, _remarks(split), _learned(split, options))
-    return replace(split, warnings=tuple(said))
+    files = read_labelled_files(path)
+    classes, names, output_targets = _resolve_classes(files, options)
+    renamed_images = _rename_labels(files.dataset, names)
+    by_name = dict(
+        zip((item.name for item in files.dataset.items), renamed_images.items, strict=True)
+    )
+    splits, warnings = _assign_splits(files, by_name, options)
+    datasets = [
+        _select_items(renamed_images, [n for n in by_name if splits[n] == split_name], by_name)
+        for split_name in SPLITS
+    ]
+    _check_groups(files, splits)
+    _check_contents(dict(zip(SPLITS, datasets, strict=True)))
+    train, val, test = datasets
+    is_presplit = {"train", "val"} <= set(files.splits.values())
+    split = ImageSplit(
+        path, train, val, test, classes, files.groups, (), output_targets, is_presplit
+    )
+    all_warnings = chain(
+        files.warnings, warnings, _check_labels(split), _check_learned_images(split, options)
+    )
+    return replace(split, warnings=tuple(all_warnings))
 
 
-def _named(
-    found: LabelledFiles, options: SplitOptions
+def _resolve_classes(
+    files: LabelledFiles, options: SplitOptions
 ) -> tuple[tuple[str, ...], Mapping[str, str], Targets]:
     """Return the classes, the class of each label that images have, and what they are to outputs.
 
@@ -119,176 +130,188 @@ def _named(
         UserError: They are not those of the network (E1207).
     """
     if not options.targets:
-        return *match_classes(found, options.labels, options.settable), ()
-    labels = sorted({item.label or "" for item in found.data.items})
-    names = targets.kinds(labels, options.targets, whole_file(str(found.path)))
+        return *match_classes(files, options.labels, options.settable), ()
+    labels = sorted({item.label or "" for item in files.dataset.items})
+    names = targets.normalize_labels(labels, options.targets, make_file_span(str(files.path)))
     return tuple(sorted(set(names.values()))), names, options.targets
 
 
-def _renamed(data: DataSet, names: Mapping[str, str]) -> DataSet:
+def _rename_labels(dataset: DataSet, names: Mapping[str, str]) -> DataSet:
     """Return a data set whose labels are written as the network's classes are."""
-    items = tuple(replace(item, label=names[item.label or ""]) for item in data.items)
-    return replace(data, items=items, warnings=())
+    items = tuple(replace(item, label=names[item.label or ""]) for item in dataset.items)
+    return replace(dataset, items=items, warnings=())
 
 
-def _part(data: DataSet, names: Sequence[str], by_name: Mapping[str, Item]) -> DataSet:
-    return replace(data, items=tuple(by_name[name] for name in names))
+def _select_items(dataset: DataSet, names: Sequence[str], by_name: Mapping[str, Item]) -> DataSet:
+    return replace(dataset, items=tuple(by_name[name] for name in names))
 
 
-def _sides(
-    found: LabelledFiles, items: Mapping[str, Item], options: SplitOptions
+def _assign_splits(
+    files: LabelledFiles, items_by_name: Mapping[str, Item], options: SplitOptions
 ) -> tuple[Mapping[str, str], list[Diagnostic]]:
     """Return the side of each image by its name, given or by seed, and what was chosen."""
-    where = whole_file(str(found.path))
+    at = make_file_span(str(files.path))
     # Equal files count as one group: else a copy would be judged that was learned by heart.
-    bound = seeded_split.bound_together(items, found.groups)
-    labels: Mapping[str, str] = {name: item.label or "" for name, item in items.items()}
+    units = seeded_split.group_units(items_by_name, files.groups)
+    labels: Mapping[str, str] = {name: item.label or "" for name, item in items_by_name.items()}
     if options.targets:
-        labels = seeded_split.pooled(labels, bound, options.shares)
-    warnings = [] if found.groups else [_no_groups(found)]
-    sides = dict(found.sides) or _kept(items, options)
-    if not sides:
-        unfit = [*seeded_split.shortage(labels, bound, options.shares, where)]
-        if unfit:
-            raise UserError(tuple(unfit))
-        return seeded_split.split(labels, bound, options.shares, options.seed), warnings
-    if "train" not in sides.values():
-        raise fail("E1200", "nothing is to be learned from: no image is in `train`", where)
-    if "val" not in sides.values():
-        learned = {name: labels[name] for name, side in sides.items() if side == "train"}
-        shares = Shares(options.shares.train, options.shares.val, 0.0)
-        unfit = [*seeded_split.shortage(learned, bound, shares, where)]
-        if unfit:
-            raise UserError(tuple(unfit))
-        sides |= seeded_split.split(learned, bound, shares, options.seed)
-        count = sum(side == "val" for side in sides.values())
+        labels = seeded_split.merge_rare_labels(labels, units, options.shares)
+    warnings = [] if files.groups else [_warn_no_groups(files)]
+    splits = dict(files.splits) or _reuse_splits(items_by_name, options)
+    if not splits:
+        problems = [*seeded_split.find_shortages(labels, units, options.shares, at)]
+        if problems:
+            raise UserError(tuple(problems))
+        return seeded_split.split_images(labels, units, options.shares, options.seed), warnings
+    if "train" not in splits.values():
+        raise fail("E1200", "nothing is to be learned from: no image is in `train`", at)
+    if "val" not in splits.values():
+        train_labels = {
+            name: labels[name] for name, split_name in splits.items() if split_name == "train"
+        }
+        shares = SplitShares(options.shares.train, options.shares.val, 0.0)
+        problems = [*seeded_split.find_shortages(train_labels, units, shares, at)]
+        if problems:
+            raise UserError(tuple(problems))
+        splits |= seeded_split.split_images(train_labels, units, shares, options.seed)
+        count = sum(split_name == "val" for split_name in splits.values())
         message = f"there is no `val`: {count:,} images of `train` are taken for it, by the seed"
-        warnings.append(_warning("E1209", message, found.path))
-    if "test" not in sides.values():
+        warnings.append(_build_warning("E1209", message, files.path))
+    if "test" not in splits.values():
         message = "there is no `test`: the network is judged by nothing that it has not seen"
         # Choosing the best of many epochs by `val` fits `val`; what is left over is the optimism
         # that a test set is for.
         help = "figures of `val` are too good: the network's state is chosen by them"
-        warnings.append(_warning("E1209", message, found.path, help=help))
-    return sides, warnings
+        warnings.append(_build_warning("E1209", message, files.path, help=help))
+    return splits, warnings
 
 
-def _kept(items: Mapping[str, Item], options: SplitOptions) -> dict[str, str]:
+def _reuse_splits(items_by_name: Mapping[str, Item], options: SplitOptions) -> dict[str, str]:
     """Return the sides that a training before had, if it had all of the images."""
-    known = {name: options.before.get(item.digest) for name, item in items.items()}
-    if options.anew or None in known.values():
+    previous_splits = {
+        name: options.previous_splits.get(item.digest) for name, item in items_by_name.items()
+    }
+    if options.ignores_previous or None in previous_splits.values():
         return {}
-    return {name: side for name, side in known.items() if side}
+    return {name: split_name for name, split_name in previous_splits.items() if split_name}
 
 
-def _learned(split: ImageSplit, options: SplitOptions) -> Iterator[Diagnostic]:
+def _check_learned_images(split: ImageSplit, options: SplitOptions) -> Iterator[Diagnostic]:
     """Yield a warning of test images from which the weights have learned already (E1224)."""
-    seen = [i for i in split.test.items if options.before.get(i.digest, "test") != "test"]
-    if seen:
-        count = f"{len(seen):,} test images" if len(seen) > 1 else "1 test image"
+    learned_items = [
+        i for i in split.test.items if options.previous_splits.get(i.digest, "test") != "test"
+    ]
+    if learned_items:
+        count = f"{len(learned_items):,} test images" if len(learned_items) > 1 else "1 test image"
         message = f"the weights that this starts from have learned from {count}"
         help = "give the images that their run had, without `--split`, or begin without weights"
-        notes = tuple(item.name for item in seen[1:MOST_NAMED])
-        at, label = whole_file(seen[0].name), "the figures of `test` are too good"
+        notes = tuple(item.name for item in learned_items[1:MAX_NAMED])
+        at, label = make_file_span(learned_items[0].name), "the figures of `test` are too good"
         yield Diagnostic("E1224", message, at, label, notes, help, "warning")
 
 
-def _no_groups(found: LabelledFiles) -> Diagnostic:
+def _warn_no_groups(files: LabelledFiles) -> Diagnostic:
     message = "nothing says which images are of one patient or slide"
     label = "if some are on two sides, the network will seem better than it is"
     help = "add an `index.csv` with the columns file, label and group"
-    if found.path.is_file():
+    if files.path.is_file():
         help = "give a folder with an `index.csv`, with the columns file, label and group"
-    return _warning("E1208", message, found.path, label, help)
+    return _build_warning("E1208", message, files.path, label, help)
 
 
-def _check_groups(found: LabelledFiles, sides: Mapping[str, str]) -> None:
+def _check_groups(files: LabelledFiles, splits: Mapping[str, str]) -> None:
     """Refuse a group on two sides (E1203)."""
     members: dict[str, dict[str, str]] = defaultdict(dict)
-    for name, group in found.groups.items():
-        members[group].setdefault(sides[name], name)
+    for name, group in files.groups.items():
+        members[group].setdefault(splits[name], name)
     problems = []
-    for group, by_side in sorted(members.items()):
-        if len(by_side) > 1:
-            message = f"group `{group}` is on {len(by_side)} sides: {listed(list(by_side))}"
-            notes = tuple(f"{side}: {name}" for side, name in by_side.items())
+    for group, names_by_split in sorted(members.items()):
+        if len(names_by_split) > 1:
+            message = f"group `{group}` is on {len(names_by_split)} sides: {join_names(list(names_by_split))}"
+            notes = tuple(f"{split_name}: {name}" for split_name, name in names_by_split.items())
             help = "let all images of a patient be on one side, or leave out the column `split`"
-            at = found.places.get(list(by_side.values())[-1], whole_file(str(found.path)))
+            at = files.spans.get(list(names_by_split.values())[-1], make_file_span(str(files.path)))
             problems.append(Diagnostic("E1203", message, at, notes=notes, help=help))
     _raise_if(problems)
 
 
-def _check_contents(sides: Mapping[str, DataSet]) -> None:
+def _check_contents(datasets: Mapping[str, DataSet]) -> None:
     """Refuse files of the same contents on two sides (E1204)."""
-    first: dict[str, tuple[str, Item]] = {}
+    first_by_digest: dict[str, tuple[str, Item]] = {}
     problems = []
-    for side, data in sides.items():
-        for item in data.items:
-            before, other = first.setdefault(item.digest, (side, item))
-            if before != side and not _is_empty(item):
-                message = f"one and the same image is in `{before}` and in `{side}`"
-                notes = (f"{before}: {other.name}", f"{side}: {item.name}")
+    for split_name, dataset in datasets.items():
+        for item in dataset.items:
+            other_split, other_item = first_by_digest.setdefault(item.digest, (split_name, item))
+            if other_split != split_name and not _is_empty(item):
+                message = f"one and the same image is in `{other_split}` and in `{split_name}`"
+                notes = (f"{other_split}: {other_item.name}", f"{split_name}: {item.name}")
                 help = "leave it on one side alone"
-                where = whole_file(item.name)
-                problems.append(Diagnostic("E1204", message, where, notes=notes, help=help))
+                at = make_file_span(item.name)
+                problems.append(Diagnostic("E1204", message, at, notes=notes, help=help))
     _raise_if(problems)
 
 
 def _is_empty(item: Item) -> bool:
-    return item.place is None and item.path.stat().st_size == 0
+    return item.index is None and item.path.stat().st_size == 0
 
 
 def _raise_if(problems: list[Diagnostic]) -> None:
     if problems:
-        raise UserError(tuple(problems[:MOST_NAMED]), max(0, len(problems) - MOST_NAMED))
+        raise UserError(tuple(problems[:MAX_NAMED]), max(0, len(problems) - MAX_NAMED))
 
 
-def _remarks(split: ImageSplit) -> Iterator[Diagnostic]:
+def _check_labels(split: ImageSplit) -> Iterator[Diagnostic]:
     """Yield what must be known of classes and labels.
 
     Raises:
         UserError: Nothing is there to learn a class from (E1206).
     """
     path = split.path
-    counts = {side: _told(split, data) for side, data in split.sides.items()}
-    names = targets.all_answers(split.targets) or split.classes
-    nothing = [name for name in names if not counts["train"][name]]
-    if nothing:
-        message = f"no image to learn these classes from: {listed(nothing)}"
-        raise fail("E1206", message, whole_file(str(path)), help="put images of them in `train`")
-    few = [name for name in names if counts["train"][name] < FEW]
-    if few:
-        named = listed([f"{name} ({counts['train'][name]})" for name in few])
-        yield _warning("E1213", f"few images to learn from: {named}", path)
-    for side in ("val", "test"):
-        missing = [name for name in names if not counts[side][name]]
-        if missing and len(split.sides[side]):
-            message = f"`{side}` has no image of {listed(missing)}"
-            yield _warning("E1213", message, path, "its figures say nothing of them")
-    yield from _contradictions(split)
+    counts = {
+        split_name: _count_answers(split, dataset) for split_name, dataset in split.datasets.items()
+    }
+    names = targets.list_all_answers(split.targets) or split.classes
+    absent_classes = [name for name in names if not counts["train"][name]]
+    if absent_classes:
+        message = f"no image to learn these classes from: {join_names(absent_classes)}"
+        raise fail(
+            "E1206", message, make_file_span(str(path)), help="put images of them in `train`"
+        )
+    rare_classes = [name for name in names if counts["train"][name] < MIN_CLASS_IMAGES]
+    if rare_classes:
+        class_counts = join_names([f"{name} ({counts['train'][name]})" for name in rare_classes])
+        yield _build_warning("E1213", f"few images to learn from: {class_counts}", path)
+    for split_name in ("val", "test"):
+        missing = [name for name in names if not counts[split_name][name]]
+        if missing and len(split.datasets[split_name]):
+            message = f"`{split_name}` has no image of {join_names(missing)}"
+            yield _build_warning("E1213", message, path, "its figures say nothing of them")
+    yield from _find_contradictions(split)
 
 
-def _told(split: ImageSplit, data: DataSet) -> Counter[str]:
+def _count_answers(split: ImageSplit, dataset: DataSet) -> Counter[str]:
     """Return how many images say what: a class, or of decisions yes or no."""
-    labels = Counter(item.label or "" for item in data.items)
+    labels = Counter(item.label or "" for item in dataset.items)
     if not split.targets:
         return labels
-    told: Counter[str] = Counter()
+    answer_counts: Counter[str] = Counter()
     for label, count in labels.items():
-        told.update(dict.fromkeys(targets.answers(label, split.targets), count))
-    return told
+        answer_counts.update(dict.fromkeys(targets.list_answers(label, split.targets), count))
+    return answer_counts
 
 
-def _contradictions(split: ImageSplit) -> Iterator[Diagnostic]:
-    for data in split.sides.values():
-        labels: dict[str, Item] = {}
-        for item in data.items:
-            other = labels.setdefault(item.digest, item)
-            if other.label != item.label and not _is_empty(item):
-                message = f"one and the same image is `{other.label}` and `{item.label}`"
-                yield replace(_warning("E1214", message, item.path), notes=(other.name,))
+def _find_contradictions(split: ImageSplit) -> Iterator[Diagnostic]:
+    for dataset in split.datasets.values():
+        items_by_digest: dict[str, Item] = {}
+        for item in dataset.items:
+            other_item = items_by_digest.setdefault(item.digest, item)
+            if other_item.label != item.label and not _is_empty(item):
+                message = f"one and the same image is `{other_item.label}` and `{item.label}`"
+                yield replace(_build_warning("E1214", message, item.path), notes=(other_item.name,))
 
 
-def _warning(code: str, message: str, path: Path, label: str = "", help: str = "") -> Diagnostic:
-    where = whole_file(str(path))
-    return Diagnostic(code, message, where, label, help=help, severity="warning")
+def _build_warning(
+    code: str, message: str, path: Path, label: str = "", help: str = ""
+) -> Diagnostic:
+    at = make_file_span(str(path))
+    return Diagnostic(code, message, at, label, help=help, severity="warning")

@@ -31,8 +31,8 @@ from tcc.compiler.ops.integer import (
     RealGlobalAvgPool,
     Table,
 )
-from tcc.compiler.ops.integer.base import Quantized
-from tcc.compiler.ops.integer_arithmetic import multiplier
+from tcc.compiler.ops.integer.base import QuantizedOp
+from tcc.compiler.ops.integer_arithmetic import compute_multiplier
 from tcc.compiler.support.diagnostics import UnhandledError
 
 Types = tuple[TensorType, ...]
@@ -45,9 +45,9 @@ class Rounding(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, low: int, high: int) -> Tensor:
         """Return whole numbers in [low, high]."""
-        found = torch.round(x)
-        ctx.save_for_backward((found >= low) & (found <= high))
-        return found.clamp_(low, high).add_(0.0)  # no integer is -0
+        rounded = torch.round(x)
+        ctx.save_for_backward((rounded >= low) & (rounded <= high))
+        return rounded.clamp_(low, high).add_(0.0)  # no integer is -0
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -56,15 +56,15 @@ class Rounding(Function):
         return grad * inside, None, None
 
 
-class Standing(Function):
+class ValueReplacement(Function):
     """Given numbers in the place of others; backwards, these times `slope`."""
 
     @staticmethod
-    def forward(ctx: Any, source: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: Any, source: Tensor, numbers: Tensor, slope: Tensor) -> Tensor:
         """Return the value."""
         ctx.save_for_backward(slope)
         ctx.shape = source.shape
-        return value.clone()
+        return numbers.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
@@ -79,36 +79,36 @@ class FixedPointSum(Function):
     @staticmethod
     def forward(ctx: Any, op: QAdd, types: Types, *xs: Tensor) -> Tensor:
         """Return the levels."""
-        factors, shift = op.fixed_point(*types)
+        factors, shift = op.compute_fixed_point(*types)
         # In whole numbers: products of 8-bit levels and the factors pass what float32 holds
         # exactly.
         total = sum(x.to(torch.int32) * m for x, m in zip(xs, factors, strict=True))
-        found = (torch.as_tensor(total) + (1 << (shift - 1))) >> shift
-        ctx.save_for_backward((found >= op.low) & (found <= op.high))
+        quantized = (torch.as_tensor(total) + (1 << (shift - 1))) >> shift
+        ctx.save_for_backward((quantized >= op.low) & (quantized <= op.high))
         ctx.shares = [m / 2.0**shift for m in factors]
         ctx.shapes = [x.shape for x in xs]
-        return found.clamp_(op.low, op.high).to(torch.float32)
+        return quantized.clamp_(op.low, op.high).to(torch.float32)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         """Return each input's share, summed where it was broadcast."""
         (inside,) = ctx.saved_tensors
-        kept = grad * inside
+        masked_grad = grad * inside
         shares = zip(ctx.shares, ctx.shapes, strict=True)
-        return (None, None, *((kept * share).sum_to_size(shape) for share, shape in shares))
+        return (None, None, *((masked_grad * share).sum_to_size(shape) for share, shape in shares))
 
 
-class TableEntry(Function):
+class TableLookup(Function):
     """An entry of a table; backwards, its slope."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, entries: Tensor, slopes: Tensor, low: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, table: Tensor, slopes: Tensor, low: int) -> Tensor:
         """Return the entries of levels from `low` on."""
         index = (x - low).to(torch.int64)
         # A quarter of the memory of the float levels, which are kept for every table until the
         # gradient is back.
         ctx.save_for_backward(index.to(torch.uint8), slopes)
-        return entries[index]
+        return table[index]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
@@ -117,114 +117,116 @@ class TableEntry(Function):
         return grad * slopes[index.to(torch.int64)], None, None, None
 
 
-def integer(op: Op, types: Types, xs: Tensors, own: Tensors, *, wide: bool) -> Tensor:  # noqa: C901, PLR0911
+def run_integer_op(op: Op, types: Types, xs: Tensors, weights: Tensors, *, wide: bool) -> Tensor:  # noqa: C901, PLR0911
     """Return the output of an operation of an integer program.
 
     Args:
         op: The operation.
         types: Those of its inputs, with their scales.
         xs: The inputs (N, *shape).
-        own: Its weights in order, whole numbers in float32 where they are integers.
+        weights: Its weights in order, whole numbers in float32 where they are integers.
         wide: Whether sums of products need float64 to be exact.
     """
     x = xs[0]
     match op:
         case Quantize():
-            return _levels(x / _number(op.scale, x), op)
+            return _requantize(x / _create_scalar(op.scale, x), op)
         case Dequantize():
-            return x * _number(types[0].scale or 0, x)
+            return x * _create_scalar(types[0].scale or 0, x)
         case QConv(conv=conv):
-            weight, scale, bias = own
-            total = _sums(conv, x, (weight, bias), wide)
-            factor = _number(types[0].scale or 0, x) * scale / _number(op.scale, x)
-            return _levels(total * factor[:, None, None], op)
+            weight, scale, bias = weights
+            total = _run_convolution(conv, x, (weight, bias), wide)
+            factor = _create_scalar(types[0].scale or 0, x) * scale / _create_scalar(op.scale, x)
+            return _requantize(total * factor[:, None, None], op)
         case RealConv(conv=conv):
-            weight, factor, bias = own
-            return _sums(conv, x, (weight, bias), wide) * factor[:, None, None]
+            weight, factor, bias = weights
+            return _run_convolution(conv, x, (weight, bias), wide) * factor[:, None, None]
         case QAdd():
-            return _given(FixedPointSum.apply, op, types, *xs)
+            return _apply_function(FixedPointSum.apply, op, types, *xs)
         case QMul():
-            product = multiplier(types[0], float(types[1].scale or 0), op.infer(*types))
-            return _levels(xs[0] * xs[1] * _number(float(product), x), op)
+            product = compute_multiplier(types[0], float(types[1].scale or 0), op.infer(*types))
+            return _requantize(xs[0] * xs[1] * _create_scalar(float(product), x), op)
         case QGlobalAvgPool():
-            return _levels(_total(x) * _number(float(op.factor(*types)), x), op)
+            return _requantize(
+                _sum_pixels(x) * _create_scalar(float(op.compute_factor(*types)), x), op
+            )
         case RealGlobalAvgPool():
-            return _total(x) * _number(float(op.factor(*types)), x)
+            return _sum_pixels(x) * _create_scalar(float(op.compute_factor(*types)), x)
         case QAvgPool(pool=pool):
-            ones, factor = own
-            padded = _bordered(x, op.padding(types[0]))
+            ones, factor = weights
+            padded = _pad_zeros(x, op.compute_padding(types[0]))
             total = functional.conv2d(padded, ones, stride=pool.step, groups=x.shape[1])
-            return _levels(total * factor, op)
+            return _requantize(total * factor, op)
         case QPad():
-            return _border(x, op)
+            return _pad_channels(x, op)
         case Table():
-            return _looked_up(x, types[0], own[0], op)
-    raise UnhandledError("operation on integers", op.word)
+            return _apply_table(x, types[0], weights[0], op)
+    raise UnhandledError("operation on integers", op.keyword)
 
 
-def standing(source: Tensor, value: NDArray[Any], slope: NDArray[Any] | float) -> Tensor:
+def replace_values(source: Tensor, array: NDArray[Any], slope: NDArray[Any] | float) -> Tensor:
     """Return numbers that stand in a float tensor's place, whose gradient is theirs times `slope`.
 
     Args:
         source: The float tensor that they were rounded from.
-        value: The numbers, of any shape of as many elements.
+        array: The numbers, of any shape of as many elements.
         slope: What the source's numbers are multiplied by before they are rounded.
     """
-    numbers = torch.tensor(np.asarray(value, np.float32), device=source.device)
-    rise = torch.tensor(np.asarray(slope, np.float32), device=source.device)
-    return _given(Standing.apply, source, numbers, rise)
+    numbers = torch.tensor(np.asarray(array, np.float32), device=source.device)
+    slope_tensor = torch.tensor(np.asarray(slope, np.float32), device=source.device)
+    return _apply_function(ValueReplacement.apply, source, numbers, slope_tensor)
 
 
-def _given(function: Callable[..., Any], *arguments: Any) -> Tensor:
-    found: Tensor = function(*arguments)
-    return found
+def _apply_function(function: Callable[..., Any], *arguments: Any) -> Tensor:
+    output: Tensor = function(*arguments)
+    return output
 
 
-def _number(value: float, like: Tensor) -> Tensor:
+def _create_scalar(number: float, like: Tensor) -> Tensor:
     # A tensor on the device: by a plain number, CUDA multiplies with its rounded inverse.
-    return torch.tensor(value, dtype=torch.float32, device=like.device)
+    return torch.tensor(number, dtype=torch.float32, device=like.device)
 
 
-def rounded(x: Tensor, low: int, high: int) -> Tensor:
+def round_straight_through(x: Tensor, low: int, high: int) -> Tensor:
     """Return rint(x) within [low, high], whose gradient is that of x where nothing was clamped."""
-    return _given(Rounding.apply, x, low, high)
+    return _apply_function(Rounding.apply, x, low, high)
 
 
-def _levels(x: Tensor, op: Quantized) -> Tensor:
-    return rounded(x, op.low, op.high)
+def _requantize(x: Tensor, op: QuantizedOp) -> Tensor:
+    return round_straight_through(x, op.low, op.high)
 
 
-def _sums(conv: Conv, x: Tensor, own: Tensors, wide: bool) -> Tensor:
+def _run_convolution(conv: Conv, x: Tensor, weights: Tensors, wide: bool) -> Tensor:
     kind = torch.float64 if wide else torch.float32
-    padded = _bordered(x, conv.pads).to(kind)
-    weight, bias = (tensor.to(kind) for tensor in own)
+    padded = _pad_zeros(x, conv.pads).to(kind)
+    weight, bias = (tensor.to(kind) for tensor in weights)
     total = functional.conv2d(padded, weight, bias, conv.stride, 0, conv.dilation, conv.groups)
     return total.to(torch.float32)
 
 
-def _total(x: Tensor) -> Tensor:
+def _sum_pixels(x: Tensor) -> Tensor:
     # The sum of 8-bit levels is exact in float64 for any map; it is rounded to float32 once, as the
     # reference does.
     return x.sum((2, 3), keepdim=True, dtype=torch.float64).to(torch.float32)
 
 
-def _bordered(x: Tensor, padding: Quad) -> Tensor:
-    top, left, bottom, right = padding
-    return functional.pad(x, (left, right, top, bottom)) if any(padding) else x
+def _pad_zeros(x: Tensor, padding: Quad) -> Tensor:
+    pad_top, pad_left, pad_bottom, pad_right = padding
+    return functional.pad(x, (pad_left, pad_right, pad_top, pad_bottom)) if any(padding) else x
 
 
-def _border(x: Tensor, op: QPad) -> Tensor:
-    outside = 1 - _bordered(torch.ones_like(x[:1, :1]), op.padding)
+def _pad_channels(x: Tensor, op: QPad) -> Tensor:
+    border_mask = 1 - _pad_zeros(torch.ones_like(x[:1, :1]), op.padding)
     fill = torch.tensor(op.levels, dtype=x.dtype, device=x.device).reshape(1, -1, 1, 1)
-    return _bordered(x, op.padding) + outside * fill
+    return _pad_zeros(x, op.padding) + border_mask * fill
 
 
-def _looked_up(x: Tensor, kind: TensorType, entries: Tensor, op: Table) -> Tensor:
-    smallest, _ = kind.limits
-    real = (np.arange(256) + smallest) * np.float64(kind.scale or 0)
-    steps = op.function.float64(real) / np.float64(op.scale)
-    inside = (np.rint(steps) >= op.low) & (np.rint(steps) <= op.high)
+def _apply_table(x: Tensor, kind: TensorType, table: Tensor, op: Table) -> Tensor:
+    min_input, _ = kind.limits
+    real = (np.arange(256) + min_input) * np.float64(kind.scale or 0)
+    scaled = op.function.evaluate(real) / np.float64(op.scale)
+    inside = (np.rint(scaled) >= op.low) & (np.rint(scaled) <= op.high)
     # Differences between entries before they are rounded: after it, most would be 0 or 1.
-    slopes = torch.as_tensor(np.gradient(steps) * inside, dtype=torch.float32, device=x.device)
-    least = op.infer(kind).limits[0]
-    return _given(TableEntry.apply, x, entries + least, slopes, smallest)
+    slopes = torch.as_tensor(np.gradient(scaled) * inside, dtype=torch.float32, device=x.device)
+    min_output = op.infer(kind).limits[0]
+    return _apply_function(TableLookup.apply, x, table + min_output, slopes, min_input)

@@ -14,39 +14,58 @@ from tcc.compiler.train.class_outputs import ClassOutputs
 from tcc.compiler.train.pixel_store import PixelStore
 from tcc.compiler.train.run_folder import (
     DecisionCounts,
-    Judgement,
-    OutputJudgement,
+    EvaluationMetrics,
+    OutputMetrics,
     OutputScores,
     TestScores,
 )
 from tcc.compiler.train.targets import TrainingTarget
-from tcc.compiler.train.trainer import Trainer, TrainingPlan, hits, taken, truth
+from tcc.compiler.train.trainer import (
+    Trainer,
+    TrainingPlan,
+    count_hits,
+    decode_labels,
+    predict_classes,
+)
 
 
-def judged(trainer: Trainer, data: PixelStore) -> Judgement:
+def evaluate_network(trainer: Trainer, store: PixelStore) -> EvaluationMetrics:
     """Return how a network does on images, in evaluation mode and the recipe's precision."""
-    plan, images = trainer.plan, len(data.classes)
+    plan, images = trainer.plan, len(store.classes)
     # Batches of one size: a last one that is shorter may be summed in another order.
-    places = _fixed_batches(images, plan.recipe.batch)
-    held = data.classes.device
-    inputs = (data.inputs(data.batch(part.to(held))[0].to(plan.device)) for part in places)
-    values = [torch.cat(each)[:images] for each in zip(*trainer.judge(inputs), strict=True)]
-    wanted = plan.outputs.parts(plan.outputs.truths[data.classes.cpu()].to(plan.device))
-    losses = [
-        loss.plain(given, part)
-        for loss, given, part in zip(trainer.losses, values, wanted, strict=True)
+    batches = _build_fixed_batches(images, plan.recipe.batch)
+    store_device = store.classes.device
+    inputs = (
+        store.to_inputs(store.gather_batch(part.to(store_device))[0].to(plan.device))
+        for part in batches
+    )
+    logits = [
+        torch.cat(output_scores)[:images]
+        for output_scores in zip(*trainer.predict_batches(inputs), strict=True)
     ]
-    found = scores(plan.outputs, values, wanted)
-    right, f1 = int(hits(plan.outputs.targets, values, wanted)), mean_f1(found)
+    target_columns = plan.outputs.split_targets(
+        plan.outputs.target_rows[store.classes.cpu()].to(plan.device)
+    )
+    losses = [
+        loss.compute_cross_entropy(output_logits, part)
+        for loss, output_logits, part in zip(trainer.losses, logits, target_columns, strict=True)
+    ]
+    all_scores = compute_scores(plan.outputs, logits, target_columns)
+    correct, f1 = (
+        int(count_hits(plan.outputs.targets, logits, target_columns)),
+        compute_mean_f1(all_scores),
+    )
     outputs = {
-        name: OutputJudgement(each.accuracy, each.macro.f1)
-        for name, each in zip(plan.outputs.judged, found, strict=True)
+        name: OutputMetrics(output_scores.accuracy, output_scores.macro.f1)
+        for name, output_scores in zip(plan.outputs.scored_outputs, all_scores, strict=True)
     }
-    more = outputs if len(outputs) > 1 else {}
-    return Judgement(images, float(torch.stack(losses).sum()), right / images, f1, more)
+    reported_outputs = outputs if len(outputs) > 1 else {}
+    return EvaluationMetrics(
+        images, float(torch.stack(losses).sum()), correct / images, f1, reported_outputs
+    )
 
 
-def _fixed_batches(images: int, batch: int) -> Tensor:
+def _build_fixed_batches(images: int, batch: int) -> Tensor:
     """Return all images in order, int64 (batches, batch); the last batch ends with repeated ones.
 
     There are as many batches as needed, and the first `images` entries are what counts.
@@ -55,93 +74,112 @@ def _fixed_batches(images: int, batch: int) -> Tensor:
     return torch.arange(count).clamp_max(images - 1).reshape(-1, batch)
 
 
-def scores(
-    outputs: ClassOutputs, values: Sequence[Tensor], wanted: Sequence[Tensor]
+def compute_scores(
+    outputs: ClassOutputs, logits: Sequence[Tensor], target_columns: Sequence[Tensor]
 ) -> list[Scores]:
     """Return the figures of each judged output.
 
     Args:
         outputs: What is judged.
-        values: What each gave, raw, float (images, values).
-        wanted: The columns of each target, float (images, columns).
+        logits: What each gave, raw, float (images, values).
+        target_columns: The columns of each target, float (images, columns).
     """
-    triples = zip(outputs.targets, values, wanted, strict=True)
-    return [_scores(target, given, part) for target, given, part in triples]
+    triples = zip(outputs.targets, logits, target_columns, strict=True)
+    return [
+        _compute_output_scores(target, output_logits, part)
+        for target, output_logits, part in triples
+    ]
 
 
-def _scores(target: TrainingTarget, values: Tensor, wanted: Tensor) -> Scores:
-    found, known = taken(target, values).cpu(), truth(target, wanted).cpu()
+def _compute_output_scores(
+    target: TrainingTarget, logits: Tensor, target_columns: Tensor
+) -> Scores:
+    predictions, labels = (
+        predict_classes(target, logits).cpu(),
+        decode_labels(target, target_columns).cpu(),
+    )
     if not target.exclusive:
-        return classification_metrics.decision_scores(known.numpy(), found.numpy())
+        return classification_metrics.compute_decision_scores(labels.numpy(), predictions.numpy())
     classes = len(target.labels)
-    pairs = torch.bincount((known * classes + found)[:, 0], minlength=classes**2)
-    return classification_metrics.scores(pairs.reshape(classes, classes).numpy())
+    pairs = torch.bincount((labels * classes + predictions)[:, 0], minlength=classes**2)
+    return classification_metrics.compute_scores(pairs.reshape(classes, classes).numpy())
 
 
-def mean_f1(found: Sequence[Scores]) -> float:
+def compute_mean_f1(output_scores: Sequence[Scores]) -> float:
     """Return the mean over the outputs of their macro F1."""
-    return sum(each.macro.f1 for each in found) / len(found)
+    return sum(scores.macro.f1 for scores in output_scores) / len(output_scores)
 
 
-def tested(
+def evaluate_test_images(
     plan: TrainingPlan, tensors: Weights, store: PixelStore, progress: Progress
 ) -> TestScores | None:
     """Return how weights do on the test images, one by one; None where there are none."""
     if not len(store):
         return None
     # Not the module: what is reported last is what the deployed network's own reference says.
-    run = float_program.prepared(Model(plan.graph, tensors))
-    given: list[list[torch.Tensor]] = [[] for _ in plan.outputs.judged]
+    run = float_program.create_runner(Model(plan.graph, tensors))
+    rows_by_output: list[list[torch.Tensor]] = [[] for _ in plan.outputs.scored_outputs]
     progress("test", 0, len(store))
-    for place in range(len(store)):
-        levels, _ = store.batch(torch.tensor([place]))
-        found = run(store.inputs(levels)[0].numpy())
-        for values, name in zip(given, plan.outputs.judged, strict=True):
-            values.append(torch.from_numpy(found[name].copy()))
-        progress("test", place + 1, len(store))
-    values = [torch.stack(each) for each in given]
-    wanted = plan.outputs.parts(plan.outputs.truths[store.classes])
-    right = int(hits(plan.outputs.targets, values, wanted))
-    return _whole(plan.outputs, scores(plan.outputs, values, wanted), right)
+    for index in range(len(store)):
+        pixels, _ = store.gather_batch(torch.tensor([index]))
+        outputs = run(store.to_inputs(pixels)[0].numpy())
+        for logits, name in zip(rows_by_output, plan.outputs.scored_outputs, strict=True):
+            logits.append(torch.from_numpy(outputs[name].copy()))
+        progress("test", index + 1, len(store))
+    logits = [torch.stack(rows) for rows in rows_by_output]
+    target_columns = plan.outputs.split_targets(plan.outputs.target_rows[store.classes])
+    correct = int(count_hits(plan.outputs.targets, logits, target_columns))
+    return _build_test_scores(
+        plan.outputs, compute_scores(plan.outputs, logits, target_columns), correct
+    )
 
 
-def _whole(outputs: ClassOutputs, found: list[Scores], right: int) -> TestScores:
-    images = found[0].images
-    within = confidence_intervals.of_share(right, images)
-    assert within
-    each = {
-        name: _output(target, scores)
-        for name, target, scores in zip(outputs.judged, outputs.targets, found, strict=True)
+def _build_test_scores(
+    outputs: ClassOutputs, output_scores: list[Scores], correct: int
+) -> TestScores:
+    images = output_scores[0].images
+    interval = confidence_intervals.compute_share_interval(correct, images)
+    assert interval
+    scores_by_output = {
+        name: _build_output_scores(target, scores)
+        for name, target, scores in zip(
+            outputs.scored_outputs, outputs.targets, output_scores, strict=True
+        )
     }
     return TestScores(
         images,
-        right,
-        right / images,
-        within,
-        mean_f1(found),
-        found[0].confusion if len(found) == 1 else (),
-        each if outputs.several else {},
+        correct,
+        correct / images,
+        interval,
+        compute_mean_f1(output_scores),
+        output_scores[0].confusion if len(output_scores) == 1 else (),
+        scores_by_output if outputs.is_multi_label else {},
     )
 
 
-def _output(target: TrainingTarget, found: Scores) -> OutputScores:
-    within = confidence_intervals.of_share(found.correct, found.images)
-    assert within
+def _build_output_scores(target: TrainingTarget, scores: Scores) -> OutputScores:
+    interval = confidence_intervals.compute_share_interval(scores.correct, scores.images)
+    assert interval
     return OutputScores(
         target.labels,
-        found.correct,
-        found.accuracy,
-        within,
-        found.macro.f1,
-        found.confusion,
-        {} if target.exclusive else _decisions(target, found),
+        scores.correct,
+        scores.accuracy,
+        interval,
+        scores.macro.f1,
+        scores.confusion,
+        {} if target.exclusive else _count_decisions(target, scores),
     )
 
 
-def _decisions(target: TrainingTarget, found: Scores) -> Mapping[str, DecisionCounts]:
-    made = {}
-    for name, each in zip(target.labels, found.classes, strict=True):
-        others = found.images - each.support
-        hits, passed = round(each.rates.recall * each.support), round(each.specificity * others)
-        made[name] = DecisionCounts(each.support, hits, others, passed)
-    return made
+def _count_decisions(target: TrainingTarget, scores: Scores) -> Mapping[str, DecisionCounts]:
+    counts = {}
+    for name, class_scores in zip(target.labels, scores.classes, strict=True):
+        negatives = scores.images - class_scores.support
+        true_positives, true_negatives = (
+            round(class_scores.rates.recall * class_scores.support),
+            round(class_scores.specificity * negatives),
+        )
+        counts[name] = DecisionCounts(
+            class_scores.support, true_positives, negatives, true_negatives
+        )
+    return counts

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.train import checkpoint, counter_random, judgement
-from tcc.compiler.train.augmentation import augment, mix
+from tcc.compiler.train.augmentation import apply_mixup, augment
 from tcc.compiler.train.checkpoint import TrainingState
 from tcc.compiler.train.pixel_store import PixelStore
 from tcc.compiler.train.recipe_records import LearningRate
-from tcc.compiler.train.run_folder import EpochMetrics, Judgement, TrainingObserver
+from tcc.compiler.train.run_folder import EpochMetrics, EvaluationMetrics, TrainingObserver
 from tcc.compiler.train.trainer import StepResult, Trainer
 
 
@@ -32,14 +32,14 @@ class BatchPlan:
 
     images: int
     batch: int
-    last: Literal["drop", "wrap"]
+    last_batch: Literal["drop", "wrap"]
     seed: int
     classes: Tensor | None = None
 
     @property
     def steps(self) -> int:
         """How many batches an epoch has."""
-        match self.last:
+        match self.last_batch:
             case "drop":
                 return max(1, self.images // self.batch)
             case "wrap":
@@ -47,33 +47,40 @@ class BatchPlan:
             case _:
                 assert_never(self.last)
 
-    def order(self, epoch: int) -> Tensor:
+    def build_batches(self, epoch: int) -> Tensor:
         """Return the images of an epoch, int64 (steps, batch)."""
-        generator = counter_random.generator(self.seed, "order", epoch)
-        wanted = self.steps * self.batch
+        generator = counter_random.create_generator(self.seed, "order", epoch)
+        sample_count = self.steps * self.batch
         if self.classes is None:
-            return _repeated(torch.arange(self.images), wanted, generator).view(-1, self.batch)
-        kinds = self.classes.bincount().nonzero()[:, 0]
+            return _sample_repeated(torch.arange(self.images), sample_count, generator).view(
+                -1, self.batch
+            )
+        class_ids = self.classes.bincount().nonzero()[:, 0]
         # Shuffled, so that it is not always the first classes that get what the division leaves.
-        kinds = kinds[torch.randperm(len(kinds), generator=generator)]
-        shares = [wanted // len(kinds) + (n < wanted % len(kinds)) for n in range(len(kinds))]
-        drawn = [
-            _repeated((self.classes == kind).nonzero()[:, 0], share, generator)
-            for kind, share in zip(kinds, shares, strict=True)
+        class_ids = class_ids[torch.randperm(len(class_ids), generator=generator)]
+        class_counts = [
+            sample_count // len(class_ids) + (n < sample_count % len(class_ids))
+            for n in range(len(class_ids))
+        ]
+        class_samples = [
+            _sample_repeated((self.classes == class_id).nonzero()[:, 0], class_count, generator)
+            for class_id, class_count in zip(class_ids, class_counts, strict=True)
         ]
         # Once more, or a batch would be of one class.
-        return _repeated(torch.cat(drawn), wanted, generator).view(-1, self.batch)
+        return _sample_repeated(torch.cat(class_samples), sample_count, generator).view(
+            -1, self.batch
+        )
 
 
-def _repeated(images: Tensor, wanted: int, generator: torch.Generator) -> Tensor:
+def _sample_repeated(images: Tensor, sample_count: int, generator: torch.Generator) -> Tensor:
     """Return so many of some images, shuffled, each as often as another or once more."""
     shuffled = images[torch.randperm(len(images), generator=generator)]
-    return shuffled.repeat(-(-wanted // len(images)))[:wanted]
+    return shuffled.repeat(-(-sample_count // len(images)))[:sample_count]
 
 
-SECONDS = 15.0
+CHECKPOINT_SECONDS = 15.0
 """How often the state is written; it is also written at the end."""
-LOOK = 50
+LOSS_CHECK_STEPS = 50
 """Steps of an accelerator between two looks at the losses, each of which waits for it."""
 
 
@@ -102,14 +109,16 @@ class TrainingRun:
         self.path, self.deadline = path, deadline
         count = len(self.train.classes)
         classes = self.train.classes.cpu() if recipe.sampling == "balanced" else None
-        self.plan = BatchPlan(count, recipe.batch, recipe.last_batch, trainer.plan.seed, classes)
+        self.batch_plan = BatchPlan(
+            count, recipe.batch, recipe.last_batch, trainer.plan.seed, classes
+        )
         self.position, self.best = start.position, start.best
-        self._truths = trainer.plan.outputs.truths.to(device)
+        self._target_rows = trainer.plan.outputs.target_rows.to(device)
         # On the device: reading each loss would make it wait for the CPU at every step.
-        self._losses = torch.zeros(self.plan.steps, device=device)
+        self._losses = torch.zeros(self.batch_plan.steps, device=device)
         self._losses[: len(start.losses)] = torch.from_numpy(start.losses)
         self._hits = torch.tensor(start.position.hits, device=device)
-        self._written = time.monotonic()
+        self._checkpoint_time = time.monotonic()
 
     def run(self, observer: TrainingObserver) -> None:
         """Train to the end, or until the time is over; the state is written then.
@@ -117,134 +126,156 @@ class TrainingRun:
         Raises:
             UserError: The loss is not finite (E1228), or the state cannot be written.
         """
-        while not self.finished and not self._over():
-            self._epoch(observer)
+        while not self.is_finished and not self._is_time_over():
+            self._run_epoch(observer)
             if self.position.step == 0:
-                observer.epoch(self.position.done[-1], self.trainer.plan.recipe.epochs)
-        self._write()
+                observer.report_epoch(
+                    self.position.completed_epochs[-1], self.trainer.plan.recipe.epochs
+                )
+        self._write_checkpoint()
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether all epochs are done."""
         return self.position.epoch == self.trainer.plan.recipe.epochs
 
-    def _epoch(self, observer: TrainingObserver) -> None:
+    def _run_epoch(self, observer: TrainingObserver) -> None:
         """Train the rest of the epoch, or as much of it as there is time for."""
-        steps, epoch = self.plan.steps, self.position.epoch
-        total, order = steps * self.trainer.plan.recipe.epochs, self.plan.order(epoch)
+        steps, epoch = self.batch_plan.steps, self.position.epoch
+        total, order = steps * self.trainer.plan.recipe.epochs, self.batch_plan.build_batches(epoch)
         for step in range(self.position.step, steps):
-            result = self._step(epoch, step, order[step])
-            self._losses[step], self._hits = result.loss, self._hits + result.hits
+            step_result = self._run_step(epoch, step, order[step])
+            self._losses[step], self._hits = step_result.loss, self._hits + step_result.hits
             self.position = replace(self.position, step=step + 1)
-            self._look(step)
-            observer.step(epoch * steps + step + 1, total)
-            if self._over():
+            self._check_periodically(step)
+            observer.report_step(epoch * steps + step + 1, total)
+            if self._is_time_over():
                 break
             # By time and not by steps: how much a kill loses is the same for small and large
             # networks.
-            if time.monotonic() - self._written > SECONDS:
-                self._write()
+            if time.monotonic() - self._checkpoint_time > CHECKPOINT_SECONDS:
+                self._write_checkpoint()
         if self.position.step == steps:
-            self._finish(epoch)
+            self._finish_epoch(epoch)
 
-    def _step(self, epoch: int, step: int, samples: Tensor) -> StepResult:
+    def _run_step(self, epoch: int, step: int, samples: Tensor) -> StepResult:
         plan = self.trainer.plan
-        recipe, number = plan.recipe, epoch * self.plan.steps + step
+        recipe, number = plan.recipe, epoch * self.batch_plan.steps + step
         # Of several processes each takes its part of one batch, in one order for all.
-        own = plan.world.share(samples)
-        levels, classes = self.train.batch(own.to(self.train.classes.device))
-        levels, classes = levels.to(plan.device), classes.to(plan.device)
+        local_samples = plan.world.slice_batch(samples)
+        pixels, classes = self.train.gather_batch(local_samples.to(self.train.classes.device))
+        pixels, classes = pixels.to(plan.device), classes.to(plan.device)
         contract = plan.outputs.source.preprocess
         if recipe.augment and contract:
-            levels = augment(recipe.augment, levels, own, plan.seed, epoch, contract.color)
-        images = self.train.inputs(levels)
+            pixels = augment(
+                recipe.augment, pixels, local_samples, plan.seed, epoch, contract.color
+            )
+        images = self.train.to_inputs(pixels)
         # Shares of classes and not indices: mixed images have two.
-        targets = self._truths[classes]
+        targets = self._target_rows[classes]
         if recipe.mixup:
-            images, targets = mix(recipe.mixup, images, targets, plan.seed, epoch, step)
-        speed = rate(recipe.learning_rate, number, self.plan.steps, recipe.epochs)
-        return self.trainer.step(images, targets, speed, number)
+            images, targets = apply_mixup(recipe.mixup, images, targets, plan.seed, epoch, step)
+        learning_rate = compute_learning_rate(
+            recipe.learning_rate, number, self.batch_plan.steps, recipe.epochs
+        )
+        return self.trainer.step(images, targets, learning_rate, number)
 
-    def _finish(self, epoch: int) -> None:
+    def _finish_epoch(self, epoch: int) -> None:
         """Judge what an epoch has come to, and begin the next."""
-        self._check()
-        plan, steps = self.trainer.plan, self.plan.steps
-        last = rate(plan.recipe.learning_rate, (epoch + 1) * steps - 1, steps, plan.recipe.epochs)
+        self._check_losses()
+        plan, steps = self.trainer.plan, self.batch_plan.steps
+        final_rate = compute_learning_rate(
+            plan.recipe.learning_rate, (epoch + 1) * steps - 1, steps, plan.recipe.epochs
+        )
         # In float64: a sum of float32 would depend on the order of its terms.
         loss = float(self._losses.double().mean())
-        accuracy = int(self._hits) / (steps * self.plan.batch)
-        found = EpochMetrics(epoch + 1, last, loss, accuracy, self._judged(epoch))
-        done = (*self.position.done, found)
-        best = self._best(found)
+        accuracy = int(self._hits) / (steps * self.batch_plan.batch)
+        metrics = EpochMetrics(
+            epoch + 1, final_rate, loss, accuracy, self._evaluate_validation(epoch)
+        )
+        completed_epochs = (*self.position.completed_epochs, metrics)
+        best = self._select_best(metrics)
         self.position = replace(
-            self.position, epoch=epoch + 1, step=0, hits=0, done=done, best=best
+            self.position,
+            epoch=epoch + 1,
+            step=0,
+            hits=0,
+            completed_epochs=completed_epochs,
+            best=best,
         )
         self._losses.zero_()
         self._hits.zero_()
 
-    def _best(self, found: EpochMetrics) -> int | None:
+    def _select_best(self, metrics: EpochMetrics) -> int | None:
         """Return the epoch that did best so far, and keep its weights, where the best are kept."""
-        if self.trainer.plan.recipe.keep == "last" or found.val is None:
+        if self.trainer.plan.recipe.keep == "last" or metrics.val is None:
             return self.position.best
         number = self.position.best
-        before = self.position.done[number - 1].val if number else None
+        best_validation = self.position.completed_epochs[number - 1].val if number else None
         # Of equal accuracy the smaller loss; of equal both the earlier epoch.
-        if before and (before.accuracy, -before.loss) >= (found.val.accuracy, -found.val.loss):
+        if best_validation and (best_validation.accuracy, -best_validation.loss) >= (
+            metrics.val.accuracy,
+            -metrics.val.loss,
+        ):
             return number
-        self.best = self.trainer.weights()
-        return found.epoch
+        self.best = self.trainer.export_weights()
+        return metrics.epoch
 
-    def _judged(self, epoch: int) -> Judgement | None:
+    def _evaluate_validation(self, epoch: int) -> EvaluationMetrics | None:
         if not len(self.val.classes):
             return None
-        found = judgement.judged(self.trainer, self.val)
-        if not isfinite(found.loss):
-            raise self._not_finite(f"the loss of the validation images after epoch {epoch + 1}")
-        return found
+        validation = judgement.evaluate_network(self.trainer, self.val)
+        if not isfinite(validation.loss):
+            raise self._build_nonfinite_error(
+                f"the loss of the validation images after epoch {epoch + 1}"
+            )
+        return validation
 
-    def _over(self) -> bool:
+    def _is_time_over(self) -> bool:
         if self.deadline is None:
             return False
         # Clocks of processes differ: all end at the same step, or those that go on would wait for
         # ever.
-        return self.trainer.plan.world.agreed(time.monotonic() >= self.deadline)
+        return self.trainer.plan.world.broadcast_flag(time.monotonic() >= self.deadline)
 
-    def _look(self, step: int) -> None:
+    def _check_periodically(self, step: int) -> None:
         """Look whether losses are finite: each where that is cheap, and else now and then."""
-        if self._losses.device.type == "cpu" or step % LOOK == 0:
-            self._check()
+        if self._losses.device.type == "cpu" or step % LOSS_CHECK_STEPS == 0:
+            self._check_losses()
 
-    def _check(self) -> None:
+    def _check_losses(self) -> None:
         if not self._losses.isfinite().all():
             step = int((~self._losses.isfinite()).nonzero()[0, 0])
-            raise self._not_finite(
+            raise self._build_nonfinite_error(
                 f"the loss of step {step + 1} of epoch {self.position.epoch + 1}"
             )
 
-    def _not_finite(self, what: str) -> UserError:
+    def _build_nonfinite_error(self, quantity: str) -> UserError:
         path = self.path
         label = "no state was written before it"
         if path.exists():
-            good = checkpoint.read(path)[0].position
-            label = f"the last good state, after step {good.step} of epoch {good.epoch + 1}"
+            good_position = checkpoint.read_checkpoint(path)[0].position
+            label = f"the last good state, after step {good_position.step} of epoch {good_position.epoch + 1}"
         help = "lower the learning rate's `peak`, lengthen `warmup_epochs`, or say `clip_norm: 1`"
-        return fail("E1228", f"{what} is not finite", whole_file(str(path)), label=label, help=help)
+        return fail(
+            "E1228", f"{quantity} is not finite", make_file_span(str(path)), label=label, help=help
+        )
 
-    def _write(self) -> None:
-        self._check()
+    def _write_checkpoint(self) -> None:
+        self._check_losses()
         # A state that is not finite would replace the last good one.
         if not all(tensor.isfinite().all() for tensor in self.trainer.tensors.values()):
-            raise self._not_finite(f"a weight after step {self.position.step}")
-        if not self.trainer.plan.world.first:
+            raise self._build_nonfinite_error(f"a weight after step {self.position.step}")
+        if not self.trainer.plan.world.is_main:
             return
         position = replace(self.position, hits=int(self._hits))
         losses: NDArray[np.float32] = self._losses.cpu().numpy()
         state = TrainingState(position, losses, self.best)
-        checkpoint.write(self.path, self.trainer, state)
-        self._written = time.monotonic()
+        checkpoint.write_checkpoint(self.path, self.trainer, state)
+        self._checkpoint_time = time.monotonic()
 
 
-def rate(record: LearningRate, step: int, epoch_steps: int, epochs: int) -> float:
+def compute_learning_rate(record: LearningRate, step: int, epoch_steps: int, epochs: int) -> float:
     """Return the learning rate of a step.
 
     Args:
@@ -255,14 +286,16 @@ def rate(record: LearningRate, step: int, epoch_steps: int, epochs: int) -> floa
     """
     total = epoch_steps * epochs
     # At most half: a recipe of many epochs is tried with few, which must learn at its peak too.
-    rising = min(record.warmup_epochs * epoch_steps, total / 2)
-    if step < rising:
+    warmup_steps = min(record.warmup_epochs * epoch_steps, total / 2)
+    if step < warmup_steps:
         # Neither 0, which would waste the first step, nor yet the peak, which is the next one's.
-        return record.peak * (step + 1) / (rising + 1)
-    return record.peak * _share(record, step // epoch_steps, (step - rising) / (total - rising))
+        return record.peak * (step + 1) / (warmup_steps + 1)
+    return record.peak * _compute_rate_factor(
+        record, step // epoch_steps, (step - warmup_steps) / (total - warmup_steps)
+    )
 
 
-def _share(record: LearningRate, epoch: int, progress: float) -> float:
+def _compute_rate_factor(record: LearningRate, epoch: int, progress: float) -> float:
     """Return the rate's share of the peak; `progress` runs from 0 to 1 after the warm-up."""
     match record.schedule:
         case "constant":

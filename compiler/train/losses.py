@@ -23,7 +23,7 @@ from torch.nn import functional
 from tcc.compiler.train.recipe_records import Loss
 from tcc.compiler.train.targets import TrainingTarget
 
-LEAST = 1e-12
+MIN_COMPLEMENT = 1e-12
 """Smallest 1 - p that is raised to a power, whose slope at 0 would be infinite."""
 
 
@@ -34,32 +34,32 @@ class ClassLoss:
     record: Loss
     weights: Tensor
 
-    def on(self, device: torch.device) -> "ClassLoss":
+    def to_device(self, device: torch.device) -> "ClassLoss":
         """Return the same loss for logits on a device."""
         return ClassLoss(self.record, self.weights.to(device))
 
-    def each(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def compute_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each image, float32 (batch,).
 
         Args:
             logits: float (batch, classes), or (batch, 1) for the second of two classes.
             targets: Shares of the classes, float32 (batch, classes).
         """
-        return self.of_rows(two_classes(logits.float()), targets)
+        return self.compute_row_losses(expand_two_classes(logits.float()), targets)
 
-    def plain(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def compute_cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean of the images' cross-entropy, without weights or smoothing."""
-        return functional.cross_entropy(two_classes(logits), targets.argmax(dim=1))
+        return functional.cross_entropy(expand_two_classes(logits), targets.argmax(dim=1))
 
-    def of_rows(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def compute_row_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the losses of rows of classes, the last axis of logits and targets."""
         log_p = torch.log_softmax(logits, dim=-1)
         smooth = self.record.label_smoothing
         if smooth:
             targets = targets * (1 - smooth) + smooth / targets.shape[-1]
-        return -(targets * self.weights * self._factor(log_p) * log_p).sum(dim=-1)
+        return -(targets * self.weights * self._compute_factor(log_p) * log_p).sum(dim=-1)
 
-    def _factor(self, log_p: Tensor) -> Tensor:
+    def _compute_factor(self, log_p: Tensor) -> Tensor:
         gamma = self.record.gamma
         match self.record.kind:
             case "cross_entropy":
@@ -67,7 +67,7 @@ class ClassLoss:
             case "focal":
                 # 1 - p by way of its logarithm: where p is near 1, a difference would have no
                 # digits left.
-                return (-torch.expm1(log_p)).clamp_min(LEAST) ** gamma
+                return (-torch.expm1(log_p)).clamp_min(MIN_COMPLEMENT) ** gamma
             case "attention":
                 return -torch.expm1(gamma * log_p)
             case _:
@@ -76,28 +76,28 @@ class ClassLoss:
 
 @dataclass(frozen=True, slots=True)
 class DecisionLoss:
-    """A loss for decisions; to `rows` each is two classes, no and yes."""
+    """A loss for decisions; to `row_loss` each is two classes, no and yes."""
 
-    rows: ClassLoss
+    row_loss: ClassLoss
 
-    def on(self, device: torch.device) -> "DecisionLoss":
+    def to_device(self, device: torch.device) -> "DecisionLoss":
         """Return the same loss for values on a device."""
-        return DecisionLoss(self.rows.on(device))
+        return DecisionLoss(self.row_loss.to_device(device))
 
-    def each(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def compute_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each image, float32 (batch,).
 
         Args:
             logits: float (batch, decisions).
             targets: How much each holds, float32 (batch, decisions).
         """
-        values = logits.float()
+        float_logits = logits.float()
         # The softmax of (0, z) is the sigmoid of z.
-        rows = torch.stack([torch.zeros_like(values), values], dim=-1)
-        held = torch.stack([1 - targets, targets], dim=-1)
-        return self.rows.of_rows(rows, held).mean(dim=-1)
+        row_logits = torch.stack([torch.zeros_like(float_logits), float_logits], dim=-1)
+        row_targets = torch.stack([1 - targets, targets], dim=-1)
+        return self.row_loss.compute_row_losses(row_logits, row_targets).mean(dim=-1)
 
-    def plain(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def compute_cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean of the images' binary cross-entropy, without weights or smoothing."""
         return functional.binary_cross_entropy_with_logits(logits, targets)
 
@@ -106,30 +106,32 @@ OutputLoss = ClassLoss | DecisionLoss
 """What an output's values cost against the columns of its target."""
 
 
-def two_classes(logits: Tensor) -> Tensor:
+def expand_two_classes(logits: Tensor) -> Tensor:
     """Return logits of two classes for those of a single unit, and all others as they are."""
     if logits.shape[1] > 1:
         return logits
     return torch.cat([torch.zeros_like(logits), logits], dim=1)  # softmax (0, z) is sigmoid z
 
 
-def prepared(record: Loss, counts: Mapping[str, int]) -> ClassLoss:
+def build_class_loss(record: Loss, counts: Mapping[str, int]) -> ClassLoss:
     """Return the loss for classes.
 
     Args:
         record: What the recipe says; the classes that it names are among these.
         counts: How many training images each class has, in the network's order.
     """
-    scaled = _scaled(record, counts)
+    weights = _compute_class_weights(record, counts)
     positive = record.positive or tuple(counts)[1:2]
     if record.alpha is not None:
-        other = 1 - record.alpha if record.kind == "focal" else 1.0
-        alphas = [record.alpha if name in positive else other for name in counts]
-        scaled = [weight * alpha for weight, alpha in zip(scaled, alphas, strict=True)]
-    return ClassLoss(record, torch.tensor(scaled, dtype=torch.float32))
+        negative_alpha = 1 - record.alpha if record.kind == "focal" else 1.0
+        alphas = [record.alpha if name in positive else negative_alpha for name in counts]
+        weights = [weight * alpha for weight, alpha in zip(weights, alphas, strict=True)]
+    return ClassLoss(record, torch.tensor(weights, dtype=torch.float32))
 
 
-def of_target(record: Loss, target: TrainingTarget, totals: Mapping[str, int]) -> OutputLoss:
+def build_output_loss(
+    record: Loss, target: TrainingTarget, totals: Mapping[str, int]
+) -> OutputLoss:
     """Return the loss of an output.
 
     Args:
@@ -138,26 +140,31 @@ def of_target(record: Loss, target: TrainingTarget, totals: Mapping[str, int]) -
         totals: How many training images each answer of the target has.
     """
     if target.exclusive:
-        return prepared(_own(record, target.labels), totals)
-    each = [
-        prepared(_own(record, (name,)), {no: totals[no], name: totals[name]})
-        for name, no in zip(target.answers[::2], target.answers[1::2], strict=True)
+        return build_class_loss(_filter_positive(record, target.labels), totals)
+    decision_losses = [
+        build_class_loss(
+            _filter_positive(record, (name,)),
+            {negative_name: totals[negative_name], name: totals[name]},
+        )
+        for name, negative_name in zip(target.answers[::2], target.answers[1::2], strict=True)
     ]
-    return DecisionLoss(ClassLoss(record, torch.stack([one.weights for one in each])))
+    return DecisionLoss(
+        ClassLoss(record, torch.stack([decision_loss.weights for decision_loss in decision_losses]))
+    )
 
 
-def _own(record: Loss, names: tuple[str, ...]) -> Loss:
+def _filter_positive(record: Loss, names: tuple[str, ...]) -> Loss:
     """Return a loss of which `positive` speaks of these names; without any there is no `alpha`."""
     positive = tuple(name for name in record.positive if name in names)
     alpha = None if record.positive and not positive else record.alpha
     return replace(record, positive=positive, alpha=alpha)
 
 
-def _scaled(record: Loss, counts: Mapping[str, int]) -> list[float]:
+def _compute_class_weights(record: Loss, counts: Mapping[str, int]) -> list[float]:
     """Return the classes' weights, whose mean over the images is 1."""
-    given = [record.class_weights.get(name, 1.0) for name in counts]
+    weights = [record.class_weights.get(name, 1.0) for name in counts]
     if record.balanced:
-        given = [w / max(count, 1) for w, count in zip(given, counts.values(), strict=True)]
+        weights = [w / max(count, 1) for w, count in zip(weights, counts.values(), strict=True)]
     images = sum(counts.values())
-    mean = sum(w * count for w, count in zip(given, counts.values(), strict=True)) / images
-    return [weight / mean for weight in given]
+    mean = sum(w * count for w, count in zip(weights, counts.values(), strict=True)) / images
+    return [weight / mean for weight in weights]

@@ -20,15 +20,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcc.compiler.data import dataset
-from tcc.compiler.data.dataset import DAMAGED, MOST_LISTED, DataSet
+from tcc.compiler.data.dataset import DAMAGED_CODES, MAX_LISTED, DataSet
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.support.diagnostics import Diagnostic, UnhandledError, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import (
+    Diagnostic,
+    UnhandledError,
+    UserError,
+    fail,
+    make_file_span,
+)
 from tcc.compiler.support.progress import Progress, silent
 
-MOST_BYTES = 1 << 31
+MAX_MEMORY_BYTES = 1 << 31
 """Most bytes of levels that are held in memory, unless an option says otherwise."""
-Corrupt = Literal["skip", "refuse"]
+CorruptPolicy = Literal["skip", "refuse"]
 """What is done about images that do not decode."""
 
 
@@ -36,27 +42,27 @@ Corrupt = Literal["skip", "refuse"]
 class DecodeOptions:
     """How a set is decoded: by how many threads, and where it lies.
 
-    Levels of more than `most_bytes` go to a file in the folder `scratch`. `side` is what the set
+    Levels of more than `max_memory_bytes` go to a file in the folder `scratch`. `split` is what the set
     is called in messages, where it is a part of others.
     """
 
     scratch: Path
-    corrupt: Corrupt = "refuse"
+    corrupt: CorruptPolicy = "refuse"
     threads: int = 1
-    most_bytes: int = MOST_BYTES
-    side: str = ""
+    max_memory_bytes: int = MAX_MEMORY_BYTES
+    split: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class PixelStore:
     """Levels and classes of N images, in the order of the data set.
 
-    `levels` is uint8 (N, C, H, W) where `contract` is what is left to be done with it; without
+    `pixels` is uint8 (N, C, H, W) where `contract` is what is left to be done with it; without
     one it is what the network takes, float32 (N, ...). `classes` is int64 (N,). `checksums`, uint32
     (N,), tell different levels apart. `warnings` name the images that were skipped.
     """
 
-    levels: Tensor
+    pixels: Tensor
     classes: Tensor
     names: tuple[str, ...]
     contract: Preprocess | None
@@ -67,17 +73,17 @@ class PixelStore:
         """Return how many images there are."""
         return len(self.names)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def gather_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return the levels and classes of some images by their places, int64 (B,)."""
-        return self.levels.index_select(0, indices), self.classes.index_select(0, indices)
+        return self.pixels.index_select(0, indices), self.classes.index_select(0, indices)
 
-    def inputs(self, levels: Tensor) -> Tensor:
+    def to_inputs(self, pixels: Tensor) -> Tensor:
         """Return what the network takes, float32, of levels such as `batch` gives."""
-        return normalized(self.contract, levels) if self.contract else levels
+        return normalize_pixels(self.contract, pixels) if self.contract else pixels
 
 
-def decoded(
-    data: DataSet,
+def decode_images(
+    images: DataSet,
     source: Input,
     classes: Sequence[str],
     options: DecodeOptions,
@@ -89,49 +95,49 @@ def decoded(
         UserError: An image is damaged or does not fit the network (E0701 to E0707), and none is to
             be skipped; none is left of a class (E1210); the levels do not fit on the disk (E1211).
     """
-    if not len(data):
-        return _empty(source)
-    dataset.check(data, source)
-    places = {name: place for place, name in enumerate(classes)}
-    levels = _allocated(data, source, options)
-    decoding = _Decoding(data, source, levels.numpy(), options)
+    if not len(images):
+        return _create_empty_store(source)
+    dataset.check_dataset(images, source)
+    class_indices = {name: position for position, name in enumerate(classes)}
+    pixels = _allocate_pixels(images, source, options)
+    decoding = _ImageDecoder(images, source, pixels.numpy(), options)
     decoding.run(progress)
     problems = decoding.problems
     if problems and options.corrupt == "refuse":
-        raise _refused([problems[index] for index in sorted(problems)])
-    kept = [index for index in range(len(data)) if index not in problems]
-    items = [data.items[index] for index in kept]
-    if len(kept) < len(data):
-        _check_left(data, problems, options.side)
-        for place, index in enumerate(kept):
-            levels[place] = levels[index]
+        raise _build_refusal([problems[index] for index in sorted(problems)])
+    kept_indices = [index for index in range(len(images)) if index not in problems]
+    kept_items = [images.items[index] for index in kept_indices]
+    if len(kept_indices) < len(images):
+        _check_remaining(images, problems, options.split)
+        for position, index in enumerate(kept_indices):
+            pixels[position] = pixels[index]
     return PixelStore(
-        levels[: len(kept)],
-        torch.tensor([places[item.label or ""] for item in items], dtype=torch.int64),
-        tuple(item.name for item in items),
-        source.preprocess if levels.dtype == torch.uint8 else None,
-        decoding.checksums[kept],
-        _skipped(problems),
+        pixels[: len(kept_indices)],
+        torch.tensor([class_indices[item.label or ""] for item in kept_items], dtype=torch.int64),
+        tuple(item.name for item in kept_items),
+        source.preprocess if pixels.dtype == torch.uint8 else None,
+        decoding.checksums[kept_indices],
+        _warn_skipped(problems),
     )
 
 
-def _empty(source: Input) -> PixelStore:
+def _create_empty_store(source: Input) -> PixelStore:
     kind = torch.uint8 if source.preprocess else torch.float32
-    levels, classes = torch.zeros((0, *source.type.shape), dtype=kind), torch.zeros(0).long()
-    return PixelStore(levels, classes, (), source.preprocess, np.zeros(0, np.uint32))
+    pixels, classes = torch.zeros((0, *source.type.shape), dtype=kind), torch.zeros(0).long()
+    return PixelStore(pixels, classes, (), source.preprocess, np.zeros(0, np.uint32))
 
 
-def _allocated(data: DataSet, source: Input, options: DecodeOptions) -> Tensor:
+def _allocate_pixels(images: DataSet, source: Input, options: DecodeOptions) -> Tensor:
     """Return room for the levels of all images.
 
     Raises:
         UserError: There is none on the disk (E1211).
     """
-    floats = data.array is not None and data.array.dtype != np.uint8
-    kind = torch.float32 if floats else torch.uint8
-    shape = (len(data), *source.type.shape)
+    is_float = images.array is not None and images.array.dtype != np.uint8
+    kind = torch.float32 if is_float else torch.uint8
+    shape = (len(images), *source.type.shape)
     size = int(np.prod(shape)) * kind.itemsize
-    if size <= options.most_bytes:
+    if size <= options.max_memory_bytes:
         return torch.empty(shape, dtype=kind)
     # A name of its own: two trainings may share a folder for temporary files.
     path = options.scratch / f"levels-{os.urandom(6).hex()}"
@@ -143,153 +149,165 @@ def _allocated(data: DataSet, source: Input, options: DecodeOptions) -> Tensor:
         message = f"no room for {size >> 20:,} MiB of decoded images"
         label = error.strerror or ""
         help = "free some of the disk, or name another folder by TMPDIR"
-        where = whole_file(str(options.scratch))
-        raise fail("E1211", message, where, label=label, help=help) from None
+        at = make_file_span(str(options.scratch))
+        raise fail("E1211", message, at, label=label, help=help) from None
     finally:
         # Mapped, it lives without a name, and is gone with the process however that ends.
         path.unlink(missing_ok=True)
     return flat.reshape(shape)
 
 
-class _Decoding:
+class _ImageDecoder:
     """Images of a set on their way into levels, several at a time."""
 
     def __init__(
-        self, data: DataSet, source: Input, levels: "NDArray[np.uint8]", options: DecodeOptions
+        self, images: DataSet, source: Input, pixels: "NDArray[np.uint8]", options: DecodeOptions
     ) -> None:
-        self.data, self.source, self.levels, self.options = data, source, levels, options
-        self.checksums = np.zeros(len(data), np.uint32)
+        self.images, self.source, self.pixels, self.options = images, source, pixels, options
+        self.checksums = np.zeros(len(images), np.uint32)
         self.problems: dict[int, UserError] = {}
-        self._stopped, self._turn, self._done = Event(), Lock(), 0
+        self._stopped, self._lock, self._done_count = Event(), Lock(), 0
 
     def run(self, progress: Progress) -> None:
         """Write the levels of every image that decodes, and the errors of the others."""
         count = self.options.threads
-        progress("images decoded", 0, len(self.data))
+        progress("images decoded", 0, len(self.images))
         # Threads, not processes: decoders release the interpreter's lock, and levels are written
         # where they stay.
         with ThreadPoolExecutor(count) as pool:
             try:
-                for each in [pool.submit(self._work, first, progress) for first in range(count)]:
-                    each.result()
+                for future in [
+                    pool.submit(self._run_worker, worker, progress) for worker in range(count)
+                ]:
+                    future.result()
             finally:  # an interrupt, too, ends the others
                 self._stopped.set()
 
-    def _work(self, first: int, progress: Progress) -> None:
-        for index in range(first, len(self.data), self.options.threads):
+    def _run_worker(self, worker: int, progress: Progress) -> None:
+        for index in range(worker, len(self.images), self.options.threads):
             if self._stopped.is_set():
                 return
-            self._fill(index)
-            with self._turn:
-                self._done += 1
-                progress("images decoded", self._done, len(self.data))
+            self._decode_image(index)
+            with self._lock:
+                self._done_count += 1
+                progress("images decoded", self._done_count, len(self.images))
 
-    def _fill(self, index: int) -> None:
+    def _decode_image(self, index: int) -> None:
         try:
-            found = self.data.levels(index, self.source)
+            pixels = self.images.read_pixels(index, self.source)
         except UserError as error:
-            if error.diagnostics[0].code not in DAMAGED:
+            if error.diagnostics[0].code not in DAMAGED_CODES:
                 raise
             self.problems[index] = error
             # Enough to name: a folder of a million other files is not read to its end.
-            if self.options.corrupt == "refuse" and len(self.problems) > MOST_LISTED:
+            if self.options.corrupt == "refuse" and len(self.problems) > MAX_LISTED:
                 self._stopped.set()
             return
-        self.levels[index] = found.transpose(2, 0, 1) if found.dtype == np.uint8 else found
+        self.pixels[index] = pixels.transpose(2, 0, 1) if pixels.dtype == np.uint8 else pixels
         # A CRC only finds candidates: `same_levels` compares the levels themselves.
-        self.checksums[index] = zlib.crc32(self.levels[index])
+        self.checksums[index] = zlib.crc32(self.pixels[index])
 
 
-def _refused(problems: Sequence[UserError]) -> UserError:
-    told = [d for error in problems for d in error.diagnostics]
-    *before, last = told[:MOST_LISTED]
-    last = last.noted("mend or remove such images, or leave them out by `--corrupt skip`")
-    more = max(0, len(told) - MOST_LISTED)
-    return UserError((*before, last), more, cut=more > 0)
+def _build_refusal(problems: Sequence[UserError]) -> UserError:
+    diagnostics = [d for error in problems for d in error.diagnostics]
+    *earlier, final = diagnostics[:MAX_LISTED]
+    final = final.add_notes("mend or remove such images, or leave them out by `--corrupt skip`")
+    omitted_count = max(0, len(diagnostics) - MAX_LISTED)
+    return UserError((*earlier, final), omitted_count, is_truncated=omitted_count > 0)
 
 
-def _skipped(problems: Mapping[int, UserError]) -> tuple[Diagnostic, ...]:
+def _warn_skipped(problems: Mapping[int, UserError]) -> tuple[Diagnostic, ...]:
     """Return the warning that names the images which are left out."""
     if not problems:
         return ()
-    found = [problems[index].diagnostics[0] for index in sorted(problems)]
-    count = len(found)
+    diagnostics = [problems[index].diagnostics[0] for index in sorted(problems)]
+    count = len(diagnostics)
     message = f"{count:,} damaged image{'s are' if count > 1 else ' is'} skipped"
-    notes = [f"{d.at.file}: {d.message} ({d.code})" for d in found[1:MOST_LISTED]]
-    if count > MOST_LISTED:
-        notes.append(f"and {count - MOST_LISTED:,} more")
-    first = found[0]
-    label = f"{first.message} ({first.code})"
-    return (Diagnostic("E1210", message, first.at, label, tuple(notes), severity="warning"),)
+    notes = [f"{d.at.file}: {d.message} ({d.code})" for d in diagnostics[1:MAX_LISTED]]
+    if count > MAX_LISTED:
+        notes.append(f"and {count - MAX_LISTED:,} more")
+    first_diagnostic = diagnostics[0]
+    label = f"{first_diagnostic.message} ({first_diagnostic.code})"
+    return (
+        Diagnostic("E1210", message, first_diagnostic.at, label, tuple(notes), severity="warning"),
+    )
 
 
-def _check_left(data: DataSet, problems: Mapping[int, UserError], side: str) -> None:
+def _check_remaining(images: DataSet, problems: Mapping[int, UserError], split: str) -> None:
     """Refuse a set of which the damaged images were all that had a label (E1210)."""
-    left = {item.label for index, item in enumerate(data.items) if index not in problems}
+    remaining_labels = {
+        item.label for index, item in enumerate(images.items) if index not in problems
+    }
     for index, error in sorted(problems.items()):
-        item = data.items[index]
-        if item.label in left:
+        item = images.items[index]
+        if item.label in remaining_labels:
             continue
-        count = sum(other.label == item.label for other in data.items)
+        count = sum(other_item.label == item.label for other_item in images.items)
         which = f"all {count:,} images" if count > 1 else "the only image"
-        where = f" on the side `{side}`" if side else ""
-        message = f"{which} of `{item.label}`{where} cannot be read: skipped, none is left"
+        location = f" on the side `{split}`" if split else ""
+        message = f"{which} of `{item.label}`{location} cannot be read: skipped, none is left"
         cause = error.diagnostics[0]
         help = "bring images of it that can be read, or take its folder away to train without it"
         label = f"{cause.message} ({cause.code})"
-        raise fail("E1210", message, whole_file(item.name), label=label, help=help)
+        raise fail("E1210", message, make_file_span(item.name), label=label, help=help)
 
 
-def same_levels(stores: Mapping[str, PixelStore]) -> tuple[Diagnostic, ...]:
+def find_duplicate_images(stores: Mapping[str, PixelStore]) -> tuple[Diagnostic, ...]:
     """Return a warning of images on two sides that are the same to the network.
 
     Images of one level alone, such as black ones, do not count.
     """
-    sides: dict[int, list[tuple[str, int]]] = defaultdict(list)
-    for side, store in stores.items():
-        for place, checksum in enumerate(store.checksums.tolist()):
-            sides[checksum].append((side, place))
+    images_by_checksum: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for split_name, store in stores.items():
+        for index, checksum in enumerate(store.checksums.tolist()):
+            images_by_checksum[checksum].append((split_name, index))
     pairs = []
-    for (first, at), *others in sides.values():
-        for side, place in others:
-            one, other = stores[first], stores[side]
-            levels = one.levels[at]
-            different = side != first and bool((levels != levels.flatten()[0]).any())
-            if different and bool((levels == other.levels[place]).all()):
-                pairs.append(f"{first}: {one.names[at]}, {side}: {other.names[place]}")
+    for (first_split, first_index), *other_images in images_by_checksum.values():
+        for split_name, index in other_images:
+            first_store, other_store = stores[first_split], stores[split_name]
+            first_pixels = first_store.pixels[first_index]
+            different = split_name != first_split and bool(
+                (first_pixels != first_pixels.flatten()[0]).any()
+            )
+            if different and bool((first_pixels == other_store.pixels[index]).all()):
+                pairs.append(
+                    f"{first_split}: {first_store.names[first_index]}, {split_name}: {other_store.names[index]}"
+                )
     if not pairs:
         return ()
     message = f"{len(pairs):,} image{'s of one side are' if len(pairs) > 1 else ' of one side is'}"
     message += " the same as one of another, to the network"
-    more = (f"and {len(pairs) - MOST_LISTED:,} more",) if len(pairs) > MOST_LISTED else ()
+    remainder = (f"and {len(pairs) - MAX_LISTED:,} more",) if len(pairs) > MAX_LISTED else ()
     help = "leave them on one side alone, or give them one group in an `index.csv`"
-    where = whole_file(pairs[0].partition(": ")[2].partition(", ")[0])
-    notes = (*pairs[:MOST_LISTED], *more)
-    return (Diagnostic("E1205", message, where, notes=notes, help=help, severity="warning"),)
+    span = make_file_span(pairs[0].partition(": ")[2].partition(", ")[0])
+    notes = (*pairs[:MAX_LISTED], *remainder)
+    return (Diagnostic("E1205", message, span, notes=notes, help=help, severity="warning"),)
 
 
-def normalized(contract: Preprocess, levels: Tensor) -> Tensor:
+def normalize_pixels(contract: Preprocess, pixels: Tensor) -> Tensor:
     """Return (levels / scale - mean) / std as float32 (N, C, H, W), of uint8 or float levels.
 
     Where the contract divides by an image's maximum, it is that of these levels: what a device
     would divide by, were this the image that it is given.
     """
-    values = levels.to(torch.float32, copy=True)
+    output = pixels.to(torch.float32, copy=True)
     if contract.raw:
-        return values
-    mean, std = (_by_channel(v, levels) for v in (contract.mean, contract.std))
-    return values.div_(_divisor(contract, values)).sub_(mean).div_(std)
+        return output
+    mean, std = (_reshape_per_channel(v, pixels) for v in (contract.mean, contract.std))
+    return output.div_(_get_divisor(contract, output)).sub_(mean).div_(std)
 
 
-def _divisor(contract: Preprocess, values: Tensor) -> Tensor:
+def _get_divisor(contract: Preprocess, pixels: Tensor) -> Tensor:
     match contract.scale:
         case "255":
-            return _by_channel((255.0,), values)
+            return _reshape_per_channel((255.0,), pixels)
         case "max":
-            return values.amax((1, 2, 3), keepdim=True).clamp_(min=1)
+            return pixels.amax((1, 2, 3), keepdim=True).clamp_(min=1)
         case _:
             raise UnhandledError("scale of pixels", contract.scale)
 
 
-def _by_channel(numbers: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(numbers, dtype=torch.float32, device=like.device).reshape(1, -1, 1, 1)
+def _reshape_per_channel(channel_values: tuple[float, ...], like: Tensor) -> Tensor:
+    return torch.tensor(channel_values, dtype=torch.float32, device=like.device).reshape(
+        1, -1, 1, 1
+    )

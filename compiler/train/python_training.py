@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class PythonReport(Report):
     """Says by Python's warnings what a command says on standard error."""
 
-    def notice(self, text: str, code: str = "") -> None:
+    def warn_text(self, text: str, code: str = "") -> None:
         """Warn."""
         warnings.warn(f"{code}: {text}" if code else text, stacklevel=2)
 
@@ -29,28 +29,28 @@ class PythonReport(Report):
         """Warn."""
         warnings.warn(str(diagnostic), stacklevel=2)
 
-    def note(self, text: str) -> None:
+    def print_note(self, text: str) -> None:
         """Say nothing."""
 
 
-class _Unheard:
+class _SilentObserver:
     """Hears how far a training is, and tells nobody."""
 
-    def step(self, done: int, total: int) -> None:
+    def report_step(self, completed_steps: int, total: int) -> None:
         """Hear it."""
 
-    def epoch(self, found: "EpochMetrics", epochs: int) -> None:
+    def report_epoch(self, metrics: "EpochMetrics", epochs: int) -> None:
         """Hear it."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingPlace:
+class TrainingOptions:
     """The images, the folder to write, the seed, weights to begin with, and PyTorch's threads.
 
     With `resume`, the folder's training goes on.
     """
 
-    data: Path
+    data_path: Path
     folder: Path
     seed: int
     weights: Path | None
@@ -58,7 +58,7 @@ class TrainingPlace:
     resume: bool = False
 
 
-def train(spec: "Spec", recipe: "Recipe", place: TrainingPlace) -> "TrainingReport":
+def train(spec: "Spec", recipe: "Recipe", training_options: TrainingOptions) -> "TrainingReport":
     """Train a network on the CPU, and write the run's folder.
 
     Raises:
@@ -71,22 +71,38 @@ def train(spec: "Spec", recipe: "Recipe", place: TrainingPlace) -> "TrainingRepo
     from tcc.compiler.zoo import trained
 
     report, stages = PythonReport(), Stages()
-    run_folder.check(place.folder, resume=place.resume)
-    state = place.folder / run_folder.CHECKPOINT
-    chosen = ChosenSpec(spec, Project(), False, trained.of(spec))
-    options = DataOptions(place.data, place.seed, None, _settings(spec), place.weights)
-    chosen, sides = train_data.split(report, stages, chosen, options)
-    stores = train_data.stores(report, stages, chosen.spec, sides, "refuse")
+    run_folder.check_folder(training_options.folder, resume=training_options.resume)
+    checkpoint_path = training_options.folder / run_folder.CHECKPOINT
+    chosen_spec = ChosenSpec(spec, Project(), False, trained.find_by_spec(spec))
+    options = DataOptions(
+        training_options.data_path,
+        training_options.seed,
+        None,
+        _list_settings(spec),
+        training_options.weights,
+    )
+    chosen_spec, image_split = train_data.split_images(report, stages, chosen_spec, options)
+    stores = train_data.decode_splits(report, stages, chosen_spec.spec, image_split, "refuse")
     # A file of weights, or random ones: a trained network's own are asked for by their file.
-    start = pipeline.weights_of(chosen.spec, place.weights, place.seed)
-    request = TrainingRequest(chosen.spec, start, recipe, sides, stores, place.folder, place.seed)
-    threads = checkpoint.threads(state, place.threads)
-    return session.train(replace(request, threads=threads), _Unheard(), stages)
+    start = pipeline.load_weights(chosen_spec.spec, training_options.weights, training_options.seed)
+    request = TrainingRequest(
+        chosen_spec.spec,
+        start,
+        recipe,
+        image_split,
+        stores,
+        training_options.folder,
+        training_options.seed,
+    )
+    threads = checkpoint.resolve_thread_count(checkpoint_path, training_options.threads)
+    return session.train(replace(request, threads=threads), _SilentObserver(), stages)
 
 
-def _settings(spec: "Spec") -> tuple[str, ...]:
+def _list_settings(spec: "Spec") -> tuple[str, ...]:
     """Return the parameters that are not as the spec's text has them, as `--set` takes them."""
-    from tcc.compiler.driver.pipeline import network
+    from tcc.compiler.driver.pipeline import describe_network
 
-    usual = network(spec.again({})).params
-    return tuple(f"{k}={v}" for k, v in network(spec).params.items() if usual.get(k) != v)
+    defaults = describe_network(spec.recompile({})).params
+    return tuple(
+        f"{k}={v}" for k, v in describe_network(spec).params.items() if defaults.get(k) != v
+    )

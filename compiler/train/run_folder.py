@@ -24,20 +24,20 @@ from msgspec import Meta, field
 from tcc.compiler.bundle.manifest import NetworkRecord, WeightsOrigin
 from tcc.compiler.reference.confidence_intervals import Bounds, describe_accuracy
 from tcc.compiler.support import atomic_files, json_records
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.json_records import OmitDefault, Record
 from tcc.compiler.support.value_views import ValueView, count
 
 
-class OutputJudgement(Record, frozen=True):
+class OutputMetrics(Record, frozen=True):
     """How one of several outputs does."""
 
     accuracy: float
     macro_f1: float
 
 
-class Judgement(Record, frozen=True):
+class EvaluationMetrics(Record, frozen=True):
     """How the network does on images that it does not learn from; `loss` is without smoothing.
 
     Where it tells more than one class, an image counts as correct where all that it tells is. Of
@@ -48,7 +48,7 @@ class Judgement(Record, frozen=True):
     loss: float
     accuracy: float
     macro_f1: float
-    outputs: OmitDefault[Mapping[str, OutputJudgement]] = field(default_factory=dict)
+    outputs: OmitDefault[Mapping[str, OutputMetrics]] = field(default_factory=dict)
 
 
 class EpochMetrics(Record, frozen=True):
@@ -61,7 +61,7 @@ class EpochMetrics(Record, frozen=True):
     learning_rate: float
     loss: float
     accuracy: float
-    val: Judgement | None
+    val: EvaluationMetrics | None
 
 
 WEIGHTS, METRICS, RECIPE = "weights.safetensors", "metrics.jsonl", "recipe.json"
@@ -82,10 +82,10 @@ class TrainedData(Record, frozen=True):
 class DecisionCounts(Record, frozen=True):
     """Images of which a decision holds, of which it does not, and how many of each are told so."""
 
-    holds: int
-    told_holds: int
-    holds_not: int
-    told_holds_not: int
+    positives: int = msgspec.field(name="holds")
+    true_positives: int = msgspec.field(name="told_holds")
+    negatives: int = msgspec.field(name="holds_not")
+    true_negatives: int = msgspec.field(name="told_holds_not")
 
 
 class OutputScores(Record, frozen=True):
@@ -115,7 +115,7 @@ class TestScores(ValueView, Record, frozen=True):
     confusion: tuple[tuple[int, ...], ...]
     outputs: OmitDefault[Mapping[str, OutputScores]] = field(default_factory=dict)
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         yield f"{describe_accuracy(self.correct, self.images)}, macro F1 {self.macro_f1:.4f}"
 
 
@@ -135,13 +135,13 @@ class TrainingReport(ValueView, Record, frozen=True):
     epochs: int
     kept: int
     weights: str
-    val: Judgement | None
+    val: EvaluationMetrics | None
     test: TestScores | None
     made_with: Mapping[str, str]
     threads: int
     processes: int
 
-    def _summary(self) -> Iterator[str]:
+    def _summarize(self) -> Iterator[str]:
         images = count(sum(self.data.images.get("train", ())), "training image")
         state = "" if self.finished else ", NOT FINISHED: the time was over"
         yield (
@@ -155,13 +155,13 @@ class TrainingReport(ValueView, Record, frozen=True):
         yield f"test: {test}"
 
 
-def check(folder: Path, *, resume: bool) -> None:
+def check_folder(folder: Path, *, resume: bool) -> None:
     """Refuse a folder that holds another training, or none to be resumed, before any work.
 
     Raises:
         UserError: E1229.
     """
-    at = whole_file(str(folder))
+    at = make_file_span(str(folder))
     begun = any((folder / name).exists() for name in (CHECKPOINT, REPORT))
     if begun and not resume:
         help = "`--resume` goes on with it; else choose another folder with -o"
@@ -175,13 +175,13 @@ def check(folder: Path, *, resume: bool) -> None:
         raise fail("E1229", "there is no training to resume here", at, help=help)
 
 
-def write_metrics(folder: Path, done: Sequence[EpochMetrics]) -> None:
+def write_metrics(folder: Path, epochs: Sequence[EpochMetrics]) -> None:
     """Write a line of JSON for each epoch.
 
     Raises:
         UserError: The file cannot be written.
     """
-    lines = [json.dumps(json_records.encode(each)) + "\n" for each in done]
+    lines = [json.dumps(json_records.encode(epoch_metrics)) + "\n" for epoch_metrics in epochs]
     atomic_files.write_file(folder / METRICS, "".join(lines).encode())
 
 
@@ -195,50 +195,52 @@ def write_report(folder: Path, report: TrainingReport) -> None:
     atomic_files.write_file(folder / REPORT, f"{text}\n".encode())
 
 
-def finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
     """Whether a folder holds a training that is at its end: a report, and no state to go on."""
     return (folder / REPORT).exists() and not (folder / CHECKPOINT).exists()
 
 
-def read(folder: Path) -> TrainingReport:
+def read_report(folder: Path) -> TrainingReport:
     """Return what the report of a finished training says.
 
     Raises:
         UserError: It cannot be read, or is no report of this version (E1229).
     """
-    path, plain = folder / REPORT, None
+    path, document = folder / REPORT, None
     try:
-        plain = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except OSError as error:
         raise atomic_files.explain(error, path, "read the report") from error
     except ValueError:
         pass
     help = "train again, into another folder"
-    if not isinstance(plain, dict) or not plain.get("finished"):
-        raise fail("E1229", "there is no training to resume here", whole_file(str(path)), help=help)
+    if not isinstance(document, dict) or not document.get("finished"):
+        raise fail(
+            "E1229", "there is no training to resume here", make_file_span(str(path)), help=help
+        )
     with suppress(AttributeError, LookupError, TypeError, ValueError):
-        if plain["tcc_training"] == VERSION:
-            found: TrainingReport = json_records.decode(TrainingReport, plain)
-            return found
+        if document["tcc_training"] == VERSION:
+            report: TrainingReport = json_records.decode(TrainingReport, document)
+            return report
     message = "this is no report of a training of this version"
-    raise fail("E1229", message, whole_file(str(path)), help=help)
+    raise fail("E1229", message, make_file_span(str(path)), help=help)
 
 
-def other(folder: Path, changed: Sequence[str]) -> UserError:
+def build_mismatch_error(folder: Path, changed: Sequence[str]) -> UserError:
     """Return the error of a training that is resumed with other things than it began with."""
-    said = ", ".join(changed)
-    message = f"the training here was begun with another {said}"
+    changed_names = ", ".join(changed)
+    message = f"the training here was begun with another {changed_names}"
     help = "resume it with what it was begun with, or begin another one with -o"
-    return fail("E1229", message, whole_file(str(folder)), help=help)
+    return fail("E1229", message, make_file_span(str(folder)), help=help)
 
 
 class TrainingObserver(Protocol):
     """Told how far a training is."""
 
-    def step(self, done: int, total: int) -> None:
+    def report_step(self, completed_steps: int, total: int) -> None:
         """Hear that so many steps of the whole run are done."""
 
-    def epoch(self, found: EpochMetrics, epochs: int) -> None:
+    def report_epoch(self, metrics: EpochMetrics, epochs: int) -> None:
         """Hear how an epoch went."""
 
 
@@ -250,50 +252,59 @@ class MetricsLog:
     """Hears of a training, writes down each epoch, and tells another observer."""
 
     def __init__(
-        self, folder: Path, done: tuple[EpochMetrics, ...], events: Any, told: TrainingObserver
+        self,
+        folder: Path,
+        completed_epochs: tuple[EpochMetrics, ...],
+        events: Any,
+        observer: TrainingObserver,
     ) -> None:
-        self._folder, self._done, self._events, self._told = folder, list(done), events, told
+        self._folder, self._completed_epochs, self._events, self._observer = (
+            folder,
+            list(completed_epochs),
+            events,
+            observer,
+        )
 
-    def step(self, done: int, total: int) -> None:
+    def report_step(self, completed_steps: int, total: int) -> None:
         """Hear that so many steps of the whole run are done."""
-        self._told.step(done, total)
+        self._observer.report_step(completed_steps, total)
 
-    def epoch(self, found: EpochMetrics, epochs: int) -> None:
+    def report_epoch(self, metrics: EpochMetrics, epochs: int) -> None:
         """Hear how an epoch went."""
-        self._done.append(found)
-        write_metrics(self._folder, self._done)
-        for name, value in _scalars(found) if self._events else ():
-            self._events.add_scalar(name, value, found.epoch)
-        self._told.epoch(found, epochs)
+        self._completed_epochs.append(metrics)
+        write_metrics(self._folder, self._completed_epochs)
+        for name, scalar in _iterate_scalars(metrics) if self._events else ():
+            self._events.add_scalar(name, scalar, metrics.epoch)
+        self._observer.report_epoch(metrics, epochs)
 
 
-def _scalars(found: EpochMetrics) -> Iterator[tuple[str, float]]:
-    yield "learning_rate", found.learning_rate
-    yield "loss/train", found.loss
-    yield "accuracy/train", found.accuracy
-    if found.val:
-        yield "loss/val", found.val.loss
-        yield "accuracy/val", found.val.accuracy
-        yield "macro_f1/val", found.val.macro_f1
-        for name, each in found.val.outputs.items():
-            yield f"accuracy/val/{name}", each.accuracy
-            yield f"macro_f1/val/{name}", each.macro_f1
+def _iterate_scalars(metrics: EpochMetrics) -> Iterator[tuple[str, float]]:
+    yield "learning_rate", metrics.learning_rate
+    yield "loss/train", metrics.loss
+    yield "accuracy/train", metrics.accuracy
+    if metrics.val:
+        yield "loss/val", metrics.val.loss
+        yield "accuracy/val", metrics.val.accuracy
+        yield "macro_f1/val", metrics.val.macro_f1
+        for name, output_metrics in metrics.val.outputs.items():
+            yield f"accuracy/val/{name}", output_metrics.accuracy
+            yield f"macro_f1/val/{name}", output_metrics.macro_f1
 
 
 @contextmanager
-def events(folder: Path, epochs: int, *, wanted: bool) -> Iterator[Any]:
+def open_event_writer(folder: Path, epochs: int, *, is_enabled: bool) -> Iterator[Any]:
     """Give what writes TensorBoard's events after so many epochs; None where it is not wanted."""
-    if not wanted:
+    if not is_enabled:
         yield None
         return
     from torch.utils.tensorboard import SummaryWriter
 
     writer: Any = SummaryWriter  # it has no types
-    with writer(str(folder / EVENTS), purge_step=epochs + 1) as made:
-        yield made
+    with writer(str(folder / EVENTS), purge_step=epochs + 1) as event_writer:
+        yield event_writer
 
 
-def require(*, tensorboard: bool) -> None:
+def require_tensorboard(*, tensorboard: bool) -> None:
     """Refuse to go on without TensorBoard where it is wanted.
 
     Raises:

@@ -10,9 +10,9 @@ from tcc.compiler.data import split_file, weights
 from tcc.compiler.driver import pipeline
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.program.level_ends import count_usual
+from tcc.compiler.quant.program.level_ends import measure_saturation
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.progress import Progress
 from tcc.compiler.train import (
     arithmetic,
@@ -27,7 +27,7 @@ from tcc.compiler.train import (
 from tcc.compiler.train import recipe as recipes
 from tcc.compiler.train.checkpoint import TrainingPosition, TrainingState
 from tcc.compiler.train.class_outputs import ClassOutputs
-from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork, trained_calibration
+from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork, build_trained_calibration
 from tcc.compiler.train.loop import TrainingRun
 from tcc.compiler.train.losses import OutputLoss
 from tcc.compiler.train.recipe_records import Recipe
@@ -49,26 +49,28 @@ def train(
             or the loss is not finite (E1228).
         MachineError: The disk is full or broken.
     """
-    if run_folder.finished(request.folder):
-        return training_request.finished(request)
-    request = _settled(request)
-    with arithmetic.repeatable(request.threads, request.world.device):
-        plan = planned(request)
+    if run_folder.is_finished(request.folder):
+        return training_request.read_finished_report(request)
+    request = _resolve_precision(request)
+    with arithmetic.use_repeatable_arithmetic(request.threads, request.world.device):
+        plan = build_plan(request)
         trainer = Trainer(plan)
-        state = _begun(request, trainer)
+        state = _initialize_state(request, trainer)
         path = request.folder / run_folder.CHECKPOINT
         run = TrainingRun(trainer, request.stores, state, path, request.deadline)
-        done = state.position.done
-        wanted = request.tensorboard and request.world.first
-        with run_folder.events(request.folder, len(done), wanted=wanted) as events:
-            log = MetricsLog(request.folder, done, events, observer)
-            run.run(log if request.world.first else observer)
+        completed_epochs = state.position.completed_epochs
+        uses_tensorboard = request.tensorboard and request.world.is_main
+        with run_folder.open_event_writer(
+            request.folder, len(completed_epochs), is_enabled=uses_tensorboard
+        ) as events:
+            log = MetricsLog(request.folder, completed_epochs, events, observer)
+            run.run(log if request.world.is_main else observer)
         # Where nothing was ever judged, or the recipe keeps the last, there is no best.
-        kept = run.best if run.best else trainer.weights()
-        return _written(request, plan, run, kept, progress)
+        kept_weights = run.best if run.best else trainer.export_weights()
+        return _write_run(request, plan, run, kept_weights, progress)
 
 
-def _settled(request: TrainingRequest) -> TrainingRequest:
+def _resolve_precision(request: TrainingRequest) -> TrainingRequest:
     """Return the request with the precision that `auto` is: the one begun with, or the quicker.
 
     Raises:
@@ -76,60 +78,63 @@ def _settled(request: TrainingRequest) -> TrainingRequest:
     """
     recipe, path = request.recipe, request.folder / run_folder.CHECKPOINT
     if recipe.batch % request.world.size:
-        at = whole_file(str(request.spec.path))
+        at = make_file_span(str(request.spec.path))
         message = f"a batch of {recipe.batch} cannot be cut into {request.world.size} equal parts"
         raise fail("E1231", message, at, help="let the recipe's `batch` be a multiple of it")
     if recipe.precision != "auto":
         return request
-    low, full = replace(recipe, precision="bf16"), replace(recipe, precision="fp32")
+    bf16_recipe, fp32_recipe = replace(recipe, precision="bf16"), replace(recipe, precision="fp32")
     if path.exists():
         # Another processor goes on with the same arithmetic, or it were another training.
-        begun = checkpoint.position(path).identity.recipe
-        return replace(request, recipe=low if begun == recipes.digest(low) else full)
-    quick = request.world.agreed(not arithmetic.slow_bf16(request.world.device))
-    return replace(request, recipe=low if quick else full)
+        begun_digest = checkpoint.read_position(path).identity.recipe
+        return replace(
+            request,
+            recipe=bf16_recipe if begun_digest == recipes.digest(bf16_recipe) else fp32_recipe,
+        )
+    is_bf16_fast = request.world.broadcast_flag(not arithmetic.is_bf16_slow(request.world.device))
+    return replace(request, recipe=bf16_recipe if is_bf16_fast else fp32_recipe)
 
 
-def planned(request: TrainingRequest) -> TrainingPlan:
+def build_plan(request: TrainingRequest) -> TrainingPlan:
     """Return what is trained.
 
     Raises:
         UserError: The network is not for these classes, or the recipe not for the network.
     """
     graph, recipe, classes = request.spec.graph, request.recipe, request.split.classes
-    at = whole_file(str(request.spec.path))
+    at = make_file_span(str(request.spec.path))
     if recipe.augment:
-        recipe_records.check(recipe.augment, graph.inputs[0], at)
-    outputs = class_outputs.planned(graph, recipe.loss, classes, at)
+        recipe_records.check_augmentation(recipe.augment, graph.inputs[0], at)
+    outputs = class_outputs.plan_outputs(graph, recipe.loss, classes, at)
     counts = torch.bincount(request.stores["train"].classes, minlength=len(classes))
-    costs = _losses(recipe, outputs, counts)
-    start, device = request.start.tensors, request.world.device
+    output_losses = _build_losses(recipe, outputs, counts)
+    initial_tensors, device = request.initial_weights.tensors, request.world.device
     return TrainingPlan(
         graph,
-        start,
+        initial_tensors,
         recipe,
         classes,
         outputs,
-        costs,
+        output_losses,
         request.seed,
         device,
         request.world,
-        _calibration(request),
+        _load_calibration(request),
     )
 
 
-def _losses(recipe: Recipe, outputs: ClassOutputs, counts: Tensor) -> tuple[OutputLoss, ...]:
+def _build_losses(recipe: Recipe, outputs: ClassOutputs, counts: Tensor) -> tuple[OutputLoss, ...]:
     """Return the loss of each target, of how many training images there are of each kind."""
-    parts = outputs.parts(outputs.truths.long())
+    parts = outputs.split_targets(outputs.target_rows.long())
     totals = [(part * counts[:, None]).sum(dim=0).tolist() for part in parts]
     images = int(counts.sum())
     return tuple(
-        losses.of_target(recipe.loss, target, target.totals(held, images))
-        for target, held in zip(outputs.targets, totals, strict=True)
+        losses.build_output_loss(recipe.loss, target, target.count_answers(label_counts, images))
+        for target, label_counts in zip(outputs.targets, totals, strict=True)
     )
 
 
-def _calibration(request: TrainingRequest) -> Calibration | None:
+def _load_calibration(request: TrainingRequest) -> Calibration | None:
     """Return what the network's integers are to be, where it is trained as its integer program.
 
     Raises:
@@ -137,30 +142,36 @@ def _calibration(request: TrainingRequest) -> Calibration | None:
     """
     if request.qat is None:
         return None
-    about = pipeline.network(request.spec)
-    calibration_file.check(request.qat, about, request.start.origin, "--qat")
-    ready = pipeline.ready(request.spec, request.start)
-    return calibration_file.calibration(request.qat, ready, "--qat")
+    network_record = pipeline.describe_network(request.spec)
+    calibration_file.check(request.qat, network_record, request.initial_weights.origin, "--qat")
+    lowered_model = pipeline.lower_for_int8(request.spec, request.initial_weights)
+    return calibration_file.decode_calibration(request.qat, lowered_model, "--qat")
 
 
-def _retrained(request: TrainingRequest, trainer: Trainer, kept: weights.Weights) -> None:
+def _write_calibration(
+    request: TrainingRequest, trainer: Trainer, kept_weights: weights.Weights
+) -> None:
     """Write the calibration of the kept weights, where the network was trained as integers."""
     network = trainer.module
     if request.qat is None or not isinstance(network, FakeQuantizedNetwork):
         return
     with torch.no_grad():
         for name, tensor in network.named_weights().items():
-            tensor.copy_(torch.from_numpy(np.array(kept[name])))
-    document = trained_calibration(network, request.qat)
-    ready = pipeline.ready(request.spec, replace(request.start, tensors=kept))
-    usual = count_usual(ready, network.trained_calibration(), request.split.sides["train"])
-    data = calibration_document.encode(calibration_file.with_usual(document, usual))
-    atomic_files.write_file(request.folder / run_folder.CALIBRATION, data)
+            tensor.copy_(torch.from_numpy(np.array(kept_weights[name])))
+    document = build_trained_calibration(network, request.qat)
+    lowered_model = pipeline.lower_for_int8(
+        request.spec, replace(request.initial_weights, tensors=kept_weights)
+    )
+    usual = measure_saturation(
+        lowered_model, network.compute_calibration(), request.split.datasets["train"]
+    )
+    content = calibration_document.encode(calibration_file.replace_saturation(document, usual))
+    atomic_files.write_file(request.folder / run_folder.CALIBRATION, content)
 
 
-def _begun(request: TrainingRequest, trainer: Trainer) -> TrainingState:
+def _initialize_state(request: TrainingRequest, trainer: Trainer) -> TrainingState:
     """Return the state to begin with: the checkpoint's, or that of no step."""
-    identity = training_request.of(request)
+    identity = training_request.build_identity(request)
     path = request.folder / run_folder.CHECKPOINT
     if not path.exists():
         position = TrainingPosition(
@@ -172,68 +183,72 @@ def _begun(request: TrainingRequest, trainer: Trainer) -> TrainingState:
             epoch=0,
             step=0,
             hits=0,
-            done=(),
+            completed_epochs=(),
             best=None,
         )
         return TrainingState(position, np.zeros(0, np.float32), {})
-    state, tensors = checkpoint.read(path)
-    training_request.check(request.folder, state.position.identity, identity)
+    state, tensors = checkpoint.read_checkpoint(path)
+    training_request.check_identity(request.folder, state.position.identity, identity)
     checkpoint.restore(path, trainer, tensors)
     return state
 
 
-def _written(
+def _write_run(
     request: TrainingRequest,
     plan: TrainingPlan,
     run: TrainingRun,
-    kept: weights.Weights,
+    kept_weights: weights.Weights,
     progress: Progress,
 ) -> TrainingReport:
     """Write the files of a training that has ended, or whose time is over."""
-    folder, done = request.folder, run.position.done
-    tensors = weights.checked(kept, plan.graph)
-    number = run.position.best or len(done)
+    folder, completed_epochs = request.folder, run.position.completed_epochs
+    tensors = weights.check_weights(kept_weights, plan.graph)
+    kept_epoch = run.position.best or len(completed_epochs)
     report = TrainingReport(
         tcc_training=run_folder.VERSION,
-        network=pipeline.network(request.spec),
-        start=request.start.origin,
+        network=pipeline.describe_network(request.spec),
+        start=request.initial_weights.origin,
         recipe=recipes.digest(request.recipe),
         seed=request.seed,
-        data=_data(request),
-        finished=run.finished,
-        epochs=len(done),
-        kept=number,
+        data=_summarize_images(request),
+        finished=run.is_finished,
+        epochs=len(completed_epochs),
+        kept=kept_epoch,
         weights=weights.digest(tensors),
-        val=done[number - 1].val if number else None,
-        test=judgement.tested(plan, tensors, request.stores["test"], progress),
-        made_with=arithmetic.made_with(request.world.device),
+        val=completed_epochs[kept_epoch - 1].val if kept_epoch else None,
+        test=judgement.evaluate_test_images(plan, tensors, request.stores["test"], progress),
+        made_with=arithmetic.describe_environment(request.world.device),
         threads=request.threads,
         processes=request.world.size,
     )
-    if not request.world.first:
+    if not request.world.is_main:
         return report
-    _retrained(request, run.trainer, tensors)
+    _write_calibration(request, run.trainer, tensors)
     weights.write(folder / run_folder.WEIGHTS, tensors)
-    recipe = recipes.text(request.recipe).encode()
+    recipe = recipes.render_json(request.recipe).encode()
     atomic_files.write_file(folder / run_folder.RECIPE, recipe)
-    images = request.split
-    split_file.write(folder / split_file.NAME, images.path, images.sides, images.groups)
-    run_folder.write_metrics(folder, done)
+    image_split = request.split
+    split_file.write(
+        folder / split_file.NAME, image_split.path, image_split.datasets, image_split.groups
+    )
+    run_folder.write_metrics(folder, completed_epochs)
     run_folder.write_report(folder, report)
-    if run.finished:
+    if run.is_finished:
         # It is several times as large as the weights, and nothing goes on from the end.
         (folder / run_folder.CHECKPOINT).unlink(missing_ok=True)
     return report
 
 
-def _data(request: TrainingRequest) -> TrainedData:
+def _summarize_images(request: TrainingRequest) -> TrainedData:
     classes = request.split.classes
     return TrainedData(
         classes=classes,
-        digests={side: data.digest for side, data in request.split.sides.items()},
+        digests={
+            split_name: dataset.digest for split_name, dataset in request.split.datasets.items()
+        },
         images={
-            side: tuple(torch.bincount(store.classes, minlength=len(classes)).tolist())
-            for side, store in request.stores.items()
+            split_name: tuple(torch.bincount(store.classes, minlength=len(classes)).tolist())
+            for split_name, store in request.stores.items()
         },
         seed=request.seed,
     )

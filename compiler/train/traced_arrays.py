@@ -70,31 +70,38 @@ class TracedArray(NDArrayOperatorsMixin):
         # weights.
         if method != "__call__" or options or ufunc not in UFUNCS:
             raise UnhandledError("operation on traced arrays", ufunc.__name__)
-        return TracedArray(UFUNCS[ufunc](*(self._tensor(each) for each in inputs)))
+        return TracedArray(UFUNCS[ufunc](*(self._to_tensor(operand) for operand in inputs)))
 
     def __array_function__(
-        self, function: Callable[..., Any], types: Any, given: tuple[Any, ...], how: dict[str, Any]
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
     ) -> Any:
         """Do a function of whole arrays."""
         if function not in FUNCTIONS:
             raise UnhandledError("function of traced arrays", function.__name__)
-        tensors = (each if isinstance(each, str) else self._tensor(each) for each in given)
-        found = FUNCTIONS[function](*tensors, **how)
-        return TracedArray(found) if isinstance(found, Tensor) else found
+        tensors = (
+            argument if isinstance(argument, str) else self._to_tensor(argument)
+            for argument in arguments
+        )
+        output = FUNCTIONS[function](*tensors, **keywords)
+        return TracedArray(output) if isinstance(output, Tensor) else output
 
-    def _tensor(self, value: Any) -> Tensor:
-        match value:
+    def _to_tensor(self, operand: Any) -> Tensor:
+        match operand:
             case TracedArray(tensor=tensor):
                 return tensor
             case _:
-                return torch.tensor(np.array(value), device=self.tensor.device)
+                return torch.tensor(np.array(operand), device=self.tensor.device)
 
 
-def _tensordot(a: Tensor, b: Tensor, axes: int) -> Tensor:
+def _compute_tensordot(a: Tensor, b: Tensor, axes: int) -> Tensor:
     # numpy computes in the wider of two types; torch refuses to mix them.
     kind = torch.promote_types(a.dtype, b.dtype)
-    found: Tensor = torch.tensordot(a.to(kind), b.to(kind), dims=axes)
-    return found
+    product: Tensor = torch.tensordot(a.to(kind), b.to(kind), dims=axes)
+    return product
 
 
 UFUNCS: Mapping[np.ufunc, Callable[..., Tensor]] = {
@@ -109,6 +116,6 @@ UFUNCS: Mapping[np.ufunc, Callable[..., Tensor]] = {
 }
 FUNCTIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     np.einsum: torch.einsum,
-    np.tensordot: _tensordot,
+    np.tensordot: _compute_tensordot,
     np.array_equal: torch.equal,
 }

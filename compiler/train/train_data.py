@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.driver import run_splits
-from tcc.compiler.driver.chosen_spec import ChosenSpec, parsed
+from tcc.compiler.driver.chosen_spec import ChosenSpec, parse_settings
 from tcc.compiler.support import option_needs
 from tcc.compiler.support.console import Report, Stages
-from tcc.compiler.support.diagnostics import fail, typed, whole_file
+from tcc.compiler.support.diagnostics import fail, make_command_span, make_file_span
 from tcc.compiler.support.option_needs import SHARES_USED
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.train.image_split import ImageSplit
-    from tcc.compiler.train.pixel_store import Corrupt, PixelStore
+    from tcc.compiler.train.pixel_store import CorruptPolicy, PixelStore
 
-LABELS = "labels"
+LABELS_PARAM = "labels"
 """The parameter by which specs take the names of their classes."""
 
 
@@ -37,8 +37,8 @@ class DataOptions:
     weights: Path | None
 
 
-def split(
-    report: Report, stages: Stages, chosen: ChosenSpec, options: DataOptions
+def split_images(
+    report: Report, stages: Stages, chosen_spec: ChosenSpec, options: DataOptions
 ) -> "tuple[ChosenSpec, ImageSplit]":
     """Return the split of the images, and the spec with their classes where it names none.
 
@@ -48,7 +48,7 @@ def split(
     Args:
         report: Where results and warnings are told.
         stages: Told of each stage.
-        chosen: The spec as the user named it.
+        chosen_spec: The spec as the user named it.
         options: The folder, and how it is split.
 
     Raises:
@@ -57,44 +57,60 @@ def split(
     """
     from tcc.compiler.train import class_outputs, image_split, seeded_split, targets
     from tcc.compiler.train.image_split import SplitOptions
-    from tcc.compiler.train.seeded_split import Shares
+    from tcc.compiler.train.seeded_split import SplitShares
 
-    spec, project = chosen.spec, chosen.project
-    at = whole_file(str(spec.path))
-    judged = class_outputs.found(spec.graph, at)
-    report.warnings(class_outputs.untaught(spec.graph, judged, at))
-    where = options.path or project.data
-    if where is None:
+    spec, project = chosen_spec.spec, chosen_spec.project
+    at = make_file_span(str(spec.path))
+    scored_outputs = class_outputs.find_scored_outputs(spec.graph, at)
+    report.warn_grouped(class_outputs.find_untrained_outputs(spec.graph, scored_outputs, at))
+    data_path = options.path or project.data
+    if data_path is None:
         help = "give labelled images with --data: a folder of class folders"
-        raise fail("E0616", "train on which images?", typed("--data"), help=help)
+        raise fail("E0616", "train on which images?", make_command_span("--data"), help=help)
     stages("data", 0, 1)
-    given = {**(project.params if chosen.own else {}), **parsed(options.settings)}
-    settable = LABELS in spec.params and chosen.trained is None
-    run = run_splits.of_weights(None, options.weights)
-    before = run.sides if run else {}
-    learned, labels = targets.of_outputs(spec.graph, judged, at), judged[0].labels
-    split_options = SplitOptions(options.seed, Shares(), labels, learned, settable, before)
+    params = {
+        **(project.params if chosen_spec.is_project_spec else {}),
+        **parse_settings(options.settings),
+    }
+    settable = LABELS_PARAM in spec.params and chosen_spec.trained is None
+    run_split = run_splits.find_weights_split(None, options.weights)
+    previous_splits = run_split.split_by_digest if run_split else {}
+    output_targets, labels = (
+        targets.build_targets(spec.graph, scored_outputs, at),
+        scored_outputs[0].labels,
+    )
+    split_options = SplitOptions(
+        options.seed, SplitShares(), labels, output_targets, settable, previous_splits
+    )
     if options.shares is not None:
-        typed_at = typed(f"--split {options.shares}")
+        typed_at = make_command_span(f"--split {options.shares}")
         split_options = replace(
-            split_options, shares=seeded_split.shares(options.shares, typed_at), anew=True
+            split_options,
+            shares=seeded_split.parse_shares(options.shares, typed_at),
+            ignores_previous=True,
         )
-    image_sets = image_split.read(where, split_options)
-    option_needs.require({SHARES_USED: not image_sets.sided})
-    report.warnings(image_sets.warnings)
-    if run and all(
-        before.get(i.digest) == side for side, d in image_sets.sides.items() for i in d.items
+    image_sets = image_split.read_split(data_path, split_options)
+    option_needs.set_facts({SHARES_USED: not image_sets.is_presplit})
+    report.warn_grouped(image_sets.warnings)
+    if run_split and all(
+        previous_splits.get(i.digest) == split_name
+        for split_name, d in image_sets.datasets.items()
+        for i in d.items
     ):
-        report.note(f"the split is that of {run.path.parent}")
-    if learned or labels or not settable or LABELS in given:
-        return chosen, image_sets
+        report.print_note(f"the split is that of {run_split.path.parent}")
+    if output_targets or labels or not settable or LABELS_PARAM in params:
+        return chosen_spec, image_sets
     text = json.dumps(image_sets.classes, ensure_ascii=False)
-    setting = shlex.quote(f"{LABELS}={text}")
-    report.notice(f"the spec names no classes, and learns the folders': build with --set {setting}")
-    return replace(chosen, spec=spec.again({**given, LABELS: text}), changed=True), image_sets
+    setting = shlex.quote(f"{LABELS_PARAM}={text}")
+    report.warn_text(
+        f"the spec names no classes, and learns the folders': build with --set {setting}"
+    )
+    return replace(
+        chosen_spec, spec=spec.recompile({**params, LABELS_PARAM: text}), changed=True
+    ), image_sets
 
 
-def stores(
+def decode_splits(
     report: Report, stages: Stages, spec: "Spec", split: "ImageSplit", corrupt: str
 ) -> "Mapping[str, PixelStore]":
     """Return the decoded images of each side.
@@ -117,24 +133,24 @@ def stores(
     from tcc.compiler.train.pixel_store import DecodeOptions
 
     (source,) = spec.graph.inputs
-    with atomic_files.scratch_folder() as scratch:
-        options = DecodeOptions(scratch, _corrupt(corrupt), threads=2)
-        found = {
-            side: pixel_store.decoded(
-                data, source, split.classes, replace(options, side=side), stages
+    with atomic_files.create_scratch_folder() as scratch:
+        options = DecodeOptions(scratch, _parse_corrupt_policy(corrupt), threads=2)
+        stores_by_split = {
+            split_name: pixel_store.decode_images(
+                dataset, source, split.classes, replace(options, split=split_name), stages
             )
-            for side, data in split.sides.items()
+            for split_name, dataset in split.datasets.items()
         }
-    for store in found.values():
-        report.warnings(store.warnings)
-    report.warnings(pixel_store.same_levels(found))
-    return found
+    for store in stores_by_split.values():
+        report.warn_grouped(store.warnings)
+    report.warn_grouped(pixel_store.find_duplicate_images(stores_by_split))
+    return stores_by_split
 
 
-def _corrupt(word: str) -> "Corrupt":
-    match word:
+def _parse_corrupt_policy(policy: str) -> "CorruptPolicy":
+    match policy:
         case "refuse":
             return "refuse"
         case "skip":
             return "skip"
-    raise fail("E0601", "say refuse or skip", typed(f"--corrupt {word}"))
+    raise fail("E0601", "say refuse or skip", make_command_span(f"--corrupt {policy}"))

@@ -16,7 +16,7 @@ from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.train import recipe as recipes
 from tcc.compiler.train import run_folder
 from tcc.compiler.train.checkpoint import TrainingIdentity
-from tcc.compiler.train.distributed import ALONE, World
+from tcc.compiler.train.distributed import SINGLE_PROCESS, World
 from tcc.compiler.train.image_split import ImageSplit
 from tcc.compiler.train.pixel_store import PixelStore
 from tcc.compiler.train.recipe_records import Recipe
@@ -28,7 +28,7 @@ class TrainingRequest:
     """What to train, with what, and where to; `deadline` is a time of `time.monotonic`."""
 
     spec: Spec
-    start: WeightSource
+    initial_weights: WeightSource
     recipe: Recipe
     split: ImageSplit
     stores: Mapping[str, PixelStore]
@@ -36,7 +36,7 @@ class TrainingRequest:
     seed: int = 0
     threads: int = 1
     deadline: float | None = None
-    world: World = ALONE
+    world: World = SINGLE_PROCESS
     tensorboard: bool = False
     qat: CalibrationDocument | None = None
 
@@ -46,92 +46,97 @@ IMAGES = {"train": "images to learn from", "val": "validation images", "test": "
 CLASSES, SEED = "classes", "seed"
 
 
-def check(folder: Path, before: TrainingIdentity, now: TrainingIdentity) -> None:
+def check_identity(folder: Path, previous: TrainingIdentity, current: TrainingIdentity) -> None:
     """Refuse to go on with another training than was begun.
 
     Raises:
         UserError: E1229.
     """
-    old, new = _parts(before), _parts(now)
-    if changed := [said for said, value in old.items() if value != new[said]]:
-        raise run_folder.other(folder, changed)
+    old_parts, new_parts = _list_parts(previous), _list_parts(current)
+    if changed := [
+        part_name for part_name, part in old_parts.items() if part != new_parts[part_name]
+    ]:
+        raise run_folder.build_mismatch_error(folder, changed)
 
 
-def _parts(found: TrainingIdentity) -> dict[str, object]:
+def _list_parts(identity: TrainingIdentity) -> dict[str, object]:
     """Return what a training depends on, by what it is called."""
     return {
-        NETWORK: found.network,
-        START: found.start[:DIGEST],
-        SCALES: found.start[DIGEST:],
-        RECIPE: found.recipe,
-        IMAGES["train"]: found.train,
-        IMAGES["val"]: found.val,
-        CLASSES: found.classes,
-        SEED: found.seed,
+        NETWORK: identity.network,
+        START: identity.start[:DIGEST_LENGTH],
+        SCALES: identity.start[DIGEST_LENGTH:],
+        RECIPE: identity.recipe,
+        IMAGES["train"]: identity.train,
+        IMAGES["val"]: identity.val,
+        CLASSES: identity.classes,
+        SEED: identity.seed,
     }
 
 
-DIGEST = 64
+DIGEST_LENGTH = 64
 """Digits of a SHA-256: those of the weights, which those of a calibration may follow."""
 
 
-def finished(request: TrainingRequest) -> TrainingReport:
+def read_finished_report(request: TrainingRequest) -> TrainingReport:
     """Return the report of the folder's finished training, if it is the one that is asked for.
 
     Raises:
         UserError: It is another one, or it is no report of this version (E1229), or its calibration
             cannot be read (E0730).
     """
-    report = run_folder.read(request.folder)
-    if changed := _changed(request, report):
-        raise run_folder.other(request.folder, changed)
+    report = run_folder.read_report(request.folder)
+    if changed := _find_changes(request, report):
+        raise run_folder.build_mismatch_error(request.folder, changed)
     return report
 
 
-def _changed(request: TrainingRequest, report: TrainingReport) -> list[str]:
+def _find_changes(request: TrainingRequest, report: TrainingReport) -> list[str]:
     """Return, in words, in what a finished training is another than the one that is asked for."""
-    sides = {side: data.digest for side, data in request.split.sides.items()}
-    same = {
-        NETWORK: report.network == pipeline.network(request.spec),
-        START: report.start.digest == request.start.origin.digest,
-        SCALES: _same_scales(request),
-        RECIPE: report.recipe in map(recipes.digest, _settled(request.recipe)),
-        **{said: report.data.digests[side] == sides[side] for side, said in IMAGES.items()},
+    digests = {split_name: dataset.digest for split_name, dataset in request.split.datasets.items()}
+    matches = {
+        NETWORK: report.network == pipeline.describe_network(request.spec),
+        START: report.start.digest == request.initial_weights.origin.digest,
+        SCALES: _has_same_scales(request),
+        RECIPE: report.recipe in map(recipes.digest, _list_possible_recipes(request.recipe)),
+        **{
+            part_name: report.data.digests[split_name] == digests[split_name]
+            for split_name, part_name in IMAGES.items()
+        },
         CLASSES: report.data.classes == request.split.classes,
         SEED: report.seed == request.seed,
     }
-    return [said for said, holds in same.items() if not holds]
+    return [part_name for part_name, is_match in matches.items() if not is_match]
 
 
-def _settled(recipe: Recipe) -> tuple[Recipe, ...]:
+def _list_possible_recipes(recipe: Recipe) -> tuple[Recipe, ...]:
     """Return the recipes that one may have become: `auto` is whichever was the quicker there."""
     if recipe.precision != "auto":
         return (recipe,)
     return replace(recipe, precision="bf16"), replace(recipe, precision="fp32")
 
 
-def _same_scales(request: TrainingRequest) -> bool:
+def _has_same_scales(request: TrainingRequest) -> bool:
     """Whether a finished training was of the integers that are asked for, or of floats alike."""
     path = request.folder / run_folder.CALIBRATION
     if request.qat is None or not path.exists():
         return request.qat is None and not path.exists()
-    return _scales(calibration_document.read(path)) == _scales(request.qat)
+    return _get_scales(calibration_document.read_document(path)) == _get_scales(request.qat)
 
 
-def _scales(found: CalibrationDocument) -> tuple[object, ...]:
+def _get_scales(document: CalibrationDocument) -> tuple[object, ...]:
     # All else becomes another by the training: the weights and how they are rounded, what was
     # judged, and with them the seal.
-    return found.values, found.factors, found.in_float, found.data, found.passes
+    return document.values, document.factors, document.in_float, document.data, document.passes
 
 
-def of(request: TrainingRequest) -> TrainingIdentity:
+def build_identity(request: TrainingRequest) -> TrainingIdentity:
     """Return what a training depends on."""
     # Of the graph, not of the file: a comment or another spelling is the same network.
-    text = printer.show(request.spec.graph)
+    text = printer.print_graph(request.spec.graph)
     return TrainingIdentity(
         network=hashlib.sha256(text.encode()).hexdigest(),
         # Other scales make another training, though the weights be the same.
-        start=request.start.origin.digest + (request.qat.seal if request.qat else ""),
+        start=request.initial_weights.origin.digest + (request.qat.seal if request.qat else ""),
         recipe=recipes.digest(request.recipe),
         train=_digest(request.stores["train"]),
         val=_digest(request.stores["val"]),
@@ -142,6 +147,6 @@ def of(request: TrainingRequest) -> TrainingIdentity:
 
 def _digest(store: PixelStore) -> str:
     """Return the SHA-256 of the levels' checksums and the classes, in their order."""
-    found = hashlib.sha256(np.asarray(store.checksums, "<u4").tobytes())
-    found.update(store.classes.numpy().astype("<i8").tobytes())
-    return found.hexdigest()
+    hasher = hashlib.sha256(np.asarray(store.checksums, "<u4").tobytes())
+    hasher.update(store.classes.numpy().astype("<i8").tobytes())
+    return hasher.hexdigest()

@@ -11,51 +11,53 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from tcc.compiler.support.diagnostics import Span, fail, nearest
-from tcc.compiler.support.image_folders import listing
-from tcc.compiler.support.project_file import NAME
+from tcc.compiler.support.diagnostics import Span, fail, find_nearest_name
+from tcc.compiler.support.image_folders import list_images
+from tcc.compiler.support.project_file import FILE_NAME
 
 SUFFIXES = (".yaml", ".yml", ".json")
 FOLDER = Path(__file__).parent
-SIZES = range(8, 4097)
+STARTER_SIZES = range(8, 4097)
 """Heights and widths that the three halvings of the starter leave something of."""
-OWN_NAME, OWN_LABELS, OWN_SIZE = "net", "[benign, malignant]", "64, 64]"
+STARTER_NAME, STARTER_LABELS, STARTER_SIZE = "net", "[benign, malignant]", "64, 64]"
 """What the starter files say, which are a spec and a project as they are."""
-_PLAIN = re.compile(r"[A-Za-z]\w*", re.ASCII)
+_PLAIN_LABEL = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _RESERVED = frozenset({"true", "false", "null"})
 
 
-def specs() -> dict[str, Path]:
+def list_specs() -> dict[str, Path]:
     """Return the specs of the package by name, in order: `ddsnet` is spec/ddsnet.yaml."""
-    root = packaged("spec")
-    found = [*root.glob("*.yaml"), *root.glob("baselines/*.yaml")]
-    return {path.stem: path for path in sorted(found, key=lambda p: p.stem)}
+    root = get_package_folder("spec")
+    paths = [*root.glob("*.yaml"), *root.glob("baselines/*.yaml")]
+    return {path.stem: path for path in sorted(paths, key=lambda p: p.stem)}
 
 
-def trained() -> tuple[Path, ...]:
+def list_trained() -> tuple[Path, ...]:
     """Return the files that describe the trained networks, in the order of their names."""
-    return tuple(sorted(packaged("zoo").glob("trained/*/network.yaml")))
+    return tuple(sorted(get_package_folder("zoo").glob("trained/*/network.yaml")))
 
 
-def recipes() -> dict[str, Path]:
+def list_recipes() -> dict[str, Path]:
     """Return the training recipes of the package by name, in order."""
-    found = sorted((packaged("zoo") / "recipes").glob("*.yaml"))
-    return {path.stem: path for path in found}
+    paths = sorted((get_package_folder("zoo") / "recipes").glob("*.yaml"))
+    return {path.stem: path for path in paths}
 
 
-def samples() -> tuple[Path, ...]:
+def list_samples() -> tuple[Path, ...]:
     """Return the sample images of the package, sorted; they are generated, not photographed."""
-    return listing(samples_folder()).images
+    return list_images(get_samples_folder()).images
 
 
-def samples_folder() -> Path:
+def get_samples_folder() -> Path:
     """Return where the sample tiles lie, if they do."""
-    return packaged("zoo") / "samples"
+    return get_package_folder("zoo") / "samples"
 
 
-def drawings() -> tuple[Path, ...]:
+def list_synthetic_folders() -> tuple[Path, ...]:
     """Return the folders of the images that a program drew: the sample tiles and cells."""
-    return tuple(path for name in ("samples", "cells") if (path := packaged("zoo") / name).is_dir())
+    return tuple(
+        path for name in ("samples", "cells") if (path := get_package_folder("zoo") / name).is_dir()
+    )
 
 
 def find_spec(name: str, at: Span, base: Path = Path()) -> Path:
@@ -73,66 +75,79 @@ def find_spec(name: str, at: Span, base: Path = Path()) -> Path:
     # A file goes before a known name: `ddsnet` without suffix in the user's folder is theirs.
     if os.path.exists(path) and not os.path.isdir(path):
         return path
-    known = specs()
-    words = {*known, *(path.parent.name for path in trained())}
-    if name in known:
-        return known[name]
+    specs_by_name = list_specs()
+    known_names = {*specs_by_name, *(path.parent.name for path in list_trained())}
+    if name in specs_by_name:
+        return specs_by_name[name]
     if os.path.isdir(path):
-        raise fail("E0608", f"`{_short(name)}` is a folder, not a spec", at, help=_names(words))
+        raise fail(
+            "E0608",
+            f"`{_trim_name(name)}` is a folder, not a spec",
+            at,
+            help=_describe_known_specs(known_names),
+        )
     if path.suffix.lower() in SUFFIXES or "/" in name:
-        close = _neighbour(path) or nearest(path.stem, words)
-        help = f"did you mean `{close}`?" if close else _names(words)
-        raise fail("E0608", f"there is no file `{_short(name)}`", at, help=help)
-    close = nearest(name, words)
-    help = f"did you mean `{close}`? {_names(words)}" if close else _names(words)
-    raise fail("E0608", f"there is no file and no known spec `{_short(name)}`", at, help=help)
+        nearest_name = _find_similar_file(path) or find_nearest_name(path.stem, known_names)
+        help = (
+            f"did you mean `{nearest_name}`?"
+            if nearest_name
+            else _describe_known_specs(known_names)
+        )
+        raise fail("E0608", f"there is no file `{_trim_name(name)}`", at, help=help)
+    nearest_name = find_nearest_name(name, known_names)
+    help = (
+        f"did you mean `{nearest_name}`? {_describe_known_specs(known_names)}"
+        if nearest_name
+        else _describe_known_specs(known_names)
+    )
+    raise fail("E0608", f"there is no file and no known spec `{_trim_name(name)}`", at, help=help)
 
 
-def _neighbour(path: Path) -> str | None:
+def _find_similar_file(path: Path) -> str | None:
     """Return the file beside a missing one with the most similar name."""
     try:
         names = {p.name for p in path.parent.iterdir() if p.suffix.lower() in SUFFIXES}
     except OSError:
         return None
-    close = nearest(path.name, names)
-    return str(path.with_name(close)) if close else None
+    nearest_name = find_nearest_name(path.name, names)
+    return str(path.with_name(nearest_name)) if nearest_name else None
 
 
-def _names(words: set[str]) -> str:
-    return f"known specs: {', '.join(sorted(words))}"
+def _describe_known_specs(known_names: set[str]) -> str:
+    return f"known specs: {', '.join(sorted(known_names))}"
 
 
-def _short(name: str) -> str:
+def _trim_name(name: str) -> str:
     return name if len(name) <= 80 else f"{name[:77]}..."
 
 
-def packaged(folder: str) -> Path:
+def get_package_folder(folder: str) -> Path:
     """Return a folder of the package, such as `zoo`."""
     return Path(str(files("tcc"))) / folder
 
 
-def starter_files(name: str, labels: Sequence[str], size: int) -> Mapping[str, bytes]:
+def build_starter_files(name: str, labels: Sequence[str], size: int) -> Mapping[str, bytes]:
     """Return the files of a new project by name: the spec, then the project file.
 
     Args:
         name: The network's name, and that of the spec's file.
         labels: Its classes, two or more; none for those of the example.
-        size: Height and width of the images that it takes, in pixels, one of `SIZES`.
+        size: Height and width of the images that it takes, in pixels, one of `STARTER_SIZES`.
     """
     from tcc.compiler.frontend.formatter import format_spec
 
     spec = (FOLDER / "starter.yaml").read_text(encoding="utf-8")
-    spec = spec.replace(f"name: {OWN_NAME}\n", f"name: {name}\n")
-    spec = spec.replace(OWN_SIZE, f"{size}, {size}]")
+    spec = spec.replace(f"name: {STARTER_NAME}\n", f"name: {name}\n")
+    spec = spec.replace(STARTER_SIZE, f"{size}, {size}]")
     if labels:
-        spec = spec.replace(OWN_LABELS, f"[{', '.join(map(_written, labels))}]")
+        spec = spec.replace(STARTER_LABELS, f"[{', '.join(map(_format_label, labels))}]")
     project = (FOLDER / "starter.toml").read_text(encoding="utf-8")
-    project = project.replace(f'"{OWN_NAME}.yaml"', f'"{name}.yaml"')
-    return {f"{name}.yaml": format_spec(spec, name).encode(), NAME: project.encode()}
+    project = project.replace(f'"{STARTER_NAME}.yaml"', f'"{name}.yaml"')
+    return {f"{name}.yaml": format_spec(spec, name).encode(), FILE_NAME: project.encode()}
 
 
-def _written(label: str) -> str:
+def _format_label(label: str) -> str:
     """Return a label as YAML."""
-    plain = _PLAIN.fullmatch(label) and label.lower() not in _RESERVED
+    is_plain = _PLAIN_LABEL.fullmatch(label) and label.lower() not in _RESERVED
     # YAML reads `yes`, `1e3` or `a: b` as something else than a text; quotes do no harm.
-    return label if plain else json.dumps(label, ensure_ascii=False)
+    return label if is_plain else json.dumps(label, ensure_ascii=False)

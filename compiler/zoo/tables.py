@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.frontend.yaml import parse, plain
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.frontend.yaml import parse, to_plain
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support import json_records
-from tcc.compiler.support.diagnostics import NOWHERE, Span, fail, nearest
+from tcc.compiler.support.diagnostics import NOWHERE, Span, fail, find_nearest_name
 from tcc.compiler.support.json_records import Record
 from tcc.compiler.zoo import shipped, trained
-from tcc.compiler.zoo.counting_conventions import CONVENTIONS, Convention, Counted
+from tcc.compiler.zoo.counting_conventions import CONVENTIONS, Convention, CountedNetwork
 
 UNITS: Mapping[str, int] = {"": 1, "M": 10**6, "G": 10**9, "MB": 10**6, "MiB": 2**20}
 """What a paper's units hold."""
@@ -93,13 +93,13 @@ class Cell:
     @property
     def agreement(self) -> PrintedMatch:
         """Whether the printed figure is the computed one to the printed digits."""
-        last = Decimal(1).scaleb(-self.column.digits)
+        last_digit = Decimal(1).scaleb(-self.column.digits)
         if self.difference == 0:
             return PrintedMatch.EQUAL
         # Papers round, and some cut digits off; which of the two is a finding and is named.
-        if self.scaled.quantize(last, ROUND_HALF_UP) == self.printed:
+        if self.scaled.quantize(last_digit, ROUND_HALF_UP) == self.printed:
             return PrintedMatch.ROUNDED
-        if self.scaled.quantize(last, ROUND_DOWN) == self.printed:
+        if self.scaled.quantize(last_digit, ROUND_DOWN) == self.printed:
             return PrintedMatch.TRUNCATED
         return PrintedMatch.NONE
 
@@ -114,40 +114,42 @@ class Line:
     cells: Mapping[str, Cell]
 
 
-def names() -> tuple[str, ...]:
+def list_tables() -> tuple[str, ...]:
     """Return the tables' names, in order."""
-    return tuple(sorted(path.stem for path in (shipped.packaged("zoo") / "tables").glob("*.yaml")))
+    return tuple(
+        sorted(path.stem for path in (shipped.get_package_folder("zoo") / "tables").glob("*.yaml"))
+    )
 
 
-def read(name: str, at: Span) -> PaperTable:
+def read_table(name: str, at: Span) -> PaperTable:
     """Return a table; `at` is where the user named it.
 
     Raises:
         UserError: There is none (E0609); the nearest is named.
     """
-    if name not in names():
-        close = nearest(name, set(names()))
-        listed = f"tables are {', '.join(names())}"
-        help = f"did you mean `{close}`? {listed}" if close else listed
+    if name not in list_tables():
+        nearest_name = find_nearest_name(name, set(list_tables()))
+        table_names = f"tables are {', '.join(list_tables())}"
+        help = f"did you mean `{nearest_name}`? {table_names}" if nearest_name else table_names
         raise fail("E0609", f"there is no table `{name[:80]}`", at, help=help)
     table: PaperTable = json_records.decode(
-        PaperTable, document(shipped.packaged("zoo") / "tables" / f"{name}.yaml")
+        PaperTable, read_document(shipped.get_package_folder("zoo") / "tables" / f"{name}.yaml")
     )
     return table
 
 
-def document(path: Path) -> Any:
+def read_document(path: Path) -> Any:
     """Return a file of the zoo's data as dicts and lists."""
-    return plain(parse(path.read_text(), path.name))
+    return to_plain(parse(path.read_text(), path.name))
 
 
-def computed(table: PaperTable) -> Iterator[Line]:
+def compute_lines(table: PaperTable) -> Iterator[Line]:
     """Yield each row of a table with what its spec costs."""
-    specs = shipped.specs()
+    specs = shipped.list_specs()
     for row in table.rows:
         graph = load(specs[row.spec], row.settings).graph
         # Printed figures are decimal text and compared as such: 0.285 as a float would round down.
-        network = Counted(graph, row.functions, row.twice)
+        network = CountedNetwork(graph, row.functions, row.twice)
         cells = {
             name: Cell(column, column.rule.count(network), Decimal(str(row.printed[name])))
             for name, column in table.columns.items()
@@ -155,7 +157,7 @@ def computed(table: PaperTable) -> Iterator[Line]:
         yield Line(row, network.cost.params, network.cost.macs, cells)
 
 
-class About(Record, frozen=True):
+class NetworkDescription(Record, frozen=True):
     """What a spec's text does not say: see `zoo/models.yaml`."""
 
     task: str = ""
@@ -170,7 +172,7 @@ class ZooNetwork:
     """
 
     name: str
-    about: About
+    description: NetworkDescription
     input: TensorType
     classes: int
     params: int
@@ -179,21 +181,21 @@ class ZooNetwork:
     trained: tuple[str, ...]
 
 
-def entries() -> Iterator[ZooNetwork]:
+def iterate_networks() -> Iterator[ZooNetwork]:
     """Yield every network that comes with tcc, by name."""
-    about = document(shipped.packaged("zoo") / "models.yaml")
+    descriptions = read_document(shipped.get_package_folder("zoo") / "models.yaml")
     # The tables say which specs they have; a list on each network would be the same thing twice.
-    used = {name: {row.spec for row in read(name, NOWHERE).rows} for name in names()}
-    for name, path in shipped.specs().items():
+    used = {name: {row.spec for row in read_table(name, NOWHERE).rows} for name in list_tables()}
+    for name, path in shipped.list_specs().items():
         graph = load(path).graph
-        total = cost(graph)
+        total = compute_cost(graph)
         yield ZooNetwork(
             name,
-            json_records.decode(About, about.get(name, {})),
+            json_records.decode(NetworkDescription, descriptions.get(name, {})),
             graph.inputs[0].type,
             graph.types[graph.outputs[0].value].elements,
             total.params,
             total.macs,
             tuple(table for table, specs in used.items() if name in specs),
-            trained.of_spec(path),
+            trained.list_names_of_spec(path),
         )

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tcc.compiler.data.training_record import TrainingRecord, describe_sides, read_run
+from tcc.compiler.data.training_record import TrainingRecord, describe_splits, read_run
 from tcc.compiler.frontend import spec as specs
 from tcc.compiler.frontend.spec import Spec
-from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.frontend.yaml import parse, to_plain
 from tcc.compiler.support import json_records
 from tcc.compiler.support.json_records import Record
 from tcc.compiler.zoo import shipped
@@ -46,7 +46,7 @@ class TrainedNetwork:
     """A trained network, and the folder that its files lie in."""
 
     name: str
-    about: Training
+    training: Training
     folder: Path
 
     @property
@@ -62,7 +62,7 @@ class TrainedNetwork:
     @property
     def samples(self) -> Path:
         """Drawn images, which need not be of its classes."""
-        return self.folder.parent.parent / self.about.samples
+        return self.folder.parent.parent / self.training.samples
 
     @property
     def card(self) -> Path:
@@ -75,46 +75,52 @@ class TrainedNetwork:
         Raises:
             UserError: A setting is wrong.
         """
-        found = specs.load(
-            shipped.specs()[self.about.spec], {**self.about.settings, **(settings or {})}
+        spec = specs.load(
+            shipped.list_specs()[self.training.spec], {**self.training.settings, **(settings or {})}
         )
-        return replace(found, name=self.name, graph=replace(found.graph, name=self.name))
+        return replace(spec, name=self.name, graph=replace(spec.graph, name=self.name))
 
 
-def networks() -> Mapping[str, TrainedNetwork]:
+def read_networks() -> Mapping[str, TrainedNetwork]:
     """Return every trained network by name, in order."""
-    return {path.parent.name: _read(path) for path in shipped.trained()}
+    return {path.parent.name: _read_network(path) for path in shipped.list_trained()}
 
 
-def named(word: str, base: Path = Path()) -> TrainedNetwork | None:
+def find_by_name(name: str, base: Path = Path()) -> TrainedNetwork | None:
     """Return the trained network that a user calls so; None where a file is meant, or none is.
 
     Args:
-        word: What the user wrote.
+        name: What the user wrote.
         base: The folder that a relative path starts from.
     """
-    path = base / word
+    path = base / name
     if os.path.exists(path) and not os.path.isdir(path):
         return None
-    return next((_read(path) for path in shipped.trained() if path.parent.name == word), None)
+    return next(
+        (_read_network(path) for path in shipped.list_trained() if path.parent.name == name), None
+    )
 
 
-def of(spec: Spec) -> TrainedNetwork | None:
+def find_by_spec(spec: Spec) -> TrainedNetwork | None:
     """Return the trained network that a spec was loaded as, if it was."""
     # Its name alone is not enough: a user may call a network of their own so.
-    found = networks().get(spec.name)
-    return found if found and spec.name in of_spec(spec.path) else None
+    network = read_networks().get(spec.name)
+    return network if network and spec.name in list_names_of_spec(spec.path) else None
 
 
-def of_spec(path: Path) -> tuple[str, ...]:
+def list_names_of_spec(path: Path) -> tuple[str, ...]:
     """Return the names of the trained networks of a spec file."""
-    known = shipped.specs()
-    return tuple(name for name, one in networks().items() if known[one.about.spec].samefile(path))
+    specs_by_name = shipped.list_specs()
+    return tuple(
+        name
+        for name, network in read_networks().items()
+        if specs_by_name[network.training.spec].samefile(path)
+    )
 
 
-def _read(path: Path) -> TrainedNetwork:
-    about: Training = json_records.decode(Training, plain(parse(path.read_text(), path.name)))
-    return TrainedNetwork(path.parent.name, about, path.parent)
+def _read_network(path: Path) -> TrainedNetwork:
+    training: Training = json_records.decode(Training, to_plain(parse(path.read_text(), path.name)))
+    return TrainedNetwork(path.parent.name, training, path.parent)
 
 
 _DIGEST = re.compile(r"digest of the weights is `([0-9a-f]{64})`")
@@ -128,7 +134,7 @@ def find_record(digest: str) -> TrainingRecord | None:
     Args:
         digest: That of the weights' tensors.
     """
-    for network in networks().values():
+    for network in read_networks().values():
         text = network.card.read_text()
         stated = _DIGEST.search(text)
         if stated and stated[1] == digest:
@@ -148,27 +154,27 @@ def find_training(folder: Path | None, digest: str) -> TrainingRecord | None:
 
 
 def _build_record(network: TrainedNetwork, text: str) -> TrainingRecord:
-    training = network.about
-    (_, *classes, _), *sides = _read_table(text, "Data")
+    training = network.training
+    (_, *classes, _), *splits = _read_table(text, "Data")
     _, *rows = _read_table(text, "Accuracy on the test images")
     forms = {name: _describe(*cells) for name, *cells in rows}
-    counts = {side: tuple(map(int, row[:-1])) for side, *row in sides}
+    counts = {split: tuple(map(int, row[:-1])) for split, *row in splits}
     return TrainingRecord(
         f"the card of {network.name} in the zoo",
         network.load().digest,
-        (training.data.strip(), *describe_sides(classes, counts)),
+        (training.data.strip(), *describe_splits(classes, counts)),
         (f"{forms[_FLOAT]}, in float32",),
         (training.limits.strip(),),
         hashlib.sha256(network.calibration.read_bytes()).hexdigest(),
         {name.removeprefix(_INT8): sentence for name, sentence in forms.items() if name != _FLOAT},
-        method=(_section(text, "Training"),),
+        method=(_get_section(text, "Training"),),
         by_class=tuple(_describe_classes(text)),
     )
 
 
 def _describe_classes(text: str) -> Iterator[str]:
     """Yield the figures of each class, in float, on the test images."""
-    table = _section(text, "Accuracy on the test images").partition("\n| class, in float")[2]
+    table = _get_section(text, "Accuracy on the test images").partition("\n| class, in float")[2]
     for row in table.split("\n\n")[0].splitlines()[2:]:
         name, sensitivity, specificity, images = (
             cell.strip() for cell in row.strip("| ").split("|")
@@ -176,7 +182,7 @@ def _describe_classes(text: str) -> Iterator[str]:
         yield f"{name}: sensitivity {sensitivity}, specificity {specificity}, {images} images"
 
 
-def _section(text: str, title: str) -> str:
+def _get_section(text: str, title: str) -> str:
     return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0].strip()
 
 
@@ -186,7 +192,7 @@ def _describe(correct: str, accuracy: str, interval: str, *_: str) -> str:
 
 def _read_table(text: str, section: str) -> list[list[str]]:
     """Return the cells of the first table of a section, its heads first."""
-    body = f"{_section(text, section)}\n\n"
+    body = f"{_get_section(text, section)}\n\n"
     table = body[body.index("| ") :].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()]
     return [row for row in rows if row and set(row[0]) != {"-"}]

@@ -7,7 +7,7 @@ with a default is a new line here: a test compares this table with the functions
 from collections.abc import Callable, Mapping
 from inspect import signature
 
-from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.diagnostics import make_file_span
 from tcc.compiler.support.option_needs import (
     ALWAYS,
     FRESH_CALIBRATION,
@@ -16,10 +16,10 @@ from tcc.compiler.support.option_needs import (
     SOME_BUNDLE,
     SPECS,
     Fact,
+    ForbidsAll,
     GivenOptions,
     Needs,
-    With,
-    Without,
+    RequiresAny,
 )
 
 ArgumentNeeds = Mapping[str, Needs]
@@ -29,12 +29,12 @@ def _allow(*names: str) -> ArgumentNeeds:
     return dict.fromkeys(names, ALWAYS)
 
 
-_RANDOM = Without(("weights",), "the weights are those of the file `weights`")
+_RANDOM = ForbidsAll(("weights",), "the weights are those of the file `weights`")
 _INTEGERS: ArgumentNeeds = {
     "calibration": (INT8_TARGET,),
     "data": (INT8_TARGET,),
     "method": (
-        Without(("calibration",), "the file `calibration` holds the scales"),
+        ForbidsAll(("calibration",), "the file `calibration` holds the scales"),
         INT8_TARGET,
         FRESH_CALIBRATION,
     ),
@@ -52,7 +52,7 @@ ARGUMENTS: Mapping[str, ArgumentNeeds] = {
         "seed": (_RANDOM,),
         **_allow("target", "weights", "out", "method", "min_images"),
     },
-    "check": {"precision": (With(("targets",)),), **_allow("targets")},
+    "check": {"precision": (RequiresAny(("targets",)),), **_allow("targets")},
     "evaluate": {
         "weights": (SPECS,),
         "seed": (SPECS, _RANDOM),
@@ -71,7 +71,7 @@ ARGUMENTS: Mapping[str, ArgumentNeeds] = {
     },
     "torch": {"seed": (_RANDOM,), **_allow("weights")},
     "train": _allow("recipe", "epochs", "seed", "weights", "threads", "resume"),
-    "verify": {"weights": (With(("spec",)),), **_allow("spec", "trust")},
+    "verify": {"weights": (RequiresAny(("spec",)),), **_allow("spec", "trust")},
 }
 """The needs of each argument by function."""
 
@@ -92,7 +92,13 @@ def check(
         UserError: There is one (E0601).
     """
     needs = ARGUMENTS[function.__name__]
-    usual = {name: parameter.default for name, parameter in signature(function).parameters.items()}
-    passed = {name: arguments[name] for name in needs if arguments[name] != usual[name]}
-    span = whole_file(f"tcc.{function.__name__}")
-    GivenOptions(passed, passed, needs, lambda name, _: name, lambda _: span, facts or {}).check()
+    defaults = {
+        name: parameter.default for name, parameter in signature(function).parameters.items()
+    }
+    passed_arguments = {
+        name: arguments[name] for name in needs if arguments[name] != defaults[name]
+    }
+    span = make_file_span(f"tcc.{function.__name__}")
+    GivenOptions(
+        passed_arguments, passed_arguments, needs, lambda name, _: name, lambda _: span, facts or {}
+    ).check()

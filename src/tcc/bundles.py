@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, cast, overload
 
 from tcc.compiler.support.diagnostics import CalibrationWarning
-from tcc.networks import loaded
+from tcc.networks import resolve_spec
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -114,23 +114,29 @@ def build(
     from tcc.compiler.driver import pipeline
 
     arguments.check(build, called)
-    chosen = loaded(spec)
-    plans = programs.plans([target] if isinstance(target, str) else target, precision, "tcc.build")
-    given = pipeline.weights_of(chosen, weights, seed)
-    arguments.check(build, called, programs.find_facts(chosen, given, plans, called))
-    wanted = programs.WantedIntegers(
+    resolved_spec = resolve_spec(spec)
+    plans = programs.resolve_plans(
+        [target] if isinstance(target, str) else target, precision, "tcc.build"
+    )
+    weight_source = pipeline.load_weights(resolved_spec, weights, seed)
+    arguments.check(build, called, programs.find_facts(resolved_spec, weight_source, plans, called))
+    int8_request = programs.Int8Request(
         "tcc.build", calibration, data, method, floors, mixed, allow_few
     )
-    source = programs.source(chosen, given, plans, wanted)
-    if source and data is not None and wanted.images:
+    source = programs.find_calibration_source(resolved_spec, weight_source, plans, int8_request)
+    if source and data is not None and int8_request.images:
         fresh = source.document if calibration is None else None
-        for doubt in programs.doubts(chosen, data, wanted.images, fresh):
-            warnings.warn(CalibrationWarning(doubt), stacklevel=2)
-    whole = programs.integers(chosen, given, plans, wanted, source)
-    for doubt in dict.fromkeys(programs.describe_few_images(whole)):
-        warnings.warn(CalibrationWarning(doubt), stacklevel=2)
-    found = programs.written(chosen, given, plans, whole, Path(out))
-    return found.bundles[0] if isinstance(target, str) else found
+        for message in programs.collect_warnings(resolved_spec, data, int8_request.images, fresh):
+            warnings.warn(CalibrationWarning(message), stacklevel=2)
+    int8_programs = programs.build_int8_programs(
+        resolved_spec, weight_source, plans, int8_request, source
+    )
+    for message in dict.fromkeys(programs.describe_few_images(int8_programs)):
+        warnings.warn(CalibrationWarning(message), stacklevel=2)
+    agreement = programs.write_bundles(
+        resolved_spec, weight_source, plans, int8_programs, Path(out)
+    )
+    return agreement.bundles[0] if isinstance(target, str) else agreement
 
 
 def run(
@@ -173,32 +179,34 @@ def run(
     from tcc.compiler.driver.predictions import (
         ImagePredictions,
         Predictions,
+        predict_by_artifact,
         predict_by_reference,
-        predicted,
     )
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.ir.image_inputs import build_image_error
-    from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.support.diagnostics import make_file_span
     from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
 
     folder = _find_bundle(bundle)
     arguments.check(run, called, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
     if folder is not None:
-        found, device = _read(folder, trust)
+        found, device = _load_bundle(folder, trust)
         artifact_runs.check_images(found)
         names, pixels = memory_images.read_all(images, found.input)
-        outputs, notices = predicted(found, device, pixels), found.manifest.notices
+        outputs, notices = predict_by_artifact(found, device, pixels), found.manifest.notices
     else:
-        spec = loaded(cast("Spec | str", bundle))
-        given = pipeline.weights_of(spec, weights, seed)
+        spec = resolve_spec(cast("Spec | str", bundle))
+        weight_source = pipeline.load_weights(spec, weights, seed)
         (source,) = spec.graph.inputs
         if source.preprocess is None:
-            raise build_image_error(source.name, source.type.shape, whole_file("tcc.run"))
+            raise build_image_error(source.name, source.type.shape, make_file_span("tcc.run"))
         names, pixels = memory_images.read_all(images, source)
-        outputs = predict_by_reference(Model(spec.graph, given.tensors), pixels)
-        notices = (given.origin.notice,) if given.origin.notice else ()
-    each = (ImagePredictions(name, found) for name, found in zip(names, outputs, strict=True))
-    return Predictions(each, notices)
+        outputs = predict_by_reference(Model(spec.graph, weight_source.tensors), pixels)
+        notices = (weight_source.origin.notice,) if weight_source.origin.notice else ()
+    image_predictions = (
+        ImagePredictions(name, found) for name, found in zip(names, outputs, strict=True)
+    )
+    return Predictions(image_predictions, notices)
 
 
 def verify(
@@ -232,13 +240,15 @@ def verify(
     from tcc.compiler.driver import rebuilt_program, verification
 
     arguments.check(verify, called)
-    found, device = _read(bundle, trust)
-    own = None if spec is None else loaded(spec)
-    file = None if weights is None else Path(weights)
-    program = rebuilt_program.program(found, device, own, file)
-    network = rebuilt_program.network(found, device, own, file)
-    sources = rebuilt_program.find_constant_sources(found, device, own, file, program)
-    return verification.verified(found, device, program, network, sources)
+    loaded_bundle, device = _load_bundle(bundle, trust)
+    resolved_spec = None if spec is None else resolve_spec(spec)
+    weights_path = None if weights is None else Path(weights)
+    program = rebuilt_program.rebuild_program(loaded_bundle, device, resolved_spec, weights_path)
+    network = rebuilt_program.rebuild_network(loaded_bundle, device, resolved_spec, weights_path)
+    sources = rebuilt_program.find_constant_sources(
+        loaded_bundle, device, resolved_spec, weights_path, program
+    )
+    return verification.verify_bundle(loaded_bundle, device, program, network, sources)
 
 
 def evaluate(
@@ -279,21 +289,27 @@ def evaluate(
 
     folder = _find_bundle(network)
     arguments.check(evaluate, called, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
-    path, images = Path(data), dataset.read(Path(data))
-    drawn = "a program drew these images: the figures say nothing of patients"
-    synthetic = (drawn,) if weights_and_images.synthetic(images) else ()
+    path, images = Path(data), dataset.read_dataset(Path(data))
+    synthetic_notice = "a program drew these images: the figures say nothing of patients"
+    synthetic = (synthetic_notice,) if weights_and_images.is_synthetic(images) else ()
     if folder is not None:
-        found, device = _read(folder, trust)
-        given = labelled_images.labelled(images, found.manifest.outputs, path)
-        point = found.manifest.operating_point(given.output.name)
-        judged = evaluation.by_artifact(found, device, given, silent, point)
-        return replace(judged, notices=(*found.manifest.notices, *synthetic))
-    spec = loaded(cast("Spec | str", network))
-    given = labelled_images.labelled(images, manifest.results(spec.graph), path)
-    source = pipeline.weights_of(spec, weights, seed)
-    judged = evaluation.by_reference(Model(spec.graph, source.tensors), given, silent)
+        loaded_bundle, device = _load_bundle(folder, trust)
+        labelled_set = labelled_images.label_images(images, loaded_bundle.manifest.outputs, path)
+        point = loaded_bundle.manifest.find_operating_point(labelled_set.output.name)
+        evaluated_network = evaluation.evaluate_artifact(
+            loaded_bundle, device, labelled_set, silent, point
+        )
+        return replace(evaluated_network, notices=(*loaded_bundle.manifest.notices, *synthetic))
+    spec = resolve_spec(cast("Spec | str", network))
+    labelled_set = labelled_images.label_images(
+        images, manifest.build_output_contracts(spec.graph), path
+    )
+    source = pipeline.load_weights(spec, weights, seed)
+    evaluated_network = evaluation.evaluate_reference(
+        Model(spec.graph, source.tensors), labelled_set, silent
+    )
     notice = source.origin.notice
-    return replace(judged, notices=(*((notice,) if notice else ()), *synthetic))
+    return replace(evaluated_network, notices=(*((notice,) if notice else ()), *synthetic))
 
 
 def _find_bundle(network: "Bundle | Spec | str | PathLike[str]") -> Path | None:
@@ -307,14 +323,16 @@ def _find_bundle(network: "Bundle | Spec | str | PathLike[str]") -> Path | None:
     return None
 
 
-def _read(bundle: "Bundle | str | PathLike[str]", trust: bool) -> "tuple[Bundle, Device]":
+def _load_bundle(bundle: "Bundle | str | PathLike[str]", trust: bool) -> "tuple[Bundle, Device]":
     """Return a bundle, read anew, whose program may run, and its target."""
     from tcc.compiler.bundle import artifact_runs
     from tcc.compiler.targets import devices
 
     folder = Path(bundle) if isinstance(bundle, str | PathLike) else bundle.folder
-    found, device = devices.load(folder, devices.signature_policy(any_key=trust))
+    loaded_bundle, device = devices.load_bundle(
+        folder, devices.create_signature_policy(any_key=trust)
+    )
     if trust:
-        return artifact_runs.trust_program(found, device), device
-    artifact_runs.check_trust(found, device)
-    return found, device
+        return artifact_runs.mark_trusted(loaded_bundle, device), device
+    artifact_runs.check_trust(loaded_bundle, device)
+    return loaded_bundle, device

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.support.diagnostics import CalibrationWarning
-from tcc.networks import loaded
+from tcc.networks import resolve_spec
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
@@ -46,27 +46,32 @@ def calibrate(
     """
     called = locals()
     from tcc import arguments, programs
-    from tcc.compiler.data.dataset import read
+    from tcc.compiler.data.dataset import read_dataset
     from tcc.compiler.driver import calibration, pipeline
     from tcc.compiler.quant import calibration_document
-    from tcc.compiler.quant.calibrate import known
+    from tcc.compiler.quant.calibrate import find_method
     from tcc.compiler.quant.run_options import RunOptions
     from tcc.compiler.support import atomic_files
-    from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.support.diagnostics import make_file_span
     from tcc.compiler.targets import devices
 
     arguments.check(calibrate, called)
-    chosen = loaded(spec)
-    here = whole_file("tcc.calibrate")
-    bound, way = devices.calibrated_for([(target, here)]), known(method, here)
-    wanted = pipeline.CalibrationRequest(bound.name, way, RunOptions(least=min_images))
-    given = pipeline.weights_of(chosen, weights, seed)
-    images = read(Path(data))
-    made = pipeline.calibrate(chosen, given, images, wanted)
-    broken = calibration.refused(chosen, given, made, images)
-    refusal = [f"`build` refuses these integers: {'; '.join(broken)}"] if broken else []
+    resolved_spec = resolve_spec(spec)
+    span = make_file_span("tcc.calibrate")
+    bound, range_method = (
+        devices.find_calibrated_device([(target, span)]),
+        find_method(method, span),
+    )
+    request = pipeline.CalibrationRequest(
+        bound.name, range_method, RunOptions(min_images=min_images)
+    )
+    weight_source = pipeline.load_weights(resolved_spec, weights, seed)
+    images = read_dataset(Path(data))
+    document = pipeline.calibrate(resolved_spec, weight_source, images, request)
+    violations = calibration.find_refusals(resolved_spec, weight_source, document, images)
+    refusal = [f"`build` refuses these integers: {'; '.join(violations)}"] if violations else []
     if out is not None:
-        atomic_files.write_file(Path(out), calibration_document.encode(made))
-    for doubt in (*programs.doubts(chosen, data, images, made), *refusal):
-        warnings.warn(CalibrationWarning(doubt), stacklevel=2)
-    return made
+        atomic_files.write_file(Path(out), calibration_document.encode(document))
+    for message in (*programs.collect_warnings(resolved_spec, data, images, document), *refusal):
+        warnings.warn(CalibrationWarning(message), stacklevel=2)
+    return document

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     ImageLike = str | PathLike[str] | Image | NDArray[Any]
 
-FORM = "arrays of uint8 (height, width, 3), RGB from 0 to 255, or (height, width), grey"
+ACCEPTED_FORM = "arrays of uint8 (height, width, 3), RGB from 0 to 255, or (height, width), grey"
 """What is taken beside files and Pillow images."""
 
 
@@ -34,39 +34,39 @@ def read_all(
     """
     import numpy as np
 
-    from tcc.compiler.data.dataset import fitting
+    from tcc.compiler.data.dataset import check_image
     from tcc.compiler.data.images import is_picture
 
     # The pixels of one image have two or three axes; a batch has four.
     pixels_of_one = isinstance(images, np.ndarray) and images.ndim < 4
-    one = pixels_of_one or isinstance(images, str | PathLike) or is_picture(images)
-    each = cast("Sequence[ImageLike]", [images] if one else images)
-    named = [(_name(image, place), image) for place, image in enumerate(each)]
-    pixels = [fitting(_read(image, name), source, name) for name, image in named]
-    return [name for name, _ in named], pixels
+    is_single = pixels_of_one or isinstance(images, str | PathLike) or is_picture(images)
+    image_list = cast("Sequence[ImageLike]", [images] if is_single else images)
+    named_images = [(_name_image(image, index), image) for index, image in enumerate(image_list)]
+    pixels = [check_image(_read_image(image, name), source, name) for name, image in named_images]
+    return [name for name, _ in named_images], pixels
 
 
-def _name(image: object, place: int) -> str:
+def _name_image(image: object, index: int) -> str:
     if isinstance(image, str | PathLike):
         return str(image)
-    return f"image {place} ({type(image).__name__})"
+    return f"image {index} ({type(image).__name__})"
 
 
-def _read(image: object, name: str) -> "NDArray[np.uint8]":
+def _read_image(image: object, name: str) -> "NDArray[np.uint8]":
     import numpy as np
 
     from tcc.compiler.data import images
 
     match image:
         case str() | PathLike():
-            return images.read(Path(image))
+            return images.read_image(Path(image))
         case np.ndarray():
             return _read_array(image, name)
         case _ if images.is_picture(image):
             return images.convert_picture(image, name)
         case _:
             label = f"it is of type {type(image).__module__}.{type(image).__qualname__}"
-            raise _unfit(name, label, "give a path, a Pillow image or a numpy array")
+            raise _build_error(name, label, "give a path, a Pillow image or a numpy array")
 
 
 def _read_array(array: "NDArray[Any]", name: str) -> "NDArray[np.uint8]":
@@ -78,28 +78,30 @@ def _read_array(array: "NDArray[Any]", name: str) -> "NDArray[np.uint8]":
             "if its values run from 0 to 1, give np.rint(255 * array).astype(np.uint8); "
             "if from 0 to 255, np.rint(array).astype(np.uint8)"
         )
-        raise _unfit(name, label, help)
+        raise _build_error(name, label, help)
     if 0 in array.shape:
-        raise _unfit(name, f"{label}, which holds no pixel", "give an image")
+        raise _build_error(name, f"{label}, which holds no pixel", "give an image")
     match array.shape:
         case (_, _):
             return np.repeat(array[:, :, None], 3, axis=2)
         case (1 | 3, _, 3):
             help = "give Image.fromarray(array) of Pillow if its rows are RGB pixels"
-            raise _unfit(name, f"{label}: the channels may be first or last", help)
+            raise _build_error(name, f"{label}: the channels may be first or last", help)
         case (_, _, 3):
             return np.ascontiguousarray(array)
         case (1 | 3, _, _):
             help = "put the channels last: array.transpose(1, 2, 0), or array[0] of one channel"
-            raise _unfit(name, f"{label}: its channels seem to be first", help)
+            raise _build_error(name, f"{label}: its channels seem to be first", help)
         case (_, _, 4):
             help = "leave out the fourth channel: array[:, :, :3], if the first three are RGB"
-            raise _unfit(name, label, help)
+            raise _build_error(name, label, help)
         case _:
-            raise _unfit(name, label, "give one image, or a list of them")
+            raise _build_error(name, label, "give one image, or a list of them")
 
 
-def _unfit(name: str, label: str, help: str) -> "UserError":
-    from tcc.compiler.support.diagnostics import fail, whole_file
+def _build_error(name: str, label: str, help: str) -> "UserError":
+    from tcc.compiler.support.diagnostics import fail, make_file_span
 
-    return fail("E1450", f"`tcc.run` takes {FORM}", whole_file(name), label=label, help=help)
+    return fail(
+        "E1450", f"`tcc.run` takes {ACCEPTED_FORM}", make_file_span(name), label=label, help=help
+    )

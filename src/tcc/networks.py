@@ -30,22 +30,22 @@ def load(spec: str | PathLike[str], **params: object) -> "Spec":
     Raises:
         UserError: There is no such spec, or something is wrong with it.
     """
-    from tcc.compiler.driver.pipeline import setting
+    from tcc.compiler.driver.pipeline import format_setting
     from tcc.compiler.frontend.spec import load as compiled
-    from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.support.diagnostics import make_file_span
     from tcc.compiler.zoo import shipped, trained
 
-    settings = {name: setting(value) for name, value in params.items()}
-    if network := trained.named(str(spec)):
-        found = network.load(settings)
+    settings = {name: format_setting(value) for name, value in params.items()}
+    if network := trained.find_by_name(str(spec)):
+        loaded_spec = network.load(settings)
     else:
-        found = compiled(shipped.find_spec(str(spec), whole_file("tcc.load")), settings)
-    for doubt in found.warnings:
-        warnings.warn(SpecWarning(str(doubt)), stacklevel=2)
-    return found
+        loaded_spec = compiled(shipped.find_spec(str(spec), make_file_span("tcc.load")), settings)
+    for warning in loaded_spec.warnings:
+        warnings.warn(SpecWarning(str(warning)), stacklevel=2)
+    return loaded_spec
 
 
-def loaded(spec: "Spec | str | PathLike[str]") -> "Spec":
+def resolve_spec(spec: "Spec | str | PathLike[str]") -> "Spec":
     """Return what `load` returned, or what it takes, loaded."""
     return load(spec) if isinstance(spec, str | PathLike) else spec
 
@@ -76,15 +76,17 @@ def check(
     from tcc import arguments
     from tcc.compiler.driver import spec_check
     from tcc.compiler.ir.precision import FP32
-    from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.support.diagnostics import make_file_span
     from tcc.compiler.targets import devices
 
     arguments.check(check, called)
-    here = whole_file("tcc.check")
+    span = make_file_span("tcc.check")
     names = [targets] if isinstance(targets, str) else targets
-    level = (precision or FP32.name, here)
-    plans = devices.find_all([(name, here) for name in names], level, asked=precision is not None)
-    return spec_check.check(loaded(spec), plans)
+    requested_precision = (precision or FP32.name, span)
+    plans = devices.find_all(
+        [(name, span) for name in names], requested_precision, is_explicit=precision is not None
+    )
+    return spec_check.check(resolve_spec(spec), plans)
 
 
 def lower(
@@ -128,17 +130,19 @@ def lower(
     from tcc.compiler.ir.graph import Model
 
     arguments.check(lower, called)
-    chosen = loaded(spec)
-    plans = programs.plans([target], precision, "tcc.lower")
-    given = pipeline.weights_of(chosen, weights, seed)
-    arguments.check(lower, called, programs.find_facts(chosen, given, plans, called))
-    wanted = programs.WantedIntegers("tcc.lower", calibration, data, method, floors)
-    source = programs.source(chosen, given, plans, wanted)
-    whole = programs.integers(chosen, given, plans, wanted, source)
-    model = Model(chosen.graph, given.tensors)
-    (found,) = build_plan.starts(model, plans, whole, passes.run).values()
-    pipeline.check([(plans[0].device, found.graph)])
-    return found
+    resolved_spec = resolve_spec(spec)
+    plans = programs.resolve_plans([target], precision, "tcc.lower")
+    weight_source = pipeline.load_weights(resolved_spec, weights, seed)
+    arguments.check(lower, called, programs.find_facts(resolved_spec, weight_source, plans, called))
+    int8_request = programs.Int8Request("tcc.lower", calibration, data, method, floors)
+    source = programs.find_calibration_source(resolved_spec, weight_source, plans, int8_request)
+    int8_programs = programs.build_int8_programs(
+        resolved_spec, weight_source, plans, int8_request, source
+    )
+    model = Model(resolved_spec.graph, weight_source.tensors)
+    (lowered_model,) = build_plan.prepare_models(model, plans, int8_programs, passes.run).values()
+    pipeline.check([(plans[0].device, lowered_model.graph)])
+    return lowered_model
 
 
 def train(
@@ -180,17 +184,19 @@ def train(
         UserError: The input is wrong, or the folder holds something, or nothing to resume.
         MissingTool: PyTorch is not here.
     """
-    _need_torch()
+    _require_torch()
 
-    from tcc.compiler.support.diagnostics import whole_file
+    from tcc.compiler.support.diagnostics import make_file_span
     from tcc.compiler.train import python_training
     from tcc.compiler.train import recipe as recipes
 
-    found = recipes.read(recipes.find(str(recipe), whole_file("tcc.train")))
-    how = found if epochs is None else replace(found, epochs=epochs)
-    start = None if weights is None else Path(weights)
-    place = python_training.TrainingPlace(Path(data), Path(out), seed, start, threads, resume)
-    return python_training.train(loaded(spec), how, place)
+    base_recipe = recipes.read_recipe(recipes.find_recipe(str(recipe), make_file_span("tcc.train")))
+    used_recipe = base_recipe if epochs is None else replace(base_recipe, epochs=epochs)
+    weights_path = None if weights is None else Path(weights)
+    options = python_training.TrainingOptions(
+        Path(data), Path(out), seed, weights_path, threads, resume
+    )
+    return python_training.train(resolve_spec(spec), used_recipe, options)
 
 
 def torch(
@@ -218,16 +224,18 @@ def torch(
         MissingTool: PyTorch is not here.
     """
     called = locals()
-    _need_torch()
+    _require_torch()
 
     from tcc import arguments
     from tcc.compiler.driver import pipeline
-    from tcc.compiler.lower.torch import module
+    from tcc.compiler.lower.torch import create_module
 
     arguments.check(torch, called)
 
-    chosen = loaded(spec)
-    return module(chosen.graph, pipeline.weights_of(chosen, weights, seed).tensors)
+    resolved_spec = resolve_spec(spec)
+    return create_module(
+        resolved_spec.graph, pipeline.load_weights(resolved_spec, weights, seed).tensors
+    )
 
 
 def save_weights(model: "nn.Module", path: str | PathLike[str]) -> None:
@@ -243,14 +251,14 @@ def save_weights(model: "nn.Module", path: str | PathLike[str]) -> None:
             (E0506); the file cannot be written.
     """
     from tcc.compiler.data import weights
-    from tcc.compiler.lower.torch import network_of, trained_weights
+    from tcc.compiler.lower.torch import copy_trained_weights, find_network
 
-    network = network_of(model)
+    network = find_network(model)
     origin = {weights.SPEC_KEY: network.graph.name}
-    weights.write(Path(path), trained_weights(network), origin)
+    weights.write(Path(path), copy_trained_weights(network), origin)
 
 
-def _need_torch() -> None:
+def _require_torch() -> None:
     from importlib.util import find_spec
 
     from tcc.compiler.support.external_tools import MissingTool, Tool

@@ -45,8 +45,8 @@ def curves(runs: "Sequence[File]", out: "File | None" = None) -> "Figure":
     """Draw the training curves of folders that `tcc train` wrote."""
     from tcc.compiler.plots import training_curves
 
-    found = [training_curves.read(Path(run)) for run in runs]
-    return _drawn(lambda: training_curves.draw(found), out)
+    logs = [training_curves.read_log(Path(run)) for run in runs]
+    return _draw_figure(lambda: training_curves.draw(logs), out)
 
 
 def confusion(
@@ -61,10 +61,10 @@ def confusion(
     from tcc.compiler.driver import evaluation
     from tcc.compiler.plots import pictures
 
-    net = _network(spec, weights)
-    given = _labelled(net, _images(data, weights, split), data)
-    found = evaluation.by_reference(net.model, given)
-    return _drawn(pictures.confusion(found, net.spec.name, net.notice), out)
+    net = _load_network(spec, weights)
+    labelled_images = _load_labelled_images(net, _load_images(data, weights, split), data)
+    evaluated_network = evaluation.evaluate_reference(net.model, labelled_images)
+    return _draw_figure(pictures.plot_confusion(evaluated_network, net.spec.name, net.notice), out)
 
 
 def tsne(
@@ -81,12 +81,14 @@ def tsne(
     from tcc.compiler.driver import evaluation
     from tcc.compiler.plots import pictures
 
-    net = _network(spec, weights)
-    given = _labelled(net, _images(data, weights, split), data)
+    net = _load_network(spec, weights)
+    labelled_images = _load_labelled_images(net, _load_images(data, weights, split), data)
     if layer is not None:
-        return _drawn(pictures.tsne_of_layer(net, given, layer, seed), out)
-    found = evaluation.by_reference(net.model, given)
-    return _drawn(pictures.tsne_of_outputs(found, net.spec.name, seed, net.notice), out)
+        return _draw_figure(pictures.plot_layer_tsne(net, labelled_images, layer, seed), out)
+    evaluated_network = evaluation.evaluate_reference(net.model, labelled_images)
+    return _draw_figure(
+        pictures.plot_output_tsne(evaluated_network, net.spec.name, seed, net.notice), out
+    )
 
 
 def gradcam(
@@ -107,9 +109,9 @@ def gradcam(
     """
     from tcc.compiler.plots import pictures
 
-    net = _network(spec, weights)
-    given = _drawn_images(images, data, weights, split).first(most)
-    return _drawn(pictures.gradcam(net, given, layer, shown), out)
+    net = _load_network(spec, weights)
+    drawn_images = _load_drawn_images(images, data, weights, split).select_first(most)
+    return _draw_figure(pictures.plot_gradcam(net, drawn_images, layer, shown), out)
 
 
 def cam(
@@ -129,9 +131,9 @@ def cam(
     """
     from tcc.compiler.plots import pictures
 
-    net = _network(spec, weights)
-    given = _drawn_images(images, data, weights, split).first(most)
-    return _drawn(pictures.class_activation(net, given, shown), out)
+    net = _load_network(spec, weights)
+    drawn_images = _load_drawn_images(images, data, weights, split).select_first(most)
+    return _draw_figure(pictures.plot_class_activation(net, drawn_images, shown), out)
 
 
 def features(
@@ -145,11 +147,13 @@ def features(
 ) -> "Figure":
     """Draw feature maps of the first and last convolution, or of a layer, in float and int8."""
     from tcc.compiler.plots import integer_pictures
-    from tcc.compiler.plots.plot_inputs import pictures_of
+    from tcc.compiler.plots.plot_inputs import read_image_paths
 
-    net = _network(spec, weights)
-    made, _ = integer_pictures.quantised(net, None, Path(calibration))
-    return _drawn(integer_pictures.features(net, made, pictures_of([Path(image)]), layer), out)
+    net = _load_network(spec, weights)
+    quantized, _ = integer_pictures.quantize_network(net, None, Path(calibration))
+    return _draw_figure(
+        integer_pictures.plot_features(net, quantized, read_image_paths([Path(image)]), layer), out
+    )
 
 
 def filters(
@@ -162,9 +166,11 @@ def filters(
     """Draw the filters of the first and last convolution, in float and int8."""
     from tcc.compiler.plots import integer_pictures
 
-    net = _network(spec, weights)
-    return _drawn(
-        integer_pictures.filters(net, integer_pictures.quantised(net, None, Path(calibration))[0]),
+    net = _load_network(spec, weights)
+    return _draw_figure(
+        integer_pictures.plot_filters(
+            net, integer_pictures.quantize_network(net, None, Path(calibration))[0]
+        ),
         out,
     )
 
@@ -179,9 +185,11 @@ def weights(
     """Draw histograms of the weights of the first and last convolution, in float and int8."""
     from tcc.compiler.plots import integer_pictures
 
-    net = _network(spec, weights)
-    return _drawn(
-        integer_pictures.weights(net, integer_pictures.quantised(net, None, Path(calibration))[0]),
+    net = _load_network(spec, weights)
+    return _draw_figure(
+        integer_pictures.plot_weights(
+            net, integer_pictures.quantize_network(net, None, Path(calibration))[0]
+        ),
         out,
     )
 
@@ -198,67 +206,79 @@ def errors(
     """Draw what each layer loses as integers, over images."""
     from tcc.compiler.plots import integer_pictures
 
-    net = _network(spec, weights)
-    images = _images(data, weights, split)
-    _, source = integer_pictures.quantised(net, images, Path(calibration))
-    return _drawn(integer_pictures.errors(net, integer_pictures.losses(net, source)), out)
+    net = _load_network(spec, weights)
+    images = _load_images(data, weights, split)
+    _, source = integer_pictures.quantize_network(net, images, Path(calibration))
+    return _draw_figure(
+        integer_pictures.plot_layer_errors(net, integer_pictures.measure_layer_errors(net, source)),
+        out,
+    )
 
 
-def _network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwork":
+def _load_network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwork":
     from tcc.compiler.driver import pipeline
     from tcc.compiler.plots.pictures import PlottedNetwork
 
-    chosen = tcc.load(spec) if isinstance(spec, str | PathLike) else spec
-    return PlottedNetwork(chosen, pipeline.weights_of(chosen, weights, None))
+    resolved_spec = tcc.load(spec) if isinstance(spec, str | PathLike) else spec
+    return PlottedNetwork(resolved_spec, pipeline.load_weights(resolved_spec, weights, None))
 
 
-def _images(data: "File", weights: "File | None", split: "File | None") -> "DataSet":
+def _load_images(data_path: "File", weights: "File | None", split: "File | None") -> "DataSet":
     """Return the images that judge, as `tcc plot` takes them, and warn of what it warns of."""
     from tcc.compiler.data import side_images
-    from tcc.compiler.data.dataset import read
+    from tcc.compiler.data.dataset import read_dataset
     from tcc.compiler.driver import run_splits
 
-    where, option = Path(data), None if split is None else str(split)
-    run = run_splits.of_weights(option, None if weights is None else Path(weights))
-    place = run_splits.folder(where, "test")
+    images_path, option = Path(data_path), None if split is None else str(split)
+    run = run_splits.find_weights_split(option, None if weights is None else Path(weights))
+    split_folder = run_splits.find_side_folder(images_path, "test")
     if run is not None:
-        side = side_images.find(run, where, place, "test")
-        doubts, found = side.warnings, side.data
+        split_images = side_images.find(run, images_path, split_folder, "test")
+        messages, image_set = split_images.warnings, split_images.images
     else:
-        found = read(place)
+        image_set = read_dataset(split_folder)
         # Who names a side's folder knows what it is.
-        plain = place == where and where.name not in run_splits.SIDES
-        unknown = weights is not None and option != run_splits.NO_SPLIT and plain
-        doubts = (*found.warnings, *([run_splits.unknown(where)] if unknown else []))
-    for doubt in doubts:
-        python_warnings.warn(str(doubt), stacklevel=3)
-    return found
+        is_unsplit = split_folder == images_path and images_path.name not in run_splits.SIDES
+        unknown = weights is not None and option != run_splits.NO_SPLIT and is_unsplit
+        messages = (
+            *image_set.warnings,
+            *([run_splits.create_unknown_warning(images_path)] if unknown else []),
+        )
+    for message in messages:
+        python_warnings.warn(str(message), stacklevel=3)
+    return image_set
 
 
-def _drawn_images(
-    images: "Sequence[File]", data: "File | None", weights: "File | None", split: "File | None"
+def _load_drawn_images(
+    images: "Sequence[File]", data_path: "File | None", weights: "File | None", split: "File | None"
 ) -> "DataSet":
     """Return the images that are named, or those of a data set that judge."""
-    from tcc.compiler.plots.plot_inputs import pictures_of
-    from tcc.compiler.support.diagnostics import fail, whole_file
+    from tcc.compiler.plots.plot_inputs import read_image_paths
+    from tcc.compiler.support.diagnostics import fail, make_file_span
 
-    if bool(images) == (data is not None):
+    if bool(images) == (data_path is not None):
         message = "say which images are drawn: either `images` or `data`"
-        raise fail("E0616", message, whole_file("tcc.plot"), help="give one of the two")
-    return pictures_of([Path(i) for i in images]) if data is None else _images(data, weights, split)
+        raise fail("E0616", message, make_file_span("tcc.plot"), help="give one of the two")
+    return (
+        read_image_paths([Path(i) for i in images])
+        if data_path is None
+        else _load_images(data_path, weights, split)
+    )
 
 
-def _labelled(net: "PlottedNetwork", images: "DataSet", data: "File") -> "LabelledImages":
+def _load_labelled_images(
+    net: "PlottedNetwork", images: "DataSet", data_path: "File"
+) -> "LabelledImages":
     from tcc.compiler.bundle import manifest
     from tcc.compiler.driver import labelled_images
 
-    outputs = manifest.results(net.spec.graph)
-    return labelled_images.labelled(images, outputs, Path(data))
+    outputs = manifest.build_output_contracts(net.spec.graph)
+    return labelled_images.label_images(images, outputs, Path(data_path))
 
 
-def _drawn(make: "Callable[[], Figure]", out: "File | None") -> "Figure":
+def _draw_figure(build_figure: "Callable[[], Figure]", out: "File | None") -> "Figure":
     from tcc.compiler.plots import drawing
 
     if out is not None:
-        drawing.write(make, Path(out))
-    return drawing.drawn(make)
+        drawing.write(build_figure, Path(out))
+    return drawing.draw_styled(build_figure)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class WantedIntegers:
-    """What the arguments say of integers; `by` is the function that they are of."""
+class Int8Request:
+    """What the arguments say of integers; `caller` is the function that they are of."""
 
-    by: str
+    caller: str
     calibration: str | PathLike[str] | None
     data: str | PathLike[str] | None
     method: str
@@ -39,9 +39,9 @@ class WantedIntegers:
         Raises:
             UserError: There are none, or they are damaged.
         """
-        from tcc.compiler.data.dataset import read
+        from tcc.compiler.data.dataset import read_dataset
 
-        return None if self.data is None else read(Path(self.data))
+        return None if self.data is None else read_dataset(Path(self.data))
 
     @cached_property
     def accuracy(self) -> "Accuracy":
@@ -51,27 +51,31 @@ class WantedIntegers:
             UserError: One has no such name, or is no number that it may be (E0790).
         """
         from tcc.compiler.frontend.accuracy_bounds import check_floors
-        from tcc.compiler.support.diagnostics import whole_file
+        from tcc.compiler.support.diagnostics import make_file_span
 
-        at = whole_file(self.by)
+        at = make_file_span(self.caller)
         return check_floors((name, value, at) for name, value in (self.floors or {}).items())
 
 
-def plans(targets: Sequence[str], precision: str | None, by: str) -> "tuple[Plan, ...]":
+def resolve_plans(targets: Sequence[str], precision: str | None, caller: str) -> "tuple[Plan, ...]":
     """Return targets, each once, and what each is built at.
 
     Raises:
         UserError: There are none, or some are not known, or not built at this precision.
     """
     from tcc.compiler.ir.precision import FP32
-    from tcc.compiler.support.diagnostics import fail, whole_file
+    from tcc.compiler.support.diagnostics import fail, make_file_span
     from tcc.compiler.targets import devices
 
-    here = whole_file(by)
+    span = make_file_span(caller)
     if not targets:
-        raise fail("E0605", "which target?", here, help="`tcc targets` lists them")
-    level = (precision or FP32.name, here)
-    return devices.find_all([(each, here) for each in targets], level, asked=precision is not None)
+        raise fail("E0605", "which target?", span, help="`tcc targets` lists them")
+    requested_precision = (precision or FP32.name, span)
+    return devices.find_all(
+        [(target, span) for target in targets],
+        requested_precision,
+        is_explicit=precision is not None,
+    )
 
 
 def find_facts(
@@ -89,7 +93,7 @@ def find_facts(
     from tcc.compiler.zoo import trained
 
     has_images, has_file = (called[name] is not None for name in ("data", "calibration"))
-    shipped = weights.origin.origin == "zoo" and trained.of(spec) is not None
+    shipped = weights.origin.origin == "zoo" and trained.find_by_spec(spec) is not None
     return {
         INT8_TARGET: any(target.precision.calibrated for target in targets),
         FRESH_CALIBRATION: has_images or not shipped,
@@ -97,8 +101,11 @@ def find_facts(
     }
 
 
-def source(
-    spec: "Spec", given: "WeightSource", targets: "Sequence[Plan]", wanted: WantedIntegers
+def find_calibration_source(
+    spec: "Spec",
+    weight_source: "WeightSource",
+    targets: "Sequence[Plan]",
+    int8_request: Int8Request,
 ) -> "CalibrationSource | None":
     """Return the calibration that all targets share; None where they are built of floats alone.
 
@@ -106,34 +113,37 @@ def source(
         UserError: There is nothing to calibrate with, or it does not fit.
     """
     from tcc.compiler.driver import int8_program, pipeline
-    from tcc.compiler.quant.calibrate import known
+    from tcc.compiler.quant.calibrate import find_method
     from tcc.compiler.quant.run_options import RunOptions
-    from tcc.compiler.support.diagnostics import fail, whole_file
+    from tcc.compiler.support.diagnostics import fail, make_file_span
     from tcc.compiler.zoo import trained
 
-    if not any(each.precision.calibrated for each in targets):
+    if not any(plan.precision.calibrated for plan in targets):
         return None
-    here, _ = whole_file(wanted.by), wanted.accuracy  # wrong floors are refused before any work
-    images = wanted.images
-    if wanted.calibration is not None:
-        return int8_program.from_file(Path(wanted.calibration), spec, given, images)
-    network = trained.of(spec)
-    if images is None and network and given.origin.origin == "zoo":
-        return int8_program.from_trained(network, spec, given)
+    span, _ = (
+        make_file_span(int8_request.caller),
+        int8_request.accuracy,
+    )  # wrong floors are refused before any work
+    images = int8_request.images
+    if int8_request.calibration is not None:
+        return int8_program.from_file(Path(int8_request.calibration), spec, weight_source, images)
+    network = trained.find_by_spec(spec)
+    if images is None and network and weight_source.origin.origin == "zoo":
+        return int8_program.from_trained(network, spec, weight_source)
     if images is None:
         help = "give `data`, or a file that `tcc.calibrate` wrote as `calibration`"
-        raise fail("E0616", "calibrate with which images?", here, help=help)
-    method = known(wanted.method, here)
-    request = pipeline.CalibrationRequest(int8_program.ANY, method, RunOptions())
-    return int8_program.from_images(spec, given, images, request)
+        raise fail("E0616", "calibrate with which images?", span, help=help)
+    method = find_method(int8_request.method, span)
+    request = pipeline.CalibrationRequest(int8_program.ANY_TARGET, method, RunOptions())
+    return int8_program.from_images(spec, weight_source, images, request)
 
 
-def integers(
+def build_int8_programs(
     spec: "Spec",
-    given: "WeightSource",
+    weight_source: "WeightSource",
     targets: "Sequence[Plan]",
-    wanted: WantedIntegers,
-    found: "CalibrationSource | None",
+    int8_request: Int8Request,
+    calibration_source: "CalibrationSource | None",
 ) -> "Int8Programs | None":
     """Return the integer programs of targets that share a calibration; None without one.
 
@@ -143,27 +153,34 @@ def integers(
     """
     from tcc.compiler.driver import floor_evidence, int8_program, pipeline
 
-    if found is None:
+    if calibration_source is None:
         return None
-    ready = pipeline.ready(spec, given)
-    least = floor_evidence.floor(spec, wanted.accuracy, allow_few=wanted.allow_few)
-    ends = {each.precision.real_ends for each in targets if each.precision.calibrated}
-    return int8_program.integers(ready, found, least, ends, mixed=wanted.mixed)
+    lowered_model = pipeline.lower_for_int8(spec, weight_source)
+    accuracy_floor = floor_evidence.resolve_floor(
+        spec, int8_request.accuracy, allow_few=int8_request.allow_few
+    )
+    float_io_modes = {plan.precision.float_io for plan in targets if plan.precision.calibrated}
+    return int8_program.build_programs(
+        lowered_model, calibration_source, accuracy_floor, float_io_modes, mixed=int8_request.mixed
+    )
 
 
-def doubts(
-    spec: "Spec", data: str | PathLike[str], images: "DataSet", made: "CalibrationDocument | None"
+def collect_warnings(
+    spec: "Spec",
+    data_path: str | PathLike[str],
+    images: "DataSet",
+    document: "CalibrationDocument | None",
 ) -> Iterator[str]:
     """Yield what commands warn of: images, and the weights and the words of a fresh calibration."""
-    from tcc.compiler.driver.weights_and_images import drawn
+    from tcc.compiler.driver.weights_and_images import describe_synthetic
     from tcc.compiler.zoo import trained
 
-    if made and made.weights.notice:
-        yield made.weights.notice
+    if document and document.weights.notice:
+        yield document.weights.notice
     yield from map(str, images.warnings)
-    if doubt := drawn(images, Path(data), trained.of(spec)):
-        yield doubt
-    yield from made.notices if made else ()
+    if warning := describe_synthetic(images, Path(data_path), trained.find_by_spec(spec)):
+        yield warning
+    yield from document.notices if document else ()
 
 
 def describe_few_images(int8_programs: "Int8Programs | None") -> Iterator[str]:
@@ -175,11 +192,11 @@ def describe_few_images(int8_programs: "Int8Programs | None") -> Iterator[str]:
             yield f"{warning.code}: {warning.message}: {warning.found}"
 
 
-def written(
+def write_bundles(
     spec: "Spec",
-    given: "WeightSource",
+    weight_source: "WeightSource",
     targets: "Sequence[Plan]",
-    whole: "Int8Programs | None",
+    int8_programs: "Int8Programs | None",
     out: Path,
 ) -> "BuildAgreement":
     """Write the bundle of each target, and return how they agree.
@@ -198,16 +215,18 @@ def written(
     from tcc.compiler.support.stage_cache import StageCache
     from tcc.compiler.targets import devices
 
-    model = Model(spec.graph, given.tensors)
-    several = BuildComparison(model, whole) if len(targets) > 1 else None
-    stored = stored_stages.of_build(StageCache(None), spec, given, None)
-    writer = BundleWriter(Stages(), True, stored, model, whole, several)
-    found = []
+    model = Model(spec.graph, weight_source.tensors)
+    comparison = BuildComparison(model, int8_programs) if len(targets) > 1 else None
+    cached_stages = stored_stages.create_stages(StageCache(None), spec, weight_source, None)
+    writer = BundleWriter(Stages(), True, cached_stages, model, int8_programs, comparison)
+    comparisons = []
     for plan, contents in zip(
-        targets, pipeline.build(spec, given, targets, silent, whole), strict=True
+        targets, pipeline.build(spec, weight_source, targets, silent, int8_programs), strict=True
     ):
         compared = writer.write(contents, plan, out).compared
         assert compared
-        again = bundle_folder.read(compared.bundle.folder, devices.precision, None)
-        found.append(compared.at(again))
-    return target_agreement.agreement(found)
+        reread_bundle = bundle_folder.read_bundle(
+            compared.bundle.folder, devices.find_precision, None
+        )
+        comparisons.append(compared.move_to(reread_bundle))
+    return target_agreement.compare_targets(comparisons)

@@ -5,18 +5,18 @@ import pytest
 
 from tcc.backends import BACKENDS
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.machine import machine
+from tcc.backends.arm.machine import get_machine
 from tcc.compiler import passes
-from tcc.compiler.driver.capability import capability
+from tcc.compiler.driver.capability import check_capability
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import PackageSources
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges, list_unfused_values
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.nets import unknown_op
-from tcc.testing.op_cases import CASES, one_input, trained
+from tcc.testing.nets import build_unknown_op
+from tcc.testing.op_cases import CASES, build_one_input_model, sample_weights
 
 PLANS = {
     f"{target.name}-{precision.name}": Plan(Device(backend, target), precision, compiles=False)
@@ -29,30 +29,32 @@ PLANS = {
 def integers(model: Model, *, real_ends: bool) -> Model:
     """Return the integer program of a model by made-up scales."""
     ready = passes.run(model, passes.INT8)
-    ranges = minmax_ranges(ready, dict.fromkeys(kept_values(ready.graph), (-1.0, 1.0)))
-    return quantize(ready, Calibration(ranges, real_ends=real_ends))
+    ranges = compute_minmax_ranges(
+        ready, dict.fromkeys(list_unfused_values(ready.graph), (-1.0, 1.0))
+    )
+    return quantize(ready, Calibration(ranges, float_io=real_ends))
 
 
 def emit(model: Model, plan: Plan) -> None:
     """Write what a target is built as; of ARM, the kernels are chosen and not compiled."""
     device, precision = plan.device, plan.precision
-    floats = passes.run(model, device.passes(precision)) if plan.from_floats else None
-    program = integers(model, real_ends=precision.real_ends) if precision.integer else None
+    floats = passes.run(model, device.passes(precision)) if plan.starts_from_float_model else None
+    program = integers(model, real_ends=precision.float_io) if precision.integer else None
     if device.packager:
         assert floats
-        own = program or integers(model, real_ends=precision.real_ends)
+        own = program or integers(model, real_ends=precision.float_io)
         tensor = np.zeros(floats.graph.inputs[0].type.shape, np.float32)
         sources = PackageSources(
             floats, own, lambda: iter([tensor]), (tensor,), "case", compiles=False
         )
-        device.packager.package(device.target, sources, precision)
+        device.packager.build_package(device.target, sources, precision)
         return
     start = floats or program
     assert start
     if isinstance(device.backend, Arm):
-        from tcc.backends.arm.schedule.program import program as scheduled
+        from tcc.backends.arm.schedule.program import build_program as scheduled
 
-        scheduled(start.graph, start.weights, machine(device.target))
+        scheduled(start.graph, start.weights, get_machine(device.target))
     elif device.name != "web":  # its network is ONNX Runtime's, beside files that are fetched
         device.emit(start, precision, lambda *_: None)
 
@@ -60,7 +62,7 @@ def emit(model: Model, plan: Plan) -> None:
 def answer(model: Model, plan: Plan) -> str:
     """Return whether a target builds a network or refuses it; anything else is an error."""
     try:
-        refusals = list(capability(model.graph, plan).errors)
+        refusals = list(check_capability(model.graph, plan).errors)
     except UserError as error:
         refusals = list(error.diagnostics)
     if refusals:
@@ -72,11 +74,14 @@ def answer(model: Model, plan: Plan) -> str:
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_an_op_that_no_target_knows(plan):
-    assert answer(Model(unknown_op(), trained(unknown_op())), plan) in {"built", "refused"}
+    assert answer(Model(build_unknown_op(), sample_weights(build_unknown_op())), plan) in {
+        "built",
+        "refused",
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_every_op(plan):
-    answers = {name: answer(one_input(case), plan) for name, case in CASES.items()}
+    answers = {name: answer(build_one_input_model(case), plan) for name, case in CASES.items()}
     assert "built" in answers.values()

@@ -29,12 +29,12 @@ from arm_published import validate
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.machine import Machine
 from tcc.compiler import passes
-from tcc.compiler.bundle.benchmark import UNDECIDED
+from tcc.compiler.bundle.benchmark import MIN_COST_DIFFERENCE
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.ir.measurement import RunCost, Workload
-from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.diagnostics import make_file_span
 from tcc.compiler.zoo import shipped
 
 GUESTS = Path(__file__).parent / "arm_guests"
@@ -82,7 +82,7 @@ Found = dict[str, dict[str, CountedRun]]
 
 def write(machine: Machine, found: Found) -> None:
     """Put what was counted into the page's table of such processors; all else stays there."""
-    mark, what, who = TABLES[machine.modelled]
+    mark, what, who = TABLES[machine.has_cycle_model]
     head = [f"| {what}, all counted | target | {' | '.join(who)} | tcc / ncnn |"]
     head.append("|---" * (len(who) + 3) + "|")
     begin, end = f"<!-- {mark}: measured -->", f"<!-- {mark}: end -->"
@@ -119,7 +119,7 @@ def _of_ncnn(cells: Sequence[str]) -> str:
 
 def _table(peers: Peers, specs: Sequence[str], images: Path, beside: Sequence[str]) -> Found:
     found: Found = {}
-    counted = "M instructions" + " / M modelled cycles" * peers.machine.modelled
+    counted = "M instructions" + " / M modelled cycles" * peers.machine.has_cycle_model
     print(f"{counted}: network alone; with what comes before and after")
     for spec in specs:
         print(f"\n{spec}", flush=True)
@@ -141,7 +141,7 @@ def _ratio(ours: CountedRun, run: CountedRun) -> str:
     # Cycles where they are modelled, else instructions.
     own, others = (cost[1] or cost[0] for cost in (ours.total, run.total))
     ratio = own / others
-    near = 1 - UNDECIDED < ratio < 1 / (1 - UNDECIDED)
+    near = 1 - MIN_COST_DIFFERENCE < ratio < 1 / (1 - MIN_COST_DIFFERENCE)
     return f"ours / this {ratio:.2f}{' (undecided)' if near and ours != run else ''}"
 
 
@@ -156,8 +156,10 @@ class BenchedNetwork:
 
     def counted(self) -> Iterator[tuple[str, CountedRun]]:
         """Yield what each form costs, ours before the peers' of the same numbers."""
-        graph = load(shipped.find_spec(self.spec, whole_file(self.spec)), {}).graph
-        model = passes.run(Model(graph, pipeline.random_weights(graph).tensors), passes.INFERENCE)
+        graph = load(shipped.find_spec(self.spec, make_file_span(self.spec)), {}).graph
+        model = passes.run(
+            Model(graph, pipeline.create_random_weights(graph).tensors), passes.INFERENCE
+        )
         (source,) = graph.inputs
         height, width = source.type.shape[1:]
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)

@@ -154,21 +154,21 @@ class Peers:
         said = [word for item in environment.items() for word in ("-E", "=".join(item))]
         emulator = (self.machine.qemu, "-cpu", self.machine.qemu_cpu, "-L", str(self.root))
         library = self.folder / "count.so"
-        emulated.write(self.machine, library)
-        counting = emulated.named(library, out)
+        emulated.write_plugin(self.machine, library)
+        counting = emulated.build_plugin_options(library, out)
         program = str(self.root / "usr/bin/python3.11")
         words = (*emulator, *counting, *said, program, str(script), *map(str, arguments))
         printed = _run(words, self.folder)
         try:
             with out.open() as lines:
-                found = emulated.read(lines)
+                found = emulated.parse_counts(lines)
         finally:
             out.unlink(missing_ok=True)
-        return _parted(found, modelled=self.machine.modelled), printed
+        return _parted(found, modelled=self.machine.has_cycle_model), printed
 
 
 def _parted(found: ProgramCounts, *, modelled: bool) -> CountedRun:
-    opened = [i for i, each in enumerate(found.intervals) if each.until == "open"][-4:]
+    opened = [i for i, each in enumerate(found.intervals) if each.end_event == "open"][-4:]
     before, network, after = (found.intervals[a + 1 : b + 1] for a, b in pairwise(opened))
     return CountedRun(*(_cost(found, each, modelled=modelled) for each in (before, network, after)))
 
@@ -176,14 +176,14 @@ def _parted(found: ProgramCounts, *, modelled: bool) -> CountedRun:
 def _cost(
     found: ProgramCounts, intervals: Sequence[CountedInterval], *, modelled: bool
 ) -> tuple[int, int]:
-    runs = found.together(intervals)
+    runs = found.sum_runs(intervals)
     if not modelled:
-        return found.instructions(runs), 0
+        return found.count_instructions(runs), 0
     blocks = ((found.blocks[index], count) for index, count in runs.items())
     modelled_cycles = sum(
-        count * instructions.of_block(each.code, each.instructions) for each, count in blocks
+        count * instructions.estimate_cycles(each.code, each.instructions) for each, count in blocks
     )
-    return found.instructions(runs), round(modelled_cycles)
+    return found.count_instructions(runs), round(modelled_cycles)
 
 
 def _run(words: Sequence[str], folder: Path) -> str:

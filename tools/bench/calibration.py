@@ -39,7 +39,7 @@ from peers import CalibrationPeer
 from tcc.backends.tflite import description, writer
 from tcc.compiler import passes
 from tcc.compiler.driver import pipeline
-from tcc.compiler.ir.preprocess import as_levels
+from tcc.compiler.ir.preprocess import strip_normalization
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.quant.methods import METHODS
 from tcc.compiler.quant.methods.method import Method
@@ -177,7 +177,7 @@ class Bench:
             model.parent.mkdir(parents=True, exist_ok=True)
             model.write_bytes(_floats(network, peer.suffix))
         contract = network.contract
-        divisor = {"divisor": 255} if as_levels(contract) else {}
+        divisor = {"divisor": 255} if strip_normalization(contract) else {}
         name = network.source.name
         given = json.dumps({"name": name, **divisor, "mean": contract.mean, "std": contract.std})
         python = peer.python(self.folder / "environments")
@@ -187,7 +187,7 @@ class Bench:
 
 @cache
 def _sets(network: BenchNetwork, folder: Path) -> list[BenchSet]:
-    return calibration_sets.ready(network, folder / "sets")
+    return calibration_sets.lowered_model(network, folder / "sets")
 
 
 @cache
@@ -221,7 +221,7 @@ def _ours(network: BenchNetwork, method: Method, images: Path, result: Path) -> 
 def _floats(network: BenchNetwork, suffix: str) -> bytes:
     """Return the fp32 file that tcc builds, of one input without a border of constants."""
     if suffix == ".onnx":
-        data: bytes = lower(pipeline.fused(network.model)).SerializeToString()
+        data: bytes = lower(pipeline.fuse_model(network.model)).SerializeToString()
         return data
     # The peer gives constants that are joined to a map no scale, so its input has no border.
     plain = [one for one in passes.INT8 if one.name != "raw_input"]

@@ -58,8 +58,8 @@ def judged(network: BenchNetwork, file: Path, one: BenchSet, drawn: Sequence[int
         keep[list(drawn)] = False
     expected = one.expected[keep]
     found = _runner(network, file)(one.levels[keep]).reshape(expected.shape)
-    (output, *_) = output_comparison.judged_outputs(network.model)
-    quality = output_quality.quality(output, expected, found, None)
+    (output, *_) = output_comparison.get_inference_outputs(network.model)
+    quality = output_quality.measure_quality(output, expected, found, None)
     known = (classes := one.classes[keep]) >= 0
     if quality.cosine is None or quality.least_cosine is None or quality.agreement is None:
         raise SystemExit(f"{network.name} decides nothing among classes")
@@ -93,8 +93,8 @@ def _runner(network: BenchNetwork, file: Path) -> Run:
 def _ours(network: BenchNetwork, file: Path) -> Run:
     given = pipeline.read_weights(network.weights, network.spec.graph)
     model = passes.run(Model(network.spec.graph, given.tensors), passes.INT8)
-    document = calibration_document.read(file)
-    program = quantize(model, calibration_file.calibration(document, model, file.name))
+    document = calibration_document.read_document(file)
+    program = quantize(model, calibration_file.decode_calibration(document, model, file.name))
     return lambda levels: outputs(program, levels, optimised=True)
 
 
@@ -103,11 +103,11 @@ def _onnx(network: BenchNetwork, file: Path) -> Run:
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
     # What saturates on processors without VNNI is no fault of a calibration.
-    session = onnxruntime_session.session(file.read_bytes(), exact_products=True)
+    session = onnxruntime_session.create_session(file.read_bytes(), exact_products=True)
     name = network.source.name
 
     def run(levels: NDArray[np.uint8]) -> Rows:
-        tensors = (preprocess.normalized(network.contract, each) for each in levels)
+        tensors = (preprocess.normalize(network.contract, each) for each in levels)
         try:
             return np.stack([session.run(None, {name: x[None]})[0].reshape(-1) for x in tensors])
         except Fail as error:
@@ -124,7 +124,7 @@ def _tflite(network: BenchNetwork, file: Path) -> Run:
     (source,), (result, *_) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def one(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        x = preprocess.normalized(network.contract, levels).transpose(1, 2, 0)[None]
+        x = preprocess.normalize(network.contract, levels).transpose(1, 2, 0)[None]
         interpreter.set_tensor(source["index"], _stored(x, source))
         interpreter.invoke()
         return _real(interpreter.get_tensor(result["index"]), result).reshape(-1)
@@ -157,9 +157,9 @@ def stated(network: BenchNetwork, file: Path) -> tuple[float, float] | None:
     """
     if file.suffix != ".json":
         return None
-    (output, *_) = output_comparison.judged_outputs(network.model)
+    (output, *_) = output_comparison.get_inference_outputs(network.model)
     # Calibrations of older versions state nothing.
-    expected = getattr(calibration_document.read(file), "expected", {}).get(output.name)
+    expected = getattr(calibration_document.read_document(file), "expected", {}).get(output.name)
     return expected and (expected.low * 1e4, expected.high * 1e4)
 
 

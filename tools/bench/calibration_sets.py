@@ -101,16 +101,16 @@ def networks(path: Path, folder: Path) -> Iterator[BenchNetwork]:
 
 def _network(case: Mapping[str, Any], folder: Path) -> BenchNetwork | None:
     if "trained" in case:
-        zoo = trained.networks().get(case["trained"])
+        zoo = trained.read_networks().get(case["trained"])
         if zoo is None:
             return None
-        name, settings, file = zoo.about.spec, dict(zoo.about.settings), zoo.weights
+        name, settings, file = zoo.training.spec, dict(zoo.training.settings), zoo.weights
     else:
         name, settings = case["spec"], dict(case.get("settings", {}))
         file = ROOT / case.get("weights", case.get("checkpoint"))
     if not file.exists():
         return None
-    spec = specs.load(shipped.specs()[name], settings)
+    spec = specs.load(shipped.list_specs()[name], settings)
     if "checkpoint" in case:
         file = _imported(file, spec, folder / f"{case['name']}.safetensors")
     chosen = bool(case.get("chosen"))
@@ -153,7 +153,7 @@ def _kept(stem: Path, what: str, made: Any) -> NDArray[Any]:
 
 
 def _items(case: Mapping[str, Any]) -> list[dataset.DataSet]:
-    return [dataset.read(ROOT / each) for each in case["folders"]]
+    return [dataset.read_dataset(ROOT / each) for each in case["folders"]]
 
 
 def _levels(
@@ -161,7 +161,7 @@ def _levels(
 ) -> NDArray[np.uint8]:
     if origin is None:
         assert network.contract.color == "rgb"
-        read = (one.levels(i, network.source) for one in _items(case) for i in range(len(one)))
+        read = (one.read_pixels(i, network.source) for one in _items(case) for i in range(len(one)))
         return np.stack(list(read)).astype(np.uint8)
     # A stain absorbs as its density says (Beer, Lambert): light to the power of it is left.
     table = np.rint(255 * (np.arange(256) / 255) ** case["density"]).astype(np.uint8)
@@ -170,18 +170,18 @@ def _levels(
 
 
 def _classes(network: BenchNetwork, case: Mapping[str, Any]) -> NDArray[np.int64]:
-    labels = list(output_comparison.judged_outputs(network.model)[0].labels)
+    labels = list(output_comparison.get_inference_outputs(network.model)[0].labels)
     named = [item.label for one in _items(case) for item in one.items]
     return np.array([labels.index(each) if each in labels else -1 for each in named])
 
 
 def outputs(model: Model, levels: NDArray[np.uint8], *, optimised: bool = False) -> Rows:
     """Return the first output of a float model or an integer program, for images as levels."""
-    run = float_program.prepared(model, optimised=optimised)
+    run = float_program.create_runner(model, optimised=optimised)
     contract = model.graph.inputs[0].preprocess
     assert contract is not None
-    name = output_comparison.judged_outputs(model)[0].name
-    return np.stack([run(preprocess.normalized(contract, each))[name] for each in levels])
+    name = output_comparison.get_inference_outputs(model)[0].name
+    return np.stack([run(preprocess.normalize(contract, each))[name] for each in levels])
 
 
 def draw(network: BenchNetwork, count: int, images: int, number: int) -> list[int]:

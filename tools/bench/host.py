@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.machine import INT8
-from tcc.backends.onnxruntime.backend import FILE, session
+from tcc.backends.onnxruntime.backend import MODEL_FILE, create_session
 from tcc.compiler import passes
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
@@ -35,10 +35,10 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import minmax_ranges
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges
 from tcc.compiler.support import external_tools
-from tcc.compiler.support.cpu import features, products
-from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.cpu import read_features, select_product_types
+from tcc.compiler.support.diagnostics import make_file_span
 from tcc.compiler.zoo import shipped
 
 ARM = Arm()
@@ -66,15 +66,15 @@ def main() -> None:
     about = {
         "rounds": given.rounds,
         "onnxruntime": external_tools.installed_version("onnxruntime"),
-        "products": products(features()).form,
+        "products": select_product_types(read_features()).form,
     }
     print(json.dumps({**about, "networks": rows, "mean": means}, indent=2))
 
 
 def _rows(name: str, given: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield the figures of a network at each precision."""
-    graph = load(shipped.find_spec(name, whole_file(name)), {}).graph
-    model = Model(graph, pipeline.random_weights(graph).tensors)
+    graph = load(shipped.find_spec(name, make_file_span(name)), {}).graph
+    model = Model(graph, pipeline.create_random_weights(graph).tensors)
     for word in given.precision:
         with tempfile.TemporaryDirectory() as folder:
             yield word, _measured(model, PRECISIONS[word], Path(folder), given)
@@ -85,7 +85,7 @@ def _measured(
 ) -> dict[str, float]:
     ready = passes.run(model, ARM.passes(precision))
     if precision.integer:
-        ready = quantize(ready, Calibration(minmax_ranges(ready, value_limits(ready))))
+        ready = quantize(ready, Calibration(compute_minmax_ranges(ready, value_limits(ready))))
     source = ready.graph.inputs[0]
     x = picture(model.graph)[None].astype(source.type.dtype.value)
     runs = _library(ready, precision, folder, x, given.isa), _session(ready, precision, folder, x)
@@ -138,8 +138,8 @@ def _session(model: Model, precision: Precision, folder: Path, x: Array) -> Call
     # Each backend has precisions of its own, which their names have in common.
     own = next(each for each in RUNTIME_TARGET.precisions if each.name == precision.name)
     made = RUNTIME.emit(RUNTIME_TARGET, model, own)
-    (folder / FILE).write_bytes(made.files[FILE])
-    ready, name = session(folder / FILE), model.graph.inputs[0].name
+    (folder / MODEL_FILE).write_bytes(made.files[MODEL_FILE])
+    ready, name = create_session(folder / MODEL_FILE), model.graph.inputs[0].name
     return lambda: np.concatenate([y.ravel() for y in ready.run(None, {name: x})])
 
 

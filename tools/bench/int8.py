@@ -21,19 +21,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime, session
+from tcc.backends.onnxruntime.backend import MODEL_FILE, OnnxRuntime, create_session
 from tcc.compiler import passes
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Output
-from tcc.compiler.ir.preprocess import normalized
+from tcc.compiler.ir.preprocess import normalize
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges, list_unfused_values
 from tcc.compiler.reference import float_program
 from tcc.compiler.support import external_tools
-from tcc.compiler.support.cpu import features, products
-from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.cpu import read_features, select_product_types
+from tcc.compiler.support.diagnostics import make_file_span
 from tcc.compiler.zoo import shipped
 
 BACKEND = OnnxRuntime()
@@ -45,9 +45,9 @@ def main() -> None:
     """Measure and print."""
     given = _arguments()
     settings = dict(item.split("=", 1) for item in given.set)
-    graph = load(shipped.find_spec(given.spec, whole_file(given.spec)), settings).graph
+    graph = load(shipped.find_spec(given.spec, make_file_span(given.spec)), settings).graph
     read = pipeline.read_weights(given.weights, graph) if given.weights else None
-    weights = (read or pipeline.random_weights(graph)).tensors
+    weights = (read or pipeline.create_random_weights(graph)).tensors
     models = _models(Model(graph, weights))
     with tempfile.TemporaryDirectory() as folder:
         found = _measured(models, Path(folder), given.rounds)
@@ -55,7 +55,7 @@ def main() -> None:
         "spec": given.spec,
         "rounds": given.rounds,
         "onnxruntime": external_tools.installed_version("onnxruntime"),
-        "products": products(features()).form,
+        "products": select_product_types(read_features()).form,
     }
     print(json.dumps({**about, "precisions": found}, indent=2))
 
@@ -72,7 +72,7 @@ def _arguments() -> argparse.Namespace:
 def _models(model: Model) -> Mapping[str, Model]:
     """Return what the backend is given at each precision."""
     ready = passes.run(model, passes.INT8)
-    program = quantize(ready, Calibration(minmax_ranges(ready, value_limits(ready))))
+    program = quantize(ready, Calibration(compute_minmax_ranges(ready, value_limits(ready))))
     return {
         each.name: program if each.integer else passes.run(model, BACKEND.passes(each))
         for each in TARGET.precisions
@@ -87,7 +87,8 @@ def value_limits(ready: Model) -> Mapping[str, tuple[float, float]]:
     (found,) = float_program.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
     values = {graph.inputs[0].name: x, **{name[:-1]: y for name, y in found.items()}}
     return {
-        name: (float(values[name].min()), float(values[name].max())) for name in kept_values(graph)
+        name: (float(values[name].min()), float(values[name].max()))
+        for name in list_unfused_values(graph)
     }
 
 
@@ -98,7 +99,7 @@ def picture(graph: Graph) -> Array:
     levels = np.random.default_rng(0).integers(0, 256, (*size, channels), np.uint8)
     if source.preprocess is None:
         return (levels.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)
-    return normalized(source.preprocess, levels)
+    return normalize(source.preprocess, levels)
 
 
 def _measured(models: Mapping[str, Model], folder: Path, rounds: int) -> dict[str, Any]:
@@ -106,11 +107,11 @@ def _measured(models: Mapping[str, Model], folder: Path, rounds: int) -> dict[st
     sessions, feeds, sizes = {}, {}, {}
     for precision in TARGET.precisions:
         name, model = precision.name, models[precision.name]
-        path = folder / f"{name}-{FILE}"
-        path.write_bytes(BACKEND.emit(TARGET, model, precision).files[FILE])
+        path = folder / f"{name}-{MODEL_FILE}"
+        path.write_bytes(BACKEND.emit(TARGET, model, precision).files[MODEL_FILE])
         source = model.graph.inputs[0]
         feeds[name] = {source.name: picture(model.graph)[None].astype(source.type.dtype.value)}
-        sessions[name], sizes[name] = session(path), path.stat().st_size
+        sessions[name], sizes[name] = create_session(path), path.stat().st_size
     logits = {name: s.run(None, feeds[name])[0].ravel() for name, s in sessions.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds):

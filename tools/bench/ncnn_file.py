@@ -136,7 +136,7 @@ def layers(model: Model) -> list[NcnnLayer]:
 def _layer(graph: Graph, weights: Mapping[str, Array], node: Node, inputs: list[str]) -> NcnnLayer:
     make = LAYERS.get(type(node.op))
     if make is None:
-        raise ValueError(f"{node.name}: no {node.op.word} for ncnn")
+        raise ValueError(f"{node.name}: no {node.op.keyword} for ncnn")
     tensors = [weights[name] for name in node.params]
     made = make(Site(node.op, graph.types[node.inputs[0]].shape, tensors))
     made.inputs, made.output = inputs, node.name

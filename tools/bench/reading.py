@@ -26,7 +26,7 @@ from tcc.compiler.data import dataset, pillow_resampling
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.train.pixel_store import DecodeOptions, decoded
+from tcc.compiler.train.pixel_store import DecodeOptions, decode_images
 
 
 def main() -> None:
@@ -43,13 +43,15 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         files = [_drawn(Path(folder), number, (width, height)) for number in range(given.images)]
         labelled = [(file, "a") for file in files]
-        data = dataset.of_files(labelled)
+        data = dataset.load_files(labelled)
         options = DecodeOptions(Path(folder))
         found = _rates(
             {
                 "decode": lambda: [_decoded(file) for file in files],
-                "levels": lambda: [data.levels(index, source) for index in range(len(data))],
-                "set": lambda: decoded(dataset.of_files(labelled), source, ("a",), options).names,
+                "levels": lambda: [data.read_pixels(index, source) for index in range(len(data))],
+                "set": lambda: (
+                    decode_images(dataset.load_files(labelled), source, ("a",), options).names
+                ),
             },
             given.images,
             given.runs,

@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tcc.backends.onnxruntime.backend import FILE, session
+from tcc.backends.onnxruntime.backend import MODEL_FILE, create_session
 from tcc.compiler.ir import preprocess
 from tcc.compiler.slides import patch_grid, slide_file, tissue_mask
 from tcc.compiler.slides.patch_grid import PatchReader
@@ -136,20 +136,20 @@ def _tissue(path: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 def _cut(path: Path, given: argparse.Namespace) -> "tuple[PatchReader, np.ndarray[Any, Any]]":
     """Return the reader of a slide's patches, and which are kept."""
-    with slide_file.opened(path, given.mpp) as slide:
-        mpp = slide_file.resolution(slide)
-        mask = tissue_mask.find(slide, mpp, TissueChoices(MASK_MPP, given.rule), silent).mask
+    with slide_file.open_slide(path, given.mpp) as slide:
+        mpp = slide_file.get_resolution(slide)
+        mask = tissue_mask.find_tissue(slide, mpp, TissueChoices(MASK_MPP, given.rule), silent).mask
         span = max(1, round(given.patch * given.at / mpp))
-        grid = patch_grid.grid(slide, span, span)
-        return PatchReader(slide, grid, given.patch), patch_grid.kept(grid, mask, 0.5)
+        grid = patch_grid.build_grid(slide, span, span)
+        return PatchReader(slide, grid, given.patch), patch_grid.select_patches(grid, mask, 0.5)
 
 
 def _all(path: Path, bundles: list[Path], given: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a slide with each bundle; in each round every case has its turn."""
     everything = given.folder / "everything.png"
-    with slide_file.opened(path, given.mpp) as slide:
-        side = tissue_mask.side_for(slide, slide_file.resolution(slide), MASK_MPP)
-        rows, columns = tissue_mask.shape_at(slide, side)
+    with slide_file.open_slide(path, given.mpp) as slide:
+        side = tissue_mask.choose_side(slide, slide_file.get_resolution(slide), MASK_MPP)
+        rows, columns = tissue_mask.compute_shape(slide, side)
     Image.new("L", (columns, rows), 255).save(everything)
     run = partial(_command, slide=path, given=given, mpp=given.mpp)
     cases: dict[str, Callable[[Path], dict[str, float]]] = {
@@ -231,15 +231,15 @@ def _command(
 
 def _parts(bundle: Path, path: Path, given: argparse.Namespace) -> dict[str, float]:
     """Return the CPU seconds of what no run can leave out."""
-    found, _ = devices.load(bundle, devices.signature_policy())
+    found, _ = devices.load_bundle(bundle, devices.create_signature_policy())
     contract, shape = found.input.preprocess, found.input.type.shape
-    loaded = session(found.model / FILE)
+    loaded = create_session(found.model / MODEL_FILE)
     seconds = dict.fromkeys(("decode", "resize", "contract", "infer"), 0.0)
     _, kept = _cut(path, given)
-    with slide_file.opened(path, given.mpp) as slide:
-        span = max(1, round(given.patch * given.at / slide_file.resolution(slide)))
-        reader = PatchReader(slide, patch_grid.grid(slide, span, span), given.patch)
-        for block in patch_grid.blocks(reader, kept):
+    with slide_file.open_slide(path, given.mpp) as slide:
+        span = max(1, round(given.patch * given.at / slide_file.get_resolution(slide)))
+        reader = PatchReader(slide, patch_grid.build_grid(slide, span, span), given.patch)
+        for block in patch_grid.split_into_blocks(reader, kept):
             for name, work in _steps(reader, block, contract, shape, loaded, found.input):
                 seconds[name] += _cpu(work)[0]
     return seconds
@@ -253,10 +253,10 @@ def _steps(
     names = [output.name for output in loaded.get_outputs()]
 
     def decode() -> None:
-        state["pixels"] = reader.region(block)
+        state["pixels"] = reader.read_region(block)
 
     def resize() -> None:
-        state["patches"] = list(reader.cut(block, state["pixels"]))
+        state["patches"] = list(reader.crop_patches(block, state["pixels"]))
 
     def prepare() -> None:
         state["tensors"] = [

@@ -33,9 +33,9 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges, list_unfused_values
 from tcc.compiler.reference import float_program
-from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.diagnostics import make_file_span
 from tcc.compiler.zoo import shipped
 
 BACKEND = TfLite()
@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     given = parser.parse_args()
     settings = dict(item.split("=", 1) for item in given.set)
-    graph = load(shipped.find_spec(given.spec, whole_file(given.spec)), settings).graph
-    files = made(Model(graph, pipeline.random_weights(graph).tensors))
+    graph = load(shipped.find_spec(given.spec, make_file_span(given.spec)), settings).graph
+    files = made(Model(graph, pipeline.create_random_weights(graph).tensors))
     about = {"spec": given.spec, "rounds": given.rounds}
     print(json.dumps({**about, "files": measured(files, given.rounds)}, indent=2))
 
@@ -62,11 +62,11 @@ def main() -> None:
 def made(model: Model) -> Mapping[str, bytes]:
     """Return our file of each form, and the peer's."""
     ready = passes.run(model, passes.INT8)
-    found = Calibration(minmax_ranges(ready, _limits(ready)))
+    found = Calibration(compute_minmax_ranges(ready, _limits(ready)))
     # the peer gives constants that are joined to a map no scale, so its input has no border
     plain = passes.run(model, [one for one in passes.INT8 if one.name != "raw_input"])
     lean = {each: passes.run(model, BACKEND.passes(each)) for each in (FP32, FP16, DYNAMIC)}
-    lean[INT8] = quantize(ready, replace(found, real_ends=False))
+    lean[INT8] = quantize(ready, replace(found, float_io=False))
     ours = {each.name: BACKEND.emit(TARGET, m, each).files[FILE] for each, m in lean.items()}
     dynamic = quantizer.Quantizer(
         bytearray(_packed(_named(ours["fp32"]))), recipe.dynamic_wi8_afp32()
@@ -74,7 +74,7 @@ def made(model: Model) -> Mapping[str, bytes]:
     return {
         **ours,
         "peer dynamic": bytes(dynamic.quantize().quantized_model),
-        "peer int8": peer(plain, Calibration(minmax_ranges(plain, _limits(plain)))),
+        "peer int8": peer(plain, Calibration(compute_minmax_ranges(plain, _limits(plain)))),
     }
 
 
@@ -118,7 +118,8 @@ def _limits(ready: Model) -> Mapping[str, tuple[float, float]]:
     (found,) = float_program.run(Model(replace(graph, outputs=outputs), ready.weights), [x])
     values = {graph.inputs[0].name: x, **{name[:-1]: y for name, y in found.items()}}
     return {
-        name: (float(values[name].min()), float(values[name].max())) for name in kept_values(graph)
+        name: (float(values[name].min()), float(values[name].max()))
+        for name in list_unfused_values(graph)
     }
 
 

@@ -55,15 +55,15 @@ class Turns:
         self.seconds: dict[str, list[float]] = {name: [] for name in (self.loop, *others)}
         self._begin = time.process_time()
 
-    def step(self, done: int, total: int) -> None:
+    def report_step(self, completed_steps: int, total: int) -> None:
         """Hear of a step."""
-        del done, total
+        del completed_steps, total
         self.seconds[self.loop].append(time.process_time() - self._begin)
         for name, work in self.others.items():
             self.seconds[name].append(_spent(work))
         self._begin = time.process_time()
 
-    def epoch(self, found: EpochMetrics, epochs: int) -> None:
+    def report_epoch(self, metrics: EpochMetrics, epochs: int) -> None:
         """Hear of an epoch."""
 
 
@@ -74,19 +74,22 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     given = parser.parse_args()
     with (
-        arithmetic.repeatable(given.threads, torch.device("cpu")),
+        arithmetic.use_repeatable_arithmetic(given.threads, torch.device("cpu")),
         tempfile.TemporaryDirectory() as folder,
     ):
         found = _measured(given, Path(folder))
     print(
         json.dumps(
-            vars(given) | {"cpu": arithmetic.made_with(torch.device("cpu"))} | found, indent=1
+            vars(given) | {"cpu": arithmetic.describe_environment(torch.device("cpu"))} | found,
+            indent=1,
         )
     )
 
 
 def _measured(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    how = replace(recipe.read(shipped.recipes()["ddsnet-lung"]), epochs=1, batch=given.batch)
+    how = replace(
+        recipe.read_recipe(shipped.list_recipes()["ddsnet-lung"]), epochs=1, batch=given.batch
+    )
     plain = replace(how, average=None)
     turns = Turns(
         {"step": _step(given, how), "plain": _step(given, plain), "by_hand": _by_hand(given)}
@@ -99,7 +102,7 @@ def _measured(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "images_a_cpu_second": {name: round(given.batch / each, 1) for name, each in times.items()},
         "loop_to_step": round(times["step"] / times["loop"], 3),
         "plain_to_by_hand": round(times["by_hand"] / times["plain"], 3),
-        "state_ms": round(1000 * _spent(run._write), 1),
+        "state_ms": round(1000 * _spent(run._write_checkpoint), 1),
     }
 
 
@@ -110,10 +113,10 @@ def _spent(work: Callable[[], None]) -> float:
 
 
 def _trainer(given: argparse.Namespace, how: Recipe) -> Trainer:
-    spec = load(shipped.specs()["ddsnet"], {"size": str(given.size)})
-    outputs = class_outputs.planned(spec.graph, how.loss, CLASSES, NOWHERE)
-    loss = losses.prepared(how.loss, dict.fromkeys(CLASSES, 1))
-    start, device = weights.random(spec.graph), torch.device("cpu")
+    spec = load(shipped.list_specs()["ddsnet"], {"size": str(given.size)})
+    outputs = class_outputs.plan_outputs(spec.graph, how.loss, CLASSES, NOWHERE)
+    loss = losses.build_class_loss(how.loss, dict.fromkeys(CLASSES, 1))
+    start, device = weights.initialize_random(spec.graph), torch.device("cpu")
     return Trainer(TrainingPlan(spec.graph, start, how, CLASSES, outputs, (loss,), 0, device))
 
 

@@ -26,7 +26,7 @@ import int8
 import tflite
 
 from tcc.backends.onnxruntime import precisions
-from tcc.backends.onnxruntime.backend import FILE, session
+from tcc.backends.onnxruntime.backend import MODEL_FILE, create_session
 from tcc.backends.tflite.backend import FILE as LITE_FILE
 from tcc.backends.tflite.precisions import INT8
 from tcc.compiler import passes
@@ -36,8 +36,8 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import minmax_ranges
-from tcc.compiler.support.cpu import features, products
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges
+from tcc.compiler.support.cpu import read_features, select_product_types
 from tcc.compiler.zoo import shipped
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "measuring.md"
@@ -52,7 +52,7 @@ Run = Callable[[], object]
 def main() -> int:
     """Measure, print, and write the page's table if asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    every = sorted(shipped.specs())
+    every = sorted(shipped.list_specs())
     parser.add_argument("networks", nargs="*", metavar="NETWORK")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--docs", action="store_true")
@@ -65,12 +65,14 @@ def main() -> int:
         "rounds": given.rounds,
         "onnxruntime": version("onnxruntime"),
         "ai-edge-litert": version("ai-edge-litert"),
-        "processor": sorted(features()),
-        "products": products(features()).form,
+        "processor": sorted(read_features()),
+        "products": select_product_types(read_features()).form,
     }
     print(json.dumps({**about, "networks": found}, indent=2))
     if given.docs:
-        PAGE.write_text(written(PAGE.read_text(), found, KINDS[products(features()).unsigned]))
+        PAGE.write_text(
+            written(PAGE.read_text(), found, KINDS[select_product_types(read_features()).unsigned])
+        )
     return 0
 
 
@@ -92,15 +94,15 @@ def written(page: str, found: Mapping[str, Any], kind: str) -> str:
 
 def measured(name: str, rounds: int) -> dict[str, Any]:
     """Return times and their ratio for each runtime."""
-    graph = load(shipped.specs()[name]).graph
-    model = Model(graph, pipeline.random_weights(graph).tensors)
+    graph = load(shipped.list_specs()[name]).graph
+    model = Model(graph, pipeline.create_random_weights(graph).tensors)
     ready = passes.run(model, passes.INT8)
-    ranges = Calibration(minmax_ranges(ready, int8.value_limits(ready)))
+    ranges = Calibration(compute_minmax_ranges(ready, int8.value_limits(ready)))
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         runs = {
             "onnxruntime": dict(_onnxruntime(model, quantize(ready, ranges), Path(folder))),
-            "tflite": dict(_tflite(model, quantize(ready, replace(ranges, real_ends=False)))),
+            "tflite": dict(_tflite(model, quantize(ready, replace(ranges, float_io=False)))),
         }
         for runtime, forms in runs.items():
             found[runtime] = _timed(forms, rounds)
@@ -111,10 +113,10 @@ def _onnxruntime(model: Model, program: Model, folder: Path) -> Iterator[tuple[s
     backend, (target,) = int8.BACKEND, int8.BACKEND.targets
     for precision, given in ((FP32, _floats(backend, model)), (precisions.INT8, program)):
         path = folder / f"{precision.name}.onnx"
-        path.write_bytes(backend.emit(target, given, precision).files[FILE])
+        path.write_bytes(backend.emit(target, given, precision).files[MODEL_FILE])
         source = given.graph.inputs[0]
         feed = {source.name: int8.picture(given.graph)[None].astype(source.type.dtype.value)}
-        yield precision.name, partial(session(path).run, None, feed)
+        yield precision.name, partial(create_session(path).run, None, feed)
 
 
 def _tflite(model: Model, program: Model) -> Iterator[tuple[str, Run]]:

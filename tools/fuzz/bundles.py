@@ -21,7 +21,7 @@ from bundle_changes import CHANGES, Bundle
 from bundle_swaps import SWAPS
 from case import Case, Front, Outcome
 
-from tcc.compiler.zoo.shipped import samples_folder
+from tcc.compiler.zoo.shipped import get_samples_folder
 
 SPEC = """\
 tcc: 1
@@ -46,7 +46,7 @@ BUILDS = (
     ("web", "fp32", 0),
 )
 """What is edited, and how often of a dozen times; a page is only built, and killed (`kills`)."""
-CALIBRATED = {"int8": ("--data", str(samples_folder()), "--floor", "min_cosine=0")}
+CALIBRATED = {"int8": ("--data", str(get_samples_folder()), "--floor", "min_cosine=0")}
 """What a build takes besides at a precision."""
 ALLOWED = {"fp32": 1e-4, "dynamic": 0.1, "fp16": 0.01}
 PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
@@ -83,7 +83,7 @@ def _edited(numbers: Random) -> Case:
         "eval": ("eval", "b", "--data", "set"),
         "show": ("show", "b", "--stage", numbers.choice(["float", "fused", "int8"])),
     }[command]
-    image = (samples_folder() / "TUM/1.png").read_bytes()
+    image = (get_samples_folder() / "TUM/1.png").read_bytes()
     # Half of those that were changed would end at a program that nobody knows.
     words = (*words, "--trust") if command != "show" and numbers.random() < 0.5 else words
     check = {"verify": _verified, "run": _ran}.get(command)

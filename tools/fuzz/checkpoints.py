@@ -27,9 +27,9 @@ def _right(outcome: Outcome, folder: Path) -> str:
         return "the checkpoint's command ran"
     if outcome.code or not (folder / "w.safetensors").exists():
         return "" if outcome.code else "no weights were written"
-    file = safetensors_file.read(folder / "w.safetensors")
+    file = safetensors_file.open_safetensors(folder / "w.safetensors")
     for name, expected in values().items():
-        if not np.array_equal(file.values(name), expected):
+        if not np.array_equal(file.read_tensor(name), expected):
             return f"other values in {name}"
     return ""
 

@@ -55,10 +55,10 @@ def _wrong(ended: Outcome, folder: Path, seed: int, until: tuple[str, ...]) -> s
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.reference import float_program
-    from tcc.compiler.reference.output_activations import applied
+    from tcc.compiler.reference.output_activations import apply_activation
 
     graph = load(spec).graph
-    model = Model(graph, weights.read(values, graph))
+    model = Model(graph, weights.read_weights(values, graph))
     numbers = np.random.default_rng(seed)
     inputs = [
         (numbers.standard_normal(graph.inputs[0].type.shape) * size).astype(np.float32)
@@ -71,7 +71,7 @@ def _wrong(ended: Outcome, folder: Path, seed: int, until: tuple[str, ...]) -> s
         return f"ONNX Runtime does not run it: {error}"
     ours = float_program.run(model, inputs)
     for position, end in enumerate(graph.outputs):
-        own = [applied(end.activation, run[end.name]) for run in ours]
+        own = [apply_activation(end.activation, run[end.name]) for run in ours]
         if wrong := _apart(own, [run[position] for run in theirs]):
             return f"{end.name}: {wrong}"
         raw = [run[end.name].astype(np.float64) for run in ours]

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from onnx import ModelProto, helper, numpy_helper, parser
 
-from tcc.compiler.data.weights import random
+from tcc.compiler.data.weights import initialize_random
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.zoo.shipped import specs
+from tcc.compiler.zoo.shipped import list_specs
 
 ZOO: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "mobilenet_v2": (32, {"width": "0.1"}),
@@ -116,13 +116,13 @@ def _written(name: str) -> ModelProto:
 
 def _of_the_zoo(name: str) -> ModelProto:
     size, settings = ZOO[name]
-    path = specs()[name]
+    path = list_specs()[name]
     text = path.read_text().replace("256, 256", f"{size}, {size}")
     with tempfile.TemporaryDirectory(prefix="tcc-") as folder:
         small = Path(folder) / path.name
         small.write_text(text.replace("224, 224", f"{size}, {size}"))
         graph = load(small, settings).graph
-    return lower(Model(graph, random(graph)))
+    return lower(Model(graph, initialize_random(graph)))
 
 
 def _with_function() -> ModelProto:

@@ -34,7 +34,7 @@ from signed_templates import (
     write,
 )
 
-from tcc.compiler.zoo.shipped import samples_folder
+from tcc.compiler.zoo.shipped import get_samples_folder
 
 PAST, AHEAD = "2020-01-31", "9999-12-31"
 
@@ -136,7 +136,7 @@ def _make(numbers: Random) -> Case:
     prepare = partial(
         _prepared, bundle, (key, numbers.choice(RELEASES)), trust, change, numbers.getrandbits(64)
     )
-    image = (samples_folder() / "TUM/1.png").read_bytes()
+    image = (get_samples_folder() / "TUM/1.png").read_bytes()
     return Case(words, {IMAGE: image}, prepare, partial(_checked, trust, words))
 
 

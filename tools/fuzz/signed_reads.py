@@ -36,8 +36,8 @@ def open_bundle(case: Case) -> tuple[int, str]:
     asked = Request.of(case.words)
     key = Path(f"{asked.key}.pub") if asked.key else None
     try:
-        policy = devices.signature_policy(key, any_key=asked.own_word)
-        bundle_folder.read(Path("b"), devices.precision, policy)
+        policy = devices.create_signature_policy(key, any_key=asked.own_word)
+        bundle_folder.read_bundle(Path("b"), devices.find_precision, policy)
     except UserError as error:
         return 2, error.diagnostics[0].code
     except Exception:

@@ -30,7 +30,7 @@ def place() -> Path:
     for bundle in BUNDLES:
         copy = folder / bundle
         shutil.copytree(templates() / bundle, copy)
-        whole = bundle_folder.read(copy, devices.precision, None)
+        whole = bundle_folder.read_bundle(copy, devices.find_precision, None)
         for key in KEYS:
             for release in RELEASES:
                 path, _ = signed_files.sign_bundle(

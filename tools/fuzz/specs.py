@@ -15,8 +15,8 @@ from typing import Any
 from case import Case, Front, Outcome
 from giants import GIANTS
 
-from tcc.compiler.frontend.yaml import parse, plain
-from tcc.compiler.zoo.shipped import specs
+from tcc.compiler.frontend.yaml import parse, to_plain
+from tcc.compiler.zoo.shipped import list_specs
 
 PIECES = (
     *"[]{}:,-'\"#&*!|>%@ \t\0é\u00a0\u200b\u2028\ufeff\r",
@@ -100,7 +100,7 @@ def still_says(outcome: Outcome, folder: Path) -> str:
     """Return what is wrong with a spec that was formatted in place."""
     before, after = (folder / name for name in ("before.yaml", "spec.yaml"))
     if outcome.code == 0:
-        texts = [repr(plain(parse(path.read_bytes(), path.name))) for path in (before, after)]
+        texts = [repr(to_plain(parse(path.read_bytes(), path.name))) for path in (before, after)]
         if sorted(texts[0]) != sorted(texts[1]):  # top-level keys may change their order
             return "formatting changed what a spec says"
     return checked(outcome, folder)
@@ -148,7 +148,7 @@ CHANGES: tuple[Callable[[list[str], int, str], list[str]], ...] = (
 
 
 def _shipped(numbers: Random) -> str:
-    return Path(numbers.choice(sorted(specs().values()))).read_text()
+    return Path(numbers.choice(sorted(list_specs().values()))).read_text()
 
 
 def _case(numbers: Random, data: bytes, name: str = "spec.yaml", *more: str) -> Case:
@@ -202,9 +202,9 @@ def _changed(tree: Any, numbers: Random, chance: float) -> Any:
 
 def _rebuilt(numbers: Random) -> Case:
     """The tree of a spec with parts that do not fit, as JSON, which is YAML too."""
-    path = numbers.choice(sorted(specs().values()))
+    path = numbers.choice(sorted(list_specs().values()))
     tree = _changed(
-        plain(parse(path.read_bytes(), path.name)), numbers, numbers.choice((0.002, 0.02, 0.1))
+        to_plain(parse(path.read_bytes(), path.name)), numbers, numbers.choice((0.002, 0.02, 0.1))
     )
     text = json.dumps(tree, ensure_ascii=numbers.random() < 0.5, indent=numbers.choice((None, 1)))
     if numbers.random() < 0.2:
@@ -215,8 +215,8 @@ def _rebuilt(numbers: Random) -> Case:
 
 def _set(numbers: Random) -> Case:
     """Settings of parameters that there are and are not, to what they cannot be."""
-    name = numbers.choice(sorted(specs()))
-    params = plain(parse(specs()[name].read_bytes(), name)) or {}
+    name = numbers.choice(sorted(list_specs()))
+    params = to_plain(parse(list_specs()[name].read_bytes(), name)) or {}
     known = (
         [*(params.get("params") or {}), "other", "C", "", "a b"] if isinstance(params, dict) else []
     )

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 # SHT_SYMTAB, SHT_RELA, SHT_REL and SHT_GROUP of the ELF specification; then the order in which a
 # section header has its numbers.
-_SYMBOLS, _RELA, _REL, _GROUP = 2, 4, 9, 17
-_TYPE, _OFFSET, _SIZE, _LINK, _INFO, _ENTRY = 1, 4, 5, 6, 7, 9
+_SHT_SYMTAB, _SHT_RELA, _SHT_REL, _SHT_GROUP = 2, 4, 9, 17
+_SH_TYPE, _SH_OFFSET, _SH_SIZE, _SH_LINK, _SH_INFO, _SH_ENTSIZE = 1, 4, 5, 6, 7, 9
 """A section's numbers."""
 
 
@@ -23,7 +23,7 @@ class _Format:
     """How a file of 32 or of 64 bits is written, little-endian.
 
     `symbol_info` and `symbol_section` are the indices of these numbers of a symbol, of which
-    the name is the first; a relocation has its own at `info_at`, with the symbol above `shift`.
+    the name is the first; a relocation has its own at `relocation_info_offset`, with the symbol above `symbol_shift`.
     """
 
     header: str
@@ -31,9 +31,9 @@ class _Format:
     symbol: str
     symbol_info: int
     symbol_section: int
-    info: str
-    info_at: int
-    shift: int
+    relocation_info: str
+    relocation_info_offset: int
+    symbol_shift: int
 
 
 _FORMATS = {
@@ -44,82 +44,94 @@ _FORMATS = {
 
 @dataclass(frozen=True, slots=True)
 class _Symbol:
-    numbers: list[int]
+    fields: list[int]
     name: str
-    shown: bool
+    is_global: bool
 
 
 class _Object:
     """A relocatable object file."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = bytearray(data)
+    def __init__(self, content: bytes) -> None:
+        self.content = bytearray(content)
         # EI_CLASS of the ELF header.
-        self.form = _FORMATS[data[4]]
-        head = struct.unpack_from(self.form.header, data)
+        self.form = _FORMATS[content[4]]
+        file_header = struct.unpack_from(self.form.header, content)
         # e_shoff, e_shentsize and e_shnum.
-        self.places = [head[6] + i * head[11] for i in range(head[12])]
-        self.sections = [list(struct.unpack_from(self.form.section, data, p)) for p in self.places]
-        self.table = next(i for i, s in enumerate(self.sections) if s[_TYPE] == _SYMBOLS)
+        self.header_offsets = [file_header[6] + i * file_header[11] for i in range(file_header[12])]
+        self.section_headers = [
+            list(struct.unpack_from(self.form.section, content, p)) for p in self.header_offsets
+        ]
+        self.symbol_table_index = next(
+            i for i, s in enumerate(self.section_headers) if s[_SH_TYPE] == _SHT_SYMTAB
+        )
 
-    def symbols(self) -> Iterator[_Symbol]:
+    def iterate_symbols(self) -> Iterator[_Symbol]:
         """Yield the symbols in their order."""
-        about, form = self.sections[self.table], self.form
-        names = self.sections[about[_LINK]][_OFFSET]
-        for at in _entries(about):
-            numbers = list(struct.unpack_from(form.symbol, self.data, at))
-            start = names + numbers[0]
-            name = self.data[start : self.data.index(0, start)].decode()
+        table_header, form = self.section_headers[self.symbol_table_index], self.form
+        names = self.section_headers[table_header[_SH_LINK]][_SH_OFFSET]
+        for offset in _list_entry_offsets(table_header):
+            fields = list(struct.unpack_from(form.symbol, self.content, offset))
+            start = names + fields[0]
+            name = self.content[start : self.content.index(0, start)].decode()
             # Section 0 (SHN_UNDEF) is where symbols are that something else makes.
-            own = bool(numbers[form.symbol_section])
-            yield _Symbol(numbers, name, own and bool(numbers[form.symbol_info] >> 4))
+            is_defined = bool(fields[form.symbol_section])
+            yield _Symbol(fields, name, is_defined and bool(fields[form.symbol_info] >> 4))
 
-    def renumber(self, moved: Mapping[int, int]) -> None:
+    def update_symbol_numbers(self, new_numbers: Mapping[int, int]) -> None:
         """Follow the symbols' new numbers where sections name them."""
-        for section in self.sections:
-            if section[_LINK] != self.table:
+        for section in self.section_headers:
+            if section[_SH_LINK] != self.symbol_table_index:
                 continue
             # A group is called after a symbol, whose number is its sh_info.
-            if section[_TYPE] == _GROUP:
-                section[_INFO] = moved[section[_INFO]]
-            if section[_TYPE] in {_REL, _RELA}:
-                for at in _entries(section):
-                    self._relocate(at + self.form.info_at, moved)
-        for place, section in zip(self.places, self.sections, strict=True):
-            struct.pack_into(self.form.section, self.data, place, *section)
+            if section[_SH_TYPE] == _SHT_GROUP:
+                section[_SH_INFO] = new_numbers[section[_SH_INFO]]
+            if section[_SH_TYPE] in {_SHT_REL, _SHT_RELA}:
+                for offset in _list_entry_offsets(section):
+                    self._update_relocation(offset + self.form.relocation_info_offset, new_numbers)
+        for header_offset, section in zip(self.header_offsets, self.section_headers, strict=True):
+            struct.pack_into(self.form.section, self.content, header_offset, *section)
 
-    def _relocate(self, at: int, moved: Mapping[int, int]) -> None:
-        (info,) = struct.unpack_from(self.form.info, self.data, at)
-        kind = info & (1 << self.form.shift) - 1
-        new = moved[info >> self.form.shift]
-        struct.pack_into(self.form.info, self.data, at, new << self.form.shift | kind)
+    def _update_relocation(self, offset: int, new_numbers: Mapping[int, int]) -> None:
+        (relocation_info,) = struct.unpack_from(self.form.relocation_info, self.content, offset)
+        kind = relocation_info & (1 << self.form.symbol_shift) - 1
+        new_number = new_numbers[relocation_info >> self.form.symbol_shift]
+        struct.pack_into(
+            self.form.relocation_info,
+            self.content,
+            offset,
+            new_number << self.form.symbol_shift | kind,
+        )
 
 
-def _entries(section: list[int]) -> range:
-    return range(section[_OFFSET], section[_OFFSET] + section[_SIZE], section[_ENTRY])
+def _list_entry_offsets(section: list[int]) -> range:
+    return range(section[_SH_OFFSET], section[_SH_OFFSET] + section[_SH_SIZE], section[_SH_ENTSIZE])
 
 
-def shown(data: bytes) -> list[str]:
+def list_global_symbols(content: bytes) -> list[str]:
     """Return the names that an object file shows, in its order."""
-    return [symbol.name for symbol in _Object(data).symbols() if symbol.shown]
+    return [symbol.name for symbol in _Object(content).iterate_symbols() if symbol.is_global]
 
 
-def only_global(data: bytes, names: Iterable[str]) -> bytes:
+def keep_global_symbols(content: bytes, names: Iterable[str]) -> bytes:
     """Return a relocatable object that shows nothing of its own but these names.
 
     What it needs from elsewhere stays as it is, and so does every offset in the file.
     """
-    made, keep = _Object(data), set(names)
-    form = made.form
-    listed = list(enumerate(made.symbols()))
-    for _, symbol in listed:
-        if symbol.shown and symbol.name not in keep:
-            symbol.numbers[form.symbol_info] &= 15  # its binding, above its type: local
+    object_file, kept_names = _Object(content), set(names)
+    form = object_file.form
+    numbered_symbols = list(enumerate(object_file.iterate_symbols()))
+    for _, symbol in numbered_symbols:
+        if symbol.is_global and symbol.name not in kept_names:
+            symbol.fields[form.symbol_info] &= 15  # its binding, above its type: local
     # The section's `info` counts the local ones, which ELF wants first; all keep their order else.
-    ordered = sorted(listed, key=lambda one: one[1].numbers[form.symbol_info] >> 4 > 0)
-    about = made.sections[made.table]
-    for at, (_, symbol) in zip(_entries(about), ordered, strict=True):
-        struct.pack_into(form.symbol, made.data, at, *symbol.numbers)
-    about[_INFO] = sum(not symbol.numbers[form.symbol_info] >> 4 for _, symbol in ordered)
-    made.renumber({old: new for new, (old, _) in enumerate(ordered)})
-    return bytes(made.data)
+    ordered = sorted(
+        numbered_symbols,
+        key=lambda numbered_symbol: numbered_symbol[1].fields[form.symbol_info] >> 4 > 0,
+    )
+    table_header = object_file.section_headers[object_file.symbol_table_index]
+    for offset, (_, symbol) in zip(_list_entry_offsets(table_header), ordered, strict=True):
+        struct.pack_into(form.symbol, object_file.content, offset, *symbol.fields)
+    table_header[_SH_INFO] = sum(not symbol.fields[form.symbol_info] >> 4 for _, symbol in ordered)
+    object_file.update_symbol_numbers({old: new for new, (old, _) in enumerate(ordered)})
+    return bytes(object_file.content)

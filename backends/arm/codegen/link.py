@@ -10,7 +10,7 @@ from tcc.compiler.ir.target import Artifact
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.progress import Progress, silent
 
-UNIT = """\
+UNIT_TEMPLATE = """\
 #include "src/{name}.c"
 __asm__(".section .rodata\\n"
         ".balign 64\\n"
@@ -22,11 +22,11 @@ __asm__(".section .rodata\\n"
         ".previous\\n");
 """
 """All of a model's C, and its weights: one object, as each process of zig takes its time."""
-LINK = ("-O2", "-s", "-Wl,--build-id=none", "-Wl,--gc-sections")
+LINK_OPTIONS = ("-O2", "-s", "-Wl,--build-id=none", "-Wl,--gc-sections")
 """Options for linking: no symbols, no build id, nothing unused."""
 
 
-def linked(
+def link_artifact(
     sources: Sources,
     objects: Mapping[str, bytes],
     machine: Machine,
@@ -45,31 +45,33 @@ def linked(
     Raises:
         ZigError: They do not compile or link.
     """
-    made = (f"lib{name}.a", f"lib{name}.so", f"{name}-run")
-    with atomic_files.scratch_folder() as folder:
-        written = write(folder, sources, name)
-        for file, data in objects.items():
-            (folder / file).write_bytes(data)
+    output_names = (f"lib{name}.a", f"lib{name}.so", f"{name}-run")
+    with atomic_files.create_scratch_folder() as folder:
+        source_files = write_sources(folder, sources, name)
+        for file, object_bytes in objects.items():
+            (folder / file).write_bytes(object_bytes)
         _compile(folder, machine, name, sorted(objects), sources.exports, progress)
-        built = {path: (folder / path).read_bytes() for path in made}
-    return Artifact({**written, **built}, frozenset({made[-1]}))
+        built = {path: (folder / path).read_bytes() for path in output_names}
+    return Artifact({**source_files, **built}, frozenset({output_names[-1]}))
 
 
-def write(folder: Path, sources: Sources, name: str) -> dict[str, bytes]:
+def write_sources(folder: Path, sources: Sources, name: str) -> dict[str, bytes]:
     """Write all that is compiled into a folder, and return the files that a bundle has of it.
 
     `unit.c` is the model with its weights, and `src/runner.c` the program.
     """
     files = {f"{name}.h": sources.header, f"src/{name}.c": sources.model}
     sections = sources.sections | ({"SIGNER"} if sources.signer else frozenset())
-    files |= {f"src/{file}": text for file, text in c_header.runtime(name, sections).items()}
+    files |= {
+        f"src/{file}": text for file, text in c_header.load_runtime_sources(name, sections).items()
+    }
     if sources.signer:
-        files |= runner_signature.source_texts(name, sources.signer)
+        files |= runner_signature.render_sources(name, sources.signer)
     (folder / "src").mkdir()
     for path, text in files.items():
         (folder / path).write_text(text, "utf-8")
     (folder / "weights.bin").write_bytes(sources.weights)
-    (folder / "unit.c").write_text(UNIT.format(name=name), "utf-8")
+    (folder / "unit.c").write_text(UNIT_TEMPLATE.format(name=name), "utf-8")
     return {path: text.encode() for path, text in files.items()}
 
 
@@ -87,17 +89,21 @@ def _compile(
     builds once for all of its processors. One object serves both of the C libraries, which agree
     on all that it takes from them.
     """
-    mark = zig.mark(machine.arch)
+    mark = zig.get_marker_path(machine.arch)
     stage = "link" if mark.exists() else "link, after building zig's C library once"
     progress(stage, 0, 3)
     cpu = f"-mcpu={machine.cpu}"
-    options = (*zig.COMPILE, "-I.", "-Isrc")
-    zig.run(folder, "cc", *machine.zig("gnu"), cpu, *options, "-c", "unit.c", "-o", "unit.o")
-    whole = f"{name}.o"
-    zig.run(folder, "ld.lld", "-r", "-o", whole, "unit.o", *objects)
-    (folder / whole).write_bytes(elf_symbols.only_global((folder / whole).read_bytes(), exports))
+    options = (*zig.COMPILE_OPTIONS, "-I.", "-Isrc")
+    zig.run(
+        folder, "cc", *machine.get_zig_target("gnu"), cpu, *options, "-c", "unit.c", "-o", "unit.o"
+    )
+    joined_object = f"{name}.o"
+    zig.run(folder, "ld.lld", "-r", "-o", joined_object, "unit.o", *objects)
+    (folder / joined_object).write_bytes(
+        elf_symbols.keep_global_symbols((folder / joined_object).read_bytes(), exports)
+    )
     # D leaves times and owners out: equal builds have equal bytes.
-    zig.run(folder, "ar", "rcsD", f"lib{name}.a", whole)
+    zig.run(folder, "ar", "rcsD", f"lib{name}.a", joined_object)
     progress(stage, 1, 3)
     link_shared(folder, machine, name, exports)
     progress(stage, 2, 3)
@@ -107,38 +113,38 @@ def _compile(
 
 
 def link_shared(folder: Path, machine: Machine, name: str, exports: Iterable[str]) -> None:
-    """Make `libNAME.so` of `NAME.o`, with no names but some; errors as for `linked`."""
+    """Make `libNAME.so` of `NAME.o`, with no names but some; errors as for `link_artifact`."""
     (folder / "exports").write_text(f"{{ global: {'; '.join(exports)}; local: *; }};\n", "utf-8")
     _link(
-        folder, machine.zig("gnu"), f"lib{name}.so", f"{name}.o",
+        folder, machine.get_zig_target("gnu"), f"lib{name}.so", f"{name}.o",
         "-shared", f"-Wl,-soname,lib{name}.so", "-Wl,--version-script=exports",
     )  # fmt: skip
 
 
 def link_program(folder: Path, machine: Machine, name: str) -> None:
-    """Make `NAME-run` of `src/runner.c` and `NAME.o`; errors as for `linked`."""
+    """Make `NAME-run` of `src/runner.c` and `NAME.o`; errors as for `link_artifact`."""
     _link(
-        folder, machine.zig("musl"), f"{name}-run", *_runner(folder, machine),
+        folder, machine.get_zig_target("musl"), f"{name}-run", *_build_runner_options(folder, machine),
         f"{name}.o", "-static", "-pie",
     )  # fmt: skip
 
 
 def link_loader(folder: Path, machine: Machine, name: str) -> None:
-    """Make a `NAME-run` that loads the `libNAME.so` beside it; errors as for `linked`."""
+    """Make a `NAME-run` that loads the `libNAME.so` beside it; errors as for `link_artifact`."""
     _link(
-        folder, machine.zig("gnu"), f"{name}-run", *_runner(folder, machine),
+        folder, machine.get_zig_target("gnu"), f"{name}-run", *_build_runner_options(folder, machine),
         "-L.", f"-l:lib{name}.so", "-Wl,-rpath,$ORIGIN",
     )  # fmt: skip
 
 
-def _runner(folder: Path, machine: Machine) -> tuple[str, ...]:
+def _build_runner_options(folder: Path, machine: Machine) -> tuple[str, ...]:
     """Return the options and sources of the runner: one that checks its signature has more."""
-    options = (*zig.COMPILE, "-I.", "-Isrc", f"-mcpu={machine.cpu}")
+    options = (*zig.COMPILE_OPTIONS, "-I.", "-Isrc", f"-mcpu={machine.cpu}")
     library = [f"src/{unit}" for unit in runner_signature.UNITS if (folder / "src" / unit).exists()]
     # Functions that it does not call leave with the sections that hold them.
     sections = ("-ffunction-sections", "-fdata-sections") if library else ()
     return (*options, *sections, "src/runner.c", *library)
 
 
-def _link(folder: Path, target: tuple[str, ...], made: str, *options: str) -> None:
-    zig.run(folder, "cc", *target, *options, *LINK, "-o", made, "-lm", "-lpthread")
+def _link(folder: Path, target: tuple[str, ...], output_name: str, *options: str) -> None:
+    zig.run(folder, "cc", *target, *options, *LINK_OPTIONS, "-o", output_name, "-lm", "-lpthread")

@@ -9,86 +9,98 @@ from pathlib import Path
 from tcc.backends.arm.codegen import zig
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.micro.cores import ISAS, Isa, forms
+from tcc.backends.arm.micro.cores import ISAS, Isa, select_isas
 from tcc.backends.arm.micro.records import MicroKernel
 from tcc.compiler.support import atomic_files, stage_cache, user_folders
 
-OPTIONS = (*zig.COMPILE, "-fvisibility=hidden", "-ffunction-sections")
+MICRO_KERNEL_OPTIONS = (*zig.COMPILE_OPTIONS, "-fvisibility=hidden", "-ffunction-sections")
 """Their text is of the matter: what a program does not call, the linker leaves out."""
 
 
-def sources() -> dict[str, str]:
+def read_sources() -> dict[str, str]:
     """Return the C of all micro-kernels, by file name."""
     folder = files("tcc.backends.arm.micro") / "c"
-    found = (file for file in folder.iterdir() if file.name.endswith((".c", ".h")))
-    return {file.name: file.read_text("utf-8") for file in sorted(found, key=lambda f: f.name)}
+    c_files = (file for file in folder.iterdir() if file.name.endswith((".c", ".h")))
+    return {file.name: file.read_text("utf-8") for file in sorted(c_files, key=lambda f: f.name)}
 
 
-def compiled(kernels: Iterable[Kernel], machine: Machine) -> dict[str, bytes]:
+def compile_kernels(kernels: Iterable[Kernel], machine: Machine) -> dict[str, bytes]:
     """Return the object file of each micro-kernel that kernels call, by name.
 
     Raises:
         ZigError: One does not compile.
     """
     called = {micro for kernel in kernels for micro in kernel.micro_kernels}
-    micros = sorted(called, key=lambda micro: micro.word)
-    with atomic_files.scratch_folder() as folder:
-        write(folder)
-        made = dict(_variants(folder, micros, machine) if machine.variants else ())
-        for micro in () if machine.variants else micros:
-            made[f"{micro.word}.o"] = _object(folder, micro.word, machine, machine.cpu)
-        return made
+    micros = sorted(called, key=lambda micro: micro.name)
+    with atomic_files.create_scratch_folder() as folder:
+        write_sources(folder)
+        object_files = dict(
+            _compile_variants(folder, micros, machine) if machine.has_isa_variants else ()
+        )
+        for micro in () if machine.has_isa_variants else micros:
+            object_files[f"{micro.name}.o"] = _compile_object(
+                folder, micro.name, machine, machine.cpu
+            )
+        return object_files
 
 
-def _variants(
+def _compile_variants(
     folder: Path, micros: Iterable[MicroKernel], machine: Machine
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the objects of all forms of micro-kernels, and of what chooses among them."""
     text = ['#include "isa.h"']
     for micro in micros:
-        for isa in dict.fromkeys(forms(micro)):
-            renamed = (f"-D{symbol}={_form(symbol, isa)}" for symbol in micro.symbols)
+        for isa in dict.fromkeys(select_isas(micro)):
+            definitions = (
+                f"-D{symbol}={_build_variant_name(symbol, isa)}" for symbol in micro.symbols
+            )
             yield (
-                f"{micro.word}_{isa.name}.o",
-                _object(folder, micro.word, machine, isa.cpu, *renamed),
+                f"{micro.name}_{isa.name}.o",
+                _compile_object(folder, micro.name, machine, isa.cpu, *definitions),
             )
         for symbol in micro.symbols:
-            names = [_form(symbol, isa) for isa in forms(micro)]
-            text += [f"void {name}(void);" for name in dict.fromkeys(names)]
-            listed = ", ".join(names)
+            variant_names = [_build_variant_name(symbol, isa) for isa in select_isas(micro)]
+            text += [f"void {name}(void);" for name in dict.fromkeys(variant_names)]
+            variant_list = ", ".join(variant_names)
             table = f"static const isa_form {symbol}_forms[{len(ISAS)}]"
-            text.append(f"__attribute__((used)) {table} = {{{listed}}};")
+            text.append(f"__attribute__((used)) {table} = {{{variant_list}}};")
             text.append(f"DISPATCH({symbol});")
     (folder / "dispatch.c").write_text("\n".join([*text, ""]), "utf-8")
-    yield "dispatch.o", _object(folder, "dispatch", machine, machine.cpu)
+    yield "dispatch.o", _compile_object(folder, "dispatch", machine, machine.cpu)
 
 
-def _form(symbol: str, isa: Isa) -> str:
+def _build_variant_name(symbol: str, isa: Isa) -> str:
     return f"{symbol}_{isa.name.replace('-', '_')}"
 
 
-def _object(folder: Path, word: str, machine: Machine, cpu: str, *options: str) -> bytes:
+def _compile_object(
+    folder: Path, file_stem: str, machine: Machine, cpu: str, *options: str
+) -> bytes:
     """Return a file compiled, or what was kept of it when it was compiled before.
 
     It is asked for anew with each network, and one for all instruction sets takes zig ten seconds.
     """
-    told = (*machine.zig("gnu"), f"-mcpu={cpu}", *OPTIONS, *options)
+    arguments = (*machine.get_zig_target("gnu"), f"-mcpu={cpu}", *MICRO_KERNEL_OPTIONS, *options)
     texts = {file.name: file.read_text("utf-8") for file in sorted(folder.glob("*.h"))}
-    asked = repr((version("ziglang"), told, (folder / f"{word}.c").read_text("utf-8"), texts))
-    key = sha256(asked.encode()).hexdigest()[:32]
-    cache_path = user_folders.cache_folder(user_folders.KERNELS) / f"{word}-{key}.sealed"
-    if made := user_folders.read_cached(cache_path):
-        return made
-    zig.run(folder, "cc", *told, "-c", f"{word}.c", "-o", f"{word}.o")
-    made = (folder / f"{word}.o").read_bytes()
-    user_folders.write_cached(cache_path, made)
-    user_folders.trim_cache(
-        user_folders.KERNELS, stage_cache.bytes_of_limit() or stage_cache.USUAL_LIMIT
+    cache_input = repr(
+        (version("ziglang"), arguments, (folder / f"{file_stem}.c").read_text("utf-8"), texts)
     )
-    return made
+    key = sha256(cache_input.encode()).hexdigest()[:32]
+    cache_path = (
+        user_folders.prepare_cache_folder(user_folders.KERNELS_FOLDER) / f"{file_stem}-{key}.sealed"
+    )
+    if object_bytes := user_folders.read_cached(cache_path):
+        return object_bytes
+    zig.run(folder, "cc", *arguments, "-c", f"{file_stem}.c", "-o", f"{file_stem}.o")
+    object_bytes = (folder / f"{file_stem}.o").read_bytes()
+    user_folders.write_cached(cache_path, object_bytes)
+    user_folders.trim_cache(
+        user_folders.KERNELS_FOLDER, stage_cache.read_limit() or stage_cache.DEFAULT_LIMIT
+    )
+    return object_bytes
 
 
-def write(folder: Path) -> None:
+def write_sources(folder: Path) -> None:
     """Write all sources into a folder."""
-    for name, text in sources().items():
+    for name, text in read_sources().items():
         (folder / name).write_text(text, "utf-8")

@@ -10,10 +10,10 @@ from tcc.compiler.ir.graph import Output
 from tcc.compiler.ir.types import DType, Shape
 from tcc.compiler.ops.integer import Dequantize
 
-INSTANCE = 640
+INSTANCE_BYTES = 640
 """Bytes at the arena's start for the instance itself, on every machine; C checks that they do."""
 
-COUNTS, COUNT_SIZE = "saturation counts", 16
+COUNTS_BUFFER, COUNT_BYTES = "saturation counts", 16
 """The buffer of what is counted, and the bytes of it for each layer: two 64-bit numbers."""
 
 
@@ -21,55 +21,64 @@ COUNTS, COUNT_SIZE = "saturation counts", 16
 class Network:
     """A program, the places of its values, and the names of its kernels.
 
-    `counted` says that it counts how often levels are the last ones, at `COUNTS` in the arena;
-    `variants` that it chooses among instruction sets when it is loaded.
+    `is_instrumented` says that it counts how often levels are the last ones, at `COUNTS_BUFFER` in the arena;
+    `has_isa_variants` that it chooses among instruction sets when it is loaded.
     """
 
     program: Program
     arena: Arena
     symbols: Mapping[Kernel, str]
-    counted: bool = False
-    variants: bool = False
+    is_instrumented: bool = False
+    has_isa_variants: bool = False
 
     @property
     def sections(self) -> frozenset[str]:
         """What its C has that not all have: words behind MODEL_ in `#ifdef`s of `runtime/`."""
-        given = {"COUNTS": self.counted, "ISAS": self.variants}
-        return frozenset(word for word, has in given.items() if has)
+        flags_by_section = {"COUNTS": self.is_instrumented, "ISAS": self.has_isa_variants}
+        return frozenset(
+            section for section, is_included in flags_by_section.items() if is_included
+        )
 
     @property
     def arena_size(self) -> int:
         """Bytes that an instance needs, wherever they begin."""
-        return INSTANCE + self.arena.nbytes + ALIGNMENT - 1
+        return INSTANCE_BYTES + self.arena.nbytes + ALIGNMENT - 1
 
-    def at(self, value: str) -> int:
+    def get_offset(self, value_name: str) -> int:
         """Return the offset of a value."""
-        place = self.program.places[value]
-        return self.arena.offsets[place.buffer] + place.offset
+        location = self.program.locations[value_name]
+        return self.arena.offsets[location.buffer] + location.offset
 
 
-def levels(program: Program) -> tuple[tuple[str, ...], DType] | None:
+def find_quantized_outputs(program: Program) -> tuple[tuple[str, ...], DType] | None:
     """Return the values of 8-bit integers that the outputs are the real numbers of, and their type.
 
     None where not every output is made of such a value, of one type.
     """
     graph = program.graph
-    made = {node.name: node for node in graph.nodes}
-    found = [made.get(output.value) for output in graph.outputs]
-    read = [n.inputs[0] if n and isinstance(n.op, Dequantize) else None for n in found]
-    written = {program.places[step.result].buffer for step in program.steps}
-    names = tuple(v for v in read if v is not None and program.places[v].buffer in written)
-    kinds = {graph.types[value].dtype for value in names}
-    if len(names) < len(read) or len(kinds) != 1:
+    nodes_by_name = {node.name: node for node in graph.nodes}
+    output_nodes = [nodes_by_name.get(output.value) for output in graph.outputs]
+    quantized_names = [
+        n.inputs[0] if n and isinstance(n.op, Dequantize) else None for n in output_nodes
+    ]
+    written_buffers = {program.locations[step.output].buffer for step in program.steps}
+    names = tuple(
+        quantized_name
+        for quantized_name in quantized_names
+        if quantized_name is not None
+        and program.locations[quantized_name].buffer in written_buffers
+    )
+    kinds = {graph.types[quantized_name].dtype for quantized_name in names}
+    if len(names) < len(quantized_names) or len(kinds) != 1:
         return None
     return names, kinds.pop()
 
 
-def outputs(program: Program) -> tuple[tuple[Output, Shape, int], ...]:
+def locate_outputs(program: Program) -> tuple[tuple[Output, Shape, int], ...]:
     """Return the outputs with their shapes and their offsets in the output, in floats."""
-    found, offset = [], 0
+    located_outputs, offset = [], 0
     for output in program.graph.outputs:
         kind = program.graph.types[output.value]
-        found.append((output, kind.shape, offset))
+        located_outputs.append((output, kind.shape, offset))
         offset += kind.elements
-    return tuple(found)
+    return tuple(located_outputs)

@@ -30,7 +30,7 @@ from tcc.backends.arm.kernels.map import (
 )
 from tcc.backends.arm.kernels.micro import MicroDepthwise, MicroMatrix, MicroVector
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
-from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd, MicroWinograd
+from tcc.backends.arm.kernels.micro_winograd import MicroQuantizedWinograd, MicroWinograd
 from tcc.backends.arm.kernels.pool import ChannelPool, WindowPool
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.support.progress import Progress, silent
@@ -40,28 +40,28 @@ LoopBuilder = Callable[[Any, str], Any]
 
 BUILDERS: Mapping[type[Kernel], LoopBuilder] = {
     DirectConv: conv.build,
-    ElementwiseKernel: map.build,
+    ElementwiseKernel: map.build_elementwise,
     ChannelGather: map.build_gather,
     BorderKernel: map.build_border,
     Lookup: map.build_lookup,
     Nearest: map.build_nearest,
     Bilinear: map.build_bilinear,
-    WindowPool: pool.build,
+    WindowPool: pool.build_window,
     ChannelPool: pool.build_channel,
     SoftmaxKernel: channels.build_softmax,
-    LayerNormKernel: channels.build_normal,
-    MicroMatrix: micro.build,
+    LayerNormKernel: channels.build_layer_norm,
+    MicroMatrix: micro.build_matrix,
     MicroVector: micro.build_vector,
     MicroDepthwise: micro.build_depthwise,
-    MicroFloatMatrix: micro_float.build,
+    MicroFloatMatrix: micro_float.build_matrix,
     MicroFloatDepthwise: micro_float.build_depthwise,
     MicroWinograd: micro_float.build_winograd,
-    MicroLevelWinograd: micro_float.build_level_winograd,
+    MicroQuantizedWinograd: micro_float.build_quantized_winograd,
 }
 """Every kernel; kernels themselves know nothing of TVM."""
 
 
-def build(kernel: Kernel, symbol: str) -> Any:
+def build_function(kernel: Kernel, symbol: str) -> Any:
     """Return a kernel's function under a symbol, as a TVM PrimFunc."""
     # By the exact type: a kernel that is not in the table is an error here, not something near it.
     return BUILDERS[type(kernel)](kernel, symbol)
@@ -75,7 +75,9 @@ class CodegenError(Exception):
         self.symbol = symbol
 
 
-def compiled(kernels: Mapping[str, Kernel], machine: Machine, progress: Progress = silent) -> bytes:
+def compile_kernels(
+    kernels: Mapping[str, Kernel], machine: Machine, progress: Progress = silent
+) -> bytes:
     """Return the object file with a function for each symbol.
 
     Raises:
@@ -83,25 +85,25 @@ def compiled(kernels: Mapping[str, Kernel], machine: Machine, progress: Progress
     """
     target = tvm.target.Target({"kind": "llvm", **machine.llvm})
     lowered = {}
-    for done, (symbol, kernel) in enumerate(kernels.items()):
-        progress("write kernels", done, len(kernels))
+    for index, (symbol, kernel) in enumerate(kernels.items()):
+        progress("write kernels", index, len(kernels))
         try:
-            lowered[symbol] = _lowered(symbol, kernel, target)
+            lowered[symbol] = _lower_kernel(symbol, kernel, target)
         except Exception as error:  # whatever TVM raises
             raise CodegenError(symbol, error) from error
     progress("write kernels", len(kernels), len(kernels))
     progress("compile kernels", 0, 1)
     try:
-        made = _object(lowered, target)
+        object_bytes = _compile_object(lowered, target)
     except Exception as error:  # whatever LLVM raises
-        raise CodegenError(_culprit(lowered, target), error) from error
+        raise CodegenError(_find_failing_symbol(lowered, target), error) from error
     progress("compile kernels", 1, 1)
-    return made
+    return object_bytes
 
 
-def _lowered(symbol: str, kernel: Kernel, target: Any) -> Any:
+def _lower_kernel(symbol: str, kernel: Kernel, target: Any) -> Any:
     """Return a kernel's function, ready for LLVM."""
-    module = IRModule({symbol: build(kernel, symbol)})
+    module = IRModule({symbol: build_function(kernel, symbol)})
     module = tvm.transform.Sequential(
         [
             tirx.transform.BindTarget(target.with_host(target)),
@@ -110,16 +112,18 @@ def _lowered(symbol: str, kernel: Kernel, target: Any) -> Any:
             tirx.transform.VerifyMemory(),
         ]
     )(module)
-    module = IRModule({symbol: _plain(module[symbol])})
-    last = [tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin()]
-    return tvm.transform.Sequential(last)(module)[symbol]
+    module = IRModule({symbol: _replace_buffers(module[symbol])})
+    final_passes = [tirx.transform.LowerTVMBuiltin(), tirx.transform.LowerIntrin()]
+    return tvm.transform.Sequential(final_passes)(module)[symbol]
 
 
-def _plain(function: Any) -> Any:
+def _replace_buffers(function: Any) -> Any:
     """Return a function with pointers in place of buffers, that returns 0."""
     body = function.body
-    for key, value in (("device_type", 1), ("device_id", 0)):
-        body = tirx.AttrStmt(tvm.ir.StringImm("default"), key, tirx.IntImm("int32", value), body)
+    for key, device_number in (("device_type", 1), ("device_id", 0)):
+        body = tirx.AttrStmt(
+            tvm.ir.StringImm("default"), key, tirx.IntImm("int32", device_number), body
+        )
     pointers = [
         tirx.Var(f"{buffer.name}_pointer", PointerType(PrimType(str(buffer.dtype))))
         for buffer in function.params
@@ -128,12 +132,12 @@ def _plain(function: Any) -> Any:
         tirx.DeclBuffer(buffer, data=pointer)
         for buffer, pointer in zip(function.params, pointers, strict=True)
     ]
-    done = tirx.stmt.Return(tirx.IntImm("int32", 0))
-    statements = tirx.SeqStmt([*declared, body, done])
+    return_statement = tirx.stmt.Return(tirx.IntImm("int32", 0))
+    statements = tirx.SeqStmt([*declared, body, return_statement])
     return tirx.PrimFunc(pointers, statements, PrimType("int32"), attrs=function.attrs)
 
 
-def _object(functions: Mapping[str, Any], target: Any) -> bytes:
+def _compile_object(functions: Mapping[str, Any], target: Any) -> bytes:
     library = tvm.get_global_func("target.build.llvm")(IRModule(dict(functions)), target)
     # LLVM writes to a name alone, and ends the process where the disk is full: here it is memory.
     with open(os.memfd_create("kernels"), "rb") as file:
@@ -141,11 +145,11 @@ def _object(functions: Mapping[str, Any], target: Any) -> bytes:
         return file.read()
 
 
-def _culprit(functions: Mapping[str, Any], target: Any) -> str:
+def _find_failing_symbol(functions: Mapping[str, Any], target: Any) -> str:
     """Return the first function that cannot be compiled by itself; the first of all if each can."""
     for symbol, function in functions.items():
         try:
-            _object({symbol: function}, target)
+            _compile_object({symbol: function}, target)
         except Exception:
             return symbol
     return next(iter(functions))

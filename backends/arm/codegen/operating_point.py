@@ -14,21 +14,21 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tcc.backends.arm.codegen.network import outputs
+from tcc.backends.arm.codegen.network import locate_outputs
 from tcc.backends.arm.schedule.program import Program
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ir.operating_point import OperatingPoint
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 MAX_HEADER = 1 << 20
 MAX_BINARY = 1 << 31
 _CREATE = re.compile(r"^#define (\w+)_create (\w+)$", re.MULTILINE)
-_HEAD = 5
+_RECORD_HEADER_NUMBERS = 5
 """Numbers of a record before its thresholds."""
 
 
-def mark(create: str) -> str:
+def build_mark(create: str) -> str:
     """Return the 32 characters before a library's records.
 
     Args:
@@ -37,16 +37,20 @@ def mark(create: str) -> str:
     return f"tcc operating point {create[-12:]}"
 
 
-def unfitted(program: Program) -> tuple[float, ...]:
+def build_unfitted_records(program: Program) -> tuple[float, ...]:
     """Return the records of a network of which nothing is fitted."""
     numbers = [float(len(program.graph.outputs))]
-    for output, shape, _ in outputs(program):
-        room = _count_room(output, shape)
-        numbers += [float(_compute_checksum(output.name)), float(room), *[0.0] * (_HEAD - 2 + room)]
+    for output, shape, _ in locate_outputs(program):
+        threshold_count = _count_thresholds(output, shape)
+        numbers += [
+            float(_compute_checksum(output.name)),
+            float(threshold_count),
+            *[0.0] * (_RECORD_HEADER_NUMBERS - 2 + threshold_count),
+        ]
     return tuple(numbers)
 
 
-def _count_room(output: Output, shape: tuple[int, ...]) -> int:
+def _count_thresholds(output: Output, shape: tuple[int, ...]) -> int:
     """Return how many thresholds an output may have."""
     if len(shape) > 1 or output.meaning == "regression":
         return 0
@@ -57,7 +61,7 @@ def _compute_checksum(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str, bytes]:
+def encode_files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str, bytes]:
     """Return the files of an artifact that change with what is fitted, by name.
 
     Args:
@@ -69,20 +73,23 @@ def files(folder: Path, points: Sequence[OperatingPoint]) -> Mapping[str, bytes]
             (E0652).
     """
     name, create = read_network(folder)
-    needle = mark(create).encode()
+    needle = build_mark(create).encode()
     binaries = {path.name: _read_content(path) for path in _find_binaries(folder, name)}
-    marked = {file: data for file, data in binaries.items() if needle in data}
+    marked = {file: content for file, content in binaries.items() if needle in content}
     if not marked:
         return {f"{name}-operating-point.txt": _write_text(create, points)}
     return {
-        file: _write_records(data, needle, points, folder / file) for file, data in marked.items()
+        file: _write_records(content, needle, points, folder / file)
+        for file, content in marked.items()
     }
 
 
-def follows_in_library(folder: Path) -> bool:
+def has_library_records(folder: Path) -> bool:
     """Return whether the library of an artifact has records, or only its program reads a file."""
     _, create = read_network(folder)
-    return any(mark(create).encode() in _read_content(path) for path in sorted(folder.glob("*.a")))
+    return any(
+        build_mark(create).encode() in _read_content(path) for path in sorted(folder.glob("*.a"))
+    )
 
 
 def read_network(folder: Path) -> tuple[str, str]:
@@ -92,13 +99,13 @@ def read_network(folder: Path) -> tuple[str, str]:
         UserError: No header in `folder` names the network (E0652).
     """
     for header in sorted(folder.glob("*.h")):
-        with regular_files.opened(header) as stream:
+        with regular_files.open_file(header) as stream:
             text = stream.read(MAX_HEADER).decode("utf-8", "replace")
         if match := _CREATE.search(text):
             name, create = match.groups()
             return name, create
     message, help = "no header here names the network", "build the bundle again"
-    raise fail("E0652", message, whole_file(str(folder)), help=help)
+    raise fail("E0652", message, make_file_span(str(folder)), help=help)
 
 
 def _find_binaries(folder: Path, name: str) -> Iterator[Path]:
@@ -108,26 +115,26 @@ def _find_binaries(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _read_content(path: Path) -> bytes:
-    with regular_files.opened(path) as stream:
+    with regular_files.open_file(path) as stream:
         return stream.read(MAX_BINARY)
 
 
 def _write_records(
-    data: bytes, needle: bytes, points: Sequence[OperatingPoint], path: Path
+    content: bytes, needle: bytes, points: Sequence[OperatingPoint], path: Path
 ) -> bytes:
     """Return the bytes of a library or program with other records."""
-    if data.count(needle) != 1:
+    if content.count(needle) != 1:
         raise _refuse(path)
-    changed, at = bytearray(data), data.index(needle) + len(needle)
+    changed, at = bytearray(content), content.index(needle) + len(needle)
     by_name = {_compute_checksum(point.output): point for point in points}
     try:
-        (count,) = struct.unpack_from("<d", data, at)
+        (count,) = struct.unpack_from("<d", content, at)
         at += 8
         for _ in range(int(count)):
-            name, room = map(int, struct.unpack_from("<2d", data, at))
-            numbers = _build_record(by_name.pop(name, None), room, path)
+            name, threshold_count = map(int, struct.unpack_from("<2d", content, at))
+            numbers = _build_record(by_name.pop(name, None), threshold_count, path)
             struct.pack_into(f"<{len(numbers)}d", changed, at + 16, *numbers)
-            at += 8 * (_HEAD + room)
+            at += 8 * (_RECORD_HEADER_NUMBERS + threshold_count)
     except (struct.error, ValueError, OverflowError):
         raise _refuse(path) from None
     if by_name:
@@ -135,20 +142,22 @@ def _write_records(
     return bytes(changed)
 
 
-def _build_record(point: OperatingPoint | None, room: int, path: Path) -> tuple[float, ...]:
+def _build_record(
+    point: OperatingPoint | None, threshold_count: int, path: Path
+) -> tuple[float, ...]:
     """Return what follows name and room: zeros where nothing is fitted."""
     if point is None:
-        return (0.0,) * (3 + room)
-    if len(point.thresholds) > room or room < 0:
+        return (0.0,) * (3 + threshold_count)
+    if len(point.thresholds) > threshold_count or threshold_count < 0:
         raise _refuse(path)
     positive = -1 if point.positive is None else point.positive
-    padding = (0.0,) * (room - len(point.thresholds))
+    padding = (0.0,) * (threshold_count - len(point.thresholds))
     return (point.temperature, positive, len(point.thresholds), *point.thresholds, *padding)
 
 
 def _refuse(path: Path) -> UserError:
     message = "the records of what is fitted are damaged"
-    return fail("E0652", message, whole_file(str(path)), help="build the bundle again")
+    return fail("E0652", message, make_file_span(str(path)), help="build the bundle again")
 
 
 def _write_text(network: str, points: Sequence[OperatingPoint]) -> bytes:

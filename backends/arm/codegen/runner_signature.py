@@ -10,10 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from tcc.backends.arm.codegen import operating_point
-from tcc.backends.arm.machine import PROGRAM
+from tcc.backends.arm.machine import PROGRAM_SUFFIX
 from tcc.compiler.ir.backend import RunnerSignature
 from tcc.compiler.support import ed25519_pem, regular_files
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
 LIBRARY, LIBRARY_VERSION = "monocypher", "4.0.3"
 UNITS = ("monocypher.c",)
@@ -23,7 +23,7 @@ CHECK_HEADER, HASH_HEADER = "signature.h", "ed25519.h"
 """The C of the check, which defines `check_signature`, and of what it verifies with."""
 
 
-def source_texts(name: str, public_key: bytes) -> dict[str, str]:
+def render_sources(name: str, public_key: bytes) -> dict[str, str]:
     """Return the files that a program with the check has beside other programs', by path.
 
     Args:
@@ -36,7 +36,7 @@ def source_texts(name: str, public_key: bytes) -> dict[str, str]:
     texts["LICENCE-monocypher.txt"] = (library / "LICENSE.txt").read_text("utf-8")
     texts["signer.h"] = _write_header(public_key)
     return {
-        f"{name}{PROGRAM}.pem": ed25519_pem.encode(public_key),
+        f"{name}{PROGRAM_SUFFIX}.pem": ed25519_pem.encode(public_key),
         **{f"src/{file}": text for file, text in texts.items()},
     }
 
@@ -47,11 +47,11 @@ def find(folder: Path) -> RunnerSignature | None:
     Raises:
         UserError: The artifact is damaged (E0652).
     """
-    keys = sorted(folder.glob(f"*{PROGRAM}.pem"))
+    keys = sorted(folder.glob(f"*{PROGRAM_SUFFIX}.pem"))
     if not keys:
         return None
     name, network = operating_point.read_network(folder)
-    program = f"{name}{PROGRAM}"
+    program = f"{name}{PROGRAM_SUFFIX}"
     lines = [
         "tcc runner signature 1",
         f"network {network}",
@@ -63,24 +63,24 @@ def find(folder: Path) -> RunnerSignature | None:
 
 def _describe_file(folder: Path, name: str) -> str:
     """Return the line of a file: name, size and SHA-512."""
-    with regular_files.opened(folder / name) as file:
+    with regular_files.open_file(folder / name) as file:
         content = file.read()
     return f"{name} {len(content)} {hashlib.sha512(content).hexdigest()}"
 
 
 def _write_header(public_key: bytes) -> str:
     rows = (public_key[at : at + 8] for at in range(0, ed25519_pem.KEY_BYTES, 8))
-    listed = "".join(f"    {', '.join(f'0x{byte:02x}' for byte in row)},\n" for row in rows)
+    hex_rows = "".join(f"    {', '.join(f'0x{byte:02x}' for byte in row)},\n" for row in rows)
     return (
         "/* The Ed25519 public key whose signature the program asks for. */\n"
-        f"static const unsigned char signer[{ed25519_pem.KEY_BYTES}] = {{\n{listed}}};\n"
+        f"static const unsigned char signer[{ed25519_pem.KEY_BYTES}] = {{\n{hex_rows}}};\n"
     )
 
 
 def _read_key(path: Path) -> bytes:
-    with regular_files.opened(path) as file:
+    with regular_files.open_file(path) as file:
         public_key = ed25519_pem.decode(file.read(ed25519_pem.MAX_BYTES))
     if public_key is None:
         message = "the public key of the runner program is damaged"
-        raise fail("E0652", message, whole_file(str(path)), help="build the bundle again")
+        raise fail("E0652", message, make_file_span(str(path)), help="build the bundle again")
     return public_key

@@ -11,12 +11,12 @@ from pathlib import Path
 from tcc.compiler.support import external_tools, user_folders
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
-COMPILE = (
+COMPILE_OPTIONS = (
     "-std=gnu11", "-O2", "-g0", "-fPIC", "-ffp-contract=off", "-fno-sanitize=all",
     "-Wall", "-Wextra",
 )  # fmt: skip
 """Options for C and assembly; in C no product and sum may be fused into one rounding."""
-TIMEOUT = 1800
+TIMEOUT_SECONDS = 1800
 """Seconds that one call may take; the first builds C libraries into the cache."""
 
 
@@ -24,18 +24,18 @@ class ZigError(Exception):
     """Zig failed on sources of ours: a fault of ours, or of the disk."""
 
 
-def cache() -> Path:
+def get_cache_folder() -> Path:
     """Return the folder where zig keeps its C libraries between builds.
 
     Raises:
         OSError: There is no home, and in the place for temporary files it is somebody else's.
     """
-    return user_folders.cache_folder("zig")
+    return user_folders.prepare_cache_folder("zig")
 
 
-def mark(arch: str) -> Path:
+def get_marker_path(arch: str) -> Path:
     """Return the file that says that zig has built its C libraries for an architecture."""
-    return cache() / f"{arch}-{version('ziglang')}.built"
+    return get_cache_folder() / f"{arch}-{version('ziglang')}.built"
 
 
 def run(folder: Path, command: str, *options: str) -> None:
@@ -50,7 +50,7 @@ def run(folder: Path, command: str, *options: str) -> None:
         raise MissingTool(Tool("ziglang", "compile and link", None))
     environment = {
         **os.environ,
-        "ZIG_GLOBAL_CACHE_DIR": str(cache()),
+        "ZIG_GLOBAL_CACHE_DIR": str(get_cache_folder()),
         # What zig leaves, also where it was ended, goes with the folder.
         "ZIG_LOCAL_CACHE_DIR": str(folder / ".zig"),
         "SOURCE_DATE_EPOCH": "0",
@@ -59,14 +59,16 @@ def run(folder: Path, command: str, *options: str) -> None:
     arguments = [sys.executable, "-m", "ziglang", command, *options]
     try:
         subprocess.run(
-            arguments, cwd=folder, env=environment, check=True, timeout=TIMEOUT,
+            arguments, cwd=folder, env=environment, check=True, timeout=TIMEOUT_SECONDS,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
-        said = error.stdout.decode(errors="replace").strip()
-        if "NoSpaceLeft" in said or os.strerror(errno.ENOSPC) in said:
-            full = min((folder, cache()), key=lambda place: shutil.disk_usage(place).free)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(full)) from None
-        raise ZigError(f"zig {command} failed:\n{said[-4000:]}") from None
+        output = error.stdout.decode(errors="replace").strip()
+        if "NoSpaceLeft" in output or os.strerror(errno.ENOSPC) in output:
+            full_disk = min(
+                (folder, get_cache_folder()), key=lambda path: shutil.disk_usage(path).free
+            )
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(full_disk)) from None
+        raise ZigError(f"zig {command} failed:\n{output[-4000:]}") from None
     except subprocess.TimeoutExpired:
-        raise ZigError(f"zig {command} did not end within {TIMEOUT} seconds") from None
+        raise ZigError(f"zig {command} did not end within {TIMEOUT_SECONDS} seconds") from None

@@ -10,34 +10,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.backends.arm.execute import runner
-from tcc.backends.arm.execute.runner import Calls
+from tcc.backends.arm.execute.runner import RunnerProcess
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.types import DType
 from tcc.compiler.support import atomic_files, regular_files
 
-LEVELS, FLOATS = frozenset({"uint8", "int8"}), frozenset({"float32"})
-MOST = 1 << 32
+QUANTIZED_TYPES, FLOAT_TYPES = frozenset({"uint8", "int8"}), frozenset({"float32"})
+MAX_LAYER_BYTES = 1 << 32
 """Most bytes of the layers of one run that are read."""
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenLayer:
+class LayerDescription:
     """A layer as the program describes it; a `copy` is only part of a value that others join."""
 
     name: str
     dtype: str
     size: int
-    copied: bool
+    is_copy: bool
 
 
-def of_program(
+def trace_layers(
     machine: Machine,
     folder: Path,
     source: Input,
     tensors: "Iterable[np.ndarray]",
-    kinds: frozenset[str] = LEVELS,
+    kinds: frozenset[str] = QUANTIZED_TYPES,
 ) -> Iterator[Mapping[str, Array]]:
     """Yield the values of some types that the program in `folder` computes, flat, by name.
 
@@ -45,52 +45,62 @@ def of_program(
         UserError: The program fails, or writes something else than it describes (E0652).
     """
     kind = "u1" if source.type.dtype is DType.U8 else "<f4"
-    with atomic_files.scratch_folder() as temporary:
+    with atomic_files.create_scratch_folder() as temporary:
         program = runner.find_runnable(machine, folder, temporary)
-        calls = Calls(machine, program, temporary)
-        layers = _described(calls)
+        process = RunnerProcess(machine, program, temporary)
+        layers = _read_descriptions(process)
         size = sum(layer.size for layer in layers)
-        given, written = temporary / "input.bin", temporary / "layers"
+        input_path, layers_path = temporary / "input.bin", temporary / "layers"
         for tensor in tensors:
-            given.write_bytes(np.ascontiguousarray(tensor, kind).tobytes())
+            input_path.write_bytes(np.ascontiguousarray(tensor, kind).tobytes())
             # What an earlier run wrote must not pass for this one's.
-            written.unlink(missing_ok=True)
-            words = ("--quiet", "--layers", str(written), "--tensor", str(given))
-            calls.execute(*words, inputs=1, written=size)
-            found = _read(calls, written, layers, size)
-            yield {name: values for name, values in found.items() if str(values.dtype) in kinds}
+            layers_path.unlink(missing_ok=True)
+            options = ("--quiet", "--layers", str(layers_path), "--tensor", str(input_path))
+            process.execute(*options, inputs=1, max_bytes=size)
+            arrays_by_name = _read_layers(process, layers_path, layers, size)
+            yield {
+                name: array for name, array in arrays_by_name.items() if str(array.dtype) in kinds
+            }
 
 
-def _described(calls: Calls) -> Sequence[WrittenLayer]:
-    said = calls.execute("--describe", inputs=0, written=0)
+def _read_descriptions(process: RunnerProcess) -> Sequence[LayerDescription]:
+    output = process.execute("--describe", inputs=0, max_bytes=0)
     try:
-        listed = json.loads(said)["layers"]
-        found = [
-            WrittenLayer(str(x["name"]), str(x["type"]), int(x["bytes"]), x["kernel"] == "copy")
-            for x in listed
+        records = json.loads(output)["layers"]
+        layers = [
+            LayerDescription(
+                str(record["name"]),
+                str(record["type"]),
+                int(record["bytes"]),
+                record["kernel"] == "copy",
+            )
+            for record in records
         ]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise calls.wrong("the program does not say what its layers are") from None
-    if any(layer.size < 0 for layer in found) or sum(layer.size for layer in found) > MOST:
-        raise calls.wrong("the program's layers are too large")
-    return found
+        raise process.create_error("the program does not say what its layers are") from None
+    if (
+        any(layer.size < 0 for layer in layers)
+        or sum(layer.size for layer in layers) > MAX_LAYER_BYTES
+    ):
+        raise process.create_error("the program's layers are too large")
+    return layers
 
 
-def _read(
-    calls: Calls, written: Path, layers: Sequence[WrittenLayer], size: int
+def _read_layers(
+    process: RunnerProcess, layers_path: Path, layers: Sequence[LayerDescription], size: int
 ) -> Mapping[str, Array]:
     try:
-        with regular_files.opened(written) as file:
-            data = file.read(size + 1)
+        with regular_files.open_file(layers_path) as file:
+            content = file.read(size + 1)
     except OSError:
-        raise calls.wrong("the program did not write its layers") from None
-    if len(data) != size:
-        raise calls.wrong("the program wrote layers of another size")
-    found: dict[str, Array] = {}
+        raise process.create_error("the program did not write its layers") from None
+    if len(content) != size:
+        raise process.create_error("the program wrote layers of another size")
+    arrays_by_name: dict[str, Array] = {}
     at = 0
     for layer in layers:
-        if layer.dtype in LEVELS | FLOATS and not layer.copied:
+        if layer.dtype in QUANTIZED_TYPES | FLOAT_TYPES and not layer.is_copy:
             count = layer.size // np.dtype(layer.dtype).itemsize
-            found[layer.name] = np.frombuffer(data, layer.dtype, count, at)
+            arrays_by_name[layer.name] = np.frombuffer(content, layer.dtype, count, at)
         at += layer.size
-    return found
+    return arrays_by_name

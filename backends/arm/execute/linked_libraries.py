@@ -16,10 +16,10 @@ from pathlib import Path
 
 from tcc.backends.arm.codegen import elf_symbols, link, runner_signature, zig
 from tcc.backends.arm.codegen.zig import ZigError
-from tcc.backends.arm.machine import PROGRAM, Machine
+from tcc.backends.arm.machine import PROGRAM_SUFFIX, Machine
 from tcc.compiler.ir.backend import LinkedLibrary
 from tcc.compiler.support import regular_files
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
 RUNNER = Path("src/runner.c")
 
@@ -29,19 +29,19 @@ def link_all(
 ) -> Iterator[LinkedLibrary]:
     """Yield what linking with each library shows; arguments as for `LibraryLinker`."""
     name = _find_name(folder)
-    archive, static = f"lib{name}.a", scratch / "static"
+    archive, static_folder = f"lib{name}.a", scratch / "static"
     exports: tuple[str, ...] = ()
     try:
-        _copy(folder, static, name, archive)
-        exports = _extract_object(static, name)
-        link.link_program(static, machine, name)
-        yield _compare(machine, folder, static, name)
+        _copy_sources(folder, static_folder, name, archive)
+        exports = _extract_object(static_folder, name)
+        link.link_program(static_folder, machine, name)
+        yield _compare_static(machine, folder, static_folder, name)
     except (ZigError, _NoObjectError) as error:
         yield LinkedLibrary(archive, problem=f"no program links with it: {_find_error(error)}")
     if machine.native:
         yield _link_with_shared(machine, folder, scratch / "dynamic", name)
     elif exports:
-        yield _compare_shared(machine, folder, static, exports, same_tools=same_tools)
+        yield _compare_shared(machine, folder, static_folder, exports, same_tools=same_tools)
     else:
         reason = f"it is compared with {archive}, which is broken"
         yield LinkedLibrary(f"lib{name}.so", unverified=reason)
@@ -51,7 +51,7 @@ def _link_with_shared(machine: Machine, folder: Path, workspace: Path, name: str
     """Return a program that loads the shared library."""
     shared = f"lib{name}.so"
     try:
-        _copy(folder, workspace, name, shared)
+        _copy_sources(folder, workspace, name, shared)
         remove_check(workspace)
         link.link_loader(workspace, machine, name)
     except (ZigError, _NoObjectError) as error:
@@ -60,15 +60,20 @@ def _link_with_shared(machine: Machine, folder: Path, workspace: Path, name: str
 
 
 def _compare_shared(
-    machine: Machine, folder: Path, static: Path, exports: tuple[str, ...], *, same_tools: bool
+    machine: Machine,
+    folder: Path,
+    static_folder: Path,
+    exports: tuple[str, ...],
+    *,
+    same_tools: bool,
 ) -> LinkedLibrary:
     """Return whether the shared library is the archive's object: nothing here can load it."""
     name = _find_name(folder)
     shared, archive = f"lib{name}.so", f"lib{name}.a"
-    link.link_shared(static, machine, name, exports)
+    link.link_shared(static_folder, machine, name, exports)
     if not (folder / shared).exists():
         return LinkedLibrary(shared, problem="it is not in the artifact")
-    if _read_bytes(static / shared) == _read_bytes(folder / shared):
+    if _read_bytes(static_folder / shared) == _read_bytes(folder / shared):
         return LinkedLibrary(shared, same_bytes=f"it is what the object in {archive} links to")
     if same_tools:
         return LinkedLibrary(shared, problem=f"the object in {archive} links to other bytes")
@@ -84,7 +89,7 @@ def _extract_object(workspace: Path, name: str) -> tuple[str, ...]:
     """Take the object out of the archive; return the names that it shows."""
     zig.run(workspace, "ar", "x", f"lib{name}.a")
     try:
-        return tuple(elf_symbols.shown(_read_bytes(workspace / f"{name}.o")))
+        return tuple(elf_symbols.list_global_symbols(_read_bytes(workspace / f"{name}.o")))
     except (OSError, struct.error, LookupError, ValueError, StopIteration) as error:
         raise _NoObjectError(f"it holds no object file {name}.o") from error
 
@@ -98,17 +103,19 @@ def link_unsigned(machine: Machine, folder: Path, workspace: Path) -> Path:
     name = _find_name(folder)
     archive = f"lib{name}.a"
     try:
-        _copy(folder, workspace, name, archive)
+        _copy_sources(folder, workspace, name, archive)
         _extract_object(workspace, name)
         return _link_without_check(machine, workspace, name)
     except (ZigError, _NoObjectError) as error:
         message = f"no program links with {archive}"
-        raise fail("E0652", message, whole_file(str(folder)), label=_find_error(error)) from error
+        raise fail(
+            "E0652", message, make_file_span(str(folder)), label=_find_error(error)
+        ) from error
 
 
-def _compare(machine: Machine, folder: Path, workspace: Path, name: str) -> LinkedLibrary:
+def _compare_static(machine: Machine, folder: Path, workspace: Path, name: str) -> LinkedLibrary:
     """Return whether a program linked with the archive is the artifact's own."""
-    library, program = f"lib{name}.a", f"{name}{PROGRAM}"
+    library, program = f"lib{name}.a", f"{name}{PROGRAM_SUFFIX}"
     if _read_bytes(workspace / program) == _read_bytes(folder / program):
         return LinkedLibrary(library, same_bytes=f"a program linked with it is {program}")
     if runner_signature.find(folder):
@@ -117,7 +124,7 @@ def _compare(machine: Machine, folder: Path, workspace: Path, name: str) -> Link
     return LinkedLibrary(library, program=workspace)
 
 
-def _copy(folder: Path, workspace: Path, name: str, library: str) -> None:
+def _copy_sources(folder: Path, workspace: Path, name: str, library: str) -> None:
     """Lay out what a program is built from."""
     (workspace / "src").mkdir(parents=True)
     try:
@@ -131,12 +138,12 @@ def _copy(folder: Path, workspace: Path, name: str, library: str) -> None:
 
 def _find_name(folder: Path) -> str:
     """Return what the artifact's files are called after."""
-    (program,) = folder.glob(f"*{PROGRAM}")
-    return program.name.removesuffix(PROGRAM)
+    (program,) = folder.glob(f"*{PROGRAM_SUFFIX}")
+    return program.name.removesuffix(PROGRAM_SUFFIX)
 
 
 def _read_bytes(path: Path) -> bytes:
-    with regular_files.opened(path) as file:
+    with regular_files.open_file(path) as file:
         return file.read()
 
 
@@ -166,4 +173,4 @@ def _link_without_check(machine: Machine, workspace: Path, name: str) -> Path:
     """
     remove_check(workspace)
     link.link_program(workspace, machine, name)
-    return workspace / f"{name}{PROGRAM}"
+    return workspace / f"{name}{PROGRAM_SUFFIX}"

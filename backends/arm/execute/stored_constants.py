@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from tcc.backends.arm.codegen.c_source import WeightsBlob
 from tcc.backends.arm.kernels.base import KernelCall, KernelWeights
-from tcc.backends.arm.machine import PROGRAM, Machine
-from tcc.backends.arm.schedule.program import program
+from tcc.backends.arm.machine import PROGRAM_SUFFIX, Machine
+from tcc.backends.arm.schedule.program import build_program
 from tcc.compiler.ir.constant_checker import ConstantCheck, ConstantComparison
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes.drop_train_only import drop_train_only
 from tcc.compiler.support import regular_files
 
 Array = NDArray[Any]
-LEAST_VALUES = 8
+MIN_DISTINCT_BYTES = 8
 """Different bytes that a tensor has at least if it is to be searched for in a file."""
 
 
@@ -33,7 +33,7 @@ class PlacedConstant:
 
     layer: str
     name: str
-    values: Array
+    tensor: Array
     offset: int
 
 
@@ -46,71 +46,76 @@ def check(machine: Machine, folder: Path, model: Model) -> Iterator[ConstantChec
         model: What it was built from.
     """
     constants, blob = place_constants(machine, model)
-    names = sorted(path.name for path in folder.iterdir())
-    for name in names:
-        if name.endswith((".a", ".so", PROGRAM)):
-            with regular_files.opened(folder / name) as file:
-                yield _compare(name, file.read(), constants, blob)
+    file_names = sorted(path.name for path in folder.iterdir())
+    for file_name in file_names:
+        if file_name.endswith((".a", ".so", PROGRAM_SUFFIX)):
+            with regular_files.open_file(folder / file_name) as file:
+                yield _compare(file_name, file.read(), constants, blob)
 
 
 def place_constants(machine: Machine, model: Model) -> tuple[list[PlacedConstant], bytes]:
     """Return a model's constants as code generation places them, and all their bytes."""
     model = drop_train_only(model)
-    steps, blob = program(model.graph, model.weights, machine).steps, WeightsBlob()
+    steps, blob = build_program(model.graph, model.weights, machine).steps, WeightsBlob()
     params = {node.name: node.params for node in model.graph.nodes}
     constants: list[PlacedConstant] = []
     for step in steps:
         if isinstance(step, KernelCall):
             tensors = [
-                constant.data for constant in step.arguments if isinstance(constant, KernelWeights)
+                constant.tensor
+                for constant in step.arguments
+                if isinstance(constant, KernelWeights)
             ]
-            params_of_layer = {name: model.weights[name] for name in params.get(step.result, ())}
-            for number, values in enumerate(tensors):
-                size = len(blob.data)
-                offset = blob.add(values)
-                if len(blob.data) > size:  # each different tensor is there once
-                    name = (
-                        _find_param(values, params_of_layer) or f"constant {number} of its kernel"
-                    )
-                    constants.append(PlacedConstant(step.result, name, values, offset))
-    return constants, bytes(blob.data)
+            params_of_layer = {name: model.weights[name] for name in params.get(step.output, ())}
+            for index, tensor in enumerate(tensors):
+                size = len(blob.content)
+                offset = blob.add(tensor)
+                if len(blob.content) > size:  # each different tensor is there once
+                    name = _find_param(tensor, params_of_layer) or f"constant {index} of its kernel"
+                    constants.append(PlacedConstant(step.output, name, tensor, offset))
+    return constants, bytes(blob.content)
 
 
-def _find_param(values: Array, params: Mapping[str, Array]) -> str:
+def _find_param(kernel_tensor: Array, params: Mapping[str, Array]) -> str:
     """Return the parameter whose values a kernel reads, in an order of its own."""
-    kernel_values = np.sort(values[values != 0], axis=None)
+    sorted_elements = np.sort(kernel_tensor[kernel_tensor != 0], axis=None)
     for name, tensor in params.items():
-        if np.array_equal(kernel_values, np.sort(tensor[tensor != 0], axis=None)):
+        if np.array_equal(sorted_elements, np.sort(tensor[tensor != 0], axis=None)):
             return name
     return ""
 
 
-def _compare(file: str, data: bytes, constants: list[PlacedConstant], blob: bytes) -> ConstantCheck:
+def _compare(
+    file: str, content: bytes, constants: list[PlacedConstant], blob: bytes
+) -> ConstantCheck:
     comparison = ConstantComparison(file)
-    start = data.find(blob)
+    start = content.find(blob)
     if start < 0:
-        start = _locate(data, constants)
-    if start < 0 or start + len(blob) > len(data):
+        start = _locate(content, constants)
+    if start < 0 or start + len(blob) > len(content):
         return ConstantCheck(file, problem="it does not hold the network's constants")
     for constant in constants:
         actual = np.frombuffer(
-            data, constant.values.dtype, constant.values.size, start + constant.offset
+            content, constant.tensor.dtype, constant.tensor.size, start + constant.offset
         )
         comparison.compare(
-            constant.layer, constant.name, constant.values, actual.reshape(constant.values.shape)
+            constant.layer, constant.name, constant.tensor, actual.reshape(constant.tensor.shape)
         )
     # Machine code is compiled again by no check: goldens and layers are what it is judged by.
     return comparison.finish(b"", b"", same_tools=False)
 
 
-def _locate(data: bytes, constants: list[PlacedConstant]) -> int:
+def _locate(content: bytes, constants: list[PlacedConstant]) -> int:
     """Return where the constants begin in a file, by those of them that it has; or -1."""
     starts: Counter[int] = Counter()
     for constant in constants:
-        raw = constant.values.tobytes()
+        tensor_bytes = constant.tensor.tobytes()
         # Halves: a tensor of which one value differs has another half that does not.
-        for shift, part in ((0, raw[: len(raw) // 2]), (len(raw) // 2, raw[len(raw) // 2 :])):
-            if len(set(part)) >= LEAST_VALUES and (at := data.find(part)) >= 0:
+        for shift, part in (
+            (0, tensor_bytes[: len(tensor_bytes) // 2]),
+            (len(tensor_bytes) // 2, tensor_bytes[len(tensor_bytes) // 2 :]),
+        ):
+            if len(set(part)) >= MIN_DISTINCT_BYTES and (at := content.find(part)) >= 0:
                 starts[at - shift - constant.offset] += len(part)
     likely = [start for start, _ in starts.most_common() if start >= 0]
     return likely[0] if likely else -1

@@ -31,7 +31,7 @@ class Space:
         return self.elements * SIZES[self.dtype]
 
 
-def space(kind: TensorType) -> Space:
+def get_space(kind: TensorType) -> Space:
     """Return the memory that a value takes."""
     return Space(kind.elements, kind.dtype.value)
 
@@ -43,7 +43,7 @@ class Kernel:
     memory, then to what it writes. None of them overlap what it writes.
     """
 
-    word: ClassVar[str]
+    name: ClassVar[str]
     """Stands in the function's name."""
 
     @property
@@ -63,7 +63,7 @@ class Value:
 class KernelWeights:
     """An argument: weights, in the order in which the kernel reads them."""
 
-    data: "np.ndarray"
+    tensor: "np.ndarray"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +82,18 @@ class KernelCall:
 
     kernel: Kernel
     arguments: tuple[KernelArgument, ...]
-    result: str
+    output: str
 
 
 LANES = 4
 """Floats in a vector."""
 
 
-def tile_width(extent: int, most: int, lanes: int = LANES) -> tuple[int, int]:
+def choose_tile_width(extent: int, max_width: int, lanes: int = LANES) -> tuple[int, int]:
     """Return the width and the lanes, at most `lanes`, of tiles that cover `extent`."""
     if extent < LANES:
         return 1, 1
     # A map narrower than a vector takes half vectors.
     while lanes > extent:
         lanes //= 2
-    return max(lanes, min(most, extent) // lanes * lanes), lanes
+    return max(lanes, min(max_width, extent) // lanes * lanes), lanes

@@ -6,7 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from tcc.backends.arm.kernels.base import KernelArgument, KernelWeights, Shape3, Space, Value
-from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp, general
+from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp, canonicalize_op
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import Pair, Shape
 
@@ -47,43 +47,43 @@ class Epilogue:
 
     steps: tuple[FusedOp, ...] = ()
     operands: tuple[StepOperand, ...] = ()
-    result: str = "float32"
+    dtype: str = "float32"
 
     @property
     def spaces(self) -> tuple[Space, ...]:
         """The memory of each operand."""
         return tuple(operand.space for operand in self.operands)
 
-    def written(self, shape: Shape3) -> Space:
+    def get_output_space(self, shape: Shape3) -> Space:
         """Return the memory of a result of some shape."""
-        return Space(prod(shape), self.result)
+        return Space(prod(shape), self.dtype)
 
-    def flat(self, plane: Pair) -> bool:
+    def can_flatten(self, plane: Pair) -> bool:
         """Whether an output's rows (height, width) need no telling apart in any operand."""
         return all(operand.shape[1:] in {(1, 1), plane} for operand in self.operands)
 
-    def flattened(self) -> "Epilogue":
+    def flatten(self) -> "Epilogue":
         """Return the same for maps whose rows are laid end to end."""
-        return self._turned(lambda c, h, w: (c, 1, h * w))
+        return self._reshape_operands(lambda c, h, w: (c, 1, h * w))
 
-    def upright(self) -> "Epilogue":
+    def to_map(self) -> "Epilogue":
         """Return the same for a vector taken as a map of one pixel."""
-        return self._turned(lambda c, _, w: (c * w, 1, 1))
+        return self._reshape_operands(lambda c, _, w: (c * w, 1, 1))
 
-    def transposed(self) -> "Epilogue":
+    def to_vector(self) -> "Epilogue":
         """Return the same for a map of one pixel taken as a vector of its channels."""
-        return self._turned(lambda c, _, w: (1, 1, c * w))
+        return self._reshape_operands(lambda c, _, w: (1, 1, c * w))
 
-    def _turned(self, shape: Callable[[int, int, int], Shape3]) -> "Epilogue":
-        turned = (replace(operand, shape=shape(*operand.shape)) for operand in self.operands)
-        return replace(self, operands=tuple(turned))
+    def _reshape_operands(self, reshape: Callable[[int, int, int], Shape3]) -> "Epilogue":
+        reshaped = (replace(operand, shape=reshape(*operand.shape)) for operand in self.operands)
+        return replace(self, operands=tuple(reshaped))
 
 
-NOTHING = Epilogue()
+NO_EPILOGUE = Epilogue()
 """No steps at all, on floats."""
 
 
-def shape3(shape: Shape) -> Shape3:
+def to_shape3(shape: Shape) -> Shape3:
     """Return a shape with three axes; a vector lies along the last."""
     match shape:
         case (n,):
@@ -112,11 +112,11 @@ class Finish:
             case (channels,):
                 return (channels, 1, 1)
             case shape:
-                return shape3(shape)
+                return to_shape3(shape)
 
 
 @dataclass
-class _Growing:
+class _EpilogueBuilder:
     operands: list[StepOperand] = field(default_factory=list)
     arguments: list[KernelArgument] = field(default_factory=list)
     steps: list[FusedOp] = field(default_factory=list)
@@ -126,11 +126,11 @@ class _Growing:
         self.arguments.append(argument)
         return len(self.operands)
 
-    def constant(self, shape: Shape3, data: "np.ndarray") -> int:
-        return self.add(shape, str(data.dtype), KernelWeights(data))
+    def add_constant(self, shape: Shape3, tensor: "np.ndarray") -> int:
+        return self.add(shape, str(tensor.dtype), KernelWeights(tensor))
 
 
-def fused(
+def fuse_nodes(
     graph: Graph,
     weights: "Mapping[str, np.ndarray]",
     nodes: Sequence[Node],
@@ -138,25 +138,27 @@ def fused(
     finish: Finish | None = None,
 ) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
     """Return the epilogue of nodes that follow the value `running`, and its operands."""
-    work = _Growing()
+    builder = _EpilogueBuilder()
     if finish:
-        factor = work.constant(finish.shape, finish.factor)
-        work.steps.append(FusedOp(finish.op, (RUNNING, factor)))
+        factor = builder.add_constant(finish.shape, finish.factor)
+        builder.steps.append(FusedOp(finish.op, (RUNNING, factor)))
     for node in nodes:
-        types = graph.input_types(node)
+        types = graph.get_input_types(node)
         numbers = [
             RUNNING
-            if value == running
-            else work.add(shape3(kind.shape), kind.dtype.value, Value(value))
-            for value, kind in zip(node.inputs, types, strict=True)
+            if input_name == running
+            else builder.add(to_shape3(kind.shape), kind.dtype.value, Value(input_name))
+            for input_name, kind in zip(node.inputs, types, strict=True)
         ]
         tensors = [weights[name] for name in node.params]
         # What the weights of a fused op may be, one a channel or one for all, broadcasts like any
         # operand.
-        per_channel = shape3((node.type.shape[0], *(1 for _ in node.type.shape[1:])))
-        own = POINTWISE[type(node.op)].weights(node.op, types, tensors)
-        numbers += [work.constant(per_channel if t.ndim else (1, 1, 1), t) for t in own]
-        work.steps.append(FusedOp(general(node.op), tuple(numbers)))
+        per_channel = to_shape3((node.type.shape[0], *(1 for _ in node.type.shape[1:])))
+        operand_tensors = POINTWISE[type(node.op)].weights(node.op, types, tensors)
+        numbers += [
+            builder.add_constant(per_channel if t.ndim else (1, 1, 1), t) for t in operand_tensors
+        ]
+        builder.steps.append(FusedOp(canonicalize_op(node.op), tuple(numbers)))
         running = node.name
-    result = graph.types[running].dtype.value
-    return Epilogue(tuple(work.steps), tuple(work.operands), result), tuple(work.arguments)
+    dtype = graph.types[running].dtype.value
+    return Epilogue(tuple(builder.steps), tuple(builder.operands), dtype), tuple(builder.arguments)

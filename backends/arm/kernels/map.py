@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3
-from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
+from tcc.backends.arm.kernels.epilogue import NO_EPILOGUE, Epilogue
 from tcc.backends.arm.kernels.window import Staging
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ class ElementwiseKernel(Kernel):
     Arguments: the epilogue's operands, result.
     """
 
-    word: ClassVar[str] = "map"
-    result: Shape3
+    name: ClassVar[str] = "map"
+    output_shape: Shape3
     epilogue: Epilogue
     tile: int
 
@@ -36,15 +36,15 @@ class ChannelGather(Kernel):
     start + group * group_step + position * step. Arguments: map, the epilogue's operands, result.
     """
 
-    word: ClassVar[str] = "gather"
-    source: Shape3
-    result: Shape3
+    name: ClassVar[str] = "gather"
+    input_shape: Shape3
+    output_shape: Shape3
     start: int
     step: int
     run: int
     group_step: int
     tile: int
-    epilogue: Epilogue = NOTHING
+    epilogue: Epilogue = NO_EPILOGUE
     dtype: str = "float32"
 
 
@@ -55,7 +55,7 @@ class BorderKernel(Kernel):
     Arguments: map, what the border of each channel holds where it is `by_channel`, result.
     """
 
-    word: ClassVar[str] = "pad"
+    name: ClassVar[str] = "pad"
     staging: Staging
     by_channel: bool = False
 
@@ -64,7 +64,7 @@ class BorderKernel(Kernel):
 class Lookup(Kernel):
     """Bytes by a table of 256: result = table[byte]. Arguments: map, table, result."""
 
-    word: ClassVar[str] = "table"
+    name: ClassVar[str] = "table"
     elements: int
 
 
@@ -75,10 +75,10 @@ class Nearest(Kernel):
     Arguments: map, the epilogue's operands, result.
     """
 
-    word: ClassVar[str] = "nearest"
-    source: Shape3
-    result: Shape3
-    epilogue: Epilogue = NOTHING
+    name: ClassVar[str] = "nearest"
+    input_shape: Shape3
+    output_shape: Shape3
+    epilogue: Epilogue = NO_EPILOGUE
     dtype: str = "float32"
 
 
@@ -90,30 +90,32 @@ class Bilinear(Kernel):
     each output pixel, the input pixel before it, the one after it, and the share of the latter.
     """
 
-    word: ClassVar[str] = "bilinear"
-    source: Shape3
-    result: Shape3
-    epilogue: Epilogue = NOTHING
+    name: ClassVar[str] = "bilinear"
+    input_shape: Shape3
+    output_shape: Shape3
+    epilogue: Epilogue = NO_EPILOGUE
 
     @staticmethod
-    def table(source: int, target: int) -> "Floats":
+    def compute_table(source: int, target: int) -> "Floats":
         """Return the table of one axis, in float32 as the frameworks compute it."""
-        one = np.float32(1)
+        unit = np.float32(1)
         # pixels' middles on each other, as PyTorch without align_corners; it too cuts off below 0
-        middles = (np.arange(target, dtype=np.float32) + one / 2) * np.float32(source / target)
-        places = np.maximum(middles - one / 2, np.float32(0))
-        before = np.minimum(np.floor(places), source - one)
-        after = np.minimum(before + one, source - one)
-        return np.stack([before, after, np.minimum(places - before, one)], axis=1)
+        pixel_centers = (np.arange(target, dtype=np.float32) + unit / 2) * np.float32(
+            source / target
+        )
+        positions = np.maximum(pixel_centers - unit / 2, np.float32(0))
+        lower = np.minimum(np.floor(positions), source - unit)
+        upper = np.minimum(lower + unit, source - unit)
+        return np.stack([lower, upper, np.minimum(positions - lower, unit)], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxKernel(Kernel):
     """Softmax over the channels of each pixel. Arguments: map, the epilogue's operands, result."""
 
-    word: ClassVar[str] = "softmax"
+    name: ClassVar[str] = "softmax"
     shape: Shape3
-    epilogue: Epilogue = NOTHING
+    epilogue: Epilogue = NO_EPILOGUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class LayerNormKernel(Kernel):
     Arguments: map, weight and bias of each channel, the epilogue's operands, result.
     """
 
-    word: ClassVar[str] = "layer_norm"
+    name: ClassVar[str] = "layer_norm"
     shape: Shape3
     eps: float
-    epilogue: Epilogue = NOTHING
+    epilogue: Epilogue = NO_EPILOGUE

@@ -16,11 +16,11 @@ from tcc.backends.arm.micro.records import (
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.compiler.ir.types import Pair
 
-L1 = 1 << 14
+L1_BYTES = 1 << 14
 """Bytes of weights that stay in a core's first cache beside what they are multiplied with."""
 MAX_PANELS = 1 << 16
 """Most bytes of panels that a thread holds on its stack; see `POOL_STACK` in `runtime/pool.h`."""
-TASKS = 4
+MIN_TASKS = 4
 """Parts that a map is at least cut into, where it is large enough, for as many threads."""
 
 
@@ -33,7 +33,7 @@ class ResultForm:
     epilogue: Epilogue
 
     @property
-    def what(self) -> str:
+    def function_name(self) -> str:
         """The micro-kernel's function."""
         return "levels" if self.bounds else "reals"
 
@@ -71,7 +71,7 @@ class MicroConvolution(MicroKernelCaller):
         return self.filters * self.pixels * self.window.taps
 
     @property
-    def result(self) -> Shape3:
+    def output_shape(self) -> Shape3:
         """The shape of the output as the loops see it."""
         # Rows end to end: tiles of pixels do not stop at a row's end.
         return (self.filters, 1, self.pixels)
@@ -85,7 +85,7 @@ class MicroMatrix(MicroConvolution):
     epilogue's operands, scratch, result.
     """
 
-    word: ClassVar[str] = "matrix"
+    name: ClassVar[str] = "matrix"
     record: Matrix
     window: MicroWindow
     filters: int
@@ -93,14 +93,14 @@ class MicroMatrix(MicroConvolution):
     form: ResultForm
 
     @property
-    def own(self) -> int:
+    def group_filters(self) -> int:
         """Filters of a group."""
         return self.filters // self.groups
 
     @property
-    def padded(self) -> int:
+    def padded_filters(self) -> int:
         """Filters of a group, filled up to whole blocks."""
-        return -(-self.own // self.record.filters) * self.record.filters
+        return -(-self.group_filters // self.record.filters) * self.record.filters
 
     @property
     def quads(self) -> int:
@@ -108,60 +108,70 @@ class MicroMatrix(MicroConvolution):
         return -(-self.window.taps // QUAD)
 
     @property
-    def panel(self) -> int:
+    def panel_bytes(self) -> int:
         """Bytes of a panel."""
         return self.quads * QUAD * self.record.pixels
 
     @property
-    def joins(self) -> bool:
+    def uses_channel_quads(self) -> bool:
         """Whether quads are four channels of a tap."""
-        return self.record.joins_channels(self.window.channels)
+        return self.record.has_channel_quads(self.window.channels)
 
     @property
     def scratch(self) -> tuple[Space, ...]:
         """The memory of interleaved channels, where panels are copied from these."""
-        if not isinstance(self.record, ChannelMatrix) or not self.joins or self.window.flat:
+        if (
+            not isinstance(self.record, ChannelMatrix)
+            or not self.uses_channel_quads
+            or self.window.is_flat
+        ):
             return ()
-        return (Space(self.record.dealt(self.window, self.groups), "int32"),)
+        return (Space(self.record.count_interleaved_quads(self.window, self.groups), "int32"),)
 
     @property
-    def weights(self) -> int:
+    def weight_bytes(self) -> int:
         """Bytes of a group's weights."""
-        return self.padded * self.quads * QUAD
+        return self.padded_filters * self.quads * QUAD
 
     @property
-    def chunk(self) -> int:
+    def chunk_filters(self) -> int:
         """Filters that go over some panels before the next do: as many as a cache holds."""
         # A block of weights is read for each panel: where it stays in the first cache, panels
         # stream past it.
-        fit = L1 // (self.quads * QUAD) // self.record.filters * self.record.filters
-        return min(self.own, max(fit, self.record.filters))
+        fitting_filters = (
+            L1_BYTES // (self.quads * QUAD) // self.record.filters * self.record.filters
+        )
+        return min(self.group_filters, max(fitting_filters, self.record.filters))
 
     @property
-    def together(self) -> int:
+    def panels_per_round(self) -> int:
         """Panels that are gathered before weights go over them."""
-        most = MAX_PANELS // self.panel
-        if self.weights <= L1:
+        max_panels = MAX_PANELS // self.panel_bytes
+        if self.weight_bytes <= L1_BYTES:
             # All weights stay: panels are several only for runs of results that are longer.
-            most = L1 // self.panel if self.record.spans and not self.form.epilogue.steps else 1
+            max_panels = (
+                L1_BYTES // self.panel_bytes
+                if self.record.supports_panel_spans and not self.form.epilogue.steps
+                else 1
+            )
         # Not more than a fourth of the map, so that threads have parts of their own.
         tiles = self.pixels // self.record.pixels
-        return max(1, min(most, tiles // TASKS))
+        return max(1, min(max_panels, tiles // MIN_TASKS))
 
     @property
     def spaces(self) -> tuple[Space, ...]:
         """The memory of the arguments."""
-        w, filled = self.window, self.groups * self.padded
-        source = Space(self.groups * w.channels * w.size[0] * w.size[1], w.levels)
+        w, total_filters = self.window, self.groups * self.padded_filters
+        source_space = Space(self.groups * w.channels * w.size[0] * w.size[1], w.dtype)
         return (
-            source,
-            Space(self.groups * self.weights, "int8"),
-            Space(filled, "int32"),
-            Space(filled),
-            Space(len(w.table()), "int32"),
+            source_space,
+            Space(self.groups * self.weight_bytes, "int8"),
+            Space(total_filters, "int32"),
+            Space(total_filters),
+            Space(len(w.build_table()), "int32"),
             *self.form.epilogue.spaces,
             *self.scratch,
-            self.form.epilogue.written(self.result),
+            self.form.epilogue.get_output_space(self.output_shape),
         )
 
 
@@ -172,14 +182,14 @@ class MicroVector(MicroKernelCaller):
     Arguments: vector, weights, biases, factors, the epilogue's operands, result.
     """
 
-    word: ClassVar[str] = "vector"
+    name: ClassVar[str] = "vector"
     record: Vector
     window: MicroWindow
     filters: int
     form: ResultForm
 
     @property
-    def row(self) -> int:
+    def row_bytes(self) -> int:
         """Bytes of a filter's weights."""
         return -(-self.window.channels // self.record.step) * self.record.step
 
@@ -189,7 +199,7 @@ class MicroVector(MicroKernelCaller):
         return self.filters * self.window.channels
 
     @property
-    def result(self) -> Shape3:
+    def output_shape(self) -> Shape3:
         """The shape of the output as the loops see it."""
         return (self.filters, 1, 1)
 
@@ -198,12 +208,12 @@ class MicroVector(MicroKernelCaller):
         """The memory of the arguments."""
         padded = -(-self.filters // self.record.filters) * self.record.filters
         return (
-            Space(self.window.channels, self.window.levels),
-            Space(padded * self.row, "int8"),
+            Space(self.window.channels, self.window.dtype),
+            Space(padded * self.row_bytes, "int8"),
             Space(padded, "int32"),
             Space(padded),
             *self.form.epilogue.spaces,
-            self.form.epilogue.written(self.result),
+            self.form.epilogue.get_output_space(self.output_shape),
         )
 
 
@@ -211,17 +221,17 @@ class MicroVector(MicroKernelCaller):
 class MicroDepthwise(MicroConvolution):
     """A depthwise convolution, a plane after another.
 
-    `means` says whether all weights of each filter are one number. Arguments: map, weights, biases,
+    `has_uniform_weights` says whether all weights of each filter are one number. Arguments: map, weights, biases,
     factors, the window's table, result.
     """
 
-    word: ClassVar[str] = "depthwise"
+    name: ClassVar[str] = "depthwise"
     record: Depthwise
     window: MicroWindow
     filters: int
     channels: int
     form: ResultForm
-    means: bool = False
+    has_uniform_weights: bool = False
 
     @property
     def taps(self) -> int:
@@ -233,10 +243,10 @@ class MicroDepthwise(MicroConvolution):
         """The memory of the arguments."""
         w = self.window
         return (
-            Space(self.channels * w.size[0] * w.size[1], w.levels),
+            Space(self.channels * w.size[0] * w.size[1], w.dtype),
             Space(self.filters * self.taps, "int16"),
             Space(self.filters, "int32"),
             Space(self.filters),
-            Space(len(w.table()), "int32"),
+            Space(len(w.build_table()), "int32"),
             Space(self.filters * self.pixels, self.form.dtype),
         )

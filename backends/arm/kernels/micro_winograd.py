@@ -8,7 +8,7 @@ from tcc.backends.arm.kernels.epilogue import Epilogue
 from tcc.backends.arm.kernels.micro import MicroConvolution
 from tcc.backends.arm.micro.records import QUAD
 from tcc.backends.arm.micro.window import MicroWindow
-from tcc.backends.arm.micro.winograd import LevelWinograd, Winograd, WinogradTiles
+from tcc.backends.arm.micro.winograd import QuantizedWinograd, Winograd, WinogradTiles
 from tcc.compiler.ir.types import Pair
 
 
@@ -22,46 +22,46 @@ class WinogradConvolution(MicroConvolution):
     """The type of tiles' points."""
 
     @property
-    def padded(self) -> int:
+    def padded_filters(self) -> int:
         """Filters, filled up to whole blocks."""
         return -(-self.filters // self.record.filters) * self.record.filters
 
     @property
-    def tiles(self) -> int:
+    def tile_count(self) -> int:
         """Tiles of the output."""
-        return self.record.tiles(self.window)
+        return self.record.count_tiles(self.window)
 
     @property
-    def band(self) -> int:
+    def band_tiles(self) -> int:
         """Tiles that are computed at once."""
-        return self.record.band(self.window)
+        return self.record.choose_band(self.window)
 
     @property
     def pitch(self) -> int:
         """Numbers from one row of a band's points to the next: whole vectors begin at any tile."""
-        return -(-(self.band + self.record.lanes - 1) // QUAD) * QUAD
+        return -(-(self.band_tiles + self.record.lanes - 1) // QUAD) * QUAD
 
     @property
-    def transformed(self) -> Space:
+    def points_space(self) -> Space:
         """The memory of a band's points."""
-        return Space(self.record.rows(self.window) * self.pitch, self.numbers)
+        return Space(self.record.count_tile_numbers(self.window) * self.pitch, self.numbers)
 
 
 @dataclass(frozen=True, slots=True)
 class MicroWinograd(WinogradConvolution):
     """Of floats.
 
-    `least` and `most` are what the results are bounded by first. Arguments: map, weights, biases,
+    `has_lower_bound` and `has_upper_bound` are what the results are bounded by first. Arguments: map, weights, biases,
     the window's table, the bounds, the epilogue's operands, the tiles' points, result.
     """
 
-    word: ClassVar[str] = "winograd"
+    name: ClassVar[str] = "winograd"
     numbers: ClassVar[str] = "float32"
     record: Winograd
     window: MicroWindow
     filters: int
-    least: bool
-    most: bool
+    has_lower_bound: bool
+    has_upper_bound: bool
     epilogue: Epilogue
 
     @property
@@ -70,30 +70,30 @@ class MicroWinograd(WinogradConvolution):
         w = self.window
         return (
             Space(w.channels * w.size[0] * w.size[1]),
-            Space(self.padded * w.taps),
-            Space(self.padded),
-            Space(len(w.table()), "int32"),
+            Space(self.padded_filters * w.taps),
+            Space(self.padded_filters),
+            Space(len(w.build_table()), "int32"),
             Space(2),
             *self.epilogue.spaces,
-            self.transformed,
-            self.epilogue.written(self.result),
+            self.points_space,
+            self.epilogue.get_output_space(self.output_shape),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class MicroLevelWinograd(WinogradConvolution):
+class MicroQuantizedWinograd(WinogradConvolution):
     """Of levels, which become levels between two bounds.
 
-    `part` is how many channels are summed at once. Arguments: map, weights, biases, factors, the
+    `phases_per_sum` is how many channels are summed at once. Arguments: map, weights, biases, factors, the
     window's table, the tiles' points, the epilogue's operands, result.
     """
 
-    word: ClassVar[str] = "level_winograd"
+    name: ClassVar[str] = "level_winograd"
     numbers: ClassVar[str] = "int16"
-    record: LevelWinograd
+    record: QuantizedWinograd
     window: MicroWindow
     filters: int
-    part: int
+    phases_per_sum: int
     dtype: str
     bounds: Pair
     epilogue: Epilogue
@@ -103,12 +103,12 @@ class MicroLevelWinograd(WinogradConvolution):
         """The memory of the arguments."""
         w = self.window
         return (
-            Space(w.channels * w.size[0] * w.size[1], w.levels),
-            Space(self.padded * w.taps, "int8"),
-            Space(self.padded, "int32"),
-            Space(self.padded),
-            Space(len(w.table()), "int32"),
-            self.transformed,
+            Space(w.channels * w.size[0] * w.size[1], w.dtype),
+            Space(self.padded_filters * w.taps, "int8"),
+            Space(self.padded_filters, "int32"),
+            Space(self.padded_filters),
+            Space(len(w.build_table()), "int32"),
+            self.points_space,
             *self.epilogue.spaces,
-            self.epilogue.written(self.result),
+            self.epilogue.get_output_space(self.output_shape),
         )

@@ -34,7 +34,7 @@ from tcc.compiler.ops import (
     Tanh,
     integer_arithmetic,
 )
-from tcc.compiler.ops.integer import Dequantize, QAdd, QMul, Quantize, Quantized
+from tcc.compiler.ops.integer import Dequantize, QAdd, QMul, Quantize, QuantizedOp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,144 +56,154 @@ class Requantize:
 
 
 @dataclass(frozen=True, slots=True)
-class ToReal:
+class DequantizeSum:
     """float32(x) * factor of an int32 sum."""
 
 
-PointwiseOp = Op | Requantize | ToReal
+PointwiseOp = Op | Requantize | DequantizeSum
 
 
 class ElementFunctions(Protocol):
     """The functions of an element that kernels are written with."""
 
-    def constant(self, value: float) -> Expr: ...  # noqa: D102
-    def maximum(self, x: Expr, low: float) -> Expr: ...  # noqa: D102
+    def create_constant(self, number: float) -> Expr: ...  # noqa: D102
+    def compute_maximum(self, x: Expr, low: float) -> Expr: ...  # noqa: D102
     def clamp(self, x: Expr, low: float, high: float) -> Expr: ...  # noqa: D102
-    def positive(self, x: Expr, then: Expr, otherwise: Expr) -> Expr: ...  # noqa: D102
-    def sigmoid(self, x: Expr) -> Expr: ...  # noqa: D102
-    def tanh(self, x: Expr) -> Expr: ...  # noqa: D102
-    def erf(self, x: Expr) -> Expr: ...  # noqa: D102
-    def real(self, x: Expr) -> Expr: ...  # noqa: D102
-    def nearest(self, x: Expr, low: int, high: int) -> Expr: ...  # noqa: D102
-    def shifted(self, x: Expr, bits: Expr, low: int, high: int) -> Expr: ...  # noqa: D102
+    def select_positive(self, x: Expr, then: Expr, otherwise: Expr) -> Expr: ...  # noqa: D102
+    def compute_sigmoid(self, x: Expr) -> Expr: ...  # noqa: D102
+    def compute_tanh(self, x: Expr) -> Expr: ...  # noqa: D102
+    def compute_erf(self, x: Expr) -> Expr: ...  # noqa: D102
+    def to_float(self, x: Expr) -> Expr: ...  # noqa: D102
+    def round_clamped(self, x: Expr, low: int, high: int) -> Expr: ...  # noqa: D102
+    def shift_clamped(self, x: Expr, bits: Expr, low: int, high: int) -> Expr: ...  # noqa: D102
 
 
-def _as_they_are(_op: PointwiseOp, _types: Types, tensors: "Tensors") -> "Tensors":
+def _keep_tensors(_op: PointwiseOp, _types: Types, tensors: "Tensors") -> "Tensors":
     return tensors
 
 
 @dataclass(frozen=True, slots=True)
 class Pointwise:
-    """`value` gives an element from the inputs' elements, then the weights' elements.
+    """`compute` gives an element from the inputs' elements, then the weights' elements.
 
     `weights` makes, of the types of the op's inputs and its weight tensors, what the kernel reads:
     one value a channel, or a single one without axes.
     """
 
-    value: "Callable[..., Expr]"
-    weights: "Callable[[Any, Types, Tensors], Tensors]" = _as_they_are
+    compute: "Callable[..., Expr]"
+    weights: "Callable[[Any, Types, Tensors], Tensors]" = _keep_tensors
 
 
-def _relu(m: ElementFunctions, _op: Relu, x: Expr) -> Expr:
-    return m.maximum(x, 0.0)
+def _apply_relu(m: ElementFunctions, _op: Relu, x: Expr) -> Expr:
+    return m.compute_maximum(x, 0.0)
 
 
-def _relu6(m: ElementFunctions, _op: Relu6, x: Expr) -> Expr:
+def _apply_relu6(m: ElementFunctions, _op: Relu6, x: Expr) -> Expr:
     return m.clamp(x, 0.0, 6.0)
 
 
-def _leaky_relu(m: ElementFunctions, op: LeakyRelu, x: Expr) -> Expr:
-    return m.positive(x, x, x * m.constant(op.slope))
+def _apply_leaky_relu(m: ElementFunctions, op: LeakyRelu, x: Expr) -> Expr:
+    return m.select_positive(x, x, x * m.create_constant(op.slope))
 
 
-def _sigmoid(m: ElementFunctions, _op: Sigmoid, x: Expr) -> Expr:
-    return m.sigmoid(x)
+def _apply_sigmoid(m: ElementFunctions, _op: Sigmoid, x: Expr) -> Expr:
+    return m.compute_sigmoid(x)
 
 
-def _tanh(m: ElementFunctions, _op: Tanh, x: Expr) -> Expr:
-    return m.tanh(x)
+def _apply_tanh(m: ElementFunctions, _op: Tanh, x: Expr) -> Expr:
+    return m.compute_tanh(x)
 
 
-def _silu(m: ElementFunctions, _op: Silu, x: Expr) -> Expr:
-    return x * m.sigmoid(x)
+def _apply_silu(m: ElementFunctions, _op: Silu, x: Expr) -> Expr:
+    return x * m.compute_sigmoid(x)
 
 
-def _hard_sigmoid(m: ElementFunctions, _op: HardSigmoid | HardSwish, x: Expr) -> Expr:
+def _apply_hard_sigmoid(m: ElementFunctions, _op: HardSigmoid | HardSwish, x: Expr) -> Expr:
     # A product: ARMv7's NEON has no division.
-    return m.clamp(x * m.constant(1 / 6) + m.constant(0.5), 0.0, 1.0)
+    return m.clamp(x * m.create_constant(1 / 6) + m.create_constant(0.5), 0.0, 1.0)
 
 
-def _hard_swish(m: ElementFunctions, op: HardSwish, x: Expr) -> Expr:
-    return x * _hard_sigmoid(m, op, x)
+def _apply_hard_swish(m: ElementFunctions, op: HardSwish, x: Expr) -> Expr:
+    return x * _apply_hard_sigmoid(m, op, x)
 
 
-def _gelu(m: ElementFunctions, _op: Gelu, x: Expr) -> Expr:
+def _apply_gelu(m: ElementFunctions, _op: Gelu, x: Expr) -> Expr:
     # by erf, as PyTorch's default; the tanh formula differs from it by up to 5e-4
-    return x * m.constant(0.5) * (m.constant(1.0) + m.erf(x * m.constant(sqrt(0.5))))
+    return (
+        x
+        * m.create_constant(0.5)
+        * (m.create_constant(1.0) + m.compute_erf(x * m.create_constant(sqrt(0.5))))
+    )
 
 
-def _scale(m: ElementFunctions, op: Scale, x: Expr) -> Expr:
-    return x * m.constant(op.factor) + m.constant(op.offset)
+def _apply_scale(m: ElementFunctions, op: Scale, x: Expr) -> Expr:
+    return x * m.create_constant(op.factor) + m.create_constant(op.offset)
 
 
-def _identity(_m: ElementFunctions, _op: Op, x: Expr) -> Expr:
+def _apply_identity(_m: ElementFunctions, _op: Op, x: Expr) -> Expr:
     return x
 
 
-def _sum(_m: ElementFunctions, _op: Add, *xs: Expr) -> Expr:
+def _apply_sum(_m: ElementFunctions, _op: Add, *xs: Expr) -> Expr:
     return reduce(add, xs)
 
 
-def _product(_m: ElementFunctions, _op: Mul, *xs: Expr) -> Expr:
+def _apply_product(_m: ElementFunctions, _op: Mul, *xs: Expr) -> Expr:
     return reduce(mul, xs)
 
 
-def _scale_shift(_m: ElementFunctions, _op: Op, x: Expr, scale: Expr, shift: Expr) -> Expr:
+def _apply_scale_shift(_m: ElementFunctions, _op: Op, x: Expr, scale: Expr, shift: Expr) -> Expr:
     return x * scale + shift
 
 
-def _requantized(m: ElementFunctions, op: Requantize | QMul, x: Expr, *others: Expr) -> Expr:
-    *factors, scale = others
-    return m.nearest(m.real(reduce(mul, factors, x)) * scale, op.low, op.high)
+def _requantize(m: ElementFunctions, op: Requantize | QMul, x: Expr, *operands: Expr) -> Expr:
+    *factors, scale = operands
+    return m.round_clamped(m.to_float(reduce(mul, factors, x)) * scale, op.low, op.high)
 
 
-def _real(m: ElementFunctions, _op: ToReal | Dequantize, x: Expr, factor: Expr) -> Expr:
-    return m.real(x) * factor
+def _dequantize(
+    m: ElementFunctions, _op: DequantizeSum | Dequantize, x: Expr, factor: Expr
+) -> Expr:
+    return m.to_float(x) * factor
 
 
-def _levels(m: ElementFunctions, op: Quantize, x: Expr, scale: Expr) -> Expr:
+def _quantize(m: ElementFunctions, op: Quantize, x: Expr, scale: Expr) -> Expr:
     # A division, as in the reference: a product with the inverse rounds otherwise
     # (docs/decisions/0019-integers-on-processors.md).
-    return m.nearest(x / scale, op.low, op.high)
+    return m.round_clamped(x / scale, op.low, op.high)
 
 
-def _fixed_point(m: ElementFunctions, op: QAdd, *values: Expr) -> Expr:
+def _apply_fixed_point_sum(m: ElementFunctions, op: QAdd, *operands: Expr) -> Expr:
     """Return the sum in int32, as `QAdd` says; the rounding term comes with the shift."""
-    count = (len(values) - 2) // 2
-    xs, factors, (half, bits) = values[:count], values[count:-2], values[-2:]
-    return m.shifted(reduce(add, map(mul, xs, factors)) + half, bits, op.low, op.high)
+    count = (len(operands) - 2) // 2
+    xs, factors, (half, bits) = operands[:count], operands[count:-2], operands[-2:]
+    return m.shift_clamped(reduce(add, map(mul, xs, factors)) + half, bits, op.low, op.high)
 
 
-def _multipliers(op: QAdd, types: Types, _tensors: "Tensors") -> "Tensors":
-    factors, shift = op.fixed_point(*types)
+def _compute_multipliers(op: QAdd, types: Types, _tensors: "Tensors") -> "Tensors":
+    factors, shift = op.compute_fixed_point(*types)
     return [np.array(n, np.int32) for n in (*factors, 1 << (shift - 1), shift)]
 
 
-def _product_scale(op: QMul, types: Types, _tensors: "Tensors") -> "Tensors":
-    first, second = types
-    y = op.infer(*types)
-    return [integer_arithmetic.multiplier(first, float(second.scale or 0), y)]
+def _compute_product_scale(op: QMul, types: Types, _tensors: "Tensors") -> "Tensors":
+    first_type, second_type = types
+    output_type = op.infer(*types)
+    return [
+        integer_arithmetic.compute_multiplier(
+            first_type, float(second_type.scale or 0), output_type
+        )
+    ]
 
 
-def _own_scale(op: Quantize, _types: Types, _tensors: "Tensors") -> "Tensors":
+def _get_scale(op: Quantize, _types: Types, _tensors: "Tensors") -> "Tensors":
     return [np.array(op.scale, np.float32)]
 
 
-def _input_scale(_op: Dequantize, types: Types, _tensors: "Tensors") -> "Tensors":
+def _get_input_scale(_op: Dequantize, types: Types, _tensors: "Tensors") -> "Tensors":
     return [np.array(types[0].scale, np.float32)]
 
 
-def _folded(op: BatchNorm, _types: Types, tensors: "Tensors") -> "Tensors":
+def _fold_batch_norm(op: BatchNorm, _types: Types, tensors: "Tensors") -> "Tensors":
     """Return scale and shift of a batch norm, computed in float64."""
     # Once, while compiling, so that only the products and sums of the device are rounded to
     # float32.
@@ -202,10 +212,10 @@ def _folded(op: BatchNorm, _types: Types, tensors: "Tensors") -> "Tensors":
     return scale.astype(np.float32), (bias - mean * scale).astype(np.float32)
 
 
-def general(op: Op) -> Op:
+def canonicalize_op(op: Op) -> Op:
     """Return an op without what its kernel reads from memory, so that kernels are shared."""
     match op:
-        case Quantized():
+        case QuantizedOp():
             # A scale is an operand in memory: layers that differ in it alone are one kernel.
             return replace(op, scale=1.0)
         case _:
@@ -213,27 +223,27 @@ def general(op: Op) -> Op:
 
 
 POINTWISE: Mapping[type, Pointwise] = {
-    Relu: Pointwise(_relu),
-    Relu6: Pointwise(_relu6),
-    LeakyRelu: Pointwise(_leaky_relu),
-    Sigmoid: Pointwise(_sigmoid),
-    Tanh: Pointwise(_tanh),
-    Silu: Pointwise(_silu),
-    HardSigmoid: Pointwise(_hard_sigmoid),
-    HardSwish: Pointwise(_hard_swish),
-    Identity: Pointwise(_identity),
-    Dropout: Pointwise(_identity),
-    StochasticDepth: Pointwise(_identity),
-    Gelu: Pointwise(_gelu),
-    Scale: Pointwise(_scale),
-    Add: Pointwise(_sum),
-    Mul: Pointwise(_product),
-    ScaleShift: Pointwise(_scale_shift),
-    BatchNorm: Pointwise(_scale_shift, _folded),
-    Requantize: Pointwise(_requantized),
-    ToReal: Pointwise(_real),
-    QAdd: Pointwise(_fixed_point, _multipliers),
-    QMul: Pointwise(_requantized, _product_scale),
-    Quantize: Pointwise(_levels, _own_scale),
-    Dequantize: Pointwise(_real, _input_scale),
+    Relu: Pointwise(_apply_relu),
+    Relu6: Pointwise(_apply_relu6),
+    LeakyRelu: Pointwise(_apply_leaky_relu),
+    Sigmoid: Pointwise(_apply_sigmoid),
+    Tanh: Pointwise(_apply_tanh),
+    Silu: Pointwise(_apply_silu),
+    HardSigmoid: Pointwise(_apply_hard_sigmoid),
+    HardSwish: Pointwise(_apply_hard_swish),
+    Identity: Pointwise(_apply_identity),
+    Dropout: Pointwise(_apply_identity),
+    StochasticDepth: Pointwise(_apply_identity),
+    Gelu: Pointwise(_apply_gelu),
+    Scale: Pointwise(_apply_scale),
+    Add: Pointwise(_apply_sum),
+    Mul: Pointwise(_apply_product),
+    ScaleShift: Pointwise(_apply_scale_shift),
+    BatchNorm: Pointwise(_apply_scale_shift, _fold_batch_norm),
+    Requantize: Pointwise(_requantize),
+    DequantizeSum: Pointwise(_dequantize),
+    QAdd: Pointwise(_apply_fixed_point_sum, _compute_multipliers),
+    QMul: Pointwise(_requantize, _compute_product_scale),
+    Quantize: Pointwise(_quantize, _get_scale),
+    Dequantize: Pointwise(_dequantize, _get_input_scale),
 }

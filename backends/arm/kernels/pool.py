@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, assert_never
 import numpy as np
 
 from tcc.backends.arm.kernels.base import Kernel, Shape3, Space
-from tcc.backends.arm.kernels.epilogue import NOTHING, Epilogue
-from tcc.backends.arm.kernels.window import Band, Layout, Window, layout
+from tcc.backends.arm.kernels.epilogue import NO_EPILOGUE, Epilogue
+from tcc.backends.arm.kernels.window import Band, Layout, Window, compute_layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ class Reduction(Enum):
     MAX = "max"
     MEAN = "mean"
 
-    def neutral(self, dtype: str) -> float:
+    def get_identity(self, dtype: str) -> float:
         """Return what does not change the result, of elements of a type."""
         match self:
             case Reduction.MAX:
@@ -31,7 +31,7 @@ class Reduction(Enum):
             case _:
                 assert_never(self)
 
-    def running(self, dtype: str) -> str:
+    def get_accumulator_dtype(self, dtype: str) -> str:
         """Return the type in which elements of a type are reduced."""
         match self:
             case Reduction.MAX:
@@ -42,7 +42,7 @@ class Reduction(Enum):
                 assert_never(self)
 
     @property
-    def nests(self) -> bool:
+    def is_separable(self) -> bool:
         """Whether columns can be reduced first: the same values, and no wider elements.
 
         Of zeros of both signs, another may come out on x86-64, whose maximum takes the later.
@@ -55,7 +55,7 @@ class Reduction(Enum):
             case _:
                 assert_never(self)
 
-    def factor(self, count: int) -> float | None:
+    def compute_factor(self, count: int) -> float | None:
         """Return what the reduction of `count` floats is multiplied by at last, if anything."""
         match self:
             case Reduction.MAX:
@@ -76,38 +76,44 @@ class WindowPool(Kernel):
     operands, a band of the input (where threads share it), result.
     """
 
-    word: ClassVar[str] = "pool"
+    name: ClassVar[str] = "pool"
     window: Window
     reduction: Reduction
-    factors: int
+    factor_count: int
     tile: int
-    epilogue: Epilogue = NOTHING
+    epilogue: Epilogue = NO_EPILOGUE
     dtype: str = "float32"
-    prologue: Epilogue = NOTHING
+    prologue: Epilogue = NO_EPILOGUE
 
     @property
-    def slid(self) -> Window:
+    def sliding_window(self) -> Window:
         """The window that slides over what is copied.
 
         Where a copy is made anyway, it holds the maxima of columns, and windows are one row high:
         a window of 3x3 in steps of two takes six comparisons, not nine.
         """
         window = self.window
-        (rows, columns), (top, left, _, right) = window.kernel, window.pads
-        flat = replace(window, kernel=(1, columns), pads=(0, left, 0, right))
+        (rows, columns), (pad_top, pad_left, _, pad_right) = window.kernel, window.pads
+        flat_window = replace(window, kernel=(1, columns), pads=(0, pad_left, 0, pad_right))
         # The row that stands for those above or below has to be one of the window's own.
-        last = (window.out[0] - 1) * window.stride[0] - top
-        met = rows > max(top, 1) and last < window.source[1]
-        return flat if self.reduction.nests and met and flat.staged else window
+        last_row = (window.out[0] - 1) * window.stride[0] - pad_top
+        reads_map = rows > max(pad_top, 1) and last_row < window.source[1]
+        return (
+            flat_window
+            if self.reduction.is_separable and reads_map and flat_window.needs_staging
+            else window
+        )
 
     @property
     def band(self) -> Band | None:
         """The rows of a channel that are copied with their border, if that is needed."""
-        band = self.slid.band(1, self.reduction.neutral(self.dtype), self.dtype)
-        if band is None or self.slid is self.window:
+        band = self.sliding_window.choose_band(
+            1, self.reduction.get_identity(self.dtype), self.dtype
+        )
+        if band is None or self.sliding_window is self.window:
             return band
-        top, taps = self.window.pads[0], self.window.kernel[0]
-        return replace(band, staging=replace(band.staging, top=top, taps=taps))
+        pad_top, taps = self.window.pads[0], self.window.kernel[0]
+        return replace(band, staging=replace(band.staging, pad_top=pad_top, taps=taps))
 
     @property
     def scratch(self) -> tuple[Space, ...]:
@@ -117,10 +123,10 @@ class WindowPool(Kernel):
     @property
     def layout(self) -> Layout:
         """Where the window's elements lie."""
-        return layout(self.slid, self.band)
+        return compute_layout(self.sliding_window, self.band)
 
     @property
-    def result(self) -> Shape3:
+    def output_shape(self) -> Shape3:
         """The shape of the output."""
         return (self.window.source[0], *self.window.out)
 
@@ -132,15 +138,15 @@ class ChannelPool(Kernel):
     Arguments: map, the epilogue's operands, result.
     """
 
-    word: ClassVar[str] = "global_pool"
+    name: ClassVar[str] = "global_pool"
     channels: int
     pixels: int
     reduction: Reduction
-    epilogue: Epilogue = NOTHING
+    epilogue: Epilogue = NO_EPILOGUE
     dtype: str = "float32"
 
 
-def mean_factors(window: Window, *, count_border: bool) -> "NDArray[np.float32]":
+def compute_mean_factors(window: Window, *, count_border: bool) -> "NDArray[np.float32]":
     """Return what each window's sum is multiplied by: a table (height, width), or one number.
 
     A window is cut off at the padded border, or at the input's where the border does not
@@ -148,12 +154,16 @@ def mean_factors(window: Window, *, count_border: bool) -> "NDArray[np.float32]"
     """
     counts = []
     for axis in (0, 1):
-        size, before, after = window.source[axis + 1], window.pads[axis], window.pads[axis + 2]
+        size, pad_before, pad_after = (
+            window.source[axis + 1],
+            window.pads[axis],
+            window.pads[axis + 2],
+        )
         starts = np.arange(window.out[axis]) * window.stride[axis]
-        ends = np.minimum(starts + window.kernel[axis], before + size + after)
+        stops = np.minimum(starts + window.kernel[axis], pad_before + size + pad_after)
         if not count_border:
-            starts, ends = np.maximum(starts, before), np.minimum(ends, before + size)
-        counts.append(ends - starts)
+            starts, stops = np.maximum(starts, pad_before), np.minimum(stops, pad_before + size)
+        counts.append(stops - starts)
     factors = (1.0 / np.outer(*counts)).astype(np.float32)
     # without padding all windows count alike: no table has to be read beside the map
     return factors.ravel()[:1] if (factors == factors.flat[0]).all() else factors

@@ -10,13 +10,13 @@ Index = Any
 """A number, or an expression of loop indices."""
 
 
-OWN = 1 << 16
+MAX_STACK_BAND_BYTES = 1 << 16
 """Most bytes of a band that a thread has on its stack; see `POOL_STACK` in `runtime/pool.h`."""
-NEAR = 1 << 15
+L1_BAND_BYTES = 1 << 15
 """Bytes of a band that stay in a core's first cache: one row more is taken only to have any."""
-SHARED = 1 << 18
+SHARED_BAND_BYTES = 1 << 18
 """Bytes of a band that all threads read, in the arena, where more than one row fits."""
-PARTS = 8
+MIN_SHARED_BANDS = 8
 """Bands that a map is at least cut into where they are what threads share."""
 
 
@@ -40,8 +40,8 @@ class Staging:
     row_step: int
     phase_step: int
     phases: int
-    top: int
-    left: int
+    pad_top: int
+    pad_left: int
     fill: float
     spread: Pair = (1, 1)
     dtype: str = "float32"
@@ -52,18 +52,18 @@ class Staging:
         """The memory of the copy."""
         return Space(self.source[0] * self.rows * self.phases * self.columns, self.dtype)
 
-    def inside(self, phase: int) -> tuple[int, int]:
+    def find_inside_columns(self, phase: int) -> tuple[int, int]:
         """Return the first column of a phase that lies in the input, and one past the last."""
-        shift, width = self.left - phase, self.source[2]
-        first = max(0, -(-shift // self.phase_step))
-        last = (width - 1 + shift) // self.phase_step + 1
-        return min(first, self.columns), max(min(first, self.columns), min(last, self.columns))
+        shift, width = self.pad_left - phase, self.source[2]
+        start = max(0, -(-shift // self.phase_step))
+        stop = (width - 1 + shift) // self.phase_step + 1
+        return min(start, self.columns), max(min(start, self.columns), min(stop, self.columns))
 
     @property
     def inside_rows(self) -> tuple[int, int]:
         """The first row of the whole copy that lies in the input, and one past the last."""
-        first = -(-self.top // self.row_step)
-        return first, max(first, (self.source[1] - 1 + self.top) // self.row_step + 1)
+        start = -(-self.pad_top // self.row_step)
+        return start, max(start, (self.source[1] - 1 + self.pad_top) // self.row_step + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +71,19 @@ class Band:
     """Rows of the output that are computed together from a copy of what they read.
 
     `step` rows of the whole copy lie between what neighbouring rows of the output read first. A
-    thread makes its `own` bands on its stack; others are in the arena, one at a time, and threads
+    thread makes its `is_thread_local` bands on its stack; others are in the arena, one at a time, and threads
     share the work on each.
     """
 
     staging: Staging
     rows: int
     step: int
-    own: bool
+    is_thread_local: bool
 
     @property
     def spaces(self) -> tuple[Space, ...]:
         """The memory of the arena that it takes."""
-        return () if self.own else (self.staging.space,)
+        return () if self.is_thread_local else (self.staging.space,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,72 +100,76 @@ class Window:
     """Distance of the input's pixels in the map that the window slides over."""
 
     @property
-    def pointwise(self) -> bool:
+    def is_pointwise(self) -> bool:
         """Whether each output reads just the one pixel at its place."""
-        plain = self.stride == self.spread == self.kernel == (1, 1)
-        return plain and self.out == self.source[1:]
+        is_unit_step = self.stride == self.spread == self.kernel == (1, 1)
+        return is_unit_step and self.out == self.source[1:]
 
     @property
-    def reach(self) -> Pair:
+    def extent(self) -> Pair:
         """Rows and columns from the first element that is read to the last."""
-        return self._reach(0, self.out[0]), self._reach(1, self.out[1])
+        return self._compute_extent(0, self.out[0]), self._compute_extent(1, self.out[1])
 
-    def _reach(self, axis: int, count: int) -> int:
+    def _compute_extent(self, axis: int, count: int) -> int:
         stride, taps = self.stride[axis], self.kernel[axis] - 1
         return (count - 1) * stride + taps * self.dilation[axis] + 1
 
     @property
-    def staged(self) -> bool:
+    def needs_staging(self) -> bool:
         """Whether a copy is read: where the window leaves the map, or reads no neighbours."""
-        within = self.reach[0] <= self.source[1] and self.reach[1] <= self.source[2]
-        plain = self.stride[1] == 1 and self.spread == (1, 1)
-        return not (within and plain and self.pads[:2] == (0, 0))
+        fits_map = self.extent[0] <= self.source[1] and self.extent[1] <= self.source[2]
+        is_contiguous = self.stride[1] == 1 and self.spread == (1, 1)
+        return not (fits_map and is_contiguous and self.pads[:2] == (0, 0))
 
-    def staging(self, rows: int, channels: int, fill: float, dtype: str) -> Staging:
+    def create_staging(self, rows: int, channels: int, fill: float, dtype: str) -> Staging:
         """Return the copy of some channels that some rows of the output read."""
-        source, (top, left, _, _) = (channels, *self.source[1:]), self.pads
-        reach = self._reach(0, rows)
+        source, (pad_top, pad_left, _, _) = (channels, *self.source[1:]), self.pads
+        extent = self._compute_extent(0, rows)
         if self.spread != (1, 1):
-            columns = self.reach[1]
-            return Staging(source, reach, columns, 1, 1, 1, top, left, fill, self.spread, dtype)
-        single_row, single_column = self.kernel[0] == 1, self.kernel[1] == 1
+            columns = self.extent[1]
+            return Staging(
+                source, extent, columns, 1, 1, 1, pad_top, pad_left, fill, self.spread, dtype
+            )
+        has_single_row, has_single_column = self.kernel[0] == 1, self.kernel[1] == 1
         return Staging(
             source=source,
-            rows=rows if single_row else reach,
+            rows=rows if has_single_row else extent,
             columns=self.out[1] + (self.kernel[1] - 1) * self.dilation[1] // self.stride[1],
-            row_step=self.stride[0] if single_row else 1,
+            row_step=self.stride[0] if has_single_row else 1,
             phase_step=self.stride[1],
-            phases=1 if single_column else self.stride[1],
-            top=top,
-            left=left,
+            phases=1 if has_single_column else self.stride[1],
+            pad_top=pad_top,
+            pad_left=pad_left,
             fill=fill,
             dtype=dtype,
         )
 
-    def band(
-        self, channels: int, fill: float, dtype: str, parts: int = 1, *, shared: bool = False
+    def choose_band(
+        self, channels: int, fill: float, dtype: str, parts: int = 1, *, is_shared: bool = False
     ) -> Band | None:
         """Return the bands in which some channels are copied; None where none need to be.
 
         There are at least `parts` of them, as far as there are rows. They are all of one size where
         the window is one row high, so that their rows may be laid end to end.
         """
-        if not self.staged:
+        if not self.needs_staging:
             return None
         height = self.out[0]
 
-        def size(rows: int) -> int:
-            return self.staging(rows, channels, fill, dtype).space.nbytes
+        def compute_bytes(rows: int) -> int:
+            return self.create_staging(rows, channels, fill, dtype).space.nbytes
 
-        own = not shared and size(1) <= OWN
-        limit = NEAR if own else SHARED
-        most = next((n for n in range(-(-height // parts), 1, -1) if size(n) <= limit), 1)
+        is_thread_local = not is_shared and compute_bytes(1) <= MAX_STACK_BAND_BYTES
+        max_bytes = L1_BAND_BYTES if is_thread_local else SHARED_BAND_BYTES
+        max_rows = next(
+            (n for n in range(-(-height // parts), 1, -1) if compute_bytes(n) <= max_bytes), 1
+        )
         # as few bands as `most` makes, but of like heights, without a small rest at the end
-        rows = -(-height // -(-height // most))
+        rows = -(-height // -(-height // max_rows))
         if self.kernel[0] == 1:
-            rows = next(n for n in range(most, 0, -1) if height % n == 0)
-        staging = self.staging(rows, channels, fill, dtype)
-        return Band(staging, rows, self.stride[0] // staging.row_step, own)
+            rows = next(n for n in range(max_rows, 0, -1) if height % n == 0)
+        staging = self.create_staging(rows, channels, fill, dtype)
+        return Band(staging, rows, self.stride[0] // staging.row_step, is_thread_local)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +187,13 @@ class Layout:
     stride: int
     dilation: int
 
-    def column(self, tap: Index) -> Index:
+    def compute_column_offset(self, tap: Index) -> Index:
         """Return the distance of a tap along x; of a loop's index, an expression."""
-        reach = tap * self.dilation
-        return reach % self.stride * self.columns + reach // self.stride
+        distance = tap * self.dilation
+        return distance % self.stride * self.columns + distance // self.stride
 
 
-def layout(window: Window, band: Band | None) -> Layout:
+def compute_layout(window: Window, band: Band | None) -> Layout:
     """Return where a window's elements lie in a band, or in the input itself."""
     dilation = window.dilation
     if band is None:

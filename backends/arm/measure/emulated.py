@@ -10,18 +10,18 @@ from importlib.resources import files
 from pathlib import Path
 
 from tcc.backends.arm.codegen import zig
-from tcc.backends.arm.execute.runner import Calls
+from tcc.backends.arm.execute.runner import RunnerProcess
 from tcc.backends.arm.machine import Machine
-from tcc.backends.arm.measure.instructions import FACTOR, SCATTER, of_block
-from tcc.backends.arm.measure.places import LocalPlace, write_input
-from tcc.backends.arm.measure.program_facts import ProgramFacts, facts
+from tcc.backends.arm.measure.instructions import MEASURED_FACTOR, MEASURED_SCATTER, estimate_cycles
+from tcc.backends.arm.measure.places import LocalHost, write_input
+from tcc.backends.arm.measure.program_facts import ProgramFacts, read_facts
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.measurement import LayerRunCost, Measurement, RunCost, Workload
 from tcc.compiler.support import atomic_files, regular_files, user_folders
 from tcc.compiler.support.external_tools import MissingTool, Tool
 from tcc.compiler.support.progress import Progress
 
-MOST = 1 << 28
+MAX_PLUGIN_BYTES = 1 << 28
 """Bytes that the plugin may write: more marks than any network has layers."""
 
 
@@ -37,7 +37,7 @@ class CodeBlock:
 class CountedInterval:
     """How often each block ran until the program asked for the time, opened a file or ended."""
 
-    until: str
+    end_event: str
     runs: Mapping[int, int]
 
 
@@ -47,22 +47,22 @@ class ProgramCounts:
 
     intervals: tuple[CountedInterval, ...]
     blocks: Mapping[int, CodeBlock]
-    heap: int
+    heap_bytes: int
 
-    def together(self, intervals: Iterable[CountedInterval]) -> Mapping[int, int]:
+    def sum_runs(self, intervals: Iterable[CountedInterval]) -> Mapping[int, int]:
         """Return how often each block ran in several intervals."""
-        found: dict[int, int] = {}
+        runs: dict[int, int] = {}
         for interval in intervals:
             for index, count in interval.runs.items():
-                found[index] = found.get(index, 0) + count
-        return found
+                runs[index] = runs.get(index, 0) + count
+        return runs
 
-    def instructions(self, runs: Mapping[int, int]) -> int:
+    def count_instructions(self, runs: Mapping[int, int]) -> int:
         """Return how many instructions that is."""
         return sum(count * self.blocks[index].instructions for index, count in runs.items())
 
 
-def read(lines: Iterable[str]) -> ProgramCounts:
+def parse_counts(lines: Iterable[str]) -> ProgramCounts:
     """Return what the plugin's file says.
 
     Raises:
@@ -73,9 +73,9 @@ def read(lines: Iterable[str]) -> ProgramCounts:
     heap, runs = None, dict[int, int]()
     for line in lines:
         match line.split():
-            case ["mark", what]:
+            case ["mark", event]:
                 runs = {}
-                intervals.append(CountedInterval(what, runs))
+                intervals.append(CountedInterval(event, runs))
             # Blocks are told once, at the end; intervals refer to them by number.
             case ["block", index, count, code]:
                 blocks[int(index)] = CodeBlock(int(count), bytes.fromhex(code))
@@ -86,23 +86,27 @@ def read(lines: Iterable[str]) -> ProgramCounts:
             case _:
                 raise ValueError("a line is cut off")
     # Told behind the last mark: without it the program, or qemu, was ended before its end.
-    if heap is None or not blocks or any(index not in blocks for index in _all(intervals)):
+    if (
+        heap is None
+        or not blocks
+        or any(index not in blocks for index in _iterate_block_indices(intervals))
+    ):
         raise ValueError("its end is missing")
     return ProgramCounts(tuple(intervals), blocks, heap)
 
 
-def _all(intervals: Iterable[CountedInterval]) -> Iterator[int]:
+def _iterate_block_indices(intervals: Iterable[CountedInterval]) -> Iterator[int]:
     return (index for interval in intervals for index in interval.runs)
 
 
-SOURCE = "count.c"
-OLDEST = 6
+PLUGIN_SOURCE = "count.c"
+MIN_QEMU_VERSION = 6
 """The first major version of qemu whose plugins hear of system calls."""
-NEW_API = 9
+MIN_API_2_VERSION = 9
 """The first major version that wants the second version of its interface."""
 
 
-def write(machine: Machine, path: Path) -> None:
+def write_plugin(machine: Machine, path: Path) -> None:
     """Write the plugin for the qemu of a machine, compiled if it was not yet.
 
     What runs is never the file in the cache: it is checked first, and this copy is of what was.
@@ -112,71 +116,80 @@ def write(machine: Machine, path: Path) -> None:
         ZigError: It does not compile.
         OSError: The cache or the file cannot be written.
     """
-    api = 2 if _version(machine) >= NEW_API else 1
-    text = (files("tcc.backends.arm") / "measure" / SOURCE).read_bytes()
+    api = 2 if _get_qemu_version(machine) >= MIN_API_2_VERSION else 1
+    text = (files("tcc.backends.arm") / "measure" / PLUGIN_SOURCE).read_bytes()
     # An old glibc's symbols alone, so that the plugin loads beside whichever qemu was built with.
-    options = ("-target", f"{_processor()}-linux-gnu.2.28", f"-DAPI={api}", "-shared", "-s")
-    key = sha256(repr((text, options, zig.COMPILE)).encode()).hexdigest()[:16]
-    entry = zig.cache() / f"count-{key}.sealed"
-    library = user_folders.read_cached(entry)
+    options = ("-target", f"{_get_processor()}-linux-gnu.2.28", f"-DAPI={api}", "-shared", "-s")
+    key = sha256(repr((text, options, zig.COMPILE_OPTIONS)).encode()).hexdigest()[:16]
+    cache_path = zig.get_cache_folder() / f"count-{key}.sealed"
+    library = user_folders.read_cached(cache_path)
     if library is None:
         library = _compile(text, options)
-        user_folders.write_cached(entry, library)
+        user_folders.write_cached(cache_path, library)
     path.write_bytes(library)
 
 
 def _compile(text: bytes, options: tuple[str, ...]) -> bytes:
-    with atomic_files.scratch_folder() as folder:
-        (folder / SOURCE).write_bytes(text)
-        zig.run(folder, "cc", *zig.COMPILE, *options, "-o", "count.so", SOURCE)
+    with atomic_files.create_scratch_folder() as folder:
+        (folder / PLUGIN_SOURCE).write_bytes(text)
+        zig.run(folder, "cc", *zig.COMPILE_OPTIONS, *options, "-o", "count.so", PLUGIN_SOURCE)
         return (folder / "count.so").read_bytes()
 
 
-def named(plugin: Path, out: Path) -> tuple[str, ...]:
+def build_plugin_options(plugin: Path, out: Path) -> tuple[str, ...]:
     """Return qemu's options that have a plugin write a file; commas end a word of theirs."""
-    return ("-plugin", ",".join(str(word).replace(",", ",,") for word in (plugin, f"out={out}")))
+    return (
+        "-plugin",
+        ",".join(str(option).replace(",", ",,") for option in (plugin, f"out={out}")),
+    )
 
 
-def _processor() -> str:
-    found = platform.machine()
-    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(found, found)
+def _get_processor() -> str:
+    processor = platform.machine()
+    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(processor, processor)
 
 
-def _version(machine: Machine) -> int:
+def _get_qemu_version(machine: Machine) -> int:
     """Return the major version of a machine's qemu.
 
     Raises:
         MissingTool: It is not here, is too old, or was built without plugins.
     """
-    found = re.search(r"version (\d+)\.", _said(machine, "--version"))
+    version_match = re.search(r"version (\d+)\.", _read_output(machine, "--version"))
     # A qemu without plugins says so in its list of options alone.
-    if not found or int(found[1]) < OLDEST or "-plugin" not in _said(machine, "-h"):
+    if (
+        not version_match
+        or int(version_match[1]) < MIN_QEMU_VERSION
+        or "-plugin" not in _read_output(machine, "-h")
+    ):
         needed_for = "count instructions, built with plugins (Debian 12's is, Debian 13's is not)"
         raise MissingTool(Tool(machine.qemu, needed_for, None, builds=False))
-    return int(found[1])
+    return int(version_match[1])
 
 
-def _said(machine: Machine, option: str) -> str:
+def _read_output(machine: Machine, option: str) -> str:
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             [machine.qemu, option], check=False, capture_output=True, timeout=60, text=True
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout
+    return completed.stdout
 
 
-MODELLED = (
-    f"cycles are modelled: published times of this processor are {FACTOR} times as long, "
-    f"within {SCATTER:.0%} (docs/measuring.md)"
+MODELLED_CAUTION = (
+    f"cycles are modelled: published times of this processor are {MEASURED_FACTOR} times as long, "
+    f"within {MEASURED_SCATTER:.0%} (docs/measuring.md)"
 )
-COUNTED = "there is no cycle model of this processor, and instructions alone say little"
-CLOCK, OPEN = "clock", "open"
-RUNS = 2
+UNMODELLED_CAUTION = "there is no cycle model of this processor, and instructions alone say little"
+CLOCK_EVENT, OPEN_EVENT = "clock", "open"
+NETWORK_RUNS = 2
 """Runs of the network: one to warm up, one that counts. Counts are the same each time."""
 
 
-def measure(calls: Calls, source: Input, workload: Workload, progress: Progress) -> Measurement:
+def measure(
+    process: RunnerProcess, source: Input, workload: Workload, progress: Progress
+) -> Measurement:
     """Return what a program costs: instructions, and cycles where there is a model.
 
     Raises:
@@ -184,87 +197,126 @@ def measure(calls: Calls, source: Input, workload: Workload, progress: Progress)
         UserError: The program fails, or does not do what it is for (E0652).
     """
     progress("compile qemu's plugin", 0, 1)
-    library, file = calls.folder / "count.so", calls.folder / "counts"
-    write(calls.machine, library)
-    known = facts(LocalPlace(calls), calls.program)
+    library, file = process.folder / "count.so", process.folder / "counts"
+    write_plugin(process.machine, library)
+    program_facts = read_facts(LocalHost(process), process.program)
     progress("count", 0, 1)
-    place = LocalPlace(replace(calls, options=named(library, file)))
-    words = write_input(place, source, workload, "input")
+    host = LocalHost(replace(process, options=build_plugin_options(library, file)))
+    input_arguments = write_input(host, source, workload, "input")
     # The program asks for the time around each layer when it profiles, and the plugin takes a
     # snapshot whenever it asks: no mark is built into the program
     # (docs/decisions/0021-measuring-without-a-board.md).
-    asked = ("--profile", place.path("profile")) if known.layers else ()
-    place.execute(["--quiet", *asked, "--repeat", str(RUNS), *words], RUNS, MOST)
+    profile_options = ("--profile", host.get_path("profile")) if program_facts.layers else ()
+    host.execute(
+        ["--quiet", *profile_options, "--repeat", str(NETWORK_RUNS), *input_arguments],
+        NETWORK_RUNS,
+        MAX_PLUGIN_BYTES,
+    )
     progress("model cycles", 0, 1)
-    return _CostAccount(calls, _read(calls, file), known).measurement(workload)
+    return _CostAccount(process, _read_counts(process, file), program_facts).build_measurement(
+        workload
+    )
 
 
-def _read(calls: Calls, file: Path) -> ProgramCounts:
+def _read_counts(process: RunnerProcess, file: Path) -> ProgramCounts:
     try:
-        with regular_files.opened(file) as stream:
-            return read(line.decode("ascii") for line in stream)
+        with regular_files.open_file(file) as stream:
+            return parse_counts(line.decode("ascii") for line in stream)
     except (OSError, ValueError) as error:
-        raise calls.wrong("the program was not counted to its end", str(error)[:120]) from None
+        raise process.create_error(
+            "the program was not counted to its end", str(error)[:120]
+        ) from None
 
 
 @dataclass(frozen=True)
 class _CostAccount:
     """What a program ran, as costs."""
 
-    calls: Calls
-    counted: ProgramCounts
-    known: ProgramFacts
+    process: RunnerProcess
+    counts: ProgramCounts
+    program_facts: ProgramFacts
 
-    def measurement(self, workload: Workload) -> Measurement:
-        machine, known = self.calls.machine, self.known
-        before, run = self._parted()
+    def build_measurement(self, workload: Workload) -> Measurement:
+        machine, program_facts = self.process.machine, self.program_facts
+        setup_intervals, run_intervals = self._split_intervals()
         # The last file that was opened is the input: what came before is loading, what comes after
         # preprocessing.
-        opened = max((i for i, each in enumerate(before) if each.until == OPEN), default=-1) + 1
-        own = [
-            LayerRunCost(name, kernel, self._cost([each]))
-            for (name, kernel), each in zip(known.layers, run[1:], strict=False)
+        load_end = (
+            max(
+                (
+                    i
+                    for i, interval in enumerate(setup_intervals)
+                    if interval.end_event == OPEN_EVENT
+                ),
+                default=-1,
+            )
+            + 1
+        )
+        layer_costs = [
+            LayerRunCost(name, kernel, self._compute_cost([interval]))
+            for (name, kernel), interval in zip(
+                program_facts.layers, run_intervals[1:], strict=False
+            )
         ]
-        made = self._preprocessing(before[opened:]) if workload.image is not None else None
+        preprocess_cost = (
+            self._compute_preprocess_cost(setup_intervals[load_end:])
+            if workload.image is not None
+            else None
+        )
         # Loaded parts and heap; the stack is not counted.
-        peak = known.memory.program and known.memory.program + self.counted.heap
+        peak_bytes = (
+            program_facts.memory.program and program_facts.memory.program + self.counts.heap_bytes
+        )
         return Measurement(
             how=f"{machine.qemu}, one thread",
-            network=self._cost(run),
-            load=self._cost(before[:opened]),
-            preprocess=made,
-            memory=replace(known.memory, peak=peak),
-            layers=tuple(own),
-            caution=MODELLED if machine.modelled else COUNTED,
+            network=self._compute_cost(run_intervals),
+            load=self._compute_cost(setup_intervals[:load_end]),
+            preprocess=preprocess_cost,
+            memory=replace(program_facts.memory, peak=peak_bytes),
+            layers=tuple(layer_costs),
+            caution=MODELLED_CAUTION if machine.has_cycle_model else UNMODELLED_CAUTION,
         )
 
-    def _parted(self) -> tuple[Sequence[CountedInterval], Sequence[CountedInterval]]:
+    def _split_intervals(self) -> tuple[Sequence[CountedInterval], Sequence[CountedInterval]]:
         """Return what ran before the first run of the network, and the parts of the last one.
 
         The program asks for the time before and after each run and, where its layers are wanted,
         before the first of them and after every one.
         """
-        found = self.counted.intervals
-        parts = len(self.known.layers) + 2 if self.known.layers else 1
-        asked = [i for i, each in enumerate(found) if each.until == CLOCK]
-        if len(asked) < RUNS * (parts + 1):
-            raise self.calls.wrong("the program does not say when each layer ends")
+        intervals = self.counts.intervals
+        reads_per_run = len(self.program_facts.layers) + 2 if self.program_facts.layers else 1
+        clock_reads = [
+            i for i, interval in enumerate(intervals) if interval.end_event == CLOCK_EVENT
+        ]
+        if len(clock_reads) < NETWORK_RUNS * (reads_per_run + 1):
+            raise self.process.create_error("the program does not say when each layer ends")
         # From the end, since how often the time is asked before the runs is the runner's own
         # affair.
-        first, last = asked[-RUNS * (parts + 1)], asked[-parts - 1]
-        return found[: first + 1], [found[i] for i in range(last + 1, asked[-1] + 1)]
+        first_run_start, last_run_start = (
+            clock_reads[-NETWORK_RUNS * (reads_per_run + 1)],
+            clock_reads[-reads_per_run - 1],
+        )
+        return intervals[: first_run_start + 1], [
+            intervals[i] for i in range(last_run_start + 1, clock_reads[-1] + 1)
+        ]
 
-    def _preprocessing(self, intervals: Sequence[CountedInterval]) -> RunCost:
+    def _compute_preprocess_cost(self, intervals: Sequence[CountedInterval]) -> RunCost:
         """Return what lies between two questions for the time after the input was opened."""
-        asked = [i for i, each in enumerate(intervals) if each.until == CLOCK]
-        own = intervals[asked[-3] + 1 : asked[-2] + 1] if len(asked) > 2 else intervals
-        return self._cost(own)
+        clock_reads = [
+            i for i, interval in enumerate(intervals) if interval.end_event == CLOCK_EVENT
+        ]
+        preprocess_intervals = (
+            intervals[clock_reads[-3] + 1 : clock_reads[-2] + 1]
+            if len(clock_reads) > 2
+            else intervals
+        )
+        return self._compute_cost(preprocess_intervals)
 
-    def _cost(self, intervals: Sequence[CountedInterval]) -> RunCost:
-        runs = self.counted.together(intervals)
-        instructions = self.counted.instructions(runs)
-        if not self.calls.machine.modelled:
+    def _compute_cost(self, intervals: Sequence[CountedInterval]) -> RunCost:
+        runs = self.counts.sum_runs(intervals)
+        instructions = self.counts.count_instructions(runs)
+        if not self.process.machine.has_cycle_model:
             return RunCost(instructions)
-        blocks = ((self.counted.blocks[index], count) for index, count in runs.items())
-        modelled = sum(count * of_block(b.code, b.instructions) for b, count in blocks)
+        blocks = ((self.counts.blocks[index], count) for index, count in runs.items())
+        modelled = sum(count * estimate_cycles(b.code, b.instructions) for b, count in blocks)
         return RunCost(instructions, round(modelled))

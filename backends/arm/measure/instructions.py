@@ -74,12 +74,12 @@ _CORE: tuple[tuple[tuple[str, ...], InstructionKind], ...] = (
 )
 """Kinds by how mnemonics begin; the first that fits is taken."""
 _CORE_REGISTER = re.compile(r"\b(r\d+|lr|ip|sp|fp|sl|sb)\b")
-_LISTED = re.compile(r"[dsq](\d+)(?:\[.*\])?\s*-\s*[dsq](\d+)")
+_REGISTER_RANGE = re.compile(r"[dsq](\d+)(?:\[.*\])?\s*-\s*[dsq](\d+)")
 _DOUBLEWORDS: Mapping[str, float] = {"q": 2, "s": 0.5}
 
 
 @lru_cache(maxsize=1 << 16)
-def decoded(code: bytes, count: int) -> tuple[DecodedInstruction, ...]:
+def decode(code: bytes, count: int) -> tuple[DecodedInstruction, ...]:
     """Return the instructions of a block; those that are not known are left out.
 
     Args:
@@ -89,23 +89,23 @@ def decoded(code: bytes, count: int) -> tuple[DecodedInstruction, ...]:
     Raises:
         MissingTool: What disassembles is not here.
     """
-    arm, thumb = disassemblers()
-    chosen = thumb if _is_thumb(code, count) else arm
-    return tuple(_instruction(found) for found in chosen.disasm(code, 0x1000))
+    arm, thumb = create_disassemblers()
+    disassembler = thumb if _is_thumb(code, count) else arm
+    return tuple(_decode_instruction(insn) for insn in disassembler.disasm(code, 0x1000))
 
 
 @lru_cache(maxsize=1)
-def disassemblers() -> tuple[Any, Any]:
+def create_disassemblers() -> tuple[Any, Any]:
     """Return what reads ARM instructions, and what reads Thumb."""
     try:
         from capstone import CS_ARCH_ARM, CS_MODE_ARM, CS_MODE_THUMB, Cs
     except ImportError:
         raise MissingTool(Tool("capstone", "model cycles", None, builds=False)) from None
 
-    found = Cs(CS_ARCH_ARM, CS_MODE_ARM), Cs(CS_ARCH_ARM, CS_MODE_THUMB)
-    for each in found:
-        each.detail = True
-    return found
+    arm_and_thumb = Cs(CS_ARCH_ARM, CS_MODE_ARM), Cs(CS_ARCH_ARM, CS_MODE_THUMB)
+    for disassembler in arm_and_thumb:
+        disassembler.detail = True
+    return arm_and_thumb
 
 
 def _is_thumb(code: bytes, count: int) -> bool:
@@ -117,7 +117,8 @@ def _is_thumb(code: bytes, count: int) -> bool:
     if len(code) != 4 * count:
         return True
     arm, thumb = (
-        sum(1 for _ in each.disasm_lite(code, 0x1000)) == count for each in disassemblers()
+        sum(1 for _ in disassembler.disasm_lite(code, 0x1000)) == count
+        for disassembler in create_disassemblers()
     )
     if arm != thumb:
         return thumb
@@ -125,66 +126,76 @@ def _is_thumb(code: bytes, count: int) -> bool:
     return as_thumb > sum(code[i + 3] >> 4 in {14, 15} for i in range(0, len(code), 4))
 
 
-def _instruction(found: Any) -> DecodedInstruction:
-    word, operands = found.mnemonic, found.op_str
-    kind = _kind(word, operands)
-    reads, writes = _registers(found)
-    return DecodedInstruction(kind, _width(operands), _units(kind, word, operands), reads, writes)
+def _decode_instruction(insn: Any) -> DecodedInstruction:
+    mnemonic, operands = insn.mnemonic, insn.op_str
+    kind = _classify(mnemonic, operands)
+    reads, writes = _get_registers(insn)
+    return DecodedInstruction(
+        kind, _get_width(operands), _count_units(kind, mnemonic, operands), reads, writes
+    )
 
 
-def _kind(word: str, operands: str) -> InstructionKind:
-    vector = word.startswith("v")
+def _classify(mnemonic: str, operands: str) -> InstructionKind:
+    vector = mnemonic.startswith("v")
     for beginnings, kind in _VECTOR if vector else _CORE:
-        if word.startswith(beginnings):
+        if mnemonic.startswith(beginnings):
             return kind
     if not vector:
         return InstructionKind.ALU
-    moves = word.startswith(("vmov", "vdup")) and _CORE_REGISTER.search(operands)
+    moves = mnemonic.startswith(("vmov", "vdup")) and _CORE_REGISTER.search(operands)
     return InstructionKind.MOVE if moves else InstructionKind.INTEGER
 
 
-def _width(operands: str) -> int:
+def _get_width(operands: str) -> int:
     if re.search(r"\bq\d", operands):
         return 16
     return 8 if re.search(r"\bd\d", operands) else 4
 
 
-def _units(kind: InstructionKind, word: str, operands: str) -> float:
+def _count_units(kind: InstructionKind, mnemonic: str, operands: str) -> float:
     match kind:
         case InstructionKind.MANY_MEMORY:
             return max(1, operands.count(",") // 2 + 1)  # two registers a cycle
-        case InstructionKind.VECTOR_MEMORY if not word.startswith(("vldr", "vstr")):
-            inner = re.search(r"\{([^}]*)\}", operands)
-            return max(1, sum(map(_doublewords, (inner[1] if inner else operands).split(","))))
-        case InstructionKind.MOVE if word.startswith(("vmrs", "vmsr")):
+        case InstructionKind.VECTOR_MEMORY if not mnemonic.startswith(("vldr", "vstr")):
+            register_list = re.search(r"\{([^}]*)\}", operands)
+            return max(
+                1,
+                sum(
+                    map(
+                        _count_doublewords,
+                        (register_list[1] if register_list else operands).split(","),
+                    )
+                ),
+            )
+        case InstructionKind.MOVE if mnemonic.startswith(("vmrs", "vmsr")):
             return 2
         case _:
             return 1
 
 
-def _doublewords(listed: str) -> float:
+def _count_doublewords(operand: str) -> float:
     """Return how many doublewords a register, or a range of them, is."""
-    listed = listed.strip()
-    span = _LISTED.match(listed)
-    count = int(span[2]) - int(span[1]) + 1 if span else 1
-    return count * _DOUBLEWORDS.get(listed[:1], 1)
+    operand = operand.strip()
+    register_range = _REGISTER_RANGE.match(operand)
+    count = int(register_range[2]) - int(register_range[1]) + 1 if register_range else 1
+    return count * _DOUBLEWORDS.get(operand[:1], 1)
 
 
-def _registers(found: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _get_registers(insn: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     from capstone import CsError
 
     try:
-        reads, writes = found.regs_access()
+        reads, writes = insn.regs_access()
     except CsError:
         return (), ()
-    return _named(found, reads), _named(found, writes)
+    return _list_register_names(insn, reads), _list_register_names(insn, writes)
 
 
-def _named(found: Any, registers: Any) -> tuple[str, ...]:
+def _list_register_names(insn: Any, registers: Any) -> tuple[str, ...]:
     """Return registers by name, vector registers as the doublewords that they are."""
     names: dict[str, None] = {}
     for number in registers:
-        name = found.reg_name(number) or ""
+        name = insn.reg_name(number) or ""
         kind, index = name[:1], name[1:]
         if kind == "q" and index.isdigit():
             names |= dict.fromkeys((f"d{2 * int(index)}", f"d{2 * int(index) + 1}"))
@@ -195,9 +206,9 @@ def _named(found: Any, registers: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-ACCUMULATOR = 4
+ACCUMULATOR_CYCLES = 4
 """Cycles from one multiply-accumulate to the next of the same accumulator."""
-FACTOR, SCATTER = 1.49, 0.11
+MEASURED_FACTOR, MEASURED_SCATTER = 1.49, 0.11
 """How much longer published times of a Cortex-A7 are, and how far they scatter about that."""
 _BY_16, _BY_8, _BY_4 = 16, 8, 4
 
@@ -210,62 +221,69 @@ class InstructionTiming:
     latency: int
 
 
-def _any(issue: int, latency: int) -> InstructionTiming:
+def _create_timing(issue: int, latency: int) -> InstructionTiming:
     return InstructionTiming({_BY_16: issue, _BY_8: issue, _BY_4: issue}, latency)
 
 
 TIMINGS: Mapping[InstructionKind, InstructionTiming] = {
-    InstructionKind.ALU: _any(1, 1),
-    InstructionKind.MULTIPLY: _any(1, 3),
-    InstructionKind.DIVIDE: _any(10, 12),
-    InstructionKind.MEMORY: _any(1, 3),
-    InstructionKind.MANY_MEMORY: _any(1, 3),
-    InstructionKind.MOVE: _any(2, 3),
+    InstructionKind.ALU: _create_timing(1, 1),
+    InstructionKind.MULTIPLY: _create_timing(1, 3),
+    InstructionKind.DIVIDE: _create_timing(10, 12),
+    InstructionKind.MEMORY: _create_timing(1, 3),
+    InstructionKind.MANY_MEMORY: _create_timing(1, 3),
+    InstructionKind.MOVE: _create_timing(2, 3),
     # A quad of floats takes four issues on the A7's 32-bit float path, a double two.
     InstructionKind.FLOAT: InstructionTiming({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 4),
     InstructionKind.FLOAT_ACCUMULATE: InstructionTiming({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 8),
-    InstructionKind.FLOAT_DIVIDE: _any(15, 18),
+    InstructionKind.FLOAT_DIVIDE: _create_timing(15, 18),
     InstructionKind.INTEGER: InstructionTiming({_BY_16: 2, _BY_8: 1, _BY_4: 1}, 3),
     InstructionKind.INTEGER_MULTIPLY: InstructionTiming({_BY_16: 4, _BY_8: 2, _BY_4: 1}, 3),
-    InstructionKind.LONG_MULTIPLY: _any(2, 4),
-    InstructionKind.VECTOR_MEMORY: _any(1, 3),
+    InstructionKind.LONG_MULTIPLY: _create_timing(2, 4),
+    InstructionKind.VECTOR_MEMORY: _create_timing(1, 3),
 }
 """Issue cycles are for each of an instruction's units."""
 
 
 @lru_cache(maxsize=1 << 16)
-def of_block(code: bytes, count: int) -> float:
+def estimate_cycles(code: bytes, count: int) -> float:
     """Return the cycles of one run of a block of `count` instructions; one for each unknown."""
-    known = decoded(code, count)
-    return max(1.0, scheduled(known) + max(0, count - len(known)))
+    instructions = decode(code, count)
+    return max(1.0, simulate_cycles(instructions) + max(0, count - len(instructions)))
 
 
-def scheduled(instructions: Sequence[DecodedInstruction]) -> float:
+def simulate_cycles(instructions: Sequence[DecodedInstruction]) -> float:
     """Return the cycles of instructions in order, each of which waits for what it reads.
 
     A simple operation may start with the one before it, if that did not so itself.
     """
-    ready: dict[str, float] = {}
-    summed: dict[str, float] = {}
-    now, alone = 0.0, False
-    for each in instructions:
-        timing = TIMINGS[each.kind]
-        issue = timing.issue[each.width] * each.units
-        adds = each.kind in {InstructionKind.FLOAT_ACCUMULATE, InstructionKind.LONG_MULTIPLY}
+    ready_at: dict[str, float] = {}
+    sum_ready_at: dict[str, float] = {}
+    now, is_single_issue = 0.0, False
+    for instruction in instructions:
+        timing = TIMINGS[instruction.kind]
+        issue = timing.issue[instruction.width] * instruction.units
+        is_accumulate = instruction.kind in {
+            InstructionKind.FLOAT_ACCUMULATE,
+            InstructionKind.LONG_MULTIPLY,
+        }
         start = now
         # A multiply-accumulate hands its sum to the next one early: a chain of them waits for half
         # of a result's latency.
-        for register in each.reads:
-            known = summed if adds and register in each.writes else ready
-            start = max(start, known.get(register, 0.0))
+        for register in instruction.reads:
+            operand_ready_at = (
+                sum_ready_at if is_accumulate and register in instruction.writes else ready_at
+            )
+            start = max(start, operand_ready_at.get(register, 0.0))
         # Dual issue is partial on this core: an ALU operation may go with the instruction before
         # it.
-        if each.kind is InstructionKind.ALU and alone and start <= now:
-            start, step, alone = now - 1, 1.0, False
+        if instruction.kind is InstructionKind.ALU and is_single_issue and start <= now:
+            start, step, is_single_issue = now - 1, 1.0, False
         else:
-            step, alone = issue, True
-        for register in each.writes:
-            ready[register] = start + timing.latency + issue - 1
-            summed[register] = start + ACCUMULATOR if adds else ready[register]
+            step, is_single_issue = issue, True
+        for register in instruction.writes:
+            ready_at[register] = start + timing.latency + issue - 1
+            sum_ready_at[register] = (
+                start + ACCUMULATOR_CYCLES if is_accumulate else ready_at[register]
+            )
         now = max(now, start + step)
     return now

@@ -7,33 +7,40 @@ from typing import Protocol
 
 import numpy as np
 
-from tcc.backends.arm.execute.runner import EACH, START, UNSIGNED, Calls, fail_unsigned, ppm
+from tcc.backends.arm.execute.runner import (
+    SECONDS_PER_INPUT,
+    START_SECONDS,
+    UNSIGNED,
+    RunnerProcess,
+    encode_ppm,
+    fail_unsigned,
+)
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.measurement import Workload
 from tcc.compiler.ir.types import DType
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.board import Board
-from tcc.compiler.support.bounded_process import Ended
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.bounded_process import ProcessOutcome
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
 
-class ProgramPlace(Protocol):
+class ProgramHost(Protocol):
     """A program in a place that it can run in, and files beside it."""
 
     @property
-    def how(self) -> str:
+    def description(self) -> str:
         """What runs it."""
         ...
 
-    def put(self, name: str, data: bytes) -> str:
+    def write_file(self, name: str, content: bytes) -> str:
         """Write a file; return its path as the program takes it."""
         ...
 
-    def path(self, name: str) -> str:
+    def get_path(self, name: str) -> str:
         """Return the path of a file that the program is to write."""
         ...
 
-    def execute(self, words: Sequence[str], runs: int, written: int) -> Ended:
+    def execute(self, arguments: Sequence[str], runs: int, max_bytes: int) -> ProcessOutcome:
         """Run the program to its good end.
 
         Raises:
@@ -41,7 +48,7 @@ class ProgramPlace(Protocol):
         """
         ...
 
-    def read(self, name: str, most: int) -> bytes:
+    def read_file(self, name: str, max_bytes: int) -> bytes:
         """Return the first bytes of a file that the program wrote.
 
         Raises:
@@ -49,102 +56,106 @@ class ProgramPlace(Protocol):
         """
         ...
 
-    def wrong(self, message: str, label: str = "") -> UserError:
+    def create_error(self, message: str, label: str = "") -> UserError:
         """Return the error of a program that does not do what it is for (E0652)."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class LocalPlace:
+class LocalHost:
     """A scratch folder of this machine."""
 
-    calls: Calls
+    process: RunnerProcess
 
     @property
-    def how(self) -> str:
+    def description(self) -> str:
         """Return the machine, with the instruction set that it is told to use, or its emulator."""
-        machine = self.calls.machine
+        machine = self.process.machine
         # With options for an emulator, the counting plugin's, even this machine's programs go
         # through it.
-        emulated = self.calls.options or not machine.native
+        emulated = self.process.options or not machine.native
         if emulated:
             return machine.qemu
         return f"this machine as {machine.isa}" if machine.isa else "this machine"
 
-    def put(self, name: str, data: bytes) -> str:
+    def write_file(self, name: str, content: bytes) -> str:
         """Write a file."""
-        (self.calls.folder / name).write_bytes(data)
-        return self.path(name)
+        (self.process.folder / name).write_bytes(content)
+        return self.get_path(name)
 
-    def path(self, name: str) -> str:
+    def get_path(self, name: str) -> str:
         """Return the path of a file."""
-        return str(self.calls.folder / name)
+        return str(self.process.folder / name)
 
-    def execute(self, words: Sequence[str], runs: int, written: int) -> Ended:
+    def execute(self, arguments: Sequence[str], runs: int, max_bytes: int) -> ProcessOutcome:
         """Run the program as `tcc run` does."""
-        return self.calls.ended(*words, inputs=runs, written=written)
+        return self.process.run_to_end(*arguments, inputs=runs, max_bytes=max_bytes)
 
-    def read(self, name: str, most: int) -> bytes:
+    def read_file(self, name: str, max_bytes: int) -> bytes:
         """Read a file."""
         try:
-            with regular_files.opened(self.calls.folder / name) as file:
-                return file.read(most)
+            with regular_files.open_file(self.process.folder / name) as file:
+                return file.read(max_bytes)
         except OSError:
-            raise self.wrong("the program did not write what it was asked for", name) from None
+            raise self.create_error(
+                "the program did not write what it was asked for", name
+            ) from None
 
-    def wrong(self, message: str, label: str = "") -> UserError:
+    def create_error(self, message: str, label: str = "") -> UserError:
         """Return the error, located at the program."""
-        return self.calls.wrong(message, label)
+        return self.process.create_error(message, label)
 
 
 @dataclass(frozen=True, slots=True)
-class BoardPlace:
+class BoardHost:
     """A folder of a board, into which the program was copied."""
 
     board: Board
     program: Path
-    copied: str
+    remote_program: str
 
     @property
-    def how(self) -> str:
+    def description(self) -> str:
         """Return the way to the board."""
-        return self.board.way.name
+        return self.board.link.name
 
-    def put(self, name: str, data: bytes) -> str:
+    def write_file(self, name: str, content: bytes) -> str:
         """Copy a file there."""
-        return self.board.put(name, data)
+        return self.board.send(name, content)
 
-    def path(self, name: str) -> str:
+    def get_path(self, name: str) -> str:
         """Return the path of a file there."""
         return f"{self.board.folder}/{name}"
 
-    def execute(self, words: Sequence[str], runs: int, written: int) -> Ended:
+    def execute(self, arguments: Sequence[str], runs: int, max_bytes: int) -> ProcessOutcome:
         """Run the program there; the board's own shell bounds nothing but the time."""
-        ended = self.board.execute([self.copied, *words], START + EACH * runs)
-        if ended.code == UNSIGNED:
-            raise fail_unsigned(whole_file(str(self.program)), ended.err)
-        if ended.code:
-            said = ended.err.decode(errors="replace").strip().splitlines()
-            label = said[-1][:160] if said else ""
-            raise self.wrong(f"the program failed on the board with status {ended.code}", label)
-        return ended
+        outcome = self.board.execute(
+            [self.remote_program, *arguments], START_SECONDS + SECONDS_PER_INPUT * runs
+        )
+        if outcome.code == UNSIGNED:
+            raise fail_unsigned(make_file_span(str(self.program)), outcome.err)
+        if outcome.code:
+            error_lines = outcome.err.decode(errors="replace").strip().splitlines()
+            label = error_lines[-1][:160] if error_lines else ""
+            raise self.create_error(
+                f"the program failed on the board with status {outcome.code}", label
+            )
+        return outcome
 
-    def read(self, name: str, most: int) -> bytes:
+    def read_file(self, name: str, max_bytes: int) -> bytes:
         """Bring a file from there."""
         # What a board sends is cut here, as nothing there bounds it.
-        return self.board.get(name)[:most]
+        return self.board.fetch(name)[:max_bytes]
 
-    def wrong(self, message: str, label: str = "") -> UserError:
+    def create_error(self, message: str, label: str = "") -> UserError:
         """Return the error, located at the program."""
-        return fail("E0652", message, whole_file(str(self.program)), label=label)
+        return fail("E0652", message, make_file_span(str(self.program)), label=label)
 
 
-def write_input(
-    place: ProgramPlace, source: Input, workload: Workload, name: str
-) -> tuple[str, ...]:
+def write_input(host: ProgramHost, source: Input, workload: Workload, name: str) -> tuple[str, ...]:
     """Write the input where the program runs; return the runner's words for it."""
     if workload.image is not None:
-        return (place.put(f"{name}.ppm", ppm(workload.image)),)
+        return (host.write_file(f"{name}.ppm", encode_ppm(workload.image)),)
     kind = "u1" if source.type.dtype is DType.U8 else "<f4"
     tensor = np.ascontiguousarray(workload.tensor, kind)
-    return ("--tensor", place.put(f"{name}.bin", tensor.tobytes()))
+    return ("--tensor", host.write_file(f"{name}.bin", tensor.tobytes()))

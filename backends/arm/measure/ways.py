@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tcc.backends.arm.codegen import runner_signature
-from tcc.backends.arm.execute.runner import Calls, program_file
+from tcc.backends.arm.execute.runner import RunnerProcess, find_program
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.measure import emulated
-from tcc.backends.arm.measure.places import BoardPlace, LocalPlace, ProgramPlace, write_input
-from tcc.backends.arm.measure.program_facts import ProgramFacts, facts
+from tcc.backends.arm.measure.places import BoardHost, LocalHost, ProgramHost, write_input
+from tcc.backends.arm.measure.program_facts import ProgramFacts, read_facts
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.measurement import (
     BoardTask,
@@ -22,31 +22,35 @@ from tcc.compiler.ir.measurement import (
     RunCost,
     RunTimes,
     Workload,
-    times,
+    summarize_times,
 )
 from tcc.compiler.support import atomic_files, regular_files
 from tcc.compiler.support.decimal_numbers import parse_float
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.progress import Progress
 
 if TYPE_CHECKING:
     from tcc.backends.arm.execute.runner import Outputs
 
 
-WARM = 5
+WARM_UP_RUNS = 5
 """Runs before those that count."""
-PROFILED = 20
+MAX_PROFILED_RUNS = 20
 """Most runs whose layers are timed."""
-LONGEST = 1e9
+MAX_MILLISECONDS = 1e9
 """Milliseconds that nothing takes."""
-BEFORE = 2
+PROFILE_HEADER_LINES = 2
 """Lines of a profile before those of layers."""
-LINE = 512
+MAX_LINE_BYTES = 512
 """Bytes of a line of a profile, on the average, at most."""
 
 
 def measure(
-    place: ProgramPlace, known: ProgramFacts, source: Input, workload: Workload, progress: Progress
+    host: ProgramHost,
+    program_facts: ProgramFacts,
+    source: Input,
+    workload: Workload,
+    progress: Progress,
 ) -> Measurement:
     """Return what a program costs: the time of each run, and of each layer in further runs.
 
@@ -54,76 +58,83 @@ def measure(
         UserError: The program fails, or does not do what it is for (E0652).
     """
     progress("time", 0, 2)
-    words = write_input(place, source, workload, "input")
-    count = WARM + workload.runs
+    input_arguments = write_input(host, source, workload, "input")
+    count = WARM_UP_RUNS + workload.runs
     threads = f"{workload.threads} threads" if workload.threads > 1 else "one thread"
-    asked = ("--quiet", "--threads", str(workload.threads))
+    base_options = ("--quiet", "--threads", str(workload.threads))
     # Whole runs and layers in two processes: asking for the time around each layer would be part of
     # the runs' times.
-    whole = ("--repeat", str(count), "--times", place.path("times"))
-    peak = place.execute([*asked, *whole, *words], count, 8 * count).peak
+    time_options = ("--repeat", str(count), "--times", host.get_path("times"))
+    peak = host.execute([*base_options, *time_options, *input_arguments], count, 8 * count).peak
     # The program writes numbers, not averages: medians and quartiles are taken in one place for
     # all.
-    data = place.read("times", 8 * count + 1)
-    taken = np.frombuffer(data, "<f8").tolist() if len(data) == 8 * count else []
-    if not taken or not _are_times(taken):
-        raise place.wrong("the program did not write the times of its runs")
+    content = host.read_file("times", 8 * count + 1)
+    run_times = np.frombuffer(content, "<f8").tolist() if len(content) == 8 * count else []
+    if not run_times or not _is_plausible(run_times):
+        raise host.create_error("the program did not write the times of its runs")
     progress("time", 1, 2)
-    profile = _profile(place, known, [*asked, *words], min(PROFILED, workload.runs))
+    profile = _profile(
+        host,
+        program_facts,
+        [*base_options, *input_arguments],
+        min(MAX_PROFILED_RUNS, workload.runs),
+    )
     progress("time", 2, 2)
     image = workload.image is not None
     return Measurement(
-        how=f"{place.how}, {threads}",
-        network=RunCost(times=_kept(taken)),
-        load=_once(profile[0]),
-        preprocess=_once(profile[1]) if image else None,
-        memory=replace(known.memory, peak=peak or None),
-        layers=_layers(known, profile[BEFORE:]),
+        how=f"{host.description}, {threads}",
+        network=RunCost(times=_summarize_runs(run_times)),
+        load=_create_single_run_cost(profile[0]),
+        preprocess=_create_single_run_cost(profile[1]) if image else None,
+        memory=replace(program_facts.memory, peak=peak or None),
+        layers=_build_layer_costs(program_facts, profile[PROFILE_HEADER_LINES:]),
     )
 
 
-def _are_times(found: Sequence[float]) -> bool:
+def _is_plausible(milliseconds: Sequence[float]) -> bool:
     """Whether numbers that a program wrote can be milliseconds."""
-    return all(0 <= each < LONGEST for each in found)
+    return all(0 <= duration < MAX_MILLISECONDS for duration in milliseconds)
 
 
-def _kept(taken: Sequence[float]) -> RunTimes:
-    return times(list(taken[WARM:]), taken[0])
+def _summarize_runs(run_times: Sequence[float]) -> RunTimes:
+    return summarize_times(list(run_times[WARM_UP_RUNS:]), run_times[0])
 
 
-def _once(milliseconds: float) -> RunCost:
-    return RunCost(times=times([milliseconds], milliseconds))
+def _create_single_run_cost(milliseconds: float) -> RunCost:
+    return RunCost(times=summarize_times([milliseconds], milliseconds))
 
 
 def _profile(
-    place: ProgramPlace, known: ProgramFacts, words: Sequence[str], runs: int
+    host: ProgramHost, program_facts: ProgramFacts, arguments: Sequence[str], runs: int
 ) -> list[float]:
     """Return milliseconds: of creating and preprocessing, then of each layer in each run."""
-    count, width = WARM + runs, len(known.layers)
-    whole = ("--repeat", str(count), "--profile", place.path("profile"))
-    most = LINE * (BEFORE + count * width)
-    place.execute([*whole, *words], count, most)
-    lines = place.read("profile", most).decode(errors="replace").splitlines()
+    count, width = WARM_UP_RUNS + runs, len(program_facts.layers)
+    profile_options = ("--repeat", str(count), "--profile", host.get_path("profile"))
+    max_bytes = MAX_LINE_BYTES * (PROFILE_HEADER_LINES + count * width)
+    host.execute([*profile_options, *arguments], count, max_bytes)
+    lines = host.read_file("profile", max_bytes).decode(errors="replace").splitlines()
     try:
-        found = [parse_float(line.rsplit("\t", 1)[1]) / 1e6 for line in lines]
+        milliseconds = [parse_float(line.rsplit("\t", 1)[1]) / 1e6 for line in lines]
     except (ValueError, IndexError):
-        found = []
-    if len(found) != BEFORE + count * width or not _are_times(found):
-        raise place.wrong("the program did not write the times of its layers")
-    return found
+        milliseconds = []
+    if len(milliseconds) != PROFILE_HEADER_LINES + count * width or not _is_plausible(milliseconds):
+        raise host.create_error("the program did not write the times of its layers")
+    return milliseconds
 
 
-def _layers(known: ProgramFacts, taken: Sequence[float]) -> tuple[LayerRunCost, ...]:
-    width = len(known.layers)
+def _build_layer_costs(
+    program_facts: ProgramFacts, milliseconds: Sequence[float]
+) -> tuple[LayerRunCost, ...]:
+    width = len(program_facts.layers)
     return tuple(
-        LayerRunCost(name, kernel, RunCost(times=_kept(taken[index::width])))
-        for index, (name, kernel) in enumerate(known.layers)
+        LayerRunCost(name, kernel, RunCost(times=_summarize_runs(milliseconds[index::width])))
+        for index, (name, kernel) in enumerate(program_facts.layers)
     )
 
 
-def outputs(
-    place: ProgramPlace,
-    known: ProgramFacts,
+def run_cases(
+    host: ProgramHost,
+    program_facts: ProgramFacts,
     source: Input,
     cases: Sequence[Workload],
     progress: Progress,
@@ -133,24 +144,26 @@ def outputs(
     Raises:
         UserError: The program fails, or writes something else (E0652).
     """
-    shapes = known.outputs
+    shapes = program_facts.outputs
     sizes = [prod(shape) for shape in shapes.values()]
-    found = []
+    case_outputs = []
     for number, case in enumerate(cases):
         progress("goldens", number, len(cases))
-        words = write_input(place, source, case, f"golden {number}")
-        place.execute(["--quiet", "--raw", place.path("raw"), *words], 1, 4 * sum(sizes))
-        data = place.read("raw", 4 * sum(sizes) + 1)
-        if len(data) != 4 * sum(sizes):
-            raise place.wrong("the program wrote raw outputs of another size")
-        values = np.frombuffer(data, "<f4").astype(np.float32)
-        parts = np.split(values, np.cumsum(sizes)[:-1])
-        named = zip(shapes.items(), parts, strict=True)
-        found.append({name: part.reshape(shape) for (name, shape), part in named})
-    return found
+        input_arguments = write_input(host, source, case, f"golden {number}")
+        host.execute(
+            ["--quiet", "--raw", host.get_path("raw"), *input_arguments], 1, 4 * sum(sizes)
+        )
+        content = host.read_file("raw", 4 * sum(sizes) + 1)
+        if len(content) != 4 * sum(sizes):
+            raise host.create_error("the program wrote raw outputs of another size")
+        floats = np.frombuffer(content, "<f4").astype(np.float32)
+        parts = np.split(floats, np.cumsum(sizes)[:-1])
+        named_parts = zip(shapes.items(), parts, strict=True)
+        case_outputs.append({name: part.reshape(shape) for (name, shape), part in named_parts})
+    return case_outputs
 
 
-def here(
+def measure_locally(
     machine: Machine, folder: Path, source: Input, workload: Workload, progress: Progress
 ) -> Measurement:
     """Return what the program in a folder costs: timed where it runs by itself, or else counted.
@@ -159,20 +172,20 @@ def here(
         MissingTool: What counts is not here.
         UserError: The program fails (E0652), or is counted, and on more threads than one (E0601).
     """
-    program = program_file(folder)
-    with atomic_files.scratch_folder() as scratch:
-        calls = Calls(machine, program, scratch)
+    program = find_program(folder)
+    with atomic_files.create_scratch_folder() as scratch:
+        process = RunnerProcess(machine, program, scratch)
         if machine.native:
-            place = LocalPlace(calls)
-            return measure(place, facts(place, program), source, workload, progress)
+            host = LocalHost(process)
+            return measure(host, read_facts(host, program), source, workload, progress)
         # Instructions of threads that wait for each other depend on the emulator's scheduling.
         if workload.threads != 1:
             message = f"{machine.target.name} is counted here, and that on one thread"
-            raise fail("E0601", message, whole_file("command line: --threads"))
-        return emulated.measure(calls, source, workload, progress)
+            raise fail("E0601", message, make_file_span("command line: --threads"))
+        return emulated.measure(process, source, workload, progress)
 
 
-def there(
+def measure_on_board(
     folder: Path, source: Input, task: BoardTask, progress: Progress
 ) -> "tuple[Measurement, list[Outputs]]":
     """Return what the program in a folder costs on a board, and what it gives for each case.
@@ -180,15 +193,15 @@ def there(
     Raises:
         UserError: The board does not do what it is asked (E0658), or the program fails (E0652).
     """
-    program = program_file(folder)
+    program = find_program(folder)
     progress("copy", 0, 1)
-    with regular_files.opened(program) as file:
-        copied = task.board.put(program.name, file.read(), executable=True)
+    with regular_files.open_file(program) as file:
+        remote_program = task.board.send(program.name, file.read(), executable=True)
     signature = runner_signature.find(folder)
     if signature and (folder / signature.file).exists():
-        with regular_files.opened(folder / signature.file) as file:
-            task.board.put(signature.file, file.read())
-    place = BoardPlace(task.board, program, copied)
-    known = facts(place, program)
-    found = measure(place, known, source, task.workload, progress)
-    return found, outputs(place, known, source, task.cases, progress)
+        with regular_files.open_file(folder / signature.file) as file:
+            task.board.send(signature.file, file.read())
+    host = BoardHost(task.board, program, remote_program)
+    program_facts = read_facts(host, program)
+    measurement = measure(host, program_facts, source, task.workload, progress)
+    return measurement, run_cases(host, program_facts, source, task.cases, progress)

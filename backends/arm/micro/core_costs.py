@@ -14,16 +14,16 @@ from math import isfinite
 
 from tcc.compiler.ir.types import Pair
 from tcc.compiler.support.atomic_files import MachineError
-from tcc.compiler.support.diagnostics import Diagnostic, Span, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, Span, make_file_span
 
-FILE = "kernel_costs.toml"
-UNITS = ("cycles", "instructions", "microseconds")
+COSTS_FILE = "kernel_costs.toml"
+COST_UNITS = ("cycles", "instructions", "microseconds")
 WINOGRAD = ("products", "runs", "pixels", "sums", "outputs", "weights", "bands")
 PANELS = (
     *("products", "taps", "tiles", "blocks", "rests"),
     *("pieces", "copies", "near", "dealt", "singles", "borders"),
 )
-LEVEL_PANELS = (
+QUANTIZED_PANELS = (
     *("products", "taps", "tiles", "blocks", "rests"),
     *("rows", "near", "dealt", "borders"),
 )
@@ -32,36 +32,38 @@ CHANNEL_PANELS = (
     *("levels", "near", "dealt"),
 )
 PLANES = tuple(
-    f"{what}_{side}x{side}_s{stride}"
+    f"{unit}_{side}x{side}_s{stride}"
     for side in (3, 5)
     for stride in (1, 2)
-    for what in ("products", "rows", "planes")
+    for unit in ("products", "rows", "planes")
 )
-LEVEL_PLANES = (
-    *(f"windows_{what}" for what in ("products", "outputs", "read", "dealt", "rows", "planes")),
-    *(f"{way}_{what}" for way in ("points", "halves") for what in ("outputs", "planes")),
+QUANTIZED_PLANES = (
+    *(f"windows_{unit}" for unit in ("products", "outputs", "read", "dealt", "rows", "planes")),
+    *(f"{method}_{unit}" for method in ("points", "halves") for unit in ("outputs", "planes")),
 )
 LOOP = ("products", "steps", "outputs", "read")
-OWN = ("depthwise", "gathered", "whole")
-LEVEL_LOOPS = (
-    *(f"{way}_{what}" for way in ("across", *OWN) for what in LOOP),
-    *(f"{way}_dealt" for way in OWN),
+STRIDED_METHODS = ("depthwise", "gathered", "whole")
+QUANTIZED_LOOPS = (
+    *(f"{method}_{unit}" for method in ("across", *STRIDED_METHODS) for unit in LOOP),
+    *(f"{method}_dealt" for method in STRIDED_METHODS),
 )
-LOOPS = tuple(f"{way}_{what}" for way in ("across", *OWN, "in_place") for what in LOOP)
+LOOPS = tuple(
+    f"{method}_{unit}" for method in ("across", *STRIDED_METHODS, "in_place") for unit in LOOP
+)
 AMOUNTS: Mapping[str, tuple[str, ...]] = {
     "winograd": WINOGRAD,
     "level_winograd": WINOGRAD,
     "float_matrix": PANELS,
     "float_depthwise": PLANES,
-    "matrix": LEVEL_PANELS,
+    "matrix": QUANTIZED_PANELS,
     "channel_matrix": CHANNEL_PANELS,
     "vector": ("products", "outputs"),
-    "depthwise": LEVEL_PLANES,
+    "depthwise": QUANTIZED_PLANES,
     "loops": LOOPS,
-    "level_loops": LEVEL_LOOPS,
+    "level_loops": QUANTIZED_LOOPS,
 }
 """What counts of each kernel; `schedule/kernel_candidates.py` says how much of it there is."""
-LOOPS_OF = re.compile(r"(?P<kind>(?:level_)?loops)_(?P<rows>[1-9]\d?)x(?P<pixels>[1-9]\d?)")
+LOOP_NAME = re.compile(r"(?P<kind>(?:level_)?loops)_(?P<rows>[1-9]\d?)x(?P<pixels>[1-9]\d?)")
 """Plain loops are named with their tile: filters by pixels."""
 
 Costs = Mapping[str, float]
@@ -74,23 +76,25 @@ class CoreCosts:
     `tile` is the register tile of plain loops where no costs choose it: of filters by pixels.
     """
 
-    counted: str
+    unit: str
     tile: Pair
     kernels: Mapping[str, Costs]
 
-    def tiles(self, loops: str) -> tuple[Pair, ...]:
+    def list_tiles(self, loops: str) -> tuple[Pair, ...]:
         """Return the tiles of plain loops of a kind among which costs choose, `tile` first."""
-        named = (LOOPS_OF.fullmatch(name) for name in self.kernels)
-        found = {(int(n["rows"]), int(n["pixels"])) for n in named if n and n["kind"] == loops}
-        return tuple(sorted(found, key=lambda tile: (tile != self.tile, tile)))
+        name_matches = (LOOP_NAME.fullmatch(name) for name in self.kernels)
+        tiles = {
+            (int(n["rows"]), int(n["pixels"])) for n in name_matches if n and n["kind"] == loops
+        }
+        return tuple(sorted(tiles, key=lambda tile: (tile != self.tile, tile)))
 
-    def favouring(self, name: str) -> "CoreCosts":
+    def clear_kernel_cost(self, name: str) -> "CoreCosts":
         """Return the same where a kernel costs nothing: it computes whatever it can."""
-        free = dict.fromkeys(AMOUNTS[kind(name)], 0.0)
-        return replace(self, kernels={**self.kernels, name: free})
+        zero_costs = dict.fromkeys(AMOUNTS[get_kind(name)], 0.0)
+        return replace(self, kernels={**self.kernels, name: zero_costs})
 
 
-def of(core: str, target: str) -> CoreCosts:
+def get_core_costs(core: str, target: str) -> CoreCosts:
     """Return the costs of one core.
 
     Args:
@@ -100,85 +104,95 @@ def of(core: str, target: str) -> CoreCosts:
     Raises:
         MachineError: The file has no such core, or is damaged (E0604).
     """
-    costs = known()
+    costs = load_costs()
     if core not in costs:
-        raise missing(f"core {core!r}", target)
+        raise create_missing_error(f"core {core!r}", target)
     return costs[core]
 
 
-def missing(subject: str, target: str) -> MachineError:
+def create_missing_error(subject: str, target: str) -> MachineError:
     """Return the error of a core, or of one of its kernels, that nobody has measured yet."""
-    message = f"{FILE} has no entry for {subject}"
+    message = f"{COSTS_FILE} has no entry for {subject}"
     help = f"run `python tools/search_kernels.py search {target}`, which measures it"
-    return MachineError(Diagnostic("E0604", message, whole_file(FILE), help=help))
+    return MachineError(Diagnostic("E0604", message, make_file_span(COSTS_FILE), help=help))
 
 
 @cache
-def known() -> Mapping[str, CoreCosts]:
+def load_costs() -> Mapping[str, CoreCosts]:
     """Return the costs of each core, by zig's name of it.
 
     Raises:
         MachineError: The file is damaged (E0604).
     """
-    return read((files("tcc.backends.arm.micro") / FILE).read_text("utf-8"))
+    return parse_costs((files("tcc.backends.arm.micro") / COSTS_FILE).read_text("utf-8"))
 
 
-def read(text: str) -> Mapping[str, CoreCosts]:
+def parse_costs(text: str) -> Mapping[str, CoreCosts]:
     """Return what the file's text says; errors as above."""
     try:
-        found = tomllib.loads(text)
+        tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"line (\d+)", str(error))
-        raise _damaged(text, f"it is not TOML: {error}", int(line[1]) if line else 1) from None
-    return {core: _core(text, core, given) for core, given in found.items()}
+        raise _create_damaged_error(
+            text, f"it is not TOML: {error}", int(line[1]) if line else 1
+        ) from None
+    return {core: _parse_core(text, core, table) for core, table in tables.items()}
 
 
-def kind(name: str) -> str:
+def get_kind(name: str) -> str:
     """Return what `AMOUNTS` calls a kernel."""
-    loops = LOOPS_OF.fullmatch(name)
+    loops = LOOP_NAME.fullmatch(name)
     return loops["kind"] if loops else name
 
 
-def _core(text: str, core: str, given: object) -> CoreCosts:
-    at = _line(text, rf"\[{re.escape(core)}\]")
-    match given:
-        case {"counted": str(counted), "tile": [int(rows), int(pixels)], **tables}:
-            named = {str(name): table for name, table in tables.items()}
-            made = CoreCosts(counted, (rows, pixels), dict(_kernels(text, core, named)))
+def _parse_core(text: str, core: str, core_table: object) -> CoreCosts:
+    at = _find_line(text, rf"\[{re.escape(core)}\]")
+    match core_table:
+        case {"counted": str(unit), "tile": [int(rows), int(pixels)], **tables}:
+            kernel_tables = {str(name): table for name, table in tables.items()}
+            core_costs = CoreCosts(
+                unit, (rows, pixels), dict(_parse_kernels(text, core, kernel_tables))
+            )
         case _:
-            raise _damaged(text, f"[{core}] has no `counted` and `tile`", at)
-    if counted not in UNITS:
-        raise _damaged(text, f"[{core}] is counted in `{counted}`, none of {', '.join(UNITS)}", at)
-    if not (made.tiles("loops") and made.tiles("level_loops")):
-        raise _damaged(text, f"[{core}] has no costs of plain loops", at)
-    return made
+            raise _create_damaged_error(text, f"[{core}] has no `counted` and `tile`", at)
+    if unit not in COST_UNITS:
+        raise _create_damaged_error(
+            text, f"[{core}] is counted in `{unit}`, none of {', '.join(COST_UNITS)}", at
+        )
+    if not (core_costs.list_tiles("loops") and core_costs.list_tiles("level_loops")):
+        raise _create_damaged_error(text, f"[{core}] has no costs of plain loops", at)
+    return core_costs
 
 
-def _kernels(text: str, core: str, tables: Mapping[str, object]) -> Iterator[tuple[str, Costs]]:
+def _parse_kernels(
+    text: str, core: str, tables: Mapping[str, object]
+) -> Iterator[tuple[str, Costs]]:
     for name, table in tables.items():
-        at = _line(text, rf"\[{re.escape(core)}\.{re.escape(name)}\]")
-        if kind(name) not in AMOUNTS:
-            raise _damaged(text, f"there is no kernel `{name}`", at)
-        if not isinstance(table, dict) or table.keys() != set(AMOUNTS[kind(name)]):
-            wanted = ", ".join(AMOUNTS[kind(name)])
-            raise _damaged(text, f"the costs of a kernel `{name}` are {wanted}", at)
+        at = _find_line(text, rf"\[{re.escape(core)}\.{re.escape(name)}\]")
+        if get_kind(name) not in AMOUNTS:
+            raise _create_damaged_error(text, f"there is no kernel `{name}`", at)
+        if not isinstance(table, dict) or table.keys() != set(AMOUNTS[get_kind(name)]):
+            unit_names = ", ".join(AMOUNTS[get_kind(name)])
+            raise _create_damaged_error(
+                text, f"the costs of a kernel `{name}` are {unit_names}", at
+            )
         for key, cost in table.items():
             if type(cost) not in (int, float) or not isfinite(cost) or cost < 0:
-                raise _damaged(text, f"the cost of `{key}` is no number from 0 on", at)
+                raise _create_damaged_error(text, f"the cost of `{key}` is no number from 0 on", at)
         if not any(table.values()):
-            raise _damaged(text, f"a kernel `{name}` costs nothing", at)
+            raise _create_damaged_error(text, f"a kernel `{name}` costs nothing", at)
         yield name, {key: float(cost) for key, cost in table.items()}
 
 
-def _line(text: str, header: str) -> int:
+def _find_line(text: str, header: str) -> int:
     """Return the number of the line that a table begins in."""
     numbered = enumerate(text.splitlines(), 1)
     return next((n for n, line in numbered if re.fullmatch(header, line.strip())), 1)
 
 
-def _damaged(text: str, what: str, line: int) -> MachineError:
+def _create_damaged_error(text: str, problem: str, line: int) -> MachineError:
     lines = [*text.splitlines(), ""]
-    at = Span(FILE, line, 1, lines[min(line, len(lines)) - 1])
-    message = f"the costs by which kernels are chosen are damaged: {what}"
+    at = Span(COSTS_FILE, line, 1, lines[min(line, len(lines)) - 1])
+    message = f"the costs by which kernels are chosen are damaged: {problem}"
     help = "undo what was changed in this file, or install tcc again"
     return MachineError(Diagnostic("E0604", message, at, help=help))

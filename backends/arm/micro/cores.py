@@ -15,39 +15,39 @@ from tcc.backends.arm.micro.records import (
     MicroKernel,
     Vector,
 )
-from tcc.backends.arm.micro.winograd import LevelWinograd, WideWinograd, Winograd
+from tcc.backends.arm.micro.winograd import QuantizedWinograd, WideWinograd, Winograd
 
 DEPTHWISE = Depthwise("depthwise")
 VECTOR = Vector("vector")
 NEON = Matrix("matrix_neon", filters=4, lane=2)
 SMULL = Matrix("matrix_smull", filters=4, lane=4)
 SDOT = Matrix("matrix_sdot", filters=8, lane=4)
-FLOAT_NEON = FloatMatrix("float_neon", filters=6, pixels=8, cut=2)
+FLOAT_NEON = FloatMatrix("float_neon", filters=6, pixels=8, partial_multiple=2)
 FLOAT_FMLA = FloatMatrix("float_fmla", filters=8)
 WINOGRAD_FMLA = Winograd("winograd_fmla", filters=4)
-LEVEL_WINOGRAD_SMLAL = LevelWinograd("winograd_levels_smlal", filters=4)
-X86 = ChannelMatrix("matrix_x86", filters=8, lane=4, pixels=32, unsigned=True)
+QUANTIZED_WINOGRAD_SMLAL = QuantizedWinograd("winograd_levels_smlal", filters=4)
+X86 = ChannelMatrix("matrix_x86", filters=8, lane=4, pixels=32, is_unsigned=True)
 FLOAT_DEPTHWISE = FloatDepthwise("float_depthwise_neon", lanes=8)
-DEPTHWISE_X86 = Depthwise("depthwise_x86", beyond=17)
+DEPTHWISE_X86 = Depthwise("depthwise_x86", overread=17)
 FLOAT_X86 = FloatMatrix("float_x86", filters=8, pixels=48)
 FLOAT_DEPTHWISE_X86 = FloatDepthwise("float_depthwise_x86", lanes=16)
 WINOGRAD_NEON = Winograd("winograd_neon", filters=4)
 WINOGRAD_X86 = WideWinograd("winograd_x86", filters=16)
-LEVEL_WINOGRAD_NEON = LevelWinograd("winograd_levels_neon", filters=4)
+QUANTIZED_WINOGRAD_NEON = QuantizedWinograd("winograd_levels_neon", filters=4)
 
 FLOATS_64 = (WINOGRAD_FMLA, FLOAT_FMLA)
 CORES: dict[str, tuple[MicroKernel, ...]] = {
     "cortex_a7": (
         DEPTHWISE,
         VECTOR,
-        LEVEL_WINOGRAD_NEON,
+        QUANTIZED_WINOGRAD_NEON,
         NEON,
         WINOGRAD_NEON,
         FLOAT_DEPTHWISE,
         FLOAT_NEON,
     ),
-    "cortex_a53": (DEPTHWISE, VECTOR, LEVEL_WINOGRAD_SMLAL, SMULL, *FLOATS_64),
-    "cortex_a72": (DEPTHWISE, VECTOR, LEVEL_WINOGRAD_SMLAL, SMULL, *FLOATS_64),
+    "cortex_a53": (DEPTHWISE, VECTOR, QUANTIZED_WINOGRAD_SMLAL, SMULL, *FLOATS_64),
+    "cortex_a72": (DEPTHWISE, VECTOR, QUANTIZED_WINOGRAD_SMLAL, SMULL, *FLOATS_64),
     "cortex_a76": (DEPTHWISE, VECTOR, SDOT, *FLOATS_64),
     "x86_64_v2": (DEPTHWISE_X86, VECTOR, X86, WINOGRAD_X86, FLOAT_DEPTHWISE_X86, FLOAT_X86),
 }
@@ -58,12 +58,12 @@ CORES: dict[str, tuple[MicroKernel, ...]] = {
 class Isa:
     """A level of x86-64-ABI by its name, with instructions for products of bytes or without.
 
-    `cpu` is zig's word for it, `plain` the level's own name.
+    `cpu` is zig's word for it, `base_name` the level's own name.
     """
 
     name: str
     cpu: str
-    plain: str
+    base_name: str
 
 
 # LLVM would keep vectors of 64 bytes out of what it vectorises by itself.
@@ -78,7 +78,7 @@ ISAS = (
 """In order of preference, the best last: as in `c/isa.h`."""
 
 
-def forms(kernel: MicroKernel) -> tuple[Isa, ...]:
+def select_isas(kernel: MicroKernel) -> tuple[Isa, ...]:
     """Return, for each of `ISAS`, for which of them a kernel is compiled to run there."""
-    plain = {isa.name: isa for isa in ISAS}
-    return ISAS if kernel.multiplies_bytes else tuple(plain[isa.plain] for isa in ISAS)
+    isas_by_name = {isa.name: isa for isa in ISAS}
+    return ISAS if kernel.multiplies_bytes else tuple(isas_by_name[isa.base_name] for isa in ISAS)

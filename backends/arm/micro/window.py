@@ -27,7 +27,7 @@ class MicroWindow:
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
     start: Pair = (0, 0)
-    signed: bool = False
+    is_signed: bool = False
     band: int = 1
     """Rows of the output that a depthwise kernel computes at once: one, or an even number."""
 
@@ -37,21 +37,21 @@ class MicroWindow:
         return self.channels * self.kernel[0] * self.kernel[1]
 
     @property
-    def levels(self) -> str:
+    def dtype(self) -> str:
         """The type of levels that are read."""
-        return "int8" if self.signed else "uint8"
+        return "int8" if self.is_signed else "uint8"
 
     @property
     def flip(self) -> int:
         """What makes a stored level a signed one."""
         # Levels of uint8 become signed by their top bit; `shifted` puts what that changes into the
         # bias.
-        return 0 if self.signed else 0x80
+        return 0 if self.is_signed else 0x80
 
-    def gatherable(self, pixels: int) -> bool:
+    def can_gather(self, pixels: int) -> bool:
         """Whether `c/matrix_gather.h` has room for what as many windows in a row read."""
-        reach = pixels * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1]
-        return reach <= REACH and self.kernel[1] <= MAX_WIDTH
+        extent = pixels * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1]
+        return extent <= REACH and self.kernel[1] <= MAX_WIDTH
 
     @property
     def band_elements(self) -> int:
@@ -68,19 +68,19 @@ class MicroWindow:
         return (self.band - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0] + 1
 
     @property
-    def flat(self) -> bool:
+    def is_flat(self) -> bool:
         """Whether pixels of the output are those of one row of the map."""
-        points = self.kernel == self.stride == (1, 1) and self.start == (0, 0)
-        return points and self.size == self.out and self.size[0] == 1
+        is_pointwise = self.kernel == self.stride == (1, 1) and self.start == (0, 0)
+        return is_pointwise and self.size == self.out and self.size[0] == 1
 
-    def flattened(self) -> "MicroWindow":
+    def flatten(self) -> "MicroWindow":
         """Return the same with a map's rows laid end to end, if each output reads its own pixel."""
         if self.kernel != (1, 1) or self.stride != (1, 1) or self.out != self.size:
             return self
-        flat = (1, self.size[0] * self.size[1])
-        return replace(self, size=flat, out=flat)
+        flat_size = (1, self.size[0] * self.size[1])
+        return replace(self, size=flat_size, out=flat_size)
 
-    def table(self) -> "NDArray[np.int32]":
+    def build_table(self) -> "NDArray[np.int32]":
         """Return the numbers of a `micro_window` in order."""
         # In the order of the C struct's fields; `signed` goes as what it is xored with.
         channels, *pairs, _, band = astuple(self)

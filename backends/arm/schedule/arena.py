@@ -14,17 +14,17 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory in use from step `first` to step `last`, both included; for `scratch` or a value."""
+    """Memory in use from step `first_step` to step `last_step`, both included; for `is_scratch` or a value."""
 
     name: str
     nbytes: int
-    first: int
-    last: int
-    scratch: bool = False
+    first_step: int
+    last_step: int
+    is_scratch: bool = False
 
-    def meets(self, other: "Buffer") -> bool:
+    def has_overlap(self, buffer: "Buffer") -> bool:
         """Whether the two are ever in use at once."""
-        return self.first <= other.last and other.first <= self.last
+        return self.first_step <= buffer.last_step and buffer.first_step <= self.last_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,68 +44,76 @@ def plan(buffers: Iterable[Buffer]) -> Arena:
 
     Each buffer, the largest first, takes the lowest place that is free for all its time.
     """
-    listed = list(buffers)
+    all_buffers = list(buffers)
     placed: list[tuple[int, int, Buffer]] = []
     # Greedy by size, as in Pisarchyk and Lee (arXiv 2001.03288): large buffers find room first,
     # small ones fit between.
-    for order, buffer in enumerate(sorted(listed, key=lambda b: (-b.nbytes, b.first, b.name))):
+    for order, buffer in enumerate(
+        sorted(all_buffers, key=lambda b: (-b.nbytes, b.first_step, b.name))
+    ):
         offset = 0
         # Placed ones stand by their offsets: the first gap that is wide enough is the lowest.
         # Quadratic in the buffers.
-        for start, _, other in placed:
-            if not buffer.meets(other):
+        for start, _, placed_buffer in placed:
+            if not buffer.has_overlap(placed_buffer):
                 continue
             if offset + buffer.nbytes <= start:
                 break
-            offset = max(offset, _aligned(start + other.nbytes))
+            offset = max(offset, _align(start + placed_buffer.nbytes))
         insort(placed, (offset, order, buffer), key=lambda p: p[:2])
-    end = max((offset + buffer.nbytes for offset, _, buffer in placed), default=0)
+    used_bytes = max((offset + buffer.nbytes for offset, _, buffer in placed), default=0)
     offsets = {buffer.name: offset for offset, _, buffer in placed}
-    return Arena(offsets, _aligned(end), bound(listed))
+    return Arena(offsets, _align(used_bytes), compute_bound(all_buffers))
 
 
-def bound(buffers: Iterable[Buffer]) -> int:
+def compute_bound(buffers: Iterable[Buffer]) -> int:
     """Return the most bytes of values that are in use at once."""
     changes: dict[int, int] = {}
-    for buffer in (b for b in buffers if not b.scratch):
-        changes[buffer.first] = changes.get(buffer.first, 0) + buffer.nbytes
-        changes[buffer.last + 1] = changes.get(buffer.last + 1, 0) - buffer.nbytes
-    most = used = 0
+    for buffer in (b for b in buffers if not b.is_scratch):
+        changes[buffer.first_step] = changes.get(buffer.first_step, 0) + buffer.nbytes
+        changes[buffer.last_step + 1] = changes.get(buffer.last_step + 1, 0) - buffer.nbytes
+    peak = used = 0
     for step in sorted(changes):
         used += changes[step]
-        most = max(most, used)
-    return most
+        peak = max(peak, used)
+    return peak
 
 
-def _aligned(nbytes: int) -> int:
+def _align(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-SCRATCH = "input scratch"
+SCRATCH_BUFFER = "input scratch"
 """The name of its buffer: no value's name has a space."""
 
 
-def input_scratch(source: Input) -> Buffer:
+def create_input_scratch(source: Input) -> Buffer:
     """Return the memory that the largest image needs, in use while the input is made."""
-    return Buffer(SCRATCH, sum(-(-part // 8) * 8 for part in _parts(source)), 0, 0, scratch=True)
+    return Buffer(
+        SCRATCH_BUFFER,
+        sum(-(-part // 8) * 8 for part in _iterate_part_sizes(source)),
+        0,
+        0,
+        is_scratch=True,
+    )
 
 
-def _parts(source: Input) -> Iterator[int]:
+def _iterate_part_sizes(source: Input) -> Iterator[int]:
     """Yield the bytes of each part; what is for images of any width is for the widest."""
-    pre = source.preprocess
-    if pre is None:
+    preprocess = source.preprocess
+    if preprocess is None:
         return
     channels, height, width = source.type.shape
-    levels = source.type.dtype is DType.U8
+    is_quantized = source.type.dtype is DType.U8
     yield channels * width  # a line
-    if not levels:
+    if not is_quantized:
         yield channels * 256 * 4  # the table
-    if pre.resize is None:
+    if preprocess.resize is None:
         return
     for side in (height, width):
         yield from (8 * side, 8 * side)  # spans and totals
     yield 4 * (2 * MAX_SIDE + 3 * width)  # factors: at most 2 * source / width + 3 for each
-    if pre.color == "gray":
+    if preprocess.color == "gray":
         yield MAX_SIDE  # a row
-    if levels:
+    if is_quantized:
         yield 4 * source.type.elements  # sums, which cannot lie in an input of bytes

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tcc.backends.arm.schedule.program import supported
+from tcc.backends.arm.schedule.program import is_supported
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.target import Refusal
 from tcc.compiler.support.diagnostics import fail
@@ -13,17 +13,17 @@ MAX_MEMORY = 3 << 29
 """Most bytes of weights and values together: what static memory can be addressed anywhere."""
 
 
-def refusals(target: str, graph: Graph) -> Iterator[Refusal]:
+def find_refusals(target: str, graph: Graph) -> Iterator[Refusal]:
     """Yield each node that cannot be built, with the rule it breaks."""
     for node in graph.nodes:
-        if not supported(type(node.op)):
+        if not is_supported(type(node.op)):
             yield Refusal(
                 node,
-                f"{target} has no kernel for `{node.op.word}`",
+                f"{target} has no kernel for `{node.op.keyword}`",
                 "write it with other ops, or build for onnxruntime, which runs every op",
             )
         # Bytes and not elements: an offset in bytes of more than 2^31 would be negative.
-        elif (size := _largest(graph, node)) > MAX_BYTES:
+        elif (size := _measure_largest_tensor(graph, node)) > MAX_BYTES:
             yield Refusal(
                 node,
                 f"{target} takes values and weights of up to {MAX_BYTES >> 20} MiB, "
@@ -33,11 +33,11 @@ def refusals(target: str, graph: Graph) -> Iterator[Refusal]:
     # The C interface has one input pointer; told at each reader, since an input has no place in the
     # text of its own.
     if len(graph.inputs) > 1:
-        extra = {source.name for source in graph.inputs[1:]}
+        extra_inputs = {source.name for source in graph.inputs[1:]}
         for node in graph.nodes:
-            if extra & set(node.inputs):
-                why = f"{target} takes networks of one input, and this reads another"
-                yield Refusal(node, why, "put what belongs together into channels of one input")
+            if extra_inputs & set(node.inputs):
+                reason = f"{target} takes networks of one input, and this reads another"
+                yield Refusal(node, reason, "put what belongs together into channels of one input")
 
 
 def check_memory(target: str, graph: Graph, arena: int) -> None:
@@ -61,8 +61,8 @@ def check_memory(target: str, graph: Graph, arena: int) -> None:
         )
 
 
-def _largest(graph: Graph, node: Node) -> int:
+def _measure_largest_tensor(graph: Graph, node: Node) -> int:
     """Return the bytes of the largest tensor that a node reads, keeps or writes."""
-    own = (graph.params[name] for name in node.params)
-    values = (t.nbytes for t in (*graph.input_types(node), node.type))
-    return max(*(param.elements * param.dtype.size for param in own), *values)
+    params = (graph.params[name] for name in node.params)
+    value_sizes = (t.nbytes for t in (*graph.get_input_types(node), node.type))
+    return max(*(param.elements * param.dtype.size for param in params), *value_sizes)

@@ -14,7 +14,7 @@ from tcc.backends.arm.kernels.base import (
     KernelWeights,
     Scratch,
 )
-from tcc.backends.arm.kernels.epilogue import Epilogue, fused
+from tcc.backends.arm.kernels.epilogue import Epilogue, fuse_nodes
 from tcc.backends.arm.kernels.micro import (
     MicroDepthwise,
     MicroKernelCaller,
@@ -22,7 +22,7 @@ from tcc.backends.arm.kernels.micro import (
     MicroVector,
     ResultForm,
 )
-from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd
+from tcc.backends.arm.kernels.micro_winograd import MicroQuantizedWinograd
 from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.micro.records import (
     Depthwise,
@@ -30,12 +30,12 @@ from tcc.backends.arm.micro.records import (
     FloatMatrix,
     Matrix,
     Vector,
-    shifted,
+    shift_bias,
 )
 from tcc.backends.arm.micro.window import MicroWindow
-from tcc.backends.arm.micro.winograd import LevelWinograd, WinogradTiles
+from tcc.backends.arm.micro.winograd import QuantizedWinograd, WinogradTiles
 from tcc.backends.arm.schedule import convolutions
-from tcc.backends.arm.schedule.kernel_candidates import KernelCandidate, cheapest
+from tcc.backends.arm.schedule.kernel_candidates import KernelCandidate, choose_cheapest
 from tcc.backends.arm.schedule.partition import Site
 from tcc.compiler import ops
 from tcc.compiler.ir.types import Pair
@@ -48,159 +48,188 @@ if TYPE_CHECKING:
     Constants = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
     """Weights, biases and factors."""
 
-BAND = 1 << 13
+L1_BAND_ELEMENTS = 1 << 13
 """Elements of a depthwise band that lie well in a core's first cache."""
 
 
-def quantized(op: integer.QConv, site: Site) -> KernelCall:
+def call_quantized(op: integer.QConv, site: Site) -> KernelCall:
     """Return the call of the cheapest kernel of a convolution whose sums are requantised."""
-    constants = _constants(op, site)
-    return cheapest(
+    constants = _collect_constants(op, site)
+    return choose_cheapest(
         (
-            *_winograd(op, site, constants),
-            *_micro(op.conv, site, (op.low, op.high), constants),
-            *convolutions.quantized(op, site),
+            *_list_winograd(op, site, constants),
+            *_list_micro_kernels(op.conv, site, (op.low, op.high), constants),
+            *convolutions.list_quantized(op, site),
         ),
         site.machine,
     ).call()
 
 
-def real(op: integer.RealConv, site: Site) -> KernelCall:
+def call_dequantized(op: integer.RealConv, site: Site) -> KernelCall:
     """Return the call of the cheapest kernel of a convolution whose sums become real numbers."""
     weight, factor, bias = site.tensors
-    found = _micro(op.conv, site, None, (weight, bias, factor))
-    return cheapest((*found, *convolutions.real(op, site)), site.machine).call()
+    candidates = _list_micro_kernels(op.conv, site, None, (weight, bias, factor))
+    return choose_cheapest(
+        (*candidates, *convolutions.list_dequantized(op, site)), site.machine
+    ).call()
 
 
-def _winograd(op: integer.QConv, site: Site, constants: "Constants") -> Iterator[KernelCandidate]:
+def _list_winograd(
+    op: integer.QConv, site: Site, constants: "Constants"
+) -> Iterator[KernelCandidate]:
     """Yield a convolution of levels by Winograd's method, where it is exact."""
-    record = next((r for r in CORES[site.machine.core] if isinstance(r, LevelWinograd)), None)
-    window, (weight, bias, factor) = slid(op.conv, site), constants
-    first, epilogue, operands = _followed(site)
+    record = next((r for r in CORES[site.machine.core] if isinstance(r, QuantizedWinograd)), None)
+    window, (weight, bias, factor) = create_window(op.conv, site), constants
+    conv_dtype, epilogue, operands = _split_epilogue(site)
     # Levels lie where the result will until all that follows is done to them: both are bytes.
-    if record is None or op.conv.groups > 1 or SIZES[epilogue.result] > 1:
+    if record is None or op.conv.groups > 1 or SIZES[epilogue.dtype] > 1:
         return
-    if not epilogue.flat(window.out) or not record.takes(window):
+    if not epilogue.can_flatten(window.out) or not record.supports_window(window):
         return
-    part = record.part(weight, window)
-    kernel = MicroLevelWinograd(
-        record, window, len(weight), part, first, (op.low, op.high), epilogue.flattened()
+    phases_per_sum = record.find_phases_per_sum(weight, window)
+    kernel = MicroQuantizedWinograd(
+        record,
+        window,
+        len(weight),
+        phases_per_sum,
+        conv_dtype,
+        (op.low, op.high),
+        epilogue.flatten(),
     )
 
-    def call() -> KernelCall:
-        packed = record.packed(weight), record.filled(bias), record.filled(factor), window.table()
-        scratch = Scratch(kernel.transformed)
+    def create_call() -> KernelCall:
+        packed = (
+            record.pack_weights(weight),
+            record.pad_filters(bias),
+            record.pad_filters(factor),
+            window.build_table(),
+        )
+        scratch = Scratch(kernel.points_space)
         return site.call(kernel, *map(KernelWeights, packed), scratch, *operands)
 
-    yield KernelCandidate(kernel, call)
+    yield KernelCandidate(kernel, create_call)
 
 
-def _constants(op: integer.QConv, site: Site) -> "Constants":
+def _collect_constants(op: integer.QConv, site: Site) -> "Constants":
     weight, scales, bias = site.tensors
-    y = op.typed(site.group.anchor.type.shape)
-    return weight, bias, integer_arithmetic.multiplier(site.read, scales, y)
+    output_type = op.make_type(site.group.anchor.type.shape)
+    return weight, bias, integer_arithmetic.compute_multiplier(site.input_type, scales, output_type)
 
 
-def _followed(site: Site) -> tuple[str, Epilogue, tuple[KernelArgument, ...]]:
+def _split_epilogue(site: Site) -> tuple[str, Epilogue, tuple[KernelArgument, ...]]:
     """Return the type of what a convolution gives, and what is done to it, with its operands."""
-    first, *rest = site.group.nodes
-    epilogue, operands = fused(site.graph, site.weights, rest, first.name)
-    return first.type.dtype.value, epilogue, operands
+    conv_node, *following_nodes = site.group.nodes
+    epilogue, operands = fuse_nodes(site.graph, site.weights, following_nodes, conv_node.name)
+    return conv_node.type.dtype.value, epilogue, operands
 
 
-def _micro(
+def _list_micro_kernels(
     conv: ops.Conv, site: Site, bounds: Pair | None, constants: "Constants"
 ) -> Iterator[KernelCandidate]:
     """Yield the micro-kernels of the core that compute a convolution by its products."""
-    first, epilogue, operands = _followed(site)
-    _, height, width = site.result
+    conv_dtype, epilogue, operands = _split_epilogue(site)
+    _, height, width = site.output_shape
     # Two products of levels, to 128, and weights, to 127, are added in 16 bits: -128 would
     # overflow.
-    if not epilogue.flat((height, width)) or constants[0].min() < -127:
+    if not epilogue.can_flatten((height, width)) or constants[0].min() < -127:
         return
-    form = ResultForm(first, bounds, epilogue.flattened())
-    window = slid(conv, site)
+    form = ResultForm(conv_dtype, bounds, epilogue.flatten())
+    window = create_window(conv, site)
     for record in CORES[site.machine.core]:
         match record:
             case Depthwise():
-                made = _depthwise(record, conv.groups, window, form, constants)
+                packed_kernel = _match_depthwise(record, conv.groups, window, form, constants)
             case Vector():
-                made = _vector(record, conv.groups, window, form, constants)
+                packed_kernel = _match_vector(record, conv.groups, window, form, constants)
             case Matrix():
-                made = _matrix(record, conv.groups, window, form, constants)
+                packed_kernel = _match_matrix(record, conv.groups, window, form, constants)
             case FloatMatrix() | FloatDepthwise() | WinogradTiles():
-                made = None
+                packed_kernel = None
             case _:
-                raise UnhandledError("micro-kernel", record.word)
-        if made:
-            yield KernelCandidate(made[0], partial(_packed, site, made, operands))
+                raise UnhandledError("micro-kernel", record.name)
+        if packed_kernel:
+            yield KernelCandidate(
+                packed_kernel[0], partial(_call_packed, site, packed_kernel, operands)
+            )
 
 
-def _packed(site: Site, made: "Made", operands: tuple[KernelArgument, ...]) -> KernelCall:
-    kernel, packed = made
+def _call_packed(
+    site: Site, packed_kernel: "PackedKernel", operands: tuple[KernelArgument, ...]
+) -> KernelCall:
+    kernel, pack_constants = packed_kernel
     scratch = map(Scratch, kernel.scratch)
-    return site.call(kernel, *map(KernelWeights, packed()), *operands, *scratch)
+    return site.call(kernel, *map(KernelWeights, pack_constants()), *operands, *scratch)
 
 
-def slid(conv: ops.Conv, site: Site) -> MicroWindow:
+def create_window(conv: ops.Conv, site: Site) -> MicroWindow:
     """Return the window of one group."""
-    channels, *size = site.source
-    _, *out = site.result
-    top, left, _, _ = conv.pads
+    channels, *size = site.input_shape
+    _, *out = site.output_shape
+    pad_top, pad_left, _, _ = conv.pads
     return MicroWindow(
         channels // conv.groups, (size[0], size[1]), (out[0], out[1]), conv.kernel, conv.stride,
-        conv.dilation, (top, left), signed=site.dtype == "int8",
+        conv.dilation, (pad_top, pad_left), is_signed=site.dtype == "int8",
     )  # fmt: skip
 
 
-Made = tuple[MicroKernelCaller, Callable[[], tuple["NDArray[Any]", ...]]]
+PackedKernel = tuple[MicroKernelCaller, Callable[[], tuple["NDArray[Any]", ...]]]
 """A kernel, and what packs its constants."""
 
 
-def _depthwise(
+def _match_depthwise(
     record: Depthwise, groups: int, window: MicroWindow, form: ResultForm, constants: "Constants"
-) -> Made | None:
+) -> PackedKernel | None:
     weight, bias, factor = constants
     if window.channels != 1 or form.bounds is None or form.epilogue.steps:
         return None
     # Rows come in pairs, which share what they read (`c/depthwise.c`).
     rows = window.out[0] + window.out[0] % 2
     bands = (replace(window, band=n) for n in range(rows, 0, -2))
-    fit = next((w for w in bands if w.band_elements <= BAND), replace(window, band=2))
-    if not record.takes(fit):
+    band_window = next(
+        (w for w in bands if w.band_elements <= L1_BAND_ELEMENTS), replace(window, band=2)
+    )
+    if not record.supports_window(band_window):
         return None
-    means = bool((weight.max(axis=(1, 2, 3)) == weight.min(axis=(1, 2, 3))).all())
-    kernel = MicroDepthwise(record, fit, len(weight), groups, form, means)
-    return kernel, lambda: (record.packed(weight), bias, factor, fit.table())
+    has_uniform_weights = bool((weight.max(axis=(1, 2, 3)) == weight.min(axis=(1, 2, 3))).all())
+    kernel = MicroDepthwise(record, band_window, len(weight), groups, form, has_uniform_weights)
+    return kernel, lambda: (record.pack_weights(weight), bias, factor, band_window.build_table())
 
 
-def _vector(
+def _match_vector(
     record: Vector, groups: int, window: MicroWindow, form: ResultForm, constants: "Constants"
-) -> Made | None:
-    if groups > 1 or not record.takes(window):
+) -> PackedKernel | None:
+    if groups > 1 or not record.supports_window(window):
         return None
     weight, bias, factor = constants
 
-    def packed() -> "Constants":
-        moved = shifted(bias, weight, window.flip)
-        return record.packed(weight), record.filled(moved), record.filled(factor)
+    def pack_constants() -> "Constants":
+        shifted_bias = shift_bias(bias, weight, window.flip)
+        return (
+            record.pack_weights(weight),
+            record.pad_filters(shifted_bias),
+            record.pad_filters(factor),
+        )
 
-    return MicroVector(record, window, len(weight), form), packed
+    return MicroVector(record, window, len(weight), form), pack_constants
 
 
-def _matrix(
+def _match_matrix(
     record: Matrix, groups: int, window: MicroWindow, form: ResultForm, constants: "Constants"
-) -> Made | None:
-    if not record.takes(window):
+) -> PackedKernel | None:
+    if not record.supports_window(window):
         return None
-    flat = window.flattened()
+    flat_window = window.flatten()
 
-    def packed() -> tuple["NDArray[Any]", ...]:
+    def pack_constants() -> tuple["NDArray[Any]", ...]:
         parts = [
-            (record.packed(w), record.filled(shifted(b, w, record.shift(window))), record.filled(f))
+            (
+                record.pack_weights(w),
+                record.pad_filters(shift_bias(b, w, record.get_shift(window))),
+                record.pad_filters(f),
+            )
             for w, b, f in zip(*(np.split(t, groups) for t in constants), strict=True)
         ]
         joined = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return *joined, flat.table()
+        return *joined, flat_window.build_table()
 
-    return MicroMatrix(record, flat, len(constants[0]), groups, form), packed
+    return MicroMatrix(record, flat_window, len(constants[0]), groups, form), pack_constants

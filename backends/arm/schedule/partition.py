@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tcc.backends.arm.kernels.base import Kernel, KernelArgument, KernelCall, Shape3, Value
-from tcc.backends.arm.kernels.epilogue import Epilogue, Finish, fused, shape3
+from tcc.backends.arm.kernels.epilogue import Epilogue, Finish, fuse_nodes, to_shape3
 from tcc.backends.arm.kernels.pointwise import POINTWISE, PointwiseOp
 from tcc.backends.arm.machine import Machine
 from tcc.compiler.ir.graph import Graph, Node
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-CLOSED: frozenset[type[Op]] = frozenset(
+UNFUSED_OPS: frozenset[type[Op]] = frozenset(
     {
         Concat,
         Flatten,
@@ -55,11 +55,11 @@ MAX_NODES = 24
 class FusionGroup:
     """Nodes in a row: an anchor, and element-wise nodes that alone read the one before them.
 
-    Those `ahead` are done to what the anchor reads, while it does so.
+    Those `prologue_nodes` are done to what the anchor reads, while it does so.
     """
 
     nodes: tuple[Node, ...]
-    ahead: tuple[Node, ...] = ()
+    prologue_nodes: tuple[Node, ...] = ()
 
     @property
     def anchor(self) -> Node:
@@ -67,50 +67,52 @@ class FusionGroup:
         return self.nodes[0]
 
     @property
-    def every(self) -> tuple[Node, ...]:
+    def all_nodes(self) -> tuple[Node, ...]:
         """All its nodes in order."""
-        return (*self.ahead, *self.nodes)
+        return (*self.prologue_nodes, *self.nodes)
 
     @property
-    def read(self) -> str:
+    def input_name(self) -> str:
         """The first value that is read."""
-        return self.every[0].inputs[0]
+        return self.all_nodes[0].inputs[0]
 
     @property
-    def result(self) -> Node:
+    def output_node(self) -> Node:
         """The last node, the only one whose value others read."""
         return self.nodes[-1]
 
 
 def partition(graph: Graph) -> tuple[FusionGroup, ...]:
     """Return the graph's nodes in groups, ordered so that each comes after what it reads."""
-    taken: set[str] = set()
+    grouped_names: set[str] = set()
     groups = []
     for node in graph.nodes:
-        if node.name not in taken:
-            group = _grown(graph, node, taken)
-            taken.update(n.name for n in group.every)
+        if node.name not in grouped_names:
+            group = _expand_group(graph, node, grouped_names)
+            grouped_names.update(n.name for n in group.all_nodes)
             groups.append(group)
     position = {node.name: i for i, node in enumerate(graph.nodes)}
     # By their last nodes, which may read what is computed after the first.
-    return tuple(sorted(groups, key=lambda g: position[g.result.name]))
+    return tuple(sorted(groups, key=lambda g: position[g.output_node.name]))
 
 
-def _grown(graph: Graph, anchor: Node, taken: Container[str]) -> FusionGroup:
-    nodes = _followed(graph, anchor, taken)
-    pool = graph.sole_reader(nodes[-1].name)
-    mapped = all(_mapped(node, graph.input_types(node)) for node in nodes)
-    if pool and pool.name not in taken and _dealt(pool) and mapped:
-        return FusionGroup(_followed(graph, pool, taken), nodes)
+def _expand_group(graph: Graph, anchor: Node, grouped_names: Container[str]) -> FusionGroup:
+    nodes = _collect_followers(graph, anchor, grouped_names)
+    pool = graph.find_sole_reader(nodes[-1].name)
+    is_float_map = all(_is_float_map(node, graph.get_input_types(node)) for node in nodes)
+    if pool and pool.name not in grouped_names and _is_strided_pool(pool) and is_float_map:
+        return FusionGroup(_collect_followers(graph, pool, grouped_names), nodes)
     return FusionGroup(nodes)
 
 
-def _followed(graph: Graph, anchor: Node, taken: Container[str]) -> tuple[Node, ...]:
+def _collect_followers(
+    graph: Graph, anchor: Node, grouped_names: Container[str]
+) -> tuple[Node, ...]:
     nodes = [anchor]
-    while type(anchor.op) not in CLOSED and len(nodes) < MAX_NODES:
-        reader = graph.sole_reader(nodes[-1].name)
+    while type(anchor.op) not in UNFUSED_OPS and len(nodes) < MAX_NODES:
+        reader = graph.find_sole_reader(nodes[-1].name)
         # A value that others read too has to be stored: what follows begins a kernel of its own.
-        if reader is None or reader.name in taken or not _follows(reader, nodes[-1]):
+        if reader is None or reader.name in grouped_names or not _can_follow(reader, nodes[-1]):
             break
         if isinstance(anchor.op, Softmax) and reader.type.dtype is not DType.F32:
             break  # it keeps its exponentials where its result goes
@@ -120,7 +122,7 @@ def _followed(graph: Graph, anchor: Node, taken: Container[str]) -> tuple[Node, 
     return tuple(nodes)
 
 
-def _dealt(node: Node) -> bool:
+def _is_strided_pool(node: Node) -> bool:
     """Whether a pooling reads each number once, from a copy of its rows."""
     match node.op:
         case AvgPool() | MaxPool() as pool if pool.step[1] > 1:
@@ -128,14 +130,14 @@ def _dealt(node: Node) -> bool:
     return False
 
 
-def _mapped(node: Node, types: tuple[TensorType, ...]) -> bool:
+def _is_float_map(node: Node, types: tuple[TensorType, ...]) -> bool:
     """Whether a node makes each float of one map, and of constants of its channel, another."""
     # Not of levels: the copy of a pooling's rows is of the type of what it reads.
     floats = all(kind.dtype is DType.F32 for kind in (*types, node.type))
     return type(node.op) in POINTWISE and len(types) == 1 and floats
 
 
-def _follows(reader: Node, node: Node) -> bool:
+def _can_follow(reader: Node, node: Node) -> bool:
     """Whether a node can be computed element by element right behind another."""
     return type(reader.op) in POINTWISE and reader.type.shape == node.type.shape
 
@@ -150,31 +152,31 @@ class Site:
     group: FusionGroup
 
     @property
-    def read(self) -> TensorType:
+    def input_type(self) -> TensorType:
         """The type of the first value that is read."""
-        return self.graph.types[self.group.read]
+        return self.graph.types[self.group.input_name]
 
     @property
-    def source(self) -> Shape3:
+    def input_shape(self) -> Shape3:
         """The shape of the first value that is read."""
-        return shape3(self.read.shape)
+        return to_shape3(self.input_type.shape)
 
     @property
     def dtype(self) -> str:
         """The type of numbers in the first value that is read."""
-        return self.read.dtype.value
+        return self.input_type.dtype.value
 
     @property
-    def result(self) -> Shape3:
+    def output_shape(self) -> Shape3:
         """The shape of the group's value."""
-        return shape3(self.group.result.type.shape)
+        return to_shape3(self.group.output_node.type.shape)
 
     @property
     def tensors(self) -> "list[NDArray[Any]]":
         """The anchor's weights."""
         return [self.weights[name] for name in self.group.anchor.params]
 
-    def epilogue(
+    def build_epilogue(
         self, finish: PointwiseOp | None = None, factor: "NDArray[Any] | None" = None
     ) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
         """Return what is fused behind the anchor, and its operands.
@@ -183,14 +185,18 @@ class Site:
         """
         # The anchor is the kernel itself; what follows is what it does to its results before they
         # are stored.
-        first, *rest = self.group.nodes
-        before = None if finish is None or factor is None else Finish(finish, factor)
-        return fused(self.graph, self.weights, rest, first.name, before)
+        anchor, *followers = self.group.nodes
+        finish_step = None if finish is None or factor is None else Finish(finish, factor)
+        return fuse_nodes(self.graph, self.weights, followers, anchor.name, finish_step)
 
-    def prologue(self) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
+    def build_prologue(self) -> tuple[Epilogue, tuple[KernelArgument, ...]]:
         """Return what is done to what the anchor reads, and its operands."""
-        return fused(self.graph, self.weights, self.group.ahead, self.group.read)
+        return fuse_nodes(
+            self.graph, self.weights, self.group.prologue_nodes, self.group.input_name
+        )
 
     def call(self, kernel: Kernel, *arguments: KernelArgument) -> KernelCall:
         """Return the call of a kernel that reads the group's first value and then these."""
-        return KernelCall(kernel, (Value(self.group.read), *arguments), self.group.result.name)
+        return KernelCall(
+            kernel, (Value(self.group.input_name), *arguments), self.group.output_node.name
+        )

@@ -20,7 +20,7 @@ from tcc.compiler.support.progress import Progress, silent
 if TYPE_CHECKING:
     import numpy as np
 
-VECTOR = 16
+VALUE_ALIGNMENT = 16
 """Every value begins at a multiple of this many bytes: kernels read whole vectors."""
 
 
@@ -29,7 +29,7 @@ class Copy:
     """A step that copies a value into another one, `offset` bytes from its start."""
 
     source: str
-    result: str
+    output: str
     offset: int
 
 
@@ -37,7 +37,7 @@ ProgramStep = KernelCall | Copy
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ValueLocation:
     """Where a value lies: in the buffer of that name, `offset` bytes from its start."""
 
     buffer: str
@@ -50,90 +50,90 @@ class Program:
 
     graph: Graph
     steps: tuple[ProgramStep, ...]
-    places: Mapping[str, Place]
+    locations: Mapping[str, ValueLocation]
 
     @property
     def kernels(self) -> Mapping[Kernel, str]:
         """Each different kernel, with the node that first needs it, in order of need."""
-        found: dict[Kernel, str] = {}
+        nodes_by_kernel: dict[Kernel, str] = {}
         for step in self.steps:
             if isinstance(step, KernelCall):
-                found.setdefault(step.kernel, step.result)
-        return found
+                nodes_by_kernel.setdefault(step.kernel, step.output)
+        return nodes_by_kernel
 
 
-def scratch(call: KernelCall, index: int) -> str:
+def get_scratch_name(call: KernelCall, index: int) -> str:
     """Return the name of the buffer of a call's argument that is scratch memory."""
-    return f"{call.result} scratch {index}"
+    return f"{call.output} scratch {index}"
 
 
 @dataclass
 class _Builder:
     graph: Graph
     steps: list[ProgramStep] = field(default_factory=list)
-    within: dict[str, Place] = field(default_factory=dict)
+    parent_locations: dict[str, ValueLocation] = field(default_factory=dict)
     """The values that lie in another one, which may itself lie in another."""
 
-    def place(self, value: str) -> Place:
+    def locate(self, value_name: str) -> ValueLocation:
         offset = 0
         # Joins of joins: offsets add up to the outermost buffer.
-        while value in self.within:
-            place = self.within[value]
-            value, offset = place.buffer, offset + place.offset
-        return Place(value, offset)
+        while value_name in self.parent_locations:
+            location = self.parent_locations[value_name]
+            value_name, offset = location.buffer, offset + location.offset
+        return ValueLocation(value_name, offset)
 
-    def nbytes(self, value: str) -> int:
-        return self.graph.types[value].nbytes
+    def get_nbytes(self, value_name: str) -> int:
+        return self.graph.types[value_name].nbytes
 
-    def same(self, _op: ops.Op, node: Node) -> bool:
+    def alias_input(self, _op: ops.Op, node: Node) -> bool:
         """Let a node's value be its input's."""
-        self.within[node.name] = Place(node.inputs[0], 0)
+        self.parent_locations[node.name] = ValueLocation(node.inputs[0], 0)
         return True
 
-    def part(self, op: ops.Slice, node: Node) -> bool:
+    def alias_slice(self, op: ops.Slice, node: Node) -> bool:
         """Let consecutive channels be a part of the input, if vectors can begin there."""
         c = self.graph.types[node.inputs[0]].shape[0]
         start, _, step = slice(op.start, op.stop, op.step).indices(c)
-        offset = start * (self.nbytes(node.inputs[0]) // c)
-        if step != 1 or offset % VECTOR:
+        offset = start * (self.get_nbytes(node.inputs[0]) // c)
+        if step != 1 or offset % VALUE_ALIGNMENT:
             return False
-        self.within[node.name] = Place(node.inputs[0], offset)
+        self.parent_locations[node.name] = ValueLocation(node.inputs[0], offset)
         return True
 
-    def join(self, _op: ops.Concat, node: Node) -> bool:
+    def join_inputs(self, _op: ops.Concat, node: Node) -> bool:
         """Let each input lie in the result, or copy it there."""
         offset = 0
-        for value in node.inputs:
-            place, nbytes = self.place(value), self.nbytes(value)
-            whole = place.offset == 0 and self.nbytes(place.buffer) == nbytes
+        for value_name in node.inputs:
+            location, nbytes = self.locate(value_name), self.get_nbytes(value_name)
+            fills_buffer = location.offset == 0 and self.get_nbytes(location.buffer) == nbytes
             # Only a value that is the whole of its buffer can move; what lies in another one stays
             # there.
-            if whole and place.buffer != node.name and offset % VECTOR == 0:
-                self.within[place.buffer] = Place(node.name, offset)
+            if fills_buffer and location.buffer != node.name and offset % VALUE_ALIGNMENT == 0:
+                self.parent_locations[location.buffer] = ValueLocation(node.name, offset)
             else:
-                self.steps.append(Copy(value, node.name, offset))
+                self.steps.append(Copy(value_name, node.name, offset))
             offset += nbytes
         return True
 
 
-PLACED: Mapping[type[ops.Op], Callable[[_Builder, Any, Node], bool]] = {
-    ops.Flatten: _Builder.same,
-    ops.Unflatten: _Builder.same,
-    ops.Identity: _Builder.same,
-    ops.Dropout: _Builder.same,
-    ops.StochasticDepth: _Builder.same,
-    ops.Slice: _Builder.part,
-    ops.Concat: _Builder.join,
+ALIAS_RULES: Mapping[type[ops.Op], Callable[[_Builder, Any, Node], bool]] = {
+    ops.Flatten: _Builder.alias_input,
+    ops.Unflatten: _Builder.alias_input,
+    ops.Identity: _Builder.alias_input,
+    ops.Dropout: _Builder.alias_input,
+    ops.StochasticDepth: _Builder.alias_input,
+    ops.Slice: _Builder.alias_slice,
+    ops.Concat: _Builder.join_inputs,
 }
 """Operations that may need no kernel; False leaves one to `rules`."""
 
 
-def supported(op: type[ops.Op]) -> bool:
+def is_supported(op: type[ops.Op]) -> bool:
     """Whether an operation can be built."""
-    return op in PLACED or op in kernel_choice.RULES
+    return op in ALIAS_RULES or op in kernel_choice.RULES
 
 
-def program(
+def build_program(
     graph: Graph,
     weights: "Mapping[str, np.ndarray]",
     machine: Machine,
@@ -142,53 +142,56 @@ def program(
     """Return the steps that compute a graph's outputs from its inputs."""
     builder = _Builder(graph)
     groups = partition(graph)
-    for done, group in enumerate(groups):
-        progress("choose kernels", done, len(groups))
-        placed = PLACED.get(type(group.anchor.op))
-        if not (placed and placed(builder, group.anchor.op, group.anchor)):
+    for index, group in enumerate(groups):
+        progress("choose kernels", index, len(groups))
+        alias_rule = ALIAS_RULES.get(type(group.anchor.op))
+        if not (alias_rule and alias_rule(builder, group.anchor.op, group.anchor)):
             builder.steps.append(kernel_choice.select(Site(graph, weights, machine, group)))
     progress("choose kernels", len(groups), len(groups))
-    places = {value: builder.place(value) for value in graph.types}
-    return Program(graph, tuple(builder.steps), places)
+    locations = {value_name: builder.locate(value_name) for value_name in graph.types}
+    return Program(graph, tuple(builder.steps), locations)
 
 
-def buffers(program: Program, kept: Iterable[str] = ()) -> tuple[Buffer, ...]:
+def compute_buffers(program: Program, kept_names: Iterable[str] = ()) -> tuple[Buffer, ...]:
     """Return the buffers that a program uses, and when.
 
-    Step 0 brings the inputs, and the step after the last takes away the outputs and what is `kept`.
+    Step 0 brings the inputs, and the step after the last takes away the outputs and what is `kept_names`.
     """
-    graph, places = program.graph, program.places
-    used: dict[str, list[int]] = {}
+    graph, locations = program.graph, program.locations
+    steps_by_buffer: dict[str, list[int]] = {}
     scratches: list[Buffer] = []
-    sizes = {p.buffer: graph.types[p.buffer].nbytes for p in places.values()}
+    sizes = {p.buffer: graph.types[p.buffer].nbytes for p in locations.values()}
 
-    def use(value: str, step: int) -> None:
-        used.setdefault(places[value].buffer, []).append(step)
+    def extend_lifetime(value_name: str, step: int) -> None:
+        steps_by_buffer.setdefault(locations[value_name].buffer, []).append(step)
 
     for source in graph.inputs:
-        use(source.name, 0)
+        extend_lifetime(source.name, 0)
     for number, step in enumerate(program.steps, 1):
-        for value in _values(step):
-            use(value, number)
-        for name, nbytes in _scratches(step):
-            scratches.append(Buffer(name, nbytes, number, number, scratch=True))
-    for value in (*(output.value for output in graph.outputs), *kept):
-        use(value, len(program.steps) + 1)
-    values = (Buffer(name, sizes[name], min(at), max(at)) for name, at in used.items())
-    return (*values, *scratches)
+        for value_name in _iterate_values(step):
+            extend_lifetime(value_name, number)
+        for name, nbytes in _iterate_scratches(step):
+            scratches.append(Buffer(name, nbytes, number, number, is_scratch=True))
+    for value_name in (*(output.value for output in graph.outputs), *kept_names):
+        extend_lifetime(value_name, len(program.steps) + 1)
+    value_buffers = (
+        Buffer(name, sizes[name], min(steps_in_use), max(steps_in_use))
+        for name, steps_in_use in steps_by_buffer.items()
+    )
+    return (*value_buffers, *scratches)
 
 
-def _values(step: ProgramStep) -> Iterator[str]:
+def _iterate_values(step: ProgramStep) -> Iterator[str]:
     match step:
-        case Copy(source, result, _):
-            yield from (source, result)
-        case KernelCall(_, arguments, result):
+        case Copy(source, output, _):
+            yield from (source, output)
+        case KernelCall(_, arguments, output):
             yield from (a.name for a in arguments if isinstance(a, Value))
-            yield result
+            yield output
 
 
-def _scratches(step: ProgramStep) -> Iterator[tuple[str, int]]:
+def _iterate_scratches(step: ProgramStep) -> Iterator[tuple[str, int]]:
     if isinstance(step, KernelCall):
         for index, argument in enumerate(step.arguments):
             if isinstance(argument, Scratch):
-                yield scratch(step, index), argument.space.nbytes
+                yield get_scratch_name(step, index), argument.space.nbytes

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 
-def _floats(*rows: "tuple[float, ...] | Floats") -> "Floats":
+def _to_floats(*rows: "tuple[float, ...] | Floats") -> "Floats":
     return np.array(rows, np.float32)
 
 
@@ -31,10 +31,10 @@ _E = np.eye(7)
 _P = [4 * _E[k] - 5 * _E[k + 2] + _E[k + 4] for k in range(3)]
 _U = [_E[k + 1] * -4 + _E[k + 3] for k in range(3)]
 _V = [_E[k + 3] - _E[k + 1] for k in range(3)]
-DEALT = 2
+STRIDED_TAPS = 2
 """Taps of a side's first phase where it and the second have points of their own."""
 PIXELS = {
-    DEALT: _floats(
+    STRIDED_TAPS: _to_floats(
         (1, 0, -1 / 2, 0, -1, 0, 1 / 2, 0, 0),
         (0, 0, 1, 0, 1 / 2, 0, -1 / 2, 0, 0),
         (0, 0, 1 / 3, 0, -1 / 2, 0, 1 / 6, 0, 0),
@@ -42,7 +42,7 @@ PIXELS = {
         (0, 0, 2, 0, -1, 0, -2, 0, 1),
         *np.eye(9)[1::2],
     ),
-    3: _floats(
+    3: _to_floats(
         (1, 0, -5 / 4, 0, 1 / 4, 0),
         (0, 2 / 3, 2 / 3, -1 / 6, -1 / 6, 0),
         (0, -2 / 3, 2 / 3, 1 / 6, -1 / 6, 0),
@@ -50,7 +50,7 @@ PIXELS = {
         (0, 1 / 12, -1 / 24, -1 / 12, 1 / 24, 0),
         (0, 4, 0, -5, 0, 1),
     ),
-    4: _floats(
+    4: _to_floats(
         _P[1] - _P[0] / 2,
         _U[2] + _U[1] / 2 - _U[0] / 2,
         _U[2] - 1.5 * _U[1] + _U[0] / 2,
@@ -62,9 +62,11 @@ PIXELS = {
 }
 """What becomes points of pixels, by the taps of a side."""
 TAPS = {
-    DEALT: _floats((1, 0, 0), (1, 0, 1), (-1, 0, 1), (1, 0, 2), (0, 0, 1), *[(0, 1, 0)] * 4),
-    3: _floats((1, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 1)),
-    4: _floats(
+    STRIDED_TAPS: _to_floats(
+        (1, 0, 0), (1, 0, 1), (-1, 0, 1), (1, 0, 2), (0, 0, 1), *[(0, 1, 0)] * 4
+    ),
+    3: _to_floats((1, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 1)),
+    4: _to_floats(
         (-1 / 2, 0, 0, 0),
         (-1 / 3, -1 / 3, -1 / 3, -1 / 3),
         (1 / 9, -1 / 9, 1 / 9, -1 / 9),
@@ -76,14 +78,16 @@ TAPS = {
 }
 """And of a filter's taps."""
 OUTPUTS = {
-    DEALT: _floats(
+    STRIDED_TAPS: _to_floats(
         (1, 1, 1, 1, 0, 1, 0, 0, 0),
         (0, 1, -1, 2, 0, 0, 1, 0, 0),
         (0, 1, 1, 4, 0, 0, 0, 1, 0),
         (0, 1, -1, 8, 1, 0, 0, 0, 1),
     ),
-    3: _floats((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
-    4: _floats(
+    3: _to_floats(
+        (1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)
+    ),
+    4: _to_floats(
         (1, 1, 1, 1, 1, 1, 0),
         (0, 1, -1, 2, -2, 1 / 2, 0),
         (0, 1, 1, 4, 4, 1 / 4, 0),
@@ -93,72 +97,86 @@ OUTPUTS = {
 """And what becomes outputs of their products."""
 
 
-def layers(model: Model, machine: Machine) -> tuple[Node, ...]:
+def find_layers(model: Model, machine: Machine) -> tuple[Node, ...]:
     """Return the convolutions that a machine computes so."""
     graph, weights = model.graph, model.weights
     sites = (Site(graph, weights, machine, group) for group in partition(graph))
-    found = (
+    anchors = (
         site.group.anchor
         for site in sites
         if isinstance(site.group.anchor.op, ops.Conv)
-        and isinstance(float_choice.chosen(site.group.anchor.op, site).kernel, MicroWinograd)
+        and isinstance(
+            float_choice.choose_candidate(site.group.anchor.op, site).kernel, MicroWinograd
+        )
     )
-    return tuple(found)
+    return tuple(anchors)
 
 
-def outputs(model: Model, machine: Machine, tensor: "Floats") -> "Mapping[str, Floats]":
+def compute_outputs(model: Model, machine: Machine, tensor: "Floats") -> "Mapping[str, Floats]":
     """Return the outputs of an input tensor, by name, both without a batch axis."""
     graph, weights = model.graph, model.weights
-    fast = {node.name for node in layers(model, machine)}
-    values = {source.name: tensor[None] for source in graph.inputs}
+    winograd_names = {node.name for node in find_layers(model, machine)}
+    tensors = {source.name: tensor[None] for source in graph.inputs}
     for node in graph.nodes:
-        if node.name in fast and isinstance(node.op, ops.Conv):
-            held = [weights[name] for name in node.params]
-            values[node.name] = convolution(node.op, values[node.inputs[0]][0], *held)[None]
+        if node.name in winograd_names and isinstance(node.op, ops.Conv):
+            params = [weights[name] for name in node.params]
+            tensors[node.name] = compute_convolution(node.op, tensors[node.inputs[0]][0], *params)[
+                None
+            ]
         else:
-            values[node.name] = float_program.evaluate_node(graph, node, weights, values)
-    return {output.name: values[output.value][0] for output in graph.outputs}
+            tensors[node.name] = float_program.evaluate_node(graph, node, weights, tensors)
+    return {output.name: tensors[output.value][0] for output in graph.outputs}
 
 
-def convolution(
-    op: ops.Conv, x: "Floats", weight: "Floats", bias: "NDArray[Any] | float" = 0.0
+def compute_convolution(
+    op: ops.Conv, feature_map: "Floats", weight: "Floats", bias: "NDArray[Any] | float" = 0.0
 ) -> "Floats":
     """Return what a convolution gives of a map (channels, height, width), tile by tile."""
     step = op.stride[0]
     taps = -(-op.kernel[0] // step)
-    top, left, bottom, right = op.pads
+    pad_top, pad_left, pad_bottom, pad_right = op.pads
     height, width = (
-        (n + before + behind - kernel) // step + 1
-        for n, before, behind, kernel in zip(
-            x.shape[1:], (top, left), (bottom, right), op.kernel, strict=True
+        (n + pad_before + pad_after - kernel) // step + 1
+        for n, pad_before, pad_after, kernel in zip(
+            feature_map.shape[1:],
+            (pad_top, pad_left),
+            (pad_bottom, pad_right),
+            op.kernel,
+            strict=True,
         )
     )
     tiles = -(-height // TILE_SIDE), -(-width // TILE_SIDE)
     # Phases that are not summed stay among each other: a tile reads every pixel of its own.
-    summed, far = (1, TILE_SIDE * step) if taps == DEALT else (step, TILE_SIDE)
+    summed, tile_step = (1, TILE_SIDE * step) if taps == STRIDED_TAPS else (step, TILE_SIDE)
     side = len(PIXELS[taps])
-    size = tuple(((n - 1) * far + side) * summed for n in tiles)
-    pixels = _phases(x, (top, left), size, summed)
-    filters = _phases(weight, (0, 0), (TAPS[taps].shape[1] * summed,) * 2, summed)
+    size = tuple(((n - 1) * tile_step + side) * summed for n in tiles)
+    pixels = _split_phases(feature_map, (pad_top, pad_left), size, summed)
+    filters = _split_phases(weight, (0, 0), (TAPS[taps].shape[1] * summed,) * 2, summed)
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (side, side), (1, 2))
-    tiled = windows[:, ::far, ::far].reshape(len(pixels), -1, side, side)
+    tiled = windows[:, ::tile_step, ::tile_step].reshape(len(pixels), -1, side, side)
     points = (PIXELS[taps] @ tiled @ PIXELS[taps].T).transpose(2, 3, 0, 1)
     transformed = (TAPS[taps] @ filters @ TAPS[taps].T).transpose(2, 3, 0, 1)
     products = (transformed @ points).transpose(2, 3, 0, 1)
-    found = OUTPUTS[taps] @ products @ OUTPUTS[taps].T
-    whole = found.reshape(len(weight), *tiles, TILE_SIDE, TILE_SIDE).transpose(0, 1, 3, 2, 4)
-    rows = whole.reshape(len(weight), tiles[0] * TILE_SIDE, tiles[1] * TILE_SIDE)
-    result: Floats = rows[:, :height, :width] + np.reshape(bias, (-1, 1, 1))
-    return result
+    tile_outputs = OUTPUTS[taps] @ products @ OUTPUTS[taps].T
+    merged = tile_outputs.reshape(len(weight), *tiles, TILE_SIDE, TILE_SIDE).transpose(
+        0, 1, 3, 2, 4
+    )
+    rows = merged.reshape(len(weight), tiles[0] * TILE_SIDE, tiles[1] * TILE_SIDE)
+    output: Floats = rows[:, :height, :width] + np.reshape(bias, (-1, 1, 1))
+    return output
 
 
-def _phases(x: "Floats", start: tuple[int, int], size: tuple[int, ...], step: int) -> "Floats":
+def _split_phases(
+    feature_map: "Floats", start: tuple[int, int], size: tuple[int, ...], step: int
+) -> "Floats":
     """Return maps (..., channels, height, width) moved in by `start` as one map for each phase."""
-    *lead, channels, height, width = x.shape
-    (top, left), (down, across) = start, size
-    moved = np.zeros((*lead, channels, down, across), np.float32)
-    high, wide = min(height, down - top), min(width, across - left)
-    moved[..., top : top + high, left : left + wide] = x[..., :high, :wide]
-    split = moved.reshape(*lead, channels, down // step, step, across // step, step)
+    *lead, channels, height, width = feature_map.shape
+    (pad_top, pad_left), (down, across) = start, size
+    padded = np.zeros((*lead, channels, down, across), np.float32)
+    high, wide = min(height, down - pad_top), min(width, across - pad_left)
+    padded[..., pad_top : pad_top + high, pad_left : pad_left + wide] = feature_map[
+        ..., :high, :wide
+    ]
+    split = padded.reshape(*lead, channels, down // step, step, across // step, step)
     axes = (*range(len(lead) + 1), *(len(lead) + axis for axis in (2, 4, 1, 3)))
     return split.transpose(axes).reshape(*lead, -1, down // step, across // step)

@@ -7,106 +7,112 @@ from typing import assert_never
 import numpy as np
 
 from tcc.backends.pulsar.chips import Chip
-from tcc.backends.pulsar.onnx_model import from_floats, npu_outline
+from tcc.backends.pulsar.onnx_model import build_npu_outline, convert_to_float_input
 from tcc.backends.pulsar.rules.check import check
 from tcc.backends.pulsar.rules.rule import Finding, Severity
 from tcc.compiler.ir.graph import Graph, Model, Node
-from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.rewrite import extract_inference_graph
 from tcc.compiler.ir.target import Refusal, Remark
 from tcc.compiler.ir.types import DType
-from tcc.compiler.lower.onnx import value_names
-from tcc.compiler.lower.qdq import simulated
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.lower.onnx import compute_value_names
+from tcc.compiler.lower.qdq import convert_to_qdq
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
 SLOW = frozenset({Severity.SLOW})
 """What takes time alone."""
 
 
-def refusals(graph: Graph, chip: Chip) -> Iterator[Refusal]:
+def find_refusals(graph: Graph, chip: Chip) -> Iterator[Refusal]:
     """Yield each node that breaks a rule of a chip, once a rule.
 
     Raises:
         UserError: The network as a whole cannot run (E0607).
     """
-    for node, each in _found(graph, chip):
-        match each.severity:
+    for node, finding in _iterate_findings(graph, chip):
+        match finding.severity:
             case Severity.REFUSED:
-                yield _refusal(node, each, graph, chip)
+                yield _make_refusal(node, finding, graph, chip)
             case Severity.DOUBTFUL | Severity.SLOW:
                 pass
             case _:
-                assert_never(each.severity)
+                assert_never(finding.severity)
 
 
-def _refusal(node: Node | None, found: Finding, graph: Graph, chip: Chip) -> Refusal:
+def _make_refusal(node: Node | None, finding: Finding, graph: Graph, chip: Chip) -> Refusal:
     if node:
-        return Refusal(node, found.found, found.remedy, found.rule)
+        return Refusal(node, finding.message, finding.remedy, finding.rule)
     message = f"{chip.target} cannot run this network"
     help = "" if graph.nodes else "let the network have a layer"
     raise fail(
-        "E0607", message, whole_file(graph.name), label=f"{found.found}; {found.rule}", help=help
+        "E0607",
+        message,
+        make_file_span(graph.name),
+        label=f"{finding.message}; {finding.rule}",
+        help=help,
     )
 
 
-def remarks(graph: Graph, chip: Chip) -> Iterator[Remark]:
+def find_remarks(graph: Graph, chip: Chip) -> Iterator[Remark]:
     """Yield each node that a chip runs slowly, or may not run, once a rule."""
-    for node, each in _found(graph, chip):
-        match each.severity:
+    for node, finding in _iterate_findings(graph, chip):
+        match finding.severity:
             case Severity.DOUBTFUL | Severity.SLOW if node:
-                slow = each.severity in SLOW
-                yield Remark(node, each.found, each.remedy, each.rule, slow)
+                slow = finding.severity in SLOW
+                yield Remark(node, finding.message, finding.remedy, finding.rule, slow)
             case Severity.REFUSED | Severity.DOUBTFUL | Severity.SLOW:
                 pass
             case _:
-                assert_never(each.severity)
+                assert_never(finding.severity)
 
 
-def _found(graph: Graph, chip: Chip) -> Iterator[tuple[Node | None, Finding]]:
+def _iterate_findings(graph: Graph, chip: Chip) -> Iterator[tuple[Node | None, Finding]]:
     """Yield what the check of the file that the graph becomes finds, with the node it is of."""
-    kept = _floats(graph)
-    owner = _owners(graph, kept)
-    told = set()
-    for each in _findings(kept, chip):
-        node = owner(each.operator)
+    float_graph = _convert_to_floats(graph)
+    find_node = _make_node_finder(graph, float_graph)
+    reported = set()
+    for finding in _check_graph(float_graph, chip):
+        node = find_node(finding.operator)
         # A node may become several operators, each of which breaks the same rule.
-        key = (node.name if node else "", each.rule)
-        if key not in told:
-            told.add(key)
-            yield node, each
+        key = (node.name if node else "", finding.rule)
+        if key not in reported:
+            reported.add(key)
+            yield node, finding
 
 
 @lru_cache(maxsize=8)
-def _findings(graph: Graph, chip: Chip) -> tuple[Finding, ...]:
+def _check_graph(graph: Graph, chip: Chip) -> tuple[Finding, ...]:
     """Return what the check finds.
 
     Refusals and remarks of one graph are asked apart, and `build` asks again once it has weights
     and integers, since both may lead passes to another graph; of the same one the answer is here.
     """
-    return check(npu_outline(graph, chip), chip)
+    return check(build_npu_outline(graph, chip), chip)
 
 
-def _floats(graph: Graph) -> Graph:
+def _convert_to_floats(graph: Graph) -> Graph:
     """Return an integer program as floats between integers, which is how files hold it."""
     if all(kind.dtype is DType.F32 for kind in graph.types.values()):
-        return for_inference(graph)
+        return extract_inference_graph(graph)
     weights = {
         # Ones without memory: only shapes and types are looked at, and a scale must not be 0.
         name: np.broadcast_to(np.ones((), param.dtype.value), param.shape)
         for name, param in graph.params.items()
     }
-    return for_inference(simulated(from_floats(Model(graph, weights)), plain=False).graph)
+    return extract_inference_graph(
+        convert_to_qdq(convert_to_float_input(Model(graph, weights)), integer_means=False).graph
+    )
 
 
-def _owners(graph: Graph, kept: Graph) -> Callable[[str], Node | None]:
+def _make_node_finder(graph: Graph, float_graph: Graph) -> Callable[[str], Node | None]:
     """Return what finds the node of a graph that an operator belongs to, by the operator's name."""
     nodes = {node.name: node for node in graph.nodes}
-    values = {name: value for value, name in value_names(kept).items()}
+    value_by_name = {name: value for value, name in compute_value_names(float_graph).items()}
 
-    def owner(name: str) -> Node | None:
-        value = values.get(name, name)
+    def find_node(name: str) -> Node | None:
+        node_name = value_by_name.get(name, name)
         # Operators of one node are called after it, with what they are behind colons.
-        while value not in nodes and ":" in value:
-            value, _, _ = value.rpartition(":")
-        return nodes.get(value)
+        while node_name not in nodes and ":" in node_name:
+            node_name, _, _ = node_name.rpartition(":")
+        return nodes.get(node_name)
 
-    return owner
+    return find_node

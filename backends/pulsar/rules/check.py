@@ -6,21 +6,21 @@ import onnx
 from onnx import TensorProto
 
 from tcc.backends.pulsar.chips import AX620, AX620E, AX650, Chip
-from tcc.backends.pulsar.rules.operator import OnnxOperator, operators, sizes
+from tcc.backends.pulsar.rules.operator import OnnxOperator, read_operators, read_shape
 from tcc.backends.pulsar.rules.pulsar2_rules import AX620E_BOOK, AX650_BOOK
-from tcc.backends.pulsar.rules.pulsar_rules import PULSAR
+from tcc.backends.pulsar.rules.pulsar_rules import PULSAR_BOOK
 from tcc.backends.pulsar.rules.rule import Finding, Processor, RuleBook, Severity
 
-BOOKS: Mapping[Chip, RuleBook] = {AX620: PULSAR, AX620E: AX620E_BOOK, AX650: AX650_BOOK}
+RULE_BOOKS: Mapping[Chip, RuleBook] = {AX620: PULSAR_BOOK, AX620E: AX620E_BOOK, AX650: AX650_BOOK}
 """The rules of each chip."""
-ELSEWHERE: Mapping[Processor, str] = {
+PROCESSOR_REMARKS: Mapping[Processor, str] = {
     Processor.NPU: "",
     Processor.EITHER: "it may run on the CPU",
     Processor.CPU: "it runs on the CPU",
 }
 REFUSED = frozenset({Severity.REFUSED})
 """What a file may not break."""
-NEWEST_IR = 7
+MAX_IR_VERSION = 7
 """The newest version of the file format that logs of the toolchains show."""
 
 
@@ -34,104 +34,120 @@ def verify(files: Mapping[str, bytes], chip: Chip) -> None:
     Raises:
         RuleError: One breaks a rule.
     """
-    for path, data in files.items():
-        broken = check_file(data, chip) if path.endswith(".onnx") else ()
-        for each in broken:
-            if each.severity in REFUSED:
-                raise RuleError(f"{path} for {chip.target}: {each}")
+    for path, content in files.items():
+        findings = check_file(content, chip) if path.endswith(".onnx") else ()
+        for finding in findings:
+            if finding.severity in REFUSED:
+                raise RuleError(f"{path} for {chip.target}: {finding}")
 
 
-def check_file(data: bytes, chip: Chip) -> tuple[Finding, ...]:
+def check_file(content: bytes, chip: Chip) -> tuple[Finding, ...]:
     """Return the rules of a chip that an ONNX file breaks, in the order of its operators."""
     try:
-        model = onnx.load_model_from_string(data)
+        model = onnx.load_model_from_string(content)
     except Exception:  # protobuf's own, which onnx does not name
-        return (_file("it is no ONNX model", "files are ONNX models"),)
+        return (_make_file_finding("it is no ONNX model", "files are ONNX models"),)
     return check(model, chip)
 
 
 def check(model: onnx.ModelProto, chip: Chip) -> tuple[Finding, ...]:
     """Return the rules of a chip that an ONNX model breaks."""
-    book = BOOKS[chip]
-    found = [*_envelope(model, book), *_ends(model.graph), *_order(model.graph)]
+    book = RULE_BOOKS[chip]
+    findings = [*_check_model(model, book), *_check_io(model.graph), *_check_order(model.graph)]
     try:
-        read = operators(model)
+        onnx_operators = read_operators(model)
     except Exception as error:  # ONNX has exception types of its own, and one for each cause
-        why = str(error).strip().splitlines()
-        return (*found, _file(f"ONNX cannot infer its shapes: {why[-1] if why else ''}"[:200],
+        error_lines = str(error).strip().splitlines()
+        return (*findings, _make_file_finding(f"ONNX cannot infer its shapes: {error_lines[-1] if error_lines else ''}"[:200],
                               "shapes and types fit each other"))  # fmt: skip
-    if not read:
-        found.append(_file("it has no operator", "there is something to run"))
-    return (*found, *(each for one in read for each in _operator(one, book)))
+    if not onnx_operators:
+        findings.append(_make_file_finding("it has no operator", "there is something to run"))
+    return (*findings, *(finding for op in onnx_operators for finding in _check_operator(op, book)))
 
 
-def _envelope(model: onnx.ModelProto, book: RuleBook) -> Iterator[Finding]:
+def _check_model(model: onnx.ModelProto, book: RuleBook) -> Iterator[Finding]:
     """Yield what is wrong with versions and what the file holds beside operators."""
-    opsets = {each.domain: each.version for each in model.opset_import}
+    opsets = {opset_import.domain: opset_import.version for opset_import in model.opset_import}
     opset = opsets.pop("", 0)
-    newest = book.newest or opset
-    if not book.oldest <= opset <= newest:
-        bounds = f"{book.oldest} to {book.newest}" if book.newest else f"{book.oldest} or later"
-        yield _file(f"its opset is {opset}", f"rule opset: {bounds} ({book.opset})")
+    max_opset = book.max_opset or opset
+    if not book.min_opset <= opset <= max_opset:
+        bounds = (
+            f"{book.min_opset} to {book.max_opset}"
+            if book.max_opset
+            else f"{book.min_opset} or later"
+        )
+        yield _make_file_finding(
+            f"its opset is {opset}", f"rule opset: {bounds} ({book.opset_source})"
+        )
     if opsets or model.functions or model.graph.sparse_initializer:
-        yield _file("it has operators or constants of its own", "files hold ONNX operators alone")
-    if model.ir_version > NEWEST_IR:
-        yield _file(f"its IR version is {model.ir_version}", f"up to {NEWEST_IR} is known to work",
+        yield _make_file_finding(
+            "it has operators or constants of its own", "files hold ONNX operators alone"
+        )
+    if model.ir_version > MAX_IR_VERSION:
+        yield _make_file_finding(f"its IR version is {model.ir_version}", f"up to {MAX_IR_VERSION} is known to work",
                     Severity.DOUBTFUL)  # fmt: skip
 
 
-def _ends(graph: onnx.GraphProto) -> Iterator[Finding]:
+def _check_io(graph: onnx.GraphProto) -> Iterator[Finding]:
     """Yield inputs and outputs without a fixed shape of floats."""
-    stored = {tensor.name for tensor in graph.initializer}
-    for info in (*graph.input, *graph.output):
-        shape = sizes(info)
-        if info.name in stored:
-            yield _file(f"`{info.name}` is an input and a constant", "inputs come from outside")
+    initializers = {tensor.name for tensor in graph.initializer}
+    for value_info in (*graph.input, *graph.output):
+        shape = read_shape(value_info)
+        if value_info.name in initializers:
+            yield _make_file_finding(
+                f"`{value_info.name}` is an input and a constant", "inputs come from outside"
+            )
         elif shape is None or not all(shape):
-            yield _file(f"the shape of `{info.name}` is not fixed", "shapes are fixed")
-        elif info.type.tensor_type.elem_type != TensorProto.FLOAT:
-            yield _file(f"`{info.name}` holds no floats", "inputs and outputs are floats")
+            yield _make_file_finding(
+                f"the shape of `{value_info.name}` is not fixed", "shapes are fixed"
+            )
+        elif value_info.type.tensor_type.elem_type != TensorProto.FLOAT:
+            yield _make_file_finding(
+                f"`{value_info.name}` holds no floats", "inputs and outputs are floats"
+            )
 
 
-def _order(graph: onnx.GraphProto) -> Iterator[Finding]:
+def _check_order(graph: onnx.GraphProto) -> Iterator[Finding]:
     """Yield values that are made twice, or read before anything makes them."""
-    known = {value.name for value in (*graph.input, *graph.initializer)}
+    defined = {value_info.name for value_info in (*graph.input, *graph.initializer)}
     for node in graph.node:
         for name in node.input:
-            if name and name not in known:
-                yield _file(f"`{node.name}` reads `{name}`, which is nothing", "values are made")
+            if name and name not in defined:
+                yield _make_file_finding(
+                    f"`{node.name}` reads `{name}`, which is nothing", "values are made"
+                )
         for name in node.output:
-            if name in known:
-                yield _file(f"`{name}` is made twice", "each value is made once")
-            known.add(name)
+            if name in defined:
+                yield _make_file_finding(f"`{name}` is made twice", "each value is made once")
+            defined.add(name)
     for output in graph.output:
-        if output.name not in known:
-            yield _file(f"nothing makes the output `{output.name}`", "values are made")
+        if output.name not in defined:
+            yield _make_file_finding(f"nothing makes the output `{output.name}`", "values are made")
 
 
-def _operator(one: OnnxOperator, book: RuleBook) -> Iterator[Finding]:
-    place = book.places.get(one.kind) if one.domain in ("", "ai.onnx") else None
-    if place is None:
-        rule = f"rule operators: {book.unlisted} ({book.list})"
-        remedy = book.instead.get(one.kind, "write the network with other steps there")
-        yield _finding(one, f"{one.kind} is not listed", rule, remedy)
+def _check_operator(op: OnnxOperator, book: RuleBook) -> Iterator[Finding]:
+    processor = book.processors.get(op.kind) if op.domain in ("", "ai.onnx") else None
+    if processor is None:
+        rule = f"rule operators: {book.unlisted_text} ({book.operator_list})"
+        remedy = book.alternatives.get(op.kind, "write the network with other steps there")
+        yield _make_finding(op, f"{op.kind} is not listed", rule, remedy)
         return
-    if said := ELSEWHERE[place]:
-        rule = f"rule places: {one.kind} runs on the {place.value} ({book.list})"
+    if remark := PROCESSOR_REMARKS[processor]:
+        rule = f"rule places: {op.kind} runs on the {processor.value} ({book.operator_list})"
         remedy = "look at the log for the parts of the CPU"
-        yield _finding(one, said, rule, remedy, Severity.DOUBTFUL)
-    if any(value.shape is None or not all(value.shape) for value in one.outputs):
-        yield _finding(one, "its output has no fixed shape", "shapes are fixed", "fix them")
-    for each in book.rules:
-        if one.kind in each.operators and (broken := each.broken(one)):
-            yield _finding(one, broken, str(each), each.remedy, each.severity)
+        yield _make_finding(op, remark, rule, remedy, Severity.DOUBTFUL)
+    if any(output.shape is None or not all(output.shape) for output in op.outputs):
+        yield _make_finding(op, "its output has no fixed shape", "shapes are fixed", "fix them")
+    for npu_rule in book.rules:
+        if op.kind in npu_rule.operators and (violation := npu_rule.check(op)):
+            yield _make_finding(op, violation, str(npu_rule), npu_rule.remedy, npu_rule.severity)
 
 
-def _finding(
-    one: OnnxOperator, found: str, rule: str, remedy: str, severity: Severity = Severity.REFUSED
+def _make_finding(
+    op: OnnxOperator, message: str, rule: str, remedy: str, severity: Severity = Severity.REFUSED
 ) -> Finding:
-    return Finding(severity, one.name, one.kind, found, rule, remedy)
+    return Finding(severity, op.name, op.kind, message, rule, remedy)
 
 
-def _file(found: str, rule: str, severity: Severity = Severity.REFUSED) -> Finding:
-    return Finding(severity, "", "", found, rule, "")
+def _make_file_finding(message: str, rule: str, severity: Severity = Severity.REFUSED) -> Finding:
+    return Finding(severity, "", "", message, rule, "")

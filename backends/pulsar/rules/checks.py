@@ -6,228 +6,246 @@ from tcc.backends.pulsar.rules.operator import OnnxOperator
 from tcc.backends.pulsar.rules.rule import Check
 from tcc.compiler.ir.types import Pair
 
-LARGEST_KERNEL = 18
-STRIDES = frozenset({(1, 1), (1, 2), (2, 1), (2, 2), (3, 3)})
+MAX_KERNEL = 18
+COMMON_STRIDES = frozenset({(1, 1), (1, 2), (2, 1), (2, 2), (3, 3)})
 """Those that windows of any size may have."""
-WIDEST = 8191
-HIGHEST_PAD = 16384
-MOST_TAPS = 65535
+MAX_WIDTH = 8191
+MAX_TOP_PAD = 16384
+MAX_TAPS = 65535
 
 
-def channels(one: OnnxOperator) -> int:
+def get_input_channels(op: OnnxOperator) -> int:
     """Return the channels of the first input."""
     # 0 where the shape is unknown: a rule that cannot be judged is not broken.
-    return (*one.shape(0), 0, 0)[1]
+    return (*op.get_shape(0), 0, 0)[1]
 
 
-def filters(one: OnnxOperator) -> int:
+def get_output_channels(op: OnnxOperator) -> int:
     """Return the channels of the output."""
-    return (*(one.outputs[0].shape or ()), 0, 0)[1]
+    return (*(op.outputs[0].shape or ()), 0, 0)[1]
 
 
-def width(one: OnnxOperator) -> int:
+def get_input_width(op: OnnxOperator) -> int:
     """Return the width of the first input."""
-    return (*one.shape(0), 0, 0, 0, 0)[3]
+    return (*op.get_shape(0), 0, 0, 0, 0)[3]
 
 
 def _show_pair(pair: Pair) -> str:
     return f"{pair[0]}x{pair[1]}"
 
 
-def groups(one: OnnxOperator) -> str | None:
+def check_groups(op: OnnxOperator) -> str | None:
     """Say whether groups do not divide the channels."""
-    odd = channels(one) % one.groups or filters(one) % one.groups
-    return f"{channels(one)} channels, {filters(one)} filters, {one.groups} groups" if odd else None
+    odd = get_input_channels(op) % op.groups or get_output_channels(op) % op.groups
+    return (
+        f"{get_input_channels(op)} channels, {get_output_channels(op)} filters, {op.groups} groups"
+        if odd
+        else None
+    )
 
 
-def kernel(one: OnnxOperator) -> str | None:
+def check_kernel(op: OnnxOperator) -> str | None:
     """Say whether a kernel is too large."""
-    large = max(one.kernel) > LARGEST_KERNEL
-    return f"its kernel is {_show_pair(one.kernel)}" if large else None
+    large = max(op.kernel) > MAX_KERNEL
+    return f"its kernel is {_show_pair(op.kernel)}" if large else None
 
 
-def dilated(one: OnnxOperator) -> str | None:
+def check_dilated_kernel(op: OnnxOperator) -> str | None:
     """Say whether a kernel is too large with the holes between its taps."""
-    extents = (d * (k - 1) + 1 for d, k in zip(one.pair("dilations"), one.kernel, strict=True))
+    extents = (d * (k - 1) + 1 for d, k in zip(op.get_pair("dilations"), op.kernel, strict=True))
     # The documents bound the kernel and the kernel with its holes each by itself.
     down, across = extents
-    return f"it covers {down}x{across} pixels" if max(down, across) > LARGEST_KERNEL else None
+    return f"it covers {down}x{across} pixels" if max(down, across) > MAX_KERNEL else None
 
 
-def stride(one: OnnxOperator) -> str | None:
+def check_stride(op: OnnxOperator) -> str | None:
     """Say whether a stride is none of those that are taken.
 
     Beside the common ones that is a kernel's own size: n x n, or n x 1 and 1 x n with n not 2 or 3.
     """
-    steps = one.pair("strides")
-    if steps in STRIDES:
+    steps = op.get_pair("strides")
+    if steps in COMMON_STRIDES:
         return None
     row = 1 in steps and max(steps) not in (2, 3)
-    if steps == one.kernel and (steps[0] == steps[1] or row):
+    if steps == op.kernel and (steps[0] == steps[1] or row):
         return None
-    return f"its stride is {_show_pair(steps)}, its kernel {_show_pair(one.kernel)}"
+    return f"its stride is {_show_pair(steps)}, its kernel {_show_pair(op.kernel)}"
 
 
-def wide(one: OnnxOperator) -> str | None:
+def check_width(op: OnnxOperator) -> str | None:
     """Say whether the input is too wide."""
-    return f"its input is {width(one)} wide" if width(one) > WIDEST else None
+    return f"its input is {get_input_width(op)} wide" if get_input_width(op) > MAX_WIDTH else None
 
 
-def pad_top(one: OnnxOperator) -> str | None:
+def check_top_pad(op: OnnxOperator) -> str | None:
     """Say whether the border above is too high."""
-    return f"its upper border is {one.pads[0]} high" if one.pads[0] > HIGHEST_PAD else None
+    return f"its upper border is {op.pads[0]} high" if op.pads[0] > MAX_TOP_PAD else None
 
 
-def taps(one: OnnxOperator) -> str | None:
+def check_taps(op: OnnxOperator) -> str | None:
     """Say whether one filter reads too many numbers; channels of all groups, the stricter sense."""
-    (down, across), depth = one.kernel, channels(one)
-    shown = f"{down} x {across} x {depth} channels = {down * across * depth}"
-    return shown if down * across * depth > MOST_TAPS else None
+    (down, across), depth = op.kernel, get_input_channels(op)
+    product_text = f"{down} x {across} x {depth} channels = {down * across * depth}"
+    return product_text if down * across * depth > MAX_TAPS else None
 
 
-def uneven(one: OnnxOperator) -> str | None:
+def check_output_width(op: OnnxOperator) -> str | None:
     """Say whether the stride does not divide the output's width."""
-    size, step = (*(one.outputs[0].shape or ()), 0, 0, 0, 0)[3], one.pair("strides")[1]
+    size, step = (*(op.outputs[0].shape or ()), 0, 0, 0, 0)[3], op.get_pair("strides")[1]
     return f"its output is {size} wide, its stride {step}" if size % step else None
 
 
-def depthwise(one: OnnxOperator) -> str | None:
+def check_depthwise(op: OnnxOperator) -> str | None:
     """Say whether a convolution has groups."""
-    if one.groups == 1:
+    if op.groups == 1:
         return None
-    alone = one.groups == channels(one)
-    return "it is depthwise" if alone else f"it has {one.groups} groups"
+    is_depthwise = op.groups == get_input_channels(op)
+    return "it is depthwise" if is_depthwise else f"it has {op.groups} groups"
 
 
-def few_channels(one: OnnxOperator) -> str | None:
+def check_channels(op: OnnxOperator) -> str | None:
     """Say whether channels leave multipliers idle: 16 (32 for kernels of one) in, 8 out.
 
     Images have as many as they have, and what is one pixel takes no time.
     """
-    if one.groups > 1 or channels(one) <= 4 or width(one) == 1:
+    if op.groups > 1 or get_input_channels(op) <= 4 or get_input_width(op) == 1:
         return None
-    step = 32 if max(one.kernel) == 1 else 16
+    step = 32 if max(op.kernel) == 1 else 16
     # The manuals' advice on speed, not a limit.
-    odd = channels(one) % step or filters(one) % 8
-    return f"{channels(one)} channels in, {filters(one)} out" if odd else None
+    odd = get_input_channels(op) % step or get_output_channels(op) % 8
+    return f"{get_input_channels(op)} channels in, {get_output_channels(op)} out" if odd else None
 
 
-def slow_kernel(one: OnnxOperator) -> str | None:
+def check_kernel_speed(op: OnnxOperator) -> str | None:
     """Say whether a kernel is neither 1x1 nor 3x3 with a border of 1."""
-    full = one.kernel == (1, 1) or (one.kernel == (3, 3) and set(one.pads) == {1})
-    return None if full else f"its kernel is {_show_pair(one.kernel)}, its pads {list(one.pads)}"
+    full = op.kernel == (1, 1) or (op.kernel == (3, 3) and set(op.pads) == {1})
+    return None if full else f"its kernel is {_show_pair(op.kernel)}, its pads {list(op.pads)}"
 
 
-def holes(one: OnnxOperator) -> str | None:
+def check_dilation(op: OnnxOperator) -> str | None:
     """Say whether a kernel has holes."""
-    found = one.pair("dilations")
-    return f"its dilation is {_show_pair(found)}" if max(found) > 1 else None
+    dilations = op.get_pair("dilations")
+    return f"its dilation is {_show_pair(dilations)}" if max(dilations) > 1 else None
 
 
-def large_pool(one: OnnxOperator, most: int) -> str | None:
+def check_pool_window(op: OnnxOperator, max_size: int) -> str | None:
     """Say whether a pooling's window is larger than advised."""
-    return f"its window is {_show_pair(one.kernel)}" if max(one.kernel) > most else None
+    return f"its window is {_show_pair(op.kernel)}" if max(op.kernel) > max_size else None
 
 
-def scales(one: OnnxOperator) -> str | None:
+def check_scales(op: OnnxOperator) -> str | None:
     """Say whether a resizing is none by a power of two from 1/16 to 16, in height and width."""
-    found = one.constant(2)
-    if found is None or found.size != 4:
+    factors = op.get_constant(2)
+    if factors is None or factors.size != 4:
         return "its scales are no constant"
     # Powers of two are exact in float32: no tolerance is needed.
     powers = {2.0**power for power in range(-4, 5)}
-    odd = [float(each) for each in found[2:] if float(each) not in powers]
-    others = [float(each) for each in found[:2] if float(each) != 1]
-    return f"its scales are {[float(each) for each in found]}" if odd or others else None
+    wrong_factors = [float(factor) for factor in factors[2:] if float(factor) not in powers]
+    batch_factors = [float(factor) for factor in factors[:2] if float(factor) != 1]
+    return (
+        f"its scales are {[float(factor) for factor in factors]}"
+        if wrong_factors or batch_factors
+        else None
+    )
 
 
-def only(name: str, *allowed: Any) -> Check:
+def require_attribute(name: str, *allowed: Any) -> Check:
     """Return the check that an attribute is left out or one of the allowed."""
 
-    def broken(one: OnnxOperator) -> str | None:
+    def check_attribute(op: OnnxOperator) -> str | None:
         # The first of the allowed is ONNX's own default, which an attribute that is left out has.
-        found = one.attributes.get(name, allowed[0])
-        return None if found in allowed else f"`{name}` is {_shown(found)}"
+        attribute = op.attributes.get(name, allowed[0])
+        return None if attribute in allowed else f"`{name}` is {_print_attribute(attribute)}"
 
-    return broken
+    return check_attribute
 
 
-def absent(*names: str) -> Check:
+def forbid_attributes(*names: str) -> Check:
     """Return the check that attributes are left out."""
 
-    def broken(one: OnnxOperator) -> str | None:
-        found = [name for name in names if name in one.attributes]
-        return f"`{found[0]}` is {_shown(one.attributes[found[0]])}" if found else None
+    def check_attributes(op: OnnxOperator) -> str | None:
+        present = [name for name in names if name in op.attributes]
+        return (
+            f"`{present[0]}` is {_print_attribute(op.attributes[present[0]])}" if present else None
+        )
 
-    return broken
+    return check_attributes
 
 
-def given(name: str) -> Check:
+def require_explicit(name: str) -> Check:
     """Return the check that an attribute is not left to its default."""
 
-    def broken(one: OnnxOperator) -> str | None:
-        return None if name in one.attributes else f"`{name}` is left out"
+    def check_presence(op: OnnxOperator) -> str | None:
+        return None if name in op.attributes else f"`{name}` is left out"
 
-    return broken
+    return check_presence
 
 
-def rank(*allowed: int) -> Check:
+def require_rank(*allowed: int) -> Check:
     """Return the check of how many dimensions the first input has."""
 
-    def broken(one: OnnxOperator) -> str | None:
-        found = len(one.shape(0))
-        return None if found in allowed else f"its input has {found} dimensions"
+    def check_rank(op: OnnxOperator) -> str | None:
+        dimensions = len(op.get_shape(0))
+        return None if dimensions in allowed else f"its input has {dimensions} dimensions"
 
-    return broken
+    return check_rank
 
 
-def after(*kinds: str) -> Check:
+def require_producer(*kinds: str) -> Check:
     """Return the check of what makes the first input."""
 
-    def broken(one: OnnxOperator) -> str | None:
-        source = one.inputs[0] if one.inputs else None
-        maker = (source.maker if source else "") or "an input"
+    def check_producer(op: OnnxOperator) -> str | None:
+        source = op.inputs[0] if op.inputs else None
+        maker = (source.producer if source else "") or "an input"
         return None if maker in kinds else f"it comes after {maker}"
 
-    return broken
+    return check_producer
 
 
-def symmetric(one: OnnxOperator) -> str | None:
+def check_symmetric_pads(op: OnnxOperator) -> str | None:
     """Say which pads are not the same on both sides."""
-    top, left, bottom, right = one.pads
-    return None if (top, left) == (bottom, right) else f"its pads are {_shown(one.pads)}"
+    top, left_pad, bottom, right_pad = op.pads
+    return (
+        None
+        if (top, left_pad) == (bottom, right_pad)
+        else f"its pads are {_print_attribute(op.pads)}"
+    )
 
 
-def ones(name: str) -> Check:
+def require_ones(name: str) -> Check:
     """Return the check that all numbers of an attribute are 1."""
 
-    def broken(one: OnnxOperator) -> str | None:
-        found = one.attributes.get(name, ())
-        return None if all(each == 1 for each in found) else f"`{name}` is {_shown(found)}"
+    def check_ones(op: OnnxOperator) -> str | None:
+        factors = op.attributes.get(name, ())
+        return (
+            None
+            if all(factor == 1 for factor in factors)
+            else f"`{name}` is {_print_attribute(factors)}"
+        )
 
-    return broken
+    return check_ones
 
 
-def constant(place: int, *allowed: float) -> Check:
+def require_constant(index: int, *allowed: float) -> Check:
     """Return the check that an input is left out, or a constant of allowed numbers."""
 
-    def broken(one: OnnxOperator) -> str | None:
+    def check_constant(op: OnnxOperator) -> str | None:
         # Left out is allowed: the rules are about what is said.
-        if place >= len(one.inputs) or one.inputs[place] is None:
+        if index >= len(op.inputs) or op.inputs[index] is None:
             return None
-        numbers = one.constant(place)
+        numbers = op.get_constant(index)
         if numbers is None:
-            return f"input {place} is no constant"
-        odd = [float(each) for each in numbers.reshape(-1) if float(each) not in allowed]
+            return f"input {index} is no constant"
+        odd = [float(number) for number in numbers.reshape(-1) if float(number) not in allowed]
         return f"it holds {odd[0]:g}" if odd else None
 
-    return broken
+    return check_constant
 
 
-def never(one: OnnxOperator) -> str:
+def reject_always(op: OnnxOperator) -> str:
     """Say that the operator is there, which is what is wrong."""
-    return f"it is a {one.kind}"
+    return f"it is a {op.kind}"
 
 
-def _shown(found: Any) -> str:
-    return str(list(found)) if isinstance(found, tuple) else str(found)[:60]
+def _print_attribute(attribute: Any) -> str:
+    return str(list(attribute)) if isinstance(attribute, tuple) else str(attribute)[:60]

@@ -48,9 +48,9 @@ class NpuRule:
 
     name: str
     operators: tuple[str, ...]
-    says: str
+    requirement: str
     source: Source
-    broken: Check
+    check: Check
     remedy: str
     severity: Severity = Severity.REFUSED
 
@@ -58,25 +58,25 @@ class NpuRule:
         """Name, meaning and source, as messages print them."""
         # With its source, since documents can be wrong and nothing here was compiled by the tools
         # (docs/decisions/0022-rules-read-the-file.md): a user may look it up and know better.
-        return f"rule {self.name}: {self.says} ({self.source})"
+        return f"rule {self.name}: {self.requirement} ({self.source})"
 
 
 @dataclass(frozen=True, slots=True)
 class RuleBook:
     """All that the documents of a chip say: its operators and their rules.
 
-    `newest` is the last opset that they name, `unlisted` what an operator means that the list
-    does not have, and `instead` what to write for some of those.
+    `max_opset` is the last opset that they name, `unlisted_text` what an operator means that the list
+    does not have, and `alternatives` what to write for some of those.
     """
 
-    list: Source
-    places: Mapping[str, Processor]
+    operator_list: Source
+    processors: Mapping[str, Processor]
     rules: Sequence[NpuRule]
-    opset: Source
-    oldest: int
-    newest: int | None
-    unlisted: str
-    instead: Mapping[str, str] = field(default_factory=dict)
+    opset_source: Source
+    min_opset: int
+    max_opset: int | None
+    unlisted_text: str
+    alternatives: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +86,11 @@ class Finding:
     severity: Severity
     operator: str
     kind: str
-    found: str
+    message: str
     rule: str
     remedy: str
 
     def __str__(self) -> str:
         """One line."""
-        where = f"{self.operator} ({self.kind}): " if self.operator else ""
-        return f"{self.severity.value}: {where}{self.found}; {self.rule}"
+        location = f"{self.operator} ({self.kind}): " if self.operator else ""
+        return f"{self.severity.value}: {location}{self.message}; {self.rule}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcc.compiler.data.weights import Weights, checked, random
+from tcc.compiler.data.weights import Weights, check_weights, initialize_random
 from tcc.compiler.foreign.checkpoint import (
     checkpoint_file,
     layer_matching,
@@ -17,21 +17,21 @@ from tcc.compiler.foreign.checkpoint import (
     rule_files,
 )
 from tcc.compiler.foreign.checkpoint.checkpoint_file import Checkpoint
-from tcc.compiler.foreign.checkpoint.lazy_tensors import shown
+from tcc.compiler.foreign.checkpoint.lazy_tensors import escape_text
 from tcc.compiler.foreign.checkpoint.naming_schemes import (
-    COUNTER,
-    LOSS,
-    ForeignModule,
+    BATCH_COUNTER,
+    LOSS_NAME,
+    CheckpointModule,
     WeightedLayer,
-    described,
-    layers,
-    modules,
+    collect_layers,
+    collect_modules,
+    format_signature,
 )
 from tcc.compiler.foreign.checkpoint.rule_files import MatchRule
 from tcc.compiler.ir.graph import Graph
-from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.rewrite import extract_inference_graph
 from tcc.compiler.ir.types import Shape
-from tcc.compiler.support.diagnostics import fail, nearest
+from tcc.compiler.support.diagnostics import fail, find_nearest_name
 
 __all__ = ["ImportedTensor", "ImportedWeights", "import_checkpoint"]
 
@@ -69,9 +69,9 @@ class ImportedWeights:
 class LayerAssignment:
     """Where a module goes: no layer if it is left out; `module` has the shapes of the layer."""
 
-    how: str
+    method: str
     layer: WeightedLayer | None
-    module: ForeignModule
+    module: CheckpointModule
 
 
 LayerAssignments = dict[str, LayerAssignment]
@@ -79,7 +79,7 @@ LayerAssignments = dict[str, LayerAssignment]
 
 
 def import_checkpoint(
-    path: Path, graph: Graph, rules: Path | None = None, entry: str | None = None
+    path: Path, graph: Graph, rules: Path | None = None, entry_name: str | None = None
 ) -> ImportedWeights:
     """Return the weights of a graph from a PyTorch checkpoint or safetensors of any names.
 
@@ -87,7 +87,7 @@ def import_checkpoint(
         path: The checkpoint.
         graph: The network whose weights are wanted.
         rules: A rule file, if there is one.
-        entry: The part of the checkpoint to take, where there are several.
+        entry_name: The part of the checkpoint to take, where there are several.
 
     Raises:
         UserError: The checkpoint cannot be read (E0510); a module has no counterpart (E0511) or
@@ -95,40 +95,46 @@ def import_checkpoint(
             checkpoint has several entries or none of that name (E0515); a value is not finite
             (E0506).
     """
-    listed = rule_files.read(rules) if rules else ()
-    checkpoint = checkpoint_file.read(path, entry)
-    there, here = modules(checkpoint), layers(graph)
-    places = _by_rule(listed, there, here)
-    _by_name(there, here, places)
-    found = _by_order(checkpoint, there, graph, places)
+    match_rules = rule_files.read_rules(rules) if rules else ()
+    checkpoint = checkpoint_file.read_checkpoint(path, entry_name)
+    checkpoint_modules, graph_layers = collect_modules(checkpoint), collect_layers(graph)
+    assignments = _assign_by_rule(match_rules, checkpoint_modules, graph_layers)
+    _assign_by_name(checkpoint_modules, graph_layers, assignments)
+    layer_match = _assign_by_order(checkpoint, checkpoint_modules, graph, assignments)
     tensors = {
-        place.layer.tensors[role][0]: tensor.values()
-        for place in places.values()
-        if place.layer and place.how != "duplicate"
-        for role, tensor in place.module.tensors.items()
+        assignment.layer.tensors[role][0]: tensor.read_values()
+        for assignment in assignments.values()
+        if assignment.layer and assignment.method != "duplicate"
+        for role, tensor in assignment.module.tensors.items()
     }
     missing = [name for name in graph.params if name not in tensors]
-    tensors |= random(graph, only=missing)
-    notes = (*checkpoint.notes, *_notes(found, missing))
-    rows = _rows(checkpoint, there, places)
-    return ImportedWeights(checked(tensors, graph), rows, notes, _other_pixels(found, graph))
+    tensors |= initialize_random(graph, only=missing)
+    notes = (*checkpoint.notes, *_list_notes(layer_match, missing))
+    rows = _build_rows(checkpoint, checkpoint_modules, assignments)
+    return ImportedWeights(
+        check_weights(tensors, graph), rows, notes, _find_other_pixels(layer_match, graph)
+    )
 
 
-def _other_pixels(
-    found: layer_matching.LayerMatch, graph: Graph
+def _find_other_pixels(
+    layer_match: layer_matching.LayerMatch, graph: Graph
 ) -> naming_schemes.PixelScaling | None:
-    wanted = found.naming.pixels if found.naming else None
-    return None if wanted is None or wanted.fit(graph.inputs[0].preprocess) else wanted
+    trained_pixels = layer_match.naming.pixels if layer_match.naming else None
+    return (
+        None
+        if trained_pixels is None or trained_pixels.matches(graph.inputs[0].preprocess)
+        else trained_pixels
+    )
 
 
-def _notes(found: layer_matching.LayerMatch, missing: Sequence[str]) -> Iterator[str]:
-    if found.naming:
-        yield f"the names are those of {found.naming.title}"
-        yield from filter(None, [found.naming.note])
-    if found.dropped:
-        names = ", ".join(shown(module.name) for module in found.dropped[:8])
-        more = ", ..." if found.dropped[8:] else ""
-        yield f"ignored, since only training uses it: {names}{more}"
+def _list_notes(layer_match: layer_matching.LayerMatch, missing: Sequence[str]) -> Iterator[str]:
+    if layer_match.naming:
+        yield f"the names are those of {layer_match.naming.title}"
+        yield from filter(None, [layer_match.naming.note])
+    if layer_match.dropped:
+        names = ", ".join(escape_text(module.name) for module in layer_match.dropped[:8])
+        ellipsis = ", ..." if layer_match.dropped[8:] else ""
+        yield f"ignored, since only training uses it: {names}{ellipsis}"
     if missing:
         yield (
             f"the checkpoint has no {missing[0].rpartition('.')[0]}"
@@ -136,120 +142,166 @@ def _notes(found: layer_matching.LayerMatch, missing: Sequence[str]) -> Iterator
         )
 
 
-def _by_rule(
-    listed: Sequence[MatchRule], there: Sequence[ForeignModule], here: Sequence[WeightedLayer]
+def _assign_by_rule(
+    match_rules: Sequence[MatchRule],
+    checkpoint_modules: Sequence[CheckpointModule],
+    graph_layers: Sequence[WeightedLayer],
 ) -> LayerAssignments:
-    named = {layer.name: layer for layer in here}
-    places: LayerAssignments = {}
-    owners: dict[str, ForeignModule] = {}
-    unused = dict.fromkeys(listed)
-    for module in there:
-        hits = ((rule, rule_files.capture(rule.pattern, module.name)) for rule in listed)
+    layer_by_name = {layer.name: layer for layer in graph_layers}
+    assignments: LayerAssignments = {}
+    owners: dict[str, CheckpointModule] = {}
+    unused = dict.fromkeys(match_rules)
+    for module in checkpoint_modules:
+        hits = ((rule, rule_files.match_pattern(rule.pattern, module.name)) for rule in match_rules)
         rule, stars = next(((r, s) for r, s in hits if s is not None), (None, ()))
         if rule is None:
             continue
         unused.pop(rule, None)
         if rule.to is None:
-            places[module.name] = LayerAssignment("ignored", None, module)
+            assignments[module.name] = LayerAssignment("ignored", None, module)
             continue
-        layer = _target(rule, module, rule_files.target(rule, stars), named)
+        layer = _find_target_layer(
+            rule, module, rule_files.format_target(rule, stars), layer_by_name
+        )
         owner = owners.setdefault(layer.name, module)
         # Modules of equal values may go to one layer: a program may save one under two names.
         if owner.content != module.content:
             message = f"two modules become {layer.name}"
-            label = f"{shown(owner.name)} and {shown(module.name)}"
+            label = f"{escape_text(owner.name)} and {escape_text(module.name)}"
             raise fail("E0514", message, rule.at, label=label)
-        places[module.name] = LayerAssignment(
+        assignments[module.name] = LayerAssignment(
             "rule" if owner is module else "duplicate", layer, module
         )
     for rule in unused:
         raise fail("E0514", f"no module of the checkpoint fits `{rule.pattern}`", rule.at)
-    return places
+    return assignments
 
 
-def _target(
-    rule: MatchRule, module: ForeignModule, name: str, named: Mapping[str, WeightedLayer]
+def _find_target_layer(
+    rule: MatchRule, module: CheckpointModule, name: str, layer_by_name: Mapping[str, WeightedLayer]
 ) -> WeightedLayer:
-    layer = named.get(name)
+    layer = layer_by_name.get(name)
     if layer is None:
         # A nearest name is a costly search: among many it is no help either.
-        close = nearest(name, set(named)) if len(named) <= 1000 else None
-        help = f"did you mean `{close}`?" if close else "`tcc check` lists the layers"
-        label = f"what {shown(module.name)} would become"
-        raise fail("E0514", f"no layer is called `{shown(name)}`", rule.at, label=label, help=help)
+        suggestion = (
+            find_nearest_name(name, set(layer_by_name)) if len(layer_by_name) <= 1000 else None
+        )
+        help = f"did you mean `{suggestion}`?" if suggestion else "`tcc check` lists the layers"
+        label = f"what {escape_text(module.name)} would become"
+        raise fail(
+            "E0514", f"no layer is called `{escape_text(name)}`", rule.at, label=label, help=help
+        )
     if layer.signature != module.signature:
-        message = f"{shown(module.name)} cannot be {name}"
-        label = f"it has {described(module.signature)}, not {described(layer.signature)}"
+        message = f"{escape_text(module.name)} cannot be {name}"
+        label = (
+            f"it has {format_signature(module.signature)}, not {format_signature(layer.signature)}"
+        )
         raise fail("E0514", message, rule.at, label=label)
     return layer
 
 
-def _by_name(
-    there: Sequence[ForeignModule], here: Sequence[WeightedLayer], places: LayerAssignments
+def _assign_by_name(
+    checkpoint_modules: Sequence[CheckpointModule],
+    graph_layers: Sequence[WeightedLayer],
+    assignments: LayerAssignments,
 ) -> None:
-    taken = {place.layer.name for place in places.values() if place.layer}
-    free = {(layer.name, layer.signature): layer for layer in here if layer.name not in taken}
-    for prefix in naming_schemes.prefixes([m.name for m in there if not LOSS.match(m.name)]):
-        for module in there:
-            layer = free.get((module.name.removeprefix(prefix), module.signature))
-            if layer and module.name not in places:
-                places[module.name] = LayerAssignment("name", layer, module)
-        if any(place.how == "name" for place in places.values()):
+    assigned_names = {
+        assignment.layer.name for assignment in assignments.values() if assignment.layer
+    }
+    free_layers = {
+        (layer.name, layer.signature): layer
+        for layer in graph_layers
+        if layer.name not in assigned_names
+    }
+    for prefix in naming_schemes.iterate_prefixes(
+        [m.name for m in checkpoint_modules if not LOSS_NAME.match(m.name)]
+    ):
+        for module in checkpoint_modules:
+            layer = free_layers.get((module.name.removeprefix(prefix), module.signature))
+            if layer and module.name not in assignments:
+                assignments[module.name] = LayerAssignment("name", layer, module)
+        if any(assignment.method == "name" for assignment in assignments.values()):
             return
 
 
-def _by_order(
-    checkpoint: Checkpoint, there: Sequence[ForeignModule], graph: Graph, places: LayerAssignments
+def _assign_by_order(
+    checkpoint: Checkpoint,
+    checkpoint_modules: Sequence[CheckpointModule],
+    graph: Graph,
+    assignments: LayerAssignments,
 ) -> layer_matching.LayerMatch:
     """Place what rules and names left over."""
-    here = layers(graph)
-    needed = {layer.name for layer in layers(for_inference(graph))}
-    taken = {place.layer.name for place in places.values() if place.layer}
-    side = layer_matching.MatchProblem(
+    graph_layers = collect_layers(graph)
+    needed = {layer.name for layer in collect_layers(extract_inference_graph(graph))}
+    assigned_names = {
+        assignment.layer.name for assignment in assignments.values() if assignment.layer
+    }
+    problem = layer_matching.MatchProblem(
         checkpoint.path,
-        modules=[m for m in there if m.name not in places],
-        taken=[m for m in there if m.name in places and places[m.name].layer],
-        layers=[layer for layer in here if layer.name not in taken],
-        side_layers=frozenset(layer.name for layer in here if layer.name not in needed),
+        modules=[m for m in checkpoint_modules if m.name not in assignments],
+        assigned=[
+            m for m in checkpoint_modules if m.name in assignments and assignments[m.name].layer
+        ],
+        layers=[layer for layer in graph_layers if layer.name not in assigned_names],
+        train_only_layers=frozenset(
+            layer.name for layer in graph_layers if layer.name not in needed
+        ),
         ordered=checkpoint.ordered,
-        strange=[
-            f"{shown(tensor.name)} ({tensor.kind})"
+        non_float_tensors=[
+            f"{escape_text(tensor.name)} ({tensor.kind})"
             for tensor in checkpoint.tensors
-            if not tensor.floating and not tensor.name.endswith(COUNTER)
+            if not tensor.floating and not tensor.name.endswith(BATCH_COUNTER)
         ],
     )
-    found = layer_matching.matched(side)
-    for module, layer in zip(found.modules, found.layers, strict=True):
-        places[module.name] = LayerAssignment(found.how, layer, module)
-    for module in found.dropped:
-        places[module.name] = LayerAssignment("ignored", None, module)
-    _place_copies([m for m in side.modules if m.name not in places], there, places)
-    return found
+    layer_match = layer_matching.match_layers(problem)
+    for module, layer in zip(layer_match.modules, layer_match.layers, strict=True):
+        assignments[module.name] = LayerAssignment(layer_match.method, layer, module)
+    for module in layer_match.dropped:
+        assignments[module.name] = LayerAssignment("ignored", None, module)
+    _assign_copies(
+        [m for m in problem.modules if m.name not in assignments], checkpoint_modules, assignments
+    )
+    return layer_match
 
 
-def _place_copies(
-    copies: Sequence[ForeignModule], there: Sequence[ForeignModule], places: LayerAssignments
+def _assign_copies(
+    copies: Sequence[CheckpointModule],
+    checkpoint_modules: Sequence[CheckpointModule],
+    assignments: LayerAssignments,
 ) -> None:
-    placed = [m for m in there if m.name in places and places[m.name].layer and copies]
+    assigned_modules = [
+        m
+        for m in checkpoint_modules
+        if m.name in assignments and assignments[m.name].layer and copies
+    ]
     # Backwards, so that of equal ones the first stays.
-    shared = {module.storage: module for module in reversed(placed)}
-    alike: dict[object, ForeignModule] = {}
+    module_by_storage = {module.storage: module for module in reversed(assigned_modules)}
+    module_by_content: dict[object, CheckpointModule] = {}
     for module in copies:
         # Values are read only where it is not known to be the same memory.
-        if module.storage not in shared and not alike:
-            alike = {m.content: m for m in reversed(placed)}
-        original = shared.get(module.storage) or alike[module.content]
-        places[module.name] = LayerAssignment("duplicate", places[original.name].layer, module)
+        if module.storage not in module_by_storage and not module_by_content:
+            module_by_content = {m.content: m for m in reversed(assigned_modules)}
+        original = module_by_storage.get(module.storage) or module_by_content[module.content]
+        assignments[module.name] = LayerAssignment(
+            "duplicate", assignments[original.name].layer, module
+        )
 
 
-def _rows(
-    checkpoint: Checkpoint, there: Sequence[ForeignModule], places: LayerAssignments
+def _build_rows(
+    checkpoint: Checkpoint,
+    checkpoint_modules: Sequence[CheckpointModule],
+    assignments: LayerAssignments,
 ) -> tuple[ImportedTensor, ...]:
-    found: dict[str, tuple[str, str]] = {}
-    for module in there:
-        place = places[module.name]
-        ours = place.layer.tensors if place.layer else {}
+    destinations: dict[str, tuple[str, str]] = {}
+    for module in checkpoint_modules:
+        assignment = assignments[module.name]
+        layer_tensors = assignment.layer.tensors if assignment.layer else {}
         for role, tensor in module.tensors.items():
-            found[tensor.name] = (ours[role][0] if ours else "", place.how)
-    rows = ((t, *found.get(t.name, ("", "ignored"))) for t in checkpoint.tensors)
-    return tuple(ImportedTensor(tensor.name, name, tensor.shape, how) for tensor, name, how in rows)
+            destinations[tensor.name] = (
+                layer_tensors[role][0] if layer_tensors else "",
+                assignment.method,
+            )
+    rows = ((t, *destinations.get(t.name, ("", "ignored"))) for t in checkpoint.tensors)
+    return tuple(
+        ImportedTensor(tensor.name, name, tensor.shape, method) for tensor, name, method in rows
+    )

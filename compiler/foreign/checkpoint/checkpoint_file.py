@@ -15,20 +15,26 @@ from numpy.typing import NDArray
 
 from tcc.compiler.data import safetensors_file
 from tcc.compiler.foreign.checkpoint import state_dicts, torch_archive
-from tcc.compiler.foreign.checkpoint.lazy_tensors import SAVE, LazyTensor, TensorReader, bad, shown
+from tcc.compiler.foreign.checkpoint.lazy_tensors import (
+    SAVE_HELP,
+    LazyTensor,
+    TensorReader,
+    escape_text,
+    make_read_error,
+)
 from tcc.compiler.foreign.checkpoint.pickle_reader import GlobalName, PickleError
 from tcc.compiler.foreign.checkpoint.state_dicts import StateDict
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError
 
-RUNNING = frozenset(
+EXECUTING_MODULES = frozenset(
     (
         *("os", "posix", "nt", "subprocess", "sys", "pty", "runpy", "socket", "shutil", "ctypes"),
         *("importlib", "webbrowser", "code", "multiprocessing"),
     )
 )
 """Modules whose functions have no business in a checkpoint: one that calls them is an attack."""
-RUNNING_BUILTINS = frozenset(("eval", "exec", "compile", "open", "__import__", "input"))
+EXECUTING_BUILTINS = frozenset(("eval", "exec", "compile", "open", "__import__", "input"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +50,28 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
-def read(path: Path, entry: str | None = None) -> Checkpoint:
+def read_checkpoint(path: Path, entry_name: str | None = None) -> Checkpoint:
     """Return the tensors of a checkpoint: safetensors, or any of PyTorch's formats.
 
-    `entry` names which part of the checkpoint to take where there are several.
+    `entry_name` names which part of the checkpoint to take where there are several.
 
     Raises:
         UserError: It cannot be read, is damaged, or holds no state dict (E0510); it has several
             entries, or none of that name (E0515).
     """
-    safe = _is_safetensors(path)
-    taken, notes = _safetensors(path, entry) if safe else _pytorch(path, entry)
-    tensors = taken.tensors
+    is_safetensors = _is_safetensors(path)
+    state_dict, notes = (
+        _read_safetensors(path, entry_name) if is_safetensors else _read_pytorch(path, entry_name)
+    )
+    tensors = state_dict.tensors
     # safetensors sorts what it writes by type and name.
-    ordered = not (safe or _by_name([tensor.name for tensor in tensors]))
+    ordered = not (is_safetensors or _is_sorted_by_name([tensor.name for tensor in tensors]))
     if not ordered:
-        tensors = tuple(sorted(tensors, key=lambda tensor: natural(tensor.name)))
+        tensors = tuple(sorted(tensors, key=lambda tensor: make_natural_key(tensor.name)))
     return Checkpoint(path, tensors, ordered, notes)
 
 
-def natural(name: str) -> tuple[tuple[int, str], ...]:
+def make_natural_key(name: str) -> tuple[tuple[int, str], ...]:
     """Return a key that sorts names as people count: `net.2` before `net.10`.
 
     Every second part of it is a number.
@@ -73,71 +81,83 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
     return tuple((len(p.lstrip("0")) if i % 2 else 0, p) for i, p in enumerate(parts))
 
 
-def _by_name(names: list[str]) -> bool:
+def _is_sorted_by_name(names: list[str]) -> bool:
     """Whether someone sorted the names: a module registers its weight before its bias."""
-    known = set(names)
-    biased = any(n.endswith(".bias") and f"{n[:-4]}weight" in known for n in names)
-    return biased and names == sorted(names)
+    name_set = set(names)
+    has_biases = any(n.endswith(".bias") and f"{n[:-4]}weight" in name_set for n in names)
+    return has_biases and names == sorted(names)
 
 
 def _is_safetensors(path: Path) -> bool:
     try:
-        with regular_files.opened(path) as file:
+        with regular_files.open_file(path) as file:
             start = file.read(9)
     except OSError as error:
-        raise bad(path, "cannot read the checkpoint", error.strerror or str(error)) from None
+        raise make_read_error(
+            path, "cannot read the checkpoint", error.strerror or str(error)
+        ) from None
     return start[8:] == b"{" and not start.startswith(b"PK")
 
 
-def _safetensors(path: Path, wanted: str | None) -> tuple[StateDict, tuple[str, ...]]:
+def _read_safetensors(path: Path, entry_name: str | None) -> tuple[StateDict, tuple[str, ...]]:
     try:
-        file = safetensors_file.read(path)
+        file = safetensors_file.open_safetensors(path)
     except UserError as error:
-        why = error.diagnostics[0]
-        raise bad(path, why.message, why.label) from None
+        diagnostic = error.diagnostics[0]
+        raise make_read_error(path, diagnostic.message, diagnostic.label) from None
     tensors = tuple(
-        LazyTensor(name, part.shape, part.dtype, part.dtype in safetensors_file.FLOATS, name, read)
+        LazyTensor(
+            name, part.shape, part.dtype, part.dtype in safetensors_file.FLOATS, name, read_tensor
+        )
         for name, part in file.parts.items()
-        if (read := partial(_values, file, name))
+        if (read_tensor := partial(_read_values, file, name))
     )
-    return _taken(path, [StateDict((), tensors)] if tensors else [], wanted)
+    return _choose_state_dict(path, [StateDict((), tensors)] if tensors else [], entry_name)
 
 
-def _values(file: safetensors_file.TensorFile, name: str) -> NDArray[np.float32]:
+def _read_values(file: safetensors_file.TensorFile, name: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # infinity is found later on
-        return file.values(name).astype(np.float32)
+        return file.read_tensor(name).astype(np.float32)
 
 
-def _pytorch(path: Path, wanted: str | None) -> tuple[StateDict, tuple[str, ...]]:
+def _read_pytorch(path: Path, entry_name: str | None) -> tuple[StateDict, tuple[str, ...]]:
     try:
-        found = torch_archive.read(path)
-        _refuse_attack(path, found.named)
-        each = state_dicts.find(found.root, TensorReader(found))
+        archive = torch_archive.read_archive(path)
+        _refuse_attack(path, archive.global_names)
+        candidates = state_dicts.find_state_dicts(archive.root, TensorReader(archive))
     except PickleError as error:
-        raise bad(path, "not a whole PyTorch checkpoint", shown(str(error)), SAVE) from None
+        raise make_read_error(
+            path, "not a whole PyTorch checkpoint", escape_text(str(error)), SAVE_HELP
+        ) from None
     except OSError as error:
-        raise bad(path, "cannot read the checkpoint", error.strerror or str(error)) from None
-    if not each:
-        raise state_dicts.none(path, found.root)
-    taken, notes = _taken(path, each, wanted)
-    if beside := state_dicts.others(found.root, taken):
-        notes = (*notes, f"not read: {', '.join(beside)}")
-    return taken, notes
+        raise make_read_error(
+            path, "cannot read the checkpoint", error.strerror or str(error)
+        ) from None
+    if not candidates:
+        raise state_dicts.make_empty_error(path, archive.root)
+    state_dict, notes = _choose_state_dict(path, candidates, entry_name)
+    if unread_keys := state_dicts.list_others(archive.root, state_dict):
+        notes = (*notes, f"not read: {', '.join(unread_keys)}")
+    return state_dict, notes
 
 
-def _taken(
-    path: Path, each: Sequence[StateDict], wanted: str | None
+def _choose_state_dict(
+    path: Path, candidates: Sequence[StateDict], entry_name: str | None
 ) -> tuple[StateDict, tuple[str, ...]]:
-    if not each:
-        raise bad(path, "the checkpoint holds no tensors")
-    return state_dicts.choose(path, each, wanted)
+    if not candidates:
+        raise make_read_error(path, "the checkpoint holds no tensors")
+    return state_dicts.choose_state_dict(path, candidates, entry_name)
 
 
-def _refuse_attack(path: Path, named: frozenset[GlobalName]) -> None:
+def _refuse_attack(path: Path, global_names: frozenset[GlobalName]) -> None:
     # In one order, as sets have none, so that the same file is refused in the same words.
-    for one in sorted(named, key=str):
-        builtin = one.module == "builtins" and one.name in RUNNING_BUILTINS
-        if builtin or one.module.partition(".")[0] in RUNNING:
+    for global_name in sorted(global_names, key=str):
+        is_executing_builtin = (
+            global_name.module == "builtins" and global_name.name in EXECUTING_BUILTINS
+        )
+        if is_executing_builtin or global_name.module.partition(".")[0] in EXECUTING_MODULES:
             message = "the checkpoint would run a program wherever PyTorch loads it"
-            label = f"it calls {shown(str(one))}, which was not run here"
-            raise bad(path, message, label, "do not load it elsewhere; ask for the weights alone")
+            label = f"it calls {escape_text(str(global_name))}, which was not run here"
+            raise make_read_error(
+                path, message, label, "do not load it elsewhere; ask for the weights alone"
+            )

@@ -13,43 +13,43 @@ from math import prod
 from pathlib import Path
 
 from tcc.compiler.foreign.checkpoint import naming_schemes
-from tcc.compiler.foreign.checkpoint.checkpoint_file import natural
-from tcc.compiler.foreign.checkpoint.lazy_tensors import shown
+from tcc.compiler.foreign.checkpoint.checkpoint_file import make_natural_key
+from tcc.compiler.foreign.checkpoint.lazy_tensors import escape_text
 from tcc.compiler.foreign.checkpoint.naming_schemes import (
-    AUXILIARY,
-    LOSS,
-    ForeignModule,
+    AUXILIARY_NAME,
+    LOSS_NAME,
+    CheckpointModule,
     Signature,
     WeightedLayer,
-    described,
+    format_signature,
 )
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, make_file_span
 
 MAX_MODULES_LISTED = 200
 """Most lines of a list in a message."""
 MAX_NAMES_SHOWN = 50
 """Most names in a line of it."""
-COPIES = 4
+MAX_COPY_FACTOR = 4
 """Copies are looked for by values only if all modules together hold at most so many times the
 network's weights, since all of them are read for it."""
-Key = Callable[[ForeignModule], object]
+Key = Callable[[CheckpointModule], object]
 
 
 @dataclass(frozen=True, slots=True)
 class MatchProblem:
     """What is left to match once rules and names have had their say.
 
-    `side_layers` names those layers that only train-only outputs need, `strange` has tensors of
+    `train_only_layers` names those layers that only train-only outputs need, `non_float_tensors` has tensors of
     the checkpoint that are none of floats, with what they are.
     """
 
     path: Path
-    modules: Sequence[ForeignModule]
-    taken: Sequence[ForeignModule]
+    modules: Sequence[CheckpointModule]
+    assigned: Sequence[CheckpointModule]
     layers: Sequence[WeightedLayer]
-    side_layers: frozenset[str]
+    train_only_layers: frozenset[str]
     ordered: bool
-    strange: Sequence[str] = ()
+    non_float_tensors: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ class LayerMatch:
     `naming` is the well-known one that told the order, if one did.
     """
 
-    how: str
-    modules: Sequence[ForeignModule]
+    method: str
+    modules: Sequence[CheckpointModule]
     layers: Sequence[WeightedLayer] = ()
-    dropped: Sequence[ForeignModule] = ()
+    dropped: Sequence[CheckpointModule] = ()
     naming: naming_schemes.NamingScheme | None = None
 
 
-def matched(side: MatchProblem) -> LayerMatch:
+def match_layers(problem: MatchProblem) -> LayerMatch:
     """Return which module is which layer.
 
     Modules that are copies of others, such as a stem registered under two names, may be left out;
@@ -77,226 +77,295 @@ def matched(side: MatchProblem) -> LayerMatch:
     Raises:
         UserError: Something has no counterpart (E0511), or more than one (E0512).
     """
-    for each, dropped in _attempts(side):
-        wanted = [layer.signature for layer in each.layers]
+    for attempt, dropped in _iterate_attempts(problem):
+        signatures = [layer.signature for layer in attempt.layers]
         # From what tells most to what tells least: names tell an order, shapes only what is alone.
-        for find in (_by_names, _by_order, _by_shape):
-            found = find(each, wanted)
-            if found is not None:
-                return replace(found, layers=each.layers, dropped=dropped)
-    raise _unmatched(side, next(_variants(side, _storage)))
+        for matcher in (_match_by_names, _match_by_order, _match_by_shape):
+            layer_match = matcher(attempt, signatures)
+            if layer_match is not None:
+                return replace(layer_match, layers=attempt.layers, dropped=dropped)
+    raise _make_unmatched_error(problem, next(_iterate_variants(problem, _get_storage)))
 
 
-def _attempts(side: MatchProblem) -> Iterator[tuple[MatchProblem, Sequence[ForeignModule]]]:
+def _iterate_attempts(
+    problem: MatchProblem,
+) -> Iterator[tuple[MatchProblem, Sequence[CheckpointModule]]]:
     """Yield a side, then what is left of it without losses, and without heads for training."""
-    lean = [layer for layer in side.layers if layer.name not in side.side_layers]
-    seen = set()
-    for layers in (side.layers, lean):
-        for patterns in ((), (LOSS,), (LOSS, AUXILIARY)):
-            out = [m for m in side.modules if any(p.match(m.name) for p in patterns)]
+    inference_layers = [
+        layer for layer in problem.layers if layer.name not in problem.train_only_layers
+    ]
+    seen_sizes = set()
+    for layers in (problem.layers, inference_layers):
+        for patterns in ((), (LOSS_NAME,), (LOSS_NAME, AUXILIARY_NAME)):
+            excluded = [m for m in problem.modules if any(p.match(m.name) for p in patterns)]
             # Each way leaves out more than the one before, so that sizes tell them apart.
-            if (len(layers), len(out)) not in seen:
-                seen.add((len(layers), len(out)))
-                names = {module.name for module in out}
-                left = [m for m in side.modules if m.name not in names]
-                yield replace(side, modules=left, layers=layers), out
+            if (len(layers), len(excluded)) not in seen_sizes:
+                seen_sizes.add((len(layers), len(excluded)))
+                names = {module.name for module in excluded}
+                remaining = [m for m in problem.modules if m.name not in names]
+                yield replace(problem, modules=remaining, layers=layers), excluded
 
 
-def _by_names(side: MatchProblem, wanted: list[Signature]) -> LayerMatch | None:
+def _match_by_names(problem: MatchProblem, signatures: list[Signature]) -> LayerMatch | None:
     """Return the modules in the order that their names have in a well-known program.
 
     Raises:
         UserError: Two such programs would run them in different orders (E0512).
     """
-    names = [module.name for module in (*side.taken, *side.modules)]
-    found: list[LayerMatch] = []
-    for prefix in naming_schemes.prefixes(names):
-        bare = [name.removeprefix(prefix) for name in names]
-        for naming in naming_schemes.known():
-            keys = naming.keys(bare)
+    names = [module.name for module in (*problem.assigned, *problem.modules)]
+    matches: list[LayerMatch] = []
+    for prefix in naming_schemes.iterate_prefixes(names):
+        bare_names = [name.removeprefix(prefix) for name in names]
+        for naming in naming_schemes.load_naming_schemes():
+            keys = naming.find_keys(bare_names)
             if keys is not None:
-                modules = _sorted(side.modules, prefix, naming, keys)
-                variants = _variants(replace(side, modules=modules), _storage)
-                fit = next((v for v in variants if [m.signature for m in v] == wanted), None)
-                found += [LayerMatch("names", fit, naming=naming)] if fit else []
-    first = found[0].modules if found else []
-    if any([m.name for m in other.modules] != [m.name for m in first] for other in found):
-        raise _ambiguous(side, first, "the names fit two programs that run them in other orders")
-    return found[0] if found else None
+                modules = _sort_modules(problem.modules, prefix, naming, keys)
+                variants = _iterate_variants(replace(problem, modules=modules), _get_storage)
+                matched_modules = next(
+                    (v for v in variants if [m.signature for m in v] == signatures), None
+                )
+                matches += (
+                    [LayerMatch("names", matched_modules, naming=naming)] if matched_modules else []
+                )
+    first_modules = matches[0].modules if matches else []
+    if any(
+        [m.name for m in layer_match.modules] != [m.name for m in first_modules]
+        for layer_match in matches
+    ):
+        raise _make_ambiguity_error(
+            problem, first_modules, "the names fit two programs that run them in other orders"
+        )
+    return matches[0] if matches else None
 
 
-def _sorted(
-    modules: Sequence[ForeignModule],
+def _sort_modules(
+    modules: Sequence[CheckpointModule],
     prefix: str,
     naming: naming_schemes.NamingScheme,
     keys: dict[str, naming_schemes.Key],
-) -> list[ForeignModule]:
-    named = sorted((keys[module.name.removeprefix(prefix)], i) for i, module in enumerate(modules))
-    found = [modules[i] for _, i in named]
-    return [m.flattened() if m.name.removeprefix(prefix) in naming.flat else m for m in found]
+) -> list[CheckpointModule]:
+    sorted_keys = sorted(
+        (keys[module.name.removeprefix(prefix)], i) for i, module in enumerate(modules)
+    )
+    ordered_modules = [modules[i] for _, i in sorted_keys]
+    return [
+        m.flatten_kernels() if m.name.removeprefix(prefix) in naming.flat else m
+        for m in ordered_modules
+    ]
 
 
-def _by_order(side: MatchProblem, wanted: list[Signature]) -> LayerMatch | None:
+def _match_by_order(problem: MatchProblem, signatures: list[Signature]) -> LayerMatch | None:
     """Return the modules in the order in which they were registered, if it is the layers'.
 
     Raises:
         UserError: It is not certain that it is (E0512).
     """
-    for key in _keys(side, wanted):
-        found = [v for v in _variants(side, key) if [m.signature for m in v] == wanted]
-        if not found:
+    for key in _list_copy_keys(problem, signatures):
+        variants = [
+            v for v in _iterate_variants(problem, key) if [m.signature for m in v] == signatures
+        ]
+        if not variants:
             continue
-        first = found[0]
-        if any(list(map(key, other)) != list(map(key, first)) for other in found):
-            raise _ambiguous(side, first, "copies of modules stand in more than one order")
-        if not side.ordered:
+        first_variant = variants[0]
+        if any(list(map(key, variant)) != list(map(key, first_variant)) for variant in variants):
+            raise _make_ambiguity_error(
+                problem, first_variant, "copies of modules stand in more than one order"
+            )
+        if not problem.ordered:
             # Of copies, those whose names are numbered tell the order.
-            first = next((v for v in found if not _unnumbered(v)), first)
-        if not side.ordered and (loose := _unnumbered(first)):
-            raise _ambiguous(side, first, "the file keeps no order of its modules", loose)
-        return LayerMatch("order", first)
+            first_variant = next((v for v in variants if not _find_unnumbered(v)), first_variant)
+        if not problem.ordered and (unordered := _find_unnumbered(first_variant)):
+            raise _make_ambiguity_error(
+                problem, first_variant, "the file keeps no order of its modules", unordered
+            )
+        return LayerMatch("order", first_variant)
     return None
 
 
-def _keys(side: MatchProblem, wanted: list[Signature]) -> list[Key]:
+def _list_copy_keys(problem: MatchProblem, signatures: list[Signature]) -> list[Key]:
     """Return by what copies are known; values are read only where shapes say that it may help."""
-    bag, known = Counter(m.signature for m in side.modules), {m.signature for m in side.taken}
-    enough = Counter(wanted) <= bag and bag.keys() <= {*wanted, *known}
-    elements = sum(map(_elements, bag.elements()))
-    few = elements <= COPIES * sum(map(_elements, [*wanted, *known]))
+    signature_counts, assigned_signatures = (
+        Counter(m.signature for m in problem.modules),
+        {m.signature for m in problem.assigned},
+    )
+    are_signatures_covered = Counter(
+        signatures
+    ) <= signature_counts and signature_counts.keys() <= {*signatures, *assigned_signatures}
+    elements = sum(map(_count_elements, signature_counts.elements()))
+    is_cheap = elements <= MAX_COPY_FACTOR * sum(
+        map(_count_elements, [*signatures, *assigned_signatures])
+    )
     # From the cheapest to the dearest: names, places in the file, numbers that have to be read.
-    return [_identity, _storage, *([_content] if enough and few else [])]
+    return [
+        _get_name,
+        _get_storage,
+        *([_get_content] if are_signatures_covered and is_cheap else []),
+    ]
 
 
-def _elements(signature: Signature) -> int:
+def _count_elements(signature: Signature) -> int:
     return sum(prod(shape) for _, shape in signature)
 
 
-def _identity(module: ForeignModule) -> object:
+def _get_name(module: CheckpointModule) -> object:
     return module.name
 
 
-def _storage(module: ForeignModule) -> object:
+def _get_storage(module: CheckpointModule) -> object:
     return module.storage
 
 
-def _content(module: ForeignModule) -> object:
+def _get_content(module: CheckpointModule) -> object:
     return module.content
 
 
-def _variants(side: MatchProblem, key: Key) -> Iterator[list[ForeignModule]]:
+def _iterate_variants(problem: MatchProblem, key: Key) -> Iterator[list[CheckpointModule]]:
     """Yield the modules with only the first, then with only the last, of those with equal keys."""
     # Of copies the first or the last may be the one that stands where its layer runs.
     for step in (1, -1):
-        seen = {key(module) for module in side.taken}
-        kept = []
-        for module in side.modules[::step]:
-            if key(module) not in seen:
-                seen.add(key(module))
-                kept.append(module)
-        yield kept[::step]
+        seen_keys = {key(module) for module in problem.assigned}
+        distinct_modules = []
+        for module in problem.modules[::step]:
+            if key(module) not in seen_keys:
+                seen_keys.add(key(module))
+                distinct_modules.append(module)
+        yield distinct_modules[::step]
 
 
-def _by_shape(side: MatchProblem, wanted: list[Signature]) -> LayerMatch | None:
+def _match_by_shape(problem: MatchProblem, signatures: list[Signature]) -> LayerMatch | None:
     """Return the module of each layer where shapes alone decide; None where they do not fit.
 
     Raises:
         UserError: Several layers have one shape (E0512).
     """
-    bags = (v for key in _keys(side, wanted) for v in _variants(side, key))
-    bag = next((b for b in bags if Counter(m.signature for m in b) == Counter(wanted)), None)
-    if bag is None:
+    variants = (
+        v for key in _list_copy_keys(problem, signatures) for v in _iterate_variants(problem, key)
+    )
+    matched_modules = next(
+        (b for b in variants if Counter(m.signature for m in b) == Counter(signatures)), None
+    )
+    if matched_modules is None:
         return None
-    several = {s for s, n in Counter(wanted).items() if n > 1}
-    if several:
+    repeated = {s for s, n in Counter(signatures).items() if n > 1}
+    if repeated:
         reason = "the modules' order is not that of the layers"
-        raise _ambiguous(side, bag, f"{reason}: {_first_difference(side, bag)}", several)
-    by_signature = {module.signature: module for module in bag}
-    return LayerMatch("shape", [by_signature[signature] for signature in wanted])
+        raise _make_ambiguity_error(
+            problem,
+            matched_modules,
+            f"{reason}: {_describe_first_difference(problem, matched_modules)}",
+            repeated,
+        )
+    by_signature = {module.signature: module for module in matched_modules}
+    return LayerMatch("shape", [by_signature[signature] for signature in signatures])
 
 
-def _unnumbered(modules: list[ForeignModule]) -> set[Signature]:
+def _find_unnumbered(modules: list[CheckpointModule]) -> set[Signature]:
     """Return the signatures of modules whose names do not tell their order by numbers."""
-    last: dict[Signature, ForeignModule] = {}
-    loose = set()
+    last_by_signature: dict[Signature, CheckpointModule] = {}
+    unordered = set()
     for module in modules:
-        before = last.get(module.signature)
-        if before and not _numbered(before.name, module.name):
-            loose.add(module.signature)
-        last[module.signature] = module
-    return loose
+        previous = last_by_signature.get(module.signature)
+        if previous and not _is_numbered(previous.name, module.name):
+            unordered.add(module.signature)
+        last_by_signature[module.signature] = module
+    return unordered
 
 
-def _numbered(first: str, second: str) -> bool:
+def _is_numbered(name: str, next_name: str) -> bool:
     """Whether the first difference of two names is a number."""
-    pairs = enumerate(zip(natural(first), natural(second), strict=False))
+    pairs = enumerate(zip(make_natural_key(name), make_natural_key(next_name), strict=False))
     return next((i % 2 == 1 for i, (a, b) in pairs if a != b), False)
 
 
-def _first_difference(side: MatchProblem, modules: Sequence[ForeignModule]) -> str:
-    for module, layer in zip(modules, side.layers, strict=False):
+def _describe_first_difference(problem: MatchProblem, modules: Sequence[CheckpointModule]) -> str:
+    for module, layer in zip(modules, problem.layers, strict=False):
         if module.signature != layer.signature:
-            there = f"{shown(module.name)} ({described(module.signature)})"
-            return f"first {there} where {layer.name} ({described(layer.signature)}) runs"
+            module_text = f"{escape_text(module.name)} ({format_signature(module.signature)})"
+            return (
+                f"first {module_text} where {layer.name} ({format_signature(layer.signature)}) runs"
+            )
     return "one of them goes on longer"
 
 
-def _ambiguous(
-    side: MatchProblem,
-    modules: Sequence[ForeignModule],
+def _make_ambiguity_error(
+    problem: MatchProblem,
+    modules: Sequence[CheckpointModule],
     reason: str,
     only: set[Signature] | None = None,
 ) -> UserError:
-    there, here = _grouped(modules), _grouped(side.layers)
-    several = [s for s in here if (s in only if only else len(here[s]) > 1)]
-    notes = [f"{described(s)}: {_names(there[s])} <-> {_names(here[s])}" for s in several]
-    count = sum(len(here[s]) for s in several)
+    modules_by_signature, layers_by_signature = (
+        _group_by_signature(modules),
+        _group_by_signature(problem.layers),
+    )
+    signatures = [
+        s for s in layers_by_signature if (s in only if only else len(layers_by_signature[s]) > 1)
+    ]
+    notes = [
+        f"{format_signature(s)}: {_format_names(modules_by_signature[s])} <-> {_format_names(layers_by_signature[s])}"
+        for s in signatures
+    ]
+    count = sum(len(layers_by_signature[s]) for s in signatures)
     help = "a rule file (`--rules`) settles it; once it names enough of these, order does the rest"
     message = f"it is not certain which module of the checkpoint is which of {count} layers"
-    return _error("E0512", side, message, reason, notes, help)
+    return _make_error("E0512", problem, message, reason, notes, help)
 
 
-def _unmatched(side: MatchProblem, modules: Sequence[ForeignModule]) -> UserError:
-    there, here = _grouped(modules), _grouped(side.layers)
-    both = {s: (there.get(s, []), here.get(s, [])) for s in [*here, *there]}
-    unlike = {s: (t, h) for s, (t, h) in both.items() if len(t) != len(h)}
+def _make_unmatched_error(problem: MatchProblem, modules: Sequence[CheckpointModule]) -> UserError:
+    modules_by_signature, layers_by_signature = (
+        _group_by_signature(modules),
+        _group_by_signature(problem.layers),
+    )
+    names_by_signature = {
+        s: (modules_by_signature.get(s, []), layers_by_signature.get(s, []))
+        for s in [*layers_by_signature, *modules_by_signature]
+    }
+    unequal = {s: (t, h) for s, (t, h) in names_by_signature.items() if len(t) != len(h)}
     notes = [
-        f"{described(s)}: {len(t)} in the checkpoint, {len(h)} in the graph:"
-        f" {_names(t)} <-> {_names(h)}"
-        for s, (t, h) in unlike.items()
+        f"{format_signature(s)}: {len(t)} in the checkpoint, {len(h)} in the graph:"
+        f" {_format_names(t)} <-> {_format_names(h)}"
+        for s, (t, h) in unequal.items()
     ]
-    if side.strange:
-        notes.insert(0, f"not read, since weights are plain floats: {_names(side.strange)}")
-    more = sum(max(len(t) - len(h), 0) for t, h in unlike.values())
-    fewer = sum(max(len(h) - len(t), 0) for t, h in unlike.values())
-    message = f"{more} modules of the checkpoint match no layer, {fewer} layers no module"
+    if problem.non_float_tensors:
+        notes.insert(
+            0,
+            f"not read, since weights are plain floats: {_format_names(problem.non_float_tensors)}",
+        )
+    extra_modules = sum(max(len(t) - len(h), 0) for t, h in unequal.values())
+    missing_layers = sum(max(len(h) - len(t), 0) for t, h in unequal.values())
+    message = f"{extra_modules} modules of the checkpoint match no layer, {missing_layers} layers no module"
     help = (
         "other parameters of the spec (`--set`)? What is only for training is left out by a rule"
         " file: `rules: [{ignore: aux.**}]`"
     )
-    return _error("E0511", side, message, _first_difference(side, modules), notes, help)
+    return _make_error(
+        "E0511", problem, message, _describe_first_difference(problem, modules), notes, help
+    )
 
 
-def _grouped(them: Sequence[ForeignModule] | Sequence[WeightedLayer]) -> dict[Signature, list[str]]:
+def _group_by_signature(
+    members: Sequence[CheckpointModule] | Sequence[WeightedLayer],
+) -> dict[Signature, list[str]]:
     groups: dict[Signature, list[str]] = {}
-    for one in them:
-        groups.setdefault(one.signature, []).append(shown(one.name))
+    for member in members:
+        groups.setdefault(member.signature, []).append(escape_text(member.name))
     return groups
 
 
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES_SHOWN:,} more" if len(names) > MAX_NAMES_SHOWN else ""
-    return (", ".join(names[:MAX_NAMES_SHOWN]) or "none") + more
+def _format_names(names: Sequence[str]) -> str:
+    remainder = (
+        f" and {len(names) - MAX_NAMES_SHOWN:,} more" if len(names) > MAX_NAMES_SHOWN else ""
+    )
+    return (", ".join(names[:MAX_NAMES_SHOWN]) or "none") + remainder
 
 
-def _error(
-    code: str, side: MatchProblem, message: str, label: str, notes: Sequence[str], help: str
+def _make_error(
+    code: str, problem: MatchProblem, message: str, label: str, notes: Sequence[str], help: str
 ) -> UserError:
-    more = (
+    ellipsis = (
         [f"... and {len(notes) - MAX_MODULES_LISTED} more"]
         if len(notes) > MAX_MODULES_LISTED
         else []
     )
-    listed = (*notes[:MAX_MODULES_LISTED], *more)
-    where = whole_file(str(side.path))
-    return UserError((Diagnostic(code, message, where, label, listed, help),))
+    limited_notes = (*notes[:MAX_MODULES_LISTED], *ellipsis)
+    span = make_file_span(str(problem.path))
+    return UserError((Diagnostic(code, message, span, label, limited_notes, help),))

@@ -18,11 +18,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.data.weights import size_of
-from tcc.compiler.foreign.checkpoint.checkpoint_file import Checkpoint, natural
+from tcc.compiler.data.weights import format_shape
+from tcc.compiler.foreign.checkpoint.checkpoint_file import Checkpoint, make_natural_key
 from tcc.compiler.foreign.checkpoint.lazy_tensors import LazyTensor
-from tcc.compiler.foreign.checkpoint.rule_files import capture
-from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.foreign.checkpoint.rule_files import match_pattern
+from tcc.compiler.frontend.yaml import parse, to_plain
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.types import Shape
@@ -34,18 +34,20 @@ ROLES = {"running_mean": "mean", "running_var": "var"}
 """PyTorch's words for our roles, where they differ."""
 
 
-LOSS = re.compile(
+LOSS_NAME = re.compile(
     r"(^|.*[._])(criterion|criteria|loss(es)?|metrics?)(_?(fn|func|function))?([._].*|$)", re.I
 )
 """Names of what measures a network in training, and may have weights of its own."""
-AUXILIARY = re.compile(r"(^|.*[._])aux(iliary)?([._0-9].*|logits.*|head.*|classifier.*|$)", re.I)
+AUXILIARY_NAME = re.compile(
+    r"(^|.*[._])aux(iliary)?([._0-9].*|logits.*|head.*|classifier.*|$)", re.I
+)
 """Names of heads that only training uses."""
-COUNTER = "num_batches_tracked"
+BATCH_COUNTER = "num_batches_tracked"
 """What PyTorch's batch norms count; of floats where a whole state dict was cast."""
 
 
 @dataclass(frozen=True)
-class ForeignModule:
+class CheckpointModule:
     """The tensors of a checkpoint that share everything before the last dot, by our roles."""
 
     name: str
@@ -54,25 +56,25 @@ class ForeignModule:
     @cached_property
     def signature(self) -> Signature:
         """Roles and shapes."""
-        return _signature((role, tensor.shape) for role, tensor in self.tensors.items())
+        return _sort_signature((role, tensor.shape) for role, tensor in self.tensors.items())
 
     @cached_property
     def storage(self) -> object:
         """Equal for modules that are one and the same memory."""
         return tuple((role, tensor.storage) for role, tensor in sorted(self.tensors.items()))
 
-    def flattened(self) -> "ForeignModule":
+    def flatten_kernels(self) -> "CheckpointModule":
         """Return the module with its kernels as the rows of a linear layer."""
-        tensors = {role: _rows(tensor) for role, tensor in self.tensors.items()}
-        return ForeignModule(self.name, tensors)
+        tensors = {role: _flatten_tensor(tensor) for role, tensor in self.tensors.items()}
+        return CheckpointModule(self.name, tensors)
 
     @cached_property
     def content(self) -> object:
         """Equal for modules of equal values; reads them."""
-        found = hashlib.sha256(repr(self.signature).encode())
+        checksum = hashlib.sha256(repr(self.signature).encode())
         for _, tensor in sorted(self.tensors.items()):
-            found.update(tensor.values().tobytes())
-        return found.digest()
+            checksum.update(tensor.read_values().tobytes())
+        return checksum.digest()
 
 
 @dataclass(frozen=True)
@@ -85,47 +87,47 @@ class WeightedLayer:
     @cached_property
     def signature(self) -> Signature:
         """Roles and shapes."""
-        return _signature((role, shape) for role, (_, shape) in self.tensors.items())
+        return _sort_signature((role, shape) for role, (_, shape) in self.tensors.items())
 
 
-def modules(checkpoint: Checkpoint) -> list[ForeignModule]:
+def collect_modules(checkpoint: Checkpoint) -> list[CheckpointModule]:
     """Return the modules of a checkpoint in order; whole numbers and counters belong to none."""
-    grouped: dict[str, dict[str, LazyTensor]] = {}
+    tensors_by_module: dict[str, dict[str, LazyTensor]] = {}
     for tensor in checkpoint.tensors:
-        name, _, last = tensor.name.rpartition(".")
-        if tensor.floating and last != COUNTER:
-            tensors = grouped.setdefault(name, {})
-            role = ROLES.get(last, last)
+        name, _, suffix = tensor.name.rpartition(".")
+        if tensor.floating and suffix != BATCH_COUNTER:
+            tensors = tensors_by_module.setdefault(name, {})
+            role = ROLES.get(suffix, suffix)
             # A module that has both words for a role, `mean` and `running_mean`, keeps the second
             # as it is.
-            tensors[last if role in tensors else role] = tensor
-    return [ForeignModule(name, tensors) for name, tensors in grouped.items()]
+            tensors[suffix if role in tensors else role] = tensor
+    return [CheckpointModule(name, tensors) for name, tensors in tensors_by_module.items()]
 
 
-def layers(graph: Graph) -> list[WeightedLayer]:
+def collect_layers(graph: Graph) -> list[WeightedLayer]:
     """Return the layers of a graph in order, each set of weights once."""
-    found: dict[tuple[str, ...], WeightedLayer] = {}
+    layer_by_params: dict[tuple[str, ...], WeightedLayer] = {}
     for node in graph.nodes:
         params = {n: graph.params[n] for n in node.params}
         tensors = {p.role: (n, p.shape) for n, p in params.items()}
         if tensors:
-            found.setdefault(node.params, WeightedLayer(node.name, tensors))
-    return list(found.values())
+            layer_by_params.setdefault(node.params, WeightedLayer(node.name, tensors))
+    return list(layer_by_params.values())
 
 
-def _rows(tensor: LazyTensor) -> LazyTensor:
+def _flatten_tensor(tensor: LazyTensor) -> LazyTensor:
     shape = (tensor.shape[0], prod(tensor.shape[1:])) if len(tensor.shape) > 2 else tensor.shape
-    return replace(tensor, shape=shape, values=lambda: tensor.values().reshape(shape))
+    return replace(tensor, shape=shape, read_values=lambda: tensor.read_values().reshape(shape))
 
 
-def described(signature: Signature) -> str:
+def format_signature(signature: Signature) -> str:
     """Return a signature as messages print it: `weight 64x3x7x7, bias 64`."""
-    return ", ".join(f"{role} {size_of(shape)}" for role, shape in signature)
+    return ", ".join(f"{role} {format_shape(shape)}" for role, shape in signature)
 
 
-def _signature(tensors: Iterable[tuple[str, Shape]]) -> Signature:
+def _sort_signature(tensors: Iterable[tuple[str, Shape]]) -> Signature:
     order = ("weight", "bias", "mean", "var")
-    rank = {role: place for place, role in enumerate(order)}
+    rank = {role: index for index, role in enumerate(order)}
     return tuple(sorted(tensors, key=lambda t: (rank.get(t[0], len(order)), t[0])))
 
 
@@ -138,7 +140,7 @@ class NamePattern:
     """A pattern for a whole name, or for its first parts and then what is below."""
 
     pattern: str
-    below: "tuple[NamePattern, ...]" = ()
+    children: "tuple[NamePattern, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +150,15 @@ class PixelScaling:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def fit(self, contract: Preprocess | None) -> bool:
+    def matches(self, contract: Preprocess | None) -> bool:
         """Whether an input contract gives a network such pixels."""
         if contract is None or contract.raw or contract.color != "rgb" or contract.scale != "255":
             return False
-        given = (contract.mean, contract.std)
-        wide = [one * 3 if len(one) == 1 else one for one in given]
-        return wide == [self.mean, self.std]
+        statistics = (contract.mean, contract.std)
+        channel_statistics = [
+            numbers * 3 if len(numbers) == 1 else numbers for numbers in statistics
+        ]
+        return channel_statistics == [self.mean, self.std]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,73 +175,83 @@ class NamingScheme:
     note: str
     pixels: PixelScaling | None
 
-    def keys(self, names: Sequence[str]) -> dict[str, Key] | None:
+    def find_keys(self, names: Sequence[str]) -> dict[str, Key] | None:
         """Return the place of each name, or None if the naming does not fit."""
-        found = {name: key(self.order, name.split(".")) for name in names}
-        placed = {name: at for name, at in found.items() if at is not None}
-        used = {at[0] for at in placed.values()}
-        needed = {i for i, item in enumerate(self.order) if not AUXILIARY.match(item.pattern)}
-        return placed if len(placed) == len(found) and needed <= used else None
+        key_by_name = {name: find_key(self.order, name.split(".")) for name in names}
+        matched_keys = {
+            name: name_key for name, name_key in key_by_name.items() if name_key is not None
+        }
+        used_indices = {name_key[0] for name_key in matched_keys.values()}
+        needed_indices = {
+            i
+            for i, name_pattern in enumerate(self.order)
+            if not AUXILIARY_NAME.match(name_pattern.pattern)
+        }
+        return (
+            matched_keys
+            if len(matched_keys) == len(key_by_name) and needed_indices <= used_indices
+            else None
+        )
 
 
-def key(items: Sequence[NamePattern], parts: Sequence[str]) -> Key | None:
+def find_key(patterns: Sequence[NamePattern], parts: Sequence[str]) -> Key | None:
     """Return where a name, given by its parts, stands in a list; None if it does not."""
-    for place, item in enumerate(items):
-        length = item.pattern.count(".") + 1
-        stars = capture(item.pattern, ".".join(parts[:length]))
-        if stars is None or (len(parts) > length) != bool(item.below):
+    for index, name_pattern in enumerate(patterns):
+        length = name_pattern.pattern.count(".") + 1
+        stars = match_pattern(name_pattern.pattern, ".".join(parts[:length]))
+        if stars is None or (len(parts) > length) != bool(name_pattern.children):
             continue
-        inner = key(item.below, parts[length:]) if item.below else ()
+        inner = find_key(name_pattern.children, parts[length:]) if name_pattern.children else ()
         if inner is not None:
-            return (place, *map(natural, stars), *inner)
+            return (index, *map(make_natural_key, stars), *inner)
     return None
 
 
-def prefixes(names: Sequence[str]) -> Iterator[str]:
+def iterate_prefixes(names: Sequence[str]) -> Iterator[str]:
     """Yield what may be taken off all names: nothing, `model.`, `model.net.`, as far as all share.
 
     A program's wrapper of a network puts its own name for it there.
     """
     prefix = ""
     yield prefix
-    rest = list(names)
+    suffixes = list(names)
     for _ in range(4):
-        firsts = {name.partition(".")[0] for name in rest}
-        if len(firsts) != 1 or not all("." in name for name in rest):
+        first_parts = {name.partition(".")[0] for name in suffixes}
+        if len(first_parts) != 1 or not all("." in name for name in suffixes):
             return
-        prefix += f"{firsts.pop()}."
+        prefix += f"{first_parts.pop()}."
         yield prefix
-        rest = [name.partition(".")[2] for name in rest]
+        suffixes = [name.partition(".")[2] for name in suffixes]
 
 
 @cache
-def known() -> tuple[NamingScheme, ...]:
+def load_naming_schemes() -> tuple[NamingScheme, ...]:
     """Return the namings that come with the package."""
     path = Path(str(files("tcc"))) / "zoo" / "namings.yaml"
-    found: Any = plain(parse(path.read_text(), path.name))
+    scheme_by_title: Any = to_plain(parse(path.read_text(), path.name))
     return tuple(
         NamingScheme(
             title,
-            _items(one["order"]),
-            frozenset(one.get("flat", ())),
-            one.get("note", ""),
-            _pixels(one["pixels"]) if "pixels" in one else None,
+            _parse_patterns(scheme["order"]),
+            frozenset(scheme.get("flat", ())),
+            scheme.get("note", ""),
+            _parse_pixels(scheme["pixels"]) if "pixels" in scheme else None,
         )
-        for title, one in found.items()
+        for title, scheme in scheme_by_title.items()
     )
 
 
-def _pixels(one: Any) -> PixelScaling:
-    return PixelScaling(tuple(one["mean"]), tuple(one["std"]))
+def _parse_pixels(mapping: Any) -> PixelScaling:
+    return PixelScaling(tuple(mapping["mean"]), tuple(mapping["std"]))
 
 
-def _items(listed: Sequence[Any]) -> tuple[NamePattern, ...]:
-    return tuple(item for one in listed for item in _item(one))
+def _parse_patterns(trees: Sequence[Any]) -> tuple[NamePattern, ...]:
+    return tuple(name_pattern for tree in trees for name_pattern in _parse_pattern(tree))
 
 
-def _item(one: Any) -> Iterator[NamePattern]:
-    if isinstance(one, dict):
-        for pattern, below in one.items():
-            yield NamePattern(str(pattern), _items(below))
+def _parse_pattern(tree: Any) -> Iterator[NamePattern]:
+    if isinstance(tree, dict):
+        for pattern, children in tree.items():
+            yield NamePattern(str(pattern), _parse_patterns(children))
     else:
-        yield NamePattern(str(one))
+        yield NamePattern(str(tree))

@@ -17,9 +17,9 @@ from itertools import islice
 from pickletools import genops
 from typing import Any
 
-from tcc.compiler.support.memory_limit import no_collection
+from tcc.compiler.support.memory_limit import disable_collection
 
-STEPS = 3_000_000
+MAX_INSTRUCTIONS = 3_000_000
 """Most instructions of a pickle: a checkpoint of 50,000 tensors takes 2 million."""
 
 
@@ -43,7 +43,7 @@ class GlobalName:
 class ConstructedObject:
     """What a call would have made: its state is set, and items and elements are added, later."""
 
-    what: object
+    callee: object
     args: object = ()
     state: object = None
     items: list[tuple[object, object]] = field(default_factory=list)
@@ -66,16 +66,16 @@ _MAPPINGS = (
 
 def is_mapping(value: object) -> bool:
     """Whether a value would be a dict, whose items are then its `items`."""
-    return isinstance(value, ConstructedObject) and value.what in _MAPPINGS
+    return isinstance(value, ConstructedObject) and value.callee in _MAPPINGS
 
 
 @dataclass(frozen=True, slots=True)
 class Pickle:
     """A pickle's value, the classes and functions that it names, and what it refers to outside."""
 
-    value: object
-    named: frozenset[GlobalName]
-    outside: tuple[object, ...]
+    root: object
+    global_names: frozenset[GlobalName]
+    persistent_ids: tuple[object, ...]
 
 
 def load(file: BytesIO) -> Pickle:
@@ -84,11 +84,11 @@ def load(file: BytesIO) -> Pickle:
     Raises:
         PickleError: It is no pickle, or goes on for too long.
     """
-    machine = _Machine()
+    machine = _PickleMachine()
     try:
-        with no_collection():
-            for code, argument, _ in islice(genops(file), STEPS + 1):
-                _DO[code.name](machine, argument)
+        with disable_collection():
+            for code, argument, _ in islice(genops(file), MAX_INSTRUCTIONS + 1):
+                _INSTRUCTIONS[code.name](machine, argument)
     except PickleError:
         raise
     except KeyError as error:
@@ -96,156 +96,158 @@ def load(file: BytesIO) -> Pickle:
     except (ValueError, IndexError, AttributeError, TypeError, OverflowError) as error:
         raise PickleError(" ".join(str(error).split())[:160]) from None
     if code.name != "STOP" or len(machine.stack) != 1:
-        raise PickleError(f"its pickle has no end, or takes more than {STEPS:,} instructions")
-    return Pickle(machine.stack[0], frozenset(machine.named), tuple(machine.outside))
+        raise PickleError(
+            f"its pickle has no end, or takes more than {MAX_INSTRUCTIONS:,} instructions"
+        )
+    return Pickle(machine.stack[0], frozenset(machine.global_names), tuple(machine.persistent_ids))
 
 
-class _Machine:
+class _PickleMachine:
     """The stack, those that marks have put aside, and what the memo remembers."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
-        self.aside: list[list[Any]] = []
+        self.outer_stacks: list[list[Any]] = []
         self.memo: dict[int, object] = {}
-        self.named: set[GlobalName] = set()
-        self.outside: list[object] = []
+        self.global_names: set[GlobalName] = set()
+        self.persistent_ids: list[object] = []
 
-    def popped(self, count: int) -> list[Any]:
+    def pop_values(self, count: int) -> list[Any]:
         """Return that many values that were pushed last, and take them off."""
         if len(self.stack) < count:
             raise PickleError("its stack is empty")
-        found = self.stack[-count:]
+        popped = self.stack[-count:]
         del self.stack[-count:]
-        return found
+        return popped
 
-    def marked(self) -> list[Any]:
+    def pop_marked(self) -> list[Any]:
         """Return what was pushed since the last mark, and take it off."""
-        found, self.stack = self.stack, self.aside.pop()
-        return found
+        marked, self.stack = self.stack, self.outer_stacks.pop()
+        return marked
 
 
-_Do = Callable[[_Machine, Any], object]
+_Instruction = Callable[[_PickleMachine, Any], object]
 
 
-def _push(value: Callable[[Any], object]) -> _Do:
-    return lambda machine, argument: machine.stack.append(value(argument))
+def _push(convert_argument: Callable[[Any], object]) -> _Instruction:
+    return lambda machine, argument: machine.stack.append(convert_argument(argument))
 
 
-def _gather(value: Callable[[list[Any]], object]) -> _Do:
-    def do(machine: _Machine, _: object) -> None:
-        found = value(machine.marked())  # which brings back the stack below
-        machine.stack.append(found)
+def _gather(convert_elements: Callable[[list[Any]], object]) -> _Instruction:
+    def run_instruction(machine: _PickleMachine, _: object) -> None:
+        gathered = convert_elements(machine.pop_marked())  # which brings back the stack below
+        machine.stack.append(gathered)
 
-    return do
+    return run_instruction
 
 
-def _mark(machine: _Machine, _: object) -> None:
-    machine.aside.append(machine.stack)
+def _mark(machine: _PickleMachine, _: object) -> None:
+    machine.outer_stacks.append(machine.stack)
     machine.stack = []
 
 
-def _pop(machine: _Machine, _: object) -> None:
+def _pop(machine: _PickleMachine, _: object) -> None:
     # As in CPython: where nothing stands above a mark, the mark itself is taken.
     if machine.stack:
         machine.stack.pop()
     else:
-        machine.marked()
+        machine.pop_marked()
 
 
-def _remember(machine: _Machine, index: int) -> None:
+def _store_memo(machine: _PickleMachine, index: int) -> None:
     machine.memo[index] = machine.stack[-1]
 
 
-def _memoize(machine: _Machine, _: object) -> None:
+def _store_next_memo(machine: _PickleMachine, _: object) -> None:
     machine.memo[len(machine.memo)] = machine.stack[-1]
 
 
-def _recall(machine: _Machine, index: int) -> None:
+def _push_memo(machine: _PickleMachine, index: int) -> None:
     if index not in machine.memo:
         raise PickleError("it recalls what it never stored")
     machine.stack.append(machine.memo[index])
 
 
-def _name(machine: _Machine, text: str) -> None:
+def _push_text_global(machine: _PickleMachine, text: str) -> None:
     # `genops` joins the two lines of the instruction with a space.
     module, _, name = text.partition(" ")
-    _named(machine, module, name)
+    _push_global(machine, module, name)
 
 
-def _stacked_name(machine: _Machine, _: object) -> None:
+def _push_stacked_global(machine: _PickleMachine, _: object) -> None:
     name, module = machine.stack.pop(), machine.stack.pop()
-    _named(machine, module, name)
+    _push_global(machine, module, name)
 
 
-def _named(machine: _Machine, module: object, name: object) -> None:
+def _push_global(machine: _PickleMachine, module: object, name: object) -> None:
     if not (isinstance(module, str) and isinstance(name, str)):
         raise PickleError("it names a function by what is no name")
     # What Python 2 called it.
-    found = GlobalName("builtins" if module == "__builtin__" else module, name)
-    machine.named.add(found)
-    machine.stack.append(found)
+    global_name = GlobalName("builtins" if module == "__builtin__" else module, name)
+    machine.global_names.add(global_name)
+    machine.stack.append(global_name)
 
 
-def _call(machine: _Machine, _: object) -> None:
-    args, what = machine.stack.pop(), machine.stack.pop()
-    made = ConstructedObject(what, args)
+def _call(machine: _PickleMachine, _: object) -> None:
+    args, callee = machine.stack.pop(), machine.stack.pop()
+    constructed = ConstructedObject(callee, args)
     match args:
         # As Python 2 pickles an OrderedDict: one argument, a list of pairs.
-        case ([*pairs],) if is_mapping(made):
-            made.items.extend(pair for p in pairs if len(pair := tuple(p)) == 2)
-    machine.stack.append(made)
+        case ([*pairs],) if is_mapping(constructed):
+            constructed.items.extend(pair for p in pairs if len(pair := tuple(p)) == 2)
+    machine.stack.append(constructed)
 
 
-def _call_with_words(machine: _Machine, _: object) -> None:
+def _call_with_keywords(machine: _PickleMachine, _: object) -> None:
     machine.stack.pop()
     _call(machine, None)
 
 
-def _old_instance(machine: _Machine, text: str) -> None:
-    args = tuple(machine.marked())
-    _name(machine, text)
+def _build_old_instance(machine: _PickleMachine, text: str) -> None:
+    args = tuple(machine.pop_marked())
+    _push_text_global(machine, text)
     machine.stack.append(ConstructedObject(machine.stack.pop(), args))
 
 
-def _old_object(machine: _Machine, _: object) -> None:
-    what, *args = machine.marked()
-    machine.stack.append(ConstructedObject(what, tuple(args)))
+def _build_old_object(machine: _PickleMachine, _: object) -> None:
+    callee, *args = machine.pop_marked()
+    machine.stack.append(ConstructedObject(callee, tuple(args)))
 
 
-def _build(machine: _Machine, _: object) -> None:
+def _set_state(machine: _PickleMachine, _: object) -> None:
     state = machine.stack.pop()
-    made = machine.stack[-1]
-    if isinstance(made, ConstructedObject):
-        made.state = state
+    constructed = machine.stack[-1]
+    if isinstance(constructed, ConstructedObject):
+        constructed.state = state
 
 
-def _extend(machine: _Machine, elements: list[Any]) -> None:
+def _extend(machine: _PickleMachine, elements: list[Any]) -> None:
     match machine.stack[-1]:
-        case list() as value:
-            value.extend(elements)
+        case list() as sequence:
+            sequence.extend(elements)
         case ConstructedObject():  # of a class that is a list besides
             pass
         case _:
             raise PickleError("it adds elements to what is no list")
 
 
-def _set(machine: _Machine, flat: list[Any]) -> None:
-    value = machine.stack[-1]
-    if not isinstance(value, ConstructedObject) or len(flat) % 2:
+def _set_pairs(machine: _PickleMachine, flat: list[Any]) -> None:
+    mapping = machine.stack[-1]
+    if not isinstance(mapping, ConstructedObject) or len(flat) % 2:
         raise PickleError("it adds items to what is no dict")
-    value.items.extend(zip(flat[::2], flat[1::2], strict=True))
+    mapping.items.extend(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _dict(flat: list[Any]) -> ConstructedObject:
+def _build_dict(flat: list[Any]) -> ConstructedObject:
     return ConstructedObject(DICT, items=list(zip(flat[::2], flat[1::2], strict=True)))
 
 
-def _outside(machine: _Machine, _: object) -> None:
-    machine.outside.append(machine.stack.pop())
-    machine.stack.append(PersistentReference(machine.outside[-1]))
+def _push_persistent(machine: _PickleMachine, _: object) -> None:
+    machine.persistent_ids.append(machine.stack.pop())
+    machine.stack.append(PersistentReference(machine.persistent_ids[-1]))
 
 
-_DO: Mapping[str, _Do] = {
+_INSTRUCTIONS: Mapping[str, _Instruction] = {
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda *_: None),
     **dict.fromkeys(
         (
@@ -266,29 +268,29 @@ _DO: Mapping[str, _Do] = {
     "LIST": _gather(list),
     "TUPLE": _gather(tuple),
     "FROZENSET": _gather(tuple),
-    "DICT": _gather(_dict),
-    "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.popped(1))),
-    "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.popped(2))),
-    "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.popped(3))),
+    "DICT": _gather(_build_dict),
+    "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.pop_values(1))),
+    "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.pop_values(2))),
+    "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.pop_values(3))),
     "MARK": _mark,
     "POP": _pop,
-    "POP_MARK": lambda machine, _: machine.marked(),
+    "POP_MARK": lambda machine, _: machine.pop_marked(),
     "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _remember),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _recall),
-    "MEMOIZE": _memoize,
-    "GLOBAL": _name,
-    "STACK_GLOBAL": _stacked_name,
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _store_memo),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _push_memo),
+    "MEMOIZE": _store_next_memo,
+    "GLOBAL": _push_text_global,
+    "STACK_GLOBAL": _push_stacked_global,
     **dict.fromkeys(("REDUCE", "NEWOBJ"), _call),
-    "NEWOBJ_EX": _call_with_words,
-    "INST": _old_instance,
-    "OBJ": _old_object,
-    "BUILD": _build,
+    "NEWOBJ_EX": _call_with_keywords,
+    "INST": _build_old_instance,
+    "OBJ": _build_old_object,
+    "BUILD": _set_state,
     "APPEND": lambda machine, _: _extend(machine, [machine.stack.pop()]),
-    "APPENDS": lambda machine, _: _extend(machine, machine.marked()),
-    "ADDITEMS": lambda machine, _: _extend(machine, machine.marked()),
-    "SETITEM": lambda machine, _: _set(machine, machine.popped(2)),
-    "SETITEMS": lambda machine, _: _set(machine, machine.marked()),
-    "BINPERSID": _outside,
+    "APPENDS": lambda machine, _: _extend(machine, machine.pop_marked()),
+    "ADDITEMS": lambda machine, _: _extend(machine, machine.pop_marked()),
+    "SETITEM": lambda machine, _: _set_pairs(machine, machine.pop_values(2)),
+    "SETITEMS": lambda machine, _: _set_pairs(machine, machine.pop_marked()),
+    "BINPERSID": _push_persistent,
 }
 """What each instruction does; buffers outside the pickle and extension codes are not there."""

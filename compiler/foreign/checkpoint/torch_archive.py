@@ -66,7 +66,7 @@ class TorchStorage:
         return WIDTHS[self.dtype]
 
 
-def storage(reference: object) -> TorchStorage | None:
+def parse_storage(reference: object) -> TorchStorage | None:
     """Return the storage that a reference out of a pickle stands for; None for anything else."""
     match reference:
         case ("storage", GlobalName(module, name), str(key), str(location), int(), *_):
@@ -75,19 +75,19 @@ def storage(reference: object) -> TorchStorage | None:
     return None
 
 
-def dtype(value: object) -> str | None:
+def parse_dtype(value: object) -> str | None:
     """Return the type that a pickle names, such as `torch.float32`; None for anything else."""
-    known = isinstance(value, GlobalName) and value.module == "torch" and value.name in WIDTHS
-    return value.name if known and isinstance(value, GlobalName) else None
+    is_dtype = isinstance(value, GlobalName) and value.module == "torch" and value.name in WIDTHS
+    return value.name if is_dtype and isinstance(value, GlobalName) else None
 
 
-LONGEST = 64 << 20
+MAX_PICKLE_BYTES = 64 << 20
 """Bytes of the longest pickle that is read."""
 MAGIC = 0x1950A86A20F9469CFC6C
 """What old files begin with: `MAGIC_NUMBER` of torch/serialization.py."""
 MAX_ENTRIES = 200_000
 """Most entries of an archive: a storage each, for the tensors of a model and of its optimizer."""
-BLOCK = 1 << 20
+BLOCK_BYTES = 1 << 20
 COMPRESSED = "its entries are compressed"
 
 
@@ -106,41 +106,41 @@ class TorchArchive:
 
     path: Path
     root: object
-    named: frozenset[GlobalName]
+    global_names: frozenset[GlobalName]
     storages: Mapping[str, StorageRecord]
     order: Literal["<", ">"] = "<"
     """Which byte of a number comes first, as numpy writes it."""
 
 
-def read(path: Path) -> TorchArchive:
+def read_archive(path: Path) -> TorchArchive:
     """Return the contents of a file without any storage's bytes.
 
     Raises:
         PickleError: It is no file of PyTorch's, or a damaged one.
         OSError: It cannot be read.
     """
-    with regular_files.opened(path) as file:
+    with regular_files.open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        zipped = file.read(4) == b"PK\x03\x04"
+        is_zip = file.read(4) == b"PK\x03\x04"
         file.seek(0)
-        return _zipped(path, file, size) if zipped else _old(path, file, size)
+        return _read_zip(path, file, size) if is_zip else _read_legacy(path, file, size)
 
 
-def check(path: Path, room: StorageRecord) -> None:
+def check_storage(path: Path, record: StorageRecord) -> None:
     """Compare a storage with its checksum.
 
     Raises:
         PickleError: The storage's bytes are not those that were written.
         OSError: It cannot be read.
     """
-    if room.checksum is None:
+    if record.checksum is None:
         return
-    found, left = 0, room.size
-    with regular_files.opened(path) as file:
-        file.seek(room.start)
-        while left and (block := file.read(min(left, BLOCK))):
-            found, left = zlib.crc32(block, found), left - len(block)
-    if left or found != room.checksum:
+    checksum, remaining = 0, record.size
+    with regular_files.open_file(path) as file:
+        file.seek(record.start)
+        while remaining and (block := file.read(min(remaining, BLOCK_BYTES))):
+            checksum, remaining = zlib.crc32(block, checksum), remaining - len(block)
+    if remaining or checksum != record.checksum:
         raise PickleError("the checksum of a tensor's bytes is wrong")
 
 
@@ -153,37 +153,44 @@ class _Entry:
     """Of the entry's own header, which its bytes follow."""
 
 
-def _zipped(path: Path, file: BinaryIO, size: int) -> TorchArchive:
-    entries = _directory(file, size)
+def _read_zip(path: Path, file: BinaryIO, size: int) -> TorchArchive:
+    entries = _read_directory(file, size)
     folder = next((n[: -len("data.pkl")] for n in entries if n.endswith("/data.pkl")), None)
     if folder is None:
         raise PickleError("it is a zip archive without a data.pkl, so not of PyTorch's")
-    wanted = {name: entry for name, entry in entries.items() if name.startswith(folder)}
-    rooms: dict[str, StorageRecord] = {}
-    for name, entry in wanted.items():
+    folder_entries = {name: entry for name, entry in entries.items() if name.startswith(folder)}
+    record_by_name: dict[str, StorageRecord] = {}
+    for name, entry in folder_entries.items():
         inner = name.removeprefix(folder)
         if inner in ("data.pkl", "byteorder") or inner.startswith("data/"):
-            rooms[inner] = _room(file, entry, size)
+            record_by_name[inner] = _locate_record(file, entry, size)
     # Entries that share bytes are how a small archive claims a large content (D. Fifield, "A better
     # zip bomb", WOOT 2019).
-    if sum(room.size for room in rooms.values()) > size:
+    if sum(record.size for record in record_by_name.values()) > size:
         raise PickleError("its entries overlap")
-    pickle = _whole(path, file, rooms["data.pkl"])
-    big = "byteorder" in rooms and _whole(path, file, rooms["byteorder"]) == b"big"
+    pickle = _read_record(path, file, record_by_name["data.pkl"])
+    is_big_endian = (
+        "byteorder" in record_by_name
+        and _read_record(path, file, record_by_name["byteorder"]) == b"big"
+    )
     root = pickle_reader.load(BytesIO(pickle))
-    storages = {n.removeprefix("data/"): r for n, r in rooms.items() if n.startswith("data/")}
-    return TorchArchive(path, root.value, root.named, storages, ">" if big else "<")
+    storages = {
+        n.removeprefix("data/"): r for n, r in record_by_name.items() if n.startswith("data/")
+    }
+    return TorchArchive(path, root.root, root.global_names, storages, ">" if is_big_endian else "<")
 
 
-def _whole(path: Path, file: BinaryIO, room: StorageRecord) -> bytes:
-    if room.size > LONGEST:
-        raise PickleError(f"its pickle takes {room.size >> 20} MiB, more than {LONGEST >> 20}")
-    check(path, room)
-    file.seek(room.start)
-    return file.read(room.size)
+def _read_record(path: Path, file: BinaryIO, record: StorageRecord) -> bytes:
+    if record.size > MAX_PICKLE_BYTES:
+        raise PickleError(
+            f"its pickle takes {record.size >> 20} MiB, more than {MAX_PICKLE_BYTES >> 20}"
+        )
+    check_storage(path, record)
+    file.seek(record.start)
+    return file.read(record.size)
 
 
-def _directory(file: BinaryIO, size: int) -> dict[str, _Entry]:
+def _read_directory(file: BinaryIO, size: int) -> dict[str, _Entry]:
     """Return the entries of a zip archive by name, from the directory at its end.
 
     Appendix of https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT: sections 4.3.12 to
@@ -199,37 +206,37 @@ def _directory(file: BinaryIO, size: int) -> dict[str, _Entry]:
     count, length, start = struct.unpack_from("<10xHLL", tail, end)
     # Fields at their largest say that the number stands in the record of zip64.
     if count == 0xFFFF or 0xFFFFFFFF in (length, start):
-        count, length, start = _large_end(file, tail, end)
-    if count > MAX_ENTRIES or length > LONGEST:
+        count, length, start = _read_zip64_end(file, tail, end)
+    if count > MAX_ENTRIES or length > MAX_PICKLE_BYTES:
         raise PickleError(f"the archive has {count} entries, more than {MAX_ENTRIES}")
     file.seek(start)
     text = file.read(length)
     entries: dict[str, _Entry] = {}
     at = 0
     for _ in range(count):
-        name, entry, at = _entry(text, at)
+        name, entry, at = _read_entry(text, at)
         entries.setdefault(name, entry)
     return entries
 
 
-def _large_end(file: BinaryIO, tail: bytes, end: int) -> tuple[int, int, int]:
+def _read_zip64_end(file: BinaryIO, tail: bytes, end: int) -> tuple[int, int, int]:
     if end < 20 or tail[end - 20 : end - 16] != b"PK\x06\x07":
         raise PickleError("the archive's directory is damaged")
-    (place,) = struct.unpack_from("<8xQ", tail, end - 20)
+    (offset,) = struct.unpack_from("<8xQ", tail, end - 20)
     # A place in a file is signed, and seek would overflow.
-    if place >= 1 << 63:
+    if offset >= 1 << 63:
         raise PickleError("the archive's directory is damaged")
-    file.seek(place)
-    found = file.read(56)
-    if len(found) < 56 or found[:4] != b"PK\x06\x06":
+    file.seek(offset)
+    end_record = file.read(56)
+    if len(end_record) < 56 or end_record[:4] != b"PK\x06\x06":
         raise PickleError("the archive's directory is damaged")
-    count, length, start = struct.unpack_from("<32xQQQ", found)
+    count, length, start = struct.unpack_from("<32xQQQ", end_record)
     if start >= 1 << 63:
         raise PickleError("the archive's directory is damaged")
     return count, length, start
 
 
-def _entry(text: bytes, at: int) -> tuple[str, _Entry, int]:
+def _read_entry(text: bytes, at: int) -> tuple[str, _Entry, int]:
     if text[at : at + 4] != b"PK\x01\x02" or len(text) < at + 46:
         raise PickleError("the archive's directory is damaged")
     fields = struct.unpack_from("<8xHH4xLLLHHH8xL", text, at)
@@ -238,29 +245,31 @@ def _entry(text: bytes, at: int) -> tuple[str, _Entry, int]:
         raise PickleError("the archive is encrypted")
     name_end = at + 46 + name_size
     extra = text[name_end : name_end + extra_size]
-    size, packed, start = _large_sizes(extra, size, packed, start)
+    size, packed, start = _read_zip64_sizes(extra, size, packed, start)
     if method == 0 and packed != size:
         raise PickleError("the archive's directory is damaged")
     name = text[at + 46 : name_end].decode(errors="replace")
     return name, _Entry(method, checksum, size, start), name_end + extra_size + note_size
 
 
-def _large_sizes(extra: bytes, *values: int) -> tuple[int, int, int]:
+def _read_zip64_sizes(extra: bytes, *sizes: int) -> tuple[int, int, int]:
     """Return the sizes and place of an entry; those beyond 32 bits stand in its extra field."""
-    found: list[int] = []
+    large_sizes: list[int] = []
     at = 0
     while at + 4 <= len(extra):
         kind, length = struct.unpack_from("<HH", extra, at)
         if kind == 1:
-            whole = extra[at + 4 : at + 4 + length]
-            found = [n for (n,) in struct.iter_unpack("<Q", whole[: len(whole) // 8 * 8])]
+            field_bytes = extra[at + 4 : at + 4 + length]
+            large_sizes = [
+                n for (n,) in struct.iter_unpack("<Q", field_bytes[: len(field_bytes) // 8 * 8])
+            ]
         at += 4 + length
-    large = iter(found)
-    size, packed, start = (next(large, v) if v == 0xFFFFFFFF else v for v in values)
+    large = iter(large_sizes)
+    size, packed, start = (next(large, v) if v == 0xFFFFFFFF else v for v in sizes)
     return size, packed, start
 
 
-def _room(file: BinaryIO, entry: _Entry, size: int) -> StorageRecord:
+def _locate_record(file: BinaryIO, entry: _Entry, size: int) -> StorageRecord:
     if entry.method:
         raise PickleError(COMPRESSED)
     if entry.start + 30 > size:
@@ -276,28 +285,28 @@ def _room(file: BinaryIO, entry: _Entry, size: int) -> StorageRecord:
     return StorageRecord(start, entry.size, entry.checksum)
 
 
-def _old(path: Path, file: BinaryIO, size: int) -> TorchArchive:
+def _read_legacy(path: Path, file: BinaryIO, size: int) -> TorchArchive:
     """Read a file of before 1.6: magic number, version, machine, root, keys, then storages."""
-    text = BytesIO(file.read(LONGEST))
-    if pickle_reader.load(text).value != MAGIC:
+    text = BytesIO(file.read(MAX_PICKLE_BYTES))
+    if pickle_reader.load(text).root != MAGIC:
         raise PickleError("it is a pickle, but not one that `torch.save` wrote")
     pickle_reader.load(text)
     pickle_reader.load(text)
     root = pickle_reader.load(text)
-    keys = pickle_reader.load(text).value
+    keys = pickle_reader.load(text).root
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise PickleError("it does not list its storages")
-    known = {s.key: s for s in map(storage, root.outside) if s}
+    storage_by_key = {s.key: s for s in map(parse_storage, root.persistent_ids) if s}
     storages: dict[str, StorageRecord] = {}
     at = text.tell()
     for key in keys:
         file.seek(at)
         # What the file does not hold any more is read as -1, which no storage has.
         (count,) = struct.unpack("<q", file.read(8).ljust(8, b"\xff"))
-        if key not in known or not 0 <= count <= size:
+        if key not in storage_by_key or not 0 <= count <= size:
             raise PickleError("its storages are not those that it lists")
-        storages[key] = StorageRecord(at + 8, count * known[key].width)
+        storages[key] = StorageRecord(at + 8, count * storage_by_key[key].width)
         at = storages[key].start + storages[key].size
         if at > size:
             raise PickleError("a tensor's bytes are missing: the file was cut")
-    return TorchArchive(path, root.value, root.named, storages)
+    return TorchArchive(path, root.root, root.global_names, storages)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.foreign.onnx_import.options import ImportOptions, ModelRunner, PreprocessOptions
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool, Tool
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tcc.compiler.foreign.onnx_import.spec_rebuild import ImportedOperator
     from tcc.compiler.frontend.spec import Spec
 
-LIBRARIES = {"onnx_graphsurgeon": "onnx-graphsurgeon", "onnxsim": "onnxsim"}
+REQUIRED_LIBRARIES = {"onnx_graphsurgeon": "onnx-graphsurgeon", "onnxsim": "onnxsim"}
 """What is needed beside the package's own dependencies: modules, and what they are called."""
 
 
@@ -45,13 +45,13 @@ class ImportedModel:
 
 
 def import_onnx(
-    path: Path, wanted: ImportOptions, runner: ModelRunner | None = None
+    path: Path, import_options: ImportOptions, runner: ModelRunner | None = None
 ) -> ImportedModel:
     """Return an ONNX file as a spec with weights.
 
     Args:
         path: The file.
-        wanted: Names, preprocessing, the input's size, and where to cut the file.
+        import_options: Names, preprocessing, the input's size, and where to cut the file.
         runner: Cleans and runs ONNX files; None is what `sandbox` has for that.
 
     Raises:
@@ -74,64 +74,71 @@ def import_onnx(
     from tcc.compiler.foreign.onnx_import.fusions import fuse
     from tcc.compiler.foreign.onnx_import.simplify import simplify
 
-    runner = runner or ModelRunner(sandbox.clean, sandbox.outputs)
-    model = read_file.read(path)
-    until = tuple(dict.fromkeys(wanted.until))
+    runner = runner or ModelRunner(sandbox.clean, sandbox.run_model)
+    model = read_file.read_model(path)
+    until = tuple(dict.fromkeys(import_options.until))
     inputs_outputs.check_values(path, model, until)
-    source = inputs_outputs.fix_input(path, model, wanted.shape)
+    source = inputs_outputs.resolve_input(path, model, import_options.shape)
     # Cleaned once: what is compared operator by operator below is this model, and the whole is
     # compared with the file as it came.
-    cleaned, done = runner.clean(model)
-    notes = _cleaned(path, done)
-    graph = _graph(path, cleaned)
+    cleaned, task_result = runner.clean(model)
+    notes = _report_cleaning(path, task_result)
+    graph = _parse_graph(path, cleaned)
     fuse(graph, until)
-    name = wanted.name or graph_builder.identifier(path.stem, "network")
+    name = import_options.name or graph_builder.to_identifier(path.stem, "network")
     try:
-        found = conversion.convert(graph, str(path), source, name)
+        converted = conversion.convert(graph, str(path), source, name)
     except UserError as error:
-        raise _with(error, path, notes) from None
+        raise _add_notes(error, path, notes) from None
     # Simplified as a graph and written as a text, which is then compiled as any spec: what the
     # import promises is said of what a user gets, not of a graph that only the importer saw.
-    tidied, values = simplify(found.model, found.wished)
-    made = spec_rebuild.rebuild(tidied, path, wanted)
-    rows = tuple(spec_rebuild.imported_operators(found.origins, values, made))
+    simplified, renamed_values = simplify(converted.model, converted.preferred_names)
+    rebuilt = spec_rebuild.build_spec(simplified, path, import_options)
+    rows = tuple(spec_rebuild.list_imported_operators(converted.origins, renamed_values, rebuilt))
     # Operators one by one first, as its message names the culprit; whole outputs after them.
-    operator_comparison.check(path, cleaned, found, runner)
-    inputs_outputs.take_outputs(model, until)
-    difference, unsure = output_check.largest_difference(
-        path, model, source, made, found.raws, wanted.preprocess, runner
+    operator_comparison.check(path, cleaned, converted, runner)
+    inputs_outputs.replace_outputs(model, until)
+    difference, check_notes = output_check.compare_outputs(
+        path, model, source, rebuilt, converted.pre_activations, import_options.preprocess, runner
     )
-    text = (made.text, made.suffix)
-    return ImportedModel(*text, made.spec, made.weights, rows, (*notes, *unsure), difference)
+    text = (rebuilt.text, rebuilt.suffix)
+    return ImportedModel(
+        *text, rebuilt.spec, rebuilt.weights, rows, (*notes, *check_notes), difference
+    )
 
 
 def _check_tools() -> None:
     from importlib.util import find_spec
 
-    for module, name in LIBRARIES.items():
+    for module, name in REQUIRED_LIBRARIES.items():
         if find_spec(module) is None:
             raise MissingTool(Tool(name, "import ONNX files", None))
 
 
-def _cleaned(path: Path, done: "TaskResult") -> tuple[str, ...]:
+def _report_cleaning(path: Path, task_result: "TaskResult") -> tuple[str, ...]:
     """Return what is to say of cleaning a model.
 
     Raises:
         UserError: It is no valid model (E0902).
     """
-    if "checked" not in done.steps:
+    if "checked" not in task_result.steps:
         # What ONNX's own checker refuses has no meaning that a spec could be held against.
         raise fail(
-            "E0902", "this is no valid ONNX model", whole_file(str(path)), label=done.problem
+            "E0902",
+            "this is no valid ONNX model",
+            make_file_span(str(path)),
+            label=task_result.problem,
         )
-    if "simplified" not in done.steps:
+    if "simplified" not in task_result.steps:
         # A remark and no error: simplifying only computes what is constant, and conversion does
         # without wherever the file computes nothing of its shapes.
-        return (f"onnxsim could not simplify the file, which is taken as it is: {done.problem}",)
+        return (
+            f"onnxsim could not simplify the file, which is taken as it is: {task_result.problem}",
+        )
     return ()
 
 
-def _graph(path: Path, model: "onnx.ModelProto") -> "gs.Graph":
+def _parse_graph(path: Path, model: "onnx.ModelProto") -> "gs.Graph":
     """Return a model as a graph to work on.
 
     Raises:
@@ -144,14 +151,14 @@ def _graph(path: Path, model: "onnx.ModelProto") -> "gs.Graph":
     except Exception as error:  # a broken tensor or attribute fails in any way at all
         label = " ".join(str(error).split())[:200]
         message = "this is no valid ONNX model"
-        raise fail("E0902", message, whole_file(str(path)), label=label) from None
+        raise fail("E0902", message, make_file_span(str(path)), label=label) from None
 
 
-def _with(error: UserError, path: Path, notes: tuple[str, ...]) -> UserError:
+def _add_notes(error: UserError, path: Path, notes: tuple[str, ...]) -> UserError:
     """Return an error with notes that may explain it."""
-    where = whole_file(str(path))
-    more = (Diagnostic("E0902", note, where, severity="warning") for note in notes)
-    return UserError((*error.diagnostics, *more))
+    span = make_file_span(str(path))
+    warnings = (Diagnostic("E0902", note, span, severity="warning") for note in notes)
+    return UserError((*error.diagnostics, *warnings))
 
 
 __all__ = [

@@ -12,7 +12,7 @@ class NotConstantError(ValueError):
     """An argument is computed while the network runs."""
 
 
-def argument(node: gs.Node, name: str, position: int) -> NDArray[Any] | None:
+def get_argument(node: gs.Node, name: str, position: int) -> NDArray[Any] | None:
     """Return what is the attribute `name` in old opsets and the input at `position` in new ones.
 
     Raises:
@@ -28,19 +28,19 @@ def argument(node: gs.Node, name: str, position: int) -> NDArray[Any] | None:
     return np.asarray(tensor.values)
 
 
-def numbers(node: gs.Node, name: str, position: int) -> tuple[int, ...] | None:
+def get_integers(node: gs.Node, name: str, position: int) -> tuple[int, ...] | None:
     """Return an argument that is a list of whole numbers; None where it is not given."""
-    found = argument(node, name, position)
-    return None if found is None else tuple(int(v) for v in found.reshape(-1))
+    constant = get_argument(node, name, position)
+    return None if constant is None else tuple(int(v) for v in constant.reshape(-1))
 
 
-def scalar(node: gs.Node, name: str, position: int, default: float) -> float:
+def get_scalar(node: gs.Node, name: str, position: int, default: float) -> float:
     """Return an argument that is one number."""
-    found = argument(node, name, position)
-    return default if found is None or not found.size else float(found.reshape(-1)[0])
+    constant = get_argument(node, name, position)
+    return default if constant is None or not constant.size else float(constant.reshape(-1)[0])
 
 
-def short(value: float) -> float:
+def round_to_shortest(value: float) -> float:
     """Return the number of fewest digits that is the same in float32.
 
     Raises:
@@ -53,7 +53,7 @@ def short(value: float) -> float:
     return number
 
 
-def before(node: gs.Node) -> str:
+def get_computed_input_name(node: gs.Node) -> str:
     """Return what the file calls the first value that a node reads and another one makes."""
     computed = (t for t in node.inputs if not isinstance(t, gs.Constant) and t.inputs)
     return next((tensor.name[:80] for tensor in computed), "NAME")

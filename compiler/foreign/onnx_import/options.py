@@ -45,7 +45,7 @@ class ModelRunner:
     """What runs native libraries on the foreign model: `sandbox`, or something like it."""
 
     clean: "Callable[[onnx.ModelProto], tuple[onnx.ModelProto, TaskResult]]"
-    outputs: (
+    run: (
         "Callable[[onnx.ModelProto, Sequence[Mapping[str, np.ndarray]]],"
         " tuple[list[Mapping[str, np.ndarray]], TaskResult]]"
     )

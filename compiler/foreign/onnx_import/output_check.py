@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from tcc.compiler.foreign.onnx_import.conversion import PreActivation
 from tcc.compiler.foreign.onnx_import.inputs_outputs import GraphInput, add_output
-from tcc.compiler.foreign.onnx_import.operator_comparison import distance, unrun
+from tcc.compiler.foreign.onnx_import.operator_comparison import make_run_error, measure_distance
 from tcc.compiler.foreign.onnx_import.options import ModelRunner, PreprocessOptions
 from tcc.compiler.foreign.onnx_import.spec_rebuild import RebuiltSpec
 from tcc.compiler.foreign.onnx_import.tensor_view import View
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.reference import float_program
-from tcc.compiler.reference.output_activations import applied
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.reference.output_activations import apply_activation
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
 if TYPE_CHECKING:
     import onnx
@@ -29,17 +29,17 @@ large constants must not hide that what varies is wrong."""
 ROUNDING = 3e-5
 """Difference of an output that rounding explains, relative to the largest of its values: of 3,120
 outputs of the tests' files none differed by more than 4.7e-6."""
-COLLAPSED = 1e-4
+MIN_OUTPUT_CHANGE = 1e-4
 """What an input changes of an output, relative to its largest value, if it shows little."""
 Tensor = NDArray[np.float32]
 
 
-def largest_difference(
+def compare_outputs(
     path: Path,
     model: "onnx.ModelProto",
     source: GraphInput,
-    made: RebuiltSpec,
-    raws: Mapping[str, PreActivation],
+    rebuilt: RebuiltSpec,
+    pre_activations: Mapping[str, PreActivation],
     contract: PreprocessOptions | None,
     runner: ModelRunner,
 ) -> tuple[float, tuple[str, ...]]:
@@ -49,8 +49,8 @@ def largest_difference(
         path: The file, for diagnostics.
         model: The file, whose outputs may be added to.
         source: Its input.
-        made: The spec.
-        raws: What enters the activation of outputs, by the spec's name of the output.
+        rebuilt: The spec.
+        pre_activations: What enters the activation of outputs, by the spec's name of the output.
         contract: What the spec says of preprocessing.
         runner: What runs the file.
 
@@ -58,93 +58,114 @@ def largest_difference(
         UserError: They are further apart than rounding explains (E0920), or the file cannot be
             run (E0921).
     """
-    graph = made.spec.graph
-    ends = _ends(model, graph, raws)
-    tensors = list(probes(graph.inputs[0].type, contract))
-    theirs, done = runner.outputs(model, [{source.name: source.arranged(t)} for t in tensors])
-    if not theirs:
-        raise unrun(path, done.problem)
+    graph = rebuilt.spec.graph
+    compared_outputs = _list_compared_outputs(model, graph, pre_activations)
+    tensors = list(iterate_probes(graph.inputs[0].type, contract))
+    file_runs, task_result = runner.run(model, [{source.name: source.to_batch(t)} for t in tensors])
+    if not file_runs:
+        raise make_run_error(path, task_result.problem)
     # On ONNX Runtime without optimisations, as the file is: what differs is the network and not the
     # order of sums.
-    ours = float_program.run(Model(graph, made.weights), tensors)
-    furthest, still = 0.0, True
-    for end in ends:
-        own = [end.own(run) for run in ours]
-        other = [end.other(run) for run in theirs]
-        furthest = max(furthest, *map(_relative, own, other))
-        still &= _judge(path, end, own, other)
+    spec_runs = float_program.run(Model(graph, rebuilt.weights), tensors)
+    max_difference, is_constant = 0.0, True
+    for compared_output in compared_outputs:
+        spec_outputs = [compared_output.get_spec_output(run) for run in spec_runs]
+        file_outputs = [compared_output.get_file_output(run) for run in file_runs]
+        max_difference = max(
+            max_difference, *map(_compute_relative_difference, spec_outputs, file_outputs)
+        )
+        is_constant &= _check_outputs(path, compared_output, spec_outputs, file_outputs)
     note = "on the inputs tried, the outputs hardly change: each operator was compared by itself"
-    return furthest, (note,) if still else ()
+    return max_difference, (note,) if is_constant else ()
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
+class _ComparedOutput:
     """A value at which both are compared."""
 
     output: Output
     name: str
     view: View | None = None
 
-    def own(self, run: Mapping[str, Tensor]) -> NDArray[np.float64]:
+    def get_spec_output(self, run: Mapping[str, Tensor]) -> NDArray[np.float64]:
         raw = run[self.output.name]
-        return applied("none" if self.view else self.output.activation, raw)
+        return apply_activation("none" if self.view else self.output.activation, raw)
 
-    def other(self, run: Mapping[str, Tensor]) -> NDArray[np.float64]:
-        found = np.asarray(run[self.name], np.float64)
+    def get_file_output(self, run: Mapping[str, Tensor]) -> NDArray[np.float64]:
+        file_output = np.asarray(run[self.name], np.float64)
         # A file's outputs may lack the batch axis, or be one number.
         if self.view is None:
-            return found[0] if found.ndim else found
-        shown = np.empty(self.view.type.elements)
-        shown[self.view.positions().ravel()] = found.ravel()
-        return shown.reshape(self.view.type.shape)
+            return file_output[0] if file_output.ndim else file_output
+        arranged = np.empty(self.view.type.elements)
+        arranged[self.view.compute_positions().ravel()] = file_output.ravel()
+        return arranged.reshape(self.view.type.shape)
 
 
-def _ends(model: "onnx.ModelProto", graph: Graph, raws: Mapping[str, PreActivation]) -> list[_End]:
+def _list_compared_outputs(
+    model: "onnx.ModelProto", graph: Graph, pre_activations: Mapping[str, PreActivation]
+) -> list[_ComparedOutput]:
     """Return the outputs of both, before their activation as well where the file holds that."""
-    ends = [_End(o, v.name) for o, v in zip(graph.outputs, model.graph.output, strict=True)]
-    here = {name for node in model.graph.node for name in node.output}
+    compared_outputs = [
+        _ComparedOutput(o, v.name) for o, v in zip(graph.outputs, model.graph.output, strict=True)
+    ]
+    file_values = {name for node in model.graph.node for name in node.output}
     for output in graph.outputs:
-        raw = raws.get(output.name)
-        if raw is not None and raw.name in here:
-            ends.append(_End(output, raw.name, raw.view))
-            add_output(model, raw.name)
-    return ends
+        pre_activation = pre_activations.get(output.name)
+        if pre_activation is not None and pre_activation.name in file_values:
+            compared_outputs.append(
+                _ComparedOutput(output, pre_activation.name, pre_activation.view)
+            )
+            add_output(model, pre_activation.name)
+    return compared_outputs
 
 
-def _judge(
-    path: Path, end: _End, own: list[NDArray[np.float64]], other: list[NDArray[np.float64]]
+def _check_outputs(
+    path: Path,
+    compared_output: _ComparedOutput,
+    spec_outputs: list[NDArray[np.float64]],
+    file_outputs: list[NDArray[np.float64]],
 ) -> bool:
     """Refuse outputs that are too far apart; return whether they hardly change."""
-    still = True
-    for mine, their in zip(own, other, strict=True):
-        largest = _largest(their)
-        change = _largest(their - other[0]) if their.shape == other[0].shape else 0.0
-        still &= change <= COLLAPSED * largest
+    is_constant = True
+    for spec_output, file_output in zip(spec_outputs, file_outputs, strict=True):
+        magnitude = _find_magnitude(file_output)
+        change = (
+            _find_magnitude(file_output - file_outputs[0])
+            if file_output.shape == file_outputs[0].shape
+            else 0.0
+        )
+        is_constant &= change <= MIN_OUTPUT_CHANGE * magnitude
         # A share of what varies and a share of the whole: the one finds errors that large constants
         # would hide, the other allows for the rounding that these bring.
-        apart = distance(mine, their, max(TOLERANCE * change + ROUNDING * largest, 1e-30))
-        if apart > 1:
-            before = f" before its {end.output.activation}" if end.view else ""
-            found = f"differs by {_relative(mine, their):.2g} of the largest"
+        difference = measure_distance(
+            spec_output, file_output, max(TOLERANCE * change + ROUNDING * magnitude, 1e-30)
+        )
+        if difference > 1:
+            suffix = (
+                f" before its {compared_output.output.activation}" if compared_output.view else ""
+            )
+            description = f"differs by {_compute_relative_difference(spec_output, file_output):.2g} of the largest"
             raise fail(
                 "E0920",
                 "the spec would not compute what the file does",
-                whole_file(str(path)),
-                label=f"its output `{end.output.name}`{before} {found}",
+                make_file_span(str(path)),
+                label=f"its output `{compared_output.output.name}`{suffix} {description}",
                 help="please report this with the file; nothing was written",
             )
-    return still
+    return is_constant
 
 
-def _relative(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return distance(own, other, max(_largest(other), 1e-30))
+def _compute_relative_difference(
+    actual: NDArray[np.float64], expected: NDArray[np.float64]
+) -> float:
+    return measure_distance(actual, expected, max(_find_magnitude(expected), 1e-30))
 
 
-def _largest(tensor: NDArray[np.float64]) -> float:
+def _find_magnitude(tensor: NDArray[np.float64]) -> float:
     return float(np.abs(np.where(np.isfinite(tensor), tensor, 0)).max(initial=0.0))
 
 
-def probes(kind: TensorType, contract: PreprocessOptions | None) -> Iterator[Tensor]:
+def iterate_probes(kind: TensorType, contract: PreprocessOptions | None) -> Iterator[Tensor]:
     """Yield the inputs that are tried: nothing at all, noise of several sizes, pixels, extremes.
 
     The first is all zeros, to which the change of an output is taken.
@@ -155,7 +176,7 @@ def probes(kind: TensorType, contract: PreprocessOptions | None) -> Iterator[Ten
     # Small ones stay in the middle of activations, large ones reach their ends.
     for size in (1.0, 1.0, 0.01, 100.0):
         yield random.standard_normal(shape, np.float32) * np.float32(size)
-    mean, std = _scaling(shape[0], contract)
+    mean, std = _get_scaling(shape[0], contract)
     yield ((random.random(shape, np.float32) - mean) / std).astype(np.float32)
     # White all over: borders show, as zeros around a constant image.
     yield np.broadcast_to((1 - mean) / std, shape).astype(np.float32)
@@ -164,18 +185,18 @@ def probes(kind: TensorType, contract: PreprocessOptions | None) -> Iterator[Ten
     corner[:, -1, -1] = 1
     yield corner
     # One channel alone: channels in another order show, and what is below 0.
-    one = np.zeros(shape, np.float32)
-    one[0] = -1
-    yield one
+    negative_channel = np.zeros(shape, np.float32)
+    negative_channel[0] = -1
+    yield negative_channel
 
 
-def _scaling(channels: int, contract: PreprocessOptions | None) -> tuple[Tensor, Tensor]:
+def _get_scaling(channels: int, contract: PreprocessOptions | None) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel, shaped to broadcast."""
     mean = contract.mean if contract and contract.mean else (0.0,)
     std = contract.std if contract and contract.std else (1.0,)
-    return _per_channel(mean, channels), _per_channel(std, channels)
+    return _expand_to_channels(mean, channels), _expand_to_channels(std, channels)
 
 
-def _per_channel(values: tuple[float, ...], channels: int) -> Tensor:
-    column = np.asarray(values, np.float32)[:, None, None]
+def _expand_to_channels(numbers: tuple[float, ...], channels: int) -> Tensor:
+    column = np.asarray(numbers, np.float32)[:, None, None]
     return np.broadcast_to(column, (channels, 1, 1))

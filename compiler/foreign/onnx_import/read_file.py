@@ -10,21 +10,21 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, numpy_helper
 
 from tcc.compiler.support import file_kinds, regular_files
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
-LARGEST = (1 << 31) - (1 << 20)
+MAX_BYTES = (1 << 31) - (1 << 20)
 """Most bytes of a file and of all the weights: what a protobuf message can hold."""
 # Opset 7 is the first in which Add and Mul broadcast as numpy does, and batch norm and dropout mean
 # inference without being told.
-OLDEST, NEWEST = 7, onnx.defs.onnx_opset_version()
+MIN_OPSET, MAX_OPSET = 7, onnx.defs.onnx_opset_version()
 """Opsets whose operators are understood."""
 MAX_NODES = 6_000
 """More than any classifier has; as many are written as a spec and compared within 20 s."""
-NO_MODEL = "this is no ONNX model"
-DEEPEST = 50
+NO_MODEL_MESSAGE = "this is no ONNX model"
+MAX_DEPTH = 50
 """How deep graphs may nest in each other."""
 
-_BYTES: dict[int, int] = {
+_BYTES_BY_TYPE: dict[int, int] = {
     TensorProto.FLOAT: 4, TensorProto.DOUBLE: 8, TensorProto.FLOAT16: 2, TensorProto.BFLOAT16: 2,
     TensorProto.INT64: 8, TensorProto.INT32: 4, TensorProto.INT16: 2, TensorProto.INT8: 1,
     TensorProto.UINT64: 8, TensorProto.UINT32: 4, TensorProto.UINT16: 2, TensorProto.UINT8: 1,
@@ -32,78 +32,82 @@ _BYTES: dict[int, int] = {
 }  # fmt: skip
 
 
-def read(path: Path) -> ModelProto:
+def read_model(path: Path) -> ModelProto:
     """Return the model of an ONNX file, with the tensors it keeps in files beside it.
 
     Raises:
         UserError: It cannot be read or is too large (E0901), is no ONNX model (E0902), keeps
             tensors where they must not be or are not (E0903), or is of an unknown opset (E0904).
     """
-    data = _bytes(path)
+    content = _read_bytes(path)
     model = ModelProto()
     try:
-        model.ParseFromString(data)
+        model.ParseFromString(content)
     except Exception:  # protobuf's own, which onnx does not name
-        raise _no_model(path, data) from None
+        raise _make_no_model_error(path, content) from None
     # Protobuf reads many other files as messages without any field it knows.
     if not model.graph.node or not model.opset_import:
-        raise _no_model(path, data)
-    if not all(isinstance(name, str) for name in _names(model.graph)):
-        raise _no_model(path, data)  # protobuf gives bytes where a name is no UTF-8
+        raise _make_no_model_error(path, content)
+    if not all(isinstance(name, str) for name in _iterate_names(model.graph)):
+        raise _make_no_model_error(path, content)  # protobuf gives bytes where a name is no UTF-8
     # From here on each step costs what the file is large: the cheap refusals come first.
     _check_opset(path, model)
     if len(model.graph.node) > MAX_NODES:
         label = f"it has {len(model.graph.node)} nodes; at most {MAX_NODES} are taken"
-        raise fail("E0901", "the graph is too large", whole_file(str(path)), label=label)
-    _fill(path, model)
+        raise fail("E0901", "the graph is too large", make_file_span(str(path)), label=label)
+    _load_external(path, model)
     _check_tensors(path, model)
     return model
 
 
-def _bytes(path: Path) -> bytes:
-    where = whole_file(str(path))
+def _read_bytes(path: Path) -> bytes:
+    span = make_file_span(str(path))
     try:
-        with regular_files.opened(path) as file:
+        with regular_files.open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
-            if size > LARGEST:
+            if size > MAX_BYTES:
                 label = "an ONNX file ends at 2 GB"
-                raise fail("E0901", "the file is too large", where, label=label)
+                raise fail("E0901", "the file is too large", span, label=label)
             return file.read(size)
     except OSError as error:
         reason = error.strerror or "it cannot be opened"
-        raise fail("E0901", f"cannot read the model: {reason}", where) from None
+        raise fail("E0901", f"cannot read the model: {reason}", span) from None
 
 
-def _no_model(path: Path, data: bytes) -> UserError:
-    found = file_kinds.kind(path, data[: file_kinds.HEAD])
-    known = found not in (None, file_kinds.ONNX)
-    message = f"this is {found.name}, not an ONNX model" if found and known else NO_MODEL
-    help = found.help if found and known else ""
-    return fail("E0902", message, whole_file(str(path)), help=help)
+def _make_no_model_error(path: Path, content: bytes) -> UserError:
+    file_kind = file_kinds.detect_kind(path, content[: file_kinds.HEAD_BYTES])
+    is_known_kind = file_kind not in (None, file_kinds.ONNX)
+    message = (
+        f"this is {file_kind.name}, not an ONNX model"
+        if file_kind and is_known_kind
+        else NO_MODEL_MESSAGE
+    )
+    help = file_kind.help if file_kind and is_known_kind else ""
+    return fail("E0902", message, make_file_span(str(path)), help=help)
 
 
 def _check_opset(path: Path, model: ModelProto) -> None:
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    if not versions or not OLDEST <= versions[0] <= NEWEST:
-        found = versions[0] if versions else "not said"
+    if not versions or not MIN_OPSET <= versions[0] <= MAX_OPSET:
+        opset_text = versions[0] if versions else "not said"
         raise fail(
             "E0904",
             "the file's operators are of an opset that is not understood",
-            whole_file(str(path)),
-            label=f"the opset is {found}; {OLDEST} to {NEWEST} are known",
+            make_file_span(str(path)),
+            label=f"the opset is {opset_text}; {MIN_OPSET} to {MAX_OPSET} are known",
             help="export it again, with opset 17 say",
         )
 
 
-def _fill(path: Path, model: ModelProto) -> None:
+def _load_external(path: Path, model: ModelProto) -> None:
     """Put what lies in files beside the model into it."""
     # Bounded together and not one by one: a thousand tensors may point at one large file.
-    room = LARGEST - model.ByteSize()
-    for tensor in _tensors(model.graph):
+    remaining_bytes = MAX_BYTES - model.ByteSize()
+    for tensor in _iterate_tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
-            data = _outside(path, tensor, room)
-            room -= len(data)
-            tensor.raw_data = data
+            content = _read_external(path, tensor, remaining_bytes)
+            remaining_bytes -= len(content)
+            tensor.raw_data = content
             tensor.data_location = TensorProto.DEFAULT
             del tensor.external_data[:]
 
@@ -114,21 +118,21 @@ def _check_tensors(path: Path, model: ModelProto) -> None:
     Raises:
         UserError: There are such (E0902).
     """
-    at = whole_file(str(path))
+    at = make_file_span(str(path))
     # Shape and number of their elements are two things: a short file could unfold to any size.
     for sparse in model.graph.sparse_initializer[:1]:
         label, help = f"`{sparse.values.name[:80]}`", "export the network with dense ones"
         message = "weights that are sparse are not understood"
         raise fail("E0902", message, at, label=label, help=help)
-    for tensor in _tensors(model.graph):
-        why = _damage(tensor)
-        if why:
+    for tensor in _iterate_tensors(model.graph):
+        damage = _find_damage(tensor)
+        if damage:
             dims = "x".join(map(str, tensor.dims[:8])) or "one number"
-            label = f"`{tensor.name[:80]}` of shape {dims}: {why}"
+            label = f"`{tensor.name[:80]}` of shape {dims}: {damage}"
             raise fail("E0902", "weights of the model are damaged", at, label=label)
 
 
-def _damage(tensor: TensorProto) -> str:
+def _find_damage(tensor: TensorProto) -> str:
     if any(size < 0 for size in tensor.dims):
         return "a size is negative"
     try:
@@ -140,82 +144,89 @@ def _damage(tensor: TensorProto) -> str:
     return ""
 
 
-def _names(graph: GraphProto) -> Iterator[object]:
+def _iterate_names(graph: GraphProto) -> Iterator[object]:
     """Yield what a graph calls its parts."""
-    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
-        yield value.name
+    for value_info in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        yield value_info.name
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         yield from (attribute.name for attribute in node.attribute)
 
 
-def _tensors(graph: GraphProto, depth: int = 0) -> Iterator[TensorProto]:
+def _iterate_tensors(graph: GraphProto, depth: int = 0) -> Iterator[TensorProto]:
     """Yield every tensor of a graph and of those in its nodes."""
     yield from graph.initializer
     # Branches and loops hold graphs, which hold nodes: a forged file nests them without end.
-    for node in graph.node if depth < DEEPEST else ():
+    for node in graph.node if depth < MAX_DEPTH else ():
         for attribute in node.attribute:
-            yield from _held(attribute, depth)
+            yield from _iterate_attribute_tensors(attribute, depth)
 
 
-def _held(attribute: AttributeProto, depth: int) -> Iterator[TensorProto]:
+def _iterate_attribute_tensors(attribute: AttributeProto, depth: int) -> Iterator[TensorProto]:
     if attribute.HasField("t"):
         yield attribute.t
     yield from attribute.tensors
     if attribute.HasField("g"):
-        yield from _tensors(attribute.g, depth + 1)
+        yield from _iterate_tensors(attribute.g, depth + 1)
     for graph in attribute.graphs:
-        yield from _tensors(graph, depth + 1)
+        yield from _iterate_tensors(graph, depth + 1)
 
 
-def _outside(path: Path, tensor: TensorProto, room: int) -> bytes:
+def _read_external(path: Path, tensor: TensorProto, max_bytes: int) -> bytes:
     """Return the bytes of a tensor that lies in another file."""
-    entries = {e.key: e.value for e in tensor.external_data}
+    fields = {e.key: e.value for e in tensor.external_data}
     # A type that is not listed counts no bytes, which no `length` agrees with.
-    size = prod(tensor.dims) * _BYTES.get(tensor.data_type, 0)
-    start, length = _number(entries.get("offset", "0")), _number(entries.get("length", str(size)))
+    size = prod(tensor.dims) * _BYTES_BY_TYPE.get(tensor.data_type, 0)
+    start, length = (
+        _parse_number(fields.get("offset", "0")),
+        _parse_number(fields.get("length", str(size))),
+    )
     if start is None or length != size or any(d < 0 for d in tensor.dims):
-        raise _astray(path, tensor, "its place there is not well formed")
-    if size > room:
-        raise fail("E0901", "the weights are too large", whole_file(str(path)), label="over 2 GB")
-    source = _beside(path, tensor, entries.get("location", ""))
+        raise _make_external_error(path, tensor, "its place there is not well formed")
+    if size > max_bytes:
+        raise fail(
+            "E0901", "the weights are too large", make_file_span(str(path)), label="over 2 GB"
+        )
+    source = _find_external_file(path, tensor, fields.get("location", ""))
     try:
         with source.open("rb") as file:
             file.seek(start)
-            data = file.read(size)
+            content = file.read(size)
     except OSError as error:
-        raise _astray(path, tensor, error.strerror or "it cannot be read") from None
-    if len(data) < size:
-        raise _astray(path, tensor, f"`{source.name}` ends before it")
-    return data
+        raise _make_external_error(path, tensor, error.strerror or "it cannot be read") from None
+    if len(content) < size:
+        raise _make_external_error(path, tensor, f"`{source.name}` ends before it")
+    return content
 
 
-def _beside(path: Path, tensor: TensorProto, location: str) -> Path:
+def _find_external_file(path: Path, tensor: TensorProto, location: str) -> Path:
     """Return the file of a location, which must lie in the model's folder or below."""
     folder = path.resolve().parent
     try:
         source = (folder / location).resolve()
-        regular = location and stat.S_ISREG(source.stat().st_mode)
+        is_regular_file = location and stat.S_ISREG(source.stat().st_mode)
     except (OSError, ValueError):
-        raise _astray(path, tensor, f"there is no file `{location[:80]}` beside it") from None
+        raise _make_external_error(
+            path, tensor, f"there is no file `{location[:80]}` beside it"
+        ) from None
     # Resolved before, since a link may lead out of the folder.
     if not source.is_relative_to(folder):
-        raise _astray(path, tensor, f"`{location[:80]}` leaves the model's folder")
-    if not regular:
-        raise _astray(path, tensor, f"`{location[:80]}` is not a file")
+        raise _make_external_error(path, tensor, f"`{location[:80]}` leaves the model's folder")
+    if not is_regular_file:
+        raise _make_external_error(path, tensor, f"`{location[:80]}` is not a file")
     return source
 
 
-def _number(text: str) -> int | None:
+def _parse_number(text: str) -> int | None:
     # int() refuses numbers of thousands of digits in its own way.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
-def _astray(path: Path, tensor: TensorProto, why: str) -> UserError:
+def _make_external_error(path: Path, tensor: TensorProto, reason: str) -> UserError:
     return fail(
         "E0903",
         f"the weights `{tensor.name[:80]}` lie in another file that cannot be used",
-        whole_file(str(path)),
-        label=why,
+        make_file_span(str(path)),
+        label=reason,
         help="keep the files of an export together, as they were written",
     )

@@ -5,20 +5,20 @@ from collections.abc import Iterator, Mapping
 from tcc.compiler.ops import ACTIVATIONS, OPS
 
 ATTENTION = "this is self-attention: it multiplies two computed values"
-LEFT_OUT = "the language has no {what}"
-CUT = "cut the file before it: --until {value}"
+MISSING_FEATURE = "the language has no {what}"
+CUT_HELP = "cut the file before it: --until {value}"
 
-_ATTENTION = ("attention", "choose a network of convolutions, or " + CUT)
+_ATTENTION = ("attention", "choose a network of convolutions, or " + CUT_HELP)
 _RECURRENT = ("recurrent layers: it takes images, not sequences", "choose another network")
 _CONTROL = ("branches and loops that depend on values", "export it for one fixed size, by tracing")
 _INTEGER = (
     "integers as files have them",
     "import the float network that was quantised, and let `tcc calibrate` find the scales",
 )
-*_FIRST, _LAST = (op.word for op in ACTIVATIONS)
+*_LEADING_NAMES, _FINAL_NAME = (op.keyword for op in ACTIVATIONS)
 _FUNCTION = (
     "such function",
-    f"train it with one that is known: {', '.join(_FIRST)} or {_LAST}",
+    f"train it with one that is known: {', '.join(_LEADING_NAMES)} or {_FINAL_NAME}",
 )
 _CHOICE = (
     "choice between values, element by element",
@@ -30,10 +30,13 @@ _EINSUM = (
 )
 _REDUCED = (
     "such reduction: the mean, the sum and the largest value over the whole image are known",
-    "train it with one of them, or " + CUT,
+    "train it with one of them, or " + CUT_HELP,
 )
-_FOREIGN = ("operators of other makers than ONNX", "export it without them, or " + CUT)
-_AFTER = ("step for what comes after the outputs", CUT)
+_CUSTOM_OPERATORS = (
+    "operators of other makers than ONNX",
+    "export it without them, or " + CUT_HELP,
+)
+_POSTPROCESSING = ("step for what comes after the outputs", CUT_HELP)
 _NORM = (
     "such normalisation: batch_norm and layer_norm over the channels are known",
     "train it with one of them",
@@ -47,7 +50,7 @@ _POOL = (
     "pooling of this kind",
     "use the mean or the largest value of windows, or of the whole image",
 )
-_SIGNAL = ("signal processing: the input is an image", CUT)
+_SIGNAL = ("signal processing: the input is an image", CUT_HELP)
 
 _GROUPS: Mapping[tuple[str, str], str] = {
     _ATTENTION: "Attention RotaryEmbedding",
@@ -61,7 +64,7 @@ _GROUPS: Mapping[tuple[str, str], str] = {
         "Abs Acos Asin Atan Ceil Celu Cos Elu Exp Floor Log Mish Reciprocal Round Selu Sign Sin"
         " Softplus Softsign Sqrt Tan ThresholdedRelu Erf"
     ),
-    _AFTER: "ArgMax ArgMin Hardmax LogSoftmax NonMaxSuppression OneHot TopK",
+    _POSTPROCESSING: "ArgMax ArgMin Hardmax LogSoftmax NonMaxSuppression OneHot TopK",
     _NORM: (
         "GroupNormalization InstanceNormalization LRN LpNormalization MeanVarianceNormalization"
         " RMSNormalization"
@@ -81,17 +84,19 @@ _GROUPS: Mapping[tuple[str, str], str] = {
 }  # fmt: skip
 
 
-def _table() -> Iterator[tuple[str, tuple[str, str]]]:
-    there = {op.onnx_operator for op in OPS}
-    for cause, words in _GROUPS.items():
-        yield from ((word, cause) for word in words.split() if word not in there)
+def _iterate_causes() -> Iterator[tuple[str, tuple[str, str]]]:
+    supported = {op.onnx_operator for op in OPS}
+    for refusal_cause, operators in _GROUPS.items():
+        yield from (
+            (operator, refusal_cause) for operator in operators.split() if operator not in supported
+        )
 
 
-CAUSES: Mapping[str, tuple[str, str]] = dict(_table())
+CAUSES: Mapping[str, tuple[str, str]] = dict(_iterate_causes())
 """What the language lacks and what helps, by operator; `{value}` is what the operator reads."""
 
 
-def cause(operator: str, domain: str, value: str) -> tuple[str, str]:
+def find_cause(operator: str, domain: str, value: str) -> tuple[str, str]:
     """Return why an operator has no step, and what to do; empty where nothing is known.
 
     Args:
@@ -101,10 +106,10 @@ def cause(operator: str, domain: str, value: str) -> tuple[str, str]:
     """
     if not domain and operator not in CAUSES:
         return "", ""
-    what, help = _FOREIGN if domain else CAUSES[operator]
-    return LEFT_OUT.format(what=what), help.format(value=value)
+    feature, help = _CUSTOM_OPERATORS if domain else CAUSES[operator]
+    return MISSING_FEATURE.format(what=feature), help.format(value=value)
 
 
-def attention(value: str) -> str:
+def explain_attention(value: str) -> str:
     """Return what helps where two computed values are multiplied as matrices."""
-    return f"{LEFT_OUT.format(what='attention')}: {_ATTENTION[1].format(value=value)}"
+    return f"{MISSING_FEATURE.format(what='attention')}: {_ATTENTION[1].format(value=value)}"

@@ -1,6 +1,6 @@
 """Foreign models are handed to native libraries in a process of its own: it may crash or hang.
 
-The parent calls `clean` and `outputs`; the child runs this file. Each task has a process, which
+The parent calls `clean` and `run_model`; the child runs this file. Each task has a process, which
 ends with it: a limit of memory holds for a whole process and is never raised again, and what a
 damaged file did to a native library must not reach the next task.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-TIMEOUT = 300
+TIMEOUT_SECONDS = 300
 """Seconds that one task may take: it only has to end what hangs, for a classifier takes some."""
 MAX_MEMORY, MEMORY_PER_FILE_BYTE = 4 << 30, 8
 """Bytes of address space that the child may take at most, and as many times the sizes of its files
@@ -45,18 +45,18 @@ def clean(model: "onnx.ModelProto") -> "tuple[onnx.ModelProto, TaskResult]":
     """
     import onnx
 
-    with atomic_files.scratch_folder() as folder:
+    with atomic_files.create_scratch_folder() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         # What went wrong is told in steps: a file that was checked and could not be simplified is
         # used as it is.
-        done = _run("clean", folder)
-        result = folder / "clean.onnx"
-        if "simplified" not in done.steps or not result.is_file():
-            return model, done
-        return onnx.load_model_from_string(result.read_bytes()), done
+        task_result = _run_process("clean", folder)
+        clean_file = folder / "clean.onnx"
+        if "simplified" not in task_result.steps or not clean_file.is_file():
+            return model, task_result
+        return onnx.load_model_from_string(clean_file.read_bytes()), task_result
 
 
-def outputs(
+def run_model(
     model: "onnx.ModelProto", feeds: "Sequence[Mapping[str, np.ndarray]]"
 ) -> "tuple[list[Mapping[str, np.ndarray]], TaskResult]":
     """Return what ONNX Runtime computes of each set of inputs, by output.
@@ -65,82 +65,85 @@ def outputs(
     """
     import numpy as np
 
-    with atomic_files.scratch_folder() as folder:
+    with atomic_files.create_scratch_folder() as folder:
         (folder / "model.onnx").write_bytes(model.SerializeToString())
         (folder / "inputs.json").write_text(json.dumps([list(feed) for feed in feeds]))
-        for trial, feed in enumerate(feeds):
+        for feed_index, feed in enumerate(feeds):
             for index, tensor in enumerate(feed.values()):
                 # Numbered, since names of values are a stranger's and may be paths.
-                np.save(folder / f"in_{trial}_{index}.npy", tensor)
-        done = _run("outputs", folder)
-        if "ran" not in done.steps:
-            return [], done
+                np.save(folder / f"in_{feed_index}_{index}.npy", tensor)
+        task_result = _run_process("outputs", folder)
+        if "ran" not in task_result.steps:
+            return [], task_result
         names = json.loads((folder / "names.json").read_text())
-        found = [_stored(folder, f"out_{i}", len(names)) for i in range(len(feeds))]
-        return [dict(zip(names, values, strict=True)) for values in found], done
+        arrays_by_feed = [_load_arrays(folder, f"out_{i}", len(names)) for i in range(len(feeds))]
+        return [dict(zip(names, arrays, strict=True)) for arrays in arrays_by_feed], task_result
 
 
-def _stored(folder: Path, trial: str, count: int) -> "list[np.ndarray]":
+def _load_arrays(folder: Path, prefix: str, count: int) -> "list[np.ndarray]":
     import numpy as np
 
     # The child ran foreign data through native code: its answer is read as data, not as pickles.
-    return [np.load(folder / f"{trial}_{i}.npy", allow_pickle=False) for i in range(count)]
+    return [np.load(folder / f"{prefix}_{i}.npy", allow_pickle=False) for i in range(count)]
 
 
-def _run(task: str, folder: Path) -> TaskResult:
+def _run_process(task: str, folder: Path) -> TaskResult:
     # -P: a file in the working folder must not pass for a library.
     command = [sys.executable, "-P", "-m", __name__, task, str(folder)]
     log = folder / "steps.txt"
     try:
-        ended = subprocess.run(
+        completed = subprocess.run(
             command,
             capture_output=True,
-            timeout=TIMEOUT,
+            timeout=TIMEOUT_SECONDS,
             check=False,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # each thread takes address space
         )
     except subprocess.TimeoutExpired:
-        return TaskResult(_steps(log), f"it took longer than {TIMEOUT} s")
+        return TaskResult(_read_steps(log), f"it took longer than {TIMEOUT_SECONDS} s")
     # A full disk looks like a crash of the library, and is said as what it is.
-    if ended.returncode:
-        atomic_files.check_room(folder)
-    words = ended.stderr.decode(errors="replace").strip()
-    if ended.returncode and memory_limit.is_shortage(words):
-        return TaskResult(_steps(log), "there is not enough memory for it")
-    if ended.returncode < 0:
-        return TaskResult(_steps(log), f"the library was ended by signal {-ended.returncode}")
+    if completed.returncode:
+        atomic_files.check_disk_space(folder)
+    error_text = completed.stderr.decode(errors="replace").strip()
+    if completed.returncode and memory_limit.is_shortage(error_text):
+        return TaskResult(_read_steps(log), "there is not enough memory for it")
+    if completed.returncode < 0:
+        return TaskResult(
+            _read_steps(log), f"the library was ended by signal {-completed.returncode}"
+        )
     return TaskResult(
-        _steps(log), words.splitlines()[-1][:300] if ended.returncode and words else ""
+        _read_steps(log),
+        error_text.splitlines()[-1][:300] if completed.returncode and error_text else "",
     )
 
 
-def _steps(log: Path) -> tuple[str, ...]:
+def _read_steps(log: Path) -> tuple[str, ...]:
     return tuple(log.read_text().split()) if log.is_file() else ()
 
 
-def _limit(folder: Path) -> None:
+def _limit_memory(folder: Path) -> None:
     try:
         import resource
     except ImportError:  # Windows
         return
     limits = [n for n in resource.getrlimit(resource.RLIMIT_AS) if n != resource.RLIM_INFINITY]
     # Weights are held several times: in the file, parsed, by the library, and in its result.
-    given = sum(path.stat().st_size for path in folder.iterdir())
+    file_bytes = sum(path.stat().st_size for path in folder.iterdir())
     # A limit that is there already stays: a process may lower it and never raise it.
-    allowed = min(MAX_MEMORY + MEMORY_PER_FILE_BYTE * given, *limits, sys.maxsize)
-    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+    max_bytes = min(MAX_MEMORY + MEMORY_PER_FILE_BYTE * file_bytes, *limits, sys.maxsize)
+    resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
 
 
-def _clean(folder: Path) -> None:
+def _run_clean(folder: Path) -> None:
     import onnx
     from onnx import checker, inliner
 
     # As bytes: native code must not meet the name of the folder, which may be in any encoding.
-    data = (folder / "model.onnx").read_bytes()
-    checker.check_model(data)
-    model = onnx.load_model_from_string(data)
-    _finish(folder, "checked")
+    content = (folder / "model.onnx").read_bytes()
+    checker.check_model(content)
+    model = onnx.load_model_from_string(content)
+    _log_step(folder, "checked")
     # onnxsim loads torch where it is installed, for what is not used here.
     sys.modules["torch"] = None  # type: ignore[assignment]
     import onnxsim
@@ -149,41 +152,41 @@ def _clean(folder: Path) -> None:
         # Exporters may write layers as functions, whose operators conversion has to see.
         model = inliner.inline_local_functions(model)
     # Only what is constant is computed: operators stay as the file has them.
-    largest = f"{max(len(data), MAX_FOLDED_CONSTANT) >> 20}MB"
-    simple, _ = onnxsim.simplify(
-        model, 0, perform_optimization=False, tensor_size_threshold=largest
+    size_limit = f"{max(len(content), MAX_FOLDED_CONSTANT) >> 20}MB"
+    simplified, _ = onnxsim.simplify(
+        model, 0, perform_optimization=False, tensor_size_threshold=size_limit
     )
-    (folder / "clean.onnx").write_bytes(simple.SerializeToString())
-    _finish(folder, "simplified")
+    (folder / "clean.onnx").write_bytes(simplified.SerializeToString())
+    _log_step(folder, "simplified")
 
 
-def _outputs(folder: Path) -> None:
+def _run_outputs(folder: Path) -> None:
     import numpy as np
 
-    from tcc.compiler.reference.onnxruntime_session import FATAL, session
+    from tcc.compiler.reference.onnxruntime_session import FATAL, create_session
 
     model = (folder / "model.onnx").read_bytes()
     # Without optimisations, which are what may go wrong in a runtime, and what the reference does
     # without (docs/decisions/0011-reference-executors.md).
-    loaded = session(model, optimised=False, severity=FATAL)
-    wanted = [output.name for output in loaded.get_outputs()]
-    (folder / "names.json").write_text(json.dumps(wanted))
-    for trial, names in enumerate(json.loads((folder / "inputs.json").read_text())):
-        feed = dict(zip(names, _stored(folder, f"in_{trial}", len(names)), strict=True))
-        for index, value in enumerate(loaded.run(wanted, feed)):
-            np.save(folder / f"out_{trial}_{index}.npy", value)
-    _finish(folder, "ran")
+    runtime_session = create_session(model, optimised=False, severity=FATAL)
+    output_names = [output.name for output in runtime_session.get_outputs()]
+    (folder / "names.json").write_text(json.dumps(output_names))
+    for feed_index, names in enumerate(json.loads((folder / "inputs.json").read_text())):
+        feed = dict(zip(names, _load_arrays(folder, f"in_{feed_index}", len(names)), strict=True))
+        for index, array in enumerate(runtime_session.run(output_names, feed)):
+            np.save(folder / f"out_{feed_index}_{index}.npy", array)
+    _log_step(folder, "ran")
 
 
-def _finish(folder: Path, step: str) -> None:
+def _log_step(folder: Path, step: str) -> None:
     with (folder / "steps.txt").open("a") as log:
         log.write(f"{step}\n")
 
 
-def _main(task: str, place: str) -> int:
+def _run_task(task: str, folder: str) -> int:
     try:
-        _limit(Path(place))
-        {"clean": _clean, "outputs": _outputs}[task](Path(place))
+        _limit_memory(Path(folder))
+        {"clean": _run_clean, "outputs": _run_outputs}[task](Path(folder))
     except Exception as error:
         sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())}"[:400])
         return 1
@@ -191,4 +194,4 @@ def _main(task: str, place: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:]))
+    sys.exit(_run_task(*sys.argv[1:]))

@@ -12,8 +12,8 @@ from typing import Any
 
 from tcc.compiler.frontend.formatter import format_spec
 from tcc.compiler.frontend.yaml import MAX_YAML_BYTES
-from tcc.compiler.ir.argument_declarations import Kind, signature
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.argument_declarations import Kind, list_parameters
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import ACTIVATIONS, JOINS, BatchNorm, Conv, DepthwiseConv, Linear, Op, Slice
@@ -35,47 +35,47 @@ class OpStep:
 
 @dataclass(frozen=True, slots=True)
 class RepeatStep:
-    """Equal runs of steps, one after another; `turns` holds each."""
+    """Equal runs of steps, one after another; `iterations` holds each."""
 
-    turns: "tuple[tuple[SpecStep, ...], ...]"
+    iterations: "tuple[tuple[SpecStep, ...], ...]"
 
 
 SpecStep = OpStep | RepeatStep
 
 
-def nodes(items: tuple[SpecStep, ...]) -> Iterator[Node]:
+def iterate_nodes(steps: tuple[SpecStep, ...]) -> Iterator[Node]:
     """Yield the nodes in the order in which the steps make them."""
-    for item in items:
-        match item:
-            case RepeatStep(turns):
-                for turn in turns:
-                    yield from nodes(turn)
+    for step in steps:
+        match step:
+            case RepeatStep(iterations):
+                for iteration in iterations:
+                    yield from iterate_nodes(iteration)
             case OpStep(node, branches):
                 for branch in branches:
                     if not isinstance(branch, str):
-                        yield from nodes(branch)
+                        yield from iterate_nodes(branch)
                 yield node
 
 
 Arguments = dict[str, Any]
 
 
-def written(op: Op, *inputs: TensorType) -> tuple[str, Arguments]:
+def describe_op(op: Op, *inputs: TensorType) -> tuple[str, Arguments]:
     """Return the word and arguments that stand for an op on inputs of given types."""
-    plain = _plain(op, *inputs)
+    canonical_op = _canonicalize(op, *inputs)
     arguments: Arguments = {}
-    for parameter in signature(type(plain)):
-        value = getattr(plain, parameter.name)
+    for parameter in list_parameters(type(canonical_op)):
+        argument = getattr(canonical_op, parameter.name)
         if parameter.kind in (Kind.PAIR, Kind.PADDING):
-            value, default = _brief(value), _brief(parameter.default)
+            argument, default = _simplify_sizes(argument), _simplify_sizes(parameter.default)
         else:
             default = parameter.default
-        if value != default:
-            arguments[parameter.name] = value
-    return plain.word, arguments
+        if argument != default:
+            arguments[parameter.name] = argument
+    return canonical_op.keyword, arguments
 
 
-def _plain(op: Op, *inputs: TensorType) -> Op:
+def _canonicalize(op: Op, *inputs: TensorType) -> Op:
     """Return an op in the form with the fewest arguments."""
     match op:
         case Conv(groups=groups) if groups > 1 and groups == inputs[0].shape[0]:
@@ -91,7 +91,7 @@ def _plain(op: Op, *inputs: TensorType) -> Op:
     return op
 
 
-def _brief(value: Any) -> Any:
+def _simplify_sizes(value: Any) -> Any:
     """Return sizes as few numbers: 1 for (1, 1) and (1, 1, 1, 1)."""
     match value:
         case (int(a), *rest) if all(n == a for n in rest):
@@ -103,228 +103,244 @@ def _brief(value: Any) -> Any:
     return value
 
 
-DEEPEST = 12
+MAX_BRANCH_DEPTH = 12
 """How deep branches nest before they are taken apart."""
 
 
-def structured(graph: Graph) -> tuple[tuple[SpecStep, ...], frozenset[str]]:
+def build_steps(graph: Graph) -> tuple[tuple[SpecStep, ...], frozenset[str]]:
     """Return the steps of a graph, and the values that are read by name."""
-    found = _Structure(graph)
-    values = list(dict.fromkeys(output.value for output in graph.outputs))
+    structure = _GraphStructure(graph)
+    output_values = list(dict.fromkeys(output.value for output in graph.outputs))
     source = graph.inputs[0].name
     # An output that lies behind all others can end the chain; these are then read by name.
-    last = next((v for v in values if all(found.common([v, w]) == w for w in values)), None)
-    if last is not None:
-        items = found.sequence(source, last)
-        others = set(values) - {last}
+    final_value = next(
+        (
+            v
+            for v in output_values
+            if all(structure.find_common_dominator([v, w]) == w for w in output_values)
+        ),
+        None,
+    )
+    if final_value is not None:
+        steps = structure.build_sequence(source, final_value)
+        named_outputs = set(output_values) - {final_value}
     else:
-        top = found.common(values)
-        items = [*found.sequence(source, top), *found.linear(top, values)]
-        others = set(values)
-    return tuple(items), frozenset(found.named | others)
+        dominator = structure.find_common_dominator(output_values)
+        steps = [
+            *structure.build_sequence(source, dominator),
+            *structure.build_linear(dominator, output_values),
+        ]
+        named_outputs = set(output_values)
+    return tuple(steps), frozenset(structure.named_values | named_outputs)
 
 
-class _Structure:
+class _GraphStructure:
     """The nodes by name, and the value above each: the last through which all its inputs go."""
 
     def __init__(self, graph: Graph) -> None:
         self.nodes: Mapping[str, Node] = {node.name: node for node in graph.nodes}
-        self.named: set[str] = set()
-        self.above: dict[str, str] = {}
+        self.named_values: set[str] = set()
+        self.dominators: dict[str, str] = {}
         self.depth = {graph.inputs[0].name: 0}
         # The nearest common dominators, by intersection as Cooper, Harvey and Kennedy have it (A
         # Simple, Fast Dominance Algorithm, 2001). Nodes stand in order and there is no loop: one
         # pass is enough.
         for node in graph.nodes:
-            self.above[node.name] = self.common(node.inputs)
-            self.depth[node.name] = self.depth[self.above[node.name]] + 1
+            self.dominators[node.name] = self.find_common_dominator(node.inputs)
+            self.depth[node.name] = self.depth[self.dominators[node.name]] + 1
 
-    def sequence(self, base: str, value: str, depth: int = 0) -> list[SpecStep]:
+    def build_sequence(self, base: str, value: str, depth: int = 0) -> list[SpecStep]:
         """Return the steps that make a value of another, through which all its inputs go."""
-        items: list[SpecStep] = []
+        steps: list[SpecStep] = []
         # Backwards from the end: what is above a join is where its branches part, so that
         # everything between belongs to them.
         while value != base:
             node = self.nodes[value]
             if not isinstance(node.op, JOINS):
-                items.append(OpStep(node))
+                steps.append(OpStep(node))
                 value = node.inputs[0]
                 continue
-            top = self.above[value]
-            branches = self._branches(node, top, depth)
+            dominator = self.dominators[value]
+            branches = self._build_branches(node, dominator, depth)
             if branches is None:
-                items += reversed(self.linear(top, [value]))
+                steps += reversed(self.build_linear(dominator, [value]))
             else:
-                items.append(OpStep(node, branches))
-            value = top
-        return items[::-1]
+                steps.append(OpStep(node, branches))
+            value = dominator
+        return steps[::-1]
 
-    def _branches(
-        self, join: Node, top: str, depth: int
+    def _build_branches(
+        self, join: Node, dominator: str, depth: int
     ) -> tuple[tuple[SpecStep, ...], ...] | None:
         """Return the branches of a join from a value on; None where they share nodes."""
         # Deeper nests would be right, but nobody would read them.
-        if depth == DEEPEST or not self._apart(join, top):
+        if depth == MAX_BRANCH_DEPTH or not self._is_disjoint(join, dominator):
             return None
-        return tuple(tuple(self.sequence(top, value, depth + 1)) for value in join.inputs)
+        return tuple(
+            tuple(self.build_sequence(dominator, value, depth + 1)) for value in join.inputs
+        )
 
-    def _apart(self, join: Node, top: str) -> bool:
-        seen: set[str] = set()
+    def _is_disjoint(self, join: Node, dominator: str) -> bool:
+        seen_values: set[str] = set()
         for value in join.inputs:
-            own = self._between(top, [value])
+            branch_values = self._collect_between(dominator, [value])
             # A value that two branches share would be written, and computed, twice.
-            if own & seen:
+            if branch_values & seen_values:
                 return False
-            seen |= own
+            seen_values |= branch_values
         return True
 
-    def _between(self, top: str, values: Iterable[str]) -> set[str]:
-        """Return the values that others are made of, themselves included, back to `top`."""
-        found: set[str] = set()
-        pending = [value for value in values if value != top]
+    def _collect_between(self, dominator: str, last_values: Iterable[str]) -> set[str]:
+        """Return the values that others are made of, themselves included, back to `dominator`."""
+        between_values: set[str] = set()
+        pending = [value for value in last_values if value != dominator]
         while pending:
             value = pending.pop()
-            if value not in found:
-                found.add(value)
-                pending += [v for v in self.nodes[value].inputs if v != top]
-        return found
+            if value not in between_values:
+                between_values.add(value)
+                pending += [v for v in self.nodes[value].inputs if v != dominator]
+        return between_values
 
-    def linear(self, top: str, values: Sequence[str]) -> list[SpecStep]:
+    def build_linear(self, dominator: str, last_values: Sequence[str]) -> list[SpecStep]:
         """Return the steps that make values of another, in the graph's order, joined by name."""
-        needed = self._between(top, values)
-        items: list[SpecStep] = []
-        current = top
+        needed = self._collect_between(dominator, last_values)
+        steps: list[SpecStep] = []
+        current = dominator
         for node in (n for name, n in self.nodes.items() if name in needed):
             if isinstance(node.op, JOINS):
-                items.append(OpStep(node, tuple(self._read(v, current) for v in node.inputs)))
+                steps.append(
+                    OpStep(node, tuple(self._read_by_name(v, current) for v in node.inputs))
+                )
             else:
-                read = self._read(node.inputs[0], current)
-                items.append(OpStep(node, source=read if isinstance(read, str) else ""))
+                source = self._read_by_name(node.inputs[0], current)
+                steps.append(OpStep(node, source=source if isinstance(source, str) else ""))
             current = node.name
-        return items
+        return steps
 
-    def _read(self, value: str, current: str) -> str | tuple[SpecStep, ...]:
+    def _read_by_name(self, value: str, current: str) -> str | tuple[SpecStep, ...]:
         if value == current:
             return ()
-        self.named.add(value)
+        self.named_values.add(value)
         return value
 
-    def common(self, values: Sequence[str]) -> str:
+    def find_common_dominator(self, value_names: Sequence[str]) -> str:
         """Return the last value through which all of several go, or the one that there is."""
-        found = values[0]
-        for value in values[1:]:
-            other = value
-            while found != other:
+        dominator = value_names[0]
+        for value in value_names[1:]:
+            ancestor = value
+            while dominator != ancestor:
                 # The deeper of the two climbs until they meet.
-                if self.depth[found] < self.depth[other]:
-                    found, other = other, found
-                found = self.above[found]
-        return found
+                if self.depth[dominator] < self.depth[ancestor]:
+                    dominator, ancestor = ancestor, dominator
+                dominator = self.dominators[dominator]
+        return dominator
 
 
-LONGEST = 64
+MAX_REPEAT_STEPS = 64
 """Most steps of one turn."""
-FEWEST = 3
+MIN_REPEAT_OPS = 3
 """Fewest ops of a turn that is worth a repeat."""
 
 
-def folded(
-    items: tuple[SpecStep, ...], graph: Graph, named: frozenset[str]
+def fold_repeats(
+    steps: tuple[SpecStep, ...], graph: Graph, named_values: frozenset[str]
 ) -> tuple[SpecStep, ...]:
     """Return steps with equal runs of them, one after another, as repeats; inner ones first."""
-    return _Folder(graph.types, named).sequence(items)
+    return _RepeatFolder(graph.types, named_values).fold_sequence(steps)
 
 
-class _Folder:
-    def __init__(self, types: Mapping[str, TensorType], named: frozenset[str]) -> None:
-        self.types, self.named = types, named
+class _RepeatFolder:
+    def __init__(self, types: Mapping[str, TensorType], named_values: frozenset[str]) -> None:
+        self.types, self.named_values = types, named_values
         self.numbers: dict[Hashable, int] = {}
 
-    def sequence(self, items: tuple[SpecStep, ...]) -> tuple[SpecStep, ...]:
+    def fold_sequence(self, steps: tuple[SpecStep, ...]) -> tuple[SpecStep, ...]:
         # From the inside out: blocks that were folded are then one step each, of which a stage may
         # be a run.
-        inner = tuple(map(self._inside, items))
-        keys = [self._key(item) for item in inner]
-        result: list[SpecStep] = []
+        inner_steps = tuple(map(self._fold_branches, steps))
+        keys = [self._get_key(step) for step in inner_steps]
+        folded_steps: list[SpecStep] = []
         at = 0
-        while at < len(inner):
-            period, times = self._run(inner, keys, at)
+        while at < len(inner_steps):
+            period, times = self._find_run(inner_steps, keys, at)
             if times > 1:
-                turns = (inner[at + i * period : at + (i + 1) * period] for i in range(times))
-                result.append(RepeatStep(tuple(turns)))
+                iterations = (
+                    inner_steps[at + i * period : at + (i + 1) * period] for i in range(times)
+                )
+                folded_steps.append(RepeatStep(tuple(iterations)))
                 at += period * times
             else:
-                result.append(inner[at])
+                folded_steps.append(inner_steps[at])
                 at += 1
-        return tuple(result)
+        return tuple(folded_steps)
 
-    def _inside(self, item: SpecStep) -> SpecStep:
-        match item:
+    def _fold_branches(self, step: SpecStep) -> SpecStep:
+        match step:
             case OpStep(node, branches, source) if branches:
-                parts = (b if isinstance(b, str) else self.sequence(b) for b in branches)
+                parts = (b if isinstance(b, str) else self.fold_sequence(b) for b in branches)
                 return OpStep(node, tuple(parts), source)
-        return item
+        return step
 
-    def _run(self, items: Sequence[SpecStep], keys: Sequence[int], at: int) -> tuple[int, int]:
+    def _find_run(self, steps: Sequence[SpecStep], keys: Sequence[int], at: int) -> tuple[int, int]:
         """Return length and number of the equal turns from a place on that cover most steps."""
         best = (1, 1)
-        if not _begins(items, at):
+        if not _can_begin_repeat(steps, at):
             return best
         # Each place tries every length of a turn once: at most 64 comparisons of slices a place.
-        for period in range(1, min(LONGEST, (len(keys) - at) // 2) + 1):
-            times = _times(keys, at, period)
+        for period in range(1, min(MAX_REPEAT_STEPS, (len(keys) - at) // 2) + 1):
+            times = _count_repeats(keys, at, period)
             # Only if more steps are covered: of two lengths with equal cover the shorter, with more
             # turns.
-            longer = period * times > best[0] * best[1]
-            if times > 1 and longer and _ops(items[at : at + period]) >= FEWEST:
+            covers_more = period * times > best[0] * best[1]
+            if times > 1 and covers_more and _count_ops(steps[at : at + period]) >= MIN_REPEAT_OPS:
                 best = (period, times)
         return best
 
-    def _key(self, item: SpecStep) -> int:
+    def _get_key(self, step: SpecStep) -> int:
         """Return a number that is equal for equal steps alone."""
         # Steps become numbers once, so that runs are compared as lists of integers however deep
         # they are.
-        return self.numbers.setdefault(self._form(item), len(self.numbers))
+        return self.numbers.setdefault(self._make_key_form(step), len(self.numbers))
 
-    def _form(self, item: SpecStep) -> Hashable:
-        match item:
-            case RepeatStep(turns):
-                return len(turns), tuple(map(self._key, turns[0]))
+    def _make_key_form(self, step: SpecStep) -> Hashable:
+        match step:
+            case RepeatStep(iterations):
+                return len(iterations), tuple(map(self._get_key, iterations[0]))
             case OpStep(node, branches, source):
-                word, arguments = written(node.op, *(self.types[v] for v in node.inputs))
+                keyword, arguments = describe_op(node.op, *(self.types[v] for v in node.inputs))
                 parts = tuple(
-                    b if isinstance(b, str) else tuple(map(self._key, b)) for b in branches
+                    b if isinstance(b, str) else tuple(map(self._get_key, b)) for b in branches
                 )
-                own = node.name if node.name in self.named else ""
-                return word, repr(arguments), parts, source, own
-        raise AssertionError(item)
+                output_name = node.name if node.name in self.named_values else ""
+                return keyword, repr(arguments), parts, source, output_name
+        raise AssertionError(step)
 
 
-def _times(keys: Sequence[int], at: int, period: int) -> int:
+def _count_repeats(keys: Sequence[int], at: int, period: int) -> int:
     """Return how often the steps from a place on stand there one after another."""
-    turn, times = keys[at : at + period], 1
-    while keys[at + times * period : at + (times + 1) * period] == turn:
+    iteration, times = keys[at : at + period], 1
+    while keys[at + times * period : at + (times + 1) * period] == iteration:
         times += 1
     return times
 
 
-def _ops(items: Sequence[SpecStep]) -> int:
-    return sum(1 for _ in nodes(tuple(items)))
+def _count_ops(steps: Sequence[SpecStep]) -> int:
+    return sum(1 for _ in iterate_nodes(tuple(steps)))
 
 
-def _begins(items: Sequence[SpecStep], at: int) -> bool:
+def _can_begin_repeat(steps: Sequence[SpecStep], at: int) -> bool:
     """Whether a person might begin a turn here: not between a layer and its activation."""
-    match items[at], items[at - 1] if at else None:
+    match steps[at], steps[at - 1] if at else None:
         case OpStep(node=Node(op=op)), _ if isinstance(op, ACTIVATIONS):
             return False
         # A batch norm that begins a turn is the form of DenseNet and of ResNetV2, if no layer
         # stands before it that it belongs to.
-        case OpStep(node=Node(op=BatchNorm())), OpStep(node=Node(op=before)):
-            return not isinstance(before, Conv | Linear)
+        case OpStep(node=Node(op=BatchNorm())), OpStep(node=Node(op=previous_op)):
+            return not isinstance(previous_op, Conv | Linear)
     return True
 
 
-_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BARE_STRING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # YAML 1.2 knows the first three alone; `yes`, `no`, `on` and `off` are quoted for readers of YAML
 # 1.1, to which they are booleans.
 _RESERVED = {"true", "false", "null", "yes", "no", "on", "off"}
@@ -350,21 +366,21 @@ class SpecText:
 
 
 def write_spec(
-    graph: Graph, items: tuple[SpecStep, ...], named: frozenset[str], heading: SpecHeading
+    graph: Graph, steps: tuple[SpecStep, ...], named_values: frozenset[str], heading: SpecHeading
 ) -> dict[str, Any]:
     """Return the spec of a graph with these steps, as plain data."""
     source = graph.inputs[0]
     contract: dict[str, Any] = {"shape": list(source.type.shape)}
     if heading.preprocess:
         contract["preprocess"] = dict(heading.preprocess)
-    costs = cost(graph)
+    costs = compute_cost(graph)
     return {
         "tcc": 1,
         "name": heading.name,
         "doc": heading.doc,
         "input": {source.name: contract},
-        "graph": _Writer(graph.types, named).steps(items),
-        "output": _outputs(graph, named, heading.labels),
+        "graph": _StepWriter(graph.types, named_values).write_steps(steps),
+        "output": _describe_outputs(graph, named_values, heading.labels),
         **({"allow": list(heading.allow)} if heading.allow else {}),
         # `tcc check` compares them, which shows an edit that changes them by mistake.
         "tests": {"params": costs.params, "macs": costs.macs},
@@ -374,7 +390,7 @@ def write_spec(
 def format_text(spec: Mapping[str, Any], *, json_wanted: bool = False) -> SpecText:
     """Return a spec as YAML, or as JSON where it is asked for or too large for YAML."""
     if not json_wanted:
-        rows = "".join(row + "\n" for key in spec for row in _yaml_rows(key, spec[key]))
+        rows = "".join(row + "\n" for key in spec for row in _format_yaml_rows(key, spec[key]))
         if len(rows.encode()) <= MAX_YAML_BYTES:
             text = format_spec(rows, "the spec")
             if len(text.encode()) <= MAX_YAML_BYTES:
@@ -382,66 +398,72 @@ def format_text(spec: Mapping[str, Any], *, json_wanted: bool = False) -> SpecTe
     return SpecText(format_spec(json.dumps(spec), "the spec.json"), ".json")
 
 
-def _yaml_rows(key: str, content: Any) -> list[str]:
+def _format_yaml_rows(key: str, content: Any) -> list[str]:
     match content:
         case dict():
-            return [f"{key}:", *(f"  {_flow(k)}: {_flow(v)}" for k, v in content.items())]
+            return [
+                f"{key}:",
+                *(f"  {_format_flow(k)}: {_format_flow(v)}" for k, v in content.items()),
+            ]
         case list() if key == "graph":
-            return [f"{key}:", *(f"  - {_flow(step)}" for step in content)]
-    return [f"{key}: {_flow(content)}"]
+            return [f"{key}:", *(f"  - {_format_flow(step)}" for step in content)]
+    return [f"{key}: {_format_flow(content)}"]
 
 
-def _outputs(graph: Graph, named: frozenset[str], labels: tuple[str, ...]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+def _describe_outputs(
+    graph: Graph, named_values: frozenset[str], labels: tuple[str, ...]
+) -> dict[str, Any]:
+    outputs: dict[str, Any] = {}
     for output in graph.outputs:
-        about: dict[str, Any] = {}
-        if output.value in named:
-            about["from"] = output.value
+        fields: dict[str, Any] = {}
+        if output.value in named_values:
+            fields["from"] = output.value
         if output.activation != "none":
-            about["activation"] = output.activation
+            fields["activation"] = output.activation
         if labels and graph.types[output.value].shape == (len(labels),):
-            about["labels"] = list(labels)
-        result[output.name] = about
-    return result
+            fields["labels"] = list(labels)
+        outputs[output.name] = fields
+    return outputs
 
 
 @dataclass(frozen=True, slots=True)
-class _Writer:
+class _StepWriter:
     """Writes steps as plain data. Layers with weights keep their name, but not within a repeat."""
 
     types: Mapping[str, TensorType]
-    named: frozenset[str]
+    named_values: frozenset[str]
 
-    def steps(self, items: tuple[SpecStep, ...], *, repeated: bool = False) -> list[Any]:
-        return [self._item(item, repeated=repeated) for item in items]
+    def write_steps(self, steps: tuple[SpecStep, ...], *, repeated: bool = False) -> list[Any]:
+        return [self._write_step(step, repeated=repeated) for step in steps]
 
-    def _item(self, item: SpecStep, *, repeated: bool) -> Any:
-        match item:
-            case RepeatStep(turns):
-                body = self.steps(turns[0], repeated=True)
-                return {"repeat": {"times": len(turns), "body": body}}
+    def _write_step(self, step: SpecStep, *, repeated: bool) -> Any:
+        match step:
+            case RepeatStep(iterations):
+                body = self.write_steps(iterations[0], repeated=True)
+                return {"repeat": {"times": len(iterations), "body": body}}
             case OpStep():
-                return self._step(item, repeated=repeated)
+                return self._write_op_step(step, repeated=repeated)
 
-    def _step(self, step: OpStep, *, repeated: bool) -> Any:
+    def _write_op_step(self, step: OpStep, *, repeated: bool) -> Any:
         node = step.node
-        word, arguments = written(node.op, *(self.types[v] for v in node.inputs))
-        given: Any = arguments
+        keyword, arguments = describe_op(node.op, *(self.types[v] for v in node.inputs))
+        content: Any = arguments
         if step.branches:
-            given = [
-                b if isinstance(b, str) else self.steps(b, repeated=repeated) for b in step.branches
+            content = [
+                b if isinstance(b, str) else self.write_steps(b, repeated=repeated)
+                for b in step.branches
             ]
         options = {
             # Names matter to weights alone; what a repeat makes is numbered by its turns.
             "id": node.name if node.params and not repeated else "",
-            "as": node.name if node.name in self.named else "",
+            "as": node.name if node.name in self.named_values else "",
             "from": step.source,
         }
-        kept = {name: value for name, value in options.items() if value}
-        return {word: given, **kept} if kept or given else word
+        shown_options = {name: option for name, option in options.items() if option}
+        return {keyword: content, **shown_options} if shown_options or content else keyword
 
 
-def _flow(value: Any) -> str:
+def _format_flow(value: Any) -> str:
     """Return data as YAML in brackets."""
     match value:
         case None:
@@ -450,11 +472,15 @@ def _flow(value: Any) -> str:
             return "true" if value else "false"
         case str():
             # Quotes and escapes of JSON, all of which YAML 1.2 reads alike.
-            plain = _BARE.fullmatch(value) and value.lower() not in _RESERVED
-            return value if plain else json.dumps(value, ensure_ascii=False)
+            is_bare = _BARE_STRING.fullmatch(value) and value.lower() not in _RESERVED
+            return value if is_bare else json.dumps(value, ensure_ascii=False)
         case dict():
-            return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+            return (
+                "{"
+                + ", ".join(f"{_format_flow(k)}: {_format_flow(v)}" for k, v in value.items())
+                + "}"
+            )
         case list():
-            return "[" + ", ".join(map(_flow, value)) + "]"
+            return "[" + ", ".join(map(_format_flow, value)) + "]"
     # Shortest digits that give the same number.
     return repr(value)

@@ -16,7 +16,7 @@ from tcc.compiler.ir.types import Pair, Shape, TensorType
 from tcc.compiler.ops import ChannelShuffle, Op, Slice
 
 Positions = NDArray[np.int64]
-LARGEST = 1 << 24
+MAX_ELEMENTS = 1 << 24
 """Most elements of a value whose positions are written out."""
 
 
@@ -42,11 +42,11 @@ class View:
         return (1, *self.type.shape) if self.index is None else self.index.shape
 
     @property
-    def settled(self) -> bool:
+    def is_materialized(self) -> bool:
         """Whether the tensor is the value as it is."""
         return self.index is None
 
-    def positions(self) -> Positions:
+    def compute_positions(self) -> Positions:
         """Return the position of each element in the value.
 
         Raises:
@@ -54,35 +54,35 @@ class View:
         """
         if self.index is not None:
             return self.index
-        if self.type.elements > LARGEST:
+        if self.type.elements > MAX_ELEMENTS:
             raise TooLargeError
         return np.arange(self.type.elements).reshape(self.shape)
 
-    def moved(self, change: Callable[[Positions], Positions], name: str = "") -> "View":
+    def transform(self, change: Callable[[Positions], Positions], name: str = "") -> "View":
         """Return the tensor after an operator that only moves or drops elements."""
-        index = change(self.positions())
-        whole = index.size == self.type.elements and index.shape == (1, *self.type.shape)
+        index = change(self.compute_positions())
+        is_permutation = index.size == self.type.elements and index.shape == (1, *self.type.shape)
         # Transposed and transposed back, or reshaped to the shape it has: no view is left.
-        if whole and np.array_equal(index.ravel(), np.arange(index.size)):
+        if is_permutation and np.array_equal(index.ravel(), np.arange(index.size)):
             return View(self.value, self.type)
         return View(self.value, self.type, index, name)
 
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every element of the value is there once."""
         if self.index is None:
             return True
         return bool(np.array_equal(np.sort(self.index, axis=None), np.arange(self.type.elements)))
 
-    def other(self, value: str, type: TensorType) -> "View":
+    def replace_value(self, value: str, type: TensorType) -> "View":
         """Return another value of equal shape, looked at in the same way."""
         return View(value, type, self.index, self.name)
 
-    def unmoved(self, tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    def to_value_layout(self, tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Return a tensor of the view's shape in the shape of the value; None if that lacks some.
 
         What broadcasts to the view's shape is broadcast.
         """
-        if not self.whole():
+        if not self.is_complete():
             return None
         spread = np.broadcast_to(tensor, self.shape)
         if self.index is None:
@@ -93,25 +93,25 @@ class View:
         return flat.reshape(self.type.shape)
 
 
-def channels_of(view: View) -> list[int] | None:
+def find_channels(view: View) -> list[int] | None:
     """Return which channels of a map a view holds in its second axis, pixels in order; else None.
 
     The view may be a map, or the map as one vector.
     """
     channels, *size = view.type.shape
     pixels = int(np.prod(size, dtype=np.int64))
-    index = view.positions()
+    index = view.compute_positions()
     if index.size % pixels or not index.size:
         return None
     rows = index.reshape(-1, pixels)
-    first = rows[:, 0] // pixels
-    if not np.array_equal(rows, first[:, None] * pixels + np.arange(pixels)):
+    channel_order = rows[:, 0] // pixels
+    if not np.array_equal(rows, channel_order[:, None] * pixels + np.arange(pixels)):
         return None
     # Whole channels, each with its pixels in order: anything else is no choice of channels.
-    return [int(c) for c in first] if channels else None
+    return [int(c) for c in channel_order] if channels else None
 
 
-def choosing(channels: list[int], count: int) -> Op | bool | None:
+def select_channel_op(channels: list[int], count: int) -> Op | bool | None:
     """Return the op that takes these of `count` channels: None for all, False where no op does."""
     if channels == list(range(count)):
         return None
@@ -128,7 +128,7 @@ def choosing(channels: list[int], count: int) -> Op | bool | None:
     return False
 
 
-def every_nth(view: View) -> Pair | None:
+def find_strided_size(view: View) -> Pair | None:
     """Return the height and width of a view that holds every n-th row and column of a map."""
     if len(view.type.shape) != 3 or len(view.shape) != 4 or view.shape[2:] == view.type.shape[1:]:
         return None
@@ -139,32 +139,32 @@ def every_nth(view: View) -> Pair | None:
         n // out if out and n % out == 0 else n
         for n, out in zip(sizes, view.shape[2:], strict=True)
     ]
-    whole = np.arange(view.type.elements).reshape(1, *view.type.shape)
-    if not np.array_equal(whole[:, :, :: steps[0], :: steps[1]], view.positions()):
+    all_positions = np.arange(view.type.elements).reshape(1, *view.type.shape)
+    if not np.array_equal(all_positions[:, :, :: steps[0], :: steps[1]], view.compute_positions()):
         return None
     return view.shape[2], view.shape[3]
 
 
-def last_axis_channels(view: View) -> Positions | None:
+def find_channels_last_pixels(view: View) -> Positions | None:
     """Return the pixel that each row of a channels-last view is; None for another view.
 
     The result has the view's shape without its last axis.
     """
     channels, *size = view.type.shape
     pixels = int(np.prod(size, dtype=np.int64))
-    index = view.positions()
+    index = view.compute_positions()
     if index.ndim < 2 or index.shape[-1] != channels:
         return None
     row = index[..., 0]
-    if row.size and (row.max() >= pixels or not view.whole()):
+    if row.size and (row.max() >= pixels or not view.is_complete()):
         return None
     expected = row[..., None] + np.arange(channels) * pixels
     return row if np.array_equal(index, expected) else None
 
 
-def along_last_axis(value: str, type: TensorType, row: Positions) -> View:
+def make_channels_last_view(value: str, type: TensorType, row: Positions) -> View:
     """Return the channels-last view of a map whose pixels are `row`."""
     channels, *size = type.shape
     pixels = int(np.prod(size, dtype=np.int64))
-    whole = View(value, type)
-    return whole.moved(lambda _: row[..., None] + np.arange(channels) * pixels)
+    value_view = View(value, type)
+    return value_view.transform(lambda _: row[..., None] + np.arange(channels) * pixels)

@@ -15,17 +15,17 @@ from tcc.compiler.frontend.expr.operators import (
     UNKNOWN,
     ExpressionError,
     ExpressionScope,
-    Result,
+    ExpressionValue,
     Unknown,
 )
 from tcc.compiler.frontend.expr.parser import MAX_NESTING, MAX_TEXT, Parser
-from tcc.compiler.frontend.expr.size_queries import check_names, places
+from tcc.compiler.frontend.expr.size_queries import check_names, evaluate_indices
 from tcc.compiler.frontend.expr.syntax_tree import (
     Expression,
     IndexOf,
     NameReference,
     SliceOf,
-    spend,
+    use_budget,
 )
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail
 
@@ -38,14 +38,14 @@ __all__ = [
     "ExpressionScope",
     "ParsedExpression",
     "Unknown",
-    "computed",
-    "entries",
+    "evaluate_text",
+    "select_entries",
     "evaluate",
     "parse_expr",
 ]
 
 
-COST_OF_LETTER = 4
+LETTER_COST = 4
 """What it costs to evaluate a letter of an expression, measured in entries of lists."""
 
 
@@ -67,20 +67,20 @@ def parse_expr(text: str, span: Span) -> ParsedExpression:
     try:
         return ParsedExpression(text, span, _parse(text))
     except ExpressionError as fault:
-        raise _located(fault, text, span) from None
+        raise _locate_error(fault, text, span) from None
 
 
-def evaluate(expr: ParsedExpression, scope: ExpressionScope) -> Result:
+def evaluate(expr: ParsedExpression, scope: ExpressionScope) -> ExpressionValue:
     """Return the value of an expression; `UNKNOWN` where it rests on one that is unknown.
 
     Raises:
         UserError: E0221 for a name that is not in scope, E0222 for values of a wrong kind,
             E0223 for a result over the limits.
     """
-    return computed(expr.text, expr.span, scope)
+    return evaluate_text(expr.text, expr.span, scope)
 
 
-def computed(text: str, span: Span, scope: ExpressionScope) -> Result:
+def evaluate_text(text: str, span: Span, scope: ExpressionScope) -> ExpressionValue:
     """Return the value of the expression that a text writes.
 
     Raises:
@@ -88,17 +88,17 @@ def computed(text: str, span: Span, scope: ExpressionScope) -> Result:
     """
     try:
         root = _parse(text)
-        spend(root, scope, COST_OF_LETTER * len(text))
-        found = root.evaluate(scope)
-        if isinstance(found, Unknown):
+        use_budget(root, scope, LETTER_COST * len(text))
+        expression_value = root.evaluate(scope)
+        if isinstance(expression_value, Unknown):
             check_names(root, scope)
     except ExpressionError as fault:
-        raise _located(fault, text, span) from None
+        raise _locate_error(fault, text, span) from None
     else:
-        return found
+        return expression_value
 
 
-def entries(expr: ParsedExpression, count: int, scope: ExpressionScope) -> Result:
+def select_entries(expr: ParsedExpression, count: int, scope: ExpressionScope) -> ExpressionValue:
     """Return which entries of a named list of values `name[index]` or `name[start:stop]` takes.
 
     Raises:
@@ -110,24 +110,24 @@ def entries(expr: ParsedExpression, count: int, scope: ExpressionScope) -> Resul
         hint = "a value is its name, an entry of a list is name[0], some are name[1:]"
         raise fail("E0220", "this names no value", expr.span, help=hint)
     try:
-        return places(expr.root, count, scope)
+        return evaluate_indices(expr.root, count, scope)
     except ExpressionError as fault:
-        raise _located(fault, expr.text, expr.span) from None
+        raise _locate_error(fault, expr.text, expr.span) from None
 
 
 @lru_cache(maxsize=1 << 16)
 def _parse(text: str) -> Expression:
-    return Parser(text).whole()
+    return Parser(text).parse()
 
 
-def _located(fault: ExpressionError, text: str, span: Span) -> UserError:
-    at = _within(span, text, fault.start, fault.end)
+def _locate_error(fault: ExpressionError, text: str, span: Span) -> UserError:
+    at = _find_span(span, text, fault.start, fault.end)
     return UserError(
         (Diagnostic(fault.code, fault.message, at, notes=fault.notes, help=fault.help),)
     )
 
 
-def _within(span: Span, text: str, start: int, end: int) -> Span:
+def _find_span(span: Span, text: str, start: int, end: int) -> Span:
     """Return the place of text[start:end]; the whole scalar's where its text spans lines."""
     for quote in (0, 1):
         if span.text.startswith(text, span.column - 1 + quote):

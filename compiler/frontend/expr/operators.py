@@ -25,7 +25,7 @@ class Unknown:
 UNKNOWN = Unknown()
 """Stands for a value that an earlier error keeps from being known; what uses it is unknown too."""
 
-Result = ArgumentValue | Unknown
+ExpressionValue = ArgumentValue | Unknown
 
 
 @dataclass
@@ -50,7 +50,7 @@ MAX_WORK = 20_000_000
 """Most that a spec's expressions and loops may cost: a unit is an entry of a list, or a letter.
 
 A bound of work, not of seconds, is the same on every machine."""
-COST_OF_PAIR = 7
+PAIR_COST = 7
 """What it costs to compare two lists that are entries of lists, beside their own entries: lists are
 counted and copied as fast as memory allows, but these are compared one by one."""
 
@@ -71,17 +71,17 @@ class OperandError(Exception):
 class Budget:
     """What a spec may cost to expand, so that loops over nothing end as well."""
 
-    def __init__(self, left: int = MAX_WORK) -> None:
-        self.left = left
+    def __init__(self, remaining: int = MAX_WORK) -> None:
+        self.remaining = remaining
 
-    def spend(self, amount: int) -> None:
+    def use(self, amount: int) -> None:
         """Take an amount.
 
         Raises:
             OperandError: Nothing is left (E0406).
         """
-        self.left -= amount
-        if self.left < 0:
+        self.remaining -= amount
+        if self.remaining < 0:
             help = "its loops and lists are too long; compute what they share once, with `let`"
             raise OperandError("the spec takes too many steps to expand", None, help, "E0406")
 
@@ -110,75 +110,85 @@ class ExpressionScope:
     `budget` is what evaluation may cost.
     """
 
-    names: Mapping[str, Result] = field(default_factory=dict)
+    names: Mapping[str, ExpressionValue] = field(default_factory=dict)
     values: Mapping[str, NamedValue] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget, compare=False)
 
 
-def cost(values: tuple[ArgumentValue, ...], each_list: int = 0) -> int:
+def compute_cost(values: tuple[ArgumentValue, ...], list_cost: int = 0) -> int:
     """Return what it costs to go through values: the entries of lists at all levels.
 
-    `each_list` is what a list in a list costs beside its entries.
+    `list_cost` is what a list in a list costs beside its entries.
     """
-    return sum(_entries(value, each_list) for value in values if isinstance(value, tuple))
+    return sum(_count_entries(value, list_cost) for value in values if isinstance(value, tuple))
 
 
-def kind(value: ArgumentValue) -> str:
+def describe_kind(value: ArgumentValue) -> str:
     """Return what a value is, in the words of messages."""
     return _KINDS.get(type(value), "a list")
 
 
-def shown(value: ArgumentValue) -> str:
+def format_operand(value: ArgumentValue) -> str:
     """Return a value as an expression writes it, cut where it is long."""
     match value:
         case bool():
             text = str(value).lower()
         case tuple():
-            text = "[" + ", ".join(map(shown, value[:9])) + (", ...]" if len(value) > 9 else "]")
+            text = (
+                "["
+                + ", ".join(map(format_operand, value[:9]))
+                + (", ...]" if len(value) > 9 else "]")
+            )
         case _:
             text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def number(value: ArgumentValue, who: str, operand: int | None = None) -> Number:
+def to_number(value: ArgumentValue, subject: str, operand: int | None = None) -> Number:
     """Return a value that must be a finite number."""
     if type(value) is int:
         return value
     if type(value) is float:
         if math.isfinite(value):
             return value
-        raise OperandError(f"{who} needs finite numbers, found {value}", operand)
-    raise OperandError(f"{who} needs numbers, found {kind(value)}: {shown(value)}", operand)
+        raise OperandError(f"{subject} needs finite numbers, found {value}", operand)
+    raise OperandError(
+        f"{subject} needs numbers, found {describe_kind(value)}: {format_operand(value)}", operand
+    )
 
 
-def integer(value: ArgumentValue, who: str, operand: int | None = None) -> int:
+def to_integer(value: ArgumentValue, subject: str, operand: int | None = None) -> int:
     """Return a value that must be a whole number."""
     if type(value) is int:
         return value
     hint = f"write {int(value)}" if type(value) is float and value.is_integer() else ""
-    raise OperandError(f"{who} needs whole numbers, found {shown(value)}", operand, hint)
+    raise OperandError(
+        f"{subject} needs whole numbers, found {format_operand(value)}", operand, hint
+    )
 
 
-def finite(value: ArgumentValue) -> bool:
+def is_finite(value: ArgumentValue) -> bool:
     """Whether all numbers of a value are finite, which JSON and every target ask for."""
     if isinstance(value, tuple):
-        numbers = types(value) <= {int, float}  # most long lists are
-        return all(map(math.isfinite if numbers else finite, cast("Any", value)))
+        numbers = collect_types(value) <= {int, float}  # most long lists are
+        return all(map(math.isfinite if numbers else is_finite, cast("Any", value)))
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def types(value: object) -> set[type]:
+def collect_types(value: object) -> set[type]:
     """Return the type of a value, or the types of a list's entries at all levels."""
     if not isinstance(value, tuple):
         return {type(value)}
-    found = set(map(type, value))
-    if tuple in found:
+    entry_types = set(map(type, value))
+    if tuple in entry_types:
         # By identity, since `*` repeats a list without copying it.
-        found.update(*map(types, {id(v): v for v in value if isinstance(v, tuple)}.values()))
-    return found
+        entry_types.update(
+            *map(collect_types, {id(v): v for v in value if isinstance(v, tuple)}.values())
+        )
+    return entry_types
 
 
-def whole_meant(value: float) -> str:
+def explain_integer(value: float) -> str:
     """Return the help for a number that is to be whole."""
     if not abs(value) < float("inf"):
         return "write a number; nothing here is infinite or undefined"
@@ -187,29 +197,33 @@ def whole_meant(value: float) -> str:
     return "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
 
 
-def boolean(value: ArgumentValue, who: str, operand: int | None = None) -> bool:
+def to_boolean(value: ArgumentValue, subject: str, operand: int | None = None) -> bool:
     """Return a value that must be true or false."""
     if isinstance(value, bool):
         return value
-    hint = "compare it, as in `x != 0`" if kind(value) == "a number" else ""
+    hint = "compare it, as in `x != 0`" if describe_kind(value) == "a number" else ""
     raise OperandError(
-        f"{who} needs true or false, found {kind(value)}: {shown(value)}", operand, hint
+        f"{subject} needs true or false, found {describe_kind(value)}: {format_operand(value)}",
+        operand,
+        hint,
     )
 
 
-def sequence(
-    value: ArgumentValue, who: str, operand: int | None = None
+def to_sequence(
+    value: ArgumentValue, subject: str, operand: int | None = None
 ) -> tuple[ArgumentValue, ...]:
     """Return a value that must be a list."""
     if isinstance(value, tuple):
         return value
-    raise OperandError(f"{who} needs a list, found {kind(value)}: {shown(value)}", operand)
+    raise OperandError(
+        f"{subject} needs a list, found {describe_kind(value)}: {format_operand(value)}", operand
+    )
 
 
-def bounded(value: ArgumentValue) -> ArgumentValue:
+def check_limits(value: ArgumentValue) -> ArgumentValue:
     """Return a value that is within the limits."""
     match value:
-        case tuple() if _entries(value) > MAX_LIST:
+        case tuple() if _count_entries(value) > MAX_LIST:
             raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
         case int() if abs(value) > MAX_INT:
             raise OperandError("the result is too large for 64 bits", code="E0223")
@@ -218,110 +232,112 @@ def bounded(value: ArgumentValue) -> ArgumentValue:
     return value
 
 
-def _entries(value: tuple[ArgumentValue, ...], more: int = 0) -> int:
+def _count_entries(value: tuple[ArgumentValue, ...], list_cost: int = 0) -> int:
     """Return the number of entries at all levels, and so much more for each list in it."""
     count = 0
     while tuple in (types := set(map(type, value))):
         lists = value if len(types) == 1 else [v for v in value if isinstance(v, tuple)]
-        count += len(value) + more * len(lists)
+        count += len(value) + list_cost * len(lists)
         value = tuple(chain.from_iterable(cast("Any", lists)))  # a level, all of it at C's speed
     return count + len(value)
 
 
-def binary(sign: str, left: ArgumentValue, right: ArgumentValue) -> ArgumentValue:
+def apply_binary(sign: str, lhs: ArgumentValue, rhs: ArgumentValue) -> ArgumentValue:
     """Return what `left sign right` is."""
-    if type(left) is int and type(right) is int and sign in _WHOLE:  # most are
-        result = _WHOLE[sign](left, right)
+    if type(lhs) is int and type(rhs) is int and sign in _INTEGER_OPERATORS:  # most are
+        result = _INTEGER_OPERATORS[sign](lhs, rhs)
         if abs(result) <= MAX_INT:
             return result
-    who = f"`{sign}`"
-    match sign, left, right:
+    subject = f"`{sign}`"
+    match sign, lhs, rhs:
         case "+", tuple(), tuple():
-            return bounded(left + right)
+            return check_limits(lhs + rhs)
         # To Python `true` is the number 1: here it is a slip.
-        case "*", tuple(), int() if not isinstance(right, bool):
-            return _repeated(left, right)
-    a, b = number(left, who, 0), number(right, who, 1)
+        case "*", tuple(), int() if not isinstance(rhs, bool):
+            return _repeat_list(lhs, rhs)
+    a, b = to_number(lhs, subject, 0), to_number(rhs, subject, 1)
     try:
-        return bounded(_SIGNS[sign](a, b))
+        return check_limits(_OPERATORS[sign](a, b))
     except ZeroDivisionError:
         raise OperandError("division by zero", 1) from None
     except OverflowError:
         raise OperandError("the result is too large", code="E0223") from None
 
 
-def _repeated(items: tuple[ArgumentValue, ...], times: int) -> ArgumentValue:
+def _repeat_list(entries: tuple[ArgumentValue, ...], times: int) -> ArgumentValue:
     # Before the list is made: `[1] * 10 ** 18` would take all memory.
-    if _entries(items) * times > MAX_LIST:
+    if _count_entries(entries) * times > MAX_LIST:
         raise OperandError(f"a list of more than {MAX_LIST} entries", code="E0223")
-    return items * times
+    return entries * times
 
 
-def _power(base: Number, exponent: Number) -> Number:
+def _compute_power(base: Number, exponent: Number) -> Number:
     # Known to be too large before it is computed, which could take long.
     if abs(base) > 1 and exponent > 63 and isinstance(base, int) and isinstance(exponent, int):
         raise OverflowError
-    result = base**exponent
+    power = base**exponent
     # Python gives `(-2) ** 0.5` as a complex number.
-    if isinstance(result, complex):
+    if isinstance(power, complex):
         raise OperandError("a negative number has no fractional power", 1)
-    return float(result) if isinstance(result, float) else int(result)
+    return float(power) if isinstance(power, float) else int(power)
 
 
-_SIGNS: dict[str, Callable[[Number, Number], Number]] = {
+_OPERATORS: dict[str, Callable[[Number, Number], Number]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
     "/": operator.truediv,
     "//": operator.floordiv,
     "%": operator.mod,
-    "**": _power,
+    "**": _compute_power,
 }
 
 
-_WHOLE: dict[str, Callable[[int, int], int]] = {
+_INTEGER_OPERATORS: dict[str, Callable[[int, int], int]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
 }
 
 
-def negative(value: ArgumentValue) -> ArgumentValue:
+def apply_minus(value: ArgumentValue) -> ArgumentValue:
     """Return `-value`."""
-    return -number(value, "`-`", 0)
+    return -to_number(value, "`-`", 0)
 
 
-def positive(value: ArgumentValue) -> ArgumentValue:
+def apply_plus(value: ArgumentValue) -> ArgumentValue:
     """Return `+value`."""
-    return number(value, "`+`", 0)
+    return to_number(value, "`+`", 0)
 
 
-def compare(sign: str, left: ArgumentValue, right: ArgumentValue) -> bool:
+def compare(sign: str, lhs: ArgumentValue, rhs: ArgumentValue) -> bool:
     """Return whether `left sign right` holds; only values of one kind are equal or unequal."""
     if sign not in ("==", "!="):
-        who = f"`{sign}`"
-        return _ORDER[sign](number(left, who, 0), number(right, who, 1))
+        subject = f"`{sign}`"
+        return _COMPARATORS[sign](to_number(lhs, subject, 0), to_number(rhs, subject, 1))
     # To Python `1 == true`; in a spec that is a slip, which would decide a condition in silence.
-    if kind(left) != kind(right):
-        raise OperandError(f"{kind(left)} is compared with {kind(right)}: {shown(right)}", 1)
-    return _equal(left, right) == (sign == "==")
+    if describe_kind(lhs) != describe_kind(rhs):
+        raise OperandError(
+            f"{describe_kind(lhs)} is compared with {describe_kind(rhs)}: {format_operand(rhs)}", 1
+        )
+    return _is_equal(lhs, rhs) == (sign == "==")
 
 
-def _equal(left: ArgumentValue, right: ArgumentValue) -> bool:
-    match left, right:
+def _is_equal(lhs: ArgumentValue, rhs: ArgumentValue) -> bool:
+    match lhs, rhs:
         case tuple(), tuple():
-            if left != right:  # what differs in kind alone is equal to Python
+            if lhs != rhs:  # what differs in kind alone is equal to Python
                 return False
-            if not {bool, tuple} & set(map(type, left + right)):
+            if not {bool, tuple} & set(map(type, lhs + rhs)):
                 return True
             # By identity, since `*` repeats a list without copying it.
-            pairs = {(id(a), id(b)): (a, b) for a, b in zip(left, right, strict=True)}
-            return all(_equal(a, b) for a, b in pairs.values())
+            pairs = {(id(a), id(b)): (a, b) for a, b in zip(lhs, rhs, strict=True)}
+            return all(_is_equal(a, b) for a, b in pairs.values())
         case _:
-            return kind(left) == kind(right) and left == right
+            return describe_kind(lhs) == describe_kind(rhs) and lhs == rhs
 
 
-_ORDER: dict[str, Callable[[Number, Number], bool]] = {
+_COMPARATORS: dict[str, Callable[[Number, Number], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -329,28 +345,28 @@ _ORDER: dict[str, Callable[[Number, Number], bool]] = {
 }
 
 
-def item(value: ArgumentValue, index: ArgumentValue) -> ArgumentValue:
+def get_item(value: ArgumentValue, index: ArgumentValue) -> ArgumentValue:
     """Return `value[index]`; negative indices count from the end."""
-    items = sequence(value, "an index", 0)
-    place = integer(index, "an index", 1)
-    if not -len(items) <= place < len(items):
-        raise OperandError(f"index {place} is outside a list of {len(items)}", 1)
-    return items[place]
+    entries = to_sequence(value, "an index", 0)
+    position = to_integer(index, "an index", 1)
+    if not -len(entries) <= position < len(entries):
+        raise OperandError(f"index {position} is outside a list of {len(entries)}", 1)
+    return entries[position]
 
 
-def part(value: ArgumentValue, *bounds: ArgumentValue | None) -> ArgumentValue:
+def get_slice(value: ArgumentValue, *bounds: ArgumentValue | None) -> ArgumentValue:
     """Return `value[start:stop:step]`; None is a bound that is not given.
 
     Bounds count from the end where they are negative, and lie within the list: one beyond it
     takes fewer entries than it says, which nobody would notice.
     """
-    items = sequence(value, "a slice", 0)
-    given = [b if b is None else integer(b, "a slice", n + 1) for n, b in enumerate(bounds)]
-    for place, bound in enumerate(given[:2]):
-        if bound is not None and not -len(items) <= bound <= len(items):
-            hint = f"a bound is at most {len(items)} here; `min(n, len(list))` is one that fits"
-            raise OperandError(f"{bound} is beyond a list of {len(items)}", place + 1, hint)
+    entries = to_sequence(value, "a slice", 0)
+    indices = [b if b is None else to_integer(b, "a slice", n + 1) for n, b in enumerate(bounds)]
+    for position, bound in enumerate(indices[:2]):
+        if bound is not None and not -len(entries) <= bound <= len(entries):
+            hint = f"a bound is at most {len(entries)} here; `min(n, len(list))` is one that fits"
+            raise OperandError(f"{bound} is beyond a list of {len(entries)}", position + 1, hint)
     # Python's own error would not know which of the bounds it is.
-    if len(given) == 3 and given[2] == 0:
+    if len(indices) == 3 and indices[2] == 0:
         raise OperandError("the step of a slice is zero", 3)
-    return items[slice(*given)]
+    return entries[slice(*indices)]

@@ -23,7 +23,7 @@ from tcc.compiler.frontend.expr.syntax_tree import (
     SliceOf,
     UnarySign,
 )
-from tcc.compiler.support.diagnostics import nearest
+from tcc.compiler.support.diagnostics import find_nearest_name
 
 # One pattern with the blanks before a token in it: no second search for them. Digits are ASCII
 # alone, as `\d` would take those of every script.
@@ -36,7 +36,7 @@ _TOKEN = re.compile(
 )
 KEYWORDS = frozenset({"and", "or", "not", "if", "else", "true", "false"})
 """Words that no name can be."""
-FOREIGN = {
+TOKEN_REPLACEMENTS = {
     "True": "true",
     "False": "false",
     "&": "and",
@@ -59,7 +59,7 @@ FOREIGN = {
     **dict.fromkeys("\u201c\u201d\u2018\u2019", "'"),
 }
 """What other languages write, and what to write for it."""
-_STRAY = re.compile(r"&&|\|\||.", re.DOTALL)
+_STRAY_PATTERN = re.compile(r"&&|\|\||.", re.DOTALL)
 
 
 class Token(NamedTuple):
@@ -71,63 +71,67 @@ class Token(NamedTuple):
     end: int
 
     @property
-    def shown(self) -> str:
+    def display_text(self) -> str:
         """The token in the words of messages."""
         return f"`{self.text}`" if self.text else "the end of the expression"
 
 
-def tokens(text: str) -> list[Token]:
+def scan_tokens(text: str) -> list[Token]:
     """Return the tokens of an expression; the last one is its end.
 
     Raises:
         ExpressionError: for characters that start none.
     """
-    found: list[Token] = []
+    scanned: list[Token] = []
     index, kind = 0, ""
     while kind != "end":
         # Linear: every alternative begins with other characters, so that nothing is tried twice.
         match = _TOKEN.match(text, index)
         if match is None:
-            raise _stray(text, index)
+            raise _create_stray_error(text, index)
         kind = match.lastgroup or ""
-        word = match[kind]
+        token_text = match[kind]
         start, index = match.span(kind)
-        found.append(Token("word" if word in KEYWORDS else kind, word, start, index))
-    return found
+        scanned.append(Token("word" if token_text in KEYWORDS else kind, token_text, start, index))
+    return scanned
 
 
-def percentage(read: list[Token]) -> str:
+def explain_percentage(consumed: list[Token]) -> str:
     """Return the help where the tokens read so far end as `50%` does, empty elsewhere."""
-    match read[-3:]:
-        case [before, Token(text="%"), Token(kind="end")]:
-            return f"a percentage is a fraction: write {before.text} / 100"
+    match consumed[-3:]:
+        case [number, Token(text="%"), Token(kind="end")]:
+            return f"a percentage is a fraction: write {number.text} / 100"
     return ""
 
 
-def _stray(text: str, index: int) -> ExpressionError:
+def _create_stray_error(text: str, index: int) -> ExpressionError:
     # The pattern failed before the blanks that it would have skipped.
     index += len(text[index:]) - len(text[index:].lstrip())
-    found = _STRAY.match(text, index)
-    word = found.group() if found else ""
-    hint = f"write `{FOREIGN[word]}`" if word in FOREIGN else ""
-    if word in ("'", '"'):
+    stray_match = _STRAY_PATTERN.match(text, index)
+    stray_text = stray_match.group() if stray_match else ""
+    hint = f"write `{TOKEN_REPLACEMENTS[stray_text]}`" if stray_text in TOKEN_REPLACEMENTS else ""
+    if stray_text in ("'", '"'):
         return ExpressionError("E0220", "this quote is never closed", index, len(text), hint)
-    if word == ".":
+    if stray_text == ".":
         hint = "there are no attributes; values come from names, `C`, `H`, `W` and functions"
-    shown = word if word.isprintable() else f"U+{ord(word):04X}"
+    display_text = stray_text if stray_text.isprintable() else f"U+{ord(stray_text):04X}"
     return ExpressionError(
-        "E0220", f"`{shown}` is not part of expressions", index, index + len(word), hint
+        "E0220",
+        f"`{display_text}` is not part of expressions",
+        index,
+        index + len(stray_text),
+        hint,
     )
 
 
-def number_meant(number: str, after: Token) -> str:
+def explain_number(number: str, next_token: Token) -> str:
     """Return how to write a number that runs into what follows it."""
-    sizes = f"{number}{after.text}".split("x")
+    sizes = f"{number}{next_token.text}".split("x")
     if len(sizes) > 1 and all(s.isdigit() for s in sizes):
         return f"sizes are written [{', '.join(sizes)}]"
-    if after.text.replace("_", "").isdigit():
-        return f"write {number}{after.text.replace('_', '')}"
-    return f"write `{number} * {after.text}`" if after.kind == "name" else ""
+    if next_token.text.replace("_", "").isdigit():
+        return f"write {number}{next_token.text.replace('_', '')}"
+    return f"write `{number} * {next_token.text}`" if next_token.kind == "name" else ""
 
 
 MAX_TEXT, MAX_NESTING = 1000, 64
@@ -155,185 +159,189 @@ class Parser:
             message = f"an expression of {len(text):,} characters; at most {MAX_TEXT:,} are read"
             help = "give parts of it names with `let`"
             raise ExpressionError("E0223", message, 0, len(text), help)
-        self.tokens = tokens(text)
-        self.place = self.depth = 0
+        self.tokens = scan_tokens(text)
+        self.position = self.depth = 0
         self.next = self.tokens[0]
 
-    def whole(self) -> Expression:
+    def parse(self) -> Expression:
         """Return the whole text as one expression."""
-        node = self.expression()
+        node = self.parse_expression()
         if self.next.kind == "end":
             return node
-        raise self.wrong("an operator or the end")
+        raise self.create_error("an operator or the end")
 
-    def expression(self) -> Expression:
+    def parse_expression(self) -> Expression:
         """Return `a if c else b`, or what binds closer."""
-        then = self.operation(0)
+        then = self.parse_operation(0)
         if not self.accept("if"):
             return then
-        condition = self.operation(0)
+        condition = self.parse_operation(0)
         self.expect("else")
-        otherwise = self.nested(self.expression)
+        otherwise = self.parse_nested(self.parse_expression)
         return Conditional(then.start, otherwise.end, then, condition, otherwise)
 
-    def operation(self, floor: int) -> Expression:
+    def parse_operation(self, floor: int) -> Expression:
         """Return an operand with the operators after it whose rank is at least `floor`."""
-        return self.nested(self._operation, floor)
+        return self.parse_nested(self._parse_operators, floor)
 
-    def _operation(self, floor: int) -> Expression:
-        left = self.prefix(floor)
+    def _parse_operators(self, floor: int) -> Expression:
+        lhs = self.parse_prefix(floor)
         # Precedence climbing: an operand takes all operators behind it that bind at least as
         # closely as the one before it.
-        while (rank := self.rank()) >= max(floor, 1):
-            left = self.power(left) if rank == _POWER else self.chain(left, rank)
-        return left
+        while (rank := self.get_rank()) >= max(floor, 1):
+            lhs = self.parse_power(lhs) if rank == _POWER else self.parse_chain(lhs, rank)
+        return lhs
 
-    def chain(self, first: Expression, rank: int) -> Expression:
+    def parse_chain(self, first_operand: Expression, rank: int) -> Expression:
         """Return an operand with all the operators of one rank that follow, left to right."""
-        rest: list[tuple[str, Expression]] = []
-        while self.rank() == rank:
-            sign = self.take().text
+        operations: list[tuple[str, Expression]] = []
+        while self.get_rank() == rank:
+            sign = self.pop_token().text
             # One more than the own rank: operators of the same one stay in this chain, from left to
             # right.
-            rest.append((sign, self.operation(rank + 1)))
-        end = rest[-1][1].end
+            operations.append((sign, self.parse_operation(rank + 1)))
+        end = operations[-1][1].end
         if rank < _NOT:
-            parts = (first, *(part for _, part in rest))
-            return BooleanOperation(first.start, end, rest[0][0], parts)
+            parts = (first_operand, *(part for _, part in operations))
+            return BooleanOperation(first_operand.start, end, operations[0][0], parts)
         kind = Comparison if rank == _COMPARE else ArithmeticChain
-        return kind(first.start, end, first, tuple(rest))
+        return kind(first_operand.start, end, first_operand, tuple(operations))
 
-    def power(self, base: Expression) -> Expression:
+    def parse_power(self, base: Expression) -> Expression:
         """Return `base ** exponent`; the exponent may hold a sign and further powers."""
-        self.take()
+        self.pop_token()
         # As in Python: powers go from right to left, and a sign may stand before the exponent.
-        exponent = self.operation(_SIGN)
+        exponent = self.parse_operation(_SIGN)
         return ArithmeticChain(base.start, exponent.end, base, (("**", exponent),))
 
-    def prefix(self, floor: int) -> Expression:
+    def parse_prefix(self, floor: int) -> Expression:
         """Return an operand with the `not` or sign before it."""
         token = self.next
         if token.text == "not":
             # `a == not b` is refused, as in Python: `not` binds less closely than a comparison.
             if floor > _NOT:
-                raise self.wrong("a value", "put `not ...` in parentheses")
-            self.take()
-            operand = self.operation(_NOT)
+                raise self.create_error("a value", "put `not ...` in parentheses")
+            self.pop_token()
+            operand = self.parse_operation(_NOT)
             return Not(token.start, operand.end, operand)
         if token.text in ("+", "-"):
-            self.take()
+            self.pop_token()
             # A sign binds less closely than a power, `-2 ** 2` being -4, and more than a product.
-            operand = self.operation(_SIGN)
+            operand = self.parse_operation(_SIGN)
             return UnarySign(token.start, operand.end, token.text, operand)
-        return self.postfix()
+        return self.parse_postfix()
 
-    def postfix(self) -> Expression:
+    def parse_postfix(self) -> Expression:
         """Return an operand with the indices after it."""
-        node = self.atom()
+        node = self.parse_atom()
         count = 0
         while self.next.text == "[":
             count += 1
             # `a[0][0][0]...` nests without any bracket inside another.
-            self.limit(self.depth + count)
-            node = self.subscript(node)
+            self.check_nesting(self.depth + count)
+            node = self.parse_subscript(node)
         return node
 
-    def subscript(self, value: Expression) -> Expression:
-        """Return `value[index]` or `value[start:stop:step]`, of which each bound may be missing."""
-        self.take()
+    def parse_subscript(self, operand: Expression) -> Expression:
+        """Return `operand[index]` or `operand[start:stop:step]`, of which each bound may be missing."""
+        self.pop_token()
         bounds: list[Expression | None] = [None]
         while self.next.text != "]":
             if self.next.text == ":" and len(bounds) < 3:
-                self.take()
+                self.pop_token()
                 bounds.append(None)
             elif bounds[-1] is None:
-                bounds[-1] = self.expression()
+                bounds[-1] = self.parse_expression()
             else:
                 break
         if bounds == [None]:
-            raise self.wrong("a value")
+            raise self.create_error("a value")
         end = self.expect("]").end
         if len(bounds) == 1 and bounds[0] is not None:
-            return IndexOf(value.start, end, value, bounds[0])
-        return SliceOf(value.start, end, value, tuple(bounds))
+            return IndexOf(operand.start, end, operand, bounds[0])
+        return SliceOf(operand.start, end, operand, tuple(bounds))
 
-    def atom(self) -> Expression:
+    def parse_atom(self) -> Expression:
         """Return a literal, name, call, list, or expression in parentheses."""
         token = self.next
         if token.kind in ("end", "word") and token.text not in _CONSTANTS:
-            raise self.wrong("a value")
-        self.take()
+            raise self.create_error("a value")
+        self.pop_token()
         if token.kind == "number":
-            return self.number(token)
+            return self.parse_number(token)
         if token.kind == "string":
             return Literal(token.start, token.end, token.text[1:-1])
         if token.text in _CONSTANTS:
             return Literal(token.start, token.end, _CONSTANTS[token.text])
         if token.kind == "name":
-            return self.named(token)
+            return self.parse_name(token)
         if token.text == "[":
-            items = self.listed("]")
-            return ListLiteral(token.start, self.tokens[self.place - 1].end, items)
+            elements = self.parse_list("]")
+            return ListLiteral(token.start, self.tokens[self.position - 1].end, elements)
         if token.text == "(":
-            node = self.expression()
+            node = self.parse_expression()
             # With its parentheses, so that a mistake underlines what was written.
             return replace(node, start=token.start, end=self.expect(")").end)
-        message = f"expected a value, found {token.shown}"
+        message = f"expected a value, found {token.display_text}"
         raise ExpressionError("E0220", message, token.start, token.end)
 
-    def number(self, token: Token) -> Expression:
+    def parse_number(self, token: Token) -> Expression:
         """Return the number that a token writes."""
-        after = self.next
-        if after.kind in ("name", "number") and after.start == token.end:
-            message = f"`{token.text}{after.text}` is no number"
-            hint = number_meant(token.text, after)
-            raise ExpressionError("E0220", message, token.start, after.end, hint)
-        whole = token.text.isdigit()
+        next_token = self.next
+        if next_token.kind in ("name", "number") and next_token.start == token.end:
+            message = f"`{token.text}{next_token.text}` is no number"
+            hint = explain_number(token.text, next_token)
+            raise ExpressionError("E0220", message, token.start, next_token.end, hint)
+        is_integer = token.text.isdigit()
         # Octal to some readers and decimal to others.
-        if whole and len(token.text) > 1 and token.text[0] == "0" and token.text.strip("0"):
+        if is_integer and len(token.text) > 1 and token.text[0] == "0" and token.text.strip("0"):
             hint = f"write {token.text.lstrip('0')}"
             raise ExpressionError("E0220", "a number starts with 0", token.start, token.end, hint)
         # int() refuses thousands of digits; of thirty any number is too large.
-        value = (int(token.text) if len(token.text) < 30 else MAX_INT * 2) if whole else None
-        found = float(token.text) if value is None else value
-        if abs(found) > MAX_INT and (whole or found == float("inf")):
+        integer = (int(token.text) if len(token.text) < 30 else MAX_INT * 2) if is_integer else None
+        number = float(token.text) if integer is None else integer
+        if abs(number) > MAX_INT and (is_integer or number == float("inf")):
             raise ExpressionError(
                 "E0223", "the number is too large for 64 bits", token.start, token.end
             )
-        return Literal(token.start, token.end, found)
+        return Literal(token.start, token.end, number)
 
-    def named(self, token: Token) -> Expression:
+    def parse_name(self, token: Token) -> Expression:
         """Return a name, or the call of a function."""
         if self.next.text != "(":
-            if token.text in FOREIGN:
-                hint = f"write `{FOREIGN[token.text]}`"
+            if token.text in TOKEN_REPLACEMENTS:
+                hint = f"write `{TOKEN_REPLACEMENTS[token.text]}`"
                 raise ExpressionError(
                     "E0220", f"`{token.text}` is no word", token.start, token.end, hint
                 )
             return NameReference(token.start, token.end, token.text)
-        self.take()
-        args = self.listed(")")
-        end = self.tokens[self.place - 1].end
+        self.pop_token()
+        args = self.parse_list(")")
+        end = self.tokens[self.position - 1].end
         if token.text in AXES:
-            return self.size(token, args, end)
+            return self.parse_size(token, args, end)
         match token.text, args:
-            case "len", (NameReference() as listed,):
-                return LengthOf(token.start, end, listed)
+            case "len", (NameReference() as list_name,):
+                return LengthOf(token.start, end, list_name)
         function = FUNCTIONS.get(token.text)
         if function is None:
-            known = [*FUNCTIONS, *AXES]
-            close = nearest(token.text, known)
-            hint = f"did you mean `{close}`?" if close else "there are " + ", ".join(known)
+            known_names = [*FUNCTIONS, *AXES]
+            nearest_name = find_nearest_name(token.text, known_names)
+            hint = (
+                f"did you mean `{nearest_name}`?"
+                if nearest_name
+                else "there are " + ", ".join(known_names)
+            )
             if token.text == "int":
                 hint = "`//` divides to a whole number; `round`, `ceil` and `floor` make one"
             message = f"no function is called `{token.text}`"
             raise ExpressionError("E0221", message, token.start, token.end, hint)
-        if not function.least <= len(args) <= function.most:
+        if not function.min_args <= len(args) <= function.max_args:
             message = f"`{token.text}` does not take {len(args)} arguments"
             raise ExpressionError("E0220", message, token.start, end, f"write {function.usage}")
         return FunctionCall(token.start, end, function, args)
 
-    def size(self, token: Token, args: tuple[Expression, ...], end: int) -> Expression:
+    def parse_size(self, token: Token, args: tuple[Expression, ...], end: int) -> Expression:
         """Return the size of a named value."""
         match args:
             case (NameReference() as name,):
@@ -343,61 +351,61 @@ class Parser:
         message = f"`{token.text}` takes the name of one value"
         raise ExpressionError("E0220", message, token.start, end, f"write {token.text}(name)")
 
-    def listed(self, closing: str) -> tuple[Expression, ...]:
+    def parse_list(self, closing: str) -> tuple[Expression, ...]:
         """Return expressions between commas up to a closing bracket, which is taken."""
-        items: list[Expression] = []
+        elements: list[Expression] = []
         while self.next.text != closing:
-            items.append(self.expression())
+            elements.append(self.parse_expression())
             if not self.accept(","):
                 break
         self.expect(closing)
-        return tuple(items)
+        return tuple(elements)
 
-    def rank(self) -> int:
+    def get_rank(self) -> int:
         """Return the rank of the operator that comes next; 0 where none does."""
         return _RANKS.get(self.next.text, 0)
 
-    def nested(self, read: Callable[..., Expression], *floor: int) -> Expression:
+    def parse_nested(self, parse: Callable[..., Expression], *floor: int) -> Expression:
         """Return what a method reads, one level deeper."""
         self.depth += 1
-        self.limit(self.depth)
-        node = read(*floor)
+        self.check_nesting(self.depth)
+        node = parse(*floor)
         self.depth -= 1
         return node
 
-    def limit(self, depth: int) -> None:
+    def check_nesting(self, depth: int) -> None:
         """Refuse nesting that is too deep."""
         if depth > MAX_NESTING:
             at = self.next
             hint = "give parts of it names with `let`"
             raise ExpressionError("E0223", "an expression nested too deep", at.start, at.end, hint)
 
-    def take(self) -> Token:
+    def pop_token(self) -> Token:
         """Return the next token and go on to the one after it; the last one stays."""
         token = self.next
         if token.kind != "end":
-            self.place += 1
-            self.next = self.tokens[self.place]
+            self.position += 1
+            self.next = self.tokens[self.position]
         return token
 
     def accept(self, text: str) -> bool:
         """Take the next token where it is a given one; returns whether it was."""
         if self.next.text != text:
             return False
-        self.take()
+        self.pop_token()
         return True
 
     def expect(self, text: str) -> Token:
         """Take the next token, which must be a given one."""
         if self.next.text != text:
-            raise self.wrong(f"`{text}`")
-        return self.take()
+            raise self.create_error(f"`{text}`")
+        return self.pop_token()
 
-    def wrong(self, expected: str, help: str = "") -> ExpressionError:
+    def create_error(self, expected: str, help: str = "") -> ExpressionError:
         """Return the fault of a token that does not belong here."""
-        found = self.next
-        if found.text == ":":
+        token = self.next
+        if token.text == ":":
             help = "`:` stands in slices alone, as in `list[1:]`; a choice is `a if c else b`"
-        help = help or percentage(self.tokens[: self.place + 1])
-        message = f"expected {expected}, found {found.shown}"
-        return ExpressionError("E0220", message, found.start, found.end, help)
+        help = help or explain_percentage(self.tokens[: self.position + 1])
+        message = f"expected {expected}, found {token.display_text}"
+        return ExpressionError("E0220", message, token.start, token.end, help)

@@ -9,8 +9,8 @@ from tcc.compiler.frontend.expr.operators import (
     UNKNOWN,
     ExpressionError,
     ExpressionScope,
+    ExpressionValue,
     GraphValue,
-    Result,
 )
 from tcc.compiler.frontend.expr.syntax_tree import (
     Expression,
@@ -19,56 +19,60 @@ from tcc.compiler.frontend.expr.syntax_tree import (
     Literal,
     NameReference,
     SliceOf,
-    spend,
+    use_budget,
 )
 from tcc.compiler.ir.types import Shape
-from tcc.compiler.support.diagnostics import nearest
+from tcc.compiler.support.diagnostics import find_nearest_name
 
 
 @dataclass(frozen=True, slots=True)
 class SizeOf(Expression):
     """`channels(name)`, `height(name)`, `width(name)`: a size of a named value.
 
-    With `place`, of the value there in a named list: `channels(name[i])`.
+    With `index`, of the value there in a named list: `channels(name[i])`.
     """
 
-    word: str
+    axis_name: str
     name: NameReference
-    place: Expression | None = None
+    index: Expression | None = None
 
-    def evaluate(self, scope: ExpressionScope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
         """Return the size, unknown where the value's shape is."""
-        shape = self._shape(scope)
+        shape = self._get_shape(scope)
         if shape is None:
             return UNKNOWN
-        axis = AXES[self.word]
+        axis = AXES[self.axis_name]
         if axis < len(shape):
             return shape[axis]
-        message = f"`{self.name.name}` is a vector of {shape[0]} and has no {self.word}"
+        message = f"`{self.name.name}` is a vector of {shape[0]} and has no {self.axis_name}"
         raise ExpressionError("E0222", message, self.name.start, self.name.end)
 
-    def _shape(self, scope: ExpressionScope) -> Shape | None:
+    def _get_shape(self, scope: ExpressionScope) -> Shape | None:
         name = self.name.name
         value = scope.values.get(name)
         if value is None:
-            raise self._missing(scope)
+            raise self._create_missing_error(scope)
         if isinstance(value, GraphValue):
-            if value.type is not None and self.place is not None:
-                message, hint = f"`{name}` is one value, no list", f"write {self.word}({name})"
+            if value.type is not None and self.index is not None:
+                message, hint = f"`{name}` is one value, no list", f"write {self.axis_name}({name})"
                 raise ExpressionError("E0222", message, self.name.start, self.end, hint)
             return value.shape
-        if self.place is None:
+        if self.index is None:
             message = f"`{name}` is a list of values"
-            hint = f"name one of them: {self.word}({name}[0])"
+            hint = f"name one of them: {self.axis_name}({name}[0])"
             raise ExpressionError("E0222", message, self.name.start, self.name.end, hint)
-        whole = IndexOf(self.start, self.end, self.name, self.place)
-        index = places(whole, len(value), scope)
+        index_expression = IndexOf(self.start, self.end, self.name, self.index)
+        index = evaluate_indices(index_expression, len(value), scope)
         return value[index].shape if isinstance(index, int) else None
 
-    def _missing(self, scope: ExpressionScope) -> ExpressionError:
+    def _create_missing_error(self, scope: ExpressionScope) -> ExpressionError:
         name = self.name.name
-        close = nearest(name, sorted(scope.values))
-        hint = f"did you mean `{close}`?" if close else "name a step's result with `as: name`"
+        nearest_name = find_nearest_name(name, sorted(scope.values))
+        hint = (
+            f"did you mean `{nearest_name}`?"
+            if nearest_name
+            else "name a step's result with `as: name`"
+        )
         message = f"no value is named `{name}` here"
         return ExpressionError("E0221", message, self.name.start, self.name.end, hint)
 
@@ -79,7 +83,7 @@ class LengthOf(Expression):
 
     name: NameReference
 
-    def evaluate(self, scope: ExpressionScope) -> Result:
+    def evaluate(self, scope: ExpressionScope) -> ExpressionValue:
         """Return the number of entries."""
         name = self.name.name
         value = scope.values.get(name)
@@ -92,7 +96,7 @@ class LengthOf(Expression):
                 return UNKNOWN
             message = f"`{name}` is one value, no list"
             raise ExpressionError("E0222", message, self.name.start, self.name.end)
-        spend(self, scope, len(value))
+        use_budget(self, scope, len(value))
         return len(value)
 
 
@@ -115,19 +119,21 @@ def check_names(root: Expression, scope: ExpressionScope) -> None:
             # Taken from the end: the name that stands first in the text is the one refused.
             pending += reversed(part)
         else:
-            pending += [getattr(part, name) for name in _parts(kind)]
+            pending += [getattr(part, name) for name in _list_field_names(kind)]
 
 
 @cache
-def _parts(kind: Any) -> tuple[str, ...]:
+def _list_field_names(kind: Any) -> tuple[str, ...]:
     """Return the fields of a kind of expression, the last first; of what is none, nothing."""
     return tuple(f.name for f in reversed(fields(kind))) if issubclass(kind, Expression) else ()
 
 
-def places(entries: IndexOf | SliceOf, count: int, scope: ExpressionScope) -> Result:
+def evaluate_indices(
+    selection: IndexOf | SliceOf, count: int, scope: ExpressionScope
+) -> ExpressionValue:
     """Return the place, or the places, that an index or a slice takes of a list of values."""
-    name = entries.value
-    spend(entries, scope, count)
+    name = selection.value
+    use_budget(selection, scope, count)
     # Found as in a list of numbers, so that indices of values have the same rules and messages.
     numbers = Literal(name.start, name.end, tuple(range(count)))
-    return replace(entries, value=numbers).evaluate(scope)
+    return replace(selection, value=numbers).evaluate(scope)

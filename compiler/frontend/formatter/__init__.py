@@ -8,16 +8,16 @@ lines of longer texts. The canonical form of a canonical text is itself.
 
 import json
 
-from tcc.compiler.frontend.formatter.comment_placement import fasten
-from tcc.compiler.frontend.formatter.layout import LayoutBranch, LayoutEntry, leaves
-from tcc.compiler.frontend.formatter.layout import read as read_layout
-from tcc.compiler.frontend.formatter.writer import write
-from tcc.compiler.frontend.size_limits import room_for_nesting
-from tcc.compiler.frontend.yaml import Mapping, Tree, plain, read
+from tcc.compiler.frontend.formatter.comment_placement import attach_comments
+from tcc.compiler.frontend.formatter.layout import LayoutBranch, LayoutEntry, list_leaves
+from tcc.compiler.frontend.formatter.layout import build_layout as read_layout
+from tcc.compiler.frontend.formatter.writer import write_layout
+from tcc.compiler.frontend.size_limits import raise_recursion_limit
+from tcc.compiler.frontend.yaml import Mapping, Tree, read_source, to_plain
 from tcc.compiler.frontend.yaml.source_text import SourceText, decode
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 
-ORDER = (
+KEY_ORDER = (
     "tcc",
     "name",
     "doc",
@@ -41,27 +41,27 @@ def format_spec(text: str | bytes, file: str) -> str:
         UserError: where the text cannot be parsed (as `parse` does), or, E0108, where it cannot
             be rewritten without changing it.
     """
-    with room_for_nesting():
-        return _formatted(decode(text, file))
+    with raise_recursion_limit():
+        return _format_text(decode(text, file))
 
 
-def _formatted(source: SourceText) -> str:
-    known = read(source)
+def _format_text(source: SourceText) -> str:
+    parsed = read_source(source)
     if _is_json(source):
-        return json.dumps(_ordered(known.tree), indent=2, ensure_ascii=False) + "\n"
-    layout = read_layout(source, known)
-    comments = fasten(source, layout)
-    result = write(layout, _order(layout))
+        return json.dumps(_order_keys(parsed.tree), indent=2, ensure_ascii=False) + "\n"
+    layout = read_layout(source, parsed)
+    comments = attach_comments(source, layout)
+    canonical = write_layout(layout, _order_entries(layout))
     # The result is read again and compared, values and comments: `fmt` must never change what a
     # spec says, whatever was overlooked here.
-    if not _says(result, known.tree, comments, source.file):
+    if not _has_same_content(canonical, parsed.tree, comments, source.file):
         raise fail(
             "E0108",
             "the file cannot be put into canonical form without changing what it says",
-            whole_file(source.file),
+            make_file_span(source.file),
             help="simplify its anchors, quotes and line breaks",
         )
-    return result
+    return canonical
 
 
 def _is_json(source: SourceText) -> bool:
@@ -79,34 +79,38 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _rank(key: str) -> int:
-    return ORDER.index(key) if key in ORDER else len(ORDER)
+def _get_key_rank(key: str) -> int:
+    return KEY_ORDER.index(key) if key in KEY_ORDER else len(KEY_ORDER)
 
 
-def _ordered(tree: Tree) -> object:
+def _order_keys(tree: Tree) -> object:
     if isinstance(tree, Mapping):
-        values = {str(key.value): plain(value) for key, value in tree.items}
-        return dict(sorted(values.items(), key=lambda item: _rank(item[0])))
-    return plain(tree)
+        values = {str(key.value): to_plain(value) for key, value in tree.items}
+        return dict(sorted(values.items(), key=lambda item: _get_key_rank(item[0])))
+    return to_plain(tree)
 
 
-def _order(root: LayoutBranch) -> list[LayoutEntry]:
+def _order_entries(root: LayoutBranch) -> list[LayoutEntry]:
     """Return the top-level entries in order; as they are where aliases depend on it."""
     keys = [entry.key for entry in root.entries if entry.key is not None]
     # An alias has to come after its anchor.
-    if len(keys) < len(root.entries) or any(leaf.style == "*" for leaf in leaves(root)):
+    if len(keys) < len(root.entries) or any(leaf.style == "*" for leaf in list_leaves(root)):
         return root.entries
-    return sorted(root.entries, key=lambda entry: _rank(entry.key.value if entry.key else ""))
+    return sorted(
+        root.entries, key=lambda entry: _get_key_rank(entry.key.value if entry.key else "")
+    )
 
 
-def _says(result: str, tree: Tree, comments: list[str], file: str) -> bool:
+def _has_same_content(text: str, tree: Tree, comments: list[str], file: str) -> bool:
     """Return whether a text says what a tree does, and holds the same comments."""
     try:
-        source = decode(result, file)
-        again = read(source)
+        source = decode(text, file)
+        reread = read_source(source)
     except UserError:
         return False
     # Sorted, since sections move with their comments.
-    if sorted(comments) != sorted(fasten(source, read_layout(source, again))):
+    if sorted(comments) != sorted(attach_comments(source, read_layout(source, reread))):
         return False
-    return json.dumps(plain(again.tree), sort_keys=True) == json.dumps(plain(tree), sort_keys=True)
+    return json.dumps(to_plain(reread.tree), sort_keys=True) == json.dumps(
+        to_plain(tree), sort_keys=True
+    )

@@ -9,8 +9,8 @@ from tcc.compiler.frontend.formatter.layout import (
     Comment,
     LayoutBranch,
     LayoutEntry,
-    branches,
-    leaves,
+    iterate_branches,
+    list_leaves,
 )
 from tcc.compiler.frontend.yaml.source_text import SourceText
 
@@ -22,19 +22,19 @@ _HEADER = re.compile(r"[|>][-+0-9]*[ \t]+(#[^\r\n]*)")
 
 
 @dataclass(slots=True)
-class _Found:
-    """A comment at an index of the text; `alone` where nothing stands before it on its line."""
+class _LocatedComment:
+    """A comment at an index of the text; `on_own_line` where nothing stands before it on its line."""
 
     index: int
     comment: Comment
-    alone: bool
+    on_own_line: bool
 
 
-_Placed = tuple[LayoutEntry, tuple[LayoutBranch, ...]]
+_NestedEntry = tuple[LayoutEntry, tuple[LayoutBranch, ...]]
 """An entry, and the branches that it is in, outer ones first."""
 
 
-def fasten(source: SourceText, root: LayoutBranch) -> list[str]:
+def attach_comments(source: SourceText, root: LayoutBranch) -> list[str]:
     """Fasten the comments and empty lines of a text to its layout; return all the comments.
 
     A comment at the end of a line belongs to the entry that begins last before it; one on a
@@ -42,161 +42,176 @@ def fasten(source: SourceText, root: LayoutBranch) -> list[str]:
     that ends there, to its foot. A list or mapping in brackets that holds comments cannot stay
     on one line.
     """
-    found = list(_comments(source, root))
-    _open_brackets(root, found)
-    _Fastener(source, root, _flat(root)).fasten(found)
-    return [comment.comment.text for comment in found]
+    comments = list(_find_comments(source, root))
+    _open_brackets(root, comments)
+    _CommentAttacher(source, root, _flatten_entries(root)).attach_all(comments)
+    return [comment.comment.text for comment in comments]
 
 
-def _comments(source: SourceText, root: LayoutBranch) -> Iterator[_Found]:
-    before = 0
+def _find_comments(source: SourceText, root: LayoutBranch) -> Iterator[_LocatedComment]:
+    position = 0
     # Only between scalars is a `#` looked for: within them it is text.
-    for leaf in (*leaves(root), None):
+    for leaf in (*list_leaves(root), None):
         until = leaf.start if leaf else len(source.text)
-        for match in _COMMENT.finditer(source.text, before, until):
+        for match in _COMMENT.finditer(source.text, position, until):
             if match[1]:
-                yield _found(source, match.start(1), match[1])
+                yield _locate_comment(source, match.start(1), match[1])
         if leaf:
-            before = max(before, leaf.end)
+            position = max(position, leaf.end)
             # The one comment inside a scalar's stretch: behind the `|` or `>`.
             header = _HEADER.match(source.text, leaf.start) if leaf.style in ("|", ">") else None
             if header:
-                yield _found(source, header.start(1), header[1])
+                yield _locate_comment(source, header.start(1), header[1])
 
 
-def _found(source: SourceText, index: int, text: str) -> _Found:
-    row = source.line(index)
+def _locate_comment(source: SourceText, index: int, text: str) -> _LocatedComment:
+    row = source.find_row(index)
     column = index - source.starts[row]
-    alone = not source.lines[row][:column].strip()
-    blank = alone and _blank_above(source, row)
-    return _Found(index, Comment(text.rstrip(), column, blank), alone)
+    on_own_line = not source.lines[row][:column].strip()
+    blank = on_own_line and _has_blank_above(source, row)
+    return _LocatedComment(index, Comment(text.rstrip(), column, blank), on_own_line)
 
 
-def _blank_above(source: SourceText, row: int) -> bool:
+def _has_blank_above(source: SourceText, row: int) -> bool:
     return row > 0 and not source.lines[row - 1].strip()
 
 
-def _open_brackets(root: LayoutBranch, found: list[_Found]) -> None:
-    places = [comment.index for comment in found]
-    for branch in branches(root):
+def _open_brackets(root: LayoutBranch, comments: list[_LocatedComment]) -> None:
+    indices = [comment.index for comment in comments]
+    for branch in iterate_branches(root):
         # Two searches a branch among sorted places, and no walk through all comments for each.
-        if bisect(places, branch.start) < bisect(places, branch.end):
+        if bisect(indices, branch.start) < bisect(indices, branch.end):
             branch.inline = False
 
 
-def _flat(root: LayoutBranch) -> list[_Placed]:
+def _flatten_entries(root: LayoutBranch) -> list[_NestedEntry]:
     """Return the entries that get lines of their own, in order, with the branches they are in."""
-    found: list[_Placed] = []
+    nested_entries: list[_NestedEntry] = []
     # Without recursion, and every entry once: linear in the text.
-    pending: list[_Placed] = [(entry, (root,)) for entry in reversed(root.entries)]
+    pending: list[_NestedEntry] = [(entry, (root,)) for entry in reversed(root.entries)]
     while pending:
-        entry, inside = pending.pop()
-        found.append((entry, inside))
+        entry, outer_branches = pending.pop()
+        nested_entries.append((entry, outer_branches))
         if isinstance(entry.node, LayoutBranch) and not entry.node.inline:
-            within = (*inside, entry.node)
-            pending += [(inner, within) for inner in reversed(entry.node.entries)]
-    return found
+            inner_branches = (*outer_branches, entry.node)
+            pending += [(inner, inner_branches) for inner in reversed(entry.node.entries)]
+    return nested_entries
 
 
-class _Fastener:
+class _CommentAttacher:
     """Goes through comments and entries in the text's order."""
 
-    def __init__(self, source: SourceText, root: LayoutBranch, flat: list[_Placed]) -> None:
+    def __init__(
+        self, source: SourceText, root: LayoutBranch, nested_entries: list[_NestedEntry]
+    ) -> None:
         self.source = source
         self.root = root
-        self.flat = flat
-        self.holders = {id(entry.node): entry for entry, _ in flat}
+        self.nested_entries = nested_entries
+        self.holders = {id(entry.node): entry for entry, _ in nested_entries}
         self.next = 0
         self.limit = 0
         self.open: list[LayoutBranch] = []
-        self.ends: list[LayoutBranch] = []
+        self.ended_branches: list[LayoutBranch] = []
 
-    def fasten(self, found: list[_Found]) -> None:
+    def attach_all(self, comments: list[_LocatedComment]) -> None:
         """Fasten all comments, then note the empty lines before entries."""
-        if not self.flat:
-            self.root.foot += [comment.comment for comment in found]
+        if not self.nested_entries:
+            self.root.foot += [comment.comment for comment in comments]
             return
-        self.go_on()
-        for comment in found:
-            place = self.next
-            while self.next < len(self.flat) and self.flat[self.next][0].start < comment.index:
+        self.update_open_branches()
+        for comment in comments:
+            position = self.next
+            while (
+                self.next < len(self.nested_entries)
+                and self.nested_entries[self.next][0].start < comment.index
+            ):
                 self.next += 1
-            if self.next != place or not comment.alone:
-                self.go_on()
-            if comment.alone:
-                self.alone(comment)
+            if self.next != position or not comment.on_own_line:
+                self.update_open_branches()
+            if comment.on_own_line:
+                self.attach_standalone(comment)
             else:
-                self.behind(comment)
-        self.note_blanks()
+                self.attach_trailing(comment)
+        self.mark_blank_lines()
 
-    def note_blanks(self) -> None:
+    def mark_blank_lines(self) -> None:
         """Note which entries are the first of their line, below an empty one."""
-        last, lead = -1, 0
-        for entry, _ in self.flat:
-            row = self.source.line(entry.start)
-            if row != last:
-                last, begun = row, _LEAD.match(self.source.text, self.source.starts[row])
-                lead = begun.end() if begun else 0
-            entry.blank = entry.start <= lead and _blank_above(self.source, row)
+        previous_row, lead = -1, 0
+        for entry, _ in self.nested_entries:
+            row = self.source.find_row(entry.start)
+            if row != previous_row:
+                previous_row, lead_match = (
+                    row,
+                    _LEAD.match(self.source.text, self.source.starts[row]),
+                )
+                lead = lead_match.end() if lead_match else 0
+            entry.blank = entry.start <= lead and _has_blank_above(self.source, row)
 
-    def go_on(self) -> None:
+    def update_open_branches(self) -> None:
         """Take note of what is open, and of what ends, where another entry is reached."""
         # No comment was met yet since the last entry: any column is left of this.
         self.limit = 1 << 30
-        here, after = self._around()
-        shared = sum(b is other for b, other in zip(here, after, strict=False))
-        self.open = list(here)
-        self.ends = [b for b in here[shared:] if not b.flow]
+        current_branches, next_branches = self._get_surrounding_branches()
+        shared = sum(
+            b is next_branch
+            for b, next_branch in zip(current_branches, next_branches, strict=False)
+        )
+        self.open = list(current_branches)
+        self.ended_branches = [b for b in current_branches[shared:] if not b.flow]
 
-    def _around(self) -> tuple[tuple[LayoutBranch, ...], tuple[LayoutBranch, ...]]:
+    def _get_surrounding_branches(
+        self,
+    ) -> tuple[tuple[LayoutBranch, ...], tuple[LayoutBranch, ...]]:
         """Return the branches around the entry before the one that is next, and around that."""
-        here = self.flat[self.next - 1][1] if self.next else ()
-        after = self.flat[self.next][1] if self.next < len(self.flat) else ()
-        return here, after
+        current_branches = self.nested_entries[self.next - 1][1] if self.next else ()
+        next_branches = (
+            self.nested_entries[self.next][1] if self.next < len(self.nested_entries) else ()
+        )
+        return current_branches, next_branches
 
-    def close(self, index: int) -> LayoutBranch | None:
+    def close_brackets(self, index: int) -> LayoutBranch | None:
         """Forget brackets that end before an index; return the outermost of them."""
-        ended = None
+        closed_branch = None
         while self.open and self.open[-1].flow and self.open[-1].end <= index:
-            ended = self.open.pop()
-        return ended
+            closed_branch = self.open.pop()
+        return closed_branch
 
-    def behind(self, found: _Found) -> None:
+    def attach_trailing(self, comment: _LocatedComment) -> None:
         """Fasten a comment at the end of a line."""
-        ended = self.close(found.index)
-        owner = self.flat[self.next - 1][0] if self.next else None
-        if ended is not None:
-            owner = self.holders.get(id(ended))
+        closed_branch = self.close_brackets(comment.index)
+        owner = self.nested_entries[self.next - 1][0] if self.next else None
+        if closed_branch is not None:
+            owner = self.holders.get(id(closed_branch))
         if owner is None:
-            owner = self.flat[0][0]
-            owner.head.append(found.comment)
+            owner = self.nested_entries[0][0]
+            owner.head.append(comment.comment)
         # A line has one end: of a value that was taken apart, further comments go above it.
         elif owner.tail is None:
-            owner.tail = found.comment
+            owner.tail = comment.comment
         else:
-            owner.head.append(found.comment)
+            owner.head.append(comment.comment)
 
-    def alone(self, found: _Found) -> None:
+    def attach_standalone(self, comment: _LocatedComment) -> None:
         """Fasten a comment on a line of its own."""
-        self.limit = min(self.limit, found.comment.column)
-        branch = self.ending(found)
+        self.limit = min(self.limit, comment.comment.column)
+        branch = self.find_foot_branch(comment)
         if branch is not None:
-            branch.foot.append(found.comment)
+            branch.foot.append(comment.comment)
         else:
-            self.flat[self.next][0].head.append(found.comment)
+            self.nested_entries[self.next][0].head.append(comment.comment)
 
-    def ending(self, found: _Found) -> LayoutBranch | None:
+    def find_foot_branch(self, comment: _LocatedComment) -> LayoutBranch | None:
         """Return the branch to whose foot a comment belongs, None where it leads the next entry."""
-        self.close(found.index)
-        _, after = self._around()
+        self.close_brackets(comment.index)
+        _, next_branches = self._get_surrounding_branches()
         if self.open and self.open[-1].flow:
             inner = self.open[-1]
             level = len(self.open) - 1
-            return None if level < len(after) and after[level] is inner else inner
+            return None if level < len(next_branches) and next_branches[level] is inner else inner
         # A comment belongs to the innermost ended list that is no further right than any comment
         # since: what was written to the left stays outside.
-        while self.ends and self.ends[-1].column > self.limit:
-            self.ends.pop()
-        if self.ends:
-            return self.ends[-1]
-        return None if after else self.root
+        while self.ended_branches and self.ended_branches[-1].column > self.limit:
+            self.ended_branches.pop()
+        if self.ended_branches:
+            return self.ended_branches[-1]
+        return None if next_branches else self.root

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tcc.compiler.frontend.yaml import ReadText
-from tcc.compiler.frontend.yaml.reader import after_properties, missing_at
+from tcc.compiler.frontend.yaml import ParsedText
+from tcc.compiler.frontend.yaml.reader import find_missing_value, skip_properties
 from tcc.compiler.frontend.yaml.source_text import SourceText
 
 
@@ -74,30 +74,30 @@ class LayoutBranch:
 LayoutNode = LayoutLeaf | LayoutBranch
 
 
-def read(source: SourceText, known: ReadText) -> LayoutBranch:
+def build_layout(source: SourceText, parsed: ParsedText) -> LayoutBranch:
     """Return the layout of a text whose content is known, without its comments."""
     from tcc.compiler.frontend.yaml.events import parse_events  # ruamel.yaml takes long to load
 
-    return _Layout(source, known.events or parse_events(source.text)).root()
+    return _LayoutBuilder(source, parsed.events or parse_events(source.text)).build_root()
 
 
-def leaves(node: LayoutNode) -> list[LayoutLeaf]:
+def list_leaves(node: LayoutNode) -> list[LayoutLeaf]:
     """Return keys and scalars in the text's order."""
-    found: list[LayoutLeaf] = []
+    leaf_nodes: list[LayoutLeaf] = []
     pending = [node]
     while pending:
         part = pending.pop()
         if isinstance(part, LayoutLeaf):
-            found.append(part)
+            leaf_nodes.append(part)
             continue
         for entry in reversed(part.entries):
             pending.append(entry.node)
             if entry.key is not None:
                 pending.append(entry.key)
-    return found
+    return leaf_nodes
 
 
-def branches(root: LayoutBranch) -> Iterator[LayoutBranch]:
+def iterate_branches(root: LayoutBranch) -> Iterator[LayoutBranch]:
     """Yield lists and mappings, outer ones before those in them."""
     pending = [root]
     while pending:
@@ -106,39 +106,39 @@ def branches(root: LayoutBranch) -> Iterator[LayoutBranch]:
         pending += [e.node for e in branch.entries if isinstance(e.node, LayoutBranch)]
 
 
-class _Layout:
+class _LayoutBuilder:
     """Reads events into the layout."""
 
     def __init__(self, source: SourceText, events: Iterable[Any]) -> None:
         self.source = source
         self.text = source.text
-        self.events = (e for e in events if hasattr(e, "anchor") or _ends(e))
-        self.last = 0
+        self.events = (e for e in events if hasattr(e, "anchor") or _is_end_event(e))
+        self.previous_end = 0
 
-    def root(self) -> LayoutBranch:
+    def build_root(self) -> LayoutBranch:
         """Return the layout of the whole text."""
-        node = self.node(next(self.events), None)
+        node = self.build_node(next(self.events), None)
         if not isinstance(node, LayoutBranch):
             raise TypeError("a text that is a scalar has no layout")
         # The outermost mapping has lines of its own even where it was written in braces.
         node.inline = False
         return node
 
-    def node(self, event: Any, parent: LayoutBranch | None) -> LayoutNode:
+    def build_node(self, event: Any, parent: LayoutBranch | None) -> LayoutNode:
         """Return what an event starts."""
         kind = type(event).__name__
         if kind in ("MappingStartEvent", "SequenceStartEvent"):
-            return self.branch(event, mapping=kind == "MappingStartEvent")
+            return self.build_branch(event, mapping=kind == "MappingStartEvent")
         start, end = event.start_mark.index, event.end_mark.index
         # A value that is missing has no place: that of the colon or comma after which it is
         # missing.
         if start == end and parent is not None and parent.mapping:
-            start = end = missing_at(self.text, self.last, start)
+            start = end = find_missing_value(self.text, self.previous_end, start)
         if kind == "AliasEvent":
-            self.last = end
+            self.previous_end = end
             return LayoutLeaf(start, end, self.text[start:end], "", "*", "", 0)
-        inner, mark = self.properties(event, end)
-        inner, self.last = min(inner, end), end
+        inner, mark = self.read_properties(event, end)
+        inner, self.previous_end = min(inner, end), end
         raw = self.text[inner:end] if event.value or event.style else ""
         if not raw and not mark and parent is not None and parent.flow:
             # In brackets a value that is not there would be read as another one once lines are
@@ -148,56 +148,60 @@ class _Layout:
         style = event.style or None
         return LayoutLeaf(inner, end, raw, event.value, style, mark, column)
 
-    def branch(self, event: Any, *, mapping: bool) -> LayoutBranch:
+    def build_branch(self, event: Any, *, mapping: bool) -> LayoutBranch:
         """Return the list or mapping that an event starts."""
-        start, mark = self.properties(event, len(self.text))
-        row = self.source.line(start)
+        start, mark = self.read_properties(event, len(self.text))
+        row = self.source.find_row(start)
         column = start - self.source.starts[row]
         flow = bool(event.flow_style)
-        found = LayoutBranch(start, start, mapping, flow, mark, column, flow)
-        while not _ends(event := next(self.events)):
-            found.entries.append(self.entry(event, found))
+        branch = LayoutBranch(start, start, mapping, flow, mark, column, flow)
+        while not _is_end_event(event := next(self.events)):
+            branch.entries.append(self.build_entry(event, branch))
         closing = event.end_mark.index
         # Without brackets the end of a list is that of its last entry: readers report the start of
         # whatever follows.
-        found.end = closing if closing > event.start_mark.index else self.last
-        self.last = found.end
-        return found
+        branch.end = closing if closing > event.start_mark.index else self.previous_end
+        self.previous_end = branch.end
+        return branch
 
-    def entry(self, event: Any, parent: LayoutBranch) -> LayoutEntry:
+    def build_entry(self, event: Any, parent: LayoutBranch) -> LayoutEntry:
         """Return the entry that an event starts."""
-        before = self.last
-        node = self.node(event, parent)
+        entry_start = self.previous_end
+        node = self.build_node(event, parent)
         if not parent.mapping:
-            start = node.start if parent.flow else self.dash(before, node.start, parent.column)
+            start = (
+                node.start
+                if parent.flow
+                else self.find_dash(entry_start, node.start, parent.column)
+            )
             return LayoutEntry(start, None, node)
         key = node if isinstance(node, LayoutLeaf) else None
-        value = self.node(next(self.events), parent)
-        return LayoutEntry(node.start, key, value)
+        value_node = self.build_node(next(self.events), parent)
+        return LayoutEntry(node.start, key, value_node)
 
-    def dash(self, before: int, start: int, column: int) -> int:
+    def find_dash(self, entry_start: int, start: int, column: int) -> int:
         """Return the index of the dash of a list item whose content starts at `start`."""
         # Backwards from the content: comments and empty lines may stand between a dash and what it
         # begins.
-        for row in range(self.source.line(start), self.source.line(before) - 1, -1):
+        for row in range(self.source.find_row(start), self.source.find_row(entry_start) - 1, -1):
             index = self.source.starts[row] + column
-            if before <= index < start and self.text[index] == "-":
+            if entry_start <= index < start and self.text[index] == "-":
                 return index
         return start
 
-    def properties(self, event: Any, end: int) -> tuple[int, str]:
+    def read_properties(self, event: Any, end: int) -> tuple[int, str]:
         """Return where an event's content starts, and the anchor and tag before it."""
         start = int(event.start_mark.index)
         if not event.anchor and event.tag is None:
             return start, ""
         if event.anchor and event.tag is not None:
             # ruamel.yaml takes an anchor after a tag for the start.
-            tag = self.text.find("!", self.last, start)
+            tag = self.text.find("!", self.previous_end, start)
             start = start if tag < 0 else tag
-        inner = after_properties(self.text, start, end)
-        words = [w for w in self.text[start:inner].split() if w[0] in "&!"]
-        return inner, " ".join(words)
+        inner = skip_properties(self.text, start, end)
+        marks = [w for w in self.text[start:inner].split() if w[0] in "&!"]
+        return inner, " ".join(marks)
 
 
-def _ends(event: Any) -> bool:
+def _is_end_event(event: Any) -> bool:
     return type(event).__name__ in ("MappingEndEvent", "SequenceEndEvent")

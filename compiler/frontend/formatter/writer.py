@@ -23,42 +23,42 @@ _HEADER = re.compile(r"([|>])([-+0-9]*)[^\r\n]*(?:\r\n|\r|\n)?")
 _BREAK = re.compile(r"\r\n|\r|\n")
 
 
-def on_one_line(leaf: LayoutLeaf, *, block: bool = False) -> str:
+def format_inline(leaf: LayoutLeaf, *, block: bool = False) -> str:
     """Return a scalar as one line; `block` where no bracket surrounds it."""
     if leaf.style == "*":
         return leaf.raw
     if leaf.style is None and not _BREAK.search(leaf.raw):
         text = leaf.raw
     else:
-        text = _quoted(leaf.value, block=block)
+        text = _quote(leaf.value, block=block)
     return f"{leaf.mark} {text}".strip()
 
 
-def lines(leaf: LayoutLeaf) -> list[str]:
+def format_lines(leaf: LayoutLeaf) -> list[str]:
     """Return a scalar's lines outside of brackets; all but the first are yet to be indented."""
     if leaf.style in ("|", ">"):
-        return _block_scalar(leaf)
+        return _format_block_scalar(leaf)
     raw = _BREAK.split(leaf.raw)
     if len(raw) == 1:
-        return [on_one_line(leaf, block=True)]
-    first = f"{leaf.mark} {raw[0].strip()}".strip()
+        return [format_inline(leaf, block=True)]
+    first_line = f"{leaf.mark} {raw[0].strip()}".strip()
     keep = leaf.style == '"'
-    return [first, *(line.lstrip(" \t") if keep else line.strip(" \t") for line in raw[1:])]
+    return [first_line, *(line.lstrip(" \t") if keep else line.strip(" \t") for line in raw[1:])]
 
 
-def _quoted(value: str, *, block: bool) -> str:
-    plain = (_IN_BLOCKS if block else _ANYWHERE).fullmatch(value)
-    if plain and resolve(value) == value and not _YAML_1_1.fullmatch(value):
+def _quote(value: str, *, block: bool) -> str:
+    is_plain = (_IN_BLOCKS if block else _ANYWHERE).fullmatch(value)
+    if is_plain and resolve(value) == value and not _YAML_1_1.fullmatch(value):
         return value
     # Single quotes where they spare escapes.
     if ('"' in value or "\\" in value) and value.isprintable() and "'" not in value:
         return f"'{value}'"
     text = json.dumps(value, ensure_ascii=False)
     # JSON leaves these as they are; they are line breaks to YAML, or not to be seen.
-    return _SPECIAL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return _SPECIAL.sub(lambda special_match: f"\\u{ord(special_match.group()):04x}", text)
 
 
-def _block_scalar(leaf: LayoutLeaf) -> list[str]:
+def _format_block_scalar(leaf: LayoutLeaf) -> list[str]:
     """Return the lines of a `|` or `>` scalar, without the indentation they have in the text.
 
     One that is empty, or keeps empty lines at its end, goes into quotes.
@@ -66,7 +66,7 @@ def _block_scalar(leaf: LayoutLeaf) -> list[str]:
     header = _HEADER.match(leaf.raw)
     breaks = len(leaf.value) - len(leaf.value.rstrip("\n"))
     if header is None or breaks > 1 or not leaf.value.strip(" \n"):
-        return [f"{leaf.mark} {_quoted(leaf.value, block=True)}".strip()]
+        return [f"{leaf.mark} {_quote(leaf.value, block=True)}".strip()]
     rows = _BREAK.split(leaf.raw[header.end() :])
     digits = header[2].strip("+-")
     start = next(row for row in rows if row.strip(" "))
@@ -87,56 +87,62 @@ WIDTH = 100
 INDENT = 2
 
 
-def write(root: LayoutBranch, order: list[LayoutEntry]) -> str:
+def write_layout(root: LayoutBranch, order: list[LayoutEntry]) -> str:
     """Return the text of a layout with its top-level entries in some order.
 
     The comments at the top of the text stay there, but for those right above its first entry
     that an empty line parts from others.
     """
     if not root.entries:
-        return "\n".join([*_comments(root.foot, 0, first=True), _flow(root)]) + "\n"
-    _break_long(root, 0)
+        return (
+            "\n".join([*_format_comments(root.foot, 0, is_first=True), _format_flow(root)]) + "\n"
+        )
+    _expand_long_branches(root, 0)
     _raise_comments(root)
-    header, spaced = _take_header(root.entries[0])
-    rows = _comments(header, 0, first=True)
-    before: LayoutEntry | None = None
+    header, spaced = _split_header(root.entries[0])
+    rows = _format_comments(header, 0, is_first=True)
+    previous: LayoutEntry | None = None
     for entry in order:
-        if _blank_between(before, entry) if before else bool(header and (spaced or entry.head)):
+        if (
+            _needs_blank_line(previous, entry)
+            if previous
+            else bool(header and (spaced or entry.head))
+        ):
             rows.append("")
-        rows += _comments(entry.head, 0, first=True)
+        rows += _format_comments(entry.head, 0, is_first=True)
         if entry.head and entry.blank:
             rows.append("")
-        rows += _entry(entry, 0)
-        before = entry
-    rows += _comments(root.foot, 0, first=False)
+        rows += _format_entry(entry, 0)
+        previous = entry
+    rows += _format_comments(root.foot, 0, is_first=False)
     return "\n".join(rows) + "\n"
 
 
-def _take_header(first: LayoutEntry) -> tuple[list[Comment], bool]:
+def _split_header(first_entry: LayoutEntry) -> tuple[list[Comment], bool]:
     """Take the text's own comments from its first entry; also return if a line parts them."""
-    parted = [place for place, comment in enumerate(first.head) if comment.blank and place]
-    end = parted[-1] if parted and not first.blank else len(first.head)
-    header, first.head = first.head[:end], first.head[end:]
-    return header, first.blank
+    parted = [index for index, comment in enumerate(first_entry.head) if comment.blank and index]
+    end = parted[-1] if parted and not first_entry.blank else len(first_entry.head)
+    header, first_entry.head = first_entry.head[:end], first_entry.head[end:]
+    return header, first_entry.blank
 
 
-def _blank_between(before: LayoutEntry, entry: LayoutEntry) -> bool:
+def _needs_blank_line(previous: LayoutEntry, entry: LayoutEntry) -> bool:
     """Return whether two top-level entries stand apart: all but short ones do."""
-    if isinstance(before.node, LayoutLeaf) and isinstance(entry.node, LayoutLeaf):
+    if isinstance(previous.node, LayoutLeaf) and isinstance(entry.node, LayoutLeaf):
         return entry.head[0].blank if entry.head else entry.blank
     return True
 
 
-def _break_long(branch: LayoutBranch, indent: int) -> None:
+def _expand_long_branches(branch: LayoutBranch, indent: int) -> None:
     """Take out of brackets what does not fit on its line, and steps of one key in a list."""
     for entry in branch.entries:
         node = entry.node
         if isinstance(node, LayoutBranch):
             # `- conv: {...}` and not `- {conv: {...}}`, as every spec is written.
-            if _is_step(entry) or _too_long(entry, node, indent):
+            if _is_step(entry) or _is_too_long(entry, node, indent):
                 node.inline = False
             if not node.inline:
-                _break_long(node, indent + INDENT)
+                _expand_long_branches(node, indent + INDENT)
 
 
 def _is_step(entry: LayoutEntry) -> bool:
@@ -147,8 +153,8 @@ def _is_step(entry: LayoutEntry) -> bool:
     return node.mapping and len(node.entries) == 1 and not node.mark
 
 
-def _too_long(entry: LayoutEntry, node: LayoutBranch, indent: int) -> bool:
-    return node.inline and len(_lead(entry, indent)) + 1 + len(_flow(node)) > WIDTH
+def _is_too_long(entry: LayoutEntry, node: LayoutBranch, indent: int) -> bool:
+    return node.inline and len(_format_lead(entry, indent)) + 1 + len(_format_flow(node)) > WIDTH
 
 
 def _raise_comments(branch: LayoutBranch) -> None:
@@ -159,20 +165,20 @@ def _raise_comments(branch: LayoutBranch) -> None:
     for entry in branch.entries:
         if not isinstance(entry.node, LayoutBranch) or entry.node.inline:
             continue
-        inner = entry.node.entries[0] if _beside_dash(entry) else None
+        inner = entry.node.entries[0] if _is_beside_dash(entry) else None
         # `- # why` has no line of its own once what follows moves up beside the dash.
         if inner and not inner.tail:
             inner.tail, entry.tail = entry.tail, None
         _raise_comments(entry.node)
         if inner:
-            moved = [*([entry.tail] if entry.tail else []), *inner.head]
+            moved_comments = [*([entry.tail] if entry.tail else []), *inner.head]
             entry.tail, inner.head = None, []
-            if moved:
-                moved[0].blank, entry.blank = entry.blank, False
-                entry.head += moved
+            if moved_comments:
+                moved_comments[0].blank, entry.blank = entry.blank, False
+                entry.head += moved_comments
 
 
-def _beside_dash(entry: LayoutEntry) -> bool:
+def _is_beside_dash(entry: LayoutEntry) -> bool:
     """Return whether the entries of a list's item start on the line of its dash."""
     node = entry.node
     if entry.key is not None or isinstance(node, LayoutLeaf):
@@ -180,63 +186,68 @@ def _beside_dash(entry: LayoutEntry) -> bool:
     return bool(node.entries) and not node.inline and not node.mark
 
 
-def _block(branch: LayoutBranch, indent: int) -> Iterator[str]:
+def _format_block(branch: LayoutBranch, indent: int) -> Iterator[str]:
     """Yield the lines of a list or mapping, one entry after the other."""
     for entry in branch.entries:
-        first = entry is branch.entries[0]
-        yield from _comments(entry.head, indent, first=first)
-        if entry.blank and (entry.head or not first):
+        is_first = entry is branch.entries[0]
+        yield from _format_comments(entry.head, indent, is_first=is_first)
+        if entry.blank and (entry.head or not is_first):
             yield ""
-        yield from _entry(entry, indent)
-    yield from _comments(branch.foot, indent, first=False)
+        yield from _format_entry(entry, indent)
+    yield from _format_comments(branch.foot, indent, is_first=False)
 
 
-def _comments(comments: list[Comment], indent: int, *, first: bool) -> list[str]:
+def _format_comments(comments: list[Comment], indent: int, *, is_first: bool) -> list[str]:
     rows: list[str] = []
     for comment in comments:
-        if comment.blank and (rows or not first):
+        if comment.blank and (rows or not is_first):
             rows.append("")
         rows.append(" " * indent + comment.text)
     return rows
 
 
-def _entry(entry: LayoutEntry, indent: int) -> list[str]:
+def _format_entry(entry: LayoutEntry, indent: int) -> list[str]:
     """Return the lines of an entry, the end-of-line comment in its place."""
-    lead, node = _lead(entry, indent), entry.node
-    place = 0
+    lead, node = _format_lead(entry, indent), entry.node
+    comment_row = 0
     if isinstance(node, LayoutLeaf):
-        first, *rest = lines(node)
+        first_line, *continuation = format_lines(node)
         margin = " " * (indent + INDENT)
-        rows = [f"{lead} {first}".rstrip(), *(margin + row if row else "" for row in rest)]
-        place = 0 if node.style in ("|", ">") else -1
+        rows = [
+            f"{lead} {first_line}".rstrip(),
+            *(margin + row if row else "" for row in continuation),
+        ]
+        comment_row = 0 if node.style in ("|", ">") else -1
     elif node.inline or not node.entries:
-        rows = [f"{lead} {_flow(node)}"]
-    elif _beside_dash(entry):
-        first, *rest = _block(node, indent + INDENT)
-        rows = [f"{lead} {first.lstrip()}", *rest]
+        rows = [f"{lead} {_format_flow(node)}"]
+    elif _is_beside_dash(entry):
+        first_line, *continuation = _format_block(node, indent + INDENT)
+        rows = [f"{lead} {first_line.lstrip()}", *continuation]
     else:
-        rows = [f"{lead} {node.mark}".rstrip(), *_block(node, indent + INDENT)]
+        rows = [f"{lead} {node.mark}".rstrip(), *_format_block(node, indent + INDENT)]
     if entry.tail:
         # Its own column as far as that goes: comments below each other that were aligned stay so.
-        space = max(2, entry.tail.column - len(rows[place]))
-        rows[place] += " " * space + entry.tail.text
+        space = max(2, entry.tail.column - len(rows[comment_row]))
+        rows[comment_row] += " " * space + entry.tail.text
     return rows
 
 
-def _lead(entry: LayoutEntry, indent: int) -> str:
-    return " " * indent + ("-" if entry.key is None else _key(entry.key))
+def _format_lead(entry: LayoutEntry, indent: int) -> str:
+    return " " * indent + ("-" if entry.key is None else _format_key(entry.key))
 
 
-def _key(key: LayoutLeaf) -> str:
-    return on_one_line(key) + (" :" if key.style == "*" or not key.raw else ":")
+def _format_key(key: LayoutLeaf) -> str:
+    return format_inline(key) + (" :" if key.style == "*" or not key.raw else ":")
 
 
-def _flow(node: LayoutNode) -> str:
+def _format_flow(node: LayoutNode) -> str:
     """Return a value in brackets, on one line; of one that is too long, its start."""
     if isinstance(node, LayoutLeaf):
-        return on_one_line(node)
+        return format_inline(node)
     if not node.line:
-        inner = ", ".join(map(_flow_entry, node.entries))  # a frame less: 256 may lie in another
+        inner = ", ".join(
+            map(_format_flow_entry, node.entries)
+        )  # a frame less: 256 may lie in another
         line = f"{node.mark} {{{inner}}}" if node.mapping else f"{node.mark} [{inner}]"
         # Cut off where it is too long anyway: nested brackets would else be joined again at every
         # level, in quadratic time.
@@ -244,11 +255,11 @@ def _flow(node: LayoutNode) -> str:
     return node.line
 
 
-def _flow_entry(entry: LayoutEntry) -> str:
+def _format_flow_entry(entry: LayoutEntry) -> str:
     """Return an entry of a value in brackets; a step of one key needs no braces in a list."""
     node = entry.node
     if entry.key is not None:
-        return f"{_key(entry.key)} {_flow(node)}"
+        return f"{_format_key(entry.key)} {_format_flow(node)}"
     if isinstance(node, LayoutBranch) and _is_step(entry):
-        return _flow_entry(node.entries[0])
-    return _flow(node)
+        return _format_flow_entry(node.entries[0])
+    return _format_flow(node)

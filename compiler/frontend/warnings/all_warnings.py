@@ -8,69 +8,79 @@ from tcc.compiler.frontend.step_scope import PathNode
 from tcc.compiler.frontend.warnings import graph_warnings
 from tcc.compiler.frontend.warnings.name_usage import (
     NameUsage,
-    of_block,
-    of_spec,
-    reach,
-    unused_blocks,
+    find_reachable_blocks,
+    find_unused_blocks,
+    visit_block,
+    visit_spec,
 )
-from tcc.compiler.frontend.warnings.warning_kinds import BY_NAME, warning
+from tcc.compiler.frontend.warnings.warning_kinds import KINDS_BY_NAME, create_warning
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 
-def heard(found: Iterable[Diagnostic], root: MappingTree) -> tuple[Diagnostic, ...]:
+def filter_silenced(diagnostics: Iterable[Diagnostic], root: MappingTree) -> tuple[Diagnostic, ...]:
     """Return the warnings that a spec does not silence, once each, in the order of the text."""
     tree = root.get("allow")
-    items = tree.items if isinstance(tree, Sequence) else ()
-    allowed = {str(item.value): item for item in items if isinstance(item, Scalar)}
-    unique = {(d.code, d.at, d.message): d for d in found}
-    said = {d.kind for d in unique.values()}
-    rest = [d for d in unique.values() if d.kind not in allowed]
+    allowed_trees = tree.items if isinstance(tree, Sequence) else ()
+    allowed = {
+        str(kind_name.value): kind_name
+        for kind_name in allowed_trees
+        if isinstance(kind_name, Scalar)
+    }
+    unique = {(d.code, d.at, d.message): d for d in diagnostics}
+    reported_kinds = {d.kind for d in unique.values()}
+    unsilenced = [d for d in unique.values() if d.kind not in allowed]
     if "unused-allow" not in allowed:
-        rest += _idle(allowed, said)
-    return tuple(sorted(rest, key=lambda d: (d.at.file, d.at.line, d.at.column, d.code)))
+        unsilenced += _find_unused_allows(allowed, reported_kinds)
+    return tuple(sorted(unsilenced, key=lambda d: (d.at.file, d.at.line, d.at.column, d.code)))
 
 
-def _idle(allowed: dict[str, Scalar], said: set[str]) -> Iterator[Diagnostic]:
-    for name, item in allowed.items():
-        if name not in said:
+def _find_unused_allows(
+    allowed: dict[str, Scalar], reported_kinds: set[str]
+) -> Iterator[Diagnostic]:
+    for name, kind_name in allowed.items():
+        if name not in reported_kinds:
             message = f"there is no warning of the kind `{name}` to silence"
-            yield warning("unused-allow", message, item.span, help="leave it away")
+            yield create_warning("unused-allow", message, kind_name.span, help="leave it away")
 
 
 @dataclass(frozen=True, slots=True)
 class ExpandedSpec:
     """What expansion made: all nodes by provisional name, those that outputs need, the places.
 
-    `named` says which values the `as` at a place named; `doubts` were found on the way.
+    `values_by_span` says which values the `as` at a place named; `step_warnings` were found on the way.
     """
 
     nodes: Mapping[str, Node]
     live: Collection[str]
     root: PathNode
-    named: Mapping[Span, Collection[str]]
-    doubts: tuple[Diagnostic, ...]
+    values_by_span: Mapping[Span, Collection[str]]
+    step_warnings: tuple[Diagnostic, ...]
 
 
-def warnings(library: Library, made: ExpandedSpec, graph: Graph) -> tuple[Diagnostic, ...]:
+def collect_warnings(
+    library: Library, expanded: ExpandedSpec, graph: Graph
+) -> tuple[Diagnostic, ...]:
     """Return the warnings about a spec that compiles, without those that it silences."""
     root = library.root
-    diagnostics = [*_of_text(library, made), *made.doubts]
+    diagnostics = [*_find_text_warnings(library, expanded), *expanded.step_warnings]
     # What has a name is told as that name: one warning of one fault.
-    told = {value for values in made.named.values() for value in values}
-    diagnostics += graph_warnings.dead(made.root, made.nodes, made.live, told)
-    diagnostics += graph_warnings.repeated(graph)
-    diagnostics += graph_warnings.outputs(graph, root.get("output"))
-    diagnostics += graph_warnings.shape(graph.inputs[0], root.get("input"))
+    named_values = {value for values in expanded.values_by_span.values() for value in values}
+    diagnostics += graph_warnings.find_dead_steps(
+        expanded.root, expanded.nodes, expanded.live, named_values
+    )
+    diagnostics += graph_warnings.find_repeated_ops(graph)
+    diagnostics += graph_warnings.find_output_warnings(graph, root.get("output"))
+    diagnostics += graph_warnings.find_channels_last(graph.inputs[0], root.get("input"))
     diagnostics += graph_warnings.find_missing_preprocess(graph.inputs[0], root.get("input"))
-    diagnostics += graph_warnings.pixels(graph.inputs[0], root.get("input"))
-    return heard(diagnostics, root)
+    diagnostics += graph_warnings.find_implausible_statistics(graph.inputs[0], root.get("input"))
+    return filter_silenced(diagnostics, root)
 
 
-def _of_text(library: Library, made: ExpandedSpec) -> Iterator[Diagnostic]:
-    spec = of_spec(library.root)
+def _find_text_warnings(library: Library, expanded: ExpandedSpec) -> Iterator[Diagnostic]:
+    spec = visit_spec(library.root)
     # Blocks of all files, since a library's own calls decide what of it is used; only the spec's
     # own text is warned of where nothing is called.
     walks: dict[str, NameUsage] = {"": spec}
@@ -78,37 +88,42 @@ def _of_text(library: Library, made: ExpandedSpec) -> Iterator[Diagnostic]:
         blocks = tree.get("blocks")
         for key, body in blocks.items if isinstance(blocks, MappingTree) else ():
             assert isinstance(body, MappingTree)
-            walks[str(key.value)] = of_block(body)
+            walks[str(key.value)] = visit_block(body)
     for walk in walks.values():
-        yield from (_told(d, made) for d in walk.warnings())
+        yield from (_convert_dead_value(d, expanded) for d in walk.collect_warnings())
     calls = {name: walk.calls for name, walk in walks.items()}
-    yield from unused_blocks(library.root, calls)
-    yield from _unused_libraries(library, reach(calls))
+    yield from find_unused_blocks(library.root, calls)
+    yield from _find_unused_libraries(library, find_reachable_blocks(calls))
 
 
-def _told(found: Diagnostic, made: ExpandedSpec) -> Diagnostic:
+def _convert_dead_value(diagnostic: Diagnostic, expanded: ExpandedSpec) -> Diagnostic:
     """Return a warning of a name; where the value it stands for is dead, of an unused branch."""
-    values = made.named.get(found.at, ())
-    if found.kind != "unused-value" or not values or any(v in made.live for v in values):
-        return found
-    kind = BY_NAME["unused-branch"]
-    return replace(found, kind=kind.name, code=kind.code, label="the network is built without it")
+    values = expanded.values_by_span.get(diagnostic.at, ())
+    if diagnostic.kind != "unused-value" or not values or any(v in expanded.live for v in values):
+        return diagnostic
+    kind = KINDS_BY_NAME["unused-branch"]
+    return replace(
+        diagnostic, kind=kind.name, code=kind.code, label="the network is built without it"
+    )
 
 
-def _unused_libraries(library: Library, used: set[str]) -> Iterator[Diagnostic]:
+def _find_unused_libraries(library: Library, used: set[str]) -> Iterator[Diagnostic]:
     """Yield the entries of the spec's `use` that bring no block that is used."""
     # A library may be used for what another one needs of it.
     files = {library.blocks[name].at.file for name in used}
-    below: dict[str, list[str]] = {}
+    uses_by_file: dict[str, list[str]] = {}
     for use in library.uses:
-        below.setdefault(use.user, []).append(use.file)
+        uses_by_file.setdefault(use.user, []).append(use.file)
     for use in library.uses:
-        if use.user == next(iter(library.files)) and not _reached(use.file, below) & files:
+        if (
+            use.user == next(iter(library.files))
+            and not _find_used_files(use.file, uses_by_file) & files
+        ):
             message = f"nothing of `{use.entry.value}` is used"
-            yield warning("unused-library", message, use.entry.span, help="leave it away")
+            yield create_warning("unused-library", message, use.entry.span, help="leave it away")
 
 
-def _reached(file: str, below: Mapping[str, list[str]]) -> set[str]:
+def _find_used_files(file: str, uses_by_file: Mapping[str, list[str]]) -> set[str]:
     """Return a file and those that it uses."""
     reached: set[str] = set()
     pending = [file]
@@ -116,5 +131,5 @@ def _reached(file: str, below: Mapping[str, list[str]]) -> set[str]:
         name = pending.pop()
         if name not in reached:
             reached.add(name)
-            pending += below.get(name, ())
+            pending += uses_by_file.get(name, ())
     return reached

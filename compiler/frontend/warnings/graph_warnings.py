@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tcc.compiler.frontend.step_scope import PathNode
-from tcc.compiler.frontend.suggestions import channels_first
-from tcc.compiler.frontend.warnings.warning_kinds import warning
+from tcc.compiler.frontend.suggestions import to_channels_first
+from tcc.compiler.frontend.warnings.warning_kinds import create_warning
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.ir.graph import Graph, Input, Node, Output
@@ -25,7 +25,7 @@ from tcc.compiler.ops import (
 )
 from tcc.compiler.support.diagnostics import Diagnostic, Span
 
-ONCE: tuple[type, ...] = (
+UNREPEATED_OPS: tuple[type, ...] = (
     *ACTIVATIONS,
     Softmax,
     BatchNorm,
@@ -35,161 +35,171 @@ ONCE: tuple[type, ...] = (
     GlobalMaxPool,
 )
 """Ops that nobody means to apply twice in a row."""
-SMALLEST = 1e-3
+MIN_STD = 1e-3
 """The least std that is plausible; 1 / 255, which undoes the division by 255, is above it."""
 
 
-def needed(nodes: Iterable[Node], outputs: Iterable[Output]) -> set[str]:
+def find_live_values(nodes: Iterable[Node], outputs: Iterable[Output]) -> set[str]:
     """Return the names of the values that outputs need, train-only ones included."""
-    found = {output.value for output in outputs}
+    live_values = {output.value for output in outputs}
     # Nodes come after what they read: one walk from the end.
     for node in reversed(tuple(nodes)):
-        if node.name in found:
-            found.update(node.inputs)
-    return found
+        if node.name in live_values:
+            live_values.update(node.inputs)
+    return live_values
 
 
 # -- dead parts ---------------------------------------------------------------------------------
 
 
-def dead(
-    root: PathNode, nodes: Mapping[str, Node], live: Collection[str], told: Collection[str]
+def find_dead_steps(
+    root: PathNode, nodes: Mapping[str, Node], live: Collection[str], named_values: Collection[str]
 ) -> Iterator[Diagnostic]:
     """Yield the steps, none of whose nodes an output needs, at the ends of what they lead to.
 
-    A step that is written once and used often is dead where all its uses are. `told` are values
+    A step that is written once and used often is dead where all its uses are. `named_values` are values
     with names, of which the text says whether anything reads them.
     """
     # The usual case, in which no list of places is made.
     if all(name in live for name in nodes):
         return
-    places = list(_below(root))
+    path_nodes = list(_iterate_descendants(root))
     # By the place in the text: a block that is used ten times and read once is no dead text.
-    alive = {place.at for place in places if any(name in live for name in _nodes(place))}
+    live_spans = {
+        path_node.at
+        for path_node in path_nodes
+        if any(name in live for name in _iterate_node_names(path_node))
+    }
     owner: dict[str, PathNode] = {}
-    for place in places:
-        for name in () if place.at in alive else _nodes(place):
-            owner.setdefault(name, place)
-    for place in _ends(owner, nodes):
-        if place.at and not (place.result and place.result.name in told):
-            message = f"nothing reads what `{place.base}` gives"
+    for path_node in path_nodes:
+        for name in () if path_node.at in live_spans else _iterate_node_names(path_node):
+            owner.setdefault(name, path_node)
+    for path_node in _find_last_steps(owner, nodes):
+        if path_node.at and not (path_node.output and path_node.output.name in named_values):
+            message = f"nothing reads what `{path_node.base}` gives"
             label = "the network is built without it"
             help = "name it with `as` and read it, make it an output, or leave it away"
-            yield warning("unused-branch", message, place.at, label=label, help=help)
+            yield create_warning("unused-branch", message, path_node.at, label=label, help=help)
 
 
-def _ends(owner: Mapping[str, PathNode], nodes: Mapping[str, Node]) -> Iterator[PathNode]:
+def _find_last_steps(
+    owner: Mapping[str, PathNode], nodes: Mapping[str, Node]
+) -> Iterator[PathNode]:
     """Yield the places that no other one reads."""
-    ends = {id(place): place for place in owner.values()}
+    last_steps = {id(path_node): path_node for path_node in owner.values()}
     # Only the last step of a dead chain is told: what leads to it is dead for that reason.
-    for name, place in owner.items():
-        for value in nodes[name].inputs:
-            source = owner.get(value)
-            if source is not None and source is not place:
-                ends.pop(id(source), None)
-    yield from ends.values()
+    for name, path_node in owner.items():
+        for input_name in nodes[name].inputs:
+            source = owner.get(input_name)
+            if source is not None and source is not path_node:
+                last_steps.pop(id(source), None)
+    yield from last_steps.values()
 
 
-def _below(root: PathNode) -> Iterator[PathNode]:
+def _iterate_descendants(root: PathNode) -> Iterator[PathNode]:
     """Yield the places below one, outer ones first."""
     pending = list(reversed(root.children))
     while pending:
-        place = pending.pop()
-        yield place
-        pending += reversed(place.children)
+        path_node = pending.pop()
+        yield path_node
+        pending += reversed(path_node.children)
 
 
-def _nodes(place: PathNode) -> Iterator[str]:
-    if place.node is not None:
-        yield place.node
-    yield from (inner.node for inner in _below(place) if inner.node is not None)
+def _iterate_node_names(path_node: PathNode) -> Iterator[str]:
+    if path_node.node is not None:
+        yield path_node.node
+    yield from (inner.node for inner in _iterate_descendants(path_node) if inner.node is not None)
 
 
 # -- layers -------------------------------------------------------------------------------------
 
 
-def repeated(graph: Graph) -> Iterator[Diagnostic]:
+def find_repeated_ops(graph: Graph) -> Iterator[Diagnostic]:
     """Yield layers right after the same ones, and softmax over a single number."""
-    makers = {node.name: node for node in graph.nodes}
+    nodes_by_name = {node.name: node for node in graph.nodes}
     for node in graph.nodes:
-        before = makers.get(node.inputs[0]) if len(node.inputs) == 1 else None
-        if before is not None and _again(before, node):
-            message = f"`{node.op.word}` comes right after `{before.op.word}`"
-            label = f"which is at {before.at}"
+        previous = nodes_by_name.get(node.inputs[0]) if len(node.inputs) == 1 else None
+        if previous is not None and _is_repetition(previous, node):
+            message = f"`{node.op.keyword}` comes right after `{previous.op.keyword}`"
+            label = f"which is at {previous.at}"
             help = "leave one away"
-            yield warning("repeated-op", message, node.at, label=label, help=help)
+            yield create_warning("repeated-op", message, node.at, label=label, help=help)
         if isinstance(node.op, Softmax) and node.type.shape[0] == 1:
-            yield _constant(node.at)
+            yield _create_constant_warning(node.at)
 
 
-def _again(before: Node, node: Node) -> bool:
-    if not isinstance(node.op, ONCE):
+def _is_repetition(previous: Node, node: Node) -> bool:
+    if not isinstance(node.op, UNREPEATED_OPS):
         return False
     # A relu of a relu6, or the other way round, does what the relu6 does alone.
     clamps = (Relu, Relu6)
-    both = isinstance(before.op, clamps) and isinstance(node.op, clamps)
-    return both or type(before.op) is type(node.op)
+    both = isinstance(previous.op, clamps) and isinstance(node.op, clamps)
+    return both or type(previous.op) is type(node.op)
 
 
-def _constant(at: Span) -> Diagnostic:
+def _create_constant_warning(at: Span) -> Diagnostic:
     help = "one number that is a probability is `sigmoid`; two classes are two numbers"
-    return warning("constant-output", "a softmax over one number is always 1", at, help=help)
+    return create_warning("constant-output", "a softmax over one number is always 1", at, help=help)
 
 
 # -- outputs ------------------------------------------------------------------------------------
 
 
-def outputs(graph: Graph, tree: Tree | None) -> Iterator[Diagnostic]:
+def find_output_warnings(graph: Graph, tree: Tree | None) -> Iterator[Diagnostic]:
     """Yield outputs whose activation is there already or says nothing, and equal outputs."""
-    makers = {node.name: node for node in graph.nodes}
-    first: dict[tuple[str, str], str] = {}
+    nodes_by_name = {node.name: node for node in graph.nodes}
+    first_outputs: dict[tuple[str, str], str] = {}
     for output in graph.outputs:
-        key, at = _places(tree, output.name)
+        key, at = _find_output_spans(tree, output.name)
         if at and output.activation in ("softmax", "sigmoid"):
-            yield from _twice(output, makers, at)
+            yield from _find_double_activation(output, nodes_by_name, at)
             if output.activation == "softmax" and graph.types[output.value].shape[0] == 1:
-                yield _constant(at)
-        twin = first.setdefault((output.value, output.activation), output.name)
+                yield _create_constant_warning(at)
+        twin = first_outputs.setdefault((output.value, output.activation), output.name)
         if twin != output.name and key:
             message = f"the outputs `{twin}` and `{output.name}` are the same value"
             help = "name another value with `from`, or leave one away"
-            yield warning("same-output", message, key, help=help)
+            yield create_warning("same-output", message, key, help=help)
 
 
-def _places(tree: Tree | None, name: str) -> tuple[Span | None, Span | None]:
+def _find_output_spans(tree: Tree | None, name: str) -> tuple[Span | None, Span | None]:
     """Return the places of an output's name and of its activation."""
     if not isinstance(tree, MappingTree):
         return None, None
-    key, body = tree.key(name), tree.get(name)
+    key, body = tree.get_key(name), tree.get(name)
     activation = body.get("activation") if isinstance(body, MappingTree) else None
     return key.span if key else None, activation.span if activation else None
 
 
-def _twice(output: Output, makers: Mapping[str, Node], at: Span) -> Iterator[Diagnostic]:
-    node = makers.get(output.value)
+def _find_double_activation(
+    output: Output, nodes_by_name: Mapping[str, Node], at: Span
+) -> Iterator[Diagnostic]:
+    node = nodes_by_name.get(output.value)
     # Steps that pass every number on at inference.
     while node is not None and isinstance(node.op, Flatten | Identity | Dropout):
-        node = makers.get(node.inputs[0])
+        node = nodes_by_name.get(node.inputs[0])
     if node is not None and isinstance(node.op, Softmax | Sigmoid):
-        message = f"`{output.activation}` is applied to what went through `{node.op.word}` already"
+        message = (
+            f"`{output.activation}` is applied to what went through `{node.op.keyword}` already"
+        )
         label = f"that is at {node.at}"
         help = "the activation of an output comes after its raw value: leave the step away"
-        yield warning("double-activation", message, at, label=label, help=help)
+        yield create_warning("double-activation", message, at, label=label, help=help)
 
 
 # -- the input ----------------------------------------------------------------------------------
 
 
-def shape(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
+def find_channels_last(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
     """Yield an input shape that looks like height, width, channels."""
     body = tree.items[0][1] if isinstance(tree, MappingTree) else None
-    given = body.get("shape") if isinstance(body, MappingTree) else None
-    meant = channels_first(source.type.shape)
-    if given is not None and meant:
+    shape_tree = body.get("shape") if isinstance(body, MappingTree) else None
+    corrected_shape = to_channels_first(source.type.shape)
+    if shape_tree is not None and corrected_shape:
         channels, _, width = source.type.shape
         message = f"the input has {channels} channels and is {width} wide"
-        help = f"channels come first: write {meant} if that is meant"
-        yield warning("channels-last", message, given.span, help=help)
+        help = f"channels come first: write {corrected_shape} if that is meant"
+        yield create_warning("channels-last", message, shape_tree.span, help=help)
 
 
 def find_missing_preprocess(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
@@ -199,10 +209,10 @@ def find_missing_preprocess(source: Input, tree: Tree | None) -> Iterator[Diagno
     if source.preprocess is None and advice and key is not None:
         message = f"nothing says how an image becomes the input `{source.name}`"
         label = "what is built takes tensors alone: `tcc run` and `tcc train` refuse images"
-        yield warning("no-preprocess", message, key.span, label=label, help=advice)
+        yield create_warning("no-preprocess", message, key.span, label=label, help=advice)
 
 
-def pixels(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
+def find_implausible_statistics(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
     """Yield a mean or std that no pixel values, divided by 255, have."""
     body = tree.items[0][1] if isinstance(tree, MappingTree) else None
     steps = body.get("preprocess") if isinstance(body, MappingTree) else None
@@ -210,19 +220,21 @@ def pixels(source: Input, tree: Tree | None) -> Iterator[Diagnostic]:
         return
     for name, values in (("mean", source.preprocess.mean), ("std", source.preprocess.std)):
         # Means of values between 0 and 1 are such values; their deviation is at most one half.
-        least = 0 if name == "mean" else SMALLEST
-        for at, value in _numbers(steps.get(name), values):
-            if not least <= value <= 1:
+        min_plausible = 0 if name == "mean" else MIN_STD
+        for at, value in _locate_numbers(steps.get(name), values):
+            if not min_plausible <= value <= 1:
                 message = f"no pixels between 0 and 1 have the {name} {value:g}"
-                help = f"pixels are divided by 255 first; of grey levels, {_scaled(value)}"
-                yield warning("pixel-statistics", message, at, help=help if value > 1 else "")
+                help = f"pixels are divided by 255 first; of grey levels, {_explain_scale(value)}"
+                yield create_warning(
+                    "pixel-statistics", message, at, help=help if value > 1 else ""
+                )
 
 
-def _scaled(value: float) -> str:
+def _explain_scale(value: float) -> str:
     return f"write {value / 255:.4g}" if value <= 255 else "it is beyond white"
 
 
-def _numbers(tree: Tree | None, values: tuple[float, ...]) -> Iterator[tuple[Span, float]]:
+def _locate_numbers(tree: Tree | None, values: tuple[float, ...]) -> Iterator[tuple[Span, float]]:
     """Yield numbers with their places."""
     if isinstance(tree, Sequence) and len(tree.items) == len(values):
         yield from ((item.span, value) for item, value in zip(tree.items, values, strict=True))

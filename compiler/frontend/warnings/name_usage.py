@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tcc.compiler.frontend.block_library import JOIN_WORDS
+from tcc.compiler.frontend.block_library import JOIN_NAMES
 from tcc.compiler.frontend.step_scope import LOOP_NAMES
-from tcc.compiler.frontend.step_syntax import Step, take_apart
-from tcc.compiler.frontend.warnings.step_warnings import doubtful
-from tcc.compiler.frontend.warnings.warning_kinds import warning
+from tcc.compiler.frontend.step_syntax import Step, parse_step
+from tcc.compiler.frontend.warnings.step_warnings import find_step_warnings
+from tcc.compiler.frontend.warnings.warning_kinds import create_warning
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree
 from tcc.compiler.support.diagnostics import Diagnostic, Span
@@ -23,25 +23,25 @@ Key = tuple[str, bool]
 class BindingSite:
     """A place that binds a name; `kind` is the warning that it is if nothing reads it.
 
-    `what` says what is bound there; `said` is set where another warning tells enough.
+    `subject` says what is bound there; `is_reported` is set where another warning tells enough.
     """
 
     name: str
     kind: str
-    what: str
+    subject: str
     at: Span
-    read: bool = False
-    said: bool = False
+    is_read: bool = False
+    is_reported: bool = False
 
     @property
-    def listed(self) -> bool:
+    def is_list(self) -> bool:
         """Whether it is a list of values."""
-        return self.what == "list"
+        return self.subject == "list"
 
-    def unused(self) -> Diagnostic:
+    def create_unused_warning(self) -> Diagnostic:
         """Return the warning of a name that nothing reads."""
-        message = f"nothing reads the {self.what} `{self.name}`"
-        return warning(self.kind, message, self.at, help=_REMEDY.get(self.what, ""))
+        message = f"nothing reads the {self.subject} `{self.name}`"
+        return create_warning(self.kind, message, self.at, help=_REMEDY.get(self.subject, ""))
 
 
 _REMEDY = {
@@ -54,16 +54,16 @@ _REMEDY = {
 class SequenceRole(Enum):
     """What a sequence is to the one around it."""
 
-    OWN = auto()
+    ISOLATED = auto()
     """Its names are its own."""
-    TURN = auto()
+    ITERATION = auto()
     """A turn of a loop: names from before carry."""
     CHOICE = auto()
     """It stands in place of a condition."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Bound:
+class _Binding:
     sites: tuple[BindingSite, ...]
     level: int
 
@@ -73,20 +73,20 @@ class ScopeStack:
 
     def __init__(self) -> None:
         self.sites: list[BindingSite] = []
-        self.found: list[Diagnostic] = []
+        self.diagnostics: list[Diagnostic] = []
         self.reads: list[Key] = []
-        self._bound: dict[Key, _Bound] = {}
-        self._undo: list[tuple[Key, _Bound | None]] = []
-        self._levels: list[tuple[int, SequenceRole]] = [(0, SequenceRole.OWN)]
+        self._bound: dict[Key, _Binding] = {}
+        self._undo: list[tuple[Key, _Binding | None]] = []
+        self._levels: list[tuple[int, SequenceRole]] = [(0, SequenceRole.ISOLATED)]
         self._opened = 0
 
-    def read(self, key: Key) -> None:
+    def record_read(self, key: Key) -> None:
         """Hear that something reads a name."""
         self.reads.append(key)
-        for site in self.sites_of(key):
-            site.read = True
+        for site in self.find_sites(key):
+            site.is_read = True
 
-    def sites_of(self, key: Key) -> tuple[BindingSite, ...]:
+    def find_sites(self, key: Key) -> tuple[BindingSite, ...]:
         """Return the places that may have bound what a name stands for here."""
         bound = self._bound.get(key)
         return bound.sites if bound else ()
@@ -94,97 +94,107 @@ class ScopeStack:
     def bind(self, key: Key, site: BindingSite, since: int | None = None) -> None:
         """Bind a name; `since` is the number of reads before the step that does."""
         self.sites.append(site)
-        before = self._bound.get(key)
+        previous = self._bound.get(key)
         updates = since is not None and key in self.reads[since:]
-        if before and not updates:
-            self._judge(before, site)
+        if previous and not updates:
+            self._check_rebinding(previous, site)
         self._set(key, (site,))
 
-    def bind_turn(self, keys: tuple[Key, ...]) -> None:
+    def bind_loop_names(self, keys: tuple[Key, ...]) -> None:
         """Bind what every turn of a loop has in scope."""
         for key in keys:
             self._set(key, ())
 
-    def bind_own(self, key: Key, site: BindingSite) -> None:
+    def bind_local(self, key: Key, site: BindingSite) -> None:
         """Bind the variable of a loop, or a parameter: another of that name is hidden."""
         self.sites.append(site)
-        before = self._bound.get(key)
-        if before and before.sites:
-            self._shadow(before, site)
+        previous = self._bound.get(key)
+        if previous and previous.sites:
+            self._warn_of_shadowing(previous, site)
         self._set(key, (site,))
 
     @contextmanager
-    def inner(self, form: SequenceRole) -> Iterator[dict[Key, tuple[BindingSite, ...]]]:
+    def enter_sequence(self, role: SequenceRole) -> Iterator[dict[Key, tuple[BindingSite, ...]]]:
         """Walk through a sequence; afterwards, what it changed is in the mapping, and undone."""
         mark, changed = len(self._undo), dict[Key, tuple[BindingSite, ...]]()
         self._opened += 1
         # Steps of a condition bind names of the sequence that it stands in.
-        level = self._levels[-1][0] if form is SequenceRole.CHOICE else self._opened
-        self._levels.append((level, form))
+        level = self._levels[-1][0] if role is SequenceRole.CHOICE else self._opened
+        self._levels.append((level, role))
         yield changed
         self._levels.pop()
         # An undo log in place of copies of all names: leaving a sequence takes as long as what it
         # bound.
         changed.update((key, self._bound[key].sites) for key, _ in self._undo[mark:])
-        for key, before in reversed(self._undo[mark:]):
-            if before is None:
+        for key, previous in reversed(self._undo[mark:]):
+            if previous is None:
                 del self._bound[key]
             else:
-                self._bound[key] = before
+                self._bound[key] = previous
         del self._undo[mark:]
 
-    def carry(
-        self, changed: Mapping[Key, tuple[BindingSite, ...]], since: int, own: set[Key]
+    def merge_loop(
+        self, changed: Mapping[Key, tuple[BindingSite, ...]], since: int, local_keys: set[Key]
     ) -> None:
         """Let what a loop's body bound stand for what the name stood for before it, too."""
-        read = set(self.reads[since:])
+        read_keys = set(self.reads[since:])
         for key, sites in changed.items():
-            before = self._bound.get(key)
-            if before is None or key in own:
+            previous = self._bound.get(key)
+            if previous is None or key in local_keys:
                 continue
             # A name that the body binds at its end and reads at its start is read, one turn later.
-            if key in read:  # by the next turn
+            if key in read_keys:  # by the next turn
                 for site in sites:
-                    site.read = True
-            self._set(key, tuple(dict.fromkeys((*before.sites, *sites))), before.level)
+                    site.is_read = True
+            self._set(key, tuple(dict.fromkeys((*previous.sites, *sites))), previous.level)
 
-    def choose(self, *changes: Mapping[Key, tuple[BindingSite, ...]]) -> None:
+    def merge_choices(self, *changes: Mapping[Key, tuple[BindingSite, ...]]) -> None:
         """Let names stand for what any of several choices bound."""
-        for key in dict.fromkeys(key for each in changes for key in each):
-            before = self.sites_of(key)
-            sites = [site for each in changes for site in each.get(key, before)]
+        for key in dict.fromkeys(key for changed in changes for key in changed):
+            previous_sites = self.find_sites(key)
+            sites = [site for changed in changes for site in changed.get(key, previous_sites)]
             self._set(key, tuple(dict.fromkeys(sites)))
 
     def _set(self, key: Key, sites: tuple[BindingSite, ...], level: int | None = None) -> None:
         self._undo.append((key, self._bound.get(key)))
-        self._bound[key] = _Bound(sites, self._levels[-1][0] if level is None else level)
+        self._bound[key] = _Binding(sites, self._levels[-1][0] if level is None else level)
 
-    def _judge(self, before: _Bound, site: BindingSite) -> None:
+    def _check_rebinding(self, previous: _Binding, site: BindingSite) -> None:
         """Warn of a name that is bound again, unless that is what loops and conditions do."""
-        level, form = self._levels[-1]
-        if form is SequenceRole.OWN and before.level != level:
-            self._shadow(before, site)
-        elif form is not SequenceRole.CHOICE and before.level == level:
-            unread = not any(first.read for first in before.sites)
-            again = " before anything reads it" if unread and before.sites else ""
-            label = f"bound before at {before.sites[0].at}" if before.sites else "by the loop, too"
-            message = f"the {site.what} `{site.name}` is bound again{again}"
+        level, role = self._levels[-1]
+        if role is SequenceRole.ISOLATED and previous.level != level:
+            self._warn_of_shadowing(previous, site)
+        elif role is not SequenceRole.CHOICE and previous.level == level:
+            unread = not any(previous_site.is_read for previous_site in previous.sites)
+            unread_note = " before anything reads it" if unread and previous.sites else ""
+            label = (
+                f"bound before at {previous.sites[0].at}" if previous.sites else "by the loop, too"
+            )
+            message = f"the {site.subject} `{site.name}` is bound again{unread_note}"
             help = "give the two different names"
-            self.found.append(warning("rebound-name", message, site.at, label=label, help=help))
-            for first in before.sites:
-                first.said = True
+            self.diagnostics.append(
+                create_warning("rebound-name", message, site.at, label=label, help=help)
+            )
+            for previous_site in previous.sites:
+                previous_site.is_reported = True
 
-    def _shadow(self, before: _Bound, site: BindingSite) -> None:
-        label = f"the other is bound at {before.sites[0].at}" if before.sites else "a loop's own"
-        message = f"the {site.what} `{site.name}` hides another of that name, which stays as it is"
+    def _warn_of_shadowing(self, previous: _Binding, site: BindingSite) -> None:
+        label = (
+            f"the other is bound at {previous.sites[0].at}" if previous.sites else "a loop's own"
+        )
+        message = (
+            f"the {site.subject} `{site.name}` hides another of that name, which stays as it is"
+        )
         help = "give the two different names"
-        self.found.append(warning("shadowed-name", message, site.at, label=label, help=help))
-        site.said = True
+        self.diagnostics.append(
+            create_warning("shadowed-name", message, site.at, label=label, help=help)
+        )
+        site.is_reported = True
 
 
-_WORD = re.compile(r"'[^']*'|\"[^\"]*\"|([A-Za-z_][A-Za-z0-9_]*)")
+_NAME_PATTERN = re.compile(r"'[^']*'|\"[^\"]*\"|([A-Za-z_][A-Za-z0-9_]*)")
 """Quoted text, or a name of an expression."""
-_LOOP = tuple((name, False) for name in sorted(LOOP_NAMES))
+_LOOP_KEYS = tuple((name, False) for name in sorted(LOOP_NAMES))
 
 
 class NameUsage:
@@ -193,221 +203,227 @@ class NameUsage:
     def __init__(self) -> None:
         self.scopes = ScopeStack()
         self.calls: set[str] = set()
-        self.found: list[Diagnostic] = []
+        self.diagnostics: list[Diagnostic] = []
 
-    def warnings(self) -> Iterator[Diagnostic]:
+    def collect_warnings(self) -> Iterator[Diagnostic]:
         """Yield what was found, and the names that nothing reads."""
-        yield from self.found
-        yield from self.scopes.found
-        yield from (s.unused() for s in self.scopes.sites if not s.read and not s.said)
+        yield from self.diagnostics
+        yield from self.scopes.diagnostics
+        yield from (
+            s.create_unused_warning()
+            for s in self.scopes.sites
+            if not s.is_read and not s.is_reported
+        )
 
     # -- what is read -------------------------------------------------------------------------
 
-    def expressions(self, tree: Tree | None) -> None:
+    def record_expressions(self, tree: Tree | None) -> None:
         """Hear of every name in the expressions of a tree."""
         match tree:
             case Scalar(value=str(text)):
-                for word in _WORD.findall(text):
-                    if word:
+                for name in _NAME_PATTERN.findall(text):
+                    if name:
                         # In an expression a name may be a number's or, inside `channels(...)`, a
                         # value's: read as both, so that no warning is wrong.
-                        self.scopes.read((word, False))
-                        self.scopes.read((word, True))
+                        self.scopes.record_read((name, False))
+                        self.scopes.record_read((name, True))
             case Sequence(items=items):
-                for item in items:
-                    self.expressions(item)
+                for element in items:
+                    self.record_expressions(element)
             case MappingTree(items=pairs):
                 for _, value in pairs:
-                    self.expressions(value)
+                    self.record_expressions(value)
             case _:
                 pass
 
-    def value(self, tree: Scalar) -> None:
+    def record_value(self, tree: Scalar) -> None:
         """Hear that the value of a name, or an entry of a list, is read."""
         name, _, index = str(tree.value).partition("[")
-        self.scopes.read((name.strip(), True))
-        for word in _WORD.findall(index):
-            self.scopes.read((word, False))
-            self.scopes.read((word, True))
+        self.scopes.record_read((name.strip(), True))
+        for index_name in _NAME_PATTERN.findall(index):
+            self.scopes.record_read((index_name, False))
+            self.scopes.record_read((index_name, True))
 
     # -- what is bound ------------------------------------------------------------------------
 
-    def parameters(self, tree: Tree | None) -> None:
+    def bind_parameters(self, tree: Tree | None) -> None:
         """Bind the parameters of a block or a spec."""
         for key, body in tree.items if isinstance(tree, MappingTree) else ():
             default = body.get("default") if isinstance(body, MappingTree) else body
-            self.expressions(default)
+            self.record_expressions(default)
             name = str(key.value)
             site = BindingSite(name, "unused-parameter", "parameter", key.span)
-            self.scopes.bind_own((name, False), site)
+            self.scopes.bind_local((name, False), site)
 
-    def inputs(self, names: list[Scalar]) -> None:
+    def bind_inputs(self, names: list[Scalar]) -> None:
         """Bind the named inputs of a block; the first is the current value of its first step."""
-        for index, item in enumerate(names):
-            name = str(item.value)
+        for index, input_name in enumerate(names):
+            name = str(input_name.value)
             # The first input is read by the first step of the body without being named.
-            site = BindingSite(name, "unused-value", "input", item.span, read=index == 0)
-            self.scopes.bind_own((name, True), site)
+            site = BindingSite(name, "unused-value", "input", input_name.span, is_read=index == 0)
+            self.scopes.bind_local((name, True), site)
 
-    def _named(self, name: Tree | None, what: str, since: int, kind: str = "unused-value") -> None:
+    def _bind_value(
+        self, name: Tree | None, subject: str, since: int, kind: str = "unused-value"
+    ) -> None:
         if isinstance(name, Scalar):
-            site = BindingSite(str(name.value), kind, what, name.span)
+            site = BindingSite(str(name.value), kind, subject, name.span)
             self.scopes.bind((site.name, True), site, since)
 
     # -- steps --------------------------------------------------------------------------------
 
-    def sequence(self, tree: Tree | None) -> None:
+    def visit_sequence(self, tree: Tree | None) -> None:
         """Walk through steps."""
         for step in tree.items if isinstance(tree, Sequence) else ():
-            self.step(take_apart(step))
+            self.visit_step(parse_step(step))
 
-    def step(self, step: Step) -> None:
+    def visit_step(self, step: Step) -> None:
         """Walk through one step."""
         # What the step itself reads of the name that it binds is an update (`from: x, as: x`), and
         # no shadowing.
         since = len(self.scopes.reads)
         for source in step.sources:
-            self.value(source)
-        self.calls.add(step.word)
-        self.found += doubtful(step, self._is_list)
-        self._arguments(step, since)
+            self.record_value(source)
+        self.calls.add(step.keyword)
+        self.diagnostics += find_step_warnings(step, self._is_list)
+        self._visit_arguments(step, since)
         tree = step.tree
-        self._named(tree.get("as") if isinstance(tree, MappingTree) else None, "value", since)
+        self._bind_value(tree.get("as") if isinstance(tree, MappingTree) else None, "value", since)
 
     def _is_list(self, name: Scalar) -> bool:
         text = str(name.value)
-        return "[" in text or any(site.listed for site in self.scopes.sites_of((text, True)))
+        return "[" in text or any(site.is_list for site in self.scopes.find_sites((text, True)))
 
-    def _arguments(self, step: Step, since: int) -> None:
-        match step.word, step.args:
+    def _visit_arguments(self, step: Step, since: int) -> None:
+        match step.keyword, step.args:
             case (("repeat" | "each"), MappingTree() as args):
-                self._loop(args, step.at, since)
+                self._visit_loop(args, step.at, since)
             case "when", MappingTree() as args:
-                self._when(args)
+                self._visit_when(args)
             case "let", MappingTree() as args:
-                self._let(args)
+                self._visit_let(args)
             case "side", MappingTree() as args:
-                self._alone(args.get("body"))
-                self._named(args.get("as"), "side", since, "unused-branch")
+                self._visit_isolated(args.get("body"))
+                self._bind_value(args.get("as"), "side", since, "unused-branch")
             case "seq", body:
-                self._alone(body)
-            case word, args if word in JOIN_WORDS:
-                self._join(args)
+                self._visit_isolated(body)
+            case keyword, args if keyword in JOIN_NAMES:
+                self._visit_join(args)
             case _, args:
-                self.expressions(args)
+                self.record_expressions(args)
 
-    def _alone(self, body: Tree | None) -> None:
-        with self.scopes.inner(SequenceRole.OWN):
-            self.sequence(body)
+    def _visit_isolated(self, body: Tree | None) -> None:
+        with self.scopes.enter_sequence(SequenceRole.ISOLATED):
+            self.visit_sequence(body)
 
-    def _loop(self, args: MappingTree, at: Span, since: int) -> None:
-        self.expressions(args.get("times"))
-        self.expressions(args.get("of"))
-        start, own = len(self.scopes.reads), set(_LOOP)
-        hidden = {key: sites for key in _LOOP if (sites := self.scopes.sites_of(key))}
-        with self.scopes.inner(SequenceRole.TURN) as changed:
-            own |= self._turn(args)
-            self.sequence(args.get("body"))
-        self.scopes.carry(changed, start, own)
+    def _visit_loop(self, args: MappingTree, at: Span, since: int) -> None:
+        self.record_expressions(args.get("times"))
+        self.record_expressions(args.get("of"))
+        start, local_keys = len(self.scopes.reads), set(_LOOP_KEYS)
+        hidden = {key: sites for key in _LOOP_KEYS if (sites := self.scopes.find_sites(key))}
+        with self.scopes.enter_sequence(SequenceRole.ITERATION) as changed:
+            local_keys |= self._bind_iteration(args)
+            self.visit_sequence(args.get("body"))
+        self.scopes.merge_loop(changed, start, local_keys)
         for key in hidden.keys() & set(self.scopes.reads[start:]):
-            self.found.append(_own(key[0], hidden[key][0], at))
-        self._named(args.get("collect"), "list", since)
+            self.diagnostics.append(_create_loop_name_warning(key[0], hidden[key][0], at))
+        self._bind_value(args.get("collect"), "list", since)
 
-    def _turn(self, args: MappingTree) -> set[Key]:
+    def _bind_iteration(self, args: MappingTree) -> set[Key]:
         """Bind what a loop, or computed branches, give each turn."""
-        self.scopes.bind_turn(_LOOP)
+        self.scopes.bind_loop_names(_LOOP_KEYS)
         name = args.get("as")
         if not isinstance(name, Scalar):
             return set()
         site = BindingSite(str(name.value), "unused-name", "loop variable", name.span)
-        self.scopes.bind_own((site.name, False), site)
+        self.scopes.bind_local((site.name, False), site)
         return {(site.name, False)}
 
-    def _when(self, args: MappingTree) -> None:
-        self.expressions(args.get("if"))
+    def _visit_when(self, args: MappingTree) -> None:
+        self.record_expressions(args.get("if"))
         # Both sides count, whichever the parameters choose now.
-        with self.scopes.inner(SequenceRole.CHOICE) as then:
-            self.sequence(args.get("then"))
-        with self.scopes.inner(SequenceRole.CHOICE) as other:
-            self.sequence(args.get("else"))
-        self.scopes.choose(then, other)
+        with self.scopes.enter_sequence(SequenceRole.CHOICE) as then:
+            self.visit_sequence(args.get("then"))
+        with self.scopes.enter_sequence(SequenceRole.CHOICE) as otherwise:
+            self.visit_sequence(args.get("else"))
+        self.scopes.merge_choices(then, otherwise)
 
-    def _let(self, args: MappingTree) -> None:
+    def _visit_let(self, args: MappingTree) -> None:
         for key, body in args.items:
             since = len(self.scopes.reads)
-            self.expressions(body)
+            self.record_expressions(body)
             site = BindingSite(str(key.value), "unused-name", "name", key.span)
             self.scopes.bind((site.name, False), site, since)
 
-    def _join(self, args: Tree | None) -> None:
+    def _visit_join(self, args: Tree | None) -> None:
         match args:
             case Sequence(items=items):
                 for branch in items:
                     if isinstance(branch, Scalar):
-                        self.value(branch)
+                        self.record_value(branch)
                     else:
-                        self._alone(branch)
+                        self._visit_isolated(branch)
             case MappingTree():
-                self.expressions(args.get("times"))
-                self.expressions(args.get("of"))
-                with self.scopes.inner(SequenceRole.OWN):
-                    self._turn(args)
-                    self.sequence(args.get("branch"))
+                self.record_expressions(args.get("times"))
+                self.record_expressions(args.get("of"))
+                with self.scopes.enter_sequence(SequenceRole.ISOLATED):
+                    self._bind_iteration(args)
+                    self.visit_sequence(args.get("branch"))
             case _:
                 pass
 
 
-def _own(name: str, other: BindingSite, at: Span) -> Diagnostic:
-    message = f"in this loop `{name}` is the loop's own, not the {other.what} of that name"
-    help = f"give the {other.what} another name"
-    label = f"which is bound at {other.at}"
-    return warning("shadowed-name", message, at, label=label, help=help)
+def _create_loop_name_warning(name: str, outer_site: BindingSite, at: Span) -> Diagnostic:
+    message = f"in this loop `{name}` is the loop's own, not the {outer_site.subject} of that name"
+    help = f"give the {outer_site.subject} another name"
+    label = f"which is bound at {outer_site.at}"
+    return create_warning("shadowed-name", message, at, label=label, help=help)
 
 
-def of_block(body: MappingTree) -> NameUsage:
+def visit_block(body: MappingTree) -> NameUsage:
     """Return the walk through a block."""
-    names = NameUsage()
-    names.parameters(body.get("params"))
+    usage = NameUsage()
+    usage.bind_parameters(body.get("params"))
     inputs = body.get("inputs")
-    listed = inputs.items if isinstance(inputs, Sequence) else ()
-    names.inputs([item for item in listed if isinstance(item, Scalar)])
-    names.expressions(body.get("require"))
-    names.sequence(body.get("body"))
-    return names
+    input_trees = inputs.items if isinstance(inputs, Sequence) else ()
+    usage.bind_inputs([item for item in input_trees if isinstance(item, Scalar)])
+    usage.record_expressions(body.get("require"))
+    usage.visit_sequence(body.get("body"))
+    return usage
 
 
-def of_spec(root: MappingTree) -> NameUsage:
+def visit_spec(root: MappingTree) -> NameUsage:
     """Return the walk through a spec's parameters, graph and outputs."""
-    names = NameUsage()
-    names.parameters(root.get("params"))
+    usage = NameUsage()
+    usage.bind_parameters(root.get("params"))
     source = root.get("input")
     if isinstance(source, MappingTree):
-        names.inputs([key for key, _ in source.items])
-    names.expressions(source)
-    names.expressions(root.get("accuracy"))
-    names.sequence(root.get("graph"))
+        usage.bind_inputs([key for key, _ in source.items])
+    usage.record_expressions(source)
+    usage.record_expressions(root.get("accuracy"))
+    usage.visit_sequence(root.get("graph"))
     outputs = root.get("output")
     for key, body in outputs.items if isinstance(outputs, MappingTree) else ():
-        given = body.get("from") if isinstance(body, MappingTree) else None
-        names.value(given if isinstance(given, Scalar) else key)
-        names.expressions(body)
-    return names
+        source_tree = body.get("from") if isinstance(body, MappingTree) else None
+        usage.record_value(source_tree if isinstance(source_tree, Scalar) else key)
+        usage.record_expressions(body)
+    return usage
 
 
-def unused_blocks(root: MappingTree, calls: dict[str, set[str]]) -> Iterator[Diagnostic]:
+def find_unused_blocks(root: MappingTree, calls: dict[str, set[str]]) -> Iterator[Diagnostic]:
     """Yield the blocks of a spec that its graph does not reach; `calls` says who calls which.
 
     The graph's own are those of the empty name.
     """
-    reached = reach(calls)
+    reached = find_reachable_blocks(calls)
     blocks = root.get("blocks")
     for key, _ in blocks.items if isinstance(blocks, MappingTree) else ():
         if key.value not in reached:
             message = f"nothing uses the block `{key.value}`"
-            yield warning("unused-block", message, key.span, help="use it, or leave it away")
+            yield create_warning("unused-block", message, key.span, help="use it, or leave it away")
 
 
-def reach(calls: dict[str, set[str]]) -> set[str]:
+def find_reachable_blocks(calls: dict[str, set[str]]) -> set[str]:
     """Return the blocks that the graph uses, directly or through others."""
     reached: set[str] = set()
     pending = [""]

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Iterator
 
-from tcc.compiler.frontend.block_library import JOIN_WORDS
+from tcc.compiler.frontend.block_library import JOIN_NAMES
 from tcc.compiler.frontend.step_syntax import Step
-from tcc.compiler.frontend.warnings.warning_kinds import warning
+from tcc.compiler.frontend.warnings.warning_kinds import create_warning
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Op, Slice
 from tcc.compiler.support.diagnostics import Diagnostic, Span
 
 IsList = Callable[[Scalar], bool]
-_NEUTRAL = {
+_NEUTRAL_ARGUMENTS = {
     ("dropout", "rate"): 0,
     ("stochastic_depth", "rate"): 0,
     ("channel_shuffle", "groups"): 1,
@@ -21,17 +21,17 @@ _NEUTRAL = {
 """Arguments with which an op gives what it takes."""
 
 
-def doubtful(step: Step, is_list: IsList) -> Iterator[Diagnostic]:
+def find_step_warnings(step: Step, is_list: IsList) -> Iterator[Diagnostic]:
     """Yield what is doubtful about the text of a step."""
-    if step.word in JOIN_WORDS:
-        yield from _join(step, is_list)
+    if step.keyword in JOIN_NAMES:
+        yield from _check_join(step, is_list)
     elif isinstance(step.args, Mapping):
-        yield from _constant(step, step.args)
-    elif step.word == "seq" and isinstance(step.args, Sequence) and not step.args.items:
-        yield _nothing("`seq` has no steps", step.at)
+        yield from _check_constants(step, step.args)
+    elif step.keyword == "seq" and isinstance(step.args, Sequence) and not step.args.items:
+        yield _create_no_effect_warning("`seq` has no steps", step.at)
 
 
-def _join(step: Step, is_list: IsList) -> Iterator[Diagnostic]:
+def _check_join(step: Step, is_list: IsList) -> Iterator[Diagnostic]:
     branches: tuple[Tree, ...] = step.sources
     if isinstance(step.args, Sequence):
         branches = step.args.items
@@ -42,45 +42,49 @@ def _join(step: Step, is_list: IsList) -> Iterator[Diagnostic]:
         case (Scalar(value=str()) as name,) if is_list(name):
             return
         case (_,):
-            message = f"`{step.word}` has one branch, and gives what it takes"
+            message = f"`{step.keyword}` has one branch, and gives what it takes"
             help = "the value itself is the branch `[]`, an earlier one its name"
-            yield warning("single-branch", message, step.at, help=help)
+            yield create_warning("single-branch", message, step.at, help=help)
         case _:
             pass
 
 
-def _constant(step: Step, args: Mapping) -> Iterator[Diagnostic]:
+def _check_constants(step: Step, args: Mapping) -> Iterator[Diagnostic]:
     """Yield a loop or condition that the text itself decides, and neutral arguments."""
     times, condition, body = args.get("times"), args.get("if"), args.get("body")
-    if step.word == "repeat" and isinstance(times, Scalar) and times.value == 0:
-        yield _nothing("this loop has no turns", times.span)
+    if step.keyword == "repeat" and isinstance(times, Scalar) and times.value == 0:
+        yield _create_no_effect_warning("this loop has no turns", times.span)
     of = args.get("of")
-    if step.word == "each" and isinstance(of, Sequence) and not of.items:
-        yield _nothing("this loop has no turns", of.span)
-    if step.word in ("repeat", "each") and isinstance(body, Sequence) and not body.items:
-        yield _nothing("the body of this loop is empty", body.span)
-    if step.word == "when" and isinstance(condition, Scalar):
-        yield from _condition(args, condition)
-    for name, given in args.items:
-        neutral = _NEUTRAL.get((step.word, str(name.value)))
-        literal = given.value if isinstance(given, Scalar) else None
+    if step.keyword == "each" and isinstance(of, Sequence) and not of.items:
+        yield _create_no_effect_warning("this loop has no turns", of.span)
+    if step.keyword in ("repeat", "each") and isinstance(body, Sequence) and not body.items:
+        yield _create_no_effect_warning("the body of this loop is empty", body.span)
+    if step.keyword == "when" and isinstance(condition, Scalar):
+        yield from _check_condition(args, condition)
+    for name, argument in args.items:
+        neutral = _NEUTRAL_ARGUMENTS.get((step.keyword, str(name.value)))
+        literal = argument.value if isinstance(argument, Scalar) else None
         if neutral is not None and not isinstance(literal, bool) and literal == neutral:
-            yield _nothing(f"`{step.word}` with this `{name.value}` does nothing", given.span)
+            yield _create_no_effect_warning(
+                f"`{step.keyword}` with this `{name.value}` does nothing", argument.span
+            )
 
 
-def _condition(args: Mapping, condition: Scalar) -> Iterator[Diagnostic]:
+def _check_condition(args: Mapping, condition: Scalar) -> Iterator[Diagnostic]:
     if condition.value in (True, False, "true", "false"):
-        yield _nothing(f"this condition is always {str(condition.value).lower()}", condition.span)
-    sides = [args.get(side) for side in ("then", "else")]
-    if not any(isinstance(side, Sequence) and side.items for side in sides):
-        yield _nothing("neither `then` nor `else` has steps", condition.span)
+        yield _create_no_effect_warning(
+            f"this condition is always {str(condition.value).lower()}", condition.span
+        )
+    branches = [args.get(branch) for branch in ("then", "else")]
+    if not any(isinstance(branch, Sequence) and branch.items for branch in branches):
+        yield _create_no_effect_warning("neither `then` nor `else` has steps", condition.span)
 
 
-def _nothing(message: str, at: Span) -> Diagnostic:
-    return warning("no-effect", message, at, help="leave it away, or write what was meant")
+def _create_no_effect_warning(message: str, at: Span) -> Diagnostic:
+    return create_warning("no-effect", message, at, help="leave it away, or write what was meant")
 
 
-def doubtful_op(op: Op, types: tuple[TensorType, ...], at: Span) -> Iterator[Diagnostic]:
+def find_op_warnings(op: Op, types: tuple[TensorType, ...], at: Span) -> Iterator[Diagnostic]:
     """Yield what is doubtful about an op as it is written, given what it reads."""
     if not isinstance(op, Slice):
         return
@@ -90,4 +94,4 @@ def doubtful_op(op: Op, types: tuple[TensorType, ...], at: Span) -> Iterator[Dia
             message = f"`slice` takes less than it says: `{name}` is {bound}"
             label = f"the input has {channels} channels"
             help = f"bounds are at most {channels}; without `stop` it takes the rest"
-            yield warning("slice-beyond-end", message, at, label=label, help=help)
+            yield create_warning("slice-beyond-end", message, at, label=label, help=help)

@@ -40,10 +40,12 @@ WARNING_KINDS = tuple(
     )
 )  # fmt: skip
 """Every kind there is. To add one: a line, and who finds it."""
-BY_NAME: Mapping[str, WarningKind] = {kind.name: kind for kind in WARNING_KINDS}
+KINDS_BY_NAME: Mapping[str, WarningKind] = {kind.name: kind for kind in WARNING_KINDS}
 
 
-def warning(kind: str, message: str, at: Span, *, label: str = "", help: str = "") -> Diagnostic:
+def create_warning(
+    kind: str, message: str, at: Span, *, label: str = "", help: str = ""
+) -> Diagnostic:
     """Return a warning of a kind."""
-    code = BY_NAME[kind].code
+    code = KINDS_BY_NAME[kind].code
     return Diagnostic(code, message, at, label=label, help=help, severity="warning", kind=kind)

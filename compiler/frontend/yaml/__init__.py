@@ -21,7 +21,7 @@ from tcc.compiler.frontend.yaml.source_text import (
     MAX_YAML_BYTES,
     SourceText,
     decode,
-    max_bytes,
+    get_max_bytes,
 )
 from tcc.compiler.frontend.yaml.tree_builder import (
     MAX_DEPTH,
@@ -31,10 +31,10 @@ from tcc.compiler.frontend.yaml.tree_builder import (
     Sequence,
     Tree,
     TreeBuilder,
-    at,
-    find,
-    key_at,
-    plain,
+    find_key_span,
+    find_span,
+    find_subtree,
+    to_plain,
 )
 from tcc.compiler.support.diagnostics import UserError, fail
 
@@ -47,17 +47,17 @@ __all__ = [
     "MAX_NODES",
     "MAX_YAML_BYTES",
     "Mapping",
-    "ReadText",
+    "ParsedText",
     "Scalar",
     "Sequence",
     "Tree",
-    "at",
-    "find",
-    "key_at",
-    "max_bytes",
+    "find_span",
+    "find_subtree",
+    "find_key_span",
+    "get_max_bytes",
     "parse",
-    "plain",
-    "read",
+    "to_plain",
+    "read_source",
 ]
 
 
@@ -69,31 +69,31 @@ def parse(text: str | bytes, file: str) -> Tree:
             E0103 a key twice, E0104 too large, E0105 too deep, E0106 no content,
             E0107 a feature of YAML that is not allowed.
     """
-    return read(decode(text, file)).tree
+    return read_source(decode(text, file)).tree
 
 
 @dataclass(frozen=True, slots=True)
-class ReadText:
+class ParsedText:
     """The tree of a text and, where it was read as YAML, ruamel.yaml's events."""
 
     tree: Tree
     events: list[Any]
 
 
-def read(source: SourceText) -> ReadText:
+def read_source(source: SourceText) -> ParsedText:
     """Return the tree of a text, as `parse` does."""
     if source.file.endswith(".json"):
-        return ReadText(_build(read_json, source), [])
+        return ParsedText(_build(read_json, source), [])
     # Flow style may be JSON, which is read much faster; what is none may still be YAML.
-    if source.text.lstrip()[:1] in ("{", "[") and _may_be_json(source.text):
+    if source.text.lstrip()[:1] in ("{", "[") and _can_be_json(source.text):
         try:
-            return ReadText(_build(read_json, source), [])
+            return ParsedText(_build(read_json, source), [])
         except UserError as error:
             if error.diagnostics[-1].code != "E0102":
                 raise
     _check_directives(source)
     events: list[Any] = []
-    return ReadText(_build(partial(read_yaml, kept=events), source), events)
+    return ParsedText(_build(partial(read_yaml, consumed=events), source), events)
 
 
 def _check_directives(source: SourceText) -> None:
@@ -105,11 +105,11 @@ def _check_directives(source: SourceText) -> None:
     if len(rows) > MAX_DIRECTIVES:
         at = source.starts[rows[MAX_DIRECTIVES]]
         message = f"more than {MAX_DIRECTIVES} lines begin with `%`, as directives of YAML do"
-        span = source.span(at, at + 1)
+        span = source.get_span(at, at + 1)
         raise fail("E0104", message, span, label="one too many", help="nothing here needs them")
 
 
-def _may_be_json(text: str) -> bool:
+def _can_be_json(text: str) -> bool:
     """Return False where a text is known to be no JSON, which Python's own reader soon tells."""
     try:
         json.loads(text)
@@ -120,10 +120,10 @@ def _may_be_json(text: str) -> bool:
     return True
 
 
-def _build(read: Callable[[TreeBuilder], None], source: SourceText) -> Tree:
+def _build(read_events: Callable[[TreeBuilder], None], source: SourceText) -> Tree:
     builder = TreeBuilder(source)
     try:
-        read(builder)
+        read_events(builder)
     except UserError as error:
-        raise builder.failed(*error.diagnostics) from None
+        raise builder.create_error(*error.diagnostics) from None
     return builder.finish()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from math import isinf
 
-from tcc.compiler.frontend.yaml.tree_builder import Scalar, TreeBuilder, whole
+from tcc.compiler.frontend.yaml.tree_builder import Scalar, TreeBuilder, parse_digits
 from tcc.compiler.support.diagnostics import UserError, fail
 
 # Possessive quantifiers: no text, however hostile, is gone through twice.
@@ -16,7 +16,7 @@ _TOKEN = re.compile(
     r"|(?P<word>(?:true|false|null)(?!\w))"
 )
 _STRAY = re.compile(r"[\w.+-]{1,40}|.", re.DOTALL)
-_WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
+_LITERALS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 _PAIRS = {"{": "}", "[": "]"}
 _HINTS = {
     "'": "JSON text stands in double quotes",
@@ -33,7 +33,7 @@ def read_json(builder: TreeBuilder) -> None:
         UserError: E0102 where the text is no JSON.
     """
     reader = _Reader(builder)
-    while reader.step():
+    while reader.read_token():
         pass
 
 
@@ -44,11 +44,11 @@ class _Reader:
         self.builder = builder
         self.source = builder.source
         self.open: list[tuple[str, int]] = []
-        self.expects: Callable[[str, str], None] = self.value
+        self.expects: Callable[[str, str], None] = self.read_value
         self.start = 0
         self.end = 0
 
-    def step(self) -> bool:
+    def read_token(self) -> bool:
         """Take one token; returns whether there was one."""
         text = self.source.text
         space = _SPACE.match(text, self.end)
@@ -56,94 +56,94 @@ class _Reader:
         if self.start == len(text):
             self.finish()
             return False
-        found = _TOKEN.match(text, self.start)
-        if found is None:
-            raise self.stray()
-        self.end = found.end()
-        self.expects(str(found.lastgroup), found.group())
+        token_match = _TOKEN.match(text, self.start)
+        if token_match is None:
+            raise self.create_stray_error()
+        self.end = token_match.end()
+        self.expects(str(token_match.lastgroup), token_match.group())
         return True
 
-    def value(self, kind: str, token: str) -> None:
+    def read_value(self, kind: str, token: str) -> None:
         """Take a value, or the opening of one."""
         if token in _PAIRS:
             self.open.append((token, self.start))
-            self.builder.open(self.start, mapping=token == "{")
-            self.expects = self.first_key if token == "{" else self.first_item
+            self.builder.open_branch(self.start, mapping=token == "{")
+            self.expects = self.read_first_key if token == "{" else self.read_first_item
         elif kind == "mark":
-            raise self.unexpected("a value", token)
+            raise self.create_unexpected_error("a value", token)
         else:
-            self.scalar(kind, token)
-            self.expects = self.after
+            self.emit_scalar(kind, token)
+            self.expects = self.read_separator
 
-    def first_item(self, kind: str, token: str) -> None:
+    def read_first_item(self, kind: str, token: str) -> None:
         """Take a list's first value or its end."""
         if token == "]":
-            self.close()
+            self.close_branch()
         else:
-            self.value(kind, token)
+            self.read_value(kind, token)
 
-    def first_key(self, kind: str, token: str) -> None:
+    def read_first_key(self, kind: str, token: str) -> None:
         """Take a mapping's first key or its end."""
         if token == "}":
-            self.close()
+            self.close_branch()
         else:
-            self.key(kind, token)
+            self.read_key(kind, token)
 
-    def key(self, kind: str, token: str) -> None:
+    def read_key(self, kind: str, token: str) -> None:
         """Take a key."""
         if kind != "text":
-            raise self.unexpected("a key in double quotes", token)
-        self.scalar(kind, token)
-        self.expects = self.colon
+            raise self.create_unexpected_error("a key in double quotes", token)
+        self.emit_scalar(kind, token)
+        self.expects = self.read_colon
 
-    def colon(self, _: str, token: str) -> None:
+    def read_colon(self, _: str, token: str) -> None:
         """Take the colon between key and value."""
         if token != ":":
-            raise self.unexpected("`:` after the key", token)
-        self.expects = self.value
+            raise self.create_unexpected_error("`:` after the key", token)
+        self.expects = self.read_value
 
-    def after(self, _: str, token: str) -> None:
+    def read_separator(self, _: str, token: str) -> None:
         """Take what follows a value."""
         if not self.open:
-            raise self.unexpected("the end of the file", token)
+            raise self.create_unexpected_error("the end of the file", token)
         bracket, start = self.open[-1]
         if token == ",":
-            self.expects = self.key if bracket == "{" else self.value
+            self.expects = self.read_key if bracket == "{" else self.read_value
         elif token == _PAIRS[bracket]:
-            self.close()
+            self.close_branch()
         else:
-            error = self.unexpected(f"`,` or `{_PAIRS[bracket]}`", token)
-            opened = f"`{bracket}` opened at {self.source.span(start, start + 1)}"
-            raise UserError((error.diagnostics[0].noted(opened),))
+            error = self.create_unexpected_error(f"`,` or `{_PAIRS[bracket]}`", token)
+            opened = f"`{bracket}` opened at {self.source.get_span(start, start + 1)}"
+            raise UserError((error.diagnostics[0].add_notes(opened),))
 
-    def close(self) -> None:
+    def close_branch(self) -> None:
         """Take the end of what was opened last."""
         self.open.pop()
-        self.builder.close(self.end)
-        self.expects = self.after
+        self.builder.close_branch(self.end)
+        self.expects = self.read_separator
 
-    def scalar(self, kind: str, token: str) -> None:
+    def emit_scalar(self, kind: str, token: str) -> None:
         """Hand on a text, number or word."""
         value: str | int | float | bool | None
         if kind == "text":
-            value = self.text(token)
+            value = self.decode_text(token)
         elif kind == "word":
-            value = _WORDS[token]
+            value = _LITERALS[token]
         else:
             # `int` refuses thousands of digits with an error of its own, which knows no place.
-            value = whole(token) if token.lstrip("-").isdigit() else float(token)
-        span = self.source.span(self.start, self.end)
+            value = parse_digits(token) if token.lstrip("-").isdigit() else float(token)
+        span = self.source.get_span(self.start, self.end)
         if isinstance(value, float) and isinf(value):
-            self.builder.wrong("E0104", "the number is too large for 64 bits", span)
-        self.builder.scalar(Scalar(value, span, quoted=kind == "text"))
+            self.builder.add_error("E0104", "the number is too large for 64 bits", span)
+        self.builder.add_scalar(Scalar(value, span, quoted=kind == "text"))
 
-    def text(self, token: str) -> str:
+    def decode_text(self, token: str) -> str:
         """Return the text that a token in quotes stands for."""
         try:
             return str(json.loads(token))
         except json.JSONDecodeError as error:
             start = self.start + error.pos
-            span = self.source.span(start, start + 2)
+            span = self.source.get_span(start, start + 2)
             hint = "a backslash itself is written \\\\"
             raise fail("E0102", "JSON has no such escape", span, help=hint) from None
 
@@ -151,25 +151,29 @@ class _Reader:
         """Check that nothing is left open at the end of the text."""
         if self.open:
             bracket, start = self.open[-1]
-            at = self.source.span(start, start + 1)
+            at = self.source.get_span(start, start + 1)
             hint = f"the file ends before a `{_PAIRS[bracket]}` closes it"
             raise fail("E0102", f"this `{bracket}` is never closed", at, help=hint)
-        if self.expects == self.value:
-            raise fail("E0106", "the file is empty", self.source.end(), label="expected `{`")
+        if self.expects == self.read_value:
+            raise fail(
+                "E0106", "the file is empty", self.source.get_end_span(), label="expected `{`"
+            )
 
-    def unexpected(self, expected: str, token: str) -> UserError:
+    def create_unexpected_error(self, expected: str, token: str) -> UserError:
         """Return the error of a token that does not belong here."""
-        span = self.source.span(self.start, self.end)
-        shown = token if len(token) <= 40 else token[:37] + "..."
-        before = self.source.text[: self.start].rstrip()[-1:]
-        hint = f"remove the comma before `{token}`" if before == "," and token in "}]," else ""
-        return fail("E0102", f"expected {expected}, found `{shown}`", span, help=hint)
+        span = self.source.get_span(self.start, self.end)
+        display_text = token if len(token) <= 40 else token[:37] + "..."
+        previous_char = self.source.text[: self.start].rstrip()[-1:]
+        hint = (
+            f"remove the comma before `{token}`" if previous_char == "," and token in "}]," else ""
+        )
+        return fail("E0102", f"expected {expected}, found `{display_text}`", span, help=hint)
 
-    def stray(self) -> UserError:
+    def create_stray_error(self) -> UserError:
         """Return the error of characters that are no token of JSON."""
-        found = _STRAY.match(self.source.text, self.start)
-        token = found.group() if found else ""
-        span = self.source.span(self.start, self.start + len(token))
+        stray_match = _STRAY.match(self.source.text, self.start)
+        token = stray_match.group() if stray_match else ""
+        span = self.source.get_span(self.start, self.start + len(token))
         hint = _HINTS.get(token, "")
         if token[0].isalpha():
             hint = "names and text stand in double quotes"

@@ -4,7 +4,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from tcc.compiler.support.diagnostics import Span, UserError, fail, whole_file
+from tcc.compiler.support.diagnostics import Span, UserError, fail, make_file_span
 
 MAX_YAML_BYTES = 1 << 16
 """Largest YAML text, in bytes. A hostile one takes ruamel.yaml up to 0.8 s of CPU. The largest
@@ -39,19 +39,19 @@ class SourceText:
 
     def __post_init__(self) -> None:
         """Cut the text into lines at LF, CR LF and CR, as editors count them."""
-        starts = (0, *(found.end() for found in _BREAK.finditer(self.text)))
+        starts = (0, *(line_break.end() for line_break in _BREAK.finditer(self.text)))
         object.__setattr__(self, "starts", starts)
         object.__setattr__(self, "lines", tuple(_BREAK.split(self.text)))
 
-    def line(self, index: int) -> int:
+    def find_row(self, index: int) -> int:
         """Return the number, from 0, of the line that the character at `index` stands in."""
         return bisect_right(self.starts, index) - 1
 
-    def span(self, start: int, end: int) -> Span:
+    def get_span(self, start: int, end: int) -> Span:
         """Return the place of text[start:end], cut at the end of its first line."""
-        return self.span_in(self.line(start), start, end)
+        return self.get_span_in_row(self.find_row(start), start, end)
 
-    def span_in(self, row: int, start: int, end: int) -> Span:
+    def get_span_in_row(self, row: int, start: int, end: int) -> Span:
         """Return the place of text[start:end] whose line's number, from 0, is known."""
         text = self.lines[row]
         column = min(start - self.starts[row], len(text))
@@ -59,13 +59,13 @@ class SourceText:
         width = max(1, min(end - start, len(text) - column))
         return Span(self.file, row + 1, column + 1, text, width)
 
-    def end(self) -> Span:
+    def get_end_span(self) -> Span:
         """Return the place just after the last character that is not white space."""
-        last = len(self.text.rstrip())
-        return self.span(last, last)
+        text_end = len(self.text.rstrip())
+        return self.get_span(text_end, text_end)
 
 
-def max_bytes(file: str) -> int:
+def get_max_bytes(file: str) -> int:
     """Return the largest size of a file, in bytes; its name says whether it is JSON."""
     return MAX_JSON_BYTES if file.endswith(".json") else MAX_YAML_BYTES
 
@@ -76,53 +76,53 @@ def decode(raw: str | bytes, file: str) -> SourceText:
     Raises:
         UserError: E0104 for a text that is too long, E0101 for one that is not text.
     """
-    size, limit = len(raw), max_bytes(file)
+    size, limit = len(raw), get_max_bytes(file)
     if size > limit:
         help = "use `repeat`, `each` and blocks for what comes many times"
         if limit < MAX_JSON_BYTES:
             help += f"; a spec in JSON, named `*.json`, may have {MAX_JSON_BYTES:,} bytes"
         message = f"the file is too large: {size:,} of at most {limit:,} bytes"
-        raise fail("E0104", message, whole_file(file), help=help)
-    text = raw if isinstance(raw, str) else _utf8(raw, file)
+        raise fail("E0104", message, make_file_span(file), help=help)
+    text = raw if isinstance(raw, str) else _decode_utf8(raw, file)
     # At the start it says that the text is UTF-8, as some editors write; elsewhere it is an
     # invisible letter.
     source = SourceText(file, text.removeprefix("\ufeff"))
-    if found := (_FORBIDDEN_ASCII if text.isascii() else re.compile(_FORBIDDEN)).search(
+    if forbidden_match := (_FORBIDDEN_ASCII if text.isascii() else re.compile(_FORBIDDEN)).search(
         source.text
     ):
         raise fail(
             "E0101",
-            f"the file holds {_described(found.group())}",
-            source.span(found.start(), found.end()),
+            f"the file holds {_describe_character(forbidden_match.group())}",
+            source.get_span(forbidden_match.start(), forbidden_match.end()),
             label="not allowed in a text",
             help="remove it",
         )
     return source
 
 
-def _utf8(raw: bytes, file: str) -> str:
+def _decode_utf8(raw: bytes, file: str) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _undecodable(raw, error.start, file) from None
+        raise _create_decode_error(raw, error.start, file) from None
 
 
-def _undecodable(raw: bytes, index: int, file: str) -> UserError:
+def _create_decode_error(raw: bytes, index: int, file: str) -> UserError:
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         message, hint = "the file is UTF-16, not UTF-8", "save it as UTF-8"
-        return fail("E0101", message, whole_file(file), help=hint)
-    before = raw[:index].decode("utf-8")
+        return fail("E0101", message, make_file_span(file), help=hint)
+    prefix = raw[:index].decode("utf-8")
     # Enough of the line to be shown; the rest need not be text at all.
-    rest = raw[index : index + 200].decode("utf-8", "replace")
-    source = SourceText(file, before + _BREAK.split(rest)[0])
+    tail = raw[index : index + 200].decode("utf-8", "replace")
+    source = SourceText(file, prefix + _BREAK.split(tail)[0])
     return fail(
         "E0101",
         f"the file is not UTF-8 text: byte 0x{raw[index]:02x} at offset {index}",
-        source.span(len(before), len(before) + 1),
+        source.get_span(len(prefix), len(prefix) + 1),
         label="cannot be decoded",
         help="save the file as UTF-8",
     )
 
 
-def _described(character: str) -> str:
+def _describe_character(character: str) -> str:
     return f"{_KINDS.get(character, 'a control character')} (U+{ord(character):04X})"

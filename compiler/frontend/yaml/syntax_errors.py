@@ -21,89 +21,95 @@ _COLON = re.compile(r"\s*(?:- +)*[\w.-]+([\uff1a\ufe55\u2236])")
 _HOLDER = re.compile(r"\s*(?:- +)*([\w.-]+): *([\[{])")
 _BEHIND = re.compile(r"\s*([\w.-]+):(?!\S)")
 _GLUED_DASH = re.compile(r"\s*-(?=[A-Za-z_{\[])")
-_BESIDE = ("as", "from", "id", "doc")
+_STEP_OPTIONS = ("as", "from", "id", "doc")
 """Keys that stand beside a step's word, not below it."""
 
 
-def slip(source: SourceText, at: int) -> Diagnostic | None:
+def find_line_mistake(source: SourceText, at: int) -> Diagnostic | None:
     """Return what was likely meant where a text in lines cannot be read on, None for the rest."""
-    row = source.line(at)
-    return _tab(source, row) or _bare_word(source, row)
+    row = source.find_row(at)
+    return _find_tab(source, row) or _find_bare_keyword(source, row)
 
 
-def look(source: SourceText, rows: Iterable[int]) -> Diagnostic | None:
+def find_lookalike(source: SourceText, rows: Iterable[int]) -> Diagnostic | None:
     """Return what the first of some lines has that only looks like a space, a dash or a colon."""
-    return next(filter(None, (_look(source, row) for row in rows)), None)
+    return next(filter(None, (_find_lookalike_in_row(source, row) for row in rows)), None)
 
 
-def _look(source: SourceText, row: int) -> Diagnostic | None:
+def _find_lookalike_in_row(source: SourceText, row: int) -> Diagnostic | None:
     text = source.lines[row]
     blank = _SPACE.match(text)
-    odd = [i for i, c in enumerate(blank.group() if blank else "") if c not in " \t-"]
+    odd_columns = [i for i, c in enumerate(blank.group() if blank else "") if c not in " \t-"]
     if zero := re.match(rf"\s*(?:-\s*)?([{_ZERO}])", text):
-        odd.append(zero.start(1))
+        odd_columns.append(zero.start(1))
     if colon := _AFTER_COLON.match(text):
-        odd.append(colon.start(1))
-    if odd:
-        return _wrong(source, row, min(odd), "this is no plain space")
-    for pattern, plain in ((_DASH, "-"), (_COLON, ":")):
-        if found := pattern.match(text):
-            shown = f"`{found[1]}` (U+{ord(found[1]):04X}) is no `{plain}`"
-            return _wrong(source, row, found.start(1), shown, f"write `{plain}` and a space")
+        odd_columns.append(colon.start(1))
+    if odd_columns:
+        return _create_diagnostic(source, row, min(odd_columns), "this is no plain space")
+    for pattern, replacement in ((_DASH, "-"), (_COLON, ":")):
+        if lookalike := pattern.match(text):
+            description = f"`{lookalike[1]}` (U+{ord(lookalike[1]):04X}) is no `{replacement}`"
+            return _create_diagnostic(
+                source, row, lookalike.start(1), description, f"write `{replacement}` and a space"
+            )
     if glued := _GLUED_DASH.match(text):
         message = "a space is missing after this `-`"
-        return _wrong(source, row, glued.end() - 1, message, "a list item starts with `- `")
+        return _create_diagnostic(
+            source, row, glued.end() - 1, message, "a list item starts with `- `"
+        )
     return None
 
 
-def _wrong(source: SourceText, row: int, column: int, message: str, help: str = "") -> Diagnostic:
+def _create_diagnostic(
+    source: SourceText, row: int, column: int, message: str, help: str = ""
+) -> Diagnostic:
     start = source.starts[row] + column
-    return Diagnostic("E0102", message, source.span(start, start + 1), help=help)
+    return Diagnostic("E0102", message, source.get_span(start, start + 1), help=help)
 
 
-def _tab(source: SourceText, row: int) -> Diagnostic | None:
+def _find_tab(source: SourceText, row: int) -> Diagnostic | None:
     leading = _LEADING.match(source.lines[row])
     column = leading.group().find("\t") if leading else -1
     if column < 0:
         return None
-    span = source.span(source.starts[row] + column, source.starts[row] + column + 1)
+    span = source.get_span(source.starts[row] + column, source.starts[row] + column + 1)
     return Diagnostic("E0102", "a tab cannot stand here", span, help="indent with spaces")
 
 
-def _bare_word(source: SourceText, row: int) -> Diagnostic | None:
+def _find_bare_keyword(source: SourceText, row: int) -> Diagnostic | None:
     """Return the slip of `- relu` with `as: x` on a line of its own below it."""
     key = _KEY.match(source.lines[row])
     above = row - 1
     # The line above that says anything: comments and empty lines may stand between.
-    while above >= 0 and (not source.lines[above].strip() or _comment(source.lines[above])):
+    while above >= 0 and (not source.lines[above].strip() or _is_comment(source.lines[above])):
         above -= 1
     bare = _BARE.fullmatch(source.lines[above]) if above >= 0 else None
     # Indented no further than the dash, it is a key of what is around the list.
     if key is None or bare is None or len(key[1]) <= len(bare[1]):
         return None
-    word, option = bare[2], key[2]
+    keyword, option = bare[2], key[2]
     start = source.starts[above] + bare.start(2)
-    below = f"`{option}:` on the next line, below the first letter of `{word}`"
-    if option not in _BESIDE:
+    below = f"`{option}:` on the next line, below the first letter of `{keyword}`"
+    if option not in _STEP_OPTIONS:
         below = f"`{option}:` below it, indented further"
     return Diagnostic(
         "E0102",
-        f"`{word}` needs a `:` where `{option}:` follows on a line of its own",
-        source.span(start, start + len(word)),
-        help=f"write `- {word}:`, and {below}",
+        f"`{keyword}` needs a `:` where `{option}:` follows on a line of its own",
+        source.get_span(start, start + len(keyword)),
+        help=f"write `- {keyword}:`, and {below}",
     )
 
 
-def _comment(line: str) -> bool:
+def _is_comment(line: str) -> bool:
     return line.lstrip().startswith("#")
 
 
-def beside(before: str, rest: str) -> str:
+def explain_key_after_value(prefix: str, suffix: str) -> str:
     """Return the help where a key follows a whole value, `- relu: {} as: x`, empty elsewhere."""
-    holder, key = _HOLDER.match(before), _BEHIND.match(rest)
-    if not holder or not key or before[-1] != _CLOSING[holder[2]]:
+    holder, key = _HOLDER.match(prefix), _BEHIND.match(suffix)
+    if not holder or not key or prefix[-1] != _CLOSING[holder[2]]:
         return ""
-    if holder[2] == "{" and key[1] not in _BESIDE:
+    if holder[2] == "{" and key[1] not in _STEP_OPTIONS:
         return f"write `{key[1]}: ...` inside the {{ }} of `{holder[1]}`"
     return f"write `{key[1]}:` on the next line, below the first letter of `{holder[1]}`"
 
@@ -125,12 +131,12 @@ _NAMES = {
 _CLOSING = {"[": "]", "{": "}"}
 _GLUED = re.compile(r"\s*(?:- +)*[\w.-]+:(?=[^\s:/])")
 _BARE_BRACE = re.compile(r"\s*(?:- +)*([\w.-]+)(:?)( *)\{")
-_FOUND = re.compile(r"(?:found|got) \(?'(.*?)'(?:,\))?$")
+_FOUND_TOKEN = re.compile(r"(?:found|got) \(?'(.*?)'(?:,\))?$")
 _QUOTE = "put it in quotes if it is text"
 
 
 @dataclass(frozen=True)
-class _Broken:
+class _BrokenText:
     """A text and what the library found: the problem, its place, that of what it belongs to."""
 
     source: SourceText
@@ -146,228 +152,244 @@ class _Broken:
         return self.source.text[self.at : self.at + 1]
 
     @property
-    def first(self) -> str:
+    def first_char(self) -> str:
         """The character that starts what the problem belongs to."""
         return self.source.text[self.since : self.since + 1]
 
     @property
-    def found(self) -> str:
+    def found_text(self) -> str:
         """What stands at the problem, in words."""
-        token = _FOUND.search(self.problem)
-        word = token[1] if token else self.char
-        return _NAMES.get(word, f"`{word}`")
+        token = _FOUND_TOKEN.search(self.problem)
+        token_text = token[1] if token else self.char
+        return _NAMES.get(token_text, f"`{token_text}`")
 
-    def error(
+    def create_diagnostic(
         self, message: str, at: int, *notes: str, width: int = 1, help: str = ""
     ) -> Diagnostic:
         """Return the diagnostic of a syntax error."""
-        span = self.source.span(at, at + width)
+        span = self.source.get_span(at, at + width)
         return Diagnostic("E0102", message, span, notes=notes, help=help)
 
-    def row(self, index: int) -> tuple[int, str]:
+    def get_row(self, index: int) -> tuple[int, str]:
         """Return the start and the text of the line that a character stands in."""
-        number = self.source.line(index)
+        number = self.source.find_row(index)
         return self.source.starts[number], self.source.lines[number]
 
-    def indent(self, index: int) -> int:
+    def get_indent(self, index: int) -> int:
         """Return the indentation of the line that a character stands in."""
-        text = self.row(index)[1]
+        text = self.get_row(index)[1]
         return len(text) - len(text.lstrip())
 
 
-def explained(
+def explain_error(
     error: Exception,
     source: SourceText,
     reached: int,
-    last: tuple[int, int],
+    last_scalar: tuple[int, int],
     bracket: int | None,
 ) -> UserError:
     """Return the located error that stands for one of ruamel.yaml's.
 
     `reached` is the index of the last piece that could be read, the place of an error that
-    carries none; `last` is the place of the last word, empty for a quoted one; `bracket` the index
+    carries none; `last_scalar` is the place of the last word, empty for a quoted one; `bracket` the index
     of the innermost bracket still open.
     """
     problem = str(getattr(error, "problem", None) or "")
-    at = _index(getattr(error, "problem_mark", None), source, reached)
-    since = _index(getattr(error, "context_mark", None), source, at)
-    broken = _Broken(source, problem, at, since, reached, bracket)
-    rule = next((rule for words, rule in _RULES if words in problem), _other)
+    at = _get_index(getattr(error, "problem_mark", None), source, reached)
+    since = _get_index(getattr(error, "context_mark", None), source, at)
+    broken = _BrokenText(source, problem, at, since, reached, bracket)
+    rule = next((rule for phrase, rule in _RULES if phrase in problem), _explain_other)
     # A word that goes on to the error holds lines that were meant to be something else.
-    read = last[0] if not source.text[last[1] : at].strip() else last[1]
-    rows = {source.line(since), *range(source.line(read), source.line(at) + 1)}
-    meant = look(source, sorted(rows))
-    if meant is None and bracket is None and broken.char:
-        meant = slip(source, at)
-    return UserError((meant or rule(broken),))
+    read_end = last_scalar[0] if not source.text[last_scalar[1] : at].strip() else last_scalar[1]
+    rows = {source.find_row(since), *range(source.find_row(read_end), source.find_row(at) + 1)}
+    mistake = find_lookalike(source, sorted(rows))
+    if mistake is None and bracket is None and broken.char:
+        mistake = find_line_mistake(source, at)
+    return UserError((mistake or rule(broken),))
 
 
-def _index(mark: Any, source: SourceText, default: int) -> int:
+def _get_index(mark: Any, source: SourceText, default: int) -> int:
     return min(mark.index if mark is not None else default, len(source.text))
 
 
-def _character(b: _Broken) -> Diagnostic:
+def _explain_character(b: _BrokenText) -> Diagnostic:
     if b.char == "\t":
-        start, line = b.row(b.at)
+        start, line = b.get_row(b.at)
         is_indentation = not line[: b.at - start].strip(" -")
         help = "indent with spaces" if is_indentation else "put a space in place of the tab"
-        return b.error("a tab cannot stand here", b.at, help=help)
-    shown = "a backtick" if b.char == "`" else f"`{b.char}`"
-    return b.error(f"{shown} cannot start a value", b.at, help=_QUOTE)
+        return b.create_diagnostic("a tab cannot stand here", b.at, help=help)
+    display_text = "a backtick" if b.char == "`" else f"`{b.char}`"
+    return b.create_diagnostic(f"{display_text} cannot start a value", b.at, help=_QUOTE)
 
 
-def _no_colon(b: _Broken) -> Diagnostic:
-    return _missing_space(b, b.since) or _keyless(b, b.since)
+def _explain_no_colon(b: _BrokenText) -> Diagnostic:
+    return _explain_missing_space(b, b.since) or _explain_missing_key(b, b.since)
 
 
-def _keyless(b: _Broken, index: int) -> Diagnostic:
-    start, row = b.row(index)
+def _explain_missing_key(b: _BrokenText, index: int) -> Diagnostic:
+    start, row = b.get_row(index)
     dash = row.lstrip().startswith("-")
     hint = "a list item starts with `- `" if dash else "a key ends in `:` and a space"
     width = len(row.rstrip()) - (index - start)
-    return b.error("expected `key: value`, found no `:`", index, width=width, help=hint)
+    return b.create_diagnostic("expected `key: value`, found no `:`", index, width=width, help=hint)
 
 
-def _second_colon(b: _Broken) -> Diagnostic:
-    start, row = b.row(b.at)
+def _explain_second_colon(b: _BrokenText) -> Diagnostic:
+    start, row = b.get_row(b.at)
     above = max(0, len(b.source.text[:start].rstrip()) - 1)
     # `a:b` is a text, which goes on in the next line: only the colon there is one too many.
-    if glued := _missing_space(b, above):
+    if glued := _explain_missing_space(b, above):
         return glued
-    before = row[: b.at - start]
-    if brace := _BARE_BRACE.match(before):
-        where = start + brace.end() - 1
+    prefix = row[: b.at - start]
+    if brace := _BARE_BRACE.match(prefix):
+        brace_start = start + brace.end() - 1
         missing = "a space is missing after the `:`" if brace[2] else "a `:` is missing here"
-        return b.error(missing, where, help=f"write `{brace[1]}: {{key: value}}`")
-    if ": " in before:
+        return b.create_diagnostic(missing, brace_start, help=f"write `{brace[1]}: {{key: value}}`")
+    if ": " in prefix:
         hint = "put text that holds `: ` in quotes, or write {key: value} for what is nested"
-        return b.error("a second `: ` on one line", b.at, help=hint)
-    if b.indent(b.at) <= b.indent(above):
-        return _keyless(b, b.row(above)[0] + b.indent(above))
-    key = start + len(before) - len(before.lstrip(" -"))
+        return b.create_diagnostic("a second `: ` on one line", b.at, help=hint)
+    if b.get_indent(b.at) <= b.get_indent(above):
+        return _explain_missing_key(b, b.get_row(above)[0] + b.get_indent(above))
+    key = start + len(prefix) - len(prefix.lstrip(" -"))
     hint = "align it with its neighbours, or put text that holds `: ` in quotes"
     message = "this key is indented below a line that has its value already"
-    return b.error(message, key, width=b.at - key, help=hint)
+    return b.create_diagnostic(message, key, width=b.at - key, help=hint)
 
 
-def _missing_space(b: _Broken, index: int) -> Diagnostic | None:
-    start, row = b.row(index)
+def _explain_missing_space(b: _BrokenText, index: int) -> Diagnostic | None:
+    start, row = b.get_row(index)
     glued = _GLUED.match(row)
     if not glued:
         return None
     colon = start + glued.end() - 1
-    return b.error("a space is missing after this `:`", colon, help="write `key: value`")
+    return b.create_diagnostic(
+        "a space is missing after this `:`", colon, help="write `key: value`"
+    )
 
 
-def _dash(b: _Broken) -> Diagnostic:
+def _explain_dash(b: _BrokenText) -> Diagnostic:
     hint = "start the list on the next line, or write it as [a, b]"
-    return b.error("a list with `- ` cannot start in the middle of a line", b.at, help=hint)
+    return b.create_diagnostic(
+        "a list with `- ` cannot start in the middle of a line", b.at, help=hint
+    )
 
 
-def _in_brackets(b: _Broken) -> Diagnostic:
-    closing = _CLOSING.get(b.first, "]")
-    opened = f"`{b.first}` opened at {b.source.span(b.since, b.since + 1)}"
-    later = b.source.line(b.at) > b.source.line(b.since)
+def _explain_brackets(b: _BrokenText) -> Diagnostic:
+    closing = _CLOSING.get(b.first_char, "]")
+    opened = f"`{b.first_char}` opened at {b.source.get_span(b.since, b.since + 1)}"
+    later = b.source.find_row(b.at) > b.source.find_row(b.since)
     # Lines that are not indented below the bracket were not meant to be in it.
-    if not b.char or (later and b.indent(b.at) <= b.indent(b.since)):
-        return _unclosed(b, b.since)
+    if not b.char or (later and b.get_indent(b.at) <= b.get_indent(b.since)):
+        return _explain_unclosed(b, b.since)
     if b.char in "]}":
         message = f"expected `{closing}`, found `{b.char}`"
-        return b.error(message, b.at, opened, help="brackets close in the order they open in")
+        return b.create_diagnostic(
+            message, b.at, opened, help="brackets close in the order they open in"
+        )
     hint = "commas stand between entries" if b.char != "," else ""
     if b.char in "[{" and b.source.text[b.at - 1 : b.at].strip(" ,:[{\n"):
         hint = 'an expression with brackets stands in quotes: "widths[0]"'
-    message = f"expected `,` or `{closing}`, found {b.found}"
-    return b.error(message, b.at, opened, help=hint)
+    message = f"expected `,` or `{closing}`, found {b.found_text}"
+    return b.create_diagnostic(message, b.at, opened, help=hint)
 
 
-def _unclosed(b: _Broken, bracket: int) -> Diagnostic:
+def _explain_unclosed(b: _BrokenText, bracket: int) -> Diagnostic:
     opening = b.source.text[bracket]
     if b.char:
-        reached = f"the text goes on to {b.source.span(b.at, b.at + 1)} without it"
+        reached = f"the text goes on to {b.source.get_span(b.at, b.at + 1)} without it"
     else:
         reached = "the file ends before it"
     hint = f"add `{_CLOSING.get(opening, ']')}`: {reached}"
-    return b.error(f"this `{opening}` is never closed", bracket, help=hint)
+    return b.create_diagnostic(f"this `{opening}` is never closed", bracket, help=hint)
 
 
-def _no_value(b: _Broken) -> Diagnostic:
+def _explain_missing_value(b: _BrokenText) -> Diagnostic:
     if b.bracket is not None and not b.char:
-        return _unclosed(b, b.bracket)
+        return _explain_unclosed(b, b.bracket)
     if b.char == ",":
-        return b.error("a value is missing before this `,`", b.at, help="remove one comma")
-    return b.error(f"expected a value, found {b.found}", b.at, help=_QUOTE)
+        return b.create_diagnostic(
+            "a value is missing before this `,`", b.at, help="remove one comma"
+        )
+    return b.create_diagnostic(f"expected a value, found {b.found_text}", b.at, help=_QUOTE)
 
 
-def _block_end(b: _Broken) -> Diagnostic:
+def _explain_block_end(b: _BrokenText) -> Diagnostic:
     if b.char in ("]", "}"):
-        return b.error(
+        return b.create_diagnostic(
             f"this `{b.char}` closes nothing", b.at, help="remove it, or add its partner"
         )
     if b.char == ",":
         hint = "a list with commas stands in [ ]; put text that holds commas in quotes"
-        return b.error("a comma outside of brackets", b.at, help=hint)
-    start, row = b.row(b.at)
-    before = row[: b.at - start].rstrip()
-    if before.endswith(("'", '"')):
-        return _after_quote(b)
-    if before.strip(" -"):
-        hint = beside(before, row[len(before) :])
+        return b.create_diagnostic("a comma outside of brackets", b.at, help=hint)
+    start, row = b.get_row(b.at)
+    prefix = row[: b.at - start].rstrip()
+    if prefix.endswith(("'", '"')):
+        return _explain_after_quote(b)
+    if prefix.strip(" -"):
+        hint = explain_key_after_value(prefix, row[len(prefix) :])
         hint = hint or "put the whole text in quotes, or start a new line"
-        return b.error(f"expected the end of the line, found {b.found}", b.at, help=hint)
-    inside = "list" if b.first == "-" else "mapping"
-    note = f"the {inside} above starts at {b.source.span(b.since, b.since + 1)}"
+        return b.create_diagnostic(
+            f"expected the end of the line, found {b.found_text}", b.at, help=hint
+        )
+    inside = "list" if b.first_char == "-" else "mapping"
+    note = f"the {inside} above starts at {b.source.get_span(b.since, b.since + 1)}"
     message = f"expected another {'item' if inside == 'list' else 'key'} or the end of the {inside}"
     if "start>" in b.problem:
         message = "the indentation of this line fits no line above it"
-    elif b.found:
-        message += f", found {b.found}"
-    return b.error(message, b.at, note, help="indent it like its neighbours")
+    elif b.found_text:
+        message += f", found {b.found_text}"
+    return b.create_diagnostic(message, b.at, note, help="indent it like its neighbours")
 
 
-def _after_quote(b: _Broken) -> Diagnostic:
+def _explain_after_quote(b: _BrokenText) -> Diagnostic:
     quote = b.source.text[b.reached : b.reached + 1]
     # The text ran on to the next quote in the file, which was meant to open another.
-    if b.source.line(b.reached) < b.source.line(b.at):
-        note = f"it closes just before {b.source.span(b.at, b.at + 1)}"
+    if b.source.find_row(b.reached) < b.source.find_row(b.at):
+        note = f"it closes just before {b.source.get_span(b.at, b.at + 1)}"
         hint = f"add a {quote} at the text's end"
-        return b.error("this quote is not closed on its line", b.reached, note, help=hint)
+        return b.create_diagnostic(
+            "this quote is not closed on its line", b.reached, note, help=hint
+        )
     double = "''" if quote == "'" else '\\"'
     hint = f"a {quote} inside of the quotes is written {double}"
-    return b.error("there is more text after the closing quote", b.at, help=hint)
+    return b.create_diagnostic("there is more text after the closing quote", b.at, help=hint)
 
 
-def _after_end(b: _Broken) -> Diagnostic:
+def _explain_after_end(b: _BrokenText) -> Diagnostic:
     if "mapping" in b.problem or "sequence" in b.problem:
         message = "this line has less indentation than the first one"
-        return b.error(message, b.at, help="start all top-level keys in column 1")
+        return b.create_diagnostic(message, b.at, help="start all top-level keys in column 1")
     if not b.char:
-        return b.error(_INDICATORS["%"], 0, help=_QUOTE)
+        return b.create_diagnostic(_INDICATORS["%"], 0, help=_QUOTE)
     hint = "a file holds one mapping of `key: value` lines"
-    return b.error(f"expected the end of the file, found {b.found}", b.at, help=hint)
+    return b.create_diagnostic(
+        f"expected the end of the file, found {b.found_text}", b.at, help=hint
+    )
 
 
-def _quote(b: _Broken) -> Diagnostic:
-    return b.error("this quote is never closed", b.since, help=f"add a {b.first} at the text's end")
+def _explain_quote(b: _BrokenText) -> Diagnostic:
+    return b.create_diagnostic(
+        "this quote is never closed", b.since, help=f"add a {b.first_char} at the text's end"
+    )
 
 
-def _escape(b: _Broken) -> Diagnostic:
+def _explain_escape(b: _BrokenText) -> Diagnostic:
     start = b.source.text.rfind("\\", 0, b.at + 1)
-    if start < 0 or b.first == "!":
-        return _other(b)
-    shown = b.source.text[start : start + 2]
+    if start < 0 or b.first_char == "!":
+        return _explain_other(b)
+    display_text = b.source.text[start : start + 2]
     hint = "write the backslash twice, or use single quotes"
-    return b.error(f"`{shown}` is no complete escape", start, width=2, help=hint)
+    return b.create_diagnostic(f"`{display_text}` is no complete escape", start, width=2, help=hint)
 
 
-def _block_text(b: _Broken) -> Diagnostic:
-    message = f"the text after `{b.first}` must start on the next line"
-    return b.error(message, b.at, help=_QUOTE)
+def _explain_block_text(b: _BrokenText) -> Diagnostic:
+    message = f"the text after `{b.first_char}` must start on the next line"
+    return b.create_diagnostic(message, b.at, help=_QUOTE)
 
 
-def _other(b: _Broken) -> Diagnostic:
-    message = _INDICATORS.get(b.first, "this cannot be read as YAML")
-    return b.error(message, b.since, help=_HINTS.get(b.first, _QUOTE))
+def _explain_other(b: _BrokenText) -> Diagnostic:
+    message = _INDICATORS.get(b.first_char, "this cannot be read as YAML")
+    return b.create_diagnostic(message, b.since, help=_HINTS.get(b.first_char, _QUOTE))
 
 
 _INDICATORS = {
@@ -377,20 +399,20 @@ _INDICATORS = {
     "%": "a line that starts with `%` is a directive of YAML, which nothing here needs",
 }
 _HINTS = {"!": "write `not x` for `!x`; put text that starts with `!` in quotes"}
-_RULES: tuple[tuple[str, Callable[[_Broken], Diagnostic]], ...] = (
-    ("cannot start any token", _character),
-    ("could not find expected ':'", _no_colon),
-    ("mapping values are not allowed", _second_colon),
-    ("sequence entries are not allowed", _dash),
-    ("expected ',' or", _in_brackets),
-    ("expected the node content", _no_value),
-    ("expected <block end>", _block_end),
-    ("expected '<document start>'", _after_end),
-    ("unexpected end of stream", _quote),
-    ("unexpected document separator", _quote),
-    ("escape character", _escape),
-    ("escape sequence of", _escape),
-    ("not in range", _escape),
-    ("chomping or indentation", _block_text),
-    ("comment or a line break", _block_text),
+_RULES: tuple[tuple[str, Callable[[_BrokenText], Diagnostic]], ...] = (
+    ("cannot start any token", _explain_character),
+    ("could not find expected ':'", _explain_no_colon),
+    ("mapping values are not allowed", _explain_second_colon),
+    ("sequence entries are not allowed", _explain_dash),
+    ("expected ',' or", _explain_brackets),
+    ("expected the node content", _explain_missing_value),
+    ("expected <block end>", _explain_block_end),
+    ("expected '<document start>'", _explain_after_end),
+    ("unexpected end of stream", _explain_quote),
+    ("unexpected document separator", _explain_quote),
+    ("escape character", _explain_escape),
+    ("escape sequence of", _explain_escape),
+    ("not in range", _explain_escape),
+    ("chomping or indentation", _explain_block_text),
+    ("comment or a line break", _explain_block_text),
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tcc.compiler.frontend.yaml.source_text import SourceText
-from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, nearest
+from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, find_nearest_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Mapping:
     def __post_init__(self) -> None:
         """Index the keys."""
         # Once for each mapping: a schema's check asks for every key of it by name.
-        places = {str(key.value): place for place, (key, _) in enumerate(self.items)}
-        object.__setattr__(self, "_places", places)
+        positions = {str(key.value): position for position, (key, _) in enumerate(self.items)}
+        object.__setattr__(self, "_places", positions)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -49,35 +49,35 @@ class Mapping:
 
     def get(self, key: str) -> "Tree | None":
         """Return the value under a key, if there is one."""
-        place = self._places.get(key)
-        return None if place is None else self.items[place][1]
+        position = self._places.get(key)
+        return None if position is None else self.items[position][1]
 
-    def key(self, key: str) -> Scalar | None:
+    def get_key(self, key: str) -> Scalar | None:
         """Return the key itself, for its span."""
-        place = self._places.get(key)
-        return None if place is None else self.items[place][0]
+        position = self._places.get(key)
+        return None if position is None else self.items[position][0]
 
 
 Tree = Scalar | Sequence | Mapping
 
 
-def plain(tree: Tree) -> object:
+def to_plain(tree: Tree) -> object:
     """Return the tree as dicts, lists and values, without places."""
     match tree:
         case Scalar(value=value):
             return value
         case Sequence(items=items):
-            return [plain(item) for item in items]
+            return [to_plain(item) for item in items]
         case Mapping(items=pairs):
-            return {key.value: plain(value) for key, value in pairs}
+            return {key.value: to_plain(value) for key, value in pairs}
 
 
-def find(tree: Tree, path: Iterable[str | int]) -> Tree:
+def find_subtree(tree: Tree, path: Iterable[str | int]) -> Tree:
     """Return the part of a tree that a path of keys and indices leads to, or as far as it leads."""
     for step in path:
         match tree, step:
-            case Mapping(), str() if (found := tree.get(step)) is not None:
-                tree = found
+            case Mapping(), str() if (subtree := tree.get(step)) is not None:
+                tree = subtree
             case Sequence(items=items), int() if 0 <= step < len(items):
                 tree = items[step]
             case _:
@@ -85,18 +85,18 @@ def find(tree: Tree, path: Iterable[str | int]) -> Tree:
     return tree
 
 
-def at(tree: Tree, path: Iterable[str | int]) -> Span:
+def find_span(tree: Tree, path: Iterable[str | int]) -> Span:
     """Return the place of the value that a path leads to, or of its deepest part there is."""
-    return find(tree, path).span
+    return find_subtree(tree, path).span
 
 
-def key_at(tree: Tree, path: Iterable[str | int], key: str) -> Span:
+def find_key_span(tree: Tree, path: Iterable[str | int], key: str) -> Span:
     """Return the place of a key in the mapping that a path leads to, or else the mapping's."""
-    match find(tree, path):
-        case Mapping() as mapping if (found := mapping.key(key)) is not None:
-            return found.span
-        case other:
-            return other.span
+    match find_subtree(tree, path):
+        case Mapping() as mapping if (key_scalar := mapping.get_key(key)) is not None:
+            return key_scalar.span
+        case subtree:
+            return subtree.span
 
 
 MAX_NODES = 100_000
@@ -121,7 +121,7 @@ class OpenBranch:
     mapping: bool
     start: int
     anchor: str | None
-    before: int
+    start_count: int
     deepest: int
     children: list[Tree] = field(default_factory=list)
 
@@ -159,7 +159,9 @@ class TreeBuilder:
         start = self._open[-1].start if self._open else -1
         return start if self.source.text[start : start + 1] in ("[", "{") else None
 
-    def wrong(self, code: str, message: str, at: Span, *, label: str = "", help: str = "") -> None:
+    def add_error(
+        self, code: str, message: str, at: Span, *, label: str = "", help: str = ""
+    ) -> None:
         """Collect a mistake that reading can go on after.
 
         Raises:
@@ -170,53 +172,61 @@ class TreeBuilder:
             # Empty, as `failed` gathers what was collected.
             raise UserError(())
 
-    def scalar(self, scalar: Scalar, anchor: str | None = None) -> None:
+    def add_scalar(self, scalar: Scalar, anchor: str | None = None) -> None:
         """Take a value or key."""
         value = scalar.value
-        if isinstance(value, str) and (found := _CONTROL.search(value)):
-            code = f"U+{ord(found.group()):04X}"
-            self.wrong("E0101", f"the text in quotes holds the character {code}", scalar.span)
+        if isinstance(value, str) and (control_match := _CONTROL.search(value)):
+            code = f"U+{ord(control_match.group()):04X}"
+            self.add_error("E0101", f"the text in quotes holds the character {code}", scalar.span)
         elif isinstance(value, int) and abs(value) > MAX_INT:
-            self.wrong("E0104", "the number is too large for 64 bits", scalar.span)
-        self._count(1, scalar.span)
-        self._place(scalar, anchor, 1, 0)
+            self.add_error("E0104", "the number is too large for 64 bits", scalar.span)
+        self._count_nodes(1, scalar.span)
+        self._attach_tree(scalar, anchor, 1, 0)
 
-    def open(self, start: int, *, mapping: bool, anchor: str | None = None) -> None:
+    def open_branch(self, start: int, *, mapping: bool, anchor: str | None = None) -> None:
         """Take the start of a mapping or list, by its index in the text."""
         depth = len(self._open) + 1
         if depth > MAX_DEPTH or self._nodes >= MAX_NODES:
-            span = self.source.span(start, start + 1)
+            span = self.source.get_span(start, start + 1)
             self._check_depth(depth, span)
-            self._count(1, span)
+            self._count_nodes(1, span)
         self._open.append(OpenBranch(mapping, start, anchor, self._nodes, depth))
         # The list or mapping itself; what is in it counts as it comes.
         self._nodes += 1
 
-    def close(self, end: int | None = None) -> None:
+    def close_branch(self, end: int | None = None) -> None:
         """Take the end of what was opened last; `end` is the index after its closing bracket."""
-        done = self._open.pop()
-        children = tuple(done.children)
-        span = self.source.span(done.start, done.start + 1 if end is None else end)
+        closed_branch = self._open.pop()
+        children = tuple(closed_branch.children)
+        span = self.source.get_span(
+            closed_branch.start, closed_branch.start + 1 if end is None else end
+        )
         # Without braces a mapping begins where its first key does, whatever indents it.
-        if done.mapping and end is None and children:
+        if closed_branch.mapping and end is None and children:
             span = children[0].span
-        tree = self._mapping(children, span) if done.mapping else Sequence(children, span)
+        tree = (
+            self._build_mapping(children, span)
+            if closed_branch.mapping
+            else Sequence(children, span)
+        )
         # Kept for an anchor: what an alias stands for is as deep again wherever it stands.
-        height = done.deepest - len(self._open)
-        self._place(tree, done.anchor, self._nodes - done.before, height)
+        height = closed_branch.deepest - len(self._open)
+        self._attach_tree(
+            tree, closed_branch.anchor, self._nodes - closed_branch.start_count, height
+        )
 
-    def alias(self, name: str, span: Span) -> None:
+    def add_alias(self, name: str, span: Span) -> None:
         """Take a reference to what an anchor marked earlier."""
-        known = self._anchors.get(name)
-        if known is None:
-            self._unknown_alias(name, span)
-            self.scalar(Scalar(None, span))
+        anchored = self._anchors.get(name)
+        if anchored is None:
+            self._report_unknown_alias(name, span)
+            self.add_scalar(Scalar(None, span))
             return
         # Counted as if it were written out; the tree itself is shared, so that memory does not
         # grow.
-        self._count(known.nodes, span)
-        self._check_depth(len(self._open) + known.height, span)
-        self._place(known.tree, None, known.nodes, known.height)
+        self._count_nodes(anchored.nodes, span)
+        self._check_depth(len(self._open) + anchored.height, span)
+        self._attach_tree(anchored.tree, None, anchored.nodes, anchored.height)
 
     def finish(self) -> Tree:
         """Return the tree.
@@ -226,25 +236,28 @@ class TreeBuilder:
         """
         if self._root is None and not self.errors:
             raise fail(
-                "E0106", "the file is empty", self.source.end(), label="expected `key: value`"
+                "E0106",
+                "the file is empty",
+                self.source.get_end_span(),
+                label="expected `key: value`",
             )
         if isinstance(self._root, Scalar) and not self.errors:
-            self.wrong(
+            self.add_error(
                 "E0106",
-                f"expected `key: value`, found {named(self._root)} alone",
+                f"expected `key: value`, found {describe_tree(self._root)} alone",
                 self._root.span,
             )
         if self.errors or self._root is None:
-            raise self.failed()
+            raise self.create_error()
         return self._root
 
-    def failed(self, *more: Diagnostic) -> UserError:
+    def create_error(self, *extra_errors: Diagnostic) -> UserError:
         """Return the error of all that was collected, and more, in the text's order."""
-        found = [*self.errors, *more]
+        errors = [*self.errors, *extra_errors]
         # In the text's order, in which they are mended.
-        return UserError(tuple(sorted(found, key=lambda d: (d.at.line, d.at.column))))
+        return UserError(tuple(sorted(errors, key=lambda d: (d.at.line, d.at.column))))
 
-    def _place(self, tree: Tree, anchor: str | None, nodes: int, height: int) -> None:
+    def _attach_tree(self, tree: Tree, anchor: str | None, nodes: int, height: int) -> None:
         if anchor is not None:
             self._anchors[anchor] = _Anchored(tree, nodes, height)
         if not self._open:
@@ -254,59 +267,65 @@ class TreeBuilder:
         parent.children.append(tree)
         parent.deepest = max(parent.deepest, len(self._open) + height)
 
-    def _mapping(self, children: tuple[Tree, ...], span: Span) -> Mapping:
+    def _build_mapping(self, children: tuple[Tree, ...], span: Span) -> Mapping:
         items: dict[str, tuple[Scalar, Tree]] = {}
         for key, value in zip(children[::2], children[1::2], strict=True):
-            if (name := self._name(key)) is None or self._glued(key, value):
+            if (name := self._read_key_name(key)) is None or self._report_glued_key(key, value):
                 continue
             if name in items:
-                self._duplicate(items[name][0], key)
+                self._report_duplicate(items[name][0], key)
             else:
                 items[name] = (Scalar(name, key.span, quoted=True), value)
         return Mapping(tuple(items.values()), span)
 
-    def _name(self, key: Tree) -> str | None:
+    def _read_key_name(self, key: Tree) -> str | None:
         match key:
             case Scalar(value="<<", quoted=False):
                 message = "merge keys (`<<`) are not part of YAML 1.2"
                 hint = "write the keys out, or put what is shared into a block or a parameter"
-                self.wrong("E0107", message, key.span, help=hint)
+                self.add_error("E0107", message, key.span, help=hint)
             case Scalar(value=str() as name):
                 return name
             case Scalar(value=None, span=span) if span.text[span.column - 1 :].startswith(":"):
-                self.wrong("E0107", "a key is missing before this `:`", span)
+                self.add_error("E0107", "a key is missing before this `:`", span)
             case Scalar():
                 hint = "put it in quotes"
-                message = f"a key must be a name, found {named(key)}"
-                self.wrong("E0107", message, key.span, help=hint)
+                message = f"a key must be a name, found {describe_tree(key)}"
+                self.add_error("E0107", message, key.span, help=hint)
             case _:
-                self.wrong("E0107", f"a key must be a name, found {named(key)}", key.span)
+                self.add_error(
+                    "E0107", f"a key must be a name, found {describe_tree(key)}", key.span
+                )
         return None
 
-    def _glued(self, key: Tree, value: Tree) -> bool:
+    def _report_glued_key(self, key: Tree, value: Tree) -> bool:
         """Report a key such as `stride:2`, which lacks a space and so has no value."""
         match key, value:
             case Scalar(value=str() as name, quoted=False), Scalar(value=None) if ":" in name:
                 hint = "write " + name.replace(":", ": ", 1)
                 message = f"a space is missing after the `:` of `{name[:40]}`"
-                self.wrong("E0102", message, key.span, help=hint)
+                self.add_error("E0102", message, key.span, help=hint)
                 return True
         return False
 
-    def _duplicate(self, first: Scalar, second: Tree) -> None:
-        message = f"the key `{first.value}` is here twice"
-        self.wrong("E0103", message, second.span, label="second of this name")
-        self.errors[-1] = self.errors[-1].noted(f"first at {first.span}")
+    def _report_duplicate(self, first_key: Scalar, second_key: Tree) -> None:
+        message = f"the key `{first_key.value}` is here twice"
+        self.add_error("E0103", message, second_key.span, label="second of this name")
+        self.errors[-1] = self.errors[-1].add_notes(f"first at {first_key.span}")
 
-    def _unknown_alias(self, name: str, span: Span) -> None:
+    def _report_unknown_alias(self, name: str, span: Span) -> None:
         if any(opened.anchor == name for opened in self._open):
-            self.wrong("E0107", f"`*{name}` stands inside what it refers to", span)
+            self.add_error("E0107", f"`*{name}` stands inside what it refers to", span)
             return
-        close = nearest(name, set(self._anchors))
-        hint = f"did you mean `*{close}`?" if close else "put the text in quotes if it is no alias"
-        self.wrong("E0107", f"no `&{name}` comes before `*{name}`", span, help=hint)
+        nearest_name = find_nearest_name(name, set(self._anchors))
+        hint = (
+            f"did you mean `*{nearest_name}`?"
+            if nearest_name
+            else "put the text in quotes if it is no alias"
+        )
+        self.add_error("E0107", f"no `&{name}` comes before `*{name}`", span, help=hint)
 
-    def _count(self, nodes: int, span: Span) -> None:
+    def _count_nodes(self, nodes: int, span: Span) -> None:
         self._nodes += nodes
         if self._nodes > MAX_NODES:
             message = f"the file holds more than {MAX_NODES:,} values, aliases written out"
@@ -320,12 +339,12 @@ class TreeBuilder:
             raise fail("E0105", message, span, label="too deep from here on", help=hint)
 
 
-def whole(digits: str) -> int:
+def parse_digits(digits: str) -> int:
     """Return the number that decimal digits write; of very many digits, one beyond `MAX_INT`."""
     return int(digits) if len(digits) < 100 else MAX_INT + 1
 
 
-def named(tree: Tree) -> str:
+def describe_tree(tree: Tree) -> str:
     """Return what a tree is, in the words of messages: `the number 3`, `a list`."""
     match tree:
         case Mapping():
@@ -337,7 +356,7 @@ def named(tree: Tree) -> str:
         case Scalar(value=bool() as value):
             return f"the truth value `{str(value).lower()}`"
         case Scalar(value=str() as value):
-            shown = value if len(value) <= 40 else value[:37] + "..."
-            return f"the text `{shown}`".replace("\n", " ")
+            display_text = value if len(value) <= 40 else value[:37] + "..."
+            return f"the text `{display_text}`".replace("\n", " ")
         case Scalar(value=value):
             return f"the number {value}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ops.elementwise import ScalarFunction
-from tcc.compiler.ops.integer.base import IntegerForm, IntegerSite, Quantized
+from tcc.compiler.ops.integer.base import IntegerSite, OpWithWeights, QuantizedOp
 from tcc.compiler.ops.integer.border import QPad
 from tcc.compiler.ops.integer.conv import QConv, RealConv, UnsignedQConv, WideQConv
 from tcc.compiler.ops.integer.join import QAdd, QMul
@@ -19,34 +19,34 @@ from tcc.compiler.ops.integer.table import ComputedTable, Table
 
 __all__ = [
     "ComputedTable", "Dequantize", "IntegerSite", "QAdd", "QAvgPool", "QConv", "QGlobalAvgPool",
-    "QMul", "QPad", "Quantize", "Quantized", "RealConv", "RealGlobalAvgPool", "Table",
-    "UnsignedQConv", "WideQConv", "integer_form",
+    "QMul", "QPad", "Quantize", "QuantizedOp", "RealConv", "RealGlobalAvgPool", "Table",
+    "UnsignedQConv", "WideQConv", "quantize_op",
 ]  # fmt: skip
 
-INTEGERS: tuple[type[Op], ...] = (
+INTEGER_OPS: tuple[type[Op], ...] = (
     ComputedTable, Dequantize, QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad, Quantize,
     RealConv, RealGlobalAvgPool, Table, UnsignedQConv, WideQConv,
 )  # fmt: skip
 """Every one of them."""
 
-FORMS: Mapping[type[Op], Callable[[Any, IntegerSite], IntegerForm | None]] = {
-    op: one.form for one in (QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad)
-    for op in one.stands_for
+QUANTIZERS: Mapping[type[Op], Callable[[Any, IntegerSite], OpWithWeights | None]] = {
+    op: one.from_float_op for one in (QAdd, QAvgPool, QConv, QGlobalAvgPool, QMul, QPad)
+    for op in one.float_ops
 }  # fmt: skip
 """What makes the integer form of each float op that has one of its own."""
 
 
-def integer_form(op: Op, site: IntegerSite) -> IntegerForm | None:
+def quantize_op(op: Op, site: IntegerSite) -> OpWithWeights | None:
     """Return what a float op is on integers; None where it stays a float.
 
     Args:
         op: The op.
         site: What is before and behind it.
     """
-    made = FORMS.get(type(op))
-    if made:
-        return made(op, site)
+    quantizer = QUANTIZERS.get(type(op))
+    if quantizer:
+        return quantizer(op, site)
     if isinstance(op, ScalarFunction):
-        return Table.form(op, site)
+        return Table.from_float_op(op, site)
     # What moves numbers moves levels as they are: its output has the scale of its inputs.
     return (op, ()) if op.moves else None

@@ -7,10 +7,10 @@ ONNX every value is a uint8, and a signed one has the zero point 128: the same m
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
-from tcc.compiler.ir.op import Array, Call, Const, Exact, Op
+from tcc.compiler.ir.op import Array, Call, Const, ExactIntegerOp, Op
 from tcc.compiler.ir.types import DType, Shape, TensorType
 
-IntegerForm: TypeAlias = tuple[Op, tuple[Array, ...]]
+OpWithWeights: TypeAlias = tuple[Op, tuple[Array, ...]]
 """An operation on integers, with its weights."""
 
 
@@ -21,25 +21,25 @@ class IntegerSite:
     Attributes:
         types: Those of its inputs, with their scales.
         out: The output's scale, whether it is signed, and the levels that it is kept within.
-        ends: Whether nothing but outputs reads it, and these may be real numbers.
+        is_float_output: Whether nothing but outputs reads it, and these may be real numbers.
         weights: Of a convolution: int8 weights, their scale a filter, and the int32 bias.
     """
 
     types: tuple[TensorType, ...]
     out: tuple[float, bool, int, int]
-    ends: bool = False
+    is_float_output: bool = False
     weights: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Quantized(Op, Exact):
+class QuantizedOp(Op, ExactIntegerOp):
     """An operation whose output has a scale of its own: real value = scale * level.
 
     Levels are clamped to [low, high], which an activation may have narrowed. The zero point is 0,
     so that zeros around a map, and the products of weights with them, need no correction.
     """
 
-    stands_for: ClassVar[tuple[type[Op], ...]] = ()
+    float_ops: ClassVar[tuple[type[Op], ...]] = ()
     """The float ops whose form it is. They cannot name it themselves: it holds one of them."""
     scale: float
     signed: bool
@@ -47,7 +47,7 @@ class Quantized(Op, Exact):
     high: int
 
     @classmethod
-    def form(cls, op: Any, site: IntegerSite) -> IntegerForm | None:
+    def from_float_op(cls, op: Any, site: IntegerSite) -> OpWithWeights | None:
         """Return what a float op is on integers; None where it stays a float.
 
         Args:
@@ -56,13 +56,13 @@ class Quantized(Op, Exact):
         """
         return cls(*site.out), ()
 
-    def typed(self, shape: Shape) -> TensorType:
+    def make_type(self, shape: Shape) -> TensorType:
         """Return the output's type."""
         return TensorType(shape, DType.I8 if self.signed else DType.U8, self.scale)
 
     def clamp(self, y: TensorType) -> tuple[Call, ...]:
         """Return the clamp of stored levels `c` to `y`, if there is one; name the result `y`."""
-        low, high = (stored(bound, y) for bound in (self.low, self.high))
+        low, high = (to_uint8(bound, y) for bound in (self.low, self.high))
         # What stores the levels saturates at the type's own bounds anyway.
         if (low, high) == (0, 255):
             return ()
@@ -79,27 +79,27 @@ class Quantized(Op, Exact):
         return {name: fields[name] for name in fields if name not in {"scale", "signed"}}
 
 
-def zero_point(x: TensorType) -> int:
+def get_zero_point(tensor_type: TensorType) -> int:
     """Return the number that stands for zero in ONNX."""
-    return -x.limits[0]
+    return -tensor_type.limits[0]
 
 
-def stored(level: int, x: TensorType) -> int:
+def to_uint8(quantized: int, tensor_type: TensorType) -> int:
     """Return the uint8 that stands for a level in ONNX."""
-    return level + zero_point(x)
+    return quantized + get_zero_point(tensor_type)
 
 
-def zero(x: TensorType) -> Const:
+def make_zero_point(tensor_type: TensorType) -> Const:
     """Return the zero point as ONNX holds it."""
-    return Const((zero_point(x),), "uint8", scalar=True)
+    return Const((get_zero_point(tensor_type),), "uint8", scalar=True)
 
 
-def scale(x: TensorType) -> Const:
+def make_scale(tensor_type: TensorType) -> Const:
     """Return the scale as ONNX holds it."""
-    return number(float(x.scale or 0))
+    return make_float32(float(tensor_type.scale or 0))
 
 
-def floats(source: str, x: TensorType, output: str) -> Call:
+def make_dequantize(source: str, tensor_type: TensorType, output: str) -> Call:
     """Return the call that gives the levels of a stored value as float32.
 
     At scale 1 they are no real numbers. The axis, which says nothing of one scale, tells such a
@@ -107,13 +107,20 @@ def floats(source: str, x: TensorType, output: str) -> Call:
 
     Args:
         source: The name of a value as ONNX holds it, uint8.
-        x: Its type.
+        tensor_type: Its type.
         output: The name of the result.
     """
-    return Call("DequantizeLinear", (source, number(1.0), zero(x)), {"axis": 0}, output)
+    return Call(
+        "DequantizeLinear",
+        (source, make_float32(1.0), make_zero_point(tensor_type)),
+        {"axis": 0},
+        output,
+    )
 
 
-def rounded(source: str, op: Quantized, y: TensorType, step: float = 1.0) -> tuple[Call, ...]:
+def make_quantize(
+    source: str, op: QuantizedOp, y: TensorType, step: float = 1.0
+) -> tuple[Call, ...]:
     """Return calls that round float32 numbers of levels and store them as the output.
 
     A quantisation at scale 1 is the rounding to the nearest, ties to even, and the type's bounds.
@@ -125,18 +132,22 @@ def rounded(source: str, op: Quantized, y: TensorType, step: float = 1.0) -> tup
         step: What one level is in the numbers, by which they are divided.
     """
     clamp = op.clamp(y)
-    call = Call("QuantizeLinear", (source, number(step), zero(y)), output="c" if clamp else "y")
+    call = Call(
+        "QuantizeLinear",
+        (source, make_float32(step), make_zero_point(y)),
+        output="c" if clamp else "y",
+    )
     return (call, *clamp)
 
 
-def number(value: float) -> Const:
+def make_float32(number: float) -> Const:
     """Return a float32 scalar."""
-    return Const((value,), "float32", scalar=True)
+    return Const((number,), "float32", scalar=True)
 
 
-def integer(value: int) -> Const:
+def make_int32(number: int) -> Const:
     """Return an int32 scalar."""
-    return Const((value,), "int32", scalar=True)
+    return Const((number,), "int32", scalar=True)
 
 
 UINT8, INT32, FLOAT32 = 2, 6, 1

@@ -5,27 +5,27 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ir.op import Array, Call, Const, Exact, Init, Op, Param
+from tcc.compiler.ir.op import Array, Call, Const, ExactIntegerOp, Init, Op, Param
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.conv import Conv
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
     INT32,
-    IntegerForm,
     IntegerSite,
-    Quantized,
-    number,
-    scale,
-    zero,
-    zero_point,
+    OpWithWeights,
+    QuantizedOp,
+    get_zero_point,
+    make_float32,
+    make_scale,
+    make_zero_point,
 )
 
-EXACT = 1 << 24
+MAX_EXACT_SUM = 1 << 24
 """Sums of products below this are exact in float32, in whatever order they are added."""
 
 
-def _stored(conv: Conv, x: TensorType, factor: str) -> tuple[Param, ...]:
+def _make_params(conv: Conv, x: TensorType, factor: str) -> tuple[Param, ...]:
     """Return the weight, a factor per filter of this name, and the bias."""
     weight, bias = conv.params(x)
     return (
@@ -35,25 +35,27 @@ def _stored(conv: Conv, x: TensorType, factor: str) -> tuple[Param, ...]:
     )
 
 
-def _sums(conv: Conv, x: Array, weight: Array, bias: Array) -> Array:
+def _compute_sums(conv: Conv, x: Array, weight: Array, bias: Array) -> Array:
     """Return the sums of a convolution of integers, and the bias in each of them."""
-    padded = integer_arithmetic.bordered(x, conv.pads)
-    total = integer_arithmetic.sums(padded, weight, conv.stride, conv.dilation, conv.groups)
+    padded = integer_arithmetic.pad_map(x, conv.pads)
+    total = integer_arithmetic.compute_convolution(
+        padded, weight, conv.stride, conv.dilation, conv.groups
+    )
     # In the sum, before its one rounding: the bias counts steps of the same size.
     total += bias.astype(np.int32)[:, None, None]
     return total
 
 
 @dataclass(frozen=True, slots=True)
-class RealConv(Op, Exact):
+class RealConv(Op, ExactIntegerOp):
     """float32(sum x * w + b) * factor: what leaves the program loses nothing to 8 bits.
 
     Weights are int8 in [-127, 127], the bias int32 at x.scale * w.scale, which is the factor of
-    each filter. No sum may reach `EXACT`: then float arithmetic on the integers gives it as well,
+    each filter. No sum may reach `MAX_EXACT_SUM`: then float arithmetic on the integers gives it as well,
     so that every runtime has what this needs.
     """
 
-    word: ClassVar[str] = "real_conv"
+    keyword: ClassVar[str] = "real_conv"
     conv: Conv
 
     def infer(self, x: TensorType) -> TensorType:
@@ -62,18 +64,18 @@ class RealConv(Op, Exact):
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
         """Return the weight, the factor per filter, and the bias."""
-        return _stored(self.conv, x, "factor")
+        return _make_params(self.conv, x, "factor")
 
     def macs(self, x: TensorType) -> int:
         """Return one multiply-accumulate per output element and filter tap."""
         return self.conv.macs(x)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the real numbers."""
         weight, factor, bias = params
-        total = _sums(self.conv, xs[0], weight, bias)
+        total = _compute_sums(self.conv, xs[0], weight, bias)
         return total.astype(np.float32) * factor.astype(np.float32)[:, None, None]
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
@@ -82,15 +84,15 @@ class RealConv(Op, Exact):
         A Mul in place of the last two would be folded into the weights, which rounds them.
         """
         # The zero point is taken off in float32, where all sums below `EXACT` are exact.
-        shift = zero_point(x)
-        how = self.conv.onnx(x, opset)[0].attributes
-        read = (Call("Sub", ("xs", number(shift)), output="xf"),) if shift else ()
+        shift = get_zero_point(x)
+        attributes = self.conv.onnx(x, opset)[0].attributes
+        shift_calls = (Call("Sub", ("xs", make_float32(shift)), output="xf"),) if shift else ()
         return (
             Call("Cast", ("x0",), {"to": FLOAT32}, "xs" if shift else "xf"),
-            *read,
+            *shift_calls,
             Call("Cast", ("weight",), {"to": FLOAT32}, "wf"),
             Call("Cast", ("bias",), {"to": FLOAT32}, "bf"),
-            Call("Conv", ("xf", "wf", "bf"), how, "sum"),
+            Call("Conv", ("xf", "wf", "bf"), attributes, "sum"),
             Call("Cast", ("sum",), {"to": INT32}, "total"),
             Call("DequantizeLinear", ("total", "factor"), {"axis": 1}),
         )
@@ -104,26 +106,26 @@ class RealConv(Op, Exact):
         return self.conv.attributes()
 
 
-def fits(weight: Array, bias: Array, largest: int) -> bool:
-    """Whether no sum of weights times levels of a magnitude, and a bias, can reach `EXACT`.
+def is_exact_in_float32(weight: Array, bias: Array, max_magnitude: int) -> bool:
+    """Whether no sum of weights times levels of a magnitude, and a bias, can reach `MAX_EXACT_SUM`.
 
     Args:
         weight: Integers (filters, channels / groups, kernel height, kernel width).
         bias: Steps of the sums (filters,).
-        largest: The largest magnitude of a level that is read.
+        max_magnitude: The largest magnitude of a level that is read.
     """
     # In int64: what is too large for an int32 is to be found here, not to wrap around.
     total = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(axis=1)
-    most = total * largest + np.abs(bias.astype(np.int64))
-    return bool((most < EXACT).all())
+    max_sum = total * max_magnitude + np.abs(bias.astype(np.int64))
+    return bool((max_sum < MAX_EXACT_SUM).all())
 
 
-WORD = 4
+CHANNELS_PER_WORD = 4
 """Channels that one 32-bit word of 8-bit levels holds."""
 
 
 @dataclass(frozen=True, slots=True)
-class QConv(Quantized):
+class QConv(QuantizedOp):
     """clamp(rint(float32(sum x * w + b) * M)), with M = x.scale * w.scale / y.scale a filter.
 
     Weights are int8 in [-127, 127], one scale a filter, as TFLite's quantisation specification asks
@@ -131,41 +133,41 @@ class QConv(Quantized):
     the sum as it is. `conv` is the convolution itself.
     """
 
-    word: ClassVar[str] = "qconv"
-    stands_for: ClassVar[tuple[type[Op], ...]] = (Conv,)
+    keyword: ClassVar[str] = "qconv"
+    float_ops: ClassVar[tuple[type[Op], ...]] = (Conv,)
     zero_weight: ClassVar[Const] = Const((0,), "int8", scalar=True)
     conv: Conv
 
     @classmethod
-    def form(cls, op: Conv, site: IntegerSite) -> IntegerForm:
+    def from_float_op(cls, op: Conv, site: IntegerSite) -> OpWithWeights:
         """Return it, or real numbers at once where they end the network and are exact."""
         (x,), (weight, scale, bias) = site.types, site.weights
         # Always with a bias: zeros change nothing, and corrections of biases need a place.
         conv = replace(op, bias=True)
-        if site.ends and fits(weight, bias, max(map(abs, x.limits))):
+        if site.is_float_output and is_exact_in_float32(weight, bias, max(map(abs, x.limits))):
             return RealConv(conv), (weight, np.float32(x.scale) * scale, bias)
         return cls(*site.out, conv), (weight, scale, bias)
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (filters, output height, output width)."""
-        return self.typed(self.conv.infer(x).shape)
+        return self.make_type(self.conv.infer(x).shape)
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
         """Return the weight, its scale per filter, and the bias."""
-        return _stored(self.conv, x, "scale")
+        return _make_params(self.conv, x, "scale")
 
     def macs(self, x: TensorType) -> int:
         """Return one multiply-accumulate per output element and filter tap."""
         return self.conv.macs(x)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the levels of the output."""
         (x,), (weight, weight_scale, bias) = types, params
         y = self.infer(x)
-        total = _sums(self.conv, xs[0], weight, bias)
-        factor = integer_arithmetic.multiplier(x, weight_scale.astype(np.float32), y)
+        total = _compute_sums(self.conv, xs[0], weight, bias)
+        factor = integer_arithmetic.compute_multiplier(x, weight_scale.astype(np.float32), y)
         return integer_arithmetic.requantize(total, factor[:, None, None], y, self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
@@ -173,15 +175,23 @@ class QConv(Quantized):
         y = self.infer(x)
         clamp = self.clamp(y)
         weight = ("weight", "scale", self.zero_weight)
-        how = self.conv.onnx(x, opset)[0].attributes
-        operands = ("x0", scale(x), zero(x), *weight, scale(y), zero(y), "bias")
-        return (Call("QLinearConv", operands, how, "c" if clamp else "y"), *clamp)
+        attributes = self.conv.onnx(x, opset)[0].attributes
+        operands = (
+            "x0",
+            make_scale(x),
+            make_zero_point(x),
+            *weight,
+            make_scale(y),
+            make_zero_point(y),
+            "bias",
+        )
+        return (Call("QLinearConv", operands, attributes, "c" if clamp else "y"), *clamp)
 
     def attributes(self) -> dict[str, object]:
         """Return the convolution's fields and the clamp."""
-        own = Quantized.attributes(self)
-        del own["conv"]
-        return self.conv.attributes() | own
+        quantized_attributes = QuantizedOp.attributes(self)
+        del quantized_attributes["conv"]
+        return self.conv.attributes() | quantized_attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +203,8 @@ class UnsignedQConv(QConv):
     saturates. For unsigned weights ONNX Runtime widens both to 16 bits before it multiplies.
     """
 
-    word: ClassVar[str] = "unsigned_qconv"
-    stands_for: ClassVar[tuple[type[Op], ...]] = ()
+    keyword: ClassVar[str] = "unsigned_qconv"
+    float_ops: ClassVar[tuple[type[Op], ...]] = ()
     zero_weight: ClassVar[Const] = Const((128,), "uint8", scalar=True)
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
@@ -202,14 +212,14 @@ class UnsignedQConv(QConv):
         weight, scales, bias = QConv.params(self, x)
         return (replace(weight, dtype=DType.U8), scales, bias)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the levels of the output."""
-        weight, *others = params
+        weight, *scale_and_bias = params
         # int16 first: less 128, a uint8 below it would wrap around.
         signed = (weight.astype(np.int16) - 128).astype(np.int8)
-        return QConv.integer(self, types, xs, (signed, *others))
+        return QConv.compute(self, types, xs, (signed, *scale_and_bias))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,29 +231,33 @@ class WideQConv(QConv):
     is most of the time.
     """
 
-    word: ClassVar[str] = "wide_qconv"
-    stands_for: ClassVar[tuple[type[Op], ...]] = ()
+    keyword: ClassVar[str] = "wide_qconv"
+    float_ops: ClassVar[tuple[type[Op], ...]] = ()
 
-    def beside(self, x: TensorType) -> int:
+    def count_padding_channels(self, x: TensorType) -> int:
         """Return how many channels there are beside the input's own."""
-        return -x.shape[0] % WORD
+        return -x.shape[0] % CHANNELS_PER_WORD
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
         """Return the weight, its scale per filter, and the bias."""
         weight, scales, bias = QConv.params(self, x)
         filters, depth, *window = weight.shape
-        return (replace(weight, shape=(filters, depth + self.beside(x), *window)), scales, bias)
+        return (
+            replace(weight, shape=(filters, depth + self.count_padding_channels(x), *window)),
+            scales,
+            bias,
+        )
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the levels of the output."""
-        weight, *others = params
-        return QConv.integer(self, types, xs, (weight[:, : types[0].shape[0]], *others))
+        weight, *scale_and_bias = params
+        return QConv.compute(self, types, xs, (weight[:, : types[0].shape[0]], *scale_and_bias))
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return Pad, which adds the channels, and what reads them."""
-        first, *clamp = QConv.onnx(self, x, opset)
-        more = Const((0, 0, 0, 0, 0, self.beside(x), 0, 0))
-        padded = Call("Pad", ("x0", more, zero(x)), output="w")
-        return (padded, replace(first, inputs=("w", *first.inputs[1:])), *clamp)
+        conv_call, *clamp = QConv.onnx(self, x, opset)
+        pad_widths = Const((0, 0, 0, 0, 0, self.count_padding_channels(x), 0, 0))
+        padded = Call("Pad", ("x0", pad_widths, make_zero_point(x)), output="w")
+        return (padded, replace(conv_call, inputs=("w", *conv_call.inputs[1:])), *clamp)

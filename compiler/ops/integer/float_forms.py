@@ -18,21 +18,21 @@ from tcc.compiler.ops.activation import HardSigmoid, HardSwish, Sigmoid, Silu, T
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer_arithmetic import Float32
 
-Levels: TypeAlias = NDArray[np.int64]
-Real: TypeAlias = NDArray[np.float64]
-STEPS = 8
+QuantizedArray: TypeAlias = NDArray[np.int64]
+Float64Array: TypeAlias = NDArray[np.float64]
+CONSTANT_STEPS = 8
 """How many float32 numbers on either side of each constant are tried."""
-NEAR = 2.0**-9
+TIE_DISTANCE = 2.0**-9
 """A sum may come out otherwise only where it is this near to the middle between two levels: it has
 four roundings of 2**-24 each, and two constants off by `STEPS` * 2**-23, of 256 levels at most."""
-BEYOND = 512
+SATURATION_LIMIT = 512
 """Levels that are saturated whatever the output's bounds are."""
 MARGIN = 2.0**-10
 """How far a function's results are from the middle between two levels, in levels: 32 times what
 float32 tells apart of 256."""
-ERROR = 2.0**-20
+FUNCTION_ERROR = 2.0**-20
 """How far off a function of floats may be besides: six times what ONNX Runtime's sigmoid is."""
-ERRORS: Mapping[type[ScalarFunction], Callable[[Real], Real]] = {
+ERROR_SCALES: Mapping[type[ScalarFunction], Callable[[Float64Array], Float64Array]] = {
     HardSigmoid: np.ones_like,
     HardSwish: np.abs,
     Sigmoid: np.ones_like,
@@ -41,7 +41,7 @@ ERRORS: Mapping[type[ScalarFunction], Callable[[Real], Real]] = {
 }
 """Functions that are near enough in floats, and what `ERROR` is times for a number: its own size
 where they are products with it."""
-SHIFTS = np.arange(-64, 65) * 2.0**-20
+SCALE_SHIFTS = np.arange(-64, 65) * 2.0**-20
 """By what part of themselves the scales of a function are moved, to keep its results off."""
 
 
@@ -58,7 +58,7 @@ class FloatSum:
 
 
 @lru_cache(maxsize=4096)
-def float_sum(factors: tuple[int, int], shift: int, lows: tuple[int, int]) -> FloatSum | None:
+def find_float_sum(factors: tuple[int, int], shift: int, lows: tuple[int, int]) -> FloatSum | None:
     """Return a sum in float32 that is (sum x_i * factors_i + half) >> shift.
 
     For each of the 65,536 pairs, or beyond 512 levels where that is; None where no constants were
@@ -72,31 +72,46 @@ def float_sum(factors: tuple[int, int], shift: int, lows: tuple[int, int]) -> Fl
     larger = int(factors[1] > factors[0])
     if not factors[larger]:
         return None
-    ratios = _around(factors[1 - larger] / factors[larger])
-    steps = _around(2.0**shift / factors[larger])
-    levels = _pairs(lows)
+    ratios = _list_neighbors(factors[1 - larger] / factors[larger])
+    steps = _list_neighbors(2.0**shift / factors[larger])
+    quantized_pairs = _list_pairs(lows)
     half = 1 << (shift - 1)
-    total = levels[0] * factors[0] + levels[1] * factors[1] + half
-    right = _bounded(total >> shift)
-    near = np.abs(total - ((total + half) >> shift << shift)) < NEAR * 2.0**shift
-    few = _sums(tuple(x[near, None, None] for x in levels), larger, ratios[:, None], steps)
+    total = quantized_pairs[0] * factors[0] + quantized_pairs[1] * factors[1] + half
+    expected = _clip_to_limit(total >> shift)
+    is_near_tie = np.abs(total - ((total + half) >> shift << shift)) < TIE_DISTANCE * 2.0**shift
+    tie_sums = _compute_sums(
+        tuple(quantized[is_near_tie, None, None] for quantized in quantized_pairs),
+        larger,
+        ratios[:, None],
+        steps,
+    )
     # Not times 1, which runtimes drop, to make another operation of what is left.
-    alike = (few == right[near, None, None]).all(axis=0) & (ratios != 1)[:, None]
-    fits = np.argwhere(alike).tolist()
+    is_match = (tie_sums == expected[is_near_tie, None, None]).all(axis=0) & (ratios != 1)[:, None]
+    matches = np.argwhere(is_match).tolist()
     # The constants that are least off first; by all pairs, since what is near is an estimate.
-    for i, j in sorted(fits, key=lambda at: (abs(at[0] - STEPS) + abs(at[1] - STEPS), at)):
-        if np.array_equal(_sums(levels, larger, ratios[i], steps[j]), right):
+    for i, j in sorted(
+        matches,
+        key=lambda offsets: (
+            abs(offsets[0] - CONSTANT_STEPS) + abs(offsets[1] - CONSTANT_STEPS),
+            offsets,
+        ),
+    ):
+        if np.array_equal(_compute_sums(quantized_pairs, larger, ratios[i], steps[j]), expected):
             return FloatSum(larger, float(ratios[i]), float(steps[j]))
     return None
 
 
-def _sums(levels: tuple[Levels, ...], larger: int, ratio: Float32, step: Float32) -> Levels:
-    most, other = (levels[i].astype(np.float32) for i in (larger, 1 - larger))
-    return _bounded(np.rint((most + other * ratio) / step))
+def _compute_sums(
+    quantized_pairs: tuple[QuantizedArray, ...], larger: int, ratio: Float32, step: Float32
+) -> QuantizedArray:
+    larger_input, smaller_input = (
+        quantized_pairs[i].astype(np.float32) for i in (larger, 1 - larger)
+    )
+    return _clip_to_limit(np.rint((larger_input + smaller_input * ratio) / step))
 
 
 @lru_cache(maxsize=4096)
-def product_step(factor: float, lows: tuple[int, int], zero: int) -> float | None:
+def find_product_step(factor: float, lows: tuple[int, int], zero: int) -> float | None:
     """Return a float32 number by which products are divided, rather than times the factor.
 
     With it all ways in which runtimes round products give rint(p * factor), in float32, for each
@@ -107,18 +122,18 @@ def product_step(factor: float, lows: tuple[int, int], zero: int) -> float | Non
         lows: The least level of each input.
         zero: What stands for zero in the output as it is stored.
     """
-    first, second = _pairs(lows)
-    products = np.unique(first * second).astype(np.float32)
-    right = _bounded(np.rint(products * np.float32(factor)))
-    steps = _around(1.0 / factor)
-    for step in sorted(steps, key=lambda each: abs(each * factor - 1.0)):
-        ways = _product_roundings(products, np.float32(step), np.float32(zero))
-        if all(np.array_equal(_bounded(way), right) for way in ways):
+    left_operand, right_operand = _list_pairs(lows)
+    products = np.unique(left_operand * right_operand).astype(np.float32)
+    expected = _clip_to_limit(np.rint(products * np.float32(factor)))
+    steps = _list_neighbors(1.0 / factor)
+    for step in sorted(steps, key=lambda candidate: abs(candidate * factor - 1.0)):
+        roundings = _iterate_product_roundings(products, np.float32(step), np.float32(zero))
+        if all(np.array_equal(_clip_to_limit(rounding), expected) for rounding in roundings):
             return float(step)
     return None
 
 
-def _product_roundings(
+def _iterate_product_roundings(
     products: Float32, step: np.float32, zero: np.float32
 ) -> Iterator[NDArray[np.float32]]:
     """Yield rounded quotients as the standard says, and as ONNX Runtime computes them in one go."""
@@ -133,47 +148,51 @@ def _product_roundings(
 
 
 @lru_cache(maxsize=4096)
-def function_scales(
+def find_function_scales(
     function: ScalarFunction, x: TensorType, y: TensorType, entries: tuple[int, ...]
 ) -> tuple[float, float] | None:
     """Return scales of the input and the output with which a function of floats gives a table.
 
-    rint(function(float32(level * first)) / second), where the function may be off as `ERRORS` says,
+    rint(function(float32(level * first)) / second), where the function may be off as `ERROR_SCALES` says,
     and the quotient by `MARGIN` more. None where none were found.
 
     Args:
-        function: One of `ERRORS`.
+        function: One of `ERROR_SCALES`.
         x: The input's type, with its scale.
         y: The output's.
         entries: The level of the output for each of the input, from the least on.
     """
-    right = np.array(entries, np.int64)
-    levels = np.arange(256) + x.limits[0]
-    outputs = (np.float64(y.scale or 0) * (1 + SHIFTS)).astype(np.float32)
-    for shift in sorted(SHIFTS[::4], key=abs):
+    expected = np.array(entries, np.int64)
+    quantized = np.arange(256) + x.limits[0]
+    outputs = (np.float64(y.scale or 0) * (1 + SCALE_SHIFTS)).astype(np.float32)
+    for shift in sorted(SCALE_SHIFTS[::4], key=abs):
         scale = np.float32(np.float64(x.scale or 0) * (1 + shift))
-        real = (levels.astype(np.float32) * scale).astype(np.float64)
-        found = function.float64(real)[:, None] / outputs.astype(np.float64)
-        errors = ERROR * ERRORS[type(function)](real)[:, None] / outputs
+        real = (quantized.astype(np.float32) * scale).astype(np.float64)
+        outputs_by_scale = function.evaluate(real)[:, None] / outputs.astype(np.float64)
+        errors = FUNCTION_ERROR * ERROR_SCALES[type(function)](real)[:, None] / outputs
         # What is beyond the type's bounds is saturated.
-        off = (np.abs(np.clip(found, *y.limits) - right[:, None]) + errors).max(axis=0)
-        best = int(off.argmin())
-        if off[best] < 0.5 - MARGIN:
+        max_errors = (
+            np.abs(np.clip(outputs_by_scale, *y.limits) - expected[:, None]) + errors
+        ).max(axis=0)
+        best = int(max_errors.argmin())
+        if max_errors[best] < 0.5 - MARGIN:
             return float(scale), float(outputs[best])
     return None
 
 
-def _around(value: float) -> Float32:
+def _list_neighbors(number: float) -> Float32:
     """Return float32 numbers around one, in order."""
-    middle = np.float32(value)
-    return np.array(middle + np.spacing(middle) * np.arange(-STEPS, STEPS + 1), np.float32)
+    middle = np.float32(number)
+    return np.array(
+        middle + np.spacing(middle) * np.arange(-CONSTANT_STEPS, CONSTANT_STEPS + 1), np.float32
+    )
 
 
-def _pairs(lows: tuple[int, int]) -> tuple[Levels, Levels]:
+def _list_pairs(lows: tuple[int, int]) -> tuple[QuantizedArray, QuantizedArray]:
     """Return each pair of levels."""
-    every = np.arange(256)
-    return np.repeat(every + lows[0], 256), np.tile(every + lows[1], 256)
+    all_levels = np.arange(256)
+    return np.repeat(all_levels + lows[0], 256), np.tile(all_levels + lows[1], 256)
 
 
-def _bounded(levels: NDArray[np.float32] | Levels) -> Levels:
-    return np.clip(levels, -BEYOND, BEYOND).astype(np.int64)
+def _clip_to_limit(numbers: NDArray[np.float32] | QuantizedArray) -> QuantizedArray:
+    return np.clip(numbers, -SATURATION_LIMIT, SATURATION_LIMIT).astype(np.int64)

@@ -5,51 +5,55 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ir.op import Array, Call, Exact, Op
+from tcc.compiler.ir.op import Array, Call, ExactIntegerOp, Op
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import integer_arithmetic
-from tcc.compiler.ops.integer.base import Quantized, scale, zero
+from tcc.compiler.ops.integer.base import QuantizedOp, make_scale, make_zero_point
 
 
 @dataclass(frozen=True, slots=True)
-class Quantize(Quantized):
+class Quantize(QuantizedOp):
     """clamp(rint(x / scale)), a float32 division, ties to the even integer.
 
     It is ONNX's definition; a product with the rounded inverse gives other levels beside ties.
     """
 
-    word: ClassVar[str] = "quantize"
+    keyword: ClassVar[str] = "quantize"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's shape with the output's scale."""
-        return self.typed(x.shape)
+        return self.make_type(x.shape)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the levels of float32 numbers."""
         scaled = np.rint(xs[0].astype(np.float32) / np.float32(self.scale))
-        return integer_arithmetic.clamped(scaled, self.infer(*types), self.low, self.high)
+        return integer_arithmetic.clamp_to_type(scaled, self.infer(*types), self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return QuantizeLinear."""
         y = self.infer(x)
         clamp = self.clamp(y)
-        call = Call("QuantizeLinear", ("x0", scale(y), zero(y)), output="c" if clamp else "y")
+        call = Call(
+            "QuantizeLinear",
+            ("x0", make_scale(y), make_zero_point(y)),
+            output="c" if clamp else "y",
+        )
         return (call, *clamp)
 
 
 @dataclass(frozen=True, slots=True)
-class Dequantize(Op, Exact):
+class Dequantize(Op, ExactIntegerOp):
     """float32(level) * scale."""
 
-    word: ClassVar[str] = "dequantize"
+    keyword: ClassVar[str] = "dequantize"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return float32 numbers of the input's shape."""
         return TensorType(x.shape)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the numbers that levels stand for."""
@@ -61,4 +65,4 @@ class Dequantize(Op, Exact):
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return DequantizeLinear."""
-        return (Call("DequantizeLinear", ("x0", scale(x), zero(x))),)
+        return (Call("DequantizeLinear", ("x0", make_scale(x), make_zero_point(x))),)

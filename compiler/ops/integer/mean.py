@@ -6,119 +6,132 @@ from typing import ClassVar
 
 import numpy as np
 
-from tcc.compiler.ir.op import Array, Call, Const, Exact, Op, image
+from tcc.compiler.ir.op import Array, Call, Const, ExactIntegerOp, Op, require_image_shape
 from tcc.compiler.ir.types import Shape, TensorType
 from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
     INT32,
-    IntegerForm,
     IntegerSite,
-    Quantized,
-    integer,
-    number,
-    scale,
-    zero,
-    zero_point,
+    OpWithWeights,
+    QuantizedOp,
+    get_zero_point,
+    make_float32,
+    make_int32,
+    make_scale,
+    make_zero_point,
 )
 from tcc.compiler.ops.pool import GlobalAvgPool
 
-MOST = 1 << 23
+MAX_ELEMENTS = 1 << 23
 """Elements of a channel below this have a sum that fits an int32: 255 * 2**23 is below 2**31."""
-NO_ZERO = Const((0,), "uint8", scalar=True)
-LAST = 16
+ZERO_POINT = Const((0,), "uint8", scalar=True)
+MIN_CHANNELS_LAST = 16
 """Channels from which on it is faster to have them last, as ONNX Runtime's convolutions leave them:
 it drops the transposition."""
 
 
 @dataclass(frozen=True, slots=True)
-class QGlobalAvgPool(Quantized):
+class QGlobalAvgPool(QuantizedOp):
     """clamp(rint(float32(sum x) * M)), with M = x.scale * (1 / elements) / y.scale.
 
     It is what a matrix product with ones of the scale 1 / elements computes, which runtimes round
     by the rule of all products; their own operators for means are up to a level apart.
     """
 
-    word: ClassVar[str] = "qglobal_avg_pool"
-    stands_for: ClassVar[tuple[type[Op], ...]] = (GlobalAvgPool,)
+    keyword: ClassVar[str] = "qglobal_avg_pool"
+    float_ops: ClassVar[tuple[type[Op], ...]] = (GlobalAvgPool,)
 
     @classmethod
-    def form(cls, op: GlobalAvgPool, site: IntegerSite) -> IntegerForm | None:
+    def from_float_op(cls, op: GlobalAvgPool, site: IntegerSite) -> OpWithWeights | None:
         """Return it, or real numbers at once at the end of the network."""
         # A larger map, whose sum might overflow, stays in float.
-        if not fits(site.types[0]):
+        if not is_sum_in_int32(site.types[0]):
             return None
-        return (RealGlobalAvgPool() if site.ends else cls(*site.out)), ()
+        return (RealGlobalAvgPool() if site.is_float_output else cls(*site.out)), ()
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, 1, 1)."""
-        return self.typed(_one_each(x, self.word))
+        return self.make_type(_compute_output_shape(x, self.keyword))
 
-    def factor(self, x: TensorType) -> integer_arithmetic.Float32:
+    def compute_factor(self, x: TensorType) -> integer_arithmetic.Float32:
         """Return M."""
-        return integer_arithmetic.multiplier(x, float(share(x)), self.infer(x))
+        return integer_arithmetic.compute_multiplier(
+            x, float(compute_element_share(x)), self.infer(x)
+        )
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the levels of the output."""
-        factor, y = self.factor(*types), self.infer(*types)
-        return integer_arithmetic.requantize(_sums(xs[0]), factor, y, self.low, self.high)
+        factor, y = self.compute_factor(*types), self.infer(*types)
+        return integer_arithmetic.requantize(_sum_channels(xs[0]), factor, y, self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return QLinearMatMul with as many ones as a channel has elements."""
         y, channels, count = self.infer(x), x.shape[0], prod(x.shape[1:])
         clamp = self.clamp(y)
-        name, levels, sums = "c" if clamp else "y", ("r", scale(x), zero(x)), (scale(y), zero(y))
-        one = (number(float(share(x))), NO_ZERO)
-        if channels < LAST:
+        output_name, input_operands, output_operands = (
+            "c" if clamp else "y",
+            ("r", make_scale(x), make_zero_point(x)),
+            (make_scale(y), make_zero_point(y)),
+        )
+        ones_scale = (make_float32(float(compute_element_share(x))), ZERO_POINT)
+        if channels < MIN_CHANNELS_LAST:
             return (
                 Call("Reshape", ("x0", Const((0, channels, count))), output="r"),
                 Call(
                     "QLinearMatMul",
-                    (*levels, Const(((1,),) * count, "uint8"), *one, *sums),
+                    (
+                        *input_operands,
+                        Const(((1,),) * count, "uint8"),
+                        *ones_scale,
+                        *output_operands,
+                    ),
                     output="m",
                 ),
-                Call("Reshape", ("m", Const((0, channels, 1, 1))), output=name),
+                Call("Reshape", ("m", Const((0, channels, 1, 1))), output=output_name),
                 *clamp,
             )
         return (
             Call("Transpose", ("x0",), {"perm": [0, 2, 3, 1]}, "l"),
             Call("Reshape", ("l", Const((0, 1, count, channels))), output="r"),
             Call(
-                "QLinearMatMul", (Const(((1,) * count,), "uint8"), *one, *levels, *sums), output="m"
+                "QLinearMatMul",
+                (Const(((1,) * count,), "uint8"), *ones_scale, *input_operands, *output_operands),
+                output="m",
             ),
-            Call("Transpose", ("m",), {"perm": [0, 3, 1, 2]}, name),
+            Call("Transpose", ("m",), {"perm": [0, 3, 1, 2]}, output_name),
             *clamp,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class RealGlobalAvgPool(Op, Exact):
+class RealGlobalAvgPool(Op, ExactIntegerOp):
     """float32(sum x) * (x.scale * (1 / elements)): a mean that leaves the program as it is."""
 
-    word: ClassVar[str] = "real_global_avg_pool"
+    keyword: ClassVar[str] = "real_global_avg_pool"
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, 1, 1) of float32."""
-        return TensorType(_one_each(x, self.word))
+        return TensorType(_compute_output_shape(x, self.keyword))
 
-    def factor(self, x: TensorType) -> np.float32:
+    def compute_factor(self, x: TensorType) -> np.float32:
         """Return what a sum is multiplied by."""
-        return np.float32(x.scale) * share(x)
+        return np.float32(x.scale) * compute_element_share(x)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the real numbers."""
-        return _sums(xs[0]).astype(np.float32) * self.factor(*types)
+        return _sum_channels(xs[0]).astype(np.float32) * self.compute_factor(*types)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return the sum in int32 and its factor."""
         return (
-            *_summed(x),
+            *_build_sum_calls(x),
             Call("Cast", ("t",), {"to": FLOAT32}, "f"),
-            Call("Mul", ("f", number(float(self.factor(x))))),
+            Call("Mul", ("f", make_float32(float(self.compute_factor(x))))),
         )
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -126,34 +139,34 @@ class RealGlobalAvgPool(Op, Exact):
         raise AssertionError(self)
 
 
-def share(x: TensorType) -> np.float32:
+def compute_element_share(x: TensorType) -> np.float32:
     """Return what one element counts in the mean."""
     # Rounded to float32 by itself, since in a file it stands as the scale of the ones.
     return np.float32(1) / np.float32(prod(x.shape[1:]))
 
 
-def fits(x: TensorType) -> bool:
+def is_sum_in_int32(x: TensorType) -> bool:
     """Whether no sum of a channel overflows."""
-    return prod(x.shape[1:]) < MOST
+    return prod(x.shape[1:]) < MAX_ELEMENTS
 
 
-def _one_each(x: TensorType, word: str) -> Shape:
-    return (image(x, word)[0], 1, 1)
+def _compute_output_shape(x: TensorType, keyword: str) -> Shape:
+    return (require_image_shape(x, keyword)[0], 1, 1)
 
 
-def _sums(x: Array) -> integer_arithmetic.Int32:
+def _sum_channels(x: Array) -> integer_arithmetic.Int32:
     # numpy would sum in 64 bits; `MOST` keeps the sums within the 32 that targets have.
     total: integer_arithmetic.Int32 = x.sum(axis=(2, 3), keepdims=True, dtype=np.int32)
     return total
 
 
-def _summed(x: TensorType) -> tuple[Call, ...]:
+def _build_sum_calls(x: TensorType) -> tuple[Call, ...]:
     """Return calls that give the sum of each channel's levels as `t`."""
     # Each stored level is too large by the zero point: taken off once, from the sum.
-    shift = zero_point(x) * prod(x.shape[1:])
+    shift = get_zero_point(x) * prod(x.shape[1:])
     sums = "r" if shift else "t"
     calls = (
         Call("Cast", ("x0",), {"to": INT32}, "w"),
         Call("ReduceSum", ("w", Const((2, 3))), {"keepdims": 1}, sums),
     )
-    return (*calls, Call("Sub", ("r", integer(shift)), output="t")) if shift else calls
+    return (*calls, Call("Sub", ("r", make_int32(shift)), output="t")) if shift else calls

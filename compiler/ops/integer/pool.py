@@ -10,39 +10,41 @@ from tcc.compiler.ir.types import DType, Quad, TensorType
 from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.integer.base import (
     FLOAT32,
-    IntegerForm,
     IntegerSite,
-    Quantized,
-    rounded,
-    zero,
+    OpWithWeights,
+    QuantizedOp,
+    make_quantize,
+    make_zero_point,
 )
 from tcc.compiler.ops.pool import AvgPool
-from tcc.compiler.ops.window import reached
+from tcc.compiler.ops.window import compute_reached_padding
 
 
 @dataclass(frozen=True, slots=True)
-class QAvgPool(Quantized):
+class QAvgPool(QuantizedOp):
     """clamp(rint(float32(sum x) * M)), M = x.scale / y.scale / (elements of the window).
 
     `factor` (1, output height, output width) holds M; `ones` (channels, 1, kh, kw) sums.
     """
 
-    word: ClassVar[str] = "qavg_pool"
-    stands_for: ClassVar[tuple[type[Op], ...]] = (AvgPool,)
+    keyword: ClassVar[str] = "qavg_pool"
+    float_ops: ClassVar[tuple[type[Op], ...]] = (AvgPool,)
     pool: AvgPool
 
     @classmethod
-    def form(cls, op: AvgPool, site: IntegerSite) -> IntegerForm:
+    def from_float_op(cls, op: AvgPool, site: IntegerSite) -> OpWithWeights:
         """Return it with the ones that sum and the factor of each window."""
         (x,) = site.types
-        made = cls(*site.out, op.resolve(x))
-        ones, _ = made.params(x)
-        factor = integer_arithmetic.multiplier(x, 1.0, made.infer(x)) / made.counted(x)
-        return made, (np.ones(ones.shape, np.int8), factor.astype(np.float32))
+        quantized_pool = cls(*site.out, op.resolve(x))
+        ones, _ = quantized_pool.params(x)
+        factor = integer_arithmetic.compute_multiplier(
+            x, 1.0, quantized_pool.infer(x)
+        ) / quantized_pool.count_elements(x)
+        return quantized_pool, (np.ones(ones.shape, np.int8), factor.astype(np.float32))
 
     def infer(self, x: TensorType) -> TensorType:
         """Return (channels, output height, output width)."""
-        return self.typed(self.pool.infer(x).shape)
+        return self.make_type(self.pool.infer(x).shape)
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
         """Return the ones that sum, and the factor of each window."""
@@ -50,51 +52,57 @@ class QAvgPool(Quantized):
         ones = Param("ones", (x.shape[0], 1, *self.pool.kernel), Init.ONES, dtype=DType.I8)
         return (ones, Param("factor", (1, height, width), Init.ONES))
 
-    def padding(self, x: TensorType) -> Quad:
+    def compute_padding(self, x: TensorType) -> Quad:
         """Return the border that the windows reach: top, left, bottom, right."""
         pool, (_, height, width), (_, rows, columns) = self.pool, x.shape, self.infer(x).shape
-        top, left, bottom, right = pool.pads
-        down, across = reached((height, width), pool.kernel, pool.step, pool.pads, (rows, columns))
+        pad_top, pad_left, pad_bottom, pad_right = pool.pads
+        down, across = compute_reached_padding(
+            (height, width), pool.kernel, pool.step, pool.pads, (rows, columns)
+        )
         # With sizes rounded up (ceil_mode) the last windows may end behind the padding.
-        return (top, left, max(bottom, down), max(right, across))
+        return (pad_top, pad_left, max(pad_bottom, down), max(pad_right, across))
 
-    def counted(self, x: TensorType) -> integer_arithmetic.Float32:
+    def count_elements(self, x: TensorType) -> integer_arithmetic.Float32:
         """Return how many elements each window's mean divides by, (1, height, width)."""
-        inside = np.ones((1, 1, *x.shape[1:]), np.int8)
-        inside = integer_arithmetic.bordered(
-            inside, self.pool.pads, int(self.pool.count_include_pad)
+        counted_mask = np.ones((1, 1, *x.shape[1:]), np.int8)
+        counted_mask = integer_arithmetic.pad_map(
+            counted_mask, self.pool.pads, int(self.pool.count_include_pad)
         )
         # What lies behind the padding is never counted, whatever count_include_pad says: as in
         # PyTorch.
-        _, _, bottom, right = (a - b for a, b in zip(self.padding(x), self.pool.pads, strict=True))
-        one = np.ones((1, 1, *self.pool.kernel), np.int8)
-        padded = integer_arithmetic.bordered(inside, (0, 0, bottom, right))
-        counts: integer_arithmetic.Float32 = integer_arithmetic.sums(
-            padded, one, self.pool.step, (1, 1), 1
+        _, _, pad_bottom, pad_right = (
+            a - b for a, b in zip(self.compute_padding(x), self.pool.pads, strict=True)
+        )
+        ones = np.ones((1, 1, *self.pool.kernel), np.int8)
+        padded = integer_arithmetic.pad_map(counted_mask, (0, 0, pad_bottom, pad_right))
+        counts: integer_arithmetic.Float32 = integer_arithmetic.compute_convolution(
+            padded, ones, self.pool.step, (1, 1), 1
         )[0].astype(np.float32)
         return counts
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the levels of the output."""
         (x,), (ones, factor) = types, params
-        padded = integer_arithmetic.bordered(xs[0], self.padding(x))
-        total = integer_arithmetic.sums(padded, ones, self.pool.step, (1, 1), x.shape[0])
+        padded = integer_arithmetic.pad_map(xs[0], self.compute_padding(x))
+        total = integer_arithmetic.compute_convolution(
+            padded, ones, self.pool.step, (1, 1), x.shape[0]
+        )
         return integer_arithmetic.requantize(total, factor, self.infer(x), self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return ConvInteger and its rounding."""
-        how = {
+        attributes = {
             "kernel_shape": [*self.pool.kernel],
             "strides": [*self.pool.step],
-            "pads": [*self.padding(x)],
+            "pads": [*self.compute_padding(x)],
             "group": x.shape[0],
         }
         return (
             # Not QLinearConv, which has one factor a filter: here each window may have its own.
-            Call("ConvInteger", ("x0", "ones", zero(x)), how, "t"),
+            Call("ConvInteger", ("x0", "ones", make_zero_point(x)), attributes, "t"),
             Call("Cast", ("t",), {"to": FLOAT32}, "f"),
             Call("Mul", ("f", "factor"), output="s"),
-            *rounded("s", self, self.infer(x)),
+            *make_quantize("s", self, self.infer(x)),
         )

@@ -13,58 +13,58 @@ from tcc.compiler.ops import integer_arithmetic
 from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer.base import (
     INT32,
-    IntegerForm,
     IntegerSite,
-    Quantized,
-    floats,
-    number,
-    rounded,
+    OpWithWeights,
+    QuantizedOp,
+    make_dequantize,
+    make_float32,
+    make_quantize,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Table(Quantized):
+class Table(QuantizedOp):
     """y = table[x - smallest x]; `function` is what the table holds.
 
     Entries are levels of y above its smallest, as uint8. With 256 inputs there are no more results
     to get right: a table costs a byte each, and is exact on every target, unlike its exponentials.
     """
 
-    word: ClassVar[str] = "table"
+    keyword: ClassVar[str] = "table"
     function: ScalarFunction
 
     @classmethod
-    def form(cls, op: ScalarFunction, site: IntegerSite) -> IntegerForm:
+    def from_float_op(cls, op: ScalarFunction, site: IntegerSite) -> OpWithWeights:
         """Return it with its table."""
-        made = cls(*site.out, op)
-        return made, (made.entries(*site.types),)
+        quantized_table = cls(*site.out, op)
+        return quantized_table, (quantized_table.compute_table(*site.types),)
 
-    def entries(self, x: TensorType) -> NDArray[np.uint8]:
+    def compute_table(self, x: TensorType) -> NDArray[np.uint8]:
         """Return what the function gives for each level of x: levels above the least (256,).
 
         Args:
             x: The input's type, with its scale.
         """
-        low, high = self.typed(x.shape).limits
+        low, high = self.make_type(x.shape).limits
         real = (np.arange(256) + x.limits[0]) * np.float64(x.scale or 0)
-        steps = np.rint(self.function.float64(real) / np.float64(self.scale))
+        steps = np.rint(self.function.evaluate(real) / np.float64(self.scale))
         return (np.clip(steps, low, high) - low).astype(np.uint8)
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's shape with the output's scale."""
-        return self.typed(x.shape)
+        return self.make_type(x.shape)
 
     def params(self, x: TensorType) -> tuple[Param, ...]:
         """Return the table."""
         return (Param("table", (256,), Init.ZEROS, dtype=DType.U8),)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the levels that the table gives."""
         (x,), (y,) = types, (self.infer(*types),)
-        entries = params[0].astype(np.int32) + y.limits[0]
-        return entries[xs[0].astype(np.int32) - x.limits[0]].astype(y.dtype.value)
+        table = params[0].astype(np.int32) + y.limits[0]
+        return table[xs[0].astype(np.int32) - x.limits[0]].astype(y.dtype.value)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return GatherElements of all indices in a row: five times as fast as Gather."""
@@ -77,53 +77,60 @@ class Table(Quantized):
 
     def attributes(self) -> dict[str, object]:
         """Return the function's name and fields, and the clamp."""
-        own = Quantized.attributes(self)
-        return own | {"function": self.function.word} | self.function.attributes()
+        quantized_attributes = QuantizedOp.attributes(self)
+        return (
+            quantized_attributes | {"function": self.function.keyword} | self.function.attributes()
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class ComputedTable(Quantized):
+class ComputedTable(QuantizedOp):
     """The same of a function in floats: clamp(rint(function(float32(x * first)) / second)).
 
     `first` and `second` are near the scales of x and y, and such that what the function's last bits
     are changes no level (`float_forms.function_scales`).
     """
 
-    word: ClassVar[str] = "computed_table"
+    keyword: ClassVar[str] = "computed_table"
     function: ScalarFunction
     first: float
     second: float
 
     def infer(self, x: TensorType) -> TensorType:
         """Return the input's shape with the output's scale."""
-        return self.typed(x.shape)
+        return self.make_type(x.shape)
 
-    def integer(
+    def compute(
         self, types: tuple[TensorType, ...], xs: tuple[Array, ...], params: tuple[Array, ...]
     ) -> Array:
         """Return the levels that the function gives."""
         real = xs[0].astype(np.float32) * np.float32(self.first)
-        steps = np.rint(self.function.float64(real.astype(np.float64)) / self.second)
-        return integer_arithmetic.clamped(steps, self.infer(*types), self.low, self.high)
+        steps = np.rint(self.function.evaluate(real.astype(np.float64)) / self.second)
+        return integer_arithmetic.clamp_to_type(steps, self.infer(*types), self.low, self.high)
 
     def onnx(self, x: TensorType, opset: int) -> tuple[Call, ...]:
         """Return the function of floats between levels."""
         calls = self.function.onnx(x, opset)
         names = {"x0": "r", **{call.output: f"{call.output}f" for call in calls}}
         return (
-            floats("x0", x, "l"),
-            Call("Mul", ("l", number(self.first)), output="r"),
-            *(_renamed(call, names) for call in calls),
-            *rounded(names["y"], self, self.infer(x), self.second),
+            make_dequantize("x0", x, "l"),
+            Call("Mul", ("l", make_float32(self.first)), output="r"),
+            *(_rename_values(call, names) for call in calls),
+            *make_quantize(names["y"], self, self.infer(x), self.second),
         )
 
     def attributes(self) -> dict[str, object]:
         """Return the function's name and fields, the scales and the clamp."""
-        own = Quantized.attributes(self)
-        return own | {"function": self.function.word} | self.function.attributes()
+        quantized_attributes = QuantizedOp.attributes(self)
+        return (
+            quantized_attributes | {"function": self.function.keyword} | self.function.attributes()
+        )
 
 
-def _renamed(call: Call, names: Mapping[str, str]) -> Call:
+def _rename_values(call: Call, names: Mapping[str, str]) -> Call:
     """Return a call with its values called otherwise."""
-    inputs = tuple(names.get(one, one) if isinstance(one, str) else one for one in call.inputs)
+    inputs = tuple(
+        names.get(operand, operand) if isinstance(operand, str) else operand
+        for operand in call.inputs
+    )
     return replace(call, inputs=inputs, output=names[call.output])

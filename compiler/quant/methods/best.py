@@ -21,32 +21,39 @@ class Best:
     summary: str = "the best of several by images that judge in turn, channels brought to one size"
 
     @property
-    def most(self) -> None:
+    def max_images(self) -> None:
         """None: each image may show an extreme."""
 
-    def unguarded(self) -> None:
+    def remove_guard(self) -> None:
         """Return None: it has no scales of its own, but chooses among others'."""
 
-    def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
+    def find(
+        self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
+    ) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
         from tcc.compiler.quant.methods import candidate_selection
-        from tcc.compiler.quant.methods.cross_fitting import CalibrationSplit, seen_in_parts
+        from tcc.compiler.quant.methods.cross_fitting import CalibrationSplit, observe_folds
 
-        samples = any(one.samples for one in self.searches if one.in_best)
-        learn, held_out_images = data.split()
-        seen = seen_in_parts(ready, learn, options, samples=samples)
-        images = CalibrationSplit(learn, seen, held_out_images)
-        found = candidate_selection.best(ready, images, self.searches, options)
-        won, held_out = found.winner, len(images.held_out)
-        if search := {one.name: one for one in self.searches}.get(won.name):
+        samples = any(method.samples for method in self.searches if method.in_best)
+        fit_set, held_out_images = dataset.split()
+        statistics = observe_folds(lowered_model, fit_set, options, samples=samples)
+        images = CalibrationSplit(fit_set, statistics, held_out_images)
+        selection = candidate_selection.select_best(lowered_model, images, self.searches, options)
+        winner, held_out_count = selection.winner, len(images.held_out)
+        if search := {method.name: method for method in self.searches}.get(winner.name):
             # Its ranges end at what was seen, so that it needs every image: a fourth less costs it
             # a tenth on the mean, and none is left that it has not learnt from.
-            won, held_out = found.way.made(search.seen(ready, data, options)), 0
+            winner, held_out_count = (
+                selection.builder.build_candidate(
+                    search.collect_statistics(lowered_model, dataset, options)
+                ),
+                0,
+            )
         return CalibrationResult(
-            won.calibration,
-            won.traces,
-            won.name,
-            held_out,
-            dict(found.judged),
-            expected=found.expected,
+            winner.calibration,
+            winner.traces,
+            winner.name,
+            held_out_count,
+            dict(selection.candidate_qualities),
+            expected=selection.expected,
         )

@@ -13,23 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.graph import Model, Node, Output, make_node
 from tcc.compiler.ops import Conv, GlobalAvgPool, integer_arithmetic
 from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.quant.calibration import Calibration, RoundedWeights
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding.nearest_rounding import SUM_BITS
-from tcc.compiler.quant.scale_groups import fused_clamps
+from tcc.compiler.quant.scale_groups import find_fused_clamps
 from tcc.compiler.reference import float_program
 
 Array = NDArray[Any]
 Means = Mapping[str, NDArray[np.float64]]
 """The mean of each channel by the name of a convolution."""
 
-FEWEST, MOST = 4, 16
+MIN_IMAGES, MAX_IMAGES = 4, 16
 """Images that the means are taken over: as many as `WORK` allows."""
-WORK = 1 << 36
+MAX_MACS = 1 << 36
 """Multiply-accumulates that they may take."""
 
 
@@ -40,47 +40,52 @@ class SequentialCorrection:
     everywhere, which the next layers add up (Nagel et al., arXiv 1906.04721, section 4.2).
     """
 
-    def __init__(self, ready: Model, data: DataSet) -> None:
+    def __init__(self, lowered_model: Model, dataset: DataSet) -> None:
         """Run nothing yet.
 
         Args:
-            ready: The ready float model.
-            data: The images that are to be had.
+            lowered_model: The ready float model.
+            dataset: The images that are to be had.
         """
-        self.ready, self.data = ready, data
-        self.images = max(FEWEST, min(MOST, WORK // max(cost(ready.graph).macs, 1)))
-        self._places = {item.digest: place for place, item in enumerate(data.items)}
-        self._run = float_program.prepared(_tapped(ready), optimised=True)
+        self.lowered_model, self.dataset = lowered_model, dataset
+        self.images = max(
+            MIN_IMAGES, min(MAX_IMAGES, MAX_MACS // max(compute_cost(lowered_model.graph).macs, 1))
+        )
+        self._index_by_digest = {image.digest: index for index, image in enumerate(dataset.items)}
+        self._run = float_program.create_runner(_add_mean_outputs(lowered_model), optimised=True)
         self._means: dict[str, Means] = {}
 
-    def corrected(self, calibration: Calibration, digests: Sequence[str]) -> Calibration:
+    def correct_biases(self, calibration: Calibration, digests: Sequence[str]) -> Calibration:
         """Return a calibration whose biases make good what shifts each layer's mean over images.
 
         Args:
             calibration: One with the weights of every convolution.
             digests: Images that may be learnt from; the first are, which are held at once.
         """
-        (source,) = self.ready.graph.inputs
-        some = digests[: self.images]
-        tensors = [self.data.tensor(self._places[one], source) for one in some]
-        wanted = self._wanted(some, tensors)
-        program = quantize(self.ready, calibration)
-        sources = fused_clamps(self.ready.graph)
-        work = _IntegerRun(program, tensors)
+        (source,) = self.lowered_model.graph.inputs
+        fit_digests = digests[: self.images]
+        tensors = [
+            self.dataset.read_tensor(self._index_by_digest[digest], source)
+            for digest in fit_digests
+        ]
+        target_means = self._compute_target_means(fit_digests, tensors)
+        program = quantize(self.lowered_model, calibration)
+        sources = find_fused_clamps(self.lowered_model.graph)
+        integer_run = _IntegerRun(program, tensors)
         rounded = dict(calibration.rounded)
-        for first, *others in _spans(program.graph.nodes):
-            if isinstance(first.op, QConv | RealConv):
-                conv = sources.get(first.name, first.name)
-                target = wanted[conv]
+        for conv_node, *next_nodes in _split_spans(program.graph.nodes):
+            if isinstance(conv_node.op, QConv | RealConv):
+                conv = sources.get(conv_node.name, conv_node.name)
+                target = target_means[conv]
                 # The integer program holds an equalised channel divided by its factor, and so is
                 # its mean.
-                if first.name in calibration.factors:
-                    target = target / calibration.factors[first.name]
-                rounded[conv] = work.correct(first, rounded[conv], target)
-            work.step((first, *others))
+                if conv_node.name in calibration.factors:
+                    target = target / calibration.factors[conv_node.name]
+                rounded[conv] = integer_run.update_bias(conv_node, rounded[conv], target)
+            integer_run.step((conv_node, *next_nodes))
         return replace(calibration, rounded=rounded)
 
-    def _wanted(self, digests: Sequence[str], tensors: Sequence[Array]) -> Means:
+    def _compute_target_means(self, digests: Sequence[str], tensors: Sequence[Array]) -> Means:
         """Return the floats' means over images."""
         for digest, tensor in zip(digests, tensors, strict=True):
             if digest not in self._means:
@@ -88,17 +93,19 @@ class SequentialCorrection:
                     name: mean.reshape(-1).astype(np.float64)
                     for name, mean in self._run(tensor).items()
                 }
-        every = [self._means[one] for one in digests]
-        return {name: np.mean([one[name] for one in every], axis=0) for name in every[0]}
+        image_means = [self._means[image] for image in digests]
+        return {
+            name: np.mean([image[name] for image in image_means], axis=0) for name in image_means[0]
+        }
 
 
-def _spans(nodes: Sequence[Node]) -> Iterator[Sequence[Node]]:
+def _split_spans(nodes: Sequence[Node]) -> Iterator[Sequence[Node]]:
     """Yield nodes in order, as many together as come before the next bias that is corrected."""
     starts = [i for i, node in enumerate(nodes) if not i or isinstance(node.op, QConv | RealConv)]
     return (nodes[start:end] for start, end in pairwise([*starts, len(nodes)]))
 
 
-def _tapped(model: Model) -> Model:
+def _add_mean_outputs(model: Model) -> Model:
     """Return a model whose outputs are the mean output of every convolution, by its name."""
     graph = model.graph
     nodes, outputs = [*graph.nodes], []
@@ -106,9 +113,9 @@ def _tapped(model: Model) -> Model:
         if isinstance(node.op, Conv):
             name = f"{node.name}:mean"
             # Means leave the runtime as one number a channel, not as maps.
-            made = make_node(name, GlobalAvgPool(), (node.name,), (node.type,))
-            assert made is not None
-            nodes.append(made)
+            mean_node = make_node(name, GlobalAvgPool(), (node.name,), (node.type,))
+            assert mean_node is not None
+            nodes.append(mean_node)
             outputs.append(Output(node.name, name))
     if not outputs:
         return model  # there is no bias
@@ -124,36 +131,40 @@ class _IntegerRun:
         self.graph = graph
         self.weights = dict(program.weights)
         # All images together: a mean over them is needed before the next layer runs.
-        self.values = {source.name: np.stack(tensors).astype(source.type.dtype.value)}
-        self.last = {value: node.name for node in graph.nodes for value in node.inputs}
+        self.tensors = {source.name: np.stack(tensors).astype(source.type.dtype.value)}
+        self.last_reader = {
+            input_name: node.name for node in graph.nodes for input_name in node.inputs
+        }
 
-    def correct(
-        self, node: Node, own: RoundedWeights, wanted: NDArray[np.float64]
+    def update_bias(
+        self, node: Node, rounded_weights: RoundedWeights, target_mean: NDArray[np.float64]
     ) -> RoundedWeights:
         """Change a convolution's bias so that its mean is the wanted one; return what it is now."""
         assert isinstance(node.op, QConv | RealConv)
-        (x,) = self.graph.input_types(node)
-        step = float(x.scale or 1) * own.scale.astype(np.float64)
-        found = self._mean(node, node.op.conv, own.weight) + own.bias
+        (input_type,) = self.graph.get_input_types(node)
+        step = float(input_type.scale or 1) * rounded_weights.scale.astype(np.float64)
+        actual_mean = (
+            self._compute_mean(node, node.op.conv, rounded_weights.weight) + rounded_weights.bias
+        )
         # More would let the sum overflow (`SUM_BITS`).
-        most = 1 << SUM_BITS
+        max_bias = 1 << SUM_BITS
         # In steps of the sum: real mean over input scale times weight scale.
-        shift = np.clip(np.rint(wanted / step - found), -most, most)
-        corrected = np.clip(own.bias + shift, -most, most).astype(np.int32)
+        shift = np.clip(np.rint(target_mean / step - actual_mean), -max_bias, max_bias)
+        corrected = np.clip(rounded_weights.bias + shift, -max_bias, max_bias).astype(np.int32)
         self.weights[node.params[2]] = corrected
-        return replace(own, bias=corrected)
+        return replace(rounded_weights, bias=corrected)
 
-    def _mean(self, node: Node, conv: Conv, weight: Array) -> NDArray[np.float64]:
+    def _compute_mean(self, node: Node, conv: Conv, weight: Array) -> NDArray[np.float64]:
         """Return the mean sum of products of each filter, which depends on mean inputs alone."""
         # Of all images at once: their sums are whole numbers, and what each tap reads is theirs.
-        padded = self._summed_levels(node.inputs[0], conv)
-        count = len(self.values[node.inputs[0]])
+        padded = self._sum_quantized_values(node.inputs[0], conv)
+        count = len(self.tensors[node.inputs[0]])
         filters, depth = weight.shape[:2]
         by_group = weight.astype(np.float64).reshape(conv.groups, -1, depth, *conv.kernel)
         total = np.zeros((conv.groups, filters // conv.groups))
         size = node.type.shape[1:]
         stride, dilation = conv.stride, conv.dilation
-        for (i, j), view in integer_arithmetic.taps(
+        for (i, j), view in integer_arithmetic.iterate_taps(
             padded, conv.kernel, stride, dilation, (size[0], size[1])
         ):
             # A convolution is linear, so that the mean of its outputs needs the mean of what each
@@ -162,27 +173,29 @@ class _IntegerRun:
             total += np.einsum("gfd,gd->gf", by_group[..., i, j], mean.reshape(conv.groups, -1))
         return total.reshape(-1)
 
-    def _summed_levels(self, value: str, conv: Conv) -> Array:
+    def _sum_quantized_values(self, value_name: str, conv: Conv) -> Array:
         """Return the sum over images of the levels that a convolution reads, (1, C, H, W).
 
         It has the convolution's border of zeros.
         """
-        stored = self.values[value]
-        low, _ = self.graph.types[value].limits
+        codes = self.tensors[value_name]
+        low, _ = self.graph.types[value_name].limits
         # Signed levels are stored from 0 to 255, with the zero point where 0 is.
-        total = stored.sum(axis=0, keepdims=True, dtype=np.int64) + len(stored) * min(low, 0)
-        return integer_arithmetic.bordered(total, conv.pads)
+        total = codes.sum(axis=0, keepdims=True, dtype=np.int64) + len(codes) * min(low, 0)
+        return integer_arithmetic.pad_map(total, conv.pads)
 
     def step(self, nodes: Sequence[Node]) -> None:
         """Run neighbouring nodes, and forget what nothing reads any more."""
         # Neighbours together, as each session costs more than what it runs; with a session of its
         # own for each bias, what a corrected one changes reaches the nodes behind it.
-        last = {node.name for node in nodes}
-        read = dict.fromkeys(value for node in nodes for value in node.inputs)
-        kept = [node.name for node in nodes if self.last.get(node.name) not in last]
-        self.values |= float_program.evaluate_nodes(
-            self.graph, nodes, kept, self.weights, self.values
+        span_names = {node.name for node in nodes}
+        read_names = dict.fromkeys(value_name for node in nodes for value_name in node.inputs)
+        kept_names = [
+            node.name for node in nodes if self.last_reader.get(node.name) not in span_names
+        ]
+        self.tensors |= float_program.evaluate_nodes(
+            self.graph, nodes, kept_names, self.weights, self.tensors
         )
-        for value in read:
-            if self.last[value] in last:
-                self.values.pop(value, None)
+        for value_name in read_names:
+            if self.last_reader[value_name] in span_names:
+                self.tensors.pop(value_name, None)

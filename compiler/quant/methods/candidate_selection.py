@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.data.dataset import HELD_OUT, DataSet
+from tcc.compiler.data.dataset import HELD_OUT_INTERVAL, DataSet
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.methods.bias_correction import SequentialCorrection
@@ -29,11 +29,11 @@ from tcc.compiler.quant.rounding.channel_equalization import EqualizationSetting
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
 from tcc.compiler.quant.run_options import RunOptions
-from tcc.compiler.quant.scale_groups import minmax_ranges
-from tcc.compiler.quant.unseen_extremes import seen_extremes, unseen_extremes
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges
+from tcc.compiler.quant.unseen_extremes import collect_extremes, estimate_unseen_extremes
 from tcc.compiler.reference import expected_loss, output_comparison
 from tcc.compiler.reference.accuracy_floor import Qualities
-from tcc.compiler.reference.expected_loss import ExpectedLoss, expected_losses
+from tcc.compiler.reference.expected_loss import ExpectedLoss, estimate_losses
 from tcc.compiler.reference.output_comparison import StackedOutputs
 
 Traces = Mapping[str, ScaleTrace]
@@ -52,117 +52,142 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class CandidateBuilder:
     """How a candidate is made of what was seen of some images, and what it is called.
 
-    `traced` says how the ranges of a calibration came about, which only the winner is asked.
+    `trace_ranges` says how the ranges of a calibration came about, which only the winner is asked.
     """
 
     name: str
     fit: Fit
-    traced: Callable[[Statistics, Calibration], Traces]
+    trace_ranges: Callable[[Statistics, Calibration], Traces]
 
-    def made(self, seen: Statistics) -> Candidate:
+    def build_candidate(self, statistics: Statistics) -> Candidate:
         """Return the candidate that images teach."""
-        found = self.fit(seen)
-        return Candidate(self.name, found, self.traced(seen, found))
+        calibration = self.fit(statistics)
+        return Candidate(self.name, calibration, self.trace_ranges(statistics, calibration))
 
 
-def own_ways(ready: Model, data: DataSet, threads: int | None = None) -> Sequence[Way]:
+def list_equalizing_builders(
+    lowered_model: Model, dataset: DataSet, threads: int | None = None
+) -> Sequence[CandidateBuilder]:
     """Return the candidates that are no method's, the first of which leaves the most room.
 
     They equalise channels, with room for what unseen images need, round weights by second moments,
     and correct biases one layer after another.
 
     Args:
-        ready: The ready model.
-        data: Images that include those that were seen.
+        lowered_model: The ready model.
+        dataset: Images that include those that were seen.
         threads: How many layers are worked on side by side; None is one a processor.
     """
-    correction = SequentialCorrection(ready, data)
+    correction = SequentialCorrection(lowered_model, dataset)
 
-    def way(setting: EqualizationSetting) -> Way:
-        def fit(seen: Statistics) -> Calibration:
+    def make_builder(setting: EqualizationSetting) -> CandidateBuilder:
+        def fit(statistics: Statistics) -> Calibration:
             # Only images that the fit learns from: a bias that saw a judge would be judged by what
             # it learnt.
-            return correction.corrected(by_moments(ready, setting, seen, threads), seen.images)
+            return correction.correct_biases(
+                calibrate_by_moments(lowered_model, setting, statistics, threads), statistics.images
+            )
 
         name = f"moments, floor {setting.floor:g}, sequential bias"
-        return Way(name, fit, partial(_equalized_traces, ready))
+        return CandidateBuilder(name, fit, partial(_build_equalized_traces, lowered_model))
 
-    return [way(setting) for setting in SETTINGS]
+    return [make_builder(setting) for setting in SETTINGS]
 
 
-def method_way(ready: Model, method: RangeMethod) -> Way:
+def make_method_builder(lowered_model: Model, method: RangeMethod) -> CandidateBuilder:
     """Return what one of the usual methods finds.
 
     Args:
-        ready: The ready model.
+        lowered_model: The ready model.
         method: The method.
     """
 
-    def fit(seen: Statistics) -> Calibration:
-        found = method.search(ready, seen, None)
+    def fit(statistics: Statistics) -> Calibration:
+        searched_ranges = method.search(lowered_model, statistics, None)
         # Written out, so that a calibration says every weight and a build rounds none itself.
-        rounded = {**round_nearest(ready, found.ranges), **found.rounded}
-        return Calibration(found.ranges, rounded)
+        rounded = {
+            **round_nearest(lowered_model, searched_ranges.ranges),
+            **searched_ranges.rounded,
+        }
+        return Calibration(searched_ranges.ranges, rounded)
 
-    def traced(seen: Statistics, _: Calibration) -> Traces:
-        return method.search(ready, seen, None).traces
+    def trace_ranges(statistics: Statistics, _: Calibration) -> Traces:
+        return method.search(lowered_model, statistics, None).traces
 
-    return Way(method.name, fit, traced)
+    return CandidateBuilder(method.name, fit, trace_ranges)
 
 
-def by_moments(
-    ready: Model, setting: EqualizationSetting, seen: Statistics, threads: int | None = None
+def calibrate_by_moments(
+    lowered_model: Model,
+    setting: EqualizationSetting,
+    statistics: Statistics,
+    threads: int | None = None,
 ) -> Calibration:
     """Return equalised channels, with weights by second moments.
 
     Args:
-        ready: The ready model.
+        lowered_model: The ready model.
         setting: How far channels are brought to one size.
-        seen: What was seen of its values, condensed.
+        statistics: What was seen of its values, condensed.
         threads: How many layers are worked on side by side; None is one a processor.
     """
     # What unseen images are expected to need, from which channels are equalised and ranges made
     # alike.
-    extremes = unseen_extremes(ready, seen)
-    given = channel_equalization.factors(ready, extremes, setting)
-    model = channel_equalization.equalized(ready, given)
-    found = minmax_ranges(model, channel_equalization.limits(extremes, given))
-    moments = round_by_moments(model, found, seen.moments, given, threads)
-    return Calibration(found, {**round_nearest(model, found), **moments}, given)
+    extremes = estimate_unseen_extremes(lowered_model, statistics)
+    channel_factors = channel_equalization.compute_factors(lowered_model, extremes, setting)
+    model = channel_equalization.equalize_model(lowered_model, channel_factors)
+    ranges = compute_minmax_ranges(
+        model, channel_equalization.compute_limits(extremes, channel_factors)
+    )
+    rounded_weights = round_by_moments(model, ranges, statistics.moments, channel_factors, threads)
+    return Calibration(ranges, {**round_nearest(model, ranges), **rounded_weights}, channel_factors)
 
 
-def _equalized_traces(ready: Model, seen: Statistics, found: Calibration) -> Traces:
-    reach = channel_equalization.limits(unseen_extremes(ready, seen), found.factors)
-    shown = channel_equalization.limits(seen_extremes(seen), found.factors)
-    plain = minmax(ready, seen, None).traces
+def _build_equalized_traces(
+    lowered_model: Model, statistics: Statistics, calibration: Calibration
+) -> Traces:
+    estimated_limits = channel_equalization.compute_limits(
+        estimate_unseen_extremes(lowered_model, statistics), calibration.factors
+    )
+    observed_limits = channel_equalization.compute_limits(
+        collect_extremes(statistics), calibration.factors
+    )
+    minmax_traces = minmax(lowered_model, statistics, None).traces
     return {
-        name: _equalized_trace(plain[name], own, shown[name], reach[name])
-        for name, own in found.ranges.items()
+        name: _build_equalized_trace(
+            minmax_traces[name], value_range, observed_limits[name], estimated_limits[name]
+        )
+        for name, value_range in calibration.ranges.items()
     }
 
 
-def _equalized_trace(
-    plain: ScaleTrace, own: Range, shown: tuple[float, float], reach: tuple[float, float]
+def _build_equalized_trace(
+    minmax_trace: ScaleTrace,
+    value_range: Range,
+    observed_limits: tuple[float, float],
+    estimated_limits: tuple[float, float],
 ) -> ScaleTrace:
     """Return the trace of an equalised value; how sure an estimate is, equalising hardly changes.
 
     Args:
-        plain: That of the value before.
-        own: Its range.
-        shown: The smallest and the largest number seen, after equalising.
-        reach: Those that are expected of unseen images.
+        minmax_trace: That of the value before.
+        value_range: Its range.
+        observed_limits: The smallest and the largest number seen, after equalising.
+        estimated_limits: Those that are expected of unseen images.
     """
-    top, most = (max(abs(low), abs(high)) for low, high in (shown, reach))
+    observed_peak, estimated_peak = (
+        max(abs(low), abs(high)) for low, high in (observed_limits, estimated_limits)
+    )
     return replace(
-        plain,
-        low=shown[0],
-        high=shown[1],
-        threshold=own.scale * own.limits[1],
-        reach=most,
-        shown=top / most if most else 1.0,
+        minmax_trace,
+        low=observed_limits[0],
+        high=observed_limits[1],
+        threshold=value_range.scale * value_range.limits[1],
+        reach=estimated_peak,
+        shown=observed_peak / estimated_peak if estimated_peak else 1.0,
     )
 
 
@@ -170,12 +195,12 @@ Errors = NDArray[np.float64]
 
 TAIL = 10
 """One image of so many is of the tail."""
-DRAWS = 1000
+RESAMPLES = 1000
 """Draws of images with replacement that tell how far a difference may be chance."""
-SURE = 0.95
+MIN_CONFIDENCE = 0.95
 """Share of the draws in which another must be better. One odd image is absent from 37 % of them,
 two are from 14 %, three from 5 %: what one image or two say puts no candidate aside."""
-NONE = 1e-12
+MIN_ERROR = 1e-12
 """A smaller error is none."""
 
 
@@ -186,19 +211,19 @@ class Selection:
     `expected` says what the winner loses on images that nobody has seen, output by output.
     """
 
-    way: Way
+    builder: CandidateBuilder
     winner: Candidate
-    judged: tuple[tuple[str, Qualities], ...]
+    candidate_qualities: tuple[tuple[str, Qualities], ...]
     expected: Mapping[str, ExpectedLoss]
 
     @property
     def quality(self) -> Qualities:
         """The winner's."""
-        return dict(self.judged)[self.winner.name]
+        return dict(self.candidate_qualities)[self.winner.name]
 
 
-def best(
-    ready: Model,
+def select_best(
+    lowered_model: Model,
     images: CalibrationSplit,
     searches: Sequence[RangeMethod],
     options: RunOptions,
@@ -206,97 +231,124 @@ def best(
     """Return the best of all candidates by the outputs of images that they had not learnt from.
 
     Args:
-        ready: The ready model.
+        lowered_model: The ready model.
         images: Those to learn from, which judge in turn, and those held out, which choose nothing.
         searches: Methods, of which those that are `in_best` are tried beside its own candidates.
         options: How to run images; none of them changes the result.
     """
-    tried = [method_way(ready, one) for one in searches if one.in_best]
-    ways = (*own_ways(ready, images.learn, options.threads), *tried)
-    crossed = CrossFitting(ready, images.learn, images.statistics, options.threads)
-    found: list[StackedOutputs] = []
-    for done, way in enumerate(ways):
-        options.progress("best", done, len(ways))
-        found.append(crossed.outputs(way.fit))
-    options.progress("best", len(ways), len(ways))
-    errors = [expected_loss.error_shares(ready, crossed.expected, outputs) for outputs in found]
-    # One image cannot judge what it taught: the one that leaves the most room is taken unseen.
-    won = ways[chosen(errors) if crossed.folds else 0]
-    # Made anew from all images to learn from: the fits of the parts were to judge the way.
-    winner = won.made(images.statistics)
-    judged = tuple(
-        (way.name, output_comparison.qualities(ready, crossed.expected, outputs))
-        for way, outputs in zip(ways, found, strict=True)
+    method_builders = [
+        make_method_builder(lowered_model, method) for method in searches if method.in_best
+    ]
+    builders = (
+        *list_equalizing_builders(lowered_model, images.fit_set, options.threads),
+        *method_builders,
     )
-    nested = _nested(crossed, found, errors)
-    floats, own = _unseen(ready, images, crossed, nested, winner.calibration)
+    cross_fitting = CrossFitting(lowered_model, images.fit_set, images.statistics, options.threads)
+    builder_outputs: list[StackedOutputs] = []
+    for completed, builder in enumerate(builders):
+        options.progress("best", completed, len(builders))
+        builder_outputs.append(cross_fitting.compute_outputs(builder.fit))
+    options.progress("best", len(builders), len(builders))
+    errors = [
+        expected_loss.compute_image_errors(lowered_model, cross_fitting.expected, outputs)
+        for outputs in builder_outputs
+    ]
+    # One image cannot judge what it taught: the one that leaves the most room is taken unseen.
+    winning_builder = builders[choose_candidate(errors) if cross_fitting.folds else 0]
+    # Made anew from all images to learn from: the fits of the parts were to judge the way.
+    winner = winning_builder.build_candidate(images.statistics)
+    candidate_qualities = tuple(
+        (
+            builder.name,
+            output_comparison.compute_qualities(lowered_model, cross_fitting.expected, outputs),
+        )
+        for builder, outputs in zip(builders, builder_outputs, strict=True)
+    )
+    nested_outputs = _collect_nested_outputs(cross_fitting, builder_outputs, errors)
+    float_outputs, int_outputs = _collect_unseen_outputs(
+        lowered_model, images, cross_fitting, nested_outputs, winner.calibration
+    )
     # Of fewer different images than can judge in turn, nothing is known.
-    expected = expected_losses(ready, floats, own, clipped=won in tried) if floats else {}
-    return Selection(won, winner, judged, expected)
+    expected = (
+        estimate_losses(
+            lowered_model, float_outputs, int_outputs, clipped=winning_builder in method_builders
+        )
+        if float_outputs
+        else {}
+    )
+    return Selection(winning_builder, winner, candidate_qualities, expected)
 
 
-def chosen(errors: Sequence[Errors]) -> int:
+def choose_candidate(errors: Sequence[Errors]) -> int:
     """Return the place of the first candidate that may be as good as the best.
 
     Args:
         errors: Of each candidate, the error of the same images (images,), as a share of the spread.
     """
-    every = np.stack(errors)
+    error_table = np.stack(errors)
     # What is not finite cannot win, and must not enter sums.
-    places = np.flatnonzero(np.isfinite(every).all(axis=1))
-    if not places.size:
+    finite_indices = np.flatnonzero(np.isfinite(error_table).all(axis=1))
+    if not finite_indices.size:
         return 0
-    every = every[places]
+    error_table = error_table[finite_indices]
     # Draws are of a fixed seed over images in the order of their contents: the same every time.
-    draws = np.random.default_rng(0).integers(every.shape[1], size=(DRAWS, every.shape[1]))
-    scores, drawn = _scores(every[:, None, :])[:, 0], _scores(every[:, draws])
+    draws = np.random.default_rng(0).integers(
+        error_table.shape[1], size=(RESAMPLES, error_table.shape[1])
+    )
+    scores, resampled_scores = (
+        _compute_scores(error_table[:, None, :])[:, 0],
+        _compute_scores(error_table[:, draws]),
+    )
     best = int(np.argmin(scores))
     # Both have the same images in each draw, so that what is common to them cancels.
-    near = (drawn[best] < drawn).mean(axis=1) < SURE
+    is_near = (resampled_scores[best] < resampled_scores).mean(axis=1) < MIN_CONFIDENCE
     # The first that is near enough: `argmax` of truth values finds the first that holds.
-    return int(places[np.argmax(near)])
+    return int(finite_indices[np.argmax(is_near)])
 
 
-def _scores(errors: Errors) -> Errors:
+def _compute_scores(errors: Errors) -> Errors:
     """Return the mean logarithm of the median and of the tail's mean, (candidates, draws).
 
     Args:
         errors: (candidates, draws, images).
     """
     ordered = np.sort(errors, axis=2)
-    worst = -(-ordered.shape[2] // TAIL)
-    tail = ordered[:, :, -worst:].mean(axis=2)
+    tail_size = -(-ordered.shape[2] // TAIL)
+    tail = ordered[:, :, -tail_size:].mean(axis=2)
     # The median alone would not see the rare image that is far off, a mean would be owned by it.
-    both = np.stack([np.median(ordered, axis=2), tail])
-    found: Errors = np.log(np.maximum(both, NONE)).mean(axis=0)
-    return found
+    statistics = np.stack([np.median(ordered, axis=2), tail])
+    scores: Errors = np.log(np.maximum(statistics, MIN_ERROR)).mean(axis=0)
+    return scores
 
 
-def _nested(
-    crossed: CrossFitting, found: Sequence[StackedOutputs], errors: Sequence[Errors]
+def _collect_nested_outputs(
+    cross_fitting: CrossFitting, builder_outputs: Sequence[StackedOutputs], errors: Sequence[Errors]
 ) -> list[tuple[StackedOutputs, StackedOutputs]]:
     """Return the outputs of floats and of integers, part by part, of images that chose nothing.
 
     For each part the errors of the others choose anew what is taken for it.
     """
-    parts = crossed.parts()
-    turns: list[tuple[StackedOutputs, StackedOutputs]] = []
+    parts = cross_fitting.compute_part_indices()
+    part_outputs: list[tuple[StackedOutputs, StackedOutputs]] = []
     for part in parts:
-        others = np.concatenate([np.empty(0, np.intp), *(one for one in parts if one is not part)])
-        if len(others):
-            outputs = found[chosen([error[others] for error in errors])]
-            floats, own = (
-                {n: v[part] for n, v in one.items()} for one in (crossed.expected, outputs)
+        other_images = np.concatenate(
+            [np.empty(0, np.intp), *(source for source in parts if source is not part)]
+        )
+        if len(other_images):
+            outputs = builder_outputs[choose_candidate([error[other_images] for error in errors])]
+            float_outputs, int_outputs = (
+                {n: v[part] for n, v in source.items()}
+                for source in (cross_fitting.expected, outputs)
             )
-            turns.append((floats, own))
-    return turns
+            part_outputs.append((float_outputs, int_outputs))
+    return part_outputs
 
 
-def _unseen(
-    ready: Model,
+def _collect_unseen_outputs(
+    lowered_model: Model,
     images: CalibrationSplit,
-    crossed: CrossFitting,
-    turns: Sequence[tuple[StackedOutputs, StackedOutputs]],
+    cross_fitting: CrossFitting,
+    part_outputs: Sequence[tuple[StackedOutputs, StackedOutputs]],
     winner: Calibration,
 ) -> tuple[StackedOutputs, StackedOutputs]:
     """Return the outputs of floats and of integers for images that the integers had not seen.
@@ -304,16 +356,24 @@ def _unseen(
     They are those that judged in turn, and the held out. Of fewer different images than can judge
     in turn there are none.
     """
-    if not crossed.folds or images.held_out.digest == images.learn.digest:
+    if not cross_fitting.folds or images.held_out.digest == images.fit_set.digest:
         return {}, {}
     # As many beside those that judged in turn as there are held out of all: a fourth. Where only
     # one part judges, it has chosen: those held out are as many.
-    share = HELD_OUT - 1 if turns else 1
-    held = range(min(len(images.held_out), max(1, len(crossed.places) // share)))
-    both = [crossed.run(model, images.held_out, held) for model in (ready, quantize(ready, winner))]
-    every = [*turns, (both[0], both[1])]
-    floats, own = (
-        {name: np.concatenate([turn[which][name] for turn in every]) for name in both[0]}
-        for which in (0, 1)
+    share = HELD_OUT_INTERVAL - 1 if part_outputs else 1
+    held_out_indices = range(
+        min(len(images.held_out), max(1, len(cross_fitting.held_out_indices) // share))
     )
-    return floats, own
+    held_out_outputs = [
+        cross_fitting.run_images(model, images.held_out, held_out_indices)
+        for model in (lowered_model, quantize(lowered_model, winner))
+    ]
+    all_outputs = [*part_outputs, (held_out_outputs[0], held_out_outputs[1])]
+    float_outputs, int_outputs = (
+        {
+            name: np.concatenate([part[index][name] for part in all_outputs])
+            for name in held_out_outputs[0]
+        }
+        for index in (0, 1)
+    )
+    return float_outputs, int_outputs

@@ -22,22 +22,22 @@ from tcc.compiler.quant.observe.statistics import Float32, InputWindows
 
 Reals = NDArray[np.float64]
 
-STEPS = 21
+CANDIDATE_COUNT = 21
 """Scales that are tried."""
-REACH = 2.0
+SEARCH_RATIO = 2.0
 """The neighbourhood reaches from the start divided by this to the start times this."""
 TIE = 1e-6
 """Cosines that differ by less are equal: a layer of equal weights, such as an average, has the same
 cosine at every scale, however much is clipped, and only rounding would choose."""
-TURNS = 2
+ITERATIONS = 2
 """How often input and weights take turns."""
-MOST = 1 << 15
+MAX_PATCH_NUMBERS = 1 << 15
 """Most numbers of a layer's patches that are looked at."""
-MOST_WEIGHTS = 1 << 20
+MAX_WEIGHTS = 1 << 20
 """Most weights of a layer that are looked at."""
-FEWEST = 16
+MIN_PATCHES = 16
 """Patches that are looked at however wide they are."""
-SPREAD = 4
+WINDOW_FACTOR = 4
 """How many times more windows are looked at than would hold enough patches: so these vary more."""
 
 
@@ -56,12 +56,12 @@ class SampledConv:
     scales: Float32
     factor: float = 1.0
 
-    def quantised(self, factor: float) -> Float32:
+    def quantize_weights(self, factor: float) -> Float32:
         """Return the weights after quantisation at `factor` of their scales."""
-        return quantised(self.weight, self.scales * np.float32(factor), (-127, 127))
+        return quantize_dequantize(self.weight, self.scales * np.float32(factor), (-127, 127))
 
 
-def sampled_conv(windows: InputWindows, weight: Float32, bias: Float32) -> SampledConv:
+def sample_conv(windows: InputWindows, weight: Float32, bias: Float32) -> SampledConv:
     """Return a convolution; what is left out of a large one lies evenly over its filters.
 
     Args:
@@ -70,162 +70,189 @@ def sampled_conv(windows: InputWindows, weight: Float32, bias: Float32) -> Sampl
         bias: float32 (filters,).
     """
     op = windows.op
-    patches = _few(windows)
-    shaped = weight.reshape(op.groups, op.filters // op.groups, -1)
+    patches = _extract_few_patches(windows)
+    grouped_weight = weight.reshape(op.groups, op.filters // op.groups, -1)
     # Every n-th filter, so that all parts of a large layer have a say.
-    step = -(-weight.size // MOST_WEIGHTS)
-    shaped, bias = shaped[:, ::step], bias.reshape(op.groups, 1, -1)[:, :, ::step]
-    real = patches @ shaped.transpose(0, 2, 1) + bias
-    return SampledConv(patches, shaped, bias, real, absmax_scale(shaped))
+    step = -(-weight.size // MAX_WEIGHTS)
+    grouped_weight, bias = grouped_weight[:, ::step], bias.reshape(op.groups, 1, -1)[:, :, ::step]
+    real = patches @ grouped_weight.transpose(0, 2, 1) + bias
+    return SampledConv(patches, grouped_weight, bias, real, compute_absmax_scale(grouped_weight))
 
 
-def absmax_scale(weight: Float32) -> Float32:
+def compute_absmax_scale(weight: Float32) -> Float32:
     """Return absmax / 127 over the last axis, which stays; 1 where all is zero."""
     top = np.abs(weight).max(axis=-1, keepdims=True)
     # A filter of zeros has no magnitude to divide by; any scale holds it.
     return np.where(top > 0, top / np.float32(127), np.float32(1))
 
 
-def quantised(values: Float32, scale: Float32 | np.float32, limits: tuple[int, int]) -> Float32:
+def quantize_dequantize(
+    numbers: Float32, scale: Float32 | np.float32, limits: tuple[int, int]
+) -> Float32:
     """Return what numbers become that are stored as integers between limits.
 
     Args:
-        values: Real numbers of any shape.
+        numbers: Real numbers of any shape.
         scale: What a level stands for, shaped to broadcast.
         limits: The smallest and the largest level.
 
     Returns:
-        The real numbers that the levels stand for, of the shape of `values`.
+        The real numbers that the levels stand for, of the shape of `numbers`.
     """
-    steps: Float32 = np.rint(values / scale)
+    steps: Float32 = np.rint(numbers / scale)
     np.clip(steps, *limits, out=steps)
     steps *= scale
     return steps
 
 
-def candidates(absmax_scale: float, largest: float) -> Float32:
+def generate_candidates(absmax_scale: float, largest: float) -> Float32:
     """Return the scales around a start, ascending; none above `largest`, the start among them."""
     # Evenly in ratios, as scales matter by their ratio.
-    factors = np.geomspace(1 / REACH, REACH, STEPS)
+    factors = np.geomspace(1 / SEARCH_RATIO, SEARCH_RATIO, CANDIDATE_COUNT)
     # geomspace may miss 1 by a rounding.
-    factors[STEPS // 2] = 1.0
-    found = (absmax_scale * factors).astype(np.float32)
-    return found[found <= np.float32(max(largest, absmax_scale))]
+    factors[CANDIDATE_COUNT // 2] = 1.0
+    scales = (absmax_scale * factors).astype(np.float32)
+    return scales[scales <= np.float32(max(largest, absmax_scale))]
 
 
 def search(
-    layers: Sequence[SampledConv], value: Float32, scales: Float32, limits: tuple[int, int]
+    layers: Sequence[SampledConv], samples: Float32, scales: Float32, limits: tuple[int, int]
 ) -> tuple[float, float, tuple[SampledConv, ...]]:
     """Return the best of scales for a value, its cosine, and the layers with their weights' scales.
 
-    `layers` are those that read the value; where there are none, `value` holds numbers of it.
+    `layers` are those that read the value; where there are none, `samples` holds numbers of it.
 
     Args:
         layers: The convolutions that read the value.
-        value: Numbers of it (n,), which are judged where no convolution reads it.
+        samples: Numbers of it (n,), which are judged where no convolution reads it.
         scales: Those that are tried, ascending.
         limits: The smallest and the largest level of the value.
     """
-    found = tuple(layers)
+    scaled_layers = tuple(layers)
     best = cosine = -1.0
-    for _ in range(TURNS):
-        before = best
-        best, cosine = _activation(found, value, scales, limits)
+    for _ in range(ITERATIONS):
+        previous_best = best
+        best, cosine = _search_activation_scale(scaled_layers, samples, scales, limits)
         # Neither would change any more; a value that no convolution reads has no weights to take
         # turns.
-        if best == before or not found:
+        if best == previous_best or not scaled_layers:
             break
-        found = tuple(_weights(each, np.float32(best), limits) for each in found)
-    return best, cosine, found
+        scaled_layers = tuple(
+            _search_weight_scale(layer, np.float32(best), limits) for layer in scaled_layers
+        )
+    return best, cosine, scaled_layers
 
 
-def _activation(
-    layers: Sequence[SampledConv], value: Float32, scales: Float32, limits: tuple[int, int]
+def _search_activation_scale(
+    layers: Sequence[SampledConv], samples: Float32, scales: Float32, limits: tuple[int, int]
 ) -> tuple[float, float]:
     """Return the best scale of a value, and the mean cosine over those that read it."""
     if layers:
         # Of several readers each counts the same: a scale that suits one alone is none for the
         # value.
-        cosines = np.mean([_each(one, scales, limits) for one in layers], axis=0)
+        cosines = np.mean([_compare_scales(layer, scales, limits) for layer in layers], axis=0)
     else:
-        cosines = np.array([cosine(value, quantised(value, s, limits)) for s in scales])
-    best = last_largest(cosines)
+        cosines = np.array(
+            [compute_cosine(samples, quantize_dequantize(samples, s, limits)) for s in scales]
+        )
+    best = find_last_largest(cosines)
     return float(scales[best]), float(cosines[best])
 
 
-def _each(one: SampledConv, scales: Float32, limits: tuple[int, int]) -> list[float]:
-    weight = one.quantised(one.factor).transpose(0, 2, 1)
+def _compare_scales(layer: SampledConv, scales: Float32, limits: tuple[int, int]) -> list[float]:
+    weight = layer.quantize_weights(layer.factor).transpose(0, 2, 1)
     return [
-        cosine(one.real, quantised(one.patches, scale, limits) @ weight + one.bias)
+        compute_cosine(
+            layer.real, quantize_dequantize(layer.patches, scale, limits) @ weight + layer.bias
+        )
         for scale in scales
     ]
 
 
-def _weights(one: SampledConv, scale: np.float32, limits: tuple[int, int]) -> SampledConv:
+def _search_weight_scale(
+    layer: SampledConv, scale: np.float32, limits: tuple[int, int]
+) -> SampledConv:
     """Return a layer with the best scales of its weights, for an input of a given scale."""
-    x = quantised(one.patches, scale, limits)
+    quantized_patches = quantize_dequantize(layer.patches, scale, limits)
     # Up to 1: above absmax / 127 levels would stay unused.
-    factors = candidates(1.0, 1.0)
-    count, taps = x.shape[1:]
+    factors = generate_candidates(1.0, 1.0)
+    count, taps = quantized_patches.shape[1:]
     # With more patches than taps, moments of the patches are the smaller thing to multiply with.
-    found = (_by_gram if count > taps else _by_outputs)(one, x, factors)
-    return replace(one, factor=float(factors[last_largest(found)]))
+    cosines = (_compare_by_gram if count > taps else _compare_by_outputs)(
+        layer, quantized_patches, factors
+    )
+    return replace(layer, factor=float(factors[find_last_largest(cosines)]))
 
 
-def _by_outputs(one: SampledConv, x: Float32, factors: Float32) -> list[float]:
+def _compare_by_outputs(
+    layer: SampledConv, quantized_patches: Float32, factors: Float32
+) -> list[float]:
     """Return the cosine at each factor, for quantised patches."""
-    weights = (one.quantised(factor).transpose(0, 2, 1) for factor in factors)
-    return [cosine(one.real, x @ weight + one.bias) for weight in weights]
+    weights = (layer.quantize_weights(factor).transpose(0, 2, 1) for factor in factors)
+    return [
+        compute_cosine(layer.real, quantized_patches @ weight + layer.bias) for weight in weights
+    ]
 
 
-def _by_gram(one: SampledConv, patches: Float32, factors: Float32) -> list[float]:
+def _compare_by_gram(layer: SampledConv, patches: Float32, factors: Float32) -> list[float]:
     """Return the same where there are more patches than taps.
 
     With X the quantised patches, O the float outputs and w a filter: the dot product of the two
     outputs is (X'O)w + b sum(O), the square of the quantised one's length w'(X'X)w + 2b sum(X)w
     + nb^2, so that the patches are gone through once for all factors.
     """
-    x, real = patches.astype(np.float64), one.real.astype(np.float64)
-    bias = one.bias.transpose(0, 2, 1).astype(np.float64)
-    gram, cross = x.transpose(0, 2, 1) @ x, real.transpose(0, 2, 1) @ x
-    sums = x.sum(axis=1)[:, None, :]
-    constant = (bias[..., 0] * real.sum(axis=1)).sum(), x.shape[1] * (bias**2).sum()
-    length, found = np.sqrt((real**2).sum()), []
+    quantized_patches, real = patches.astype(np.float64), layer.real.astype(np.float64)
+    bias = layer.bias.transpose(0, 2, 1).astype(np.float64)
+    gram, cross = (
+        quantized_patches.transpose(0, 2, 1) @ quantized_patches,
+        real.transpose(0, 2, 1) @ quantized_patches,
+    )
+    sums = quantized_patches.sum(axis=1)[:, None, :]
+    constant = (bias[..., 0] * real.sum(axis=1)).sum(), quantized_patches.shape[1] * (bias**2).sum()
+    length, cosines = np.sqrt((real**2).sum()), []
     for factor in factors:
-        w = one.quantised(factor).astype(np.float64)
+        w = layer.quantize_weights(factor).astype(np.float64)
         dot = (cross * w).sum() + constant[0]
         square = ((w @ gram + 2 * bias * sums) * w).sum() + constant[1]
         # Rounding may leave a square of a length of zero below it.
-        found.append(float(_cosine(dot, length, np.sqrt(max(square, 0.0)))))
-    return found
+        cosines.append(float(_normalize_dot(dot, length, np.sqrt(max(square, 0.0)))))
+    return cosines
 
 
-def last_largest(cosines: Sequence[float] | Reals) -> int:
+def find_last_largest(cosines: Sequence[float] | Reals) -> int:
     """Return the place of the largest cosine; of those that are as good as equal, the last."""
-    found = np.asarray(cosines, np.float64)
-    return int(np.flatnonzero(found >= found.max() - TIE)[-1])
+    values_array = np.asarray(cosines, np.float64)
+    return int(np.flatnonzero(values_array >= values_array.max() - TIE)[-1])
 
 
-def cosine(a: Float32, b: Float32) -> float:
+def compute_cosine(a: Float32, b: Float32) -> float:
     """Return the cosine of the angle between two tensors; two of zeros point the same way."""
-    x, y = (values.reshape(-1).astype(np.float64) for values in (a, b))
-    xy, xx, yy = (np.einsum("i,i->", a, b) for a, b in ((x, y), (x, x), (y, y)))
-    return float(_cosine(xy, np.sqrt(xx), np.sqrt(yy)))
+    a_flat, b_flat = (tensor.reshape(-1).astype(np.float64) for tensor in (a, b))
+    xy, xx, yy = (
+        np.einsum("i,i->", a, b) for a, b in ((a_flat, b_flat), (a_flat, a_flat), (b_flat, b_flat))
+    )
+    return float(_normalize_dot(xy, np.sqrt(xx), np.sqrt(yy)))
 
 
-def _cosine(dot: Reals | np.float64, a: Reals | np.float64, b: Reals | np.float64) -> Reals:
-    both = np.asarray(a * b)
-    alone = (np.asarray(a) == 0) & (np.asarray(b) == 0)
-    return np.where(both > 0, dot / np.where(both > 0, both, 1.0), alone.astype(np.float64))
+def _normalize_dot(dot: Reals | np.float64, a: Reals | np.float64, b: Reals | np.float64) -> Reals:
+    length_product = np.asarray(a * b)
+    both_zero = (np.asarray(a) == 0) & (np.asarray(b) == 0)
+    return np.where(
+        length_product > 0,
+        dot / np.where(length_product > 0, length_product, 1.0),
+        both_zero.astype(np.float64),
+    )
 
 
-def _few(windows: InputWindows) -> Float32:
-    """Return patches spread over all windows, at most `MOST` numbers but `FEWEST` patches."""
+def _extract_few_patches(windows: InputWindows) -> Float32:
+    """Return patches spread over all windows, at most `MAX_PATCH_NUMBERS` numbers but `MIN_PATCHES` patches."""
     op, parts = windows.op, windows.parts
-    wanted = max(FEWEST, MOST // (parts.shape[1] * op.kernel[0] * op.kernel[1]))
-    each = prod(
+    patch_count = max(
+        MIN_PATCHES, MAX_PATCH_NUMBERS // (parts.shape[1] * op.kernel[0] * op.kernel[1])
+    )
+    patches_per_window = prod(
         (n - k) // s + 1 for n, k, s in zip(parts.shape[2:], op.window, op.stride, strict=True)
     )
-    some = min(wanted, SPREAD * -(-wanted // each))
-    found = replace(windows, parts=parts[:: max(1, len(parts) // some)]).patches()
-    return np.ascontiguousarray(found[:, :: max(1, found.shape[1] // wanted)])
+    window_count = min(patch_count, WINDOW_FACTOR * -(-patch_count // patches_per_window))
+    patches = replace(windows, parts=parts[:: max(1, len(parts) // window_count)]).extract_patches()
+    return np.ascontiguousarray(patches[:, :: max(1, patches.shape[1] // patch_count)])

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.ir.graph import Model
 
-MOST, JUDGES = 192, 32
+MAX_IMAGES, MAX_HELD_OUT = 192, 32
 """Images that it takes, and that judge, at most: more would take longer than all else."""
 
 
@@ -22,27 +22,35 @@ class Fast:
     summary: str = "what `best` mostly ends with, of 192 images at most: half of its time"
 
     @property
-    def most(self) -> int:
-        """`MOST`: an estimate of what unseen images need makes up for those that are not seen."""
-        return MOST
+    def max_images(self) -> int:
+        """`MAX_IMAGES`: an estimate of what unseen images need makes up for those that are not seen."""
+        return MAX_IMAGES
 
-    def unguarded(self) -> None:
+    def remove_guard(self) -> None:
         """Return None: its scales are its own already."""
 
-    def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
+    def find(
+        self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
+    ) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
-        from tcc.compiler.quant.methods.candidate_selection import own_ways
-        from tcc.compiler.quant.methods.cross_fitting import held_out_judge, seen_in_parts
-        from tcc.compiler.reference.expected_loss import expected_losses
+        from tcc.compiler.quant.methods.candidate_selection import list_equalizing_builders
+        from tcc.compiler.quant.methods.cross_fitting import create_evaluator, observe_folds
+        from tcc.compiler.reference.expected_loss import estimate_losses
 
-        learn, held_out = data.split()
+        fit_set, held_out = dataset.split()
         # With no judge there is nothing to choose by: the one that leaves unseen images the most
         # room.
-        way, *_ = own_ways(ready, learn, options.threads)
-        made = way.made(seen_in_parts(ready, learn, options))
-        result = CalibrationResult(made.calibration, made.traces, made.name)
-        if learn is data:  # too few images to hold any out
-            return result
-        judge = held_out_judge(ready, held_out.first(JUDGES), options.threads)
-        expected = expected_losses(ready, judge.expected, judge.outputs(made.calibration))
-        return replace(result, held_out=len(held_out), expected=expected)
+        builder, *_ = list_equalizing_builders(lowered_model, fit_set, options.threads)
+        candidate = builder.build_candidate(observe_folds(lowered_model, fit_set, options))
+        calibration_result = CalibrationResult(
+            candidate.calibration, candidate.traces, candidate.name
+        )
+        if fit_set is dataset:  # too few images to hold any out
+            return calibration_result
+        evaluator = create_evaluator(
+            lowered_model, held_out.select_first(MAX_HELD_OUT), options.threads
+        )
+        expected = estimate_losses(
+            lowered_model, evaluator.expected, evaluator.compute_outputs(candidate.calibration)
+        )
+        return replace(calibration_result, held_out=len(held_out), expected=expected)

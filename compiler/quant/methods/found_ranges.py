@@ -10,11 +10,11 @@ from tcc.compiler.quant.calibration import Range, RoundedWeights
 from tcc.compiler.quant.methods.value_groups import ValueGroup
 from tcc.compiler.quant.observe.statistics import Float32
 from tcc.compiler.quant.rounding.nearest_rounding import (
-    allowed_scales,
-    bias_steps,
-    largest_weight,
+    bound_scales,
+    compute_max_weight,
+    quantize_bias,
 )
-from tcc.compiler.quant.scale_groups import fused_clamps
+from tcc.compiler.quant.scale_groups import find_fused_clamps
 from tcc.compiler.support.json_records import OmitDefault, Record
 
 
@@ -41,7 +41,7 @@ class ScaleTrace(Record, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class FoundRanges:
+class SearchedRanges:
     """Ranges and traces by value, and the weights of convolutions that are not the nearest."""
 
     ranges: Mapping[str, Range]
@@ -59,29 +59,29 @@ class GroupScale:
     weights: Mapping[str, Float32] = field(default_factory=dict)
 
 
-class TracesOfGroups(Mapping[str, ScaleTrace]):
+class GroupTraces(Mapping[str, ScaleTrace]):
     """Traces by value, worked out when one is asked for: most candidates are only judged."""
 
     def __init__(self, pairs: Sequence[tuple[ValueGroup, GroupScale]]) -> None:
         """Take groups, each with its scale."""
-        self._places = {name: pair for pair in pairs for name in pair[0].names}
+        self._pair_by_name = {name: pair for pair in pairs for name in pair[0].names}
 
     def __getitem__(self, name: str) -> ScaleTrace:
         """Return the trace of a value."""
-        return _trace(*self._places[name])
+        return _build_trace(*self._pair_by_name[name])
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names of values."""
-        return iter(self._places)
+        return iter(self._pair_by_name)
 
     def __len__(self) -> int:
         """Return how many values there are."""
-        return len(self._places)
+        return len(self._pair_by_name)
 
 
-def assembled(
+def assemble_ranges(
     model: Model, groups: Sequence[ValueGroup], scales: Sequence[GroupScale]
-) -> FoundRanges:
+) -> SearchedRanges:
     """Return the ranges of all values, given the scale of each group of them.
 
     Args:
@@ -90,12 +90,16 @@ def assembled(
         scales: What was found for each, in the same order.
     """
     pairs = tuple(zip(groups, scales, strict=True))
-    ranges = {n: Range(one.scale, group.range.signed) for group, one in pairs for n in group.names}
-    weights = {name: scale for one in scales for name, scale in one.weights.items()}
-    return FoundRanges(ranges, TracesOfGroups(pairs), dict(rounded_at(model, ranges, weights)))
+    ranges = {
+        n: Range(group_scale.scale, group.range.signed)
+        for group, group_scale in pairs
+        for n in group.names
+    }
+    weights = {name: scale for group_scale in scales for name, scale in group_scale.weights.items()}
+    return SearchedRanges(ranges, GroupTraces(pairs), dict(round_at_scales(model, ranges, weights)))
 
 
-def rounded_at(
+def round_at_scales(
     model: Model, ranges: Mapping[str, Range], weights: Mapping[str, Float32]
 ) -> Iterator[tuple[str, RoundedWeights]]:
     """Yield the weights of convolutions, rounded to nearest at given scales.
@@ -106,37 +110,45 @@ def rounded_at(
         weights: The scales (filters,) of the convolutions that are wanted, by name.
     """
     # A convolution whose clamp is fused gives the clamp's value: its own range is nowhere.
-    inside = {source: clamp for clamp, source in fused_clamps(model.graph).items()}
+    clamp_by_source = {source: clamp for clamp, source in find_fused_clamps(model.graph).items()}
     for node in model.graph.nodes:
         if node.name in weights:
-            weight, bias = conv_params(node, model)
-            x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
+            weight, bias = get_conv_params(node, model)
+            input_range, output_range = (
+                ranges[node.inputs[0]],
+                ranges[clamp_by_source.get(node.name, node.name)],
+            )
             # A searched scale may be too small for an int32 bias or sum; then it is the smallest
             # that is safe.
-            scale = allowed_scales(weights[node.name].astype(np.float64), bias, x, y)
+            scale = bound_scales(
+                weights[node.name].astype(np.float64), bias, input_range, output_range
+            )
             # 127, or less where that many products could overflow an int32.
-            limit = largest_weight(weight[0].size, x)
+            limit = compute_max_weight(weight[0].size, input_range)
             steps = np.rint(weight / scale.reshape(-1, 1, 1, 1))
-            whole = np.clip(steps, -limit, limit).astype(np.int8)
-            yield node.name, RoundedWeights(whole, scale, bias_steps(bias, scale, x))
+            quantized_weight = np.clip(steps, -limit, limit).astype(np.int8)
+            yield (
+                node.name,
+                RoundedWeights(quantized_weight, scale, quantize_bias(bias, scale, input_range)),
+            )
 
 
-def conv_params(node: Node, model: Model) -> tuple[Float32, Float32]:
+def get_conv_params(node: Node, model: Model) -> tuple[Float32, Float32]:
     """Return a convolution's weight (filters, ...) and its bias (filters,), zeros without one."""
     weight, *bias = (model.weights[name] for name in node.params)
     return weight, bias[0] if bias else np.zeros(len(weight), np.float32)
 
 
-def _trace(group: ValueGroup, one: GroupScale) -> ScaleTrace:
-    reach = group.estimate.reach
+def _build_trace(group: ValueGroup, group_scale: GroupScale) -> ScaleTrace:
+    peak = group.estimate.peak
     return ScaleTrace(
         group.low,
         group.high,
-        one.scale * group.levels,
-        one.divergence,
-        one.cosine,
+        group_scale.scale * group.max_quantized,
+        group_scale.divergence,
+        group_scale.cosine,
         group.spread,
-        reach,
-        group.estimate.error,
-        group.top / reach if reach else 1.0,
+        peak,
+        group.estimate.relative_error,
+        group.top / peak if peak else 1.0,
     )

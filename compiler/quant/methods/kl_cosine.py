@@ -12,15 +12,17 @@ from tcc.compiler.quant.methods.range_method import RangeMethod
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Model, Node
-    from tcc.compiler.quant.methods.found_ranges import FoundRanges, GroupScale
+    from tcc.compiler.quant.methods.found_ranges import GroupScale, SearchedRanges
     from tcc.compiler.quant.methods.value_groups import ValueGroup
     from tcc.compiler.quant.observe.statistics import Statistics
 
-VALUES = 1 << 14
+MAX_NUMBERS = 1 << 14
 """Numbers of a value that the fine search looks at where no convolution reads it."""
 
 
-def search(model: "Model", statistics: "Statistics", threads: int | None = None) -> "FoundRanges":
+def search(
+    model: "Model", statistics: "Statistics", threads: int | None = None
+) -> "SearchedRanges":
     """Return the ranges, and the weights at the scales that go with them.
 
     Groups are searched side by side, each by one thread, so that their number changes no bit.
@@ -34,22 +36,22 @@ def search(model: "Model", statistics: "Statistics", threads: int | None = None)
 
     from threadpoolctl import threadpool_limits
 
-    from tcc.compiler.quant.methods.found_ranges import assembled
-    from tcc.compiler.quant.methods.value_groups import value_groups
+    from tcc.compiler.quant.methods.found_ranges import assemble_ranges
+    from tcc.compiler.quant.methods.value_groups import build_value_groups
 
-    every = tuple(value_groups(model, statistics))
-    readers = _readers(model.graph.nodes)
+    groups = tuple(build_value_groups(model, statistics))
+    readers = _find_readers(model.graph.nodes)
 
-    def scale(group: "ValueGroup") -> "GroupScale":
+    def search_group(group: "ValueGroup") -> "GroupScale":
         nodes = [node for name in group.names for node in readers.get(name, ())]
-        return _scale(group, nodes, model, statistics)
+        return _search_scales(group, nodes, model, statistics)
 
     # One thread of BLAS: products split among several would sum in an order of their own.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        return assembled(model, every, list(pool.map(scale, every)))
+        return assemble_ranges(model, groups, list(pool.map(search_group, groups)))
 
 
-def _scale(
+def _search_scales(
     group: "ValueGroup", readers: "list[Node]", model: "Model", statistics: "Statistics"
 ) -> "GroupScale":
     """Return what both searches find for a group and for the weights of who reads it."""
@@ -57,38 +59,41 @@ def _scale(
 
     from tcc.compiler.quant.methods import cosine_search as fine
     from tcc.compiler.quant.methods import kl_divergence as coarse
-    from tcc.compiler.quant.methods.found_ranges import GroupScale, conv_params
+    from tcc.compiler.quant.methods.found_ranges import GroupScale, get_conv_params
 
     clipped = coarse.ClippingThreshold(1.0, 0.0)
     # Raw pixels and zeros have one scale: the weights that read them are searched all the same.
     scales = np.array([group.range.scale], np.float32)
     if not group.fixed:
-        clipped = coarse.search(group.histogram(coarse.BINS), group.levels)
-        scales = fine.candidates(group.range.scale * clipped.share, group.range.scale)
+        clipped = coarse.search(group.compute_histogram(coarse.BINS), group.max_quantized)
+        scales = fine.generate_candidates(group.range.scale * clipped.share, group.range.scale)
     # Members of a group have a say by what was sampled of each.
-    value = np.concatenate([one.reshape(-1)[:: 1 + one.size // VALUES] for one in group.samples])
-    params = [conv_params(node, model) for node in readers]
-    layers = tuple(
-        fine.sampled_conv(statistics.windows[node.name], *own)
-        for node, own in zip(readers, params, strict=True)
+    numbers = np.concatenate(
+        [part.reshape(-1)[:: 1 + part.size // MAX_NUMBERS] for part in group.samples]
     )
-    scale, cosine, layers = fine.search(layers, value, scales, group.range.limits)
+    params = [get_conv_params(node, model) for node in readers]
+    layers = tuple(
+        fine.sample_conv(statistics.windows[node.name], *conv_weights)
+        for node, conv_weights in zip(readers, params, strict=True)
+    )
+    scale, cosine, layers = fine.search(layers, numbers, scales, group.range.limits)
     weights = {
-        node.name: fine.absmax_scale(weight.reshape(len(weight), -1))[:, 0] * np.float32(one.factor)
-        for node, (weight, _), one in zip(readers, params, layers, strict=True)
+        node.name: fine.compute_absmax_scale(weight.reshape(len(weight), -1))[:, 0]
+        * np.float32(part.factor)
+        for node, (weight, _), part in zip(readers, params, layers, strict=True)
     }
     return GroupScale(scale, clipped.divergence, cosine, weights)
 
 
-def _readers(nodes: "tuple[Node, ...]") -> "Mapping[str, tuple[Node, ...]]":
+def _find_readers(nodes: "tuple[Node, ...]") -> "Mapping[str, tuple[Node, ...]]":
     """Return the convolutions that read each value."""
     from tcc.compiler.ops import Conv
 
-    found: dict[str, tuple[Node, ...]] = {}
+    readers: dict[str, tuple[Node, ...]] = {}
     for node in nodes:
         if isinstance(node.op, Conv):
-            found[node.inputs[0]] = (*found.get(node.inputs[0], ()), node)
-    return found
+            readers[node.inputs[0]] = (*readers.get(node.inputs[0], ()), node)
+    return readers
 
 
 KL_COSINE = RangeMethod(

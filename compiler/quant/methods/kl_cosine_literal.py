@@ -39,7 +39,7 @@ from tcc.compiler.quant.run_options import RunOptions
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.ir.graph import Model
-    from tcc.compiler.quant.methods.found_ranges import FoundRanges
+    from tcc.compiler.quant.methods.found_ranges import SearchedRanges
     from tcc.compiler.quant.observe.statistics import Statistics
 
 
@@ -52,25 +52,29 @@ class KlCosineLiteral:
     summary: str = "the paper's words: scales of weights alone, by what the network then gives"
 
     @property
-    def most(self) -> None:
+    def max_images(self) -> None:
         """None: each image may show an extreme."""
 
-    def unguarded(self) -> "KlCosineLiteral | None":
+    def remove_guard(self) -> "KlCosineLiteral | None":
         """Return the method with its own scales, as `Method.unguarded` says."""
         return replace(self, guarded=False) if self.guarded else None
 
-    def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
+    def find(
+        self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
+    ) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
 
         # The search needs whole images, as the network runs with each weight: statistics keep only
         # parts.
-        def of_images(model: "Model", seen: "Statistics", _: int | None) -> "FoundRanges":
+        def search_images(
+            model: "Model", statistics: "Statistics", _: int | None
+        ) -> "SearchedRanges":
             from tcc.compiler.quant.methods.weight_scale_search import search
 
-            return search(model, seen, data)
+            return search(model, statistics, dataset)
 
-        way = RangeMethod(self.name, self.summary, of_images, guarded=self.guarded)
-        return way.find(ready, data, options)
+        range_method = RangeMethod(self.name, self.summary, search_images, guarded=self.guarded)
+        return range_method.find(lowered_model, dataset, options)
 
 
 KL_COSINE_LITERAL = KlCosineLiteral()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.quant.calibration import Calibration
     from tcc.compiler.quant.methods.found_ranges import ScaleTrace
-    from tcc.compiler.quant.program.level_ends import UsualSaturation
+    from tcc.compiler.quant.program.level_ends import CalibrationSaturation
     from tcc.compiler.reference.accuracy_floor import Qualities
     from tcc.compiler.reference.expected_loss import ExpectedLoss
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class CalibrationResult:
     """A calibration and how it came about.
 
-    `used` is the candidate that won; `judged` says how each did on images which it had not learnt
+    `used` is the candidate that won; `qualities_by_candidate` says how each did on images which it had not learnt
     from. `held_out` images had no part in all that. `expected` says what is lost on images that
     nobody has seen. `notices` are what the user must know. `repeats` are the digests of images that
-    were left out, since others show the same. `usual` says how many values saturate on images of
+    were left out, since others show the same. `saturation` says how many values saturate on images of
     the set; None before they are counted.
     """
 
@@ -31,11 +31,11 @@ class CalibrationResult:
     traces: "Mapping[str, ScaleTrace]"
     used: str
     held_out: int = 0
-    judged: "Mapping[str, Qualities]" = field(default_factory=dict)
+    qualities_by_candidate: "Mapping[str, Qualities]" = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     expected: "Mapping[str, ExpectedLoss]" = field(default_factory=dict)
     repeats: tuple[str, ...] = ()
-    usual: "UsualSaturation | None" = None
+    saturation: "CalibrationSaturation | None" = None
 
 
 class Method(Protocol):
@@ -55,23 +55,25 @@ class Method(Protocol):
         ...
 
     @property
-    def most(self) -> int | None:
+    def max_images(self) -> int | None:
         """How many images it takes at most, the first by digest; None is all."""
         ...
 
-    def unguarded(self) -> "Method | None":
+    def remove_guard(self) -> "Method | None":
         """Return the method with its own scales, whatever they lose; None where nothing guards it.
 
         A guard may replace what a method finds by what min-max finds.
         """
         ...
 
-    def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
+    def find(
+        self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
+    ) -> CalibrationResult:
         """Return the calibration of a model.
 
         Args:
-            ready: A model after the passes that go before calibration.
-            data: Images that the model takes.
+            lowered_model: A model after the passes that go before calibration.
+            dataset: Images that the model takes.
             options: How to run them; neither these nor the images' names or order change a bit.
 
         Raises:

@@ -35,51 +35,63 @@ class RangeMethod:
     samples: bool = True
 
     @property
-    def most(self) -> None:
+    def max_images(self) -> None:
         """None: each image may show an extreme."""
 
-    def unguarded(self) -> "RangeMethod | None":
+    def remove_guard(self) -> "RangeMethod | None":
         """Return the method with its own scales, as `Method.unguarded` says."""
         return replace(self, guarded=False) if self.guarded else None
 
-    def seen(self, ready: "Model", data: "DataSet", options: RunOptions) -> "Statistics":
+    def collect_statistics(
+        self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
+    ) -> "Statistics":
         """Return what the search looks at: samples take most of the memory.
 
         Args:
-            ready: The ready model.
-            data: Images that it takes.
+            lowered_model: The ready model.
+            dataset: Images that it takes.
             options: How to run them.
         """
         from tcc.compiler.quant.observe.observer import observe
         from tcc.compiler.quant.observe.sampling import POSITIONS
 
-        return observe(ready, data, options, POSITIONS if self.samples else 0)
+        return observe(lowered_model, dataset, options, POSITIONS if self.samples else 0)
 
-    def find(self, ready: "Model", data: "DataSet", options: RunOptions) -> CalibrationResult:
+    def find(
+        self, lowered_model: "Model", dataset: "DataSet", options: RunOptions
+    ) -> CalibrationResult:
         """Return the calibration of a model, as `Method.find` says."""
         from tcc.compiler.quant.calibration import Calibration
         from tcc.compiler.quant.methods.cross_fitting import CrossFitting
-        from tcc.compiler.quant.methods.minmax_guard import guarded
-        from tcc.compiler.reference.expected_loss import expected_losses
+        from tcc.compiler.quant.methods.minmax_guard import calibrate_guarded
+        from tcc.compiler.reference.expected_loss import estimate_losses
 
         if self.guarded:
-            return guarded(self.name, self.search, ready, data, options)
-        seen = self.seen(ready, data, options)
+            return calibrate_guarded(self.name, self.search, lowered_model, dataset, options)
+        statistics = self.collect_statistics(lowered_model, dataset, options)
 
-        def fit(some: "Statistics") -> Calibration:
-            part = self.search(ready, some, options.threads)
-            return Calibration(part.ranges, part.rounded)
+        def fit(part_statistics: "Statistics") -> Calibration:
+            part_ranges = self.search(lowered_model, part_statistics, options.threads)
+            return Calibration(part_ranges.ranges, part_ranges.rounded)
 
         # Judging in turn costs as many runs again; it chooses nothing here, and gives the statement
         # of what unseen images lose.
-        crossed = CrossFitting(ready, data, seen, options.threads)
+        cross_fitting = CrossFitting(lowered_model, dataset, statistics, options.threads)
         expected = (
-            expected_losses(ready, crossed.expected, crossed.outputs(fit), clipped=True)
-            if crossed.folds
+            estimate_losses(
+                lowered_model,
+                cross_fitting.expected,
+                cross_fitting.compute_outputs(fit),
+                clipped=True,
+            )
+            if cross_fitting.folds
             else {}
         )
         # The result learns from all images: those that judged are lost only to the estimate.
-        found = self.search(ready, seen, options.threads)
+        searched_ranges = self.search(lowered_model, statistics, options.threads)
         return CalibrationResult(
-            Calibration(found.ranges, found.rounded), found.traces, self.name, expected=expected
+            Calibration(searched_ranges.ranges, searched_ranges.rounded),
+            searched_ranges.traces,
+            self.name,
+            expected=expected,
         )

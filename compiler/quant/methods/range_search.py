@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Model
-    from tcc.compiler.quant.methods.found_ranges import FoundRanges
+    from tcc.compiler.quant.methods.found_ranges import SearchedRanges
     from tcc.compiler.quant.methods.value_groups import ValueGroup
     from tcc.compiler.quant.observe.statistics import Statistics
 
@@ -15,7 +15,7 @@ ClippingShare: TypeAlias = "Callable[[ValueGroup], float]"
 """Gives the magnitude at which a group's levels end, as a share of the largest one seen."""
 
 
-def by_value(share: ClippingShare) -> Search:
+def make_value_search(share: ClippingShare) -> Search:
     """Return the search that looks at each group of values by itself.
 
     Args:
@@ -27,28 +27,30 @@ def by_value(share: ClippingShare) -> Search:
         wasted, nor below the smallest that the integer program takes.
     """
 
-    def search(model: "Model", statistics: "Statistics", _: int | None = None) -> "FoundRanges":
+    def search(model: "Model", statistics: "Statistics", _: int | None = None) -> "SearchedRanges":
         import numpy as np
 
-        from tcc.compiler.quant.methods.found_ranges import GroupScale, assembled
-        from tcc.compiler.quant.methods.value_groups import value_groups
-        from tcc.compiler.quant.scale_groups import SMALLEST
+        from tcc.compiler.quant.methods.found_ranges import GroupScale, assemble_ranges
+        from tcc.compiler.quant.methods.value_groups import build_value_groups
+        from tcc.compiler.quant.scale_groups import MIN_SCALE
 
-        def scale(group: "ValueGroup") -> float:
+        def find_scale(group: "ValueGroup") -> float:
             # Raw grey levels are levels already: their scale is 1, whatever was seen of them.
-            found = 1.0 if group.fixed else share(group)
-            kept = min(found, 1.0) if found * group.range.scale >= SMALLEST else 1.0
-            return float(np.float32(group.range.scale * kept))
+            clipping_share = 1.0 if group.fixed else share(group)
+            kept_share = (
+                min(clipping_share, 1.0) if clipping_share * group.range.scale >= MIN_SCALE else 1.0
+            )
+            return float(np.float32(group.range.scale * kept_share))
 
-        every = tuple(value_groups(model, statistics))
-        return assembled(model, every, [GroupScale(scale(group)) for group in every])
+        groups = tuple(build_value_groups(model, statistics))
+        return assemble_ranges(model, groups, [GroupScale(find_scale(group)) for group in groups])
 
     return search
 
 
-def _whole(_: "ValueGroup") -> float:
+def _keep_all(_: "ValueGroup") -> float:
     return 1.0
 
 
-minmax: Search = by_value(_whole)
+minmax: Search = make_value_search(_keep_all)
 """The search that clips nothing of what was seen; others are held against it."""

@@ -12,17 +12,17 @@ from math import isqrt
 from tcc.compiler.ir.graph import Graph, Node
 from tcc.compiler.ir.types import Pair, TensorType
 from tcc.compiler.ops import Concat, Conv
-from tcc.compiler.quant.scale_groups import kept_values
+from tcc.compiler.quant.scale_groups import list_unfused_values
 
 POSITIONS = 2048
 """Positions of a value, or outputs of a convolution, that are looked at closely."""
-FEWEST = 64
+MIN_POSITIONS = 64
 """Positions that are looked at however large the network is."""
-RUN = 8
+RUN_LENGTH = 8
 """Neighbouring columns of a sample, and the least side of a window, in outputs."""
-AMONG = 128
+MAX_SAMPLED_IMAGES = 128
 """Images that anything is kept of: more are run for their extremes alone, in half the time."""
-BUDGET = 1 << 25
+MAX_NUMBERS = 1 << 25
 """Most numbers that all samples hold together, and all windows: 128 MiB of float32 each."""
 
 
@@ -31,64 +31,69 @@ class SampledPart:
     """What is taken of one value: every `step`-th row of `size` (rows, columns), of some images.
 
     `images` are their places in the set, in order; `corner` are the largest first row and column.
-    A window may begin before a map and end after it, where `before` rows and columns are padding.
+    A window may begin before a map and end after it, where `padding` rows and columns are padding.
     """
 
-    value: str
+    value_name: str
     images: tuple[int, ...]
     size: Pair
     step: Pair
     corner: Pair
     stride: Pair = (1, 1)
-    before: Pair = (0, 0)
+    padding: Pair = (0, 0)
 
-    def first(self, digest: str) -> Pair:
+    def compute_origin(self, digest: str) -> Pair:
         """Return the first row and column of an image's part, by its contents."""
-        row, column = _pair(f"{digest} {self.value}")
-        down, right = self.stride
+        row, column = _hash_text(f"{digest} {self.value_name}")
+        row_stride, column_stride = self.stride
         return (
-            row % (self.corner[0] + 1) * down - self.before[0],
-            column % (self.corner[1] + 1) * right - self.before[1],
+            row % (self.corner[0] + 1) * row_stride - self.padding[0],
+            column % (self.corner[1] + 1) * column_stride - self.padding[1],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingPlan:
-    """Samples by value and windows by convolution; `within` finds other values in a sample.
+    """Samples by value and windows by convolution; `concat_offsets` finds other values in a sample.
 
-    `within[value]` is the value whose sample holds it, and its first channel there.
+    `concat_offsets[value]` is the value whose sample holds it, and its first channel there.
     """
 
     samples: Mapping[str, SampledPart]
     windows: Mapping[str, SampledPart]
-    within: Mapping[str, tuple[str, int]]
+    concat_offsets: Mapping[str, tuple[str, int]]
 
-    def of(self, images: Sequence[int]) -> "SamplingPlan":
+    def select_images(self, images: Sequence[int]) -> "SamplingPlan":
         """Return what is kept of some images, by their places, which become 0 and so on."""
-        return self._placed({image: place for place, image in enumerate(images)})
+        return self._map_images({image: index for index, image in enumerate(images)})
 
-    def within_more(self, places: Sequence[int]) -> "SamplingPlan":
-        """Return the same of more images, among which these lie at `places`."""
-        return self._placed(dict(enumerate(places)))
+    def scatter_images(self, indices: Sequence[int]) -> "SamplingPlan":
+        """Return the same of more images, among which these lie at `indices`."""
+        return self._map_images(dict(enumerate(indices)))
 
-    def _placed(self, places: Mapping[int, int]) -> "SamplingPlan":
+    def _map_images(self, index_by_image: Mapping[int, int]) -> "SamplingPlan":
         samples, windows = (
             {
-                name: replace(one, images=tuple(places[i] for i in one.images if i in places))
-                for name, one in every.items()
+                name: replace(
+                    part,
+                    images=tuple(index_by_image[i] for i in part.images if i in index_by_image),
+                )
+                for name, part in parts.items()
             }
-            for every in (self.samples, self.windows)
+            for parts in (self.samples, self.windows)
         )
-        return SamplingPlan(samples, windows, self.within)
+        return SamplingPlan(samples, windows, self.concat_offsets)
 
     @property
     def images(self) -> frozenset[int]:
         """The places of images that anything is kept of."""
-        every = (*self.samples.values(), *self.windows.values())
-        return frozenset(image for one in every for image in one.images)
+        parts = (*self.samples.values(), *self.windows.values())
+        return frozenset(image for part in parts for image in part.images)
 
 
-def sampling_plan(graph: Graph, digests: Sequence[str], positions: int = POSITIONS) -> SamplingPlan:
+def build_sampling_plan(
+    graph: Graph, digests: Sequence[str], positions: int = POSITIONS
+) -> SamplingPlan:
     """Return what to keep of the images of those digests.
 
     Args:
@@ -97,86 +102,101 @@ def sampling_plan(graph: Graph, digests: Sequence[str], positions: int = POSITIO
         positions: About how many positions of each value are kept, of all images together; with 0,
             nothing is.
     """
-    among = _least("", digests, AMONG)
-    return _plan(graph, [digests[place] for place in among], positions).within_more(among)
+    sampled_indices = _select_images("", digests, MAX_SAMPLED_IMAGES)
+    return _build_plan(
+        graph, [digests[index] for index in sampled_indices], positions
+    ).scatter_images(sampled_indices)
 
 
-def _plan(graph: Graph, digests: Sequence[str], positions: int) -> SamplingPlan:
+def _build_plan(graph: Graph, digests: Sequence[str], positions: int) -> SamplingPlan:
     """Return what to keep of images, each of which may be chosen."""
-    inside = places_in_concats(graph)
+    concat_offsets = find_concat_offsets(graph)
     if not positions:
-        return SamplingPlan({}, {}, inside)
-    values = [name for name in kept_values(graph) if name not in inside]
+        return SamplingPlan({}, {}, concat_offsets)
+    names = [name for name in list_unfused_values(graph) if name not in concat_offsets]
     convolutions = [n for n in graph.nodes if isinstance(n.op, Conv) and n.op.kernel != (1, 1)]
-    channels = sum(graph.types[name].shape[0] for name in values)
-    each = min(positions, max(FEWEST, BUDGET // channels))
-    samples = {name: _sample(name, graph.types[name], digests, each) for name in values}
-    found = {n.name: _window(n, digests, positions) for n in convolutions}
+    channels = sum(graph.types[name].shape[0] for name in names)
+    positions_per_value = min(positions, max(MIN_POSITIONS, MAX_NUMBERS // channels))
+    samples = {
+        name: _plan_sample(name, graph.types[name], digests, positions_per_value) for name in names
+    }
+    windows = {n.name: _plan_window(n, digests, positions) for n in convolutions}
     # What windows take depends on strides and borders: counted first, then cut in proportion.
-    taken = sum(_numbers(graph, choice) for choice in found.values())
-    if taken > BUDGET:
-        few = positions * BUDGET // taken
-        found = {n.name: _window(n, digests, max(FEWEST, few)) for n in convolutions}
-    return SamplingPlan(samples, found, inside)
+    number_count = sum(_count_numbers(graph, choice) for choice in windows.values())
+    if number_count > MAX_NUMBERS:
+        reduced_positions = positions * MAX_NUMBERS // number_count
+        windows = {
+            n.name: _plan_window(n, digests, max(MIN_POSITIONS, reduced_positions))
+            for n in convolutions
+        }
+    return SamplingPlan(samples, windows, concat_offsets)
 
 
-def places_in_concats(graph: Graph) -> Mapping[str, tuple[str, int]]:
+def find_concat_offsets(graph: Graph) -> Mapping[str, tuple[str, int]]:
     """Return the values that a concat holds: the outermost concat, and where they begin there."""
     # Backwards: a concat within a concat is placed in the outermost one before its inputs are met.
-    found: dict[str, tuple[str, int]] = {}
+    offsets: dict[str, tuple[str, int]] = {}
     for node in reversed(graph.nodes):
         if isinstance(node.op, Concat):
-            outer, at = found.get(node.name, (node.name, 0))
-            for value in node.inputs:
-                found.setdefault(value, (outer, at))
-                at += graph.types[value].shape[0]
-    return found
+            outer, offset = offsets.get(node.name, (node.name, 0))
+            for input_name in node.inputs:
+                offsets.setdefault(input_name, (outer, offset))
+                offset += graph.types[input_name].shape[0]
+    return offsets
 
 
-def _sample(value: str, kind: TensorType, digests: Sequence[str], positions: int) -> SampledPart:
+def _plan_sample(
+    value_name: str, kind: TensorType, digests: Sequence[str], positions: int
+) -> SampledPart:
     """Return runs of columns in rows that lie evenly over the whole height."""
     height, width = kind.shape[1:] if len(kind.shape) == 3 else (1, 1)
     # Of so many images that each gives four runs or more.
-    count = min(len(digests), max(1, positions // (4 * RUN)))
-    each = max(1, positions // count)
-    columns = min(width, max(RUN, isqrt(each)))
-    rows = min(height, max(1, each // columns))
+    count = min(len(digests), max(1, positions // (4 * RUN_LENGTH)))
+    positions_per_image = max(1, positions // count)
+    columns = min(width, max(RUN_LENGTH, isqrt(positions_per_image)))
+    rows = min(height, max(1, positions_per_image // columns))
     step = height // rows
     corner = (height - (rows - 1) * step - 1, width - columns)
-    return SampledPart(value, _least(value, digests, count), (rows, columns), (step, 1), corner)
+    return SampledPart(
+        value_name, _select_images(value_name, digests, count), (rows, columns), (step, 1), corner
+    )
 
 
-def _window(node: Node, digests: Sequence[str], positions: int) -> SampledPart:
+def _plan_window(node: Node, digests: Sequence[str], positions: int) -> SampledPart:
     """Return what neighbouring outputs of a convolution read, padding included."""
     op = node.op
     assert isinstance(op, Conv)
     _, *out = node.type.shape
     # Of so many images that each gives a square of `RUN` or more.
-    count = min(len(digests), max(1, positions // RUN**2))
-    side = max(RUN, isqrt(positions // count))
+    count = min(len(digests), max(1, positions // RUN_LENGTH**2))
+    side = max(RUN_LENGTH, isqrt(positions // count))
     rows, columns = (min(side, n) for n in out)
-    (down, right), (tall, wide), (top, left, *_) = op.stride, op.window, op.pads
-    size = ((rows - 1) * down + tall, (columns - 1) * right + wide)
+    (row_stride, column_stride), (tall, wide), (pad_top, pad_left, *_) = (
+        op.stride,
+        op.window,
+        op.pads,
+    )
+    size = ((rows - 1) * row_stride + tall, (columns - 1) * column_stride + wide)
     corner = (out[0] - rows, out[1] - columns)
-    images = _least(node.name, digests, count)
-    return SampledPart(node.inputs[0], images, size, (1, 1), corner, op.stride, (top, left))
+    images = _select_images(node.name, digests, count)
+    return SampledPart(node.inputs[0], images, size, (1, 1), corner, op.stride, (pad_top, pad_left))
 
 
-def _numbers(graph: Graph, choice: SampledPart) -> int:
+def _count_numbers(graph: Graph, choice: SampledPart) -> int:
     rows, columns = choice.size
-    return len(choice.images) * rows * columns * graph.types[choice.value].shape[0]
+    return len(choice.images) * rows * columns * graph.types[choice.value_name].shape[0]
 
 
-def _least(key: str, digests: Sequence[str], count: int) -> tuple[int, ...]:
+def _select_images(key: str, digests: Sequence[str], count: int) -> tuple[int, ...]:
     """Return the places of the images whose hashes with a key are the smallest, in order."""
     if count >= len(digests):
         return tuple(range(len(digests)))
     # Equal images have equal hashes: any of them would do, but the place decides for certain.
-    order = sorted(range(len(digests)), key=lambda i: (_pair(f"{digests[i]} {key}"), i))
+    order = sorted(range(len(digests)), key=lambda i: (_hash_text(f"{digests[i]} {key}"), i))
     return tuple(sorted(order[:count]))
 
 
-def _pair(text: str) -> Pair:
+def _hash_text(text: str) -> Pair:
     # 48 bits a number: no place of a map is likelier than another by as much as 1 in 2**30.
-    data = hashlib.sha256(text.encode()).digest()
-    return int.from_bytes(data[:6], "little"), int.from_bytes(data[6:12], "little")
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:6], "little"), int.from_bytes(digest[6:12], "little")

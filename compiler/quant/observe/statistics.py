@@ -46,30 +46,30 @@ class TapMoments:
     @property
     def sums(self) -> TapSums:
         """Those over all the parts that are left, in their order."""
-        first, *others = self.parts.values()
-        for other in others:
-            first += other
-        return first
+        total, *remaining = self.parts.values()
+        for part_sums in remaining:
+            total += part_sums
+        return total
 
-    def of(self, images: Sequence[int]) -> "TapMoments":
+    def select_images(self, images: Sequence[int]) -> "TapMoments":
         """Return those of some images, by their places, which become 0 and so on.
 
         Raises:
             ValueError: The images are not whole parts.
         """
-        places = {image: place for place, image in enumerate(images)}
-        kept = {
-            tuple(places[image] for image in part): sums
+        index_by_image = {image: index for index, image in enumerate(images)}
+        sums_by_part = {
+            tuple(index_by_image[image] for image in part): sums
             for part, sums in self.parts.items()
-            if places.keys() >= set(part)
+            if index_by_image.keys() >= set(part)
         }
-        if sum(map(len, kept)) != len(places):
+        if sum(map(len, sums_by_part)) != len(index_by_image):
             raise ValueError("moments are kept of whole parts of the images alone")
-        return TapMoments(kept)
+        return TapMoments(sums_by_part)
 
 
 Float32 = NDArray[np.float32]
-MOST_OUTPUTS = 4096
+MAX_OUTPUTS = 4096
 """Most numbers that are kept of an output of one image."""
 
 
@@ -77,31 +77,37 @@ MOST_OUTPUTS = 4096
 class ImageParts:
     """Parts (images * count, ...) of images, as many of each, of which some may be left out.
 
-    `images` are the places of those that are left, `rows` where theirs lie among `whole`: None
+    `images` are the places of those that are left, `rows` where theirs lie among `all_parts`: None
     where all are left. What is left is copied when it is asked for, not before.
     """
 
-    whole: Float32
+    all_parts: Float32
     images: tuple[int, ...]
     rows: tuple[int, ...] | None = None
-    of_all: int = 0
+    total_images: int = 0
 
     @property
     def array(self) -> Float32:
         """The parts that are left (images * count, ...)."""
-        if self.rows is None or not self.of_all:
-            return self.whole
-        by_image = self.whole.reshape(self.of_all, -1, *self.whole.shape[1:])
-        return by_image[list(self.rows)].reshape(-1, *self.whole.shape[1:])
+        if self.rows is None or not self.total_images:
+            return self.all_parts
+        by_image = self.all_parts.reshape(self.total_images, -1, *self.all_parts.shape[1:])
+        return by_image[list(self.rows)].reshape(-1, *self.all_parts.shape[1:])
 
-    def of(self, images: Sequence[int]) -> "ImageParts":
+    def select_images(self, images: Sequence[int]) -> "ImageParts":
         """Return those of some images, by their places, which become 0 and so on."""
-        places = {image: place for place, image in enumerate(images)}
+        index_by_image = {image: index for index, image in enumerate(images)}
         rows = self.rows if self.rows is not None else tuple(range(len(self.images)))
-        kept = [(row, one) for row, one in zip(rows, self.images, strict=True) if one in places]
-        left = tuple(places[one] for _, one in kept)
-        every = self.of_all or len(self.images)
-        return ImageParts(self.whole, left, tuple(row for row, _ in kept), every)
+        selected_rows = [
+            (row, image)
+            for row, image in zip(rows, self.images, strict=True)
+            if image in index_by_image
+        ]
+        indices = tuple(index_by_image[image] for _, image in selected_rows)
+        total_images = self.total_images or len(self.images)
+        return ImageParts(
+            self.all_parts, indices, tuple(row for row, _ in selected_rows), total_images
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,57 +115,59 @@ class ValueStatistics:
     """What was seen of one value.
 
     `lows` and `highs` (images, channels) are the extremes of each channel in each image: of all
-    elements, not of the sample. `kept` holds all channels at positions that hashes of the images
+    elements, not of the sample. `sample_parts` holds all channels at positions that hashes of the images
     chose, (positions, channels).
     """
 
     lows: Float32
     highs: Float32
-    kept: ImageParts
+    sample_parts: ImageParts
 
     @property
     def sample(self) -> Float32:
         """All channels at some positions (positions, channels), as many of each image sampled."""
-        return self.kept.array
+        return self.sample_parts.array
 
     @property
     def sampled(self) -> tuple[int, ...]:
         """The places of the images that `sample` is of."""
-        return self.kept.images
+        return self.sample_parts.images
 
     @property
     def low(self) -> Float32:
         """The least number of each image (images,)."""
-        found: Float32 = self.lows.min(axis=1)
-        return found
+        minima: Float32 = self.lows.min(axis=1)
+        return minima
 
     @property
     def high(self) -> Float32:
         """The greatest number of each image (images,)."""
-        found: Float32 = self.highs.max(axis=1)
-        return found
+        maxima: Float32 = self.highs.max(axis=1)
+        return maxima
 
     @property
     def channel_low(self) -> Float32:
         """The least number of each channel (channels,)."""
-        found: Float32 = self.lows.min(axis=0)
-        return found
+        minima: Float32 = self.lows.min(axis=0)
+        return minima
 
     @property
     def channel_high(self) -> Float32:
         """The greatest number of each channel (channels,)."""
-        found: Float32 = self.highs.max(axis=0)
-        return found
+        maxima: Float32 = self.highs.max(axis=0)
+        return maxima
 
     @property
     def limits(self) -> tuple[float, float]:
         """The smallest and the largest number seen."""
         return float(self.lows.min()), float(self.highs.max())
 
-    def of(self, images: Sequence[int]) -> "ValueStatistics":
+    def select_images(self, images: Sequence[int]) -> "ValueStatistics":
         """Return what some images, by their places, show of the value."""
         rows = list(images)
-        return ValueStatistics(self.lows[rows], self.highs[rows], self.kept.of(images))
+        return ValueStatistics(
+            self.lows[rows], self.highs[rows], self.sample_parts.select_images(images)
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,27 +182,30 @@ class InputWindows:
     parts: Float32
     sampled: tuple[int, ...] = ()
 
-    def of(self, images: Sequence[int]) -> "InputWindows":
+    def select_images(self, images: Sequence[int]) -> "InputWindows":
         """Return the parts of some images, by their places."""
-        some = ImageParts(self.parts, self.sampled).of(images)
-        return InputWindows(self.op, some.array, some.images)
+        image_parts = ImageParts(self.parts, self.sampled).select_images(images)
+        return InputWindows(self.op, image_parts.array, image_parts.images)
 
-    def of_groups(self, start: int, end: int) -> "InputWindows":
+    def select_groups(self, start: int, end: int) -> "InputWindows":
         """Return what some groups of the convolution read, from `start` to before `end`."""
         op, depth = self.op, self.parts.shape[1] // self.op.groups
-        some = replace(op, filters=op.filters // op.groups * (end - start), groups=end - start)
-        return replace(self, op=some, parts=self.parts[:, start * depth : end * depth])
+        group_op = replace(op, filters=op.filters // op.groups * (end - start), groups=end - start)
+        return replace(self, op=group_op, parts=self.parts[:, start * depth : end * depth])
 
-    def patches(self) -> Float32:
+    def extract_patches(self) -> Float32:
         """Return what each output reads, (groups, samples, channels / groups * kh * kw).
 
         A patch is laid out as a filter of the weight tensor.
         """
         height, width = self.op.window
-        (down, right), (tall, wide) = self.op.stride, self.op.dilation
+        (row_stride, column_stride), (row_dilation, column_dilation) = (
+            self.op.stride,
+            self.op.dilation,
+        )
         # Views into one array: patches of overlapping windows are copied once, at the end.
         views = sliding_window_view(self.parts, (height, width), (2, 3))
-        views = views[:, :, ::down, ::right, ::tall, ::wide]
+        views = views[:, :, ::row_stride, ::column_stride, ::row_dilation, ::column_dilation]
         windows, channels, *_ = views.shape
         split = views.reshape(windows, self.op.groups, channels // self.op.groups, *views.shape[2:])
         # Groups first and a filter's own layout last, so that outputs are one product of matrices a
@@ -209,23 +220,25 @@ class InputWindows:
 class WindowsOfImages(Mapping[str, InputWindows]):
     """What some images, by their places, give each convolution: copied when it is asked for."""
 
-    whole: Mapping[str, InputWindows]
+    all_windows: Mapping[str, InputWindows]
     images: tuple[int, ...]
 
     def __getitem__(self, name: str) -> InputWindows:
         """Return those of a convolution."""
-        return self.whole[name].of(self.images)
+        return self.all_windows[name].select_images(self.images)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names of convolutions."""
-        return iter(self.whole)
+        return iter(self.all_windows)
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self.whole)
+        return len(self.all_windows)
 
 
-def outputs(op: Conv, patches: Float32, weight: Float32, bias: Float32 | None = None) -> Float32:
+def compute_outputs(
+    op: Conv, patches: Float32, weight: Float32, bias: Float32 | None = None
+) -> Float32:
     """Return a convolution's outputs for patches, (groups, samples, filters / groups).
 
     Args:
@@ -235,20 +248,20 @@ def outputs(op: Conv, patches: Float32, weight: Float32, bias: Float32 | None = 
         bias: float32 (filters,), if there is one.
     """
     filters = weight.reshape(op.groups, op.filters // op.groups, -1)
-    found = patches @ filters.transpose(0, 2, 1)
-    return found if bias is None else found + bias.reshape(op.groups, 1, -1)
+    products = patches @ filters.transpose(0, 2, 1)
+    return products if bias is None else products + bias.reshape(op.groups, 1, -1)
 
 
-def thinned_output(output: Float32) -> Float32:
-    """Return at most `MOST_OUTPUTS` numbers of an output, evenly spread, as a vector."""
+def sample_output(output: Float32) -> Float32:
+    """Return at most `MAX_OUTPUTS` numbers of an output, evenly spread, as a vector."""
     flat = output.reshape(-1)
     # Every n-th number; an output of classes has few enough to be kept whole.
-    return flat[:: -(-flat.size // MOST_OUTPUTS)]
+    return flat[:: -(-flat.size // MAX_OUTPUTS)]
 
 
-def thinned_size(elements: int) -> int:
-    """Return how many of `elements` numbers `thinned_output` keeps."""
-    step = -(-elements // MOST_OUTPUTS)
+def count_sampled_outputs(elements: int) -> int:
+    """Return how many of `elements` numbers `sample_output` keeps."""
+    step = -(-elements // MAX_OUTPUTS)
     return -(-elements // step)
 
 
@@ -262,23 +275,26 @@ class Statistics:
     """
 
     images: tuple[str, ...]
-    seen: Mapping[str, ValueStatistics]
+    by_value: Mapping[str, ValueStatistics]
     windows: Mapping[str, InputWindows]
     outputs: Mapping[str, Float32]
     moments: Mapping[str, TapMoments] = field(default_factory=dict)
 
-    def of(self, images: Sequence[int]) -> "Statistics":
+    def select_images(self, images: Sequence[int]) -> "Statistics":
         """Return what some images, by their places, show."""
         rows = list(images)
         return Statistics(
             tuple(self.images[row] for row in rows),
-            {name: seen.of(rows) for name, seen in self.seen.items()},
+            {
+                name: value_statistics.select_images(rows)
+                for name, value_statistics in self.by_value.items()
+            },
             WindowsOfImages(self.windows, tuple(rows)),
-            {name: values[rows] for name, values in self.outputs.items()},
-            {name: moments.of(rows) for name, moments in self.moments.items()},
+            {name: output[rows] for name, output in self.outputs.items()},
+            {name: moments.select_images(rows) for name, moments in self.moments.items()},
         )
 
     @property
     def limits(self) -> Mapping[str, tuple[float, float]]:
         """The smallest and the largest number of each value."""
-        return {name: seen.limits for name, seen in self.seen.items()}
+        return {name: value_statistics.limits for name, value_statistics in self.by_value.items()}

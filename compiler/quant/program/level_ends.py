@@ -19,7 +19,7 @@ from tcc.compiler.reference import float_program
 from tcc.compiler.support.progress import Progress, silent
 
 
-def tapped(model: Model, names: list[str]) -> Callable[[Any], Mapping[str, Any]]:
+def create_probe(model: Model, names: list[str]) -> Callable[[Any], Mapping[str, Any]]:
     """Return what gives a model's outputs, and the values of names, as floats or levels.
 
     Args:
@@ -27,28 +27,32 @@ def tapped(model: Model, names: list[str]) -> Callable[[Any], Mapping[str, Any]]
         names: The values.
     """
     graph = model.graph
-    more = tuple(Output(f"tap {name}", name) for name in names if name not in _inputs(model))
-    run = float_program.prepared(replace(model, graph=replace(graph, outputs=graph.outputs + more)))
+    probe_outputs = tuple(
+        Output(f"tap {name}", name) for name in names if name not in _list_inputs(model)
+    )
+    run = float_program.create_runner(
+        replace(model, graph=replace(graph, outputs=graph.outputs + probe_outputs))
+    )
 
-    def one(tensor: Any) -> Mapping[str, Any]:
-        given = dict.fromkeys(_inputs(model), tensor)
-        return given | {key.removeprefix("tap "): value for key, value in run(tensor).items()}
+    def run_probe(tensor: Any) -> Mapping[str, Any]:
+        tensors = dict.fromkeys(_list_inputs(model), tensor)
+        return tensors | {key.removeprefix("tap "): array for key, array in run(tensor).items()}
 
-    return one
+    return run_probe
 
 
-def _inputs(model: Model) -> tuple[str, ...]:
+def _list_inputs(model: Model) -> tuple[str, ...]:
     return tuple(source.name for source in model.graph.inputs)
 
 
-Levels = Mapping[str, NDArray[Any]]
+QuantizedValues = Mapping[str, NDArray[Any]]
 """Levels of 8 bits of one image, as uint8 or int8, by the values' names."""
-ENOUGH = 16
+MAX_IMAGES = 16
 """Most images whose saturated values are counted at calibration."""
 
 
 @dataclass(frozen=True, slots=True)
-class UsualSaturation:
+class CalibrationSaturation:
     """What a calibration's images show: shares of saturated values, by the values' names.
 
     `mean` is the share of all `images`, `largest` that of the image with the most.
@@ -59,59 +63,69 @@ class UsualSaturation:
     largest: Mapping[str, float] = field(default_factory=dict)
 
 
-def at_end(stored: NDArray[Any], *, signed: bool) -> int:
+def count_saturated(codes: NDArray[Any], *, signed: bool) -> int:
     """Return how many levels are the last ones, above or, of signed values, below.
 
     The lowest level of an unsigned value is 0, which a relu makes of half of all numbers.
 
     Args:
-        stored: Levels of 8 bits, as uint8 or int8: the last ones are the type's own.
+        codes: Levels of 8 bits, as uint8 or int8: the last ones are the type's own.
         signed: Whether the value may be negative.
     """
-    ends = np.iinfo(stored.dtype)
-    found = int(np.count_nonzero(stored == ends.max))
-    return found + int(np.count_nonzero(stored == ends.min)) if signed else found
-
-
-def count_usual(ready: Model, calibration: Calibration, data: DataSet) -> UsualSaturation:
-    """Return the shares of saturated values on a calibration's images.
-
-    Args:
-        ready: The ready float model.
-        calibration: Its calibration.
-        data: The images, held out of it if any were; some of them are run.
-    """
-    signed = {name: own.signed for name, own in calibration.ranges.items()}
-    program = quantize(ready, calibration)
-    images = data.first(ENOUGH)
-    by_name = shares(program_levels(program, signed, images), signed)
-    return UsualSaturation(
-        len(images),
-        {name: float(each.mean()) for name, each in by_name.items()},
-        {name: float(each.max()) for name, each in by_name.items()},
+    type_limits = np.iinfo(codes.dtype)
+    saturated_count = int(np.count_nonzero(codes == type_limits.max))
+    return (
+        saturated_count + int(np.count_nonzero(codes == type_limits.min))
+        if signed
+        else saturated_count
     )
 
 
-def program_levels(program: Model, signed: Iterable[str], data: DataSet) -> Iterator[Levels]:
+def measure_saturation(
+    lowered_model: Model, calibration: Calibration, dataset: DataSet
+) -> CalibrationSaturation:
+    """Return the shares of saturated values on a calibration's images.
+
+    Args:
+        lowered_model: The ready float model.
+        calibration: Its calibration.
+        dataset: The images, held out of it if any were; some of them are run.
+    """
+    signed = {name: value_range.signed for name, value_range in calibration.ranges.items()}
+    program = quantize(lowered_model, calibration)
+    images = dataset.select_first(MAX_IMAGES)
+    shares_by_name = compute_saturation_shares(
+        iterate_quantized_values(program, signed, images), signed
+    )
+    return CalibrationSaturation(
+        len(images),
+        {name: float(image_shares.mean()) for name, image_shares in shares_by_name.items()},
+        {name: float(image_shares.max()) for name, image_shares in shares_by_name.items()},
+    )
+
+
+def iterate_quantized_values(
+    program: Model, signed: Iterable[str], dataset: DataSet
+) -> Iterator[QuantizedValues]:
     """Yield the levels of each image in an integer program, by the reference executor.
 
     Args:
         program: The integer program, with one input.
         signed: The values to look at; what stays in float has no levels.
-        data: Images that it takes.
+        dataset: Images that it takes.
     """
     (source,) = program.graph.inputs
     types = program.graph.types
-    made = {node.name for node in program.graph.nodes}
-    names = [n for n in signed if n in made and types[n].scale is not None]
-    run = tapped(program, names)
-    for index in range(len(data)):
-        values = run(data.tensor(index, source))
-        yield {name: values[name] for name in names}
+    node_names = {node.name for node in program.graph.nodes}
+    names = [n for n in signed if n in node_names and types[n].scale is not None]
+    run = create_probe(program, names)
+    for index in range(len(dataset)):
+        arrays = run(dataset.read_tensor(index, source))
+        yield {name: arrays[name] for name in names}
 
 
-def shares(
-    values: Iterable[Levels],
+def compute_saturation_shares(
+    images_quantized: Iterable[QuantizedValues],
     signed: Mapping[str, bool],
     images: int = 0,
     progress: Progress = silent,
@@ -119,16 +133,22 @@ def shares(
     """Return the share of the last levels in each image (images,), of each value that has some.
 
     Args:
-        values: The levels of each image.
+        images_quantized: The levels of each image.
         signed: Whether each value may be negative; the others are not counted.
         images: How many there are.
         progress: Told how many are done.
     """
-    found: dict[str, list[float]] = {name: [] for name in signed}
+    shares_by_name: dict[str, list[float]] = {name: [] for name in signed}
     progress("saturation", 0, images)
-    for done, levels in enumerate(values, 1):
-        for name in found.keys() & levels.keys():
-            stored = levels[name]
-            found[name].append(at_end(stored, signed=signed[name]) / max(stored.size, 1))
-        progress("saturation", done, images)
-    return {name: np.array(each) for name, each in found.items() if each}
+    for completed, quantized_values in enumerate(images_quantized, 1):
+        for name in shares_by_name.keys() & quantized_values.keys():
+            codes = quantized_values[name]
+            shares_by_name[name].append(
+                count_saturated(codes, signed=signed[name]) / max(codes.size, 1)
+            )
+        progress("saturation", completed, images)
+    return {
+        name: np.array(image_shares)
+        for name, image_shares in shares_by_name.items()
+        if image_shares
+    }

@@ -8,7 +8,7 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.float_comparison import FloatComparison, compare
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import fused_clamps, kept_values
+from tcc.compiler.quant.scale_groups import find_fused_clamps, list_unfused_values
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import (
     AccuracyFloor,
@@ -16,18 +16,18 @@ from tcc.compiler.reference.accuracy_floor import (
     FloorBounds,
     LossyLayer,
     Qualities,
-    loss,
+    compute_mean_loss,
 )
 from tcc.compiler.reference.expected_loss import add_rounding, estimate_bounds
 from tcc.compiler.reference.output_comparison import ComparisonImages, StackedOutputs
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.support.progress import Progress
 
-CANDIDATES = 48
+MAX_CANDIDATES = 48
 """Layers that are tried one by one, those that add the most noise first."""
-GROUPS = 16
+MAX_GROUPS = 16
 """Groups in which all other layers follow these."""
-IMAGES = 16
+MAX_IMAGES = 16
 """Most images that choose layers."""
 
 
@@ -45,7 +45,7 @@ class FloatLayer:
 
 
 def search(
-    ready: Model,
+    lowered_model: Model,
     calibration: Calibration,
     comparison: FloatComparison,
     images: tuple[DataSet, ComparisonImages],
@@ -63,63 +63,79 @@ def search(
     would take 2^candidates.
 
     Args:
-        ready: The ready float model.
+        lowered_model: The ready float model.
         calibration: That of the program that loses too much.
         comparison: What its layers lose.
         images: Those that choose layers, and those that judge.
         floor: What must hold.
         progress: Told how many programs are done.
     """
-    chooser, judge = (
-        _Trial(ready, calibration, output_comparison.all_outputs(ready, few.data), few)
-        for few in (output_comparison.comparison_images(images[0].first(IMAGES)), images[1])
+    fit_trial, held_out_trial = (
+        _Trial(
+            lowered_model,
+            calibration,
+            output_comparison.compute_outputs(lowered_model, comparison_images.dataset),
+            comparison_images,
+        )
+        for comparison_images in (
+            output_comparison.select_comparison_images(images[0].select_first(MAX_IMAGES)),
+            images[1],
+        )
     )
-    names = candidates(ready, comparison)
-    tried, untried = names[:CANDIDATES], names[CANDIDATES:]
+    names = sort_noisy_layers(lowered_model, comparison)
+    tried, untried = names[:MAX_CANDIDATES], names[MAX_CANDIDATES:]
     losses: list[tuple[float, int]] = []
     for index, name in enumerate(tried):
         progress("search", index, 2 * len(tried))
-        quality = chooser.compute_qualities(chooser.run_with(layer_and_readers(ready.graph, name)))
-        losses.append((loss(quality), index))
+        quality = fit_trial.compute_qualities(
+            fit_trial.run_with(collect_layer_and_readers(lowered_model.graph, name))
+        )
+        losses.append((compute_mean_loss(quality), index))
     ordered = [[tried[index]] for _, index in sorted(losses)]
     in_float: frozenset[str] = frozenset()
     steps: list[FloatLayer] = []
     for count, group in enumerate([*ordered, *_split_evenly(untried)]):
         progress("search", len(tried) + min(count, len(tried)), 2 * len(tried))
-        in_float = in_float.union(*(layer_and_readers(ready.graph, name) for name in group))
-        quality = chooser.compute_qualities(chooser.run_with(in_float))
-        macs = macs_share(ready, in_float)
+        in_float = in_float.union(
+            *(collect_layer_and_readers(lowered_model.graph, name) for name in group)
+        )
+        quality = fit_trial.compute_qualities(fit_trial.run_with(in_float))
+        macs = compute_macs_share(lowered_model, in_float)
         steps += [FloatLayer(name, quality, macs) for name in group]
         # Judged only once the images that choose are content: the fewer looks, the truer the bound.
-        if floor.holds(quality) and judge.check_floor(in_float, floor):
+        if floor.is_met(quality) and held_out_trial.check_floor(in_float, floor):
             break
     return replace(calibration, in_float=calibration.in_float | in_float), tuple(steps)
 
 
 def _split_evenly(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield the names in order, in `GROUPS` groups or fewer."""
-    size = max(1, -(-len(names) // GROUPS))
+    """Yield the names in order, in `MAX_GROUPS` groups or fewer."""
+    size = max(1, -(-len(names) // MAX_GROUPS))
     return (names[start : start + size] for start in range(0, len(names), size))
 
 
 @dataclass(frozen=True)
 class _Trial:
-    ready: Model
+    lowered_model: Model
     calibration: Calibration
     expected: StackedOutputs
     images: ComparisonImages
 
-    def run_with(self, names: Set[str], *, real_ends: bool | None = None) -> StackedOutputs:
+    def run_with(self, names: Set[str], *, float_io: bool | None = None) -> StackedOutputs:
         """Return the outputs with some more layers in float, and with ends of another kind."""
         in_float = self.calibration.in_float | names
-        real = self.calibration.real_ends if real_ends is None else real_ends
-        calibration = replace(self.calibration, in_float=in_float, real_ends=real)
-        return output_comparison.all_outputs(quantize(self.ready, calibration), self.images.data)
+        has_float_io = self.calibration.float_io if float_io is None else float_io
+        calibration = replace(self.calibration, in_float=in_float, float_io=has_float_io)
+        return output_comparison.compute_outputs(
+            quantize(self.lowered_model, calibration), self.images.dataset
+        )
 
     def compute_qualities(self, outputs: StackedOutputs) -> Qualities:
         """Return how near outputs come to the floats."""
-        judges = self.images.judges
-        return output_comparison.qualities(self.ready, self.expected, outputs, judges)
+        judges = self.images.held_out_count
+        return output_comparison.compute_qualities(
+            self.lowered_model, self.expected, outputs, judges
+        )
 
     def check_floor(self, names: Set[str], floor: AccuracyFloor) -> bool:
         """Whether the floor holds with some more layers in float, by the bounds for unseen images.
@@ -128,59 +144,61 @@ class _Trial:
         numbers, and what rounding its outputs adds.
         """
         outputs = self.run_with(names)
-        if self.calibration.real_ends:
-            bounds = estimate_bounds(self.ready, self.expected, outputs, self.images)
+        if self.calibration.float_io:
+            bounds = estimate_bounds(self.lowered_model, self.expected, outputs, self.images)
         else:
-            real = self.run_with(names, real_ends=True)
-            bounds = estimate_bounds(self.ready, self.expected, real, self.images)
-            bounds = add_rounding(self.ready, bounds, (self.expected, real, outputs))
-        return floor.holds(self.compute_qualities(outputs), bounds)
+            float_outputs = self.run_with(names, float_io=True)
+            bounds = estimate_bounds(self.lowered_model, self.expected, float_outputs, self.images)
+            bounds = add_rounding(
+                self.lowered_model, bounds, (self.expected, float_outputs, outputs)
+            )
+        return floor.is_met(self.compute_qualities(outputs), bounds)
 
 
-def layer_and_readers(graph: Graph, name: str) -> frozenset[str]:
+def collect_layer_and_readers(graph: Graph, name: str) -> frozenset[str]:
     """Return a kept value and the kept values of the layers that read it.
 
     Through what only moves numbers, on to the layers behind it.
     """
-    outer = {source: clamp for clamp, source in fused_clamps(graph).items()}
-    found = {name}
+    clamp_by_source = {source: clamp for clamp, source in find_fused_clamps(graph).items()}
+    layer_names = {name}
     pending = [name]
     while pending:
         for reader in graph.readers[pending.pop()]:
-            value = outer.get(reader.name, reader.name)
-            if reader.op.moves and value not in found:
-                pending.append(value)
-            found.add(value)
-    return frozenset(found)
+            reader_name = clamp_by_source.get(reader.name, reader.name)
+            if reader.op.moves and reader_name not in layer_names:
+                pending.append(reader_name)
+            layer_names.add(reader_name)
+    return frozenset(layer_names)
 
 
-def candidates(ready: Model, comparison: FloatComparison) -> Sequence[str]:
+def sort_noisy_layers(lowered_model: Model, comparison: FloatComparison) -> Sequence[str]:
     """Return the values whose layer adds noise, by how much of it: decibels from input to output.
 
     What only moves numbers adds none.
     """
-    by_name = {node.name: node for node in ready.graph.nodes}
-    sources = fused_clamps(ready.graph)
+    by_name = {node.name: node for node in lowered_model.graph.nodes}
+    sources = find_fused_clamps(lowered_model.graph)
     snr = {layer.name: layer.snr for layer in comparison.layers}
-    lost = {}
-    for name in kept_values(ready.graph):
+    noise_by_name = {}
+    for name in list_unfused_values(lowered_model.graph):
         node = by_name.get(sources.get(name, name))
         if node is None or name not in snr or node.op.moves:
             continue
         # From the worst of the inputs: what these lost already is not this layer's.
-        before = min((snr[v] for v in node.inputs if v in snr), default=snr[name])
-        lost[name] = before - snr[name]
-    order = list(lost)
-    return sorted(order, key=lambda name: (-lost[name], order.index(name)))
+        input_snr = min((snr[v] for v in node.inputs if v in snr), default=snr[name])
+        noise_by_name[name] = input_snr - snr[name]
+    order = list(noise_by_name)
+    return sorted(order, key=lambda name: (-noise_by_name[name], order.index(name)))
 
 
-def macs_share(ready: Model, names: Set[str]) -> float:
+def compute_macs_share(lowered_model: Model, names: Set[str]) -> float:
     """Return the share of the multiply-accumulates that layers have."""
-    graph, sources = ready.graph, fused_clamps(ready.graph)
+    graph, sources = lowered_model.graph, find_fused_clamps(lowered_model.graph)
     # A kept value may be a clamp; the multiply-accumulates are its convolution's.
-    chosen = names | {sources[name] for name in names if name in sources}
-    macs = {node.name: node.op.macs(*graph.input_types(node)) for node in graph.nodes}
-    return sum(macs[name] for name in chosen if name in macs) / max(sum(macs.values()), 1)
+    layer_names = names | {sources[name] for name in names if name in sources}
+    macs = {node.name: node.op.macs(*graph.get_input_types(node)) for node in graph.nodes}
+    return sum(macs[name] for name in layer_names if name in macs) / max(sum(macs.values()), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,45 +211,49 @@ class MeasuredProgram:
     steps: tuple[FloatLayer, ...] = ()
 
 
-def measured(
-    ready: Model, calibration: Calibration, images: ComparisonImages, progress: Progress
+def measure_program(
+    lowered_model: Model, calibration: Calibration, images: ComparisonImages, progress: Progress
 ) -> MeasuredProgram:
     """Return the integer program of a calibration, compared with floats over images.
 
     Args:
-        ready: The ready float model.
+        lowered_model: The ready float model.
         calibration: Its calibration.
         images: Those to compare over.
         progress: Told how many images are done.
     """
-    program = quantize(ready, calibration)
+    program = quantize(lowered_model, calibration)
     return MeasuredProgram(
-        program, calibration, compare(ready, program, calibration, images, progress)
+        program, calibration, compare(lowered_model, program, calibration, images, progress)
     )
 
 
-def with_float_layers(
-    ready: Model,
-    made: MeasuredProgram,
+def add_float_layers(
+    lowered_model: Model,
+    int8_program: MeasuredProgram,
     floor: AccuracyFloor,
-    choose: DataSet,
-    judge: ComparisonImages,
+    fit_images: DataSet,
+    held_out_images: ComparisonImages,
     progress: Progress,
 ) -> MeasuredProgram:
     """Return the program with layers in float, as many as the floor needs.
 
     Args:
-        ready: The ready float model.
-        made: Its integer program as measured, which does not keep the floor.
+        lowered_model: The ready float model.
+        int8_program: Its integer program as measured, which does not keep the floor.
         floor: What it is to keep.
-        choose: Images that choose layers.
-        judge: Images that judge what was chosen.
+        fit_images: Images that choose layers.
+        held_out_images: Images that judge what was chosen.
         progress: Told how far the search is.
     """
-    images = choose, judge
-    mixed, steps = search(ready, made.calibration, made.comparison, images, floor, progress)
-    again = measured(ready, mixed, judge, progress)
-    return MeasuredProgram(again.program, again.calibration, again.comparison, steps)
+    images = fit_images, held_out_images
+    mixed, steps = search(
+        lowered_model, int8_program.calibration, int8_program.comparison, images, floor, progress
+    )
+    mixed_program = measure_program(lowered_model, mixed, held_out_images, progress)
+    return MeasuredProgram(
+        mixed_program.program, mixed_program.calibration, mixed_program.comparison, steps
+    )
 
 
 def require_floor(
@@ -249,17 +271,17 @@ def require_floor(
         BelowFloor: It does not; the layers that lose the most are named.
     """
     comparison = program.comparison
-    broken = floor.broken(comparison.quality, bounds)
-    if broken:
+    violations = floor.find_violations(comparison.quality, bounds)
+    if violations:
         span_by_node = {node.name: node.at for node in program.program.graph.nodes}
-        culprits = [
+        lossy_layers = [
             LossyLayer(
                 # By the layer's own loss in signal to noise, worst first, which is where to look.
                 o.name,
                 f"{o.snr:.1f} dB, cosine {o.cosine:.4f}",
                 span_by_node.get(o.name, NOWHERE),
             )
-            for o in comparison.worst()
+            for o in comparison.find_worst_layers()
         ]
-        raise BelowFloor(broken, comparison.quality, culprits, mixed=mixed)
+        raise BelowFloor(violations, comparison.quality, lossy_layers, mixed=mixed)
     return program

@@ -11,11 +11,11 @@ from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, verify
 from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ir.types import DType, TensorType
 from tcc.compiler.ops import Op, Relu, Relu6, ScaleShift
-from tcc.compiler.ops.integer import Dequantize, IntegerSite, Quantize, integer_form
+from tcc.compiler.ops.integer import Dequantize, IntegerSite, Quantize, quantize_op
 from tcc.compiler.quant.calibration import Calibration, Float32, Range, RoundedWeights
-from tcc.compiler.quant.rounding.nearest_rounding import largest_level, round_nearest
-from tcc.compiler.quant.scale_groups import SMALLEST, end_values, fused_clamps
-from tcc.compiler.support.diagnostics import Diagnostic, UnhandledError, UserError, whole_file
+from tcc.compiler.quant.rounding.nearest_rounding import compute_max_magnitude, round_nearest
+from tcc.compiler.quant.scale_groups import MIN_SCALE, find_fused_clamps, find_output_values
+from tcc.compiler.support.diagnostics import Diagnostic, UnhandledError, UserError, make_file_span
 
 Tensors = tuple[NDArray[Any], ...]
 Out = tuple[float, bool, int, int]
@@ -44,15 +44,15 @@ def quantize(model: Model, calibration: Calibration) -> Model:
     check_scales(model, calibration)
     rounded = {**round_nearest(model, calibration.ranges), **calibration.rounded}
     check_sums(model, calibration, rounded)
-    work = _Quantizer(model, calibration, rounded)
+    quantizer = _Quantizer(model, calibration, rounded)
     for source in model.graph.inputs:
-        work.enter(source)
+        quantizer.add_input(source)
     # A node that a clamp takes in is made at the clamp's place, under its name.
-    inside = {source: clamp for clamp, source in work.clamps.items()}
+    clamp_by_source = {source: clamp for clamp, source in quantizer.clamps.items()}
     for node in model.graph.nodes:
-        if node.name not in inside:
-            work.place(node)
-    return work.finished()
+        if node.name not in clamp_by_source:
+            quantizer.quantize_node(node)
+    return quantizer.build_model()
 
 
 @dataclass
@@ -69,14 +69,14 @@ class _Quantizer:
 
     def __post_init__(self) -> None:
         graph = self.model.graph
-        self.clamps = fused_clamps(graph)
+        self.clamps = find_fused_clamps(graph)
         self.by_name = {node.name: node for node in graph.nodes}
-        self.named = {source.name: source.name for source in graph.inputs}
-        self.ends = end_values(graph)
+        self.quantized_names = {source.name: source.name for source in graph.inputs}
+        self.output_values = find_output_values(graph)
 
-    def enter(self, source: Input) -> None:
+    def add_input(self, source: Input) -> None:
         """Take in an input: grey levels as they are, a float tensor through `quantize`."""
-        found = self.calibration.ranges[source.name]
+        value_range = self.calibration.ranges[source.name]
         if source.preprocess is not None and source.preprocess.raw:
             kind = TensorType(source.type.shape, DType.U8, 1.0)
             self.inputs.append(replace(source, type=kind))
@@ -84,82 +84,100 @@ class _Quantizer:
             return
         self.inputs.append(source)
         self.types[source.name] = source.type
-        self.named[source.name] = f"{source.name}:levels"
+        self.quantized_names[source.name] = f"{source.name}:levels"
         self.add(
-            self.named[source.name],
-            Quantize(found.scale, found.signed, *found.limits),
+            self.quantized_names[source.name],
+            Quantize(value_range.scale, value_range.signed, *value_range.limits),
             (source.name,),
             (),
         )
 
-    def place(self, node: Node) -> None:
+    def quantize_node(self, node: Node) -> None:
         """Add what a node becomes."""
-        clamp, worked = None, node
+        clamp, main_node = None, node
         if node.name in self.clamps:
-            clamp, worked = node.op, self.by_name[self.clamps[node.name]]
-        y = self.calibration.ranges[node.name]
-        bounds = _bounds(y, clamp)
-        if not self.calibration.in_float & {node.name, worked.name}:
-            inputs = tuple(self.named.get(value, value) for value in worked.inputs)
-            types = tuple(self.types[value] for value in inputs)
-            form = integer_form(worked.op, self.site(worked, types, (y.scale, y.signed, *bounds)))
+            clamp, main_node = node.op, self.by_name[self.clamps[node.name]]
+        output_range = self.calibration.ranges[node.name]
+        bounds = _compute_bounds(output_range, clamp)
+        if not self.calibration.in_float & {node.name, main_node.name}:
+            inputs = tuple(
+                self.quantized_names.get(input_name, input_name) for input_name in main_node.inputs
+            )
+            types = tuple(self.types[input_name] for input_name in inputs)
+            form = quantize_op(
+                main_node.op,
+                self.build_site(
+                    main_node, types, (output_range.scale, output_range.signed, *bounds)
+                ),
+            )
             if form:
                 op, params = form
-                self.add(node.name, op, inputs, params, worked)
+                self.add(node.name, op, inputs, params, main_node)
                 return
-        self.in_float(node, worked, (y.scale, y.signed, *bounds))
+        self.add_float_node(node, main_node, (output_range.scale, output_range.signed, *bounds))
 
-    def site(self, node: Node, types: tuple[TensorType, ...], out: Out) -> IntegerSite:
+    def build_site(self, node: Node, types: tuple[TensorType, ...], out: Out) -> IntegerSite:
         """Return where a node would become an operation on integers."""
-        own = self.rounded.get(node.name)
-        weights = (own.weight, own.scale, own.bias) if own else ()
+        rounded_weights = self.rounded.get(node.name)
+        weights = (
+            (rounded_weights.weight, rounded_weights.scale, rounded_weights.bias)
+            if rounded_weights
+            else ()
+        )
         return IntegerSite(
-            types, out, self.calibration.real_ends and node.name in self.ends, weights
+            types, out, self.calibration.float_io and node.name in self.output_values, weights
         )
 
-    def in_float(self, node: Node, worked: Node, out: Out) -> None:
+    def add_float_node(self, node: Node, main_node: Node, out: Out) -> None:
         """Add a float operation and its clamp, and what makes integers of the result.
 
         The latter is dropped again if only floats read it; at the end of the graph none do.
         """
-        inputs = tuple(self.real(value) for value in worked.inputs)
-        own = tuple(self.model.weights[param] for param in worked.params)
-        last = node.name if node.name in self.ends else f"{node.name}:float"
-        if node is worked:
-            self.add(last, node.op, inputs, own, node)
+        inputs = tuple(self.get_float_form(input_name) for input_name in main_node.inputs)
+        param_arrays = tuple(self.model.weights[param] for param in main_node.params)
+        float_name = node.name if node.name in self.output_values else f"{node.name}:float"
+        if node is main_node:
+            self.add(float_name, node.op, inputs, param_arrays, node)
         else:
-            self.add(f"{worked.name}:float", worked.op, inputs, own, worked)
-            self.add(last, node.op, (f"{worked.name}:float",), (), node)
+            self.add(f"{main_node.name}:float", main_node.op, inputs, param_arrays, main_node)
+            self.add(float_name, node.op, (f"{main_node.name}:float",), (), node)
         # What outputs alone read stays a float: nothing makes integers of it.
-        if node.name in self.ends:
+        if node.name in self.output_values:
             return
         # Integers hold equalised channels, each divided by its factor; float weights are as they
         # were.
         factor = self.calibration.factors.get(node.name)
         if factor is not None:
-            last = self.scaled(f"{node.name}:equalised", last, np.float32(1) / factor)
-        self.add(node.name, Quantize(*out), (last,), (), node)
+            float_name = self.add_scaling(
+                f"{node.name}:equalised", float_name, np.float32(1) / factor
+            )
+        self.add(node.name, Quantize(*out), (float_name,), (), node)
 
-    def real(self, value: str) -> str:
+    def get_float_form(self, value_name: str) -> str:
         """Return the name of a value's float form, which is made once."""
-        if f"{value}:float" in self.nodes:
-            return f"{value}:float"
-        if value in self.nodes and self.types[value].scale is None:
-            return value
-        name = f"{value}:real"
+        if f"{value_name}:float" in self.nodes:
+            return f"{value_name}:float"
+        if value_name in self.nodes and self.types[value_name].scale is None:
+            return value_name
+        name = f"{value_name}:real"
         if name not in self.nodes:
-            factor = self.calibration.factors.get(value)
-            first = name if factor is None else f"{value}:equal"
-            self.add(first, Dequantize(), (self.named.get(value, value),), ())
+            factor = self.calibration.factors.get(value_name)
+            dequantized_name = name if factor is None else f"{value_name}:equal"
+            self.add(
+                dequantized_name,
+                Dequantize(),
+                (self.quantized_names.get(value_name, value_name),),
+                (),
+            )
             if factor is not None:
-                self.scaled(name, first, factor)
+                self.add_scaling(name, dequantized_name, factor)
         return name
 
-    def scaled(self, name: str, value: str, factor: Float32) -> str:
+    def add_scaling(self, name: str, input_name: str, factor: Float32) -> str:
         """Add what multiplies the channels of a float value; return its name."""
-        shape = ScaleShift().params(self.types[value])[0].shape
+        shape = ScaleShift().params(self.types[input_name])[0].shape
         factor = factor.astype(np.float32).reshape(shape)
-        self.add(name, ScaleShift(), (value,), (factor, np.zeros_like(factor)))
+        self.add(name, ScaleShift(), (input_name,), (factor, np.zeros_like(factor)))
         return name
 
     def add(
@@ -171,36 +189,38 @@ class _Quantizer:
         origin: Node | None = None,
     ) -> None:
         """Add a node and its weights."""
-        types = tuple(self.types[value] for value in inputs)
+        types = tuple(self.types[input_name] for input_name in inputs)
         names = tuple(f"{name}.{param.role}" for param in op.params(*types))
         node = Node(name, op, inputs, names, op.infer(*types))
         self.nodes[name] = replace(node, at=origin.at) if origin else node
         self.types[name] = node.type
         self.weights.update(zip(names, params, strict=True))
 
-    def finished(self) -> Model:
+    def build_model(self) -> Model:
         """Return the model; each output is the float form of its value."""
         graph = self.model.graph
         outputs: list[Output] = [
-            replace(output, value=self.real(output.value)) for output in graph.outputs
+            replace(output, value=self.get_float_form(output.value)) for output in graph.outputs
         ]
-        made = Graph(graph.name, tuple(self.inputs), tuple(self.nodes.values()), tuple(outputs))
-        verify(made)
-        return eliminate_dead(Model(made, self.weights))
+        int8_graph = Graph(
+            graph.name, tuple(self.inputs), tuple(self.nodes.values()), tuple(outputs)
+        )
+        verify(int8_graph)
+        return eliminate_dead(Model(int8_graph, self.weights))
 
 
-def _bounds(y: Range, clamp: Op | None) -> tuple[int, int]:
+def _compute_bounds(value_range: Range, clamp: Op | None) -> tuple[int, int]:
     """Return the levels that a value is kept within."""
-    low, high = y.limits
+    low, high = value_range.limits
     match clamp:
         case Relu():
             return max(low, 0), high
         case Relu6():
-            return max(low, 0), min(high, int(np.rint(6 / np.float64(y.scale))))
+            return max(low, 0), min(high, int(np.rint(6 / np.float64(value_range.scale))))
         case None:
             return low, high
         case _:
-            raise UnhandledError("clamp", clamp.word)
+            raise UnhandledError("clamp", clamp.keyword)
 
 
 HELP = "calibrate again, with images that the network is meant for"
@@ -212,7 +232,7 @@ def check_scales(model: Model, calibration: Calibration) -> None:
     Raises:
         UserError: E0801 for each.
     """
-    _raise(_scale_problems(model, calibration))
+    _raise_problems(_find_scale_problems(model, calibration))
 
 
 def check_sums(
@@ -228,41 +248,47 @@ def check_sums(
     Raises:
         UserError: E0802 for each layer.
     """
-    _raise(_sum_problems(model, calibration, rounded))
+    _raise_problems(_find_sum_problems(model, calibration, rounded))
 
 
-def _raise(found: Iterator[Diagnostic]) -> None:
-    problems = tuple(found)
+def _raise_problems(diagnostics: Iterator[Diagnostic]) -> None:
+    problems = tuple(diagnostics)
     if problems:
         raise UserError(problems)
 
 
-def _scale_problems(model: Model, calibration: Calibration) -> Iterator[Diagnostic]:
-    places = {node.name: node.at for node in model.graph.nodes}
-    for name, found in calibration.ranges.items():
-        if not SMALLEST <= found.scale < np.inf:
-            message = f"the scale of `{name}` is {found.scale:g}"
-            at = places.get(name, whole_file(model.graph.name))
-            label = "this layer's output" if name in places else "the network's input"
+def _find_scale_problems(model: Model, calibration: Calibration) -> Iterator[Diagnostic]:
+    span_by_node = {node.name: node.at for node in model.graph.nodes}
+    for name, value_range in calibration.ranges.items():
+        if not MIN_SCALE <= value_range.scale < np.inf:
+            message = f"the scale of `{name}` is {value_range.scale:g}"
+            at = span_by_node.get(name, make_file_span(model.graph.name))
+            label = "this layer's output" if name in span_by_node else "the network's input"
             yield Diagnostic("E0801", message, at, label, help=HELP)
-    for name, own in calibration.rounded.items():
-        if not ((own.scale >= SMALLEST) & np.isfinite(own.scale)).all():
+    for name, rounded_weights in calibration.rounded.items():
+        if not ((rounded_weights.scale >= MIN_SCALE) & np.isfinite(rounded_weights.scale)).all():
             message = f"a weight scale of `{name}` is no normal number"
-            yield Diagnostic("E0801", message, places[name], "this layer's weights", help=HELP)
+            yield Diagnostic(
+                "E0801", message, span_by_node[name], "this layer's weights", help=HELP
+            )
 
 
-def _sum_problems(
+def _find_sum_problems(
     model: Model, calibration: Calibration, rounded: Mapping[str, RoundedWeights]
 ) -> Iterator[Diagnostic]:
-    at = {node.name: node for node in model.graph.nodes}
-    for name, own in rounded.items():
-        x = calibration.ranges[at[name].inputs[0]]
+    node_by_name = {node.name: node for node in model.graph.nodes}
+    for name, rounded_weights in rounded.items():
+        input_range = calibration.ranges[node_by_name[name].inputs[0]]
         # The worst input has the largest level everywhere, with its weight's sign. No partial sum,
         # in whatever order a runtime adds, exceeds the sum of magnitudes either. int64, so that it
         # is seen.
-        total = np.abs(own.weight.reshape(len(own.weight), -1).astype(np.int64)).sum(axis=1)
-        most = total * largest_level(x) + np.abs(own.bias.astype(np.int64))
-        if (most >= 1 << 31).any():
+        total = np.abs(
+            rounded_weights.weight.reshape(len(rounded_weights.weight), -1).astype(np.int64)
+        ).sum(axis=1)
+        max_sums = total * compute_max_magnitude(input_range) + np.abs(
+            rounded_weights.bias.astype(np.int64)
+        )
+        if (max_sums >= 1 << 31).any():
             message = f"the sums of `{name}` could overflow 32 bits"
-            label = f"they may reach {int(most.max()):,}"
-            yield Diagnostic("E0802", message, at[name].at, label, help=HELP)
+            label = f"they may reach {int(max_sums.max()):,}"
+            yield Diagnostic("E0802", message, node_by_name[name].at, label, help=HELP)

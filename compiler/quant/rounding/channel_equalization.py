@@ -33,7 +33,7 @@ from tcc.compiler.ops import (
     Slice,
 )
 from tcc.compiler.quant.observe.statistics import Float32
-from tcc.compiler.quant.scale_groups import Limits, scale_groups
+from tcc.compiler.quant.scale_groups import Limits, find_scale_groups
 from tcc.compiler.quant.unseen_extremes import ChannelExtremes
 
 Ids = NDArray[np.int64]
@@ -65,12 +65,12 @@ class ChannelClasses:
     one must keep the factor 1.
     """
 
-    of: Mapping[str, Ids]
+    ids_by_value: Mapping[str, Ids]
     free: NDArray[np.bool_]
     fixed: NDArray[np.bool_]
 
 
-def factors(model: Model, extremes: Extremes, setting: EqualizationSetting) -> Factors:
+def compute_factors(model: Model, extremes: Extremes, setting: EqualizationSetting) -> Factors:
     """Return factors of all values with a channel whose factor is not 1.
 
     Args:
@@ -81,26 +81,30 @@ def factors(model: Model, extremes: Extremes, setting: EqualizationSetting) -> F
     Returns:
         The factors (channels,) by value, float32 in (0, 1].
     """
-    found = channel_classes(model.graph)
-    size = np.zeros(len(found.free))
-    for group in scale_groups(model.graph):
+    classes = find_channel_classes(model.graph)
+    peak_shares = np.zeros(len(classes.free))
+    for group in find_scale_groups(model.graph):
         peaks = {name: extremes[name].peaks for name in group if name in extremes}
         top = max((float(p.max(initial=0.0)) for p in peaks.values()), default=0.0)
         # `at`, as ids repeat where several channels of one value share a factor.
         for name, peak in peaks.items():
             if top > 0:
-                np.maximum.at(size, found.of[name], peak / top)
-    factor = np.clip(size, setting.floor, 1.0)
+                np.maximum.at(peak_shares, classes.ids_by_value[name], peak / top)
+    factor = np.clip(peak_shares, setting.floor, 1.0)
     # A depthwise reader loses nothing by any factor: its filter's own scale takes it up. Where
     # others sum over channels, half of the way (in logarithms) shares the cost between values and
     # weights.
-    factor = np.where(found.free, factor, factor**setting.power)
-    rounded = np.where(found.fixed, 1.0, factor).astype(np.float32)
-    values = {name: rounded[ids] for name, ids in found.of.items()}
-    return {name: value for name, value in values.items() if (value != 1).any()}
+    factor = np.where(classes.free, factor, factor**setting.power)
+    rounded = np.where(classes.fixed, 1.0, factor).astype(np.float32)
+    factors_by_value = {name: rounded[ids] for name, ids in classes.ids_by_value.items()}
+    return {
+        name: value_factors
+        for name, value_factors in factors_by_value.items()
+        if (value_factors != 1).any()
+    }
 
 
-def equalized(model: Model, given: Factors) -> Model:
+def equalize_model(model: Model, channel_factors: Factors) -> Model:
     """Return the model with channels divided by factors: the same outputs, within rounding.
 
     Products are in float64 and rounded once, so that a factor and its inverse leave the least
@@ -109,54 +113,60 @@ def equalized(model: Model, given: Factors) -> Model:
     weights = dict(model.weights)
     for node in model.graph.nodes:
         if isinstance(node.op, Conv):
-            weights.update(_conv(model, node, node.op, given))
+            weights.update(_equalize_conv(model, node, node.op, channel_factors))
     return Model(model.graph, weights)
 
 
-def limits(extremes: Extremes, given: Factors) -> Limits:
+def compute_limits(extremes: Extremes, channel_factors: Factors) -> Limits:
     """Return the smallest and the largest number of each value of the equalised model."""
     return {
-        name: (own.divided(given[name]) if name in given else own).limits
-        for name, own in extremes.items()
+        name: (
+            value_extremes.normalize(channel_factors[name])
+            if name in channel_factors
+            else value_extremes
+        ).limits
+        for name, value_extremes in extremes.items()
     }
 
 
-def channel_classes(graph: Graph) -> ChannelClasses:
+def find_channel_classes(graph: Graph) -> ChannelClasses:
     """Return which channels of a graph must share a factor."""
-    of: dict[str, Ids] = {}
-    same: list[tuple[Ids, Ids]] = []
-    bound: list[Ids] = []
-    shared = _shared(graph)
+    ids_by_value: dict[str, Ids] = {}
+    equal_pairs: list[tuple[Ids, Ids]] = []
+    fixed_ids: list[Ids] = []
+    shared_params = _find_shared_params(graph)
     count = 0
     for name, kind in graph.types.items():
         # Numbers of all channels of all values: classes are then sets of numbers, united at once.
-        of[name] = np.arange(count, count + kind.shape[0])
+        ids_by_value[name] = np.arange(count, count + kind.shape[0])
         count += kind.shape[0]
     # What goes in and comes out means what it did: no factors there.
-    bound += [of[source.name] for source in graph.inputs]
-    bound += [of[output.value] for output in graph.outputs]
-    summed: list[Ids] = []
+    fixed_ids += [ids_by_value[source.name] for source in graph.inputs]
+    fixed_ids += [ids_by_value[output.value] for output in graph.outputs]
+    summed_ids: list[Ids] = []
     for node in graph.nodes:
-        ids = [of[value] for value in node.inputs]
-        through = _through(node, ids)
-        if through is not None:
-            same += [(of[node.name], part) for part in through]
-        elif isinstance(node.op, Conv) and not shared.intersection(node.params):
+        ids = [ids_by_value[input_name] for input_name in node.inputs]
+        source_ids = _map_channels(node, ids)
+        if source_ids is not None:
+            equal_pairs += [(ids_by_value[node.name], part) for part in source_ids]
+        elif isinstance(node.op, Conv) and not shared_params.intersection(node.params):
             # A depthwise filter reads one channel, whose factor its own weight scale takes up.
             # Others sum over channels: factors make their weights uneven under one scale.
             if node.op.groups != len(ids[0]):
-                summed.append(ids[0])
+                summed_ids.append(ids[0])
         else:
             # Whatever is not known to let a factor through keeps 1 on both sides.
-            bound += [of[node.name], *ids]
-    label = _united(count, same)
-    fixed, full = np.zeros(count, bool), np.zeros(count, bool)
-    fixed[label[_joined(bound)]] = True
-    full[label[_joined(summed)]] = True
-    return ChannelClasses({name: label[ids] for name, ids in of.items()}, ~full, fixed)
+            fixed_ids += [ids_by_value[node.name], *ids]
+    labels = _merge_classes(count, equal_pairs)
+    fixed, is_summed = np.zeros(count, bool), np.zeros(count, bool)
+    fixed[labels[_concat_ids(fixed_ids)]] = True
+    is_summed[labels[_concat_ids(summed_ids)]] = True
+    return ChannelClasses(
+        {name: labels[ids] for name, ids in ids_by_value.items()}, ~is_summed, fixed
+    )
 
 
-def _through(  # noqa: PLR0911 - a case an operation
+def _map_channels(  # noqa: PLR0911 - a case an operation
     node: Node, ids: Sequence[Ids]
 ) -> Sequence[Ids] | None:
     """Return the classes that an op's channels belong to, once for each input that is added."""
@@ -171,7 +181,7 @@ def _through(  # noqa: PLR0911 - a case an operation
         case Flatten():
             return [np.repeat(ids[0], size // len(ids[0]))]
         case Add():
-            return ids if all(len(one) == size for one in ids) else None
+            return ids if all(len(input_ids) == size for input_ids in ids) else None
         case Pad(value=value):  # zeros alone are the same whatever they are divided by
             return ids if value == 0 else None
         # Each of these gives k * f(x) for k * x with k > 0; a relu6 or a sigmoid does not.
@@ -183,49 +193,53 @@ def _through(  # noqa: PLR0911 - a case an operation
     return None
 
 
-def _conv(model: Model, node: Node, op: Conv, given: Factors) -> dict[str, Float32]:
+def _equalize_conv(
+    model: Model, node: Node, op: Conv, channel_factors: Factors
+) -> dict[str, Float32]:
     """Return the tensors of a convolution between equalised values."""
     weight, *bias = (model.weights[name].astype(np.float64) for name in node.params)
-    if node.inputs[0] in given:
-        read = given[node.inputs[0]].astype(np.float64).reshape(op.groups, 1, -1, 1, 1)
+    if node.inputs[0] in channel_factors:
+        input_factors = (
+            channel_factors[node.inputs[0]].astype(np.float64).reshape(op.groups, 1, -1, 1, 1)
+        )
         by_group = weight.reshape(op.groups, -1, *weight.shape[1:])
-        weight = (by_group * read).reshape(weight.shape)
-    if node.name in given:
-        made = given[node.name].astype(np.float64)
-        weight = weight / made[:, None, None, None]
-        bias = [value / made for value in bias]
+        weight = (by_group * input_factors).reshape(weight.shape)
+    if node.name in channel_factors:
+        output_factors = channel_factors[node.name].astype(np.float64)
+        weight = weight / output_factors[:, None, None, None]
+        bias = [tensor / output_factors for tensor in bias]
     return {
-        name: value.astype(np.float32)
-        for name, value in zip(node.params, (weight, *bias), strict=True)
+        name: tensor.astype(np.float32)
+        for name, tensor in zip(node.params, (weight, *bias), strict=True)
     }
 
 
-def _shared(graph: Graph) -> frozenset[str]:
+def _find_shared_params(graph: Graph) -> frozenset[str]:
     """Return the tensors that several nodes read."""
     names = [name for node in graph.nodes for name in node.params]
     return frozenset(name for name in set(names) if names.count(name) > 1)
 
 
-def _united(count: int, same: Iterable[tuple[Ids, Ids]]) -> Ids:
+def _merge_classes(count: int, equal_pairs: Iterable[tuple[Ids, Ids]]) -> Ids:
     """Return the least element that each of `count` elements is one with.
 
     Labels of pairs fall to the lesser one and then jump to their label's label, all at once: the
     longest chain halves each time, so that it takes about log(count) rounds over arrays.
     """
-    label = np.arange(count)
-    pairs = list(same)
+    labels = np.arange(count)
+    pairs = list(equal_pairs)
     if not pairs:
-        return label
-    left, right = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
+        return labels
+    left_ids, right_ids = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
     while True:
-        least = np.minimum(label[left], label[right])
-        before = label.copy()
-        np.minimum.at(label, left, least)
-        np.minimum.at(label, right, least)
-        label = label[label]
-        if np.array_equal(before, label):
-            return label
+        min_labels = np.minimum(labels[left_ids], labels[right_ids])
+        previous_labels = labels.copy()
+        np.minimum.at(labels, left_ids, min_labels)
+        np.minimum.at(labels, right_ids, min_labels)
+        labels = labels[labels]
+        if np.array_equal(previous_labels, labels):
+            return labels
 
 
-def _joined(parts: Sequence[Ids]) -> Ids:
+def _concat_ids(parts: Sequence[Ids]) -> Ids:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)

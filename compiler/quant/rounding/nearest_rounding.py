@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ops import Conv
 from tcc.compiler.quant.calibration import Float32, Range, RoundedWeights
-from tcc.compiler.quant.scale_groups import SMALLEST, fused_clamps
+from tcc.compiler.quant.scale_groups import MIN_SCALE, find_fused_clamps
 
 Real = NDArray[np.float32] | NDArray[np.float64]
 
 SUM_BITS = 30
 """The products of a sum, and its bias, each stay below 2**30: so the sum fits an int32."""
-SMALLEST_FACTOR = 2.0**-32
+MIN_MULTIPLIER = 2.0**-32
 """Below this M, no sum that fits an int32 reaches half a step of the output."""
 
 
@@ -25,18 +25,23 @@ def round_nearest(model: Model, ranges: Mapping[str, Range]) -> Mapping[str, Rou
         model: A ready model.
         ranges: The ranges of its kept values.
     """
-    inside = {source: clamp for clamp, source in fused_clamps(model.graph).items()}
-    found = {}
+    clamp_by_source = {source: clamp for clamp, source in find_fused_clamps(model.graph).items()}
+    rounded_weights = {}
     for node in model.graph.nodes:
         if isinstance(node.op, Conv):
             weight, *bias = (model.weights[name] for name in node.params)
-            shift = bias[0] if bias else np.zeros(len(weight), np.float32)
-            x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
-            found[node.name] = rounded(weight, shift, x, y)
-    return found
+            conv_bias = bias[0] if bias else np.zeros(len(weight), np.float32)
+            input_range, output_range = (
+                ranges[node.inputs[0]],
+                ranges[clamp_by_source.get(node.name, node.name)],
+            )
+            rounded_weights[node.name] = round_weights(weight, conv_bias, input_range, output_range)
+    return rounded_weights
 
 
-def rounded(weight: Real, bias: Real, x: Range, y: Range) -> RoundedWeights:
+def round_weights(
+    weight: Real, bias: Real, input_range: Range, output_range: Range
+) -> RoundedWeights:
     """Return weights (filters, ...) rounded to nearest at absmax / 127 per filter, or above.
 
     The scale is larger where the sum could overflow an int32 or the bias would not fit, and 1 for
@@ -45,52 +50,63 @@ def rounded(weight: Real, bias: Real, x: Range, y: Range) -> RoundedWeights:
     Args:
         weight: Real numbers (filters, ...).
         bias: Real numbers (filters,).
-        x: The range of the input.
-        y: The range of the output, after a clamp that the convolution takes in.
+        input_range: The range of the input.
+        output_range: The range of the output, after a clamp that the convolution takes in.
     """
     # In float64: the scale is rounded to float32 once, at the end.
     flat = np.abs(weight.reshape(len(weight), -1)).astype(np.float64)
-    scale = allowed_scales(flat.max(axis=1) / largest_weight(flat.shape[1], x), bias, x, y)
+    scale = bound_scales(
+        flat.max(axis=1) / compute_max_weight(flat.shape[1], input_range),
+        bias,
+        input_range,
+        output_range,
+    )
     steps = np.rint(weight / scale.astype(np.float64).reshape(-1, *(1 for _ in weight.shape[1:])))
-    return RoundedWeights(steps.astype(np.int8), scale, bias_steps(bias, scale, x))
+    return RoundedWeights(steps.astype(np.int8), scale, quantize_bias(bias, scale, input_range))
 
 
-def largest_weight(taps: int, x: Range) -> int:
+def compute_max_weight(taps: int, input_range: Range) -> int:
     """Return the largest weight of which `taps` products with any input cannot overflow."""
     # With 127 up to 33,155 taps of unsigned levels: only linear layers of large maps have more.
-    return max(1, min(127, (1 << SUM_BITS) // (taps * largest_level(x))))
+    return max(1, min(127, (1 << SUM_BITS) // (taps * compute_max_magnitude(input_range))))
 
 
-def largest_level(x: Range) -> int:
+def compute_max_magnitude(value_range: Range) -> int:
     """Return the largest magnitude of a level."""
-    return max(abs(limit) for limit in x.limits)
+    return max(abs(limit) for limit in value_range.limits)
 
 
-def allowed_scales(scale: NDArray[np.float64], bias: Real, x: Range, y: Range) -> Float32:
+def bound_scales(
+    scale: NDArray[np.float64], bias: Real, input_range: Range, output_range: Range
+) -> Float32:
     """Return weight scales (filters,), each raised to the least that the arithmetic allows.
 
     Args:
         scale: The scales that are wanted (filters,); those too small to count become 1.
         bias: The real biases (filters,), each of which must fit `SUM_BITS` bits of steps.
-        x: The range of the input.
-        y: The range of the output, after a clamp that the convolution takes in.
+        input_range: The range of the input.
+        output_range: The range of the output, after a clamp that the convolution takes in.
     """
-    least = np.abs(bias.astype(np.float64)) / (x.scale * 2.0**SUM_BITS)
+    min_scales = np.abs(bias.astype(np.float64)) / (input_range.scale * 2.0**SUM_BITS)
     # A little above, so that M, which is rounded to float32 twice, does not fall below the bound.
-    least = np.maximum(least, y.scale / x.scale * SMALLEST_FACTOR * (1 + 2.0**-20))
+    min_scales = np.maximum(
+        min_scales, output_range.scale / input_range.scale * MIN_MULTIPLIER * (1 + 2.0**-20)
+    )
     # A filter of zeros may still have a bias, whose steps its scale decides.
-    dead = scale < SMALLEST
-    raised = np.where(dead & (least < SMALLEST), 1.0, np.maximum(scale, least))
-    return raised.astype(np.float32)
+    is_zero = scale < MIN_SCALE
+    bounded_scales = np.where(
+        is_zero & (min_scales < MIN_SCALE), 1.0, np.maximum(scale, min_scales)
+    )
+    return bounded_scales.astype(np.float32)
 
 
-def bias_steps(bias: Real, scale: Float32, x: Range) -> NDArray[np.int32]:
+def quantize_bias(bias: Real, scale: Float32, input_range: Range) -> NDArray[np.int32]:
     """Return a bias (filters,) in steps of x.scale * scale, rounded to nearest.
 
     Args:
         bias: Real numbers (filters,).
         scale: The weights' scales (filters,).
-        x: The range of the input.
+        input_range: The range of the input.
     """
-    step = np.float64(x.scale) * scale.astype(np.float64)
+    step = np.float64(input_range.scale) * scale.astype(np.float64)
     return np.rint(bias.astype(np.float64) / step).astype(np.int32)

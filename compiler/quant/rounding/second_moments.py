@@ -16,24 +16,24 @@ from threadpoolctl import threadpool_limits
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ops import Conv
 from tcc.compiler.quant.calibration import Range, RoundedWeights
-from tcc.compiler.quant.observe.condensed_statistics import LARGEST
+from tcc.compiler.quant.observe.condensed_statistics import MAX_WEIGHTS
 from tcc.compiler.quant.observe.statistics import Float32, TapMoments, TapSums
 from tcc.compiler.quant.rounding import least_error_rounding
 from tcc.compiler.quant.rounding.channel_equalization import Factors
 from tcc.compiler.quant.rounding.least_error_rounding import Float64
 from tcc.compiler.quant.rounding.nearest_rounding import (
-    allowed_scales,
-    bias_steps,
-    largest_weight,
-    rounded,
+    bound_scales,
+    compute_max_weight,
+    quantize_bias,
+    round_weights,
 )
-from tcc.compiler.quant.scale_groups import fused_clamps
+from tcc.compiler.quant.scale_groups import find_fused_clamps
 
-NOISE = 1 / 12
+ROUNDING_NOISE = 1 / 12
 """What rounding adds to a second moment, in squared steps: errors lie evenly over a step."""
-SEARCHED = 1 << 23
+MAX_SEARCH_PRODUCTS = 1 << 23
 """Up to so many products a scale is found by all second moments; beyond, by the squares alone."""
-SMALL_GROUP = 64
+MAX_SMALL_GROUP = 64
 """Groups of at most so many weights, depthwise filters say, are rounded to nearest."""
 
 
@@ -43,8 +43,8 @@ class FloatConv:
 
     weight: Float64
     bias: Float64
-    x: Range
-    y: Range
+    input_range: Range
+    output_range: Range
 
 
 def round_by_moments(
@@ -65,35 +65,46 @@ def round_by_moments(
         factors: What each channel (channels,) of a value was divided by.
         threads: How many layers are worked on side by side; None is one a processor.
     """
-    inside = {source: clamp for clamp, source in fused_clamps(model.graph).items()}
+    clamp_by_source = {source: clamp for clamp, source in find_fused_clamps(model.graph).items()}
     nodes = [n for n in model.graph.nodes if isinstance(n.op, Conv)]
 
-    def one(node: Node) -> RoundedWeights:
+    def round_node(node: Node) -> RoundedWeights:
         weight, *bias = (model.weights[name] for name in node.params)
-        shift = bias[0] if bias else np.zeros(len(weight), np.float32)
-        x, y = ranges[node.inputs[0]], ranges[inside.get(node.name, node.name)]
+        conv_bias = bias[0] if bias else np.zeros(len(weight), np.float32)
+        input_range, output_range = (
+            ranges[node.inputs[0]],
+            ranges[clamp_by_source.get(node.name, node.name)],
+        )
         # So many taps that weights must be smaller: moments of so many would not be told by the
         # images.
-        if largest_weight(weight[0].size, x) < least_error_rounding.LIMIT or _plain(weight):
-            return rounded(weight, shift, x, y)
+        if compute_max_weight(
+            weight[0].size, input_range
+        ) < least_error_rounding.MAX_WEIGHT or _is_nearest_only(weight):
+            return round_weights(weight, conv_bias, input_range, output_range)
         flat = weight.reshape(len(weight), -1).astype(np.float64)
-        layer = FloatConv(flat, shift.astype(np.float64), x, y)
-        sums, reads = moments[node.name].sums, factors.get(node.inputs[0])
-        own = _rounded(layer, _of_levels(sums, reads, x.scale))
-        return RoundedWeights(own.weight.reshape(weight.shape), own.scale, own.bias)
+        layer = FloatConv(flat, conv_bias.astype(np.float64), input_range, output_range)
+        sums, input_factors = moments[node.name].sums, factors.get(node.inputs[0])
+        rounded_weights = _round_layer(
+            layer, _quantize_sums(sums, input_factors, input_range.scale)
+        )
+        return RoundedWeights(
+            rounded_weights.weight.reshape(weight.shape),
+            rounded_weights.scale,
+            rounded_weights.bias,
+        )
 
     count = threads or os.cpu_count()
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
-        return dict(zip((n.name for n in nodes), pool.map(one, nodes), strict=True))
+        return dict(zip((n.name for n in nodes), pool.map(round_node, nodes), strict=True))
 
 
-def _plain(weight: Float32) -> bool:
+def _is_nearest_only(weight: Float32) -> bool:
     """Whether a layer is only rounded to nearest: it takes means, or too long to work on."""
     flat = weight.reshape(len(weight), -1)
-    return weight.size > LARGEST or bool((flat == flat[:, :1]).all())
+    return weight.size > MAX_WEIGHTS or bool((flat == flat[:, :1]).all())
 
 
-def _of_levels(sums: TapSums, factor: Float32 | None, step: float) -> TapSums:
+def _quantize_sums(sums: TapSums, factor: Float32 | None, step: float) -> TapSums:
     """Return the sums over the levels of what was read.
 
     Args:
@@ -102,76 +113,88 @@ def _of_levels(sums: TapSums, factor: Float32 | None, step: float) -> TapSums:
         step: The scale of the levels.
     """
     groups, taps = sums.total.shape
-    each = np.ones(groups) if factor is None else factor.astype(np.float64)
-    by_channel = each.reshape(groups, -1) * step
-    by_tap = np.repeat(by_channel, taps // by_channel.shape[1], axis=1)
-    blocks = np.array_split(by_tap, len(sums.products), axis=1)
+    channel_factors = np.ones(groups) if factor is None else factor.astype(np.float64)
+    channel_steps = channel_factors.reshape(groups, -1) * step
+    tap_steps = np.repeat(channel_steps, taps // channel_steps.shape[1], axis=1)
+    blocks = np.array_split(tap_steps, len(sums.products), axis=1)
     products = tuple(
-        one / (own[:, :, None] * own[:, None]) + np.eye(own.shape[1]) * (sums.count * NOISE)
-        for one, own in zip(sums.products, blocks, strict=True)
+        block_products / (block_steps[:, :, None] * block_steps[:, None])
+        + np.eye(block_steps.shape[1]) * (sums.count * ROUNDING_NOISE)
+        for block_products, block_steps in zip(sums.products, blocks, strict=True)
     )
-    return TapSums(sums.count, sums.total / by_tap, products)
+    return TapSums(sums.count, sums.total / tap_steps, products)
 
 
-def _rounded(layer: FloatConv, sums: TapSums) -> RoundedWeights:
+def _round_layer(layer: FloatConv, sums: TapSums) -> RoundedWeights:
     """Return the weights of a layer from sums over the levels that it reads."""
     groups = len(sums.total)
     weight = layer.weight.reshape(groups, len(layer.weight) // groups, -1)
-    mean = sums.total / sums.count * layer.x.scale
+    mean = sums.total / sums.count * layer.input_range.scale
     # Of groups with few weights there are many: a search in each would take long for filters that
     # have little to trade among so few taps.
-    if groups > 1 and weight[0].size <= SMALL_GROUP:
-        parts = [_small(weight, sums.products[0] / sums.count)]
+    if groups > 1 and weight[0].size <= MAX_SMALL_GROUP:
+        parts = [_round_small_groups(weight, sums.products[0] / sums.count)]
     else:
-        parts = [_dense(own, sums, group) for group, own in enumerate(weight)]
-    scale, steps = (np.concatenate(each) for each in zip(*parts, strict=True))
+        parts = [
+            _round_dense_group(group_weight, sums, group)
+            for group, group_weight in enumerate(weight)
+        ]
+    scale, steps = (np.concatenate(group_arrays) for group_arrays in zip(*parts, strict=True))
     # The sums must fit 32 bits whatever the search found; steps of another scale are rounded anew.
-    final = allowed_scales(scale, layer.bias.astype(np.float32), layer.x, layer.y)
-    raised = final.astype(np.float64) != scale
+    final_scale = bound_scales(
+        scale, layer.bias.astype(np.float32), layer.input_range, layer.output_range
+    )
+    raised = final_scale.astype(np.float64) != scale
     if raised.any():
-        again = least_error_rounding.nearest(layer.weight, final.astype(np.float64))
-        steps = np.where(raised[:, None], again, steps)
-    real = (steps * final.astype(np.float64)[:, None]).reshape(weight.shape)
+        nearest_steps = least_error_rounding.round_to_nearest(
+            layer.weight, final_scale.astype(np.float64)
+        )
+        steps = np.where(raised[:, None], nearest_steps, steps)
+    real = (steps * final_scale.astype(np.float64)[:, None]).reshape(weight.shape)
     # (W - Q) E[x], with the weights that were found, whatever found them.
     shift = np.matmul(weight - real, mean[:, :, None]).reshape(-1)
-    return RoundedWeights(steps, final, bias_steps(layer.bias + shift, final, layer.x))
+    return RoundedWeights(
+        steps, final_scale, quantize_bias(layer.bias + shift, final_scale, layer.input_range)
+    )
 
 
-def _small(weight: Float64, moments: Float64) -> tuple[Float64, NDArray[np.int8]]:
+def _round_small_groups(weight: Float64, moments: Float64) -> tuple[Float64, NDArray[np.int8]]:
     """Return scales and weights (filters, taps) of many small groups, rounded to nearest.
 
     Args:
         weight: The real weights (groups, filters, taps).
         moments: Second moments of what each group reads (groups, taps, taps).
     """
-    _, each, taps = weight.shape
+    _, filters, taps = weight.shape
     flat = weight.reshape(-1, taps)
-    scale = least_error_rounding.best_scale(flat, np.repeat(moments, each, axis=0))
-    return scale, least_error_rounding.nearest(flat, scale)
+    scale = least_error_rounding.find_best_scale(flat, np.repeat(moments, filters, axis=0))
+    return scale, least_error_rounding.round_to_nearest(flat, scale)
 
 
-def _dense(weight: Float64, sums: TapSums, group: int) -> tuple[Float64, NDArray[np.int8]]:
+def _round_dense_group(
+    weight: Float64, sums: TapSums, group: int
+) -> tuple[Float64, NDArray[np.int8]]:
     """Return the scale and the weights of the filters (filters, taps) of one group."""
     taps = weight.shape[1]
     blocks = np.array_split(np.arange(taps), len(sums.products))
     moments = [
-        _centred(products[group], sums.total[group, part], sums.count)
-        for products, part in zip(sums.products, blocks, strict=True)
+        _compute_covariance(products[group], sums.total[group, block], sums.count)
+        for products, block in zip(sums.products, blocks, strict=True)
     ]
-    if len(blocks) == 1 and weight.size * taps <= SEARCHED:
-        scale = least_error_rounding.best_scale(weight, moments[0])
+    if len(blocks) == 1 and weight.size * taps <= MAX_SEARCH_PRODUCTS:
+        scale = least_error_rounding.find_best_scale(weight, moments[0])
     else:
-        scale = least_error_rounding.best_scale(
+        scale = least_error_rounding.find_best_scale(
             weight, np.concatenate([np.diag(m) for m in moments])
         )
     steps = [
-        least_error_rounding.gptq(weight[:, part], scale, own)
-        for part, own in zip(blocks, moments, strict=True)
+        least_error_rounding.round_by_gptq(weight[:, block], scale, block_moments)
+        for block, block_moments in zip(blocks, moments, strict=True)
     ]
     return scale, np.hstack(steps)
 
 
-def _centred(products: Float64, total: Float64, count: int) -> Float64:
+def _compute_covariance(products: Float64, total: Float64, count: int) -> Float64:
     """Return second moments (taps, taps) about the means."""
     moments: Float64 = (products - np.outer(total, total) / count) / count
     return moments

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from tcc.backends.installed import UnusableBackendError, check_interface
 from tcc.compiler import passes
 from tcc.compiler.bundle import agreement, manifest
-from tcc.compiler.bundle.agreement import Agreement, relative
-from tcc.compiler.bundle.bundle_folder import MODEL, Bundle, BundleContents, listed
-from tcc.compiler.bundle.replay import apart, replay
+from tcc.compiler.bundle.agreement import Agreement, compute_relative_difference
+from tcc.compiler.bundle.bundle_folder import MODEL, Bundle, BundleContents, list_files
+from tcc.compiler.bundle.replay import count_differences, replay_goldens
 from tcc.compiler.driver import pipeline
 from tcc.compiler.driver.build_plan import Int8Program
 from tcc.compiler.frontend.spec import Spec, load
@@ -34,15 +34,15 @@ from tcc.compiler.ir.target import Artifact, PackageSources, Refusal
 from tcc.compiler.ops import Conv, Relu
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import kept_values, minmax_ranges
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges, list_unfused_values
 from tcc.compiler.reference import float_program, integer_program
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.progress import silent
-from tcc.testing.int8_models import calibrated, picture
-from tcc.testing.nets import Steps, dense, gated, unknown_op
-from tcc.testing.op_cases import CASES, Case, one_input, trained
-from tcc.testing.random_steps import random_graph
+from tcc.testing.int8_models import calibrate_on_input, sample_input
+from tcc.testing.nets import NetBuilder, build_dense, build_gated, build_unknown_op
+from tcc.testing.op_cases import CASES, Case, build_one_input_model, sample_weights
+from tcc.testing.random_steps import sample_graph
 
 Array = NDArray[Any]
 RANDOM_NETWORKS = 8
@@ -78,10 +78,10 @@ class SkipCheck(Exception):  # noqa: N818 - as pytest's
     """A check that does not apply; its text says why."""
 
 
-def _require(condition: object, why: str) -> None:
+def _require(condition: object, reason: str) -> None:
     """Raise what a check fails with; `assert` would be left out by `python -O`."""
     if not condition:
-        raise AssertionError(why)
+        raise AssertionError(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Report:
     def __str__(self) -> str:
         """Return a line of counts, then each skipped check with its reason."""
         head = f"{len(self.passed)} checks passed, {len(self.skipped)} skipped"
-        return "\n".join([head, *(f"{name}: {why}" for name, why in self.skipped.items())])
+        return "\n".join([head, *(f"{name}: {reason}" for name, reason in self.skipped.items())])
 
 
 class ConformanceError(AssertionError):
@@ -118,10 +118,10 @@ class ConformanceError(AssertionError):
 
     def __init__(self, failures: Mapping[str, str], report: Report) -> None:
         lines = [f"{name}: {message}" for name, message in failures.items()]
-        more = [f"... and {len(lines) - 30} more"] if len(lines) > 30 else []
+        remainder = [f"... and {len(lines) - 30} more"] if len(lines) > 30 else []
         count = len(lines) + len(report.passed)
         head = f"{len(lines)} of {count} checks fail:"
-        super().__init__("\n".join([head, *lines[:30], *more]))
+        super().__init__("\n".join([head, *lines[:30], *remainder]))
         self.failures, self.report = dict(failures), report
 
 
@@ -170,29 +170,31 @@ def list_checks(
     precisions: Collection[str] | None = None,
 ) -> list[Check]:
     """Return the checks of a backend, in the order in which `check_backend` runs them."""
-    cases = {name: case for name, case in CASES.items() if ops is None or case.op.word in ops}
-    _refuse_unknown("op", ops, {case.op.word for case in CASES.values()})
+    cases = {name: case for name, case in CASES.items() if ops is None or case.op.keyword in ops}
+    _refuse_unknown("op", ops, {case.op.keyword for case in CASES.values()})
     targets = getattr(backend, "targets", ())
     offered = {precision.name for target in targets for precision in target.precisions}
     _refuse_unknown("precision", precisions, offered)
-    checks = [Check("interface", _guard(partial(_check_interface, backend)))]
+    checks = [Check("interface", _wrap_errors(partial(_check_interface, backend)))]
     for target in targets:
         for precision in target.precisions:
             if precisions is None or precision.name in precisions:
                 plan = Plan(Device(backend, target), precision, compiles=False)
-                checks += _list_plan_checks(plan, cases, whole=ops is None)
+                checks += _list_plan_checks(plan, cases, includes_networks=ops is None)
     return checks
 
 
-def _refuse_unknown(kind: str, names: Collection[str] | None, known: Collection[str]) -> None:
-    if unknown := sorted(set(names or ()) - set(known)):
-        raise ValueError(f"there is no {kind} `{unknown[0]}`; known: {', '.join(sorted(known))}")
+def _refuse_unknown(kind: str, names: Collection[str] | None, valid_names: Collection[str]) -> None:
+    if unknown := sorted(set(names or ()) - set(valid_names)):
+        raise ValueError(
+            f"there is no {kind} `{unknown[0]}`; known: {', '.join(sorted(valid_names))}"
+        )
 
 
-def _guard(run: Callable[[], None]) -> Callable[[], None]:
+def _wrap_errors(run: Callable[[], None]) -> Callable[[], None]:
     """Turn what a backend's code raises into a failure of the check."""
 
-    def guarded() -> None:
+    def run_guarded() -> None:
         try:
             run()
         except (AssertionError, SkipCheck):
@@ -200,31 +202,33 @@ def _guard(run: Callable[[], None]) -> Callable[[], None]:
         except Exception as error:
             raise AssertionError(f"{type(error).__name__}: {error}"[:2000]) from error
 
-    return guarded
+    return run_guarded
 
 
-def _list_plan_checks(plan: Plan, cases: Mapping[str, Case], *, whole: bool) -> Iterator[Check]:
-    builds = _Builds(plan)
+def _list_plan_checks(
+    plan: Plan, cases: Mapping[str, Case], *, includes_networks: bool
+) -> Iterator[Check]:
+    builds = _BuildChecks(plan)
     checks: dict[str, Callable[[], None]] = {"tools": builds.check_tools}
     checks |= {f"op-{name}": partial(builds.check_case, case) for name, case in cases.items()}
     checks["some-op-runs"] = partial(builds.check_some_case_runs, cases)
-    if whole:
+    if includes_networks:
         checks |= {
             "unknown-op": builds.check_unknown_op,
-            "network-dense": partial(builds.check_graph, dense()),
-            "network-gated": partial(builds.check_graph, gated()),
+            "network-dense": partial(builds.check_graph, build_dense()),
+            "network-gated": partial(builds.check_graph, build_gated()),
             "same-bytes": builds.check_same_bytes,
             "replay": builds.check_replay,
             "planted-fault": builds.check_planted_fault,
             "preprocessing": builds.check_preprocessing,
         }
-    if whole and plan.precision.exact:
+    if includes_networks and plan.precision.exact:
         checks |= {"rounding": builds.check_rounding, "saturation": builds.check_saturation}
         checks |= {
             f"random-{seed}": partial(builds.check_random, seed) for seed in range(RANDOM_NETWORKS)
         }
     prefix = f"{plan.device.name}-{plan.precision.name}"
-    yield from (Check(f"{prefix}-{name}", _guard(run)) for name, run in checks.items())
+    yield from (Check(f"{prefix}-{name}", _wrap_errors(run)) for name, run in checks.items())
 
 
 def _check_interface(backend: Backend) -> None:
@@ -238,28 +242,28 @@ def _check_interface(backend: Backend) -> None:
 
 
 @dataclass(frozen=True)
-class _Lowered:
+class _LoweredNetwork:
     """A network as its target takes it, and what it means: the float model, the int8 program."""
 
-    written: Model
-    floats: Model | None
+    source_model: Model
+    float_model: Model | None
     program: Model | None
 
     @property
     def start(self) -> Model:
         """What the target's artifact is emitted from."""
-        model = self.floats or self.program
+        model = self.float_model or self.program
         assert model is not None
         return model
 
     @property
     def source(self) -> Input:
         """The input of the artifact."""
-        return (self.program or self.written).graph.inputs[0]
+        return (self.program or self.source_model).graph.inputs[0]
 
 
 @dataclass
-class _Builds:
+class _BuildChecks:
     """The checks of one target at one precision."""
 
     plan: Plan
@@ -270,15 +274,15 @@ class _Builds:
         return self.plan.device
 
     def check_tools(self) -> None:
-        missing = [*self.device.missing(), *self.device.absent()]
+        missing = [*self.device.list_missing_build_tools(), *self.device.list_missing_run_tools()]
         names = ", ".join(f"{tool.name} ({tool.install})" for tool in missing)
         _require(not missing, f"tools of {self.device.name} are missing, install them: {names}")
 
     def check_case(self, case: Case) -> None:
-        self._check_model(one_input(case), 4.0)
+        self._check_model(build_one_input_model(case), 4.0)
 
     def check_graph(self, graph: Graph) -> None:
-        self._check_model(Model(graph, trained(graph)))
+        self._check_model(Model(graph, sample_weights(graph)))
 
     def check_some_case_runs(self, cases: Mapping[str, Case]) -> None:
         _require(
@@ -292,11 +296,11 @@ class _Builds:
 
         Any other exception, or wrong outputs, fail.
         """
-        self.check_graph(unknown_op())
+        self.check_graph(build_unknown_op())
 
     def check_random(self, seed: int) -> None:
         accepted = self._find_accepted(CASES)
-        graph, weights = random_graph(seed, steps=8, accepts=lambda op: type(op) in accepted)
+        graph, weights = sample_graph(seed, steps=8, accepts=lambda op: type(op) in accepted)
         self._check_model(Model(graph, weights))
 
     def check_rounding(self) -> None:
@@ -315,31 +319,31 @@ class _Builds:
         that the levels are read through another convolution.
         """
         channels = 2 * len(shifts)
-        steps = Steps(2, 24, 24)
+        steps = NetBuilder(2, 24, 24)
         steps("sums", Conv(channels, (1, 1)))
         steps("levels", Relu())
         steps("read", Conv(channels, (3, 3), padding=1, groups=channels))
-        graph = steps.graph()
+        graph = steps.build()
         factors = np.array([2.0**-shift for shift in shifts] * 2, np.float32)
-        weights = {name: np.zeros_like(w) for name, w in trained(graph).items()}
+        weights = {name: np.zeros_like(w) for name, w in sample_weights(graph).items()}
         weights["sums.weight"][:, 0, 0, 0] = 127 * factors
         weights["sums.weight"][:, 1, 0, 0] = factors * np.arange(-channels, channels, 2)
         weights["read.weight"][:, :, 1, 1] = 1
-        ready = passes.run(Model(graph, weights), passes.INT8)
-        limits = dict.fromkeys(kept_values(ready.graph), (0.0, 255.0))
+        lowered_model = passes.run(Model(graph, weights), passes.INT8)
+        limits = dict.fromkeys(list_unfused_values(lowered_model.graph), (0.0, 255.0))
         limits[graph.inputs[0].name] = (-127.0, 127.0)
-        program = self._quantize(ready, minmax_ranges(ready, limits))
+        program = self._quantize(lowered_model, compute_minmax_ranges(lowered_model, limits))
         tensor = np.random.default_rng(0).integers(-127, 128, (2, 24, 24)).astype(np.float32)
-        floats = self._lower_floats(Model(graph, weights))
-        self._compare(_Lowered(Model(graph, weights), floats, program), [tensor])
+        float_model = self._lower_floats(Model(graph, weights))
+        self._compare(_LoweredNetwork(Model(graph, weights), float_model, program), [tensor])
 
     def check_same_bytes(self) -> None:
         contents = self._build_conformance()
         time.sleep(CLOCK_STEP)  # so that a time stamp shows
-        again = self._build_conformance()
-        paths = contents.files.keys() | again.files.keys()
-        other = sorted(p for p in paths if contents.files.get(p) != again.files.get(p))
-        _require(not other, f"two builds of one network differ in {', '.join(other)}")
+        rebuilt = self._build_conformance()
+        paths = contents.files.keys() | rebuilt.files.keys()
+        differing = sorted(p for p in paths if contents.files.get(p) != rebuilt.files.get(p))
+        _require(not differing, f"two builds of one network differ in {', '.join(differing)}")
 
     def check_replay(self) -> None:
         disagreeing = self._replay(self._build_conformance())
@@ -347,14 +351,22 @@ class _Builds:
 
     def check_planted_fault(self) -> None:
         """An artifact of other weights must not give the goldens of the true ones."""
-        contents, wrong = self._build_conformance(), self._build_conformance(-1.0)
-        about = replace(contents.manifest, files=wrong.manifest.files)
-        artifact = {p: data for p, data in wrong.files.items() if p.startswith(f"{MODEL}/")}
-        kept = {p: data for p, data in contents.files.items() if not p.startswith(f"{MODEL}/")}
-        files = kept | artifact
-        executable = frozenset(file.path for file in wrong.manifest.files if file.executable)
-        about = manifest.sealed(replace(about, files=listed(files, executable)))
-        forged = replace(contents, manifest=about, files=files)
+        contents, wrong_contents = self._build_conformance(), self._build_conformance(-1.0)
+        forged_manifest = replace(contents.manifest, files=wrong_contents.manifest.files)
+        artifact = {
+            p: content for p, content in wrong_contents.files.items() if p.startswith(f"{MODEL}/")
+        }
+        true_files = {
+            p: content for p, content in contents.files.items() if not p.startswith(f"{MODEL}/")
+        }
+        files = true_files | artifact
+        executable = frozenset(
+            file.path for file in wrong_contents.manifest.files if file.executable
+        )
+        forged_manifest = manifest.seal_manifest(
+            replace(forged_manifest, files=list_files(files, executable))
+        )
+        forged = replace(contents, manifest=forged_manifest, files=files)
         _require(
             self._replay(forged),
             "an artifact with other weights gives the goldens of the true ones: `infer` does not "
@@ -374,13 +386,13 @@ class _Builds:
         channels, height, width = source.type.shape
         shape = channels, height, width
         tensors = [preprocess.apply(source.preprocess, image, shape) for image in images]
-        with atomic_files.scratch_folder() as folder:
+        with atomic_files.create_scratch_folder() as folder:
             bundle = _write_bundle(contents, folder)
             outputs = self.device.run(bundle.model, source, images)
-        self._judge(lowered, tensors, outputs)
+        self._check_outputs(lowered, tensors, outputs)
 
     @cached_property
-    def _conformance(self) -> "dict[float, tuple[Spec, Int8Program | None, _Lowered]]":
+    def _conformance(self) -> "dict[float, tuple[Spec, Int8Program | None, _LoweredNetwork]]":
         return {}
 
     def _build_conformance(self, sign: float = 1.0) -> BundleContents:
@@ -388,45 +400,45 @@ class _Builds:
         if sign not in self._conformance:
             self._conformance[sign] = self._lower_conformance(sign)
         spec, int8, lowered = self._conformance[sign]
-        given = pipeline.random_weights(spec.graph, 0)
-        given = replace(given, tensors=lowered.written.weights)
-        programs = {self.plan.precision.real_ends: int8} if int8 else None
+        weight_source = pipeline.create_random_weights(spec.graph, 0)
+        weight_source = replace(weight_source, tensors=lowered.source_model.weights)
+        programs = {self.plan.precision.float_io: int8} if int8 else None
         try:
-            (contents,) = pipeline.build(spec, given, [self.plan], silent, programs)
+            (contents,) = pipeline.build(spec, weight_source, [self.plan], silent, programs)
         except UserError as error:
             raise SkipCheck(str(error).splitlines()[0]) from error
         return contents
 
-    def _lower_conformance(self, sign: float) -> "tuple[Spec, Int8Program | None, _Lowered]":
-        with atomic_files.scratch_folder() as folder:
+    def _lower_conformance(self, sign: float) -> "tuple[Spec, Int8Program | None, _LoweredNetwork]":
+        with atomic_files.create_scratch_folder() as folder:
             path = folder / "conformance.yaml"
             path.write_text(SPEC)
             spec = load(path)
-        weights = {name: w * np.float32(sign) for name, w in trained(spec.graph).items()}
+        weights = {name: w * np.float32(sign) for name, w in sample_weights(spec.graph).items()}
         lowered = self._lower(Model(spec.graph, weights))
         self._refuse(lowered)
         if not self.plan.precision.calibrated:
             return spec, None, lowered
         if self.device.packager:
             raise SkipCheck("a package is built from the user's images")
-        program = lowered.program or self._quantize_observed(lowered.written)
-        inexact = tuple(integer_program.inexact(program.graph))
-        about = manifest.Calibrated("minmax", "0" * 64, "0" * 64, 1, None, (), inexact)
-        return spec, Int8Program(lambda: program, about, {}), lowered
+        program = lowered.program or self._quantize_observed(lowered.source_model)
+        inexact = tuple(integer_program.find_inexact_nodes(program.graph))
+        calibrated_record = manifest.Calibrated("minmax", "0" * 64, "0" * 64, 1, None, (), inexact)
+        return spec, Int8Program(lambda: program, calibrated_record, {}), lowered
 
     def _replay(self, contents: BundleContents) -> str:
         """Return what disagrees when a bundle's goldens are replayed; empty if nothing does."""
         self._require_runs()
-        with atomic_files.scratch_folder() as folder:
+        with atomic_files.create_scratch_folder() as folder:
             try:
-                replayed = replay(_write_bundle(contents, folder), self.device)
+                replayed = replay_goldens(_write_bundle(contents, folder), self.device)
             except UserError as error:
                 return str(error)
         return "; ".join(
-            f"{each.output} of golden {each.golden} is off by {each.largest:.3g} "
-            f"in {each.differing} of {each.values} values"
-            for each in replayed.agreement
-            if not each.holds
+            f"{comparison.output} of golden {comparison.golden} is off by {comparison.largest:.3g} "
+            f"in {comparison.differing} of {comparison.values} values"
+            for comparison in replayed.agreement
+            if not comparison.holds
         )
 
     def _require_runs(self) -> None:
@@ -436,64 +448,72 @@ class _Builds:
     def _check_model(self, model: Model, spread: float = 1.0) -> None:
         lowered = self._lower(model)
         graph = Graph("input", (lowered.source,), (), ())
-        tensors = [picture(graph, seed) * np.float32(spread) for seed in (1, 2)]
+        tensors = [sample_input(graph, seed) * np.float32(spread) for seed in (1, 2)]
         self._compare(lowered, tensors)
 
-    def _compare(self, lowered: _Lowered, tensors: Sequence[Array]) -> None:
+    def _compare(self, lowered: _LoweredNetwork, tensors: Sequence[Array]) -> None:
         """Build a network and compare what it gives with the reference."""
         self._refuse(lowered)
         artifact = self._emit(lowered)
         _require(artifact.files, "the artifact has no files")
         self._require_runs()
-        with atomic_files.scratch_folder() as folder:
+        with atomic_files.create_scratch_folder() as folder:
             _write_files(folder, artifact.files, artifact.executable)
             outputs = self.device.infer(folder, lowered.source, tensors)
-        self._judge(lowered, tensors, outputs)
+        self._check_outputs(lowered, tensors, outputs)
 
-    def _judge(
-        self, lowered: _Lowered, tensors: Sequence[Array], outputs: Sequence[Mapping[str, Array]]
+    def _check_outputs(
+        self,
+        lowered: _LoweredNetwork,
+        tensors: Sequence[Array],
+        outputs: Sequence[Mapping[str, Array]],
     ) -> None:
         _require(len(outputs) == len(tensors), f"{len(outputs)} answers to {len(tensors)} inputs")
         if lowered.program and self.plan.precision.integer:
             expected = integer_program.run(lowered.program, tensors)
             graph = lowered.program.graph
-            layers, reach = integer_program.inexact(graph), integer_program.reach(graph)
-            allowed = agreement.allowed(self.plan.precision, layers, reach).relative
+            layers, float_reach = (
+                integer_program.find_inexact_nodes(graph),
+                integer_program.compute_float_reach(graph),
+            )
+            allowed = agreement.get_tolerance(self.plan.precision, layers, float_reach).relative
         else:
-            expected = float_program.run(lowered.written, tensors)
-            allowed = agreement.allowed(self.plan.precision).relative
-        for wanted, answer in zip(expected, outputs, strict=True):
-            _require(wanted.keys() == answer.keys(), f"outputs are {sorted(answer)}")
-            for name, right in wanted.items():
-                _compare_output(name, np.asarray(right, np.float32), answer[name], allowed)
+            expected = float_program.run(lowered.source_model, tensors)
+            allowed = agreement.get_tolerance(self.plan.precision).relative
+        for expected_outputs, answer in zip(expected, outputs, strict=True):
+            _require(expected_outputs.keys() == answer.keys(), f"outputs are {sorted(answer)}")
+            for name, expected_output in expected_outputs.items():
+                _compare_output(
+                    name, np.asarray(expected_output, np.float32), answer[name], allowed
+                )
 
-    def _emit(self, lowered: _Lowered) -> Artifact:
+    def _emit(self, lowered: _LoweredNetwork) -> Artifact:
         backend, precision = self.device.backend, self.plan.precision
         if isinstance(backend, Packager):
-            program = lowered.program or self._quantize_observed(lowered.written)
+            program = lowered.program or self._quantize_observed(lowered.source_model)
             shape = lowered.start.graph.inputs[0].type.shape
             tensor = np.zeros(shape, np.float32)
             sources = PackageSources(
                 lowered.start, program, lambda: iter([tensor]), (tensor,), "case", compiles=False
             )
-            return backend.package(self.device.target, sources, precision)
+            return backend.build_package(self.device.target, sources, precision)
         assert isinstance(backend, Builder)
         return backend.emit(self.device.target, lowered.start, precision)
 
-    def _refuse(self, lowered: _Lowered) -> None:
+    def _refuse(self, lowered: _LoweredNetwork) -> None:
         """Skip a network that the target refuses; a refusal names a node and says why."""
-        graphs = [model.graph for model in (lowered.floats, lowered.program) if model]
+        graphs = [model.graph for model in (lowered.float_model, lowered.program) if model]
         refusals: list[Refusal] = []
         for graph in graphs:
             for refusal in self.device.refusals(graph):
                 _require(isinstance(refusal, Refusal), f"{refusal!r} is no Refusal")
                 name = refusal.node.name
                 _require(any(node.name == name for node in graph.nodes), f"`{name}` is no node")
-                _require(refusal.why.strip(), f"the refusal of `{name}` does not say why")
+                _require(refusal.reason.strip(), f"the refusal of `{name}` does not say why")
                 refusals.append(refusal)
         if refusals:
-            diagnostic = pipeline.refused(self.device, refusals[0])
-            raise SkipCheck(f"refused, {diagnostic.code}: {refusals[0].why}")
+            diagnostic = pipeline.describe_refusal(self.device, refusals[0])
+            raise SkipCheck(f"refused, {diagnostic.code}: {refusals[0].reason}")
 
     def _find_accepted(self, cases: Mapping[str, Case]) -> set[type[Op]]:
         """Return the ops with a case that the target does not refuse."""
@@ -501,59 +521,68 @@ class _Builds:
             self._accepted = set()
             for case in cases.values():
                 try:
-                    self._refuse(self._lower(one_input(case)))
+                    self._refuse(self._lower(build_one_input_model(case)))
                 except SkipCheck:
                     continue
                 self._accepted.add(type(case.op))
         return self._accepted
 
-    def _lower(self, model: Model) -> _Lowered:
+    def _lower(self, model: Model) -> _LoweredNetwork:
         program = self._quantize_observed(model) if self.plan.precision.integer else None
-        return _Lowered(model, self._lower_floats(model), program)
+        return _LoweredNetwork(model, self._lower_floats(model), program)
 
     def _lower_floats(self, model: Model) -> Model | None:
-        if not self.plan.from_floats:
+        if not self.plan.starts_from_float_model:
             return None
         return passes.run(model, self.device.passes(self.plan.precision))
 
     def _quantize_observed(self, model: Model) -> Model:
         """Return the integer program by the ranges of one input, at which some values clip."""
-        ready = passes.run(model, passes.INT8)
-        return self._quantize(ready, calibrated(ready, picture(ready.graph), 0.8).ranges)
+        lowered_model = passes.run(model, passes.INT8)
+        return self._quantize(
+            lowered_model,
+            calibrate_on_input(lowered_model, sample_input(lowered_model.graph), 0.8).ranges,
+        )
 
-    def _quantize(self, ready: Model, ranges: Any) -> Model:
-        return quantize(ready, Calibration(ranges, real_ends=self.plan.precision.real_ends))
+    def _quantize(self, lowered_model: Model, ranges: Any) -> Model:
+        return quantize(lowered_model, Calibration(ranges, float_io=self.plan.precision.float_io))
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes], executable: Collection[str]) -> None:
-    for name, data in files.items():
+    for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        path.write_bytes(content)
         path.chmod(0o755 if name in executable else 0o644)
 
 
 def _write_bundle(contents: BundleContents, folder: Path) -> Bundle:
     """Write a bundle outside of the user's folders; it may run, since it was built here."""
-    place = folder / contents.name
+    bundle_path = folder / contents.name
     executable = frozenset(file.path for file in contents.manifest.files if file.executable)
     files = {**contents.files, manifest.NAME: manifest.encode(contents.manifest)}
-    _write_files(place, files, executable)
-    return Bundle(place, contents.manifest, trusted=True)
+    _write_files(bundle_path, files, executable)
+    return Bundle(bundle_path, contents.manifest, trusted=True)
 
 
-def _compare_output(name: str, right: Array, answer: object, allowed: float) -> None:
+def _compare_output(name: str, expected: Array, answer: object, allowed: float) -> None:
     if not isinstance(answer, np.ndarray):
         raise AssertionError(f"output {name} is no array")  # noqa: TRY004 - a check fails
     _require(answer.dtype == np.float32, f"output {name} is {answer.dtype}, not float32")
-    _require(answer.shape == right.shape, f"output {name} is {answer.shape}, not {right.shape}")
-    differing, largest = apart(right.reshape(-1), np.ascontiguousarray(answer).reshape(-1))
-    own = float(np.abs(right).max(initial=0.0))
-    share = relative(largest, own, allowed)
-    judged = Agreement("", name, share, allowed, right.size, differing, largest, own)
+    _require(
+        answer.shape == expected.shape, f"output {name} is {answer.shape}, not {expected.shape}"
+    )
+    differing, largest = count_differences(
+        expected.reshape(-1), np.ascontiguousarray(answer).reshape(-1)
+    )
+    max_magnitude = float(np.abs(expected).max(initial=0.0))
+    relative_error = compute_relative_difference(largest, max_magnitude, allowed)
+    comparison = Agreement(
+        "", name, relative_error, allowed, expected.size, differing, largest, max_magnitude
+    )
     bound = f"{allowed:g} of its largest value is allowed" if allowed else "no bit may differ"
     _require(
-        judged.holds,
-        f"output {name} differs from the reference in {differing} of {right.size} values, "
+        comparison.holds,
+        f"output {name} differs from the reference in {differing} of {expected.size} values, "
         f"by {largest:.3g} at most; {bound}",
     )

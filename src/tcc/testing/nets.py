@@ -31,7 +31,7 @@ from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.support.diagnostics import NOWHERE, Span
 
 
-class Steps:
+class NetBuilder:
     """A graph in the making: each call adds a node, which reads the last one unless told."""
 
     def __init__(self, *shape: int, name: str = "net") -> None:
@@ -39,58 +39,60 @@ class Steps:
         self.inputs = (Input("image", TensorType(shape)),)
         self.nodes: list[Node] = []
         self.types = {"image": TensorType(shape)}
-        self.last = "image"
+        self.last_value = "image"
 
     def __call__(self, name: str, op: Op, *inputs: str, at: Span = NOWHERE) -> str:
         """Add a node and return its name."""
-        read = inputs or (self.last,)
-        node = make_node(name, op, read, tuple(self.types[value] for value in read), at)
+        input_names = inputs or (self.last_value,)
+        node = make_node(
+            name, op, input_names, tuple(self.types[value] for value in input_names), at
+        )
         assert node is not None
         self.nodes.append(node)
         self.types[name] = node.type
-        self.last = name
+        self.last_value = name
         return name
 
-    def graph(self, *outputs: Output) -> Graph:
+    def build(self, *outputs: Output) -> Graph:
         """Return the graph; its output is the last node unless others are named."""
-        named = outputs or (Output("logits", self.last),)
-        return verify(Graph(self.name, self.inputs, tuple(self.nodes), named))
+        graph_outputs = outputs or (Output("logits", self.last_value),)
+        return verify(Graph(self.name, self.inputs, tuple(self.nodes), graph_outputs))
 
 
-def place(line: int, text: str = "  - conv: {filters: 8}") -> Span:
+def create_span(line: int, text: str = "  - conv: {filters: 8}") -> Span:
     """Return a place in a spec, at the step's first word."""
     return Span("net.yaml", line, 5, text, 4)
 
 
-def dense() -> Graph:
+def build_dense() -> Graph:
     """A stem, a dense layer, a batch norm that cannot fold, and a head, with a train-only one."""
-    add = Steps(3, 16, 16, name="dense")
-    add("stem", Conv(8, (3, 3), (2, 2), 1), at=place(3))
-    add("stem_bn", BatchNorm(), at=place(4))
+    add = NetBuilder(3, 16, 16, name="dense")
+    add("stem", Conv(8, (3, 3), (2, 2), 1), at=create_span(3))
+    add("stem_bn", BatchNorm(), at=create_span(4))
     skip = add("stem_relu", Relu())
-    add("layer/depthwise", DepthwiseConv((3, 3), padding=1, bias=False), at=place(5))
-    add("layer/bn", BatchNorm(), at=place(6))
+    add("layer/depthwise", DepthwiseConv((3, 3), padding=1, bias=False), at=create_span(5))
+    add("layer/bn", BatchNorm(), at=create_span(6))
     add("layer/relu", Relu6())
     add("concat", Concat(), skip, "layer/relu")
-    add("bn", BatchNorm(eps=1e-3), at=place(7))
+    add("bn", BatchNorm(eps=1e-3), at=create_span(7))
     add("relu", Relu())
     add("pool", AvgPool((2, 2)))
     add("gap", GlobalAvgPool())
     add("flat", Flatten())
     add("drop", Dropout(0.5))
-    add("fc", Linear(5), at=place(8))
+    add("fc", Linear(5), at=create_span(8))
     add("aux_gap", GlobalAvgPool(), "stem_relu")
     add("aux_flat", Flatten())
     add("aux_fc", Linear(5))
-    return add.graph(
+    return add.build(
         Output("logits", "fc", "softmax", tuple("abcde")),
         Output("aux", "aux_fc", train_only=True),
     )
 
 
-def gated() -> Graph:
+def build_gated() -> Graph:
     """A residual block with a squeeze-and-excite gate, and two outputs."""
-    add = Steps(4, 9, 9, name="gated")
+    add = NetBuilder(4, 9, 9, name="gated")
     skip = add("pool", MaxPool((3, 3), (2, 2), ceil=True))
     add("conv", Conv(8, (1, 1), bias=False))
     wide = add("conv_bn", BatchNorm())
@@ -106,14 +108,14 @@ def gated() -> Graph:
     add("flat", Flatten())
     add("fc", Linear(3))
     add("fc_bn", BatchNorm())
-    return add.graph(Output("features", total), Output("logits", "fc_bn"))
+    return add.build(Output("features", total), Output("logits", "fc_bn"))
 
 
 @dataclass(frozen=True, slots=True)
 class Softsign(ScalarFunction):
     """x / (1 + |x|), an op that no target has a rule for."""
 
-    word: ClassVar[str] = "softsign"
+    keyword: ClassVar[str] = "softsign"
     onnx_operator: ClassVar[str] = "Softsign"
 
     def torch(self, x: TensorType) -> tuple[Call, ...]:
@@ -124,25 +126,25 @@ class Softsign(ScalarFunction):
         """Return Softsign."""
         return (Call("Softsign", ("x0",)),)
 
-    def float64(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    def evaluate(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return it."""
         return np.asarray(x / (1.0 + np.abs(x)))
 
 
-def unknown_op() -> Graph:
+def build_unknown_op() -> Graph:
     """Return a network with an op that no target has a rule for."""
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (3, 3), padding=1))
     add("unknown", Softsign())
     add("pool", GlobalAvgPool())
-    return add.graph()
+    return add.build()
 
 
-def chain(length: int) -> Graph:
+def build_chain(length: int) -> Graph:
     """Return convolutions, batch norms and relus in turn."""
-    add = Steps(4, 4, 4, name="chain")
+    add = NetBuilder(4, 4, 4, name="chain")
     for i in range(length // 3):
         add(f"conv_{i}", Conv(4, (1, 1)))
         add(f"bn_{i}", BatchNorm())
         add(f"relu_{i}", Relu())
-    return add.graph()
+    return add.build()

@@ -37,14 +37,14 @@ from tcc.compiler.ops import (
     Softmax,
     Tanh,
 )
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
-MOST = 30_000
+MAX_ELEMENTS = 30_000
 """Elements of a value stay below this."""
 
 
-def random_graph(
+def sample_graph(
     seed: int, steps: int = 12, accepts: Callable[[Op], bool] = lambda _: True
 ) -> tuple[Graph, Mapping[str, NDArray[np.float32]]]:
     """Return a graph of ops drawn at random, and weights of any magnitude for it.
@@ -55,52 +55,68 @@ def random_graph(
         accepts: Whether an op may be in the graph; others are drawn in its place.
     """
     rng = np.random.default_rng(seed)
-    add = Steps(*(int(n) for n in (rng.integers(1, 13), *rng.integers(1, 20, 2))))
+    add = NetBuilder(*(int(n) for n in (rng.integers(1, 13), *rng.integers(1, 20, 2))))
     while len(add.nodes) < steps:
-        _step(rng, add, f"n{len(add.nodes)}", accepts)
-    read = {value for node in add.nodes for value in node.inputs}
-    ends = [node.name for node in add.nodes if node.name not in read]
-    graph = add.graph(*(Output(f"y{i}", value) for i, value in enumerate(ends)))
+        _add_random_node(rng, add, f"n{len(add.nodes)}", accepts)
+    consumed_names = {value_name for node in add.nodes for value_name in node.inputs}
+    output_names = [node.name for node in add.nodes if node.name not in consumed_names]
+    graph = add.build(*(Output(f"y{i}", value_name) for i, value_name in enumerate(output_names)))
     weights = {
-        name: (values * rng.choice([1, 1, 1, 1e-3, 30, 0])).astype(np.float32)
+        name: (array * rng.choice([1, 1, 1, 1e-3, 30, 0])).astype(np.float32)
         if name.endswith("weight")
-        else values
-        for name, values in trained(graph).items()
+        else array
+        for name, array in sample_weights(graph).items()
     }
     return graph, weights
 
 
-def _step(rng: np.random.Generator, add: Steps, name: str, accepts: Callable[[Op], bool]) -> None:
-    values = list(add.types)
-    first = values[-1] if rng.random() < 0.7 else values[int(rng.integers(len(values)))]
-    op = _op(rng, add, first)
+def _add_random_node(
+    rng: np.random.Generator, add: NetBuilder, name: str, accepts: Callable[[Op], bool]
+) -> None:
+    value_names = list(add.types)
+    first_input = (
+        value_names[-1] if rng.random() < 0.7 else value_names[int(rng.integers(len(value_names)))]
+    )
+    op = _sample_op(rng, add, first_input)
     if not accepts(op):
         return
-    fewest, most = op.arity
-    like = [v for v, kind in add.types.items() if kind.shape[1:] == add.types[first].shape[1:]]
-    count = 1 if most == 1 else int(rng.integers(max(fewest, 2), (most or 4) + 1))
-    inputs = [first, *(like[int(rng.integers(len(like)))] for _ in range(count - 1))]
+    min_inputs, max_inputs = op.arity
+    compatible = [
+        v for v, kind in add.types.items() if kind.shape[1:] == add.types[first_input].shape[1:]
+    ]
+    count = 1 if max_inputs == 1 else int(rng.integers(max(min_inputs, 2), (max_inputs or 4) + 1))
+    inputs = [
+        first_input,
+        *(compatible[int(rng.integers(len(compatible)))] for _ in range(count - 1)),
+    ]
     try:
-        node = make_node(name, op, tuple(inputs), tuple(add.types[value] for value in inputs))
+        node = make_node(
+            name, op, tuple(inputs), tuple(add.types[input_name] for input_name in inputs)
+        )
     except OpError:
         return
-    if node is not None and 0 < node.type.elements < MOST:
+    if node is not None and 0 < node.type.elements < MAX_ELEMENTS:
         add(name, op, *inputs)
 
 
-def _op(rng: np.random.Generator, add: Steps, value: str) -> Op:
-    shape = add.types[value].shape
+def _sample_op(rng: np.random.Generator, add: NetBuilder, input_name: str) -> Op:
+    shape = add.types[input_name].shape
     anywhere: list[Op] = [
         Relu(), Relu6(), LeakyRelu(0.2), Sigmoid(), Silu(), Tanh(), Gelu(), HardSwish(),
         ScaleShift(), Add(), Add(), Mul(), Concat(), Concat(), Slice(0, None, 2), Slice(1),
     ]  # fmt: skip
     if len(shape) == 1:
-        return _pick(rng, [*anywhere, Linear(int(rng.integers(1, 22))), Softmax()])
+        return _choose_op(rng, [*anywhere, Linear(int(rng.integers(1, 22))), Softmax()])
     channels = shape[0]
-    top, left, bottom, right = (int(n) for n in rng.integers(0, 3, 4))
-    pads = top, left, bottom, right
-    high, wide = kernel = int(rng.integers(1, 5)), int(rng.integers(1, 5))
-    inside = min(top, high - 1), min(left, wide - 1), min(bottom, high - 1), min(right, wide - 1)
+    pad_top, pad_left, pad_bottom, pad_right = (int(n) for n in rng.integers(0, 3, 4))
+    pads = pad_top, pad_left, pad_bottom, pad_right
+    kernel_height, kernel_width = kernel = int(rng.integers(1, 5)), int(rng.integers(1, 5))
+    pool_pads = (
+        min(pad_top, kernel_height - 1),
+        min(pad_left, kernel_width - 1),
+        min(pad_bottom, kernel_height - 1),
+        min(pad_right, kernel_width - 1),
+    )
     stride = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     dilation = int(rng.integers(1, 4)), int(rng.integers(1, 3))
     groups = int(rng.choice([g for g in range(1, channels + 1) if channels % g == 0]))
@@ -110,15 +126,15 @@ def _op(rng: np.random.Generator, add: Steps, value: str) -> Op:
         Conv(filters, (3, 3), padding=1), Conv(filters, (7, 7), (2, 2), 3),
         Conv(groups * int(rng.integers(1, 4)), kernel, stride, pads, dilation, groups),
         DepthwiseConv(kernel, stride, pads), DepthwiseConv((3, 3), (1, 1), 1, multiplier=2),
-        MaxPool(kernel, stride, inside),
+        MaxPool(kernel, stride, pool_pads),
         AvgPool(kernel, stride), AvgPool((3, 3), (2, 2), 1, count_include_pad=False),
         AvgPool((3, 3), (2, 2), 1, ceil=True),
         GlobalAvgPool(), GlobalMaxPool(), Flatten(), Pad(pads, 0.5), Pad(pads),
         ChannelShuffle(groups), Resize(scale=(2, 1)), ConvTranspose(3, (2, 2), (2, 2)),
         Resize((shape[1] + 1, 5), mode="bilinear"), Softmax(), LayerNorm(),
     ]  # fmt: skip
-    return _pick(rng, anywhere + windows + windows)
+    return _choose_op(rng, anywhere + windows + windows)
 
 
-def _pick(rng: np.random.Generator, ops: list[Op]) -> Op:
+def _choose_op(rng: np.random.Generator, ops: list[Op]) -> Op:
     return ops[int(rng.integers(len(ops)))]

@@ -59,7 +59,7 @@ def test_what_is_foretold_is_the_convolution_but_for_rounding(name: str) -> None
     node = next(node for node in model.graph.nodes if isinstance(node.op, Conv))
     held = [model.weights[param] for param in node.params]
     right = float_program.evaluate_node(model.graph, node, model.weights, {node.inputs[0]: x[None]})
-    found = winograd_rounding.convolution(op, x, *held)
+    found = winograd_rounding.compute_convolution(op, x, *held)
     largest = np.abs(right).max()
     assert 0 < np.abs(found - right[0]).max() < 8e-6 * largest
 
@@ -70,7 +70,7 @@ def plan(text: str, folder: Path, name: str = "arm-a7") -> tuple[Plan, tuple[str
     path.write_text(text)
     spec = load(path)
     target = next(m.target for m in MACHINES if m.target.name == name)
-    model = passes.run(Model(spec.graph, weights.random(spec.graph)), Arm().passes(FP32))
+    model = passes.run(Model(spec.graph, weights.initialize_random(spec.graph)), Arm().passes(FP32))
     made, said = build_warnings.choose_methods(spec, Plan(Device(Arm(), target), FP32), model)
     return made, tuple(layer for each in said for layer in each.layers)
 

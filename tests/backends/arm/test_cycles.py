@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tcc.backends.arm.measure import instructions
-from tcc.backends.arm.measure.instructions import InstructionKind, decoded
+from tcc.backends.arm.measure.instructions import InstructionKind, decode
 from tcc.compiler.support.external_tools import MissingTool
 
 ADD, MOV, LOAD = 0xE2800001, 0xE1A01002, 0xE5912000  # add r0,r0,#1; mov r1,r2; ldr r2,[r1]
@@ -35,22 +35,20 @@ def block(words: list[int]) -> bytes:
 
 @pytest.mark.parametrize(("words", "expected"), BLOCKS.values(), ids=BLOCKS)
 def test_blocks(words: list[int], expected: float) -> None:
-    assert instructions.of_block(block(words), len(words)) == expected
+    assert instructions.estimate_cycles(block(words), len(words)) == expected
 
 
 def test_thumb_is_told_from_arm() -> None:
-    assert [each.kind for each in decoded(bytes.fromhex("0130") * 3, 3)] == [
-        InstructionKind.ALU
-    ] * 3
-    assert instructions.of_block(bytes.fromhex("0130"), 1) == 1
+    assert [each.kind for each in decode(bytes.fromhex("0130") * 3, 3)] == [InstructionKind.ALU] * 3
+    assert instructions.estimate_cycles(bytes.fromhex("0130"), 1) == 1
 
 
 def test_what_is_not_known_takes_a_cycle_each() -> None:
-    assert instructions.of_block(b"\xff" * 8, 2) == 2
+    assert instructions.estimate_cycles(b"\xff" * 8, 2) == 2
 
 
 def test_what_disassembles_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "capstone", None)
-    instructions.disassemblers.cache_clear()
+    instructions.create_disassemblers.cache_clear()
     with pytest.raises(MissingTool, match=r"capstone is needed to model cycles.*\[arm\]"):
-        instructions.of_block(bytes.fromhex("deadbeef"), 1)
+        instructions.estimate_cycles(bytes.fromhex("deadbeef"), 1)

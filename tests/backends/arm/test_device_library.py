@@ -12,16 +12,16 @@ from arm_models import LABELS, image, ppm, small, written
 from tcc.backends.arm import compile_model
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.codegen import elf_symbols, link, zig
-from tcc.backends.arm.codegen.link import LINK
+from tcc.backends.arm.codegen.link import LINK_OPTIONS
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ops import Conv, GlobalAvgPool, Relu
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
-from tcc.testing.int8_models import calibrated, picture, ready
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import calibrate_on_input, lower_for_int8, sample_input
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 ARM = Arm()
 BY_NAME = {m.target.name: m for m in MACHINES}
@@ -81,7 +81,7 @@ def linked(folder: Path, machine: Machine, source: str, *folders: Path) -> Path:
     (folder / "main.c").write_text(source)
     archives = [str(next(one.glob("lib*.a"))) for one in folders]
     zig.run(
-        folder, "cc", *machine.zig("gnu"), *LINK, "-Wall", "-Wextra", "-Werror",
+        folder, "cc", *machine.get_zig_target("gnu"), *LINK_OPTIONS, "-Wall", "-Wextra", "-Werror",
         *(f"-I{one}" for one in folders), "main.c", *archives, "-o", "main", "-lpthread", "-lm",
     )  # fmt: skip
     return folder / "main"
@@ -97,14 +97,16 @@ def test_two_networks_run_in_threads_of_one_program(name: str, tmp_path: Path) -
         artifact = ARM.emit(machine.target, model)
         folders.append(written(tmp_path / model.graph.name, artifact))
         archive = artifact.files[f"lib{model.graph.name}.a"]
-        shown = elf_symbols.shown(archive[archive.rindex(b"\x7fELF") :])
+        shown = elf_symbols.list_global_symbols(archive[archive.rindex(b"\x7fELF") :])
         assert all(symbol.startswith(f"{model.graph.name}_") for symbol in shown)
-        assert len(shown) == (19 if machine.variants else 17)  # with what chooses among them
+        assert len(shown) == (
+            19 if machine.has_isa_variants else 17
+        )  # with what chooses among them
     program = linked(tmp_path, machine, TWO, *folders)
     root = Path("/usr/arm-linux-gnueabihf")
     if not machine.native and not root.is_dir():
         zig.run(
-            tmp_path, "cc", *machine.zig("musl"), *LINK, "-static", *(f"-I{f}" for f in folders),
+            tmp_path, "cc", *machine.get_zig_target("musl"), *LINK_OPTIONS, "-static", *(f"-I{f}" for f in folders),
             "main.c", *(str(next(f.glob("lib*.a"))) for f in folders), "-o", "main", "-lpthread",
         )  # fmt: skip
     command = [] if machine.native else [machine.qemu, "-cpu", machine.qemu_cpu, "-L", str(root)]
@@ -126,7 +128,15 @@ def test_two_networks_of_one_name_do_not_link(tmp_path: Path) -> None:
     use = '#include "small.h"\nint %s(void *p) { return !small_create(p, SMALL_ARENA_SIZE); }\n'
     for number, folder in enumerate(folders):
         (tmp_path / f"user{number}.c").write_text(use % f"user{number}")
-        zig.run(tmp_path, "cc", *HOST.zig("gnu"), *LINK[:1], "-c", f"-I{folder}", f"user{number}.c")
+        zig.run(
+            tmp_path,
+            "cc",
+            *HOST.get_zig_target("gnu"),
+            *LINK_OPTIONS[:1],
+            "-c",
+            f"-I{folder}",
+            f"user{number}.c",
+        )
     (tmp_path / "main.c").write_text(
         "int user0(void *);\nint user1(void *);\nint main(void) { return user0(0) + user1(0); }\n"
     )
@@ -134,9 +144,13 @@ def test_two_networks_of_one_name_do_not_link(tmp_path: Path) -> None:
     users = ("main.c", "user0.o", "user1.o")
     last = ("-o", "main", "-lpthread", "-lm")
     with pytest.raises(zig.ZigError, match="duplicate symbol: small_"):
-        zig.run(tmp_path, "cc", *HOST.zig("gnu"), *LINK, *users, *libraries, *last)
+        zig.run(
+            tmp_path, "cc", *HOST.get_zig_target("gnu"), *LINK_OPTIONS, *users, *libraries, *last
+        )
     with pytest.raises(zig.ZigError, match="undefined symbol: small_create_"):
-        zig.run(tmp_path, "cc", *HOST.zig("gnu"), *LINK, *users, libraries[0], *last)
+        zig.run(
+            tmp_path, "cc", *HOST.get_zig_target("gnu"), *LINK_OPTIONS, *users, libraries[0], *last
+        )
 
 
 @pytest.fixture
@@ -144,8 +158,8 @@ def sources(tmp_path: Path) -> Path:
     """A folder with all C of `small`, to be built with GCC's sanitizers."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
-    made = compile_model.compiled(HOST, small())
-    link.write(tmp_path, made.sources, made.name)
+    made = compile_model.compile_sources(HOST, small())
+    link.write_sources(tmp_path, made.sources, made.name)
     for file, data in made.objects.items():
         (tmp_path / file).write_bytes(data)
     return tmp_path
@@ -312,17 +326,17 @@ def test_cmake_finds_both_libraries(beside: Path, tmp_path: Path) -> None:
 
 def integers() -> Model:
     """A network from bytes to 8-bit integers."""
-    add = Steps(3, 12, 15, name="small")
+    add = NetBuilder(3, 12, 15, name="small")
     add("stem", Conv(6, (3, 3), (2, 2), 1))
     add("relu", Relu())
     add("gap", GlobalAvgPool())
     add("end", Conv(5, (1, 1)))
-    graph = add.graph()
+    graph = add.build()
     pre = Preprocess("rgb", PixelResize((12, 15)))
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=pre),))
-    model = ready(graph, trained(graph))
-    scales = calibrated(model, picture(model.graph, 0))
-    return quantize(model, replace(scales, real_ends=False))
+    model = lower_for_int8(graph, sample_weights(graph))
+    scales = calibrate_on_input(model, sample_input(model.graph, 0))
+    return quantize(model, replace(scales, float_io=False))
 
 
 LEVELS = """
@@ -365,7 +379,7 @@ def test_integers_go_in_and_come_out(tmp_path: Path) -> None:
 
 
 def test_the_first_use_of_zig_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zig, "mark", lambda _: tmp_path / "built")
+    monkeypatch.setattr(zig, "get_marker_path", lambda _: tmp_path / "built")
     told: list[str] = []
     ARM.emit(HOST.target, small(), progress=lambda what, *_: told.append(what))
     assert "link, after building zig's C library once" in told

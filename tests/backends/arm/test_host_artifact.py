@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tcc.backends.arm import compile_model
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.codegen import c_header, elf_symbols, objects, zig
-from tcc.backends.arm.codegen.link import LINK
+from tcc.backends.arm.codegen.link import LINK_OPTIONS
 from tcc.backends.arm.codegen.objects import BUILDERS
 from tcc.backends.arm.kernels.base import Kernel
 from tcc.backends.arm.machine import MACHINES
@@ -34,8 +34,8 @@ from tcc.compiler.reference import float_program
 from tcc.compiler.support.atomic_files import MachineError
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.external_tools import MissingTool
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 ARM = Arm()
 (HOST,) = (t for t in ARM.targets if t.name == "host")
@@ -305,7 +305,7 @@ def test_others_link_it(library: str, language: str, built: Built, tmp_path: Pat
     standard = {"c": "-std=c99", "c++": "-std=c++11"}[language]
     machine = next(m for m in MACHINES if m.target is HOST)
     zig.run(
-        tmp_path, "cc", *machine.zig("gnu"), *LINK, "-x", language, standard, "-Wall", "-Wextra",
+        tmp_path, "cc", *machine.get_zig_target("gnu"), *LINK_OPTIONS, "-x", language, standard, "-Wall", "-Wextra",
         "-Wpedantic", "-Werror", f"-I{built.folder}", "user.c", "-x", "none",
         str(built.folder / library), "-o", "user", "-lpthread", "-lm",
     )  # fmt: skip
@@ -323,7 +323,7 @@ def test_others_link_it(library: str, language: str, built: Built, tmp_path: Pat
 def test_the_program_builds_from_its_sources(built: Built, tmp_path: Path) -> None:
     machine = next(m for m in MACHINES if m.target is HOST)
     zig.run(
-        built.folder / "src", "cc", *machine.zig("gnu"), *LINK, "-I..", "runner.c",
+        built.folder / "src", "cc", *machine.get_zig_target("gnu"), *LINK_OPTIONS, "-I..", "runner.c",
         "../libsmall.a", "-o", str(tmp_path / "again"), "-lpthread", "-lm",
     )  # fmt: skip
     done = subprocess.run([tmp_path / "again", "--help"], capture_output=True, check=False)
@@ -344,7 +344,7 @@ def test_the_libraries_show_the_headers_names_alone(built: Built) -> None:
     (create,) = re.findall(r"^#define small_create (\w+)$", header, re.MULTILINE)
     archive = (built.folder / "libsmall.a").read_bytes()
     member = archive[archive.rindex(b"\x7fELF") :]
-    assert set(elf_symbols.shown(member)) == {*DOCUMENTED, create}
+    assert set(elf_symbols.list_global_symbols(member)) == {*DOCUMENTED, create}
     library = ctypes.CDLL(str(built.folder / "libsmall.so"))
     for word in {*DOCUMENTED, create}:
         assert hasattr(library, word)
@@ -373,14 +373,14 @@ def test_the_same_model_gives_the_same_bytes_anywhere(
     [("a.b-c", "a_b_c"), ("2nets", "net_2nets"), ("_x", "net_x"), ("é", "net_"), ("int", "int")],
 )
 def test_names_become_identifiers(name: str, expected: str) -> None:
-    assert c_header.identifier(name) == expected
+    assert c_header.to_identifier(name) == expected
 
 
 def one(op: Op, *shape: int, name: str = "one") -> Model:
-    add = Steps(*shape, name=name)
+    add = NetBuilder(*shape, name=name)
     add("op", op)
-    graph = add.graph(Output("y", "op"), Output("again", "op"), Output("given", "image"))
-    return Model(graph, trained(graph))
+    graph = add.build(Output("y", "op"), Output("again", "op"), Output("given", "image"))
+    return Model(graph, sample_weights(graph))
 
 
 def test_a_network_of_vectors_with_values_put_out_twice(tmp_path: Path) -> None:
@@ -402,7 +402,7 @@ def test_a_network_of_vectors_with_values_put_out_twice(tmp_path: Path) -> None:
 
 
 class Strange(Op):
-    word = "strange"
+    keyword = "strange"
 
     def infer(self, x: TensorType) -> TensorType:
         return x
@@ -416,16 +416,18 @@ def test_what_has_no_kernel_is_refused() -> None:
     graph = replace(model.graph, nodes=(node,))
     (refusal,) = ARM.refusals(HOST, graph)
     assert refusal.node is node
-    assert refusal.why == "host has no kernel for `strange`"
+    assert refusal.reason == "host has no kernel for `strange`"
 
 
 def test_what_is_too_large_is_refused() -> None:
-    add = Steps(1, 1, 40000)
+    add = NetBuilder(1, 1, 40000)
     add("flat", Flatten())
     add("huge", Linear(9000))
-    (refusal,) = ARM.refusals(HOST, add.graph())
+    (refusal,) = ARM.refusals(HOST, add.build())
     assert refusal.node.name == "huge"
-    assert refusal.why == "host takes values and weights of up to 1024 MiB, and this has 1373 MiB"
+    assert (
+        refusal.reason == "host takes values and weights of up to 1024 MiB, and this has 1373 MiB"
+    )
 
 
 def test_what_needs_too_much_memory_is_refused(
@@ -451,7 +453,7 @@ def test_a_second_input_is_refused() -> None:
     node = replace(model.graph.nodes[0], inputs=("second",))
     graph = Graph("two", (*model.graph.inputs, second), (node,), model.graph.outputs)
     (refusal,) = ARM.refusals(HOST, graph)
-    assert refusal.why == "host takes networks of one input, and this reads another"
+    assert refusal.reason == "host takes networks of one input, and this reads another"
 
 
 def test_nothing_refuses_what_it_builds(built: Built) -> None:
@@ -475,7 +477,7 @@ def test_a_kernel_that_cannot_be_built_names_its_node(
     loops = dict.fromkeys(BUILDERS, fails)
 
     monkeypatch.setattr(
-        objects, "build", lambda kernel, symbol: loops[type(kernel)](kernel, symbol)
+        objects, "build_function", lambda kernel, symbol: loops[type(kernel)](kernel, symbol)
     )
     with pytest.raises(
         compile_model.BuildError, match=r"host: no kernel for `stem` .*: no such loop"
@@ -487,7 +489,7 @@ def test_a_failing_linker_leaves_nothing_behind(
     built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(objects, "compiled", lambda *_: b"not an object file")
+    monkeypatch.setattr(objects, "compile_kernels", lambda *_: b"not an object file")
     with pytest.raises(compile_model.BuildError, match=r"host: small: zig .* failed"):
         ARM.emit(HOST, built.model)
     assert list(tmp_path.iterdir()) == []

@@ -14,9 +14,9 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu, Relu6
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program
-from tcc.testing.int8_models import calibrated, picture, ready
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import calibrate_on_input, lower_for_int8, sample_input
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 ARM = Arm()
 HOST = next(target for target in ARM.targets if target.name == "host")
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 def graph() -> Graph:
     """Return convolutions of every kind, of sizes that no tile fits."""
-    add = Steps(3, 45, 38)
+    add = NetBuilder(3, 45, 38)
     add("stem", Conv(17, (7, 7), stride=(2, 2), padding=3))
     add("bounded", Relu())
     add("rows", Conv(17, (3, 3), padding=1, groups=17))
@@ -41,23 +41,23 @@ def graph() -> Graph:
     add("mean", GlobalAvgPool())
     add("flat", Flatten())
     add("logits", Linear(5))
-    return add.graph(Output("y", "logits"), Output("map", "point"))
+    return add.build(Output("y", "logits"), Output("map", "point"))
 
 
-FLOATS = Model(graph(), trained(graph()))
-X = picture(FLOATS.graph)
+FLOATS = Model(graph(), sample_weights(graph()))
+X = sample_input(FLOATS.graph)
 
 
 @pytest.fixture(scope="module")
 def integers() -> Model:
-    made = ready(FLOATS.graph, FLOATS.weights)
-    return quantize(made, calibrated(made, X))
+    made = lower_for_int8(FLOATS.graph, FLOATS.weights)
+    return quantize(made, calibrate_on_input(made, X))
 
 
 @pytest.fixture(scope="module")
 def programs(integers: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of the floats and of the integers, built."""
-    models = {"fp32": ready(FLOATS.graph, FLOATS.weights), "int8": integers}
+    models = {"fp32": lower_for_int8(FLOATS.graph, FLOATS.weights), "int8": integers}
     by_name = {each.name: each for each in HOST.precisions}
     return {
         name: written(tmp_path_factory.mktemp(name), ARM.emit(HOST, model, by_name[name]))

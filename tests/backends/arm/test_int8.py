@@ -14,7 +14,7 @@ from float_kernels import favouring
 from tables import looped
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.compile_model import named
+from tcc.backends.arm.compile_model import describe_step
 from tcc.backends.arm.kernels.base import KernelCall, KernelWeights, Scratch, Space
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.micro.cores import CORES
@@ -27,17 +27,22 @@ from tcc.compiler.ir.types import DType
 from tcc.compiler.ops import Concat, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu, Silu
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
-from tcc.testing.int8_models import calibrated, int8, picture, ready
-from tcc.testing.nets import Steps, chain, dense, gated
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import (
+    build_int8_model,
+    calibrate_on_input,
+    lower_for_int8,
+    sample_input,
+)
+from tcc.testing.nets import NetBuilder, build_chain, build_dense, build_gated
+from tcc.testing.op_cases import sample_weights
 
 BY_NAME = {m.target.name: m for m in MACHINES}
 HOST = BY_NAME["host"]
 MICRO = favouring(HOST, "matrix", "channel_matrix", "vector", "depthwise")
 """This machine, where micro-kernels compute what they can."""
-GRAPHS = (dense(), gated(), chain(30))
+GRAPHS = (build_dense(), build_gated(), build_chain(30))
 MODELS = {
-    **{graph.name: int8(graph, trained(graph)) for graph in GRAPHS},
+    **{graph.name: build_int8_model(graph, sample_weights(graph)) for graph in GRAPHS},
     **{f"random-{seed}": seeded(seed) for seed in range(8)},
     # A pool of levels with the exponential of a layer in float: twice as many lanes.
     "random-770033": seeded(770033),
@@ -77,9 +82,9 @@ def test_what_micro_kernels_leave_is_computed_by_plain_loops(
 
 def test_each_layer_says_what_computes_it(built: tuple[Library, dict[str, Program]]) -> None:
     _, programs = built
-    matrix = next(kernel.word for kernel in CORES[HOST.core] if isinstance(kernel, Matrix))
-    depthwise = next(kernel.word for kernel in CORES[HOST.core] if isinstance(kernel, Depthwise))
-    words = {named(step) for step in programs["dense"].steps}
+    matrix = next(kernel.name for kernel in CORES[HOST.core] if isinstance(kernel, Matrix))
+    depthwise = next(kernel.name for kernel in CORES[HOST.core] if isinstance(kernel, Depthwise))
+    words = {describe_step(step) for step in programs["dense"].steps}
     assert words == {
         f"matrix in {matrix}", "vector in vector", f"depthwise in {depthwise}", "map", "global_pool",
     }  # fmt: skip
@@ -89,7 +94,7 @@ def test_what_is_compared_is_there() -> None:
     """No random graph is all floats, and together they hold every kind of step."""
     graphs = [model.graph for model in MODELS.values()]
     assert all(exact_results(graph) for graph in graphs)
-    words = {node.op.word for graph in graphs for node in graph.nodes}
+    words = {node.op.keyword for graph in graphs for node in graph.nodes}
     assert words >= {"qconv", "real_conv", "qavg_pool", "qadd", "qmul", "table", "qpad", "concat"}
 
 
@@ -159,13 +164,17 @@ def test_what_a_kernel_reads_too_much_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("in_turn", [False, True])
 def test_what_a_layer_in_float_gets_wrong_is_seen(off: float, seen: bool, in_turn: bool) -> None:
     """The frame of the tests itself: and in turn, what later layers make of it is right."""
-    model = next(m for m in MODELS.values() if integer_program.inexact(m.graph))
+    model = next(m for m in MODELS.values() if integer_program.find_inexact_nodes(m.graph))
     graph, source = model.graph, model.graph.inputs[0].name
-    layer = next(n for n in integer_program.inexact(graph) if graph.types[n].dtype is DType.F32)
+    layer = next(
+        n for n in integer_program.find_inexact_nodes(graph) if graph.types[n].dtype is DType.F32
+    )
 
     def results(right: Mapping[str, Array]) -> Mapping[str, Array]:
         wrong = right[layer] + np.float32(off) * np.abs(right[layer]).max()
-        (made,) = integer_program.run(model, [right[source]], every=True, read={layer: wrong})
+        (made,) = integer_program.run(
+            model, [right[source]], keep_all=True, overrides={layer: wrong}
+        )
         return {**made, layer: wrong} if in_turn else {layer: wrong}
 
     found = compared(model, 1, results, in_turn=in_turn)
@@ -174,7 +183,7 @@ def test_what_a_layer_in_float_gets_wrong_is_seen(off: float, seen: bool, in_tur
 
 def pictured(real_ends: bool) -> Model:
     """Return the integer program of a network of images, with two outputs."""
-    add = Steps(3, 21, 23, name="pictured")
+    add = NetBuilder(3, 21, 23, name="pictured")
     add("stem", Conv(9, (7, 7), (2, 2), 3))
     skip = add("relu", Relu())
     add("pool", MaxPool((3, 3), (1, 1), 1))
@@ -185,20 +194,20 @@ def pictured(real_ends: bool) -> Model:
     add("gap", GlobalAvgPool(), joined)
     add("flat", Flatten())
     add("fc", Linear(4))
-    graph = add.graph(Output("logits", "fc", "softmax"), Output("mask", mask))
+    graph = add.build(Output("logits", "fc", "softmax"), Output("mask", mask))
     pre = Preprocess("rgb", PixelResize((21, 23), "cover"), None, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=pre),))
-    model = ready(graph, trained(graph))
-    ranges = calibrated(model, picture(model.graph))
-    return quantize(model, replace(ranges, real_ends=real_ends))
+    model = lower_for_int8(graph, sample_weights(graph))
+    ranges = calibrate_on_input(model, sample_input(model.graph))
+    return quantize(model, replace(ranges, float_io=real_ends))
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-i8"])
 def test_artifacts_give_the_references_bits(precision: str, tmp_path: Path) -> None:
     arm, target = Arm(), HOST.target
-    asked = target.precision(precision)
+    asked = target.find_precision(precision)
     assert asked is not None
-    model = pictured(asked.real_ends)
+    model = pictured(asked.float_io)
     source = model.graph.inputs[0]
     assert source.type.dtype.value == "uint8"
     for name, data in arm.emit(target, model, asked).files.items():
@@ -212,7 +221,7 @@ def test_artifacts_give_the_references_bits(precision: str, tmp_path: Path) -> N
     same_bits(arm.infer(target, tmp_path, source, tensors), expected)
     images = [np.ascontiguousarray(t.transpose(1, 2, 0).astype(np.uint8)) for t in tensors]
     same_bits(arm.run(target, tmp_path, images), expected)
-    (right,) = integer_program.run(model, tensors[:1], every=True)
+    (right,) = integer_program.run(model, tensors[:1], keep_all=True)
     for threads in (1, 4):
         layers = artifact_layers(tmp_path, HOST, model, tensors[0], threads)
         assert len(layers) > 5

@@ -9,7 +9,7 @@ from arm_calls import call_program
 
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, verify
-from tcc.compiler.ir.op import Array, Exact, Op
+from tcc.compiler.ir.op import Array, ExactIntegerOp, Op
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Conv
 from tcc.compiler.ops.integer import (
@@ -18,10 +18,10 @@ from tcc.compiler.ops.integer import (
     QGlobalAvgPool,
     QMul,
     Quantize,
-    Quantized,
+    QuantizedOp,
     RealConv,
 )
-from tcc.testing.int8_models import noise, typed
+from tcc.testing.int8_models import create_quantized_type, sample_quantized
 
 Case = tuple[Op, tuple[TensorType, ...], tuple[Array, ...], tuple[Array, ...]]
 """An op, the types of its inputs, these, and its weights."""
@@ -56,17 +56,17 @@ def beside_ties() -> tuple[Array, Array]:
 def requantised(op: type[QConv] | type[RealConv]) -> Case:
     """Return a convolution whose sums are its biases: each filter has one sum beside a tie."""
     sums, factors = beside_ties()
-    x = typed((1, 1, 3), 1.0, signed=False)
+    x = create_quantized_type((1, 1, 3), 1.0, signed=False)
     conv = Conv(CASES, (1, 1))
     made = QConv(1.0, True, -128, 127, conv) if op is QConv else RealConv(conv)
     weight = np.zeros((CASES, 1, 1, 1), np.int8)
-    return made, (x,), (noise(x, 1),), (weight, factors, sums)
+    return made, (x,), (sample_quantized(x, 1),), (weight, factors, sums)
 
 
 def extreme() -> Case:
     """Return a convolution with sums and factors of all magnitudes, clamped as by relu6."""
     rng = np.random.default_rng(1)
-    x = typed((4, 2, 9), 1.0, signed=True)
+    x = create_quantized_type((4, 2, 9), 1.0, signed=True)
     weight = rng.integers(-127, 128, (CASES, 4, 1, 1)).astype(np.int8)
     factors = (2.0 ** rng.uniform(-60, 60, CASES)).astype(np.float32)
     factors[::3] = 2.0 ** rng.integers(-30, 10, len(factors[::3]))
@@ -74,7 +74,7 @@ def extreme() -> Case:
     bias = (rng.integers(-most, most)).astype(np.int32)
     bias[:2] = (2**31 - 2**17, -(2**31) + 2**17)
     op = QConv(1.0, False, 3, 250, Conv(CASES, (1, 1)))
-    return op, (x,), (noise(x, 1),), (weight, factors, bias)
+    return op, (x,), (sample_quantized(x, 1),), (weight, factors, bias)
 
 
 def divided() -> Case:
@@ -93,16 +93,24 @@ def joined(op: type[QAdd] | type[QMul], seed: int) -> Case:
     shapes = [(5, 7, 9), (5, 7, 9) if seed % 2 else (5, 1, 1), (5, 7, 9)]
     shapes = shapes[: 2 + (op is QAdd and seed % 3 == 0)]
     first, *others = (float(s) for s in 2.0 ** rng.uniform(-12, 6, 4))
-    kinds = tuple(typed(s, n, bool(rng.integers(2))) for s, n in zip(shapes, others, strict=False))
+    kinds = tuple(
+        create_quantized_type(s, n, bool(rng.integers(2)))
+        for s, n in zip(shapes, others, strict=False)
+    )
     signed = bool(rng.integers(2))
     made = op(float(np.float32(first)), signed, -100 if signed else 2, 120)
-    return made, kinds, tuple(noise(kind, 1, seed + i) for i, kind in enumerate(kinds)), ()
+    return (
+        made,
+        kinds,
+        tuple(sample_quantized(kind, 1, seed + i) for i, kind in enumerate(kinds)),
+        (),
+    )
 
 
 def mean() -> Case:
     """Return a mean of many levels."""
-    x = typed((9, 33, 31), 0.37, signed=False)
-    return QGlobalAvgPool(0.0021, False, 0, 255), (x,), (noise(x, 1),), ()
+    x = create_quantized_type((9, 33, 31), 0.37, signed=False)
+    return QGlobalAvgPool(0.0021, False, 0, 255), (x,), (sample_quantized(x, 1),), ()
 
 
 ALL: dict[str, Case] = {
@@ -118,8 +126,8 @@ ALL: dict[str, Case] = {
 
 def right(case: Case) -> Array:
     op, kinds, xs, params = case
-    assert isinstance(op, Exact)
-    found: Array = op.integer(kinds, xs, params)[0]
+    assert isinstance(op, ExactIntegerOp)
+    found: Array = op.compute(kinds, xs, params)[0]
     return found
 
 
@@ -145,6 +153,6 @@ def test_other_ways_to_round_would_be_seen() -> None:
     fused = np.clip(np.rint(sums.astype(np.float32) * factors.astype(np.float64)), -128, 127)
     assert (fused != expected).mean() > 0.05
     op, _, (x,), _ = ALL["divided"]
-    assert isinstance(op, Quantized)
+    assert isinstance(op, QuantizedOp)
     inverse = np.clip(np.rint(x * (np.float32(1) / np.float32(op.scale))), -128, 127)
     assert (inverse != right(ALL["divided"])).mean() > 0.05

@@ -31,14 +31,14 @@ def compiler(tmp_path, monkeypatch):
     machine = MACHINES[0]
 
     def compile() -> tuple[bytes, int]:
-        kernel = micro_objects._object(tmp_path, "dispatch", machine, machine.cpu)
+        kernel = micro_objects._compile_object(tmp_path, "dispatch", machine, machine.cpu)
         return kernel, len(calls)
 
     return compile
 
 
 def entries() -> list[Path]:
-    return list(user_folders.cache_folder(user_folders.KERNELS).iterdir())
+    return list(user_folders.prepare_cache_folder(user_folders.KERNELS_FOLDER).iterdir())
 
 
 def test_a_kernel_is_compiled_once(compiler):
@@ -74,7 +74,9 @@ def test_a_cache_that_a_stranger_made_is_not_taken(compiler, tmp_path, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")
     assert compiler() == (b"compiled", 3)
     assert [path.name for path in entries()] == [entry.name]
-    assert user_folders.cache_folder(user_folders.KERNELS).is_relative_to(tmp_path / "home")
+    assert user_folders.prepare_cache_folder(user_folders.KERNELS_FOLDER).is_relative_to(
+        tmp_path / "home"
+    )
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make files of others")
@@ -84,4 +86,6 @@ def test_a_folder_of_another_user_is_not_taken(compiler, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", None)
     os.chown(tmp_path / "cache/tcc", 65534, 65534)
     assert compiler() == (b"compiled", 2)
-    assert user_folders.cache_folder(user_folders.KERNELS) == tmp_path / "tcc-kernels-0"
+    assert (
+        user_folders.prepare_cache_folder(user_folders.KERNELS_FOLDER) == tmp_path / "tcc-kernels-0"
+    )

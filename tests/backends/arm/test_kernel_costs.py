@@ -13,15 +13,15 @@ from typer.testing import CliRunner
 
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import core_costs
-from tcc.backends.arm.micro.core_costs import read
+from tcc.backends.arm.micro.core_costs import parse_costs
 from tcc.backends.arm.schedule import kernel_candidates
-from tcc.backends.arm.schedule.program import program
+from tcc.backends.arm.schedule.program import build_program
 from tcc.compiler.cli import app
 from tcc.compiler.ops import Conv
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
-FILE = Path(core_costs.__file__).with_name(core_costs.FILE)
+FILE = Path(core_costs.__file__).with_name(core_costs.COSTS_FILE)
 TEXT = FILE.read_text("utf-8")
 SHAPES = st.builds(
     lambda side, stride, groups, own, depth, size: (
@@ -34,11 +34,11 @@ SHAPES = st.builds(
 
 def chosen(op: Conv, shape: tuple[int, int, int], machine: Machine) -> tuple[str, dict[str, float]]:
     """Return what computes a convolution, as its costs have it."""
-    add = Steps(*shape)
+    add = NetBuilder(*shape)
     add("op", op)
-    graph = add.graph()
-    (kernel,) = program(graph, trained(graph), machine).kernels
-    return kernel_candidates.of(kernel)
+    graph = add.build()
+    (kernel,) = build_program(graph, sample_weights(graph), machine).kernels
+    return kernel_candidates.count_amounts(kernel)
 
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.target.name)
@@ -73,18 +73,23 @@ def test_what_is_there_of_a_kernel_is_no_less_than_its_products(
 def test_the_cheapest_is_chosen_and_rounding_more_has_to_pay() -> None:
     op, shape = Conv(32, (3, 3), padding=1), (32, 28, 28)
     assert chosen(op, shape, A7)[0] == "winograd"
-    plain = kernel_candidates.LEAST_SAVED
+    plain = kernel_candidates.MIN_SAVED_SHARE
     for share, name in ((plain + 0.01, "winograd"), (plain - 0.01, "float_matrix")):
         kernels = dict(A7.costs.kernels)
-        add = Steps(*shape)
+        add = NetBuilder(*shape)
         add("op", op)
         costs = {}
         for word in ("winograd", "float_matrix"):
-            (kernel,) = program(add.graph(), trained(add.graph()), favouring(A7, word)).kernels
-            costs[word] = kernel_candidates.cost(kernel, A7)
+            (kernel,) = build_program(
+                add.build(), sample_weights(add.build()), favouring(A7, word)
+            ).kernels
+            costs[word] = kernel_candidates.compute_cost(kernel, A7)
         scale = (1 - share) * costs["float_matrix"] / costs["winograd"]
         kernels["winograd"] = {key: each * scale for key, each in kernels["winograd"].items()}
-        assert chosen(op, shape, replace(A7, tried=replace(A7.costs, kernels=kernels)))[0] == name
+        assert (
+            chosen(op, shape, replace(A7, cost_override=replace(A7.costs, kernels=kernels)))[0]
+            == name
+        )
 
 
 def damaged(pattern: str, by: str) -> str:
@@ -113,7 +118,7 @@ def test_a_damaged_file_is_told_with_its_place(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("net.yaml").write_text(SPEC, "utf-8")
-    monkeypatch.setattr(core_costs, "known", lambda: read(text))
+    monkeypatch.setattr(core_costs, "load_costs", lambda: parse_costs(text))
     ended = CliRunner().invoke(app, ["build", "net.yaml", "--target", "arm-a7", "--no-cache"])
     assert ended.exit_code == 1
     error = ended.stderr
@@ -143,7 +148,7 @@ def test_what_nobody_measured_is_named_with_the_command_that_measures_it(
     """A core or kernel that was added to the code alone is no damage to the installation."""
     monkeypatch.chdir(tmp_path)
     Path("net.yaml").write_text(SPEC, "utf-8")
-    monkeypatch.setattr(core_costs, "known", lambda: read(text))
+    monkeypatch.setattr(core_costs, "load_costs", lambda: parse_costs(text))
     ended = CliRunner().invoke(app, ["build", "net.yaml", "--target", "arm-a7", "--no-cache"])
     assert ended.exit_code == 1
     assert f"error[E0604]: kernel_costs.toml has no entry for {subject}" in ended.stderr

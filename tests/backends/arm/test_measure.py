@@ -13,23 +13,23 @@ import pytest
 
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.measure import emulated, program_facts, ways
-from tcc.compiler.data.weights import random
+from tcc.compiler.data.weights import initialize_random
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.measurement import Measurement, RunTimes, Workload
-from tcc.compiler.support.bounded_process import Ended
-from tcc.compiler.support.diagnostics import UserError, fail, whole_file
+from tcc.compiler.support.bounded_process import ProcessOutcome
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.progress import silent
-from tcc.testing.nets import gated
+from tcc.testing.nets import build_gated
 
 ARM = Arm()
 DEVICES = {target.name: Device(ARM, target) for target in ARM.targets}
-GRAPH = gated()
+GRAPH = build_gated()
 
 
 def built(folder: Path, target: str) -> Path:
     """Write a small network's files for a target."""
-    artifact = ARM.emit(DEVICES[target].target, Model(GRAPH, random(GRAPH)))
+    artifact = ARM.emit(DEVICES[target].target, Model(GRAPH, initialize_random(GRAPH)))
     for name, data in artifact.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,16 +119,16 @@ WHOLE = "mark open\n0 1\nmark end\n0 2\n1 1\nheap 9\nblock 0 3 000000\nblock 1 2
 
 
 def test_counts_are_read() -> None:
-    found = emulated.read(WHOLE.splitlines())
-    assert [each.until for each in found.intervals] == ["open", "end"]
-    assert found.instructions(found.together(found.intervals)) == 3 * 3 + 2
-    assert found.heap == 9
+    found = emulated.parse_counts(WHOLE.splitlines())
+    assert [each.end_event for each in found.intervals] == ["open", "end"]
+    assert found.count_instructions(found.sum_runs(found.intervals)) == 3 * 3 + 2
+    assert found.heap_bytes == 9
 
 
 @pytest.mark.parametrize("end", range(1, len(WHOLE.splitlines())))
 def test_counts_that_were_cut_off_are_not(end: int) -> None:
     with pytest.raises(ValueError, match=r"missing"):
-        emulated.read(WHOLE.splitlines()[:end])
+        emulated.parse_counts(WHOLE.splitlines()[:end])
 
 
 DESCRIBED = {
@@ -136,7 +136,7 @@ DESCRIBED = {
     "layers": [{"name": "conv", "kernel": "conv"}],
     "arena": 64,
 }
-ROWS = "(create)\t\t5\n(preprocess)\t\t0\n" + "conv\tconv\t9\n" * (ways.WARM + 1)
+ROWS = "(create)\t\t5\n(preprocess)\t\t0\n" + "conv\tconv\t9\n" * (ways.WARM_UP_RUNS + 1)
 TIMES = struct.pack("<6d", *[1.0] * 6)
 
 
@@ -147,28 +147,28 @@ class Forged:
     said: str = json.dumps(DESCRIBED)
     times: bytes = TIMES
     profile: str = ROWS
-    how: str = "forged"
+    description: str = "forged"
 
-    def put(self, name: str, data: bytes) -> str:
+    def write_file(self, name: str, data: bytes) -> str:
         return name
 
-    def path(self, name: str) -> str:
+    def get_path(self, name: str) -> str:
         return name
 
-    def execute(self, words: Sequence[str], runs: int, written: int) -> Ended:
-        return Ended(0, self.said.encode(), b"")
+    def execute(self, words: Sequence[str], runs: int, written: int) -> ProcessOutcome:
+        return ProcessOutcome(0, self.said.encode(), b"")
 
-    def read(self, name: str, most: int) -> bytes:
+    def read_file(self, name: str, most: int) -> bytes:
         return {"times": self.times, "profile": self.profile.encode()}[name][:most]
 
-    def wrong(self, message: str, label: str = "") -> UserError:
-        return fail("E0652", message, whole_file("forged"), label=label)
+    def create_error(self, message: str, label: str = "") -> UserError:
+        return fail("E0652", message, make_file_span("forged"), label=label)
 
 
 def timed_by(place: Forged) -> Measurement:
     source = GRAPH.inputs[0]
     given = Workload(None, np.zeros(source.type.shape, np.float32), runs=1)
-    known = program_facts.facts(place, Path(__file__))
+    known = program_facts.read_facts(place, Path(__file__))
     return ways.measure(place, known, source, given, silent)
 
 

@@ -9,13 +9,20 @@ from hypothesis import strategies as st
 from tcc.backends.arm.kernels.base import KernelCall, Scratch, Value
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule.arena import ALIGNMENT, Buffer, plan
-from tcc.backends.arm.schedule.program import VECTOR, Copy, Program, buffers, program, scratch
-from tcc.compiler.data.weights import random
+from tcc.backends.arm.schedule.program import (
+    VALUE_ALIGNMENT,
+    Copy,
+    Program,
+    build_program,
+    compute_buffers,
+    get_scratch_name,
+)
+from tcc.compiler.data.weights import initialize_random
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import Concat, Conv, Flatten, Identity, Relu, Slice
 from tcc.compiler.zoo import shipped
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 BUFFERS = st.lists(
     st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 10)), max_size=40
@@ -23,7 +30,7 @@ BUFFERS = st.lists(
 
 
 def built(graph: Graph) -> Program:
-    return program(graph, random(graph), MACHINES[0])
+    return build_program(graph, initialize_random(graph), MACHINES[0])
 
 
 @given(BUFFERS)
@@ -35,7 +42,11 @@ def test_buffers_in_use_at_once_never_overlap(given: list[Buffer]) -> None:
         start = arena.offsets[buffer.name]
         assert start + buffer.nbytes <= arena.nbytes
         for other in given:
-            if other is not buffer and buffer.first <= other.last and other.first <= buffer.last:
+            if (
+                other is not buffer
+                and buffer.first_step <= other.last_step
+                and other.first_step <= buffer.last_step
+            ):
                 begins = arena.offsets[other.name]
                 assert begins >= start + buffer.nbytes or start >= begins + other.nbytes
 
@@ -54,7 +65,9 @@ def test_memory_is_used_again() -> None:
 
 @given(BUFFERS)
 def test_the_bound_is_the_most_that_is_in_use_at_once(given: list[Buffer]) -> None:
-    used = (sum(b.nbytes for b in given if b.first <= step <= b.last) for step in range(50))
+    used = (
+        sum(b.nbytes for b in given if b.first_step <= step <= b.last_step) for step in range(50)
+    )
     assert plan(given).bound == max(used)
 
 
@@ -63,11 +76,11 @@ class Memory:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.arena = plan(buffers(program))
+        self.arena = plan(compute_buffers(program))
         self.owner = np.full(self.arena.nbytes // 4, -1, np.int64)
 
     def view(self, value: str) -> np.ndarray:
-        place = self.program.places[value]
+        place = self.program.locations[value]
         start = (self.arena.offsets[place.buffer] + place.offset) // 4
         return self.owner[start : start + self.program.graph.types[value].elements]
 
@@ -75,13 +88,13 @@ class Memory:
         if isinstance(step, Copy):
             assert np.array_equal(self.view(step.source), known[step.source])
             start = step.offset // 4
-            self.view(step.result)[start:][: known[step.source].size] = known[step.source]
+            self.view(step.output)[start:][: known[step.source].size] = known[step.source]
             return
         for index, argument in enumerate(step.arguments):
             if isinstance(argument, Scratch):
-                start = self.arena.offsets[scratch(step, index)] // 4
+                start = self.arena.offsets[get_scratch_name(step, index)] // 4
                 self.owner[start : start + argument.space.elements] = -2
-        self.view(step.result)[:] = known[step.result]
+        self.view(step.output)[:] = known[step.output]
         for argument in step.arguments:  # written first: what is read must not lie there
             if isinstance(argument, Value):
                 assert np.array_equal(self.view(argument.name), known[argument.name])
@@ -108,7 +121,7 @@ def contents(graph: Graph) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("seed", range(60))
 def test_every_step_reads_what_was_written_for_it(seed: int) -> None:
     model = random_model(seed, steps=25)
-    steps = program(model.graph, model.weights, MACHINES[0])
+    steps = build_program(model.graph, model.weights, MACHINES[0])
     memory, known = Memory(steps), contents(model.graph)
     memory.view("x0")[:] = known["x0"]
     for step in steps.steps:
@@ -120,31 +133,31 @@ def test_every_step_reads_what_was_written_for_it(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_every_value_begins_where_vectors_can(seed: int) -> None:
     steps = built(random_graph(seed, steps=25))
-    assert all(place.offset % VECTOR == 0 for place in steps.places.values())
+    assert all(place.offset % VALUE_ALIGNMENT == 0 for place in steps.locations.values())
 
 
 def test_a_chain_of_concats_copies_nothing() -> None:
-    add = Steps(4, 6, 6)
+    add = NetBuilder(4, 6, 6)
     last = add("stem", Conv(8, (3, 3), padding=1))
     for i in range(4):
         grown = add(f"layer_{i}", Conv(4, (3, 3), padding=1), last)
         last = add(f"concat_{i}", Concat(), last, grown)
-    steps = built(add.graph())
+    steps = built(add.build())
     assert all(isinstance(step, KernelCall) for step in steps.steps)
-    assert {steps.places[f"layer_{i}"].buffer for i in range(4)} == {"concat_3"}
-    assert [steps.places[f"layer_{i}"].offset for i in range(4)] == [
+    assert {steps.locations[f"layer_{i}"].buffer for i in range(4)} == {"concat_3"}
+    assert [steps.locations[f"layer_{i}"].offset for i in range(4)] == [
         channels * 6 * 6 * 4 for channels in (8, 12, 16, 20)
     ]
 
 
 def test_what_two_concats_join_is_copied_into_the_second() -> None:
-    add = Steps(4, 4, 4)
+    add = NetBuilder(4, 4, 4)
     a = add("a", Relu(), "image")
     b = add("b", Conv(4, (1, 1)), "image")
     first = add("first", Concat(), a, b)
     second = add("second", Concat(), b, a)
     add("end", Concat(), first, second)
-    steps = built(add.graph())
+    steps = built(add.build())
     assert [step for step in steps.steps if isinstance(step, Copy)] == [
         Copy("b", "second", 0),
         Copy("a", "second", 4 * 4 * 4 * 4),
@@ -152,16 +165,16 @@ def test_what_two_concats_join_is_copied_into_the_second() -> None:
 
 
 def test_a_value_that_cannot_begin_there_is_copied() -> None:
-    add = Steps(3, 3, 3)
+    add = NetBuilder(3, 3, 3)
     a, b = add("a", Relu(), "image"), add("b", Conv(3, (1, 1)), "image")
     add("join", Concat(), a, b)
-    steps = built(add.graph())
+    steps = built(add.build())
     assert [step for step in steps.steps if isinstance(step, Copy)] == [Copy("b", "join", 108)]
-    assert steps.places["a"].buffer == "join"
+    assert steps.locations["a"].buffer == "join"
 
 
 def test_the_arena_is_what_values_need() -> None:
-    graph = load(shipped.specs()["ddsnet"]).graph
-    arena = plan(buffers(built(graph)))
+    graph = load(shipped.list_specs()["ddsnet"]).graph
+    arena = plan(compute_buffers(built(graph)))
     assert arena.bound < 5.7e6
     assert arena.nbytes <= 1.15 * arena.bound

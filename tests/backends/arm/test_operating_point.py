@@ -12,7 +12,7 @@ from tcc.backends.arm.codegen import operating_point
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.operating_point import FittingData, OperatingPoint
 from tcc.compiler.reference import decision_odds, decision_rule
-from tcc.compiler.reference.output_activations import applied
+from tcc.compiler.reference.output_activations import apply_activation
 from tcc.compiler.support.diagnostics import UserError
 
 ARM = Arm()
@@ -36,7 +36,7 @@ def fitted(made):
     before = {name: (folder / name).read_bytes() for name in FILES}
 
     def fit(*points):
-        files = Device(ARM, HOST).operating_point_files(folder, points)
+        files = Device(ARM, HOST).encode_operating_points(folder, points)
         assert files.keys() == FILES
         for name, data in files.items():
             assert len(data) == len(before[name])
@@ -62,7 +62,7 @@ def printed(folder):
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 1.7, 900.0])
 def test_the_program_prints_the_probabilities_of_a_temperature(made, fitted, temperature):
     done = printed(fitted(point(temperature)))
-    values = applied("softmax", made[1], temperature)
+    values = apply_activation("softmax", made[1], temperature)
     lines = done.stdout.splitlines()[2:6]
     assert [float(line.split()[-1]) for line in lines] == pytest.approx(
         sorted(values, reverse=True), abs=1.1e-6
@@ -76,10 +76,12 @@ def test_the_program_decides_as_tcc_does_up_to_the_last_bit(made, fitted, positi
     folder, raw = made
     plain = printed(folder).stdout
     for temperature in (1.0, 2.3):
-        odds = float(decision_odds.class_odds("softmax", raw[None], temperature, positive)[0])
+        odds = float(
+            decision_odds.compute_class_odds("softmax", raw[None], temperature, positive)[0]
+        )
         for threshold in (odds, np.nextafter(odds, np.inf), odds - 1e-9):
             at = point(temperature, positive, (float(threshold),))
-            (wanted,) = decision_rule.class_taken("softmax", raw[None], at)
+            (wanted,) = decision_rule.predict_classes("softmax", raw[None], at)
             assert (wanted == positive) == (threshold <= odds)
             done = printed(fitted(at))
             assert f"\n  decision: {labels(plain, raw)[wanted]}\n" in done.stdout, done.stderr
@@ -106,7 +108,9 @@ def test_a_loaded_library_classifies_and_decides_by_what_is_fitted(made, fitted,
     pixels = image(31, 50).tobytes()
     values, taken = (ctypes.c_float * sizes["OUTPUT"])(), (ctypes.c_ubyte * sizes["OUTPUT"])()
     assert library.small_predict(instance, pixels, 50, 31, values, taken) == 0
-    assert list(values)[:4] == pytest.approx(applied("softmax", raw, 2.3).tolist(), rel=1e-6)
+    assert list(values)[:4] == pytest.approx(
+        apply_activation("softmax", raw, 2.3).tolist(), rel=1e-6
+    )
     assert list(taken)[:4] == [0, 0, 1, 0]
     assert not any(list(taken)[4:])  # a map decides nothing
     again = (ctypes.c_float * sizes["OUTPUT"])()
@@ -139,17 +143,17 @@ def test_a_library_whose_records_are_damaged_is_refused(made, fitted, spoil):
     fitted()
     path = folder / "libsmall.so"
     _, create = operating_point.read_network(folder)
-    path.write_bytes(spoil(operating_point.mark(create).encode(), path.read_bytes()))
+    path.write_bytes(spoil(operating_point.build_mark(create).encode(), path.read_bytes()))
     with pytest.raises(UserError, match="records of what is fitted are damaged"):
-        Device(ARM, HOST).operating_point_files(folder, (point(1.5),))
+        Device(ARM, HOST).encode_operating_points(folder, (point(1.5),))
 
 
 def test_a_bundle_of_an_older_version_has_a_file_of_text(made, tmp_path):
     (tmp_path / "small.h").write_text((made[0] / "small.h").read_text())
     for name in FILES:
         (tmp_path / name).write_bytes(b"no records")
-    files = Device(ARM, HOST).operating_point_files(tmp_path, (point(1.5, 2, (0.25,)),))
+    files = Device(ARM, HOST).encode_operating_points(tmp_path, (point(1.5, 2, (0.25,)),))
     assert list(files) == ["small-operating-point.txt"]
     assert b"temperature 1.5\npositive 2\nthresholds 1\n0.25\n" in next(iter(files.values()))
-    assert not ARM.follows_everywhere(HOST, tmp_path)
-    assert ARM.follows_everywhere(HOST, made[0])
+    assert not ARM.has_operating_points_in_libraries(HOST, tmp_path)
+    assert ARM.has_operating_points_in_libraries(HOST, made[0])

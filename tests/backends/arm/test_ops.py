@@ -16,12 +16,12 @@ from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.codegen.objects import BUILDERS
 from tcc.backends.arm.kernels import conv, window
 from tcc.backends.arm.kernels.base import Kernel
-from tcc.backends.arm.kernels.conv import DirectConv, Gathered
+from tcc.backends.arm.kernels.conv import DirectConv, GatherMode
 from tcc.backends.arm.kernels.loops import conv as conv_loops
 from tcc.backends.arm.kernels.loops import pool as pool_loops
 from tcc.backends.arm.kernels.pool import WindowPool
 from tcc.backends.arm.machine import MACHINES
-from tcc.backends.arm.schedule.program import Program, program
+from tcc.backends.arm.schedule.program import Program, build_program
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.ops import (
@@ -45,7 +45,7 @@ from tcc.compiler.ops import (
     Softmax,
     Tanh,
 )
-from tcc.testing.op_cases import CASES, Case, one_input, one_op, tensors
+from tcc.testing.op_cases import CASES, Case, build_one_input_model, build_op_model, sample_inputs
 
 HOST = next(m for m in MACHINES if m.target.name == "host")
 FOLLOWED = {
@@ -80,9 +80,13 @@ LED = {
     "max_pool-padded": (MaxPool((2, 2), (2, 2), 1), (4, 9, 8)),
     "max_pool-gaps": (MaxPool((1, 2), (2, 3), ceil=True), (4, 9, 11)),
 }
-RUN = {name: c for name, c in CASES.items() if not refused(Arm(), HOST.target, one_input(c).graph)}
+RUN = {
+    name: c
+    for name, c in CASES.items()
+    if not refused(Arm(), HOST.target, build_one_input_model(c).graph)
+}
 MODELS = {
-    **{name: one_op(case) for name, case in RUN.items()},
+    **{name: build_op_model(case) for name, case in RUN.items()},
     **{f"followed-{name}": followed_model(*case) for name, case in FOLLOWED.items()},
     **{f"led-{name}": led_model(*case) for name, case in LED.items()},
     **{f"random-{seed}": random_model(seed) for seed in range(12)},
@@ -100,7 +104,7 @@ def reference(model: Model, inputs: dict[str, Array]) -> dict[str, Array]:
 
 
 def vector(op: Op, size: int) -> Model:
-    return one_op(Case(op, ((size,),)))
+    return build_op_model(Case(op, ((size,),)))
 
 
 def assert_agree(got: Array, expected: Array, rtol: float) -> None:
@@ -137,7 +141,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Library, dict[str, 
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_what_follows_an_op_is_fused(name: str) -> None:
     model = MODELS[f"followed-{name}"]
-    results = [step.result for step in program(model.graph, model.weights, HOST).steps]
+    results = [step.output for step in build_program(model.graph, model.weights, HOST).steps]
     gate_of_one_pixel = name in {"global_avg_pool", "conv-one-pixel"}  # takes the chain's end
     maps = ["other", "sum", "end"] if gate_of_one_pixel else ["other", "gate", "end"]
     vector = len(model.graph.types["op"].shape) == 1
@@ -147,20 +151,22 @@ def test_what_follows_an_op_is_fused(name: str) -> None:
 @pytest.mark.parametrize("name", LED)
 def test_what_leads_to_a_pooling_is_done_as_it_copies_rows(name: str) -> None:
     model = MODELS[f"led-{name}"]
-    (step,) = program(model.graph, model.weights, HOST).steps
-    assert step.result == "end"
+    (step,) = build_program(model.graph, model.weights, HOST).steps
+    assert step.output == "end"
 
 
 def test_a_pooling_that_reads_numbers_twice_has_them_computed_once() -> None:
     model = led_model(MaxPool((3, 3), (2, 2), 1), (4, 8, 8))
-    assert len(program(model.graph, model.weights, HOST).steps) == 2
+    assert len(build_program(model.graph, model.weights, HOST).steps) == 2
 
 
 @looped({name: name for name in MODELS if not name.startswith(("wide-", "nan-"))})
 def test_agrees_with_onnxruntime(case: str, built: tuple[Library, dict[str, Program]]) -> None:
     compiled, programs = built
     model = MODELS[case]
-    inputs = {i.name: x[0] for i, x in zip(model.graph.inputs, tensors(model, 1), strict=True)}
+    inputs = {
+        i.name: x[0] for i, x in zip(model.graph.inputs, sample_inputs(model, 1), strict=True)
+    }
     got = compiled.run(programs[case], inputs)
     expected = reference(model, inputs)
     assert got.keys() == expected.keys()
@@ -243,15 +249,17 @@ def test_bands_agree_with_onnxruntime(banded: BandedBuild) -> None:
     cut = set()
     for name in BANDED:
         model = MODELS[name]
-        inputs = {i.name: x[0] for i, x in zip(model.graph.inputs, tensors(model, 1), strict=True)}
+        inputs = {
+            i.name: x[0] for i, x in zip(model.graph.inputs, sample_inputs(model, 1), strict=True)
+        }
         got, expected = compiled.run(programs[name], inputs), reference(model, inputs)
         for output, values in expected.items():
             assert_agree(got[output], values, 2e-5)
         for kernel in programs[name].kernels:
             if isinstance(kernel, DirectConv | WindowPool) and kernel.band:
-                gathered = kernel.gathered if isinstance(kernel, DirectConv) else None
+                gathered = kernel.gather_mode if isinstance(kernel, DirectConv) else None
                 cut |= {gathered} if kernel.band.rows < kernel.window.out[0] else set()
-    assert cut == {None, *Gathered}
+    assert cut == {None, *GatherMode}
 
 
 def test_a_map_too_wide_for_a_stack_has_few_rows_in_the_arena() -> None:
@@ -259,6 +267,6 @@ def test_a_map_too_wide_for_a_stack_has_few_rows_in_the_arena() -> None:
     kernel = DirectConv(wide, 64, 1, HOST.tile)
     (space,) = kernel.scratch
     assert kernel.band is not None
-    assert (kernel.band.rows, kernel.band.own) == (1, False)
+    assert (kernel.band.rows, kernel.band.is_thread_local) == (1, False)
     assert space.nbytes == 128 * 3 * 514 * 4
     assert space.nbytes * 100 < np.prod(wide.source) * 4

@@ -5,19 +5,19 @@ from arm_graphs import random_graph
 
 from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.backends.arm.schedule.partition import MAX_NODES, FusionGroup, partition
-from tcc.backends.arm.schedule.program import supported
+from tcc.backends.arm.schedule.program import is_supported
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ir.op import Alias
 from tcc.compiler.ops import OPS
-from tcc.testing.nets import dense, gated
+from tcc.testing.nets import build_dense, build_gated
 
 
 def shown(groups: tuple[FusionGroup, ...]) -> list[str]:
-    return [" + ".join(node.name for node in group.every) for group in groups]
+    return [" + ".join(node.name for node in group.all_nodes) for group in groups]
 
 
 def test_what_element_wise_nodes_follow_they_join() -> None:
-    assert shown(partition(dense())) == [
+    assert shown(partition(build_dense())) == [
         "stem + stem_bn + stem_relu",
         "layer/depthwise + layer/bn + layer/relu",
         "concat",
@@ -33,7 +33,7 @@ def test_what_element_wise_nodes_follow_they_join() -> None:
 
 
 def test_a_gate_and_a_residual_join_the_convolution_before_them() -> None:
-    assert shown(partition(gated())) == [
+    assert shown(partition(build_gated())) == [
         "pool",
         "conv + conv_bn",
         "squeeze",
@@ -51,21 +51,21 @@ def test_a_gate_and_a_residual_join_the_convolution_before_them() -> None:
 def test_groups_hold_every_node_once_each_after_what_it_reads(seed: int) -> None:
     graph: Graph = random_graph(seed, steps=40)
     groups = partition(graph)
-    names = [node.name for group in groups for node in group.every]
+    names = [node.name for group in groups for node in group.all_nodes]
     assert sorted(names) == sorted(node.name for node in graph.nodes)
     known = {source.name for source in graph.inputs}
     for group in groups:
-        assert max(len(group.nodes), len(group.ahead)) <= MAX_NODES
+        assert max(len(group.nodes), len(group.prologue_nodes)) <= MAX_NODES
         inside: set[str] = set()
-        for node in group.every:
+        for node in group.all_nodes:
             assert set(node.inputs) <= known | inside
             inside.add(node.name)
-        known.add(group.result.name)
-        for before, after in zip(group.every, group.every[1:], strict=False):
+        known.add(group.output_node.name)
+        for before, after in zip(group.all_nodes, group.all_nodes[1:], strict=False):
             assert before.name in after.inputs
-            assert graph.sole_reader(before.name) is after
+            assert graph.find_sole_reader(before.name) is after
             assert type(after.op) in POINTWISE or after is group.anchor
 
 
 def test_every_operation_of_the_language_has_a_kernel() -> None:
-    assert [op.word for op in OPS if not issubclass(op, Alias) and not supported(op)] == []
+    assert [op.keyword for op in OPS if not issubclass(op, Alias) and not is_supported(op)] == []

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 from tcc.backends.arm.codegen import c_header, zig
-from tcc.backends.arm.codegen.link import LINK
+from tcc.backends.arm.codegen.link import LINK_OPTIONS
 from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.schedule import arena
 from tcc.compiler.ir.graph import Input
@@ -73,9 +73,19 @@ def contract(pre: Preprocess, shape: Shape3, dtype: DTypeLike) -> Contract:
 def in_c(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., int]:
     folder = tmp_path_factory.mktemp("preprocess")
     machine = next(m for m in MACHINES if m.target.name == "host")
-    (folder / "preprocess.h").write_text(c_header.runtime("model", frozenset())["preprocess.h"])
+    (folder / "preprocess.h").write_text(
+        c_header.load_runtime_sources("model", frozenset())["preprocess.h"]
+    )
     (folder / "harness.c").write_text(HARNESS)
-    options = (*machine.zig("gnu"), *zig.COMPILE, *LINK, "-Werror", "-shared", "-o", "harness.so")
+    options = (
+        *machine.get_zig_target("gnu"),
+        *zig.COMPILE_OPTIONS,
+        *LINK_OPTIONS,
+        "-Werror",
+        "-shared",
+        "-o",
+        "harness.so",
+    )
     zig.run(folder, "cc", *options, "harness.c")
     function: Callable[..., int] = ctypes.CDLL(str(folder / "harness.so")).go
     return function
@@ -93,7 +103,7 @@ def run(
     The image ends where its buffer does, and nothing is written around the result and the scratch.
     """
     around, kind = 64, DType.U8 if dtype == np.uint8 else DType.F32
-    size = arena.input_scratch(Input("x", TensorType(shape, kind), pre)).nbytes
+    size = arena.create_input_scratch(Input("x", TensorType(shape, kind), pre)).nbytes
     result = np.full(math.prod(shape) + 2 * around, 77, dtype)
     scratch = np.full(size + 2 * around, 99, np.uint8)
     height, width, _ = image.shape

@@ -10,7 +10,7 @@ from arm_graphs import random_model
 
 from tcc.backends.arm.backend import Arm
 from tcc.compiler.data import images
-from tcc.compiler.data.weights import random
+from tcc.compiler.data.weights import initialize_random
 from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.device import Device
@@ -18,7 +18,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import Artifact, Target
 from tcc.compiler.passes import INFERENCE, run
 from tcc.compiler.reference import float_program
-from tcc.testing.nets import gated
+from tcc.testing.nets import build_gated
 
 ARM = Arm()
 TARGETS = {t.name: t for t in ARM.targets}
@@ -70,8 +70,8 @@ def assert_agrees(target: Target, model: Model, folder: Path) -> None:
 
 
 def test_agrees_with_the_reference(target: Target, tmp_path: Path) -> None:
-    graph = gated()
-    assert_agrees(target, Model(graph, random(graph)), tmp_path)
+    graph = build_gated()
+    assert_agrees(target, Model(graph, initialize_random(graph)), tmp_path)
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_published_weights_predict_what_was_published(
     weights = import_checkpoint(folder / known["checkpoint"], spec.graph).weights
     model = run(Model(spec.graph, weights), INFERENCE)
     written(tmp_path, ARM.emit(TARGETS[name], model))
-    pixels = images.read(folder / known["image"])
+    pixels = images.read_image(folder / known["image"])
     (found,) = Device(ARM, TARGETS[name]).run(tmp_path, model.graph.inputs[0], [pixels])
     (logits,) = found.values()
     np.testing.assert_allclose(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tcc.backends.arm.backend import Arm
-from tcc.compiler.data.weights import random
+from tcc.compiler.data.weights import initialize_random
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import Artifact
-from tcc.testing.nets import dense
+from tcc.testing.nets import build_dense
 
 ARM = Arm()
 
@@ -23,8 +23,8 @@ def digest(artifact: Artifact) -> str:
 
 
 def made() -> str:
-    graph = dense()
-    model = Model(graph, random(graph))
+    graph = build_dense()
+    model = Model(graph, initialize_random(graph))
     some = [target for target in ARM.targets if target.name in {"arm-a7", "arm-a76", "host"}]
     return "\n".join(digest(ARM.emit(target, model)) for target in some)
 

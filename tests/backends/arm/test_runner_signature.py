@@ -56,7 +56,7 @@ def signed(built, tmp_path):
 def store_point(own, folder, temperature):
     data = FittingData("", 0, "", None)
     point = OperatingPoint("logits", temperature, 2, (0.25,), "", data)
-    files = own.operating_point_files(folder, (point,))
+    files = own.encode_operating_points(folder, (point,))
     assert "small-run" in files
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -175,7 +175,7 @@ def test_tcc_says_how_to_sign_what_does_not_start(signed):
 
 
 def test_programs_built_without_a_key_know_nothing_of_it():
-    plain = c_header.runtime("small", frozenset())
+    plain = c_header.load_runtime_sources("small", frozenset())
     assert not [
         file
         for file, text in plain.items()

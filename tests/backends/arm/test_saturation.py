@@ -15,7 +15,7 @@ from tcc.compiler.quant.calibrate import calibrate
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
-from tcc.testing.nets import dense
+from tcc.testing.nets import build_dense
 
 HOST = next(machine for machine in MACHINES if machine.target.name == "host")
 
@@ -26,7 +26,7 @@ class Saturation(ctypes.Structure):
 
 def wanted(program, inputs, layers):
     """Counts of the reference."""
-    rows = integer_program.run(program, inputs, every=True)
+    rows = integer_program.run(program, inputs, keep_all=True)
     found = {}
     for name in layers:
         if program.graph.types[name].dtype.value in ("int8", "uint8"):
@@ -40,11 +40,11 @@ def wanted(program, inputs, layers):
 
 @pytest.mark.slow
 def test_the_library_and_the_runner_count_as_the_reference(tmp_path):
-    model = ready(dense(), INT8)
+    model = ready(build_dense(), INT8)
     shape = model.graph.inputs[0].type.shape
     program = quantize(model, calibrate(model, tensors(tmp_path, shape, 4), MINMAX).calibration)
     inputs = [3 * x for x in np.random.default_rng(3).normal(size=(3, *shape)).astype(np.float32)]
-    made = compile_model.emit(HOST, program, counted=True)
+    made = compile_model.emit(HOST, program, is_instrumented=True)
     for path, data in made.files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)
@@ -89,7 +89,9 @@ def test_the_library_and_the_runner_count_as_the_reference(tmp_path):
 
 
 def test_other_sources_know_nothing_of_counting():
-    plain, counting = (c_header.runtime("net", frozenset(given)) for given in ((), ("COUNTS",)))
+    plain, counting = (
+        c_header.load_runtime_sources("net", frozenset(given)) for given in ((), ("COUNTS",))
+    )
     for file in plain:
         assert "saturation" not in plain[file]
         assert "COUNTS" not in plain[file]

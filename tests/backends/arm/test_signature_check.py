@@ -47,7 +47,12 @@ def check(request, tmp_path_factory):
     (folder / runner_signature.HASH_HEADER).write_text(header.read_text("utf-8"))
     (folder / "check.c").write_text(CHECK)
     (machine,) = (m for m in MACHINES if m.target.name == request.param)
-    options = (*machine.zig("musl"), *zig.COMPILE, f"-mcpu={machine.cpu}", "-static")
+    options = (
+        *machine.get_zig_target("musl"),
+        *zig.COMPILE_OPTIONS,
+        f"-mcpu={machine.cpu}",
+        "-static",
+    )
     zig.run(folder, "cc", *options, "check.c", *runner_signature.UNITS, "-o", "check")
 
     def taken(cases):

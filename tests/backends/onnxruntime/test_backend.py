@@ -11,7 +11,7 @@ import pytest
 import torch
 from tables import looped
 
-from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
+from tcc.backends.onnxruntime.backend import MODEL_FILE, OnnxRuntime
 from tcc.compiler.data import images
 from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend.spec import load
@@ -21,12 +21,12 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ir.target import Artifact
-from tcc.compiler.lower.torch import module
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.ops import Relu
 from tcc.compiler.passes import INFERENCE, run
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.nets import dense, gated
-from tcc.testing.op_cases import CASES, Case, one_input, tensors, trained
+from tcc.testing.nets import build_dense, build_gated
+from tcc.testing.op_cases import CASES, Case, build_one_input_model, sample_inputs, sample_weights
 
 BACKEND: Builder = OnnxRuntime()
 (TARGET,) = BACKEND.targets
@@ -39,7 +39,7 @@ def written(folder: Path, artifact: Artifact) -> Path:
 
 
 def by_torch(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    network = module(model.graph, model.weights).eval()
+    network = create_module(model.graph, model.weights).eval()
     with torch.no_grad():
         return {name: y.numpy() for name, y in network(torch.from_numpy(x)).items()}
 
@@ -62,14 +62,14 @@ def test_its_target() -> None:
     assert tools["onnx"].version == onnx.__version__
 
 
-@pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+@pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 @pytest.mark.parametrize("fused", [False, True])
 def test_its_artifact_computes_the_model(tmp_path: Path, graph: Graph, fused: bool) -> None:
-    plain = Model(graph, trained(graph))
+    plain = Model(graph, sample_weights(graph))
     model = run(plain, INFERENCE) if fused else plain
     assert list(BACKEND.refusals(TARGET, model.graph)) == []
     folder = written(tmp_path, BACKEND.emit(TARGET, model))
-    (x,) = tensors(model, batch=3)
+    (x,) = sample_inputs(model, batch=3)
     found = BACKEND.infer(TARGET, folder, graph.inputs[0], list(x))
     expected = by_torch(plain, x)
     assert len(found) == 3
@@ -79,35 +79,35 @@ def test_its_artifact_computes_the_model(tmp_path: Path, graph: Graph, fused: bo
 
 @looped(CASES)
 def test_every_op_case_builds_and_runs(tmp_path: Path, case: Case) -> None:
-    model = one_input(case)
+    model = build_one_input_model(case)
     assert list(BACKEND.refusals(TARGET, model.graph)) == []
     folder = written(tmp_path, BACKEND.emit(TARGET, model))
-    (x,) = tensors(model, batch=1)
+    (x,) = sample_inputs(model, batch=1)
     (found,) = BACKEND.infer(TARGET, folder, model.graph.inputs[0], list(x))
     assert_agree(found, {name: y[0] for name, y in by_torch(model, x).items()})
 
 
 def test_the_artifact_holds_the_weights_of_the_spec() -> None:
-    graph = dense()
-    artifact = BACKEND.emit(TARGET, Model(graph, trained(graph)))
-    assert list(artifact.files) == [FILE]
+    graph = build_dense()
+    artifact = BACKEND.emit(TARGET, Model(graph, sample_weights(graph)))
+    assert list(artifact.files) == [MODEL_FILE]
     assert artifact.executable == frozenset()
-    found = onnx.load_from_string(artifact.files[FILE])
+    found = onnx.load_from_string(artifact.files[MODEL_FILE])
     names = {t.name for t in found.graph.initializer}
     assert {n for n in graph.params if not n.startswith("aux")} <= names
     assert found.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
 
 
 def test_its_bytes_are_the_same_every_time() -> None:
-    graph = gated()
-    model = Model(graph, trained(graph))
+    graph = build_gated()
+    model = Model(graph, sample_weights(graph))
     assert BACKEND.emit(TARGET, model).files == BACKEND.emit(TARGET, model).files
 
 
 def test_its_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
-    graph = gated()
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
-    (x,) = tensors(Model(graph, {}), batch=4)
+    graph = build_gated()
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
+    (x,) = sample_inputs(Model(graph, {}), batch=4)
     source = graph.inputs[0]
     together = BACKEND.infer(TARGET, folder, source, list(x))
     alone = [BACKEND.infer(TARGET, folder, source, [one])[0] for one in x[::-1]][::-1]
@@ -117,49 +117,49 @@ def test_its_results_do_not_depend_on_what_runs_beside(tmp_path: Path) -> None:
 
 
 def test_it_says_how_far_it_is() -> None:
-    graph = gated()
+    graph = build_gated()
     told: list[tuple[str, int, int]] = []
-    BACKEND.emit(TARGET, Model(graph, trained(graph)), FP32, lambda *step: told.append(step))
+    BACKEND.emit(TARGET, Model(graph, sample_weights(graph)), FP32, lambda *step: told.append(step))
     assert told == [("onnxruntime", 0, 1), ("onnxruntime", 1, 1)]
 
 
 def test_an_op_without_a_rule_is_refused() -> None:
     @dataclass(frozen=True, slots=True)
     class Odd(Relu):
-        word = "odd"
+        keyword = "odd"
 
-    graph = gated()
+    graph = build_gated()
     nodes = tuple(replace(n, op=Odd()) if n.op == Relu() else n for n in graph.nodes)
     found = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
-    assert [(r.node.name, r.why) for r in found] == [
+    assert [(r.node.name, r.reason) for r in found] == [
         ("shrink_relu", "ONNX Runtime has no rule for odd")
     ]
 
 
 def test_images_go_through_the_contract(tmp_path: Path) -> None:
-    graph = dense()
+    graph = build_dense()
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     source = replace(graph.inputs[0], preprocess=contract)
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     (found,) = Device(BACKEND, TARGET).run(folder, source, [image])
     x = (image.astype(np.float32).transpose(2, 0, 1)[None] / 255 - 0.5) / 0.25
-    expected = by_torch(Model(graph, trained(graph)), x.astype(np.float32))
+    expected = by_torch(Model(graph, sample_weights(graph)), x.astype(np.float32))
     assert_agree(found, {name: y[0] for name, y in expected.items()})
 
 
 def test_a_network_without_a_contract_takes_no_image(tmp_path: Path) -> None:
-    graph = dense()
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
+    graph = build_dense()
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     with pytest.raises(UserError, match="this network does not take an image"):
         Device(BACKEND, TARGET).run(folder, graph.inputs[0], [np.zeros((16, 16, 3), np.uint8)])
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08\x08", b"not a model" * 9])
 def test_a_damaged_file_is_the_users_error(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / FILE).write_bytes(data)
+    (tmp_path / MODEL_FILE).write_bytes(data)
     with pytest.raises(UserError) as caught:
-        BACKEND.infer(TARGET, tmp_path, dense().inputs[0], [])
+        BACKEND.infer(TARGET, tmp_path, build_dense().inputs[0], [])
     (found,) = caught.value.diagnostics
     assert (found.code, found.message) == ("E0651", "ONNX Runtime cannot load the model")
 
@@ -191,11 +191,11 @@ def called(model: onnx.ModelProto) -> str:
 
 @pytest.mark.parametrize("forge", [looped, called])
 def test_a_file_with_control_flow_is_not_run(tmp_path: Path, forge: Any) -> None:
-    graph = dense()
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
-    model = onnx.load(folder / FILE)
+    graph = build_dense()
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
+    model = onnx.load(folder / MODEL_FILE)
     label = forge(model)
-    onnx.save(model, folder / FILE)
+    onnx.save(model, folder / MODEL_FILE)
     with pytest.raises(UserError) as caught:
         BACKEND.infer(TARGET, folder, graph.inputs[0], [])
     (found,) = caught.value.diagnostics
@@ -213,14 +213,16 @@ def test_the_authors_images_get_their_classes(
     graph = load(root / "spec" / "ddsnet.yaml", {"classes": str(classes)}).graph
     weights = import_checkpoint(data / facts["checkpoint"], graph).weights
     folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, weights)))
-    (found,) = Device(BACKEND, TARGET).run(folder, graph.inputs[0], [images.read(data / picture)])
+    (found,) = Device(BACKEND, TARGET).run(
+        folder, graph.inputs[0], [images.read_image(data / picture)]
+    )
     expected = facts["runs"]["resize224_bilinear"]["logits"]
     np.testing.assert_allclose(found["logits"], expected, atol=1e-4)
 
 
 def test_another_networks_file_is_the_users_error(tmp_path: Path) -> None:
-    graph = dense()
-    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
+    graph = build_dense()
+    folder = written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     source = replace(graph.inputs[0], name="picture")
     tensor = np.zeros(source.type.shape, np.float32)
     for other, x in ((source, tensor), (graph.inputs[0], tensor[:, :5])):

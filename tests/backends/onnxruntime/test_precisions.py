@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tcc.backends.onnxruntime.backend import FILE, OnnxRuntime
+from tcc.backends.onnxruntime.backend import MODEL_FILE, OnnxRuntime
 from tcc.compiler.bundle import goldens
 from tcc.compiler.data import images
 from tcc.compiler.foreign.checkpoint import import_checkpoint
@@ -25,16 +25,21 @@ from tcc.compiler.ops import Conv, Flatten, Linear, Relu
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program
-from tcc.testing.int8_models import calibrated, int8, picture, ready
-from tcc.testing.nets import Steps, dense, gated
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import (
+    build_int8_model,
+    calibrate_on_input,
+    lower_for_int8,
+    sample_input,
+)
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
+from tcc.testing.op_cases import sample_weights
 
 BACKEND = OnnxRuntime()
 (TARGET,) = BACKEND.targets
 INTEGER = ("int8", "int8-i8", "int8-u8u8", "int8-qdq")
 NAMES = tuple(each.name for each in TARGET.precisions)
 SMALL = ("fp16", "dynamic")
-nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 
 
 def written(folder: Path, artifact: Artifact) -> Path:
@@ -47,8 +52,10 @@ def written(folder: Path, artifact: Artifact) -> Path:
 def given(graph: Graph, precision: str) -> Model:
     """Return what the pipeline hands to the backend at a precision."""
     if precision in INTEGER:
-        return int8(graph, trained(graph))
-    return run(Model(graph, trained(graph)), BACKEND.passes(TARGET.precision(precision)))
+        return build_int8_model(graph, sample_weights(graph))
+    return run(
+        Model(graph, sample_weights(graph)), BACKEND.passes(TARGET.find_precision(precision))
+    )
 
 
 def test_its_precisions() -> None:
@@ -60,12 +67,16 @@ def test_its_precisions() -> None:
 def test_each_computes_what_its_goldens_say(tmp_path: Path, graph: Graph, precision: str) -> None:
     model = given(graph, precision)
     assert list(BACKEND.refusals(TARGET, model.graph)) == []
-    folder = written(tmp_path, BACKEND.emit(TARGET, model, TARGET.precision(precision)))
-    plain = Model(graph, trained(graph))
-    kind = TARGET.precision(precision)
-    found, _ = goldens.exact(model, kind) if kind.integer else goldens.make(plain, kind)
+    folder = written(tmp_path, BACKEND.emit(TARGET, model, TARGET.find_precision(precision)))
+    plain = Model(graph, sample_weights(graph))
+    kind = TARGET.find_precision(precision)
+    found, _ = (
+        goldens.build_exact_goldens(model, kind)
+        if kind.integer
+        else goldens.build_goldens(plain, kind)
+    )
     source = model.graph.inputs[0]
-    xs = [picture(model.graph, seed) for seed in range(4)]
+    xs = [sample_input(model.graph, seed) for seed in range(4)]
     expected = integer_program.run(model, xs) if kind.integer else float_program.run(plain, xs)
     for got, wanted in zip(BACKEND.infer(TARGET, folder, source, xs), expected, strict=True):
         assert got.keys() == wanted.keys()
@@ -77,26 +88,27 @@ def test_each_computes_what_its_goldens_say(tmp_path: Path, graph: Graph, precis
 @nets
 def test_the_integer_forms_are_exact(graph: Graph) -> None:
     for precision in ("int8", "int8-u8u8"):
-        program, kind = given(graph, precision), TARGET.precision(precision)
-        assert goldens.exact(program, kind)[0].tolerance.relative == 0
+        program, kind = given(graph, precision), TARGET.find_precision(precision)
+        assert goldens.build_exact_goldens(program, kind)[0].tolerance.relative == 0
 
 
 @nets
 @pytest.mark.parametrize("precision", NAMES)
 def test_bytes_are_the_same_every_time_and_sound(graph: Graph, precision: str) -> None:
     first, second = (
-        BACKEND.emit(TARGET, given(graph, precision), TARGET.precision(precision)) for _ in range(2)
+        BACKEND.emit(TARGET, given(graph, precision), TARGET.find_precision(precision))
+        for _ in range(2)
     )
     assert first.files == second.files
-    onnx.checker.check_model(onnx.load_from_string(first.files[FILE]), full_check=True)
+    onnx.checker.check_model(onnx.load_from_string(first.files[MODEL_FILE]), full_check=True)
 
 
 def test_each_is_as_small_as_its_weights() -> None:
-    add = Steps(32, 4, 4)
+    add = NetBuilder(32, 4, 4)
     add("conv", Conv(512, (3, 3)))
-    graph = add.graph()
+    graph = add.build()
     size = {
-        p: len(BACKEND.emit(TARGET, given(graph, p), TARGET.precision(p)).files[FILE])
+        p: len(BACKEND.emit(TARGET, given(graph, p), TARGET.find_precision(p)).files[MODEL_FILE])
         for p in NAMES
     }
     assert size["fp16"] < 0.52 * size["fp32"]
@@ -107,14 +119,14 @@ def test_each_is_as_small_as_its_weights() -> None:
 @pytest.mark.parametrize("precision", INTEGER)
 def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None:
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
-    graph = dense()
+    graph = build_dense()
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
-    program = int8(graph, trained(graph))
+    program = build_int8_model(graph, sample_weights(graph))
     source = program.graph.inputs[0]
     assert source.preprocess is not None
     assert source.preprocess.raw
-    folder = written(tmp_path, BACKEND.emit(TARGET, program, TARGET.precision(precision)))
-    lowered = onnx.load(folder / FILE)
+    folder = written(tmp_path, BACKEND.emit(TARGET, program, TARGET.find_precision(precision)))
+    lowered = onnx.load(folder / MODEL_FILE)
     assert lowered.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     (got,) = Device(BACKEND, TARGET).run(folder, source, [image])
@@ -126,9 +138,9 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
 
 def test_files_say_what_a_processor_may_need() -> None:
     for precision in NAMES:
-        data = BACKEND.emit(TARGET, given(gated(), precision), TARGET.precision(precision)).files[
-            FILE
-        ]
+        data = BACKEND.emit(
+            TARGET, given(build_gated(), precision), TARGET.find_precision(precision)
+        ).files[MODEL_FILE]
         needs = precision in {"int8", "int8-i8", "int8-qdq"}
         assert ("session.x64quantprecision" in onnx.load_from_string(data).doc_string) is needs
 
@@ -156,14 +168,14 @@ numpy.save(home / "trap.npy", session.run(["logits"], {"image": x})[0])
 
 def positive() -> Model:
     """Return a network whose products of 8-bit integers are large."""
-    add = Steps(16, 6, 6)
+    add = NetBuilder(16, 6, 6)
     add("first", Conv(16, (3, 3)))
     add("relu", Relu())
     add("second", Conv(8, (3, 3)))
     add("flat", Flatten())
     add("fc", Linear(5))
-    graph = add.graph()
-    return Model(graph, {name: np.abs(values) for name, values in trained(graph).items()})
+    graph = add.build()
+    return Model(graph, {name: np.abs(values) for name, values in sample_weights(graph).items()})
 
 
 @pytest.mark.slow
@@ -171,14 +183,16 @@ def positive() -> Model:
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64")
 def test_a_processor_whose_products_saturate_gives_the_same(tmp_path: Path) -> None:
     model = positive()
-    xs = np.stack([np.abs(picture(model.graph, seed)) for seed in range(2)])
+    xs = np.stack([np.abs(sample_input(model.graph, seed)) for seed in range(2)])
     np.save(tmp_path / "x.npy", xs)
     (tmp_path / "cpuinfo").write_text("flags : fpu sse2 avx avx2 fma")
-    whole = ready(model.graph, model.weights)
-    program = quantize(whole, calibrated(whole, xs[0]))
+    whole = lower_for_int8(model.graph, model.weights)
+    program = quantize(whole, calibrate_on_input(whole, xs[0]))
     for precision in INTEGER:
-        written(tmp_path / precision, BACKEND.emit(TARGET, program, TARGET.precision(precision)))
-    written(tmp_path / "dynamic", BACKEND.emit(TARGET, model, TARGET.precision("dynamic")))
+        written(
+            tmp_path / precision, BACKEND.emit(TARGET, program, TARGET.find_precision(precision))
+        )
+    written(tmp_path / "dynamic", BACKEND.emit(TARGET, model, TARGET.find_precision("dynamic")))
     command = ["qemu-x86_64", "-cpu", "Haswell", sys.executable, "-c", SATURATING, str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=900)
     expected = np.stack([y["logits"] for y in integer_program.run(program, list(xs))])
@@ -204,21 +218,21 @@ def test_the_authors_networks_come_near(
     facts = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[name]
     graph = load(root / "spec" / "ddsnet.yaml", {"classes": str(classes)}).graph
     model = Model(graph, import_checkpoint(data / facts["checkpoint"], graph).weights)
-    image = images.read(data / picture_)
+    image = images.read_image(data / picture_)
     views = [np.ascontiguousarray(np.rot90(image, turns)) for turns in range(2)]
     xs = [apply(graph.inputs[0].preprocess, view, (3, 224, 224)) for view in views]
     expected = [y["logits"] for y in float_program.run(model, xs)]
     whole = run(model, INT8)
     contract = whole.graph.inputs[0].preprocess
-    program = quantize(whole, calibrated(whole, apply(contract, views[0], (3, 224, 224))))
+    program = quantize(whole, calibrate_on_input(whole, apply(contract, views[0], (3, 224, 224))))
     for precision, (least, most) in NEAR.items():
         made = (
             program
             if precision == "int8"
-            else run(model, BACKEND.passes(TARGET.precision(precision)))
+            else run(model, BACKEND.passes(TARGET.find_precision(precision)))
         )
         folder = written(
-            tmp_path / precision, BACKEND.emit(TARGET, made, TARGET.precision(precision))
+            tmp_path / precision, BACKEND.emit(TARGET, made, TARGET.find_precision(precision))
         )
         found = Device(BACKEND, TARGET).run(folder, made.graph.inputs[0], views)
         for got, y in zip((each["logits"] for each in found), expected, strict=True):

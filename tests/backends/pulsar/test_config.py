@@ -5,7 +5,7 @@ import json
 import prototxt
 import pytest
 
-from tcc.backends.pulsar.configs import pulsar2_config, pulsar_config
+from tcc.backends.pulsar.configs import build_pulsar2_config, build_pulsar_config
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.types import TensorType
@@ -31,7 +31,7 @@ NUMBERS = {
 @pytest.mark.parametrize("color", IMAGES)
 def test_images_come_in_as_the_contract_has_them(color):
     source = IMAGES[color]
-    text = pulsar_config(source, ["logits", "mask"], 20).decode()
+    text = build_pulsar_config(source, ["logits", "mask"], 20).decode()
     found = prototxt.read(text)
     (before,), (after,) = found["src_input_tensors"], found["dst_input_tensors"]
     assert before == {"tensor_name": "image", "color_space": f"TENSOR_COLOR_SPACE_{color}"}
@@ -52,12 +52,12 @@ def test_images_come_in_as_the_contract_has_them(color):
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_come_in_as_they_are(name):
     source = NUMBERS[name]
-    found = prototxt.read(pulsar_config(source, ["logits"], 3).decode())
+    found = prototxt.read(build_pulsar_config(source, ["logits"], 3).decode())
     (item,) = found["neuwizard_conf"]["operator_conf"]["input_conf_items"]
     assert item["attributes"] == {"type": "FLOAT32"}
     (after,) = found["dst_input_tensors"]
     assert after == {"tensor_name": source.name, "data_type": "FLOAT32", "tensor_layout": "NCHW"}
-    made = json.loads(pulsar2_config(source, "AX650", 3, quantized=False))
+    made = json.loads(build_pulsar2_config(source, "AX650", 3, quantized=False))
     (given,) = made["quant"]["input_configs"]
     assert given["calibration_format"] == "Numpy"
     assert "calibration_mean" not in given
@@ -67,7 +67,7 @@ def test_numbers_come_in_as_they_are(name):
 @pytest.mark.parametrize("color", IMAGES)
 def test_the_second_tool_takes_levels(color):
     source = IMAGES[color]
-    made = json.loads(pulsar2_config(source, "AX620E", 7, quantized=False))
+    made = json.loads(build_pulsar2_config(source, "AX620E", 7, quantized=False))
     assert (made["model_type"], made["target_hardware"]) == ("ONNX", "AX620E")
     (given,) = made["quant"]["input_configs"]
     channels = source.type.shape[0]
@@ -134,14 +134,14 @@ WHOLE = {
 
 def test_the_whole_configuration():
     """The reader knows the manual's fields and words alone."""
-    assert prototxt.read(pulsar_config(IMAGES["RGB"], ["logits"], 3).decode()) == WHOLE
+    assert prototxt.read(build_pulsar_config(IMAGES["RGB"], ["logits"], 3).decode()) == WHOLE
 
 
 @pytest.mark.parametrize("quantized", [True, False])
 def test_the_whole_configuration_of_the_second_tool(quantized):
     """Each key is the manual's, since the tool passes over those that it does not know."""
     bias = {"conv_bias_data_type": "FP32"} if quantized else {}
-    assert json.loads(pulsar2_config(IMAGES["GRAY"], "AX650", 7, quantized=quantized)) == {
+    assert json.loads(build_pulsar2_config(IMAGES["GRAY"], "AX650", 7, quantized=quantized)) == {
         "input": "model_qdq.onnx" if quantized else "model.onnx",
         "output_dir": "out", "output_name": "compiled.axmodel",
         "model_type": "QuantONNX" if quantized else "ONNX",

@@ -25,14 +25,14 @@ def docker(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("docker")
 def test_ten_is_newer_than_nine():
-    assert container.image(TOOL).name == "pulsar2:10.1"
+    assert container.find_image(TOOL).name == "pulsar2:10.1"
 
 
 @pytest.mark.usefixtures("docker")
 def test_the_command_to_type_takes_the_same(tmp_path):
     package = tmp_path / "net/model"
     package.mkdir(parents=True)
-    (package / "build.sh").write_bytes(scripts.build(TOOL, "net", b"images"))
+    (package / "build.sh").write_bytes(scripts.build_host_script(TOOL, "net", b"images"))
     (tmp_path / "net.calibration.tar").write_bytes(b"images")
     (package / "compile.sh").write_text("true\n")
     words = ["sh", str(package / "build.sh"), str(tmp_path / "out")]

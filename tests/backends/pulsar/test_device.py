@@ -50,9 +50,9 @@ def program(request, tmp_path_factory, root):
     """Compile one of the programs."""
     folder = tmp_path_factory.mktemp("program")
     source, *more = request.param.split()
-    (folder / "contract.h").write_bytes(contract.header(contracted("bgr", 3)))
-    (folder / "network_io.h").write_bytes(contract.device_file("network_io.h"))
-    (folder / "classify.cc").write_bytes(contract.device_file(f"{source}.cc"))
+    (folder / "contract.h").write_bytes(contract.render_header(contracted("bgr", 3)))
+    (folder / "network_io.h").write_bytes(contract.read_device_file("network_io.h"))
+    (folder / "classify.cc").write_bytes(contract.read_device_file(f"{source}.cc"))
     strict = ["-Wall", "-Wextra", "-Wconversion", "-Wcast-qual", "-pedantic", "-Werror"]
     flags = ["-std=c++11", "-O0", *strict, "-DSTUB_INPUT=18", *more]
     headers = ["-I", root / "tests/npu_headers"]
@@ -153,8 +153,8 @@ def test_the_program_in_python_says_the_same(tmp_path, monkeypatch, capsys):
             assert feeds["image"].dtype == np.uint8
             return [np.array([np.sum(feeds["image"].reshape(-1)[n::3] / 1000.0) for n in range(3)])]
 
-    (tmp_path / "classify.py").write_bytes(contract.device_file("engine.py"))
-    (tmp_path / "contract.json").write_bytes(contract.document(contracted("bgr", 3)))
+    (tmp_path / "classify.py").write_bytes(contract.read_device_file("engine.py"))
+    (tmp_path / "contract.json").write_bytes(contract.encode_contract(contracted("bgr", 3)))
     monkeypatch.setitem(sys.modules, "axengine", types.SimpleNamespace(InferenceSession=Session))
     for name in ("in.png", "in.bin"):
         monkeypatch.setattr(sys, "argv", ["classify.py", "model", str(tmp_path / name)])
@@ -162,4 +162,4 @@ def test_the_program_in_python_says_the_same(tmp_path, monkeypatch, capsys):
         lines = shown(capsys.readouterr().out)
         wanted = classes(bgr)
         assert [line[1] for line in lines] == [label.replace("\n", " ") for label, _ in wanted]
-    assert json.loads(contract.labels(contracted("bgr", 3))) == {"logits": list(LABELS)}
+    assert json.loads(contract.encode_labels(contracted("bgr", 3))) == {"logits": list(LABELS)}

@@ -4,19 +4,21 @@ import pytest
 from onnx import TensorProto, helper
 
 from tcc.backends.pulsar.chips import AX620, AX620E, CHIPS
-from tcc.backends.pulsar.onnx_model import npu_onnx
-from tcc.backends.pulsar.rewrite import FLOAT
+from tcc.backends.pulsar.onnx_model import build_npu_onnx
+from tcc.backends.pulsar.rewrite import FLOAT_PASSES
 from tcc.backends.pulsar.rules.check import RuleError, check, check_file, verify
 from tcc.backends.pulsar.rules.rule import Severity
 from tcc.compiler import passes
 from tcc.compiler.ir.graph import Model
-from tcc.testing.nets import dense
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import build_dense
+from tcc.testing.op_cases import sample_weights
 
 
 def emitted(chip):
-    graph = dense()
-    return npu_onnx(passes.run(Model(graph, trained(graph)), FLOAT[chip.toolchain]), chip)
+    graph = build_dense()
+    return build_npu_onnx(
+        passes.run(Model(graph, sample_weights(graph)), FLOAT_PASSES[chip.toolchain]), chip
+    )
 
 
 def refused(made, chip):
@@ -153,7 +155,7 @@ def test_a_newer_opset_is_for_pulsar2_alone():
     assert refused(made, AX620E) == []
     made.ir_version = 9
     (doubt,) = (each for each in check(made, AX620E) if each.severity is Severity.DOUBTFUL)
-    assert doubt.found == "its IR version is 9"
+    assert doubt.message == "its IR version is 9"
 
 
 @pytest.mark.parametrize("data", [b"", b"onnx", b"\x00" * 100, None], ids=str)

@@ -42,7 +42,7 @@ NEW = """
 
 
 def read(toolchain, text):
-    return logs.report(toolchain, text, ["logits"], "log.txt")
+    return logs.parse_log(toolchain, text, ["logits"], "log.txt")
 
 
 def test_the_first_tool_compares_layers():

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tcc.compiler.zoo.shipped import specs
+from tcc.compiler.zoo.shipped import list_specs
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_every_network_is_in_the_table_within_a_step(root):
         r" \| \d+ of \d+ change \|$"
     )
     rows = re.findall(form, page, re.MULTILINE)
-    assert [name for name, *_ in rows] == list(specs())
+    assert [name for name, *_ in rows] == list(list_specs())
     assert all(float(moved) < 1e-5 for _, moved, *_ in rows)
     assert {int(alone) for *_, alone in rows} <= {0, 1}
 
@@ -67,14 +67,17 @@ SPOILT = {
 def test_what_is_wrong_in_a_package_is_found(pulsar_packages):
     """Each file that is spoilt ends the look into the package."""
     from tcc.backends.pulsar.chips import AX620
-    from tcc.compiler.data.dataset import read
+    from tcc.compiler.data.dataset import read_dataset
     from tcc.compiler.frontend.spec import load
-    from tcc.compiler.zoo.shipped import samples_folder
+    from tcc.compiler.zoo.shipped import get_samples_folder
 
-    spec, data = load(specs()["fastnet_block"]), read(samples_folder()).first(4)
+    spec, data = (
+        load(list_specs()["fastnet_block"]),
+        read_dataset(get_samples_folder()).select_first(4),
+    )
     first = next(pulsar_packages.packages(spec, data)[1])
     assert pulsar_packages.looked_into(first, AX620, spec, data) < 1e-6
-    other = read(samples_folder())
+    other = read_dataset(get_samples_folder())
     with pytest.raises(AssertionError, match="images to calibrate with"):
         pulsar_packages.looked_into(first, AX620, spec, other)
     for name, (path, spoil, said) in SPOILT.items():

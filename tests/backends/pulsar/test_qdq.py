@@ -10,13 +10,13 @@ import pytest
 from onnx import numpy_helper
 
 from tcc.backends.pulsar.chips import AX650
-from tcc.backends.pulsar.onnx_model import qdq_onnx
+from tcc.backends.pulsar.onnx_model import build_qdq_onnx
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ops import Conv, GlobalAvgPool
-from tcc.testing.int8_models import int8
-from tcc.testing.nets import Steps, dense, gated
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import build_int8_model
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
+from tcc.testing.op_cases import sample_weights
 
 EDGES = {"QuantizeLinear", "DequantizeLinear"}
 
@@ -38,10 +38,10 @@ def raw(graph):
     return replace(graph, inputs=(Input(source.name, source.type, pre),))
 
 
-@pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda graph: graph.name)
+@pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda graph: graph.name)
 def test_integers_stand_between_floats_alone(graph):
-    program = int8(graph, trained(graph))
-    model = onnx.load_from_string(qdq_onnx(program, AX650))
+    program = build_int8_model(graph, sample_weights(graph))
+    model = onnx.load_from_string(build_qdq_onnx(program, AX650))
     onnx.checker.check_model(model, full_check=True)
     assert (model.opset_import[0].version, model.ir_version) == (13, 7)
     constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
@@ -65,11 +65,15 @@ def test_integers_stand_between_floats_alone(graph):
 
 @pytest.mark.parametrize(
     ("graph", "image"),
-    [(dense(), True), (dense(), False), (gated(), False)],  # no image has gated()'s channels
+    [
+        (build_dense(), True),
+        (build_dense(), False),
+        (build_gated(), False),
+    ],  # no image has gated()'s channels
     ids=["dense-image", "dense-numbers", "gated-numbers"],
 )
 def test_each_layer_is_within_a_step(pulsar_qdq, graph, image):
-    program = int8(raw(graph) if image else graph, trained(graph))
+    program = build_int8_model(raw(graph) if image else graph, sample_weights(graph))
     rng = np.random.default_rng(4)
     source = program.graph.inputs[0]
     kind = source.type.dtype.value
@@ -79,7 +83,7 @@ def test_each_layer_is_within_a_step(pulsar_qdq, graph, image):
         else rng.standard_normal(source.type.shape).astype(np.float32)
         for _ in range(3)
     ]
-    found = pulsar_qdq.difference(program, inputs, qdq_onnx(program, AX650))
+    found = pulsar_qdq.difference(program, inputs, build_qdq_onnx(program, AX650))
     assert found.layers > 3
     assert found.alone <= 1
     assert found.real < 1e-5
@@ -93,26 +97,26 @@ def test_each_layer_is_within_a_step(pulsar_qdq, graph, image):
 )
 def test_a_border_of_one_level_is_one_pad(mean, pads):
     """The border of an image is the level of its mean: one operator where it is one number."""
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (3, 3), padding=1))
     add("pool", GlobalAvgPool())
-    graph = add.graph()
+    graph = add.build()
     (source,) = graph.inputs
     image = Input(source.name, source.type, Preprocess("rgb", mean=mean, std=(0.25,)))
-    program = int8(replace(graph, inputs=(image,)), trained(graph))
+    program = build_int8_model(replace(graph, inputs=(image,)), sample_weights(graph))
     kinds = Counter(
-        node.op_type for node in onnx.load_from_string(qdq_onnx(program, AX650)).graph.node
+        node.op_type for node in onnx.load_from_string(build_qdq_onnx(program, AX650)).graph.node
     )
     assert kinds["Pad"] == pads
     assert kinds["Slice"] == kinds["Concat"] * pads == (0 if pads == 1 else 3)
 
 
 def test_a_layer_that_is_off_is_found(pulsar_qdq):
-    graph = dense()
-    program = int8(graph, trained(graph))
+    graph = build_dense()
+    program = build_int8_model(graph, sample_weights(graph))
     other = dict(program.weights)
     name = next(key for key in other if key.endswith(".weight"))
     other[name] = np.roll(other[name], 1, axis=0)
-    wrong = qdq_onnx(replace(program, weights=other), AX650)
+    wrong = build_qdq_onnx(replace(program, weights=other), AX650)
     x = np.random.default_rng(4).standard_normal(program.graph.inputs[0].type.shape)
     assert pulsar_qdq.difference(program, [x.astype(np.float32)], wrong).alone > 1

@@ -7,13 +7,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tcc.backends.pulsar.chips import AX620, AX620E, AX650
-from tcc.backends.pulsar.onnx_model import qdq_onnx
+from tcc.backends.pulsar.onnx_model import build_qdq_onnx
 from tcc.backends.pulsar.rules.check import check, check_file
 from tcc.backends.pulsar.rules.qdq_rules import RULES
 from tcc.backends.pulsar.rules.rule import Severity
-from tcc.testing.int8_models import int8
-from tcc.testing.nets import dense
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import build_int8_model
+from tcc.testing.nets import build_dense
+from tcc.testing.op_cases import sample_weights
 
 U8, S8, S32, F32 = np.uint8, np.int8, np.int32, np.float32
 
@@ -141,8 +141,8 @@ def test_long_vectors_of_scales_are_looked_at():
 
 
 def test_what_is_emitted_keeps_them_and_pulsar_takes_none():
-    graph = dense()
-    data = qdq_onnx(int8(graph, trained(graph)), AX650)
+    graph = build_dense()
+    data = build_qdq_onnx(build_int8_model(graph, sample_weights(graph)), AX650)
     assert [each for each in check_file(data, AX650) if "qdq." in each.rule] == []
     found = check_file(data, AX620)
-    assert any(each.found == "QuantizeLinear is not listed" for each in found)
+    assert any(each.message == "QuantizeLinear is not listed" for each in found)

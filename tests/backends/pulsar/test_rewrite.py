@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from refused_ops import LISTED
 
 from tcc.backends.pulsar.chips import AX620, AX620E, CHIPS, Toolchain
-from tcc.backends.pulsar.onnx_model import npu_onnx
-from tcc.backends.pulsar.rewrite import FLOAT
+from tcc.backends.pulsar.onnx_model import build_npu_onnx
+from tcc.backends.pulsar.rewrite import FLOAT_PASSES
 from tcc.backends.pulsar.rules import capability
 from tcc.backends.pulsar.rules.check import check
 from tcc.backends.pulsar.rules.rule import Severity
@@ -28,8 +28,8 @@ from tcc.compiler.ops import (
 )
 from tcc.compiler.passes import validate
 from tcc.compiler.reference import float_program
-from tcc.testing.nets import Steps, dense
-from tcc.testing.op_cases import CASES, one_input, trained
+from tcc.testing.nets import NetBuilder, build_dense
+from tcc.testing.op_cases import CASES, build_one_input_model, sample_weights
 
 ROUNDING = 1e-5
 """What sums in another order may move, of the largest number: these networks have few layers."""
@@ -38,16 +38,16 @@ IDS = {"ids": lambda chip: chip.target}
 
 def lowered(model, chip):
     """Return what a chip is given, after passes each of which is checked against its bound."""
-    return validate.run(model, FLOAT[chip.toolchain])
+    return validate.run(model, FLOAT_PASSES[chip.toolchain])
 
 
 def kinds(model, chip):
-    return [node.op_type for node in npu_onnx(lowered(model, chip), chip).graph.node]
+    return [node.op_type for node in build_npu_onnx(lowered(model, chip), chip).graph.node]
 
 
 def assert_equal(model, chip):
     """Compare the emitted file with the float graph; return what the file breaks."""
-    made = npu_onnx(lowered(model, chip), chip)
+    made = build_npu_onnx(lowered(model, chip), chip)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(made.SerializeToString(), options)
@@ -56,22 +56,22 @@ def assert_equal(model, chip):
     (expected,) = float_program.run(model, [tensor])
     found = session.run(list(expected), {source.name: tensor[None]})
     for name, (value,) in zip(expected, found, strict=True):
-        assert validate.moved(expected[name], value) <= ROUNDING, name
+        assert validate.measure_difference(expected[name], value) <= ROUNDING, name
     return [each for each in check(made, chip) if each.severity is Severity.REFUSED]
 
 
 @pytest.mark.parametrize("chip", [AX620, AX620E], **IDS)
 @pytest.mark.parametrize("name", CASES)
 def test_every_op_is_as_the_float_graph_has_it(name, chip):
-    model = one_input(CASES[name])
+    model = build_one_input_model(CASES[name])
     broken = assert_equal(model, chip)
-    listed = f"{chip.target}: {model.graph.nodes[-1].op.word}"
+    listed = f"{chip.target}: {model.graph.nodes[-1].op.keyword}"
     assert not broken or listed in LISTED.read_text().splitlines(), broken
 
 
 @pytest.mark.parametrize("chip", CHIPS, **IDS)
 def test_a_batch_norm_after_a_concat_is_a_depthwise_convolution(chip):
-    model = Model(dense(), trained(dense()))
+    model = Model(build_dense(), sample_weights(build_dense()))
     assert assert_equal(model, chip) == []
     found = kinds(model, chip)
     assert found.count("Conv") == 4
@@ -79,17 +79,17 @@ def test_a_batch_norm_after_a_concat_is_a_depthwise_convolution(chip):
 
 
 def test_borders_are_equal_and_written_out():
-    add = Steps(3, 9, 9)
+    add = NetBuilder(3, 9, 9)
     add("conv", Conv(4, (3, 3), (2, 2), "same"))
     add("lopsided", Conv(4, (3, 3), (1, 1), (0, 1, 2, 1)))
     add("relu", Relu())
     add("pool", MaxPool((2, 2), (2, 2), ceil=True))
     add("mean", AvgPool((2, 2), (1, 1), 1))
     add("last", MaxPool((3, 3), (2, 2), (0, 1, 1, 1)))
-    graph = add.graph()
-    model = Model(graph, trained(graph))
+    graph = add.build()
+    model = Model(graph, sample_weights(graph))
     assert assert_equal(model, AX620) == []
-    made = npu_onnx(lowered(model, AX620), AX620)
+    made = build_npu_onnx(lowered(model, AX620), AX620)
     fills = [
         next(t.float_data[0] if t.float_data else np.frombuffer(t.raw_data, np.float32)[0]
              for t in made.graph.initializer if t.name == node.input[2])
@@ -104,9 +104,9 @@ def test_borders_are_equal_and_written_out():
 
 
 def test_a_maximum_of_numbers_below_zero_has_a_border_below_all():
-    add = Steps(2, 6, 6)
+    add = NetBuilder(2, 6, 6)
     add("pool", MaxPool((2, 2), (2, 2), (0, 0, 1, 1)))
-    graph = add.graph()
+    graph = add.build()
     below = Model(graph, {})
     assert assert_equal(below, AX620) == []
     assert kinds(below, AX620) == ["Pad", "MaxPool"]
@@ -114,13 +114,13 @@ def test_a_maximum_of_numbers_below_zero_has_a_border_below_all():
 
 @pytest.mark.parametrize(("size", "kind"), [(6, "Conv"), (19, "Gemm")])
 def test_a_linear_layer_is_a_convolution_where_one_may_cover_its_map(size, kind):
-    add = Steps(3, size, size)
+    add = NetBuilder(3, size, size)
     add("flatten", Flatten())
     add("linear", Linear(4))
     add("relu", Relu())
     add("head", Linear(3))
-    graph = add.graph()
-    model = Model(graph, trained(graph))
+    graph = add.build()
+    model = Model(graph, sample_weights(graph))
     assert assert_equal(model, AX620) == []
     assert kind in kinds(model, AX620)
     assert assert_equal(model, AX620E) == []
@@ -128,33 +128,33 @@ def test_a_linear_layer_is_a_convolution_where_one_may_cover_its_map(size, kind)
 
 
 def test_a_network_of_vectors_keeps_its_matrices_on_ax620():
-    add = Steps(12)
+    add = NetBuilder(12)
     add("linear", Linear(5))
     add("relu", Relu())
     add("head", Linear(2))
-    graph = add.graph()
-    model = Model(graph, trained(graph))
+    graph = add.build()
+    model = Model(graph, sample_weights(graph))
     assert assert_equal(model, AX620) == []
     assert kinds(model, AX620) == ["Gemm", "Relu", "Gemm"]
 
 
 @pytest.mark.parametrize("gate", [HardSigmoid(), HardSwish()], ids=lambda op: op.word)
 def test_a_hard_sigmoid_has_a_convolution_before_it(gate):
-    add = Steps(4, 5, 5)
+    add = NetBuilder(4, 5, 5)
     add("conv", Conv(4, (1, 1)))
     add("after", gate)
     add("pool", GlobalAvgPool())
     add("gate", gate)
-    graph = add.graph()
-    model = Model(graph, trained(graph))
+    graph = add.build()
+    model = Model(graph, sample_weights(graph))
     assert assert_equal(model, AX620) == []
     assert kinds(model, AX620).count("Conv") == 2
     assert kinds(model, AX620E).count("Conv") == 1
 
 
 def test_there_are_passes_for_each_toolchain():
-    assert set(FLOAT) == set(Toolchain)
-    for pipeline in FLOAT.values():
+    assert set(FLOAT_PASSES) == set(Toolchain)
+    for pipeline in FLOAT_PASSES.values():
         assert all(each.doc for each in pipeline)
         assert len({each.name for each in pipeline}) == len(pipeline)
 
@@ -163,7 +163,7 @@ def test_there_are_passes_for_each_toolchain():
 @given(st.data())
 def test_random_networks_are_as_the_float_graph_has_them(data):
     graph = random_nets.graphs(data.draw, floats=True)
-    model = Model(graph, trained(graph))
+    model = Model(graph, sample_weights(graph))
     for chip in (AX620, AX620E):
         broken = {node.op.word for node in refused_nodes(lowered(model, chip).graph, chip)}
         assert bool(assert_equal(model, chip)) == bool(broken)
@@ -171,4 +171,4 @@ def test_random_networks_are_as_the_float_graph_has_them(data):
 
 
 def refused_nodes(graph, chip):
-    return [each.node for each in capability.refusals(graph, chip)]
+    return [each.node for each in capability.find_refusals(graph, chip)]

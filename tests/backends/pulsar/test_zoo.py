@@ -11,7 +11,7 @@ from tcc.backends.pulsar.rules.rule import Severity
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.passes import validate
-from tcc.compiler.zoo.shipped import specs
+from tcc.compiler.zoo.shipped import list_specs
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +25,12 @@ def pulsar_zoo(root):
 
 def cells(page):
     rows = re.findall(r"^\| (\w+) \| (.*) \|$", page, re.MULTILINE)
-    return {name: row.split(" | ") for name, row in rows if name in specs()}
+    return {name: row.split(" | ") for name, row in rows if name in list_specs()}
 
 
 def test_every_network_builds_for_every_chip(root):
     found = cells((root / "docs/pulsar.md").read_text())
-    assert list(found) == list(specs())
+    assert list(found) == list(list_specs())
     for name, (*answers, _) in found.items():
         assert len(answers) == len(CHIPS)
         assert all(re.fullmatch(r"builds, within 1e-[567]", each) for each in answers), name
@@ -46,20 +46,20 @@ def test_a_row_is_what_is_found(pulsar_zoo, root, name):
 SAMPLED = ("ddsnet", "shufflenet_v2", "squeezenet")
 OTHERS = [
     pytest.param(name, marks=pytest.mark.nightly if name == "vgg11" else pytest.mark.slow)
-    for name in specs()
+    for name in list_specs()
     if name not in SAMPLED
 ]
 
 
 @pytest.mark.parametrize("name", [*SAMPLED, *OTHERS])
 def test_the_rules_find_nothing_in_any_network(pulsar_zoo, name):
-    found = pulsar_zoo.found(load(specs()[name]).graph, AX620)
+    found = pulsar_zoo.found(load(list_specs()[name]).graph, AX620)
     assert [each for each in found if each.severity is Severity.REFUSED] == []
 
 
 @pytest.mark.parametrize("factor", [1.01, 0.0, float("nan")])
 def test_a_file_that_computes_something_else_is_found(pulsar_zoo, monkeypatch, factor):
-    graph = load(specs()["fastnet_block"]).graph
+    graph = load(list_specs()["fastnet_block"]).graph
     other = dict(pulsar_zoo.spread(graph))
     name = next(iter(other))
     other[name] = other[name] * np.float32(factor)
@@ -73,6 +73,6 @@ def test_a_file_that_computes_something_else_is_found(pulsar_zoo, monkeypatch, f
 
 
 def test_weights_let_no_value_vanish(pulsar_zoo):
-    graph: Graph = load(specs()["ddsnet"]).graph
-    (known,) = validate.values(pulsar_zoo.Model(graph, pulsar_zoo.spread(graph)), (0,))
+    graph: Graph = load(list_specs()["ddsnet"]).graph
+    (known,) = validate.compute_values(pulsar_zoo.Model(graph, pulsar_zoo.spread(graph)), (0,))
     assert min(float(abs(value).max()) for value in known.values()) > 0.01

@@ -16,7 +16,7 @@ from lite_float import BACKEND, TARGET, emitted, fused
 from tcc.backends.tflite import file_inspection
 from tcc.backends.tflite.backend import FILE
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.nets import dense
+from tcc.testing.nets import build_dense
 
 FLOW = ("WHILE", "IF", "CALL_ONCE", "CALL", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE",
         "HASHTABLE", "STABLEHLO_WHILE", "STABLEHLO_COMPOSITE", "CUSTOM", "RANDOM_UNIFORM")  # fmt: skip
@@ -30,7 +30,7 @@ def packed(model: object) -> bytes:
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    return emitted(fused(dense()), "fp32")
+    return emitted(fused(build_dense()), "fp32")
 
 
 def with_code(data: bytes, word: str, *, old: bool) -> bytes:
@@ -45,20 +45,20 @@ def with_code(data: bytes, word: str, *, old: bool) -> bytes:
 @pytest.mark.parametrize("word", FLOW)
 def test_operators_that_no_model_has(data: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=rf"it has `{word}`, which no model of tcc has"):
-        file_inspection.read(with_code(data, word, old=False))
+        file_inspection.read_graph(with_code(data, word, old=False))
 
 
 @pytest.mark.parametrize("word", ["WHILE", "IF", "CUSTOM"])
 def test_operators_by_their_older_number(data: bytes, word: str) -> None:
     with pytest.raises(ValueError, match=rf"it has `{word}`"):
-        file_inspection.read(with_code(data, word, old=True))
+        file_inspection.read_graph(with_code(data, word, old=True))
 
 
 def test_graphs_beside_the_first(data: bytes) -> None:
     model = opened(data)
     model.subgraphs.append(model.subgraphs[0])
     with pytest.raises(ValueError, match="it has 2 graphs: a model of tcc has one"):
-        file_inspection.read(packed(model))
+        file_inspection.read_graph(packed(model))
 
 
 def test_what_is_no_file_of_the_format(data: bytes) -> None:
@@ -72,10 +72,10 @@ def test_what_is_no_file_of_the_format(data: bytes) -> None:
         texts.append(bytes(damaged))
     for text in texts:
         with suppress(ValueError):  # many are still whole
-            file_inspection.numbers(text)
+            file_inspection.read_numbers(text)
     for text in texts[:8]:
         with pytest.raises(ValueError, match=r"no TFLite file|graphs"):
-            file_inspection.numbers(text)
+            file_inspection.read_numbers(text)
 
 
 def test_such_a_file_is_not_run(data: bytes, tmp_path: Path, monkeypatch) -> None:
@@ -86,7 +86,7 @@ def test_such_a_file_is_not_run(data: bytes, tmp_path: Path, monkeypatch) -> Non
 
     monkeypatch.setattr(interpreter, "Interpreter", never)
     (tmp_path / FILE).write_bytes(with_code(data, "WHILE", old=False))
-    (source,) = dense().inputs
+    (source,) = build_dense().inputs
     with pytest.raises(UserError, match="LiteRT cannot run the model") as found:
         BACKEND.infer(TARGET, tmp_path, source, [np.zeros(source.type.shape, np.float32)])
     (one,) = found.value.diagnostics

@@ -19,10 +19,10 @@ from tcc.compiler.ops import Conv, ConvTranspose, DepthwiseConv, Relu
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.external_tools import MissingTool
-from tcc.testing.nets import Steps, dense, gated
-from tcc.testing.op_cases import tensors, trained
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
+from tcc.testing.op_cases import sample_inputs, sample_weights
 
-nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 
 
 @nets
@@ -49,11 +49,11 @@ def writer_places(data: bytes) -> list[int]:
 def test_equal_shapes_and_zero_points_are_written_once() -> None:
     from ai_edge_litert import schema_py_generated as schema
 
-    add = Steps(16, 8, 8)
+    add = NetBuilder(16, 8, 8)
     for i in range(4):
         add(f"conv{i}", Conv(16, (3, 3), padding=1))
         add(f"relu{i}", Relu())
-    graph = schema.Model.GetRootAs(emitted(fused(add.graph()), "dynamic")).Subgraphs(0)
+    graph = schema.Model.GetRootAs(emitted(fused(add.build()), "dynamic")).Subgraphs(0)
     tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
     shapes = {t._tab.Vector(t._tab.Offset(4)): tuple(t.ShapeAsNumpy()) for t in tensors}
     assert len(set(shapes.values())) == len(shapes)
@@ -66,7 +66,7 @@ def test_equal_shapes_and_zero_points_are_written_once() -> None:
 
 def test_what_a_file_says_of_itself() -> None:
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
-    graph = dense()
+    graph = build_dense()
     graph = replace(
         graph,
         inputs=(replace(graph.inputs[0], preprocess=contract),),
@@ -95,7 +95,7 @@ def test_what_a_file_says_of_itself() -> None:
 
 
 def test_operators_are_of_the_version_that_their_types_need() -> None:
-    model = fused(dense())
+    model = fused(build_dense())
     versions = {p: dict(operators(emitted(model, p))) for p in PRECISIONS}
     assert versions["fp32"]["CONV_2D"] == versions["fp16"]["CONV_2D"] == 1
     assert versions["fp16"]["DEQUANTIZE"] == 3
@@ -106,12 +106,12 @@ def test_operators_are_of_the_version_that_their_types_need() -> None:
 
 
 def test_what_is_slow_in_int8_is_float16_in_a_dynamic_file() -> None:
-    add = Steps(64, 8, 8)
+    add = NetBuilder(64, 8, 8)
     add("depthwise", DepthwiseConv((3, 3), padding=1))
     add("grouped", Conv(64, (3, 3), padding=1, groups=4))
     add("conv", Conv(64, (3, 3)))
     add("grown", ConvTranspose(16, (2, 2), (2, 2)))
-    model = fused(add.graph())
+    model = fused(add.build())
     data = emitted(model, "dynamic")
     found = opened(data).subgraphs[0]
     kinds = {tensor.name.decode(): tensor.type for tensor in found.tensors if tensor.name}
@@ -122,28 +122,28 @@ def test_what_is_slow_in_int8_is_float16_in_a_dynamic_file() -> None:
 
 
 def test_each_form_is_as_small_as_its_weights() -> None:
-    add = Steps(32, 4, 4)
+    add = NetBuilder(32, 4, 4)
     add("conv", Conv(512, (3, 3)))
-    model = fused(add.graph())
+    model = fused(add.build())
     size = {precision: len(emitted(model, precision)) for precision in PRECISIONS}
     assert size["fp16"] < 0.51 * size["fp32"]
     assert size["dynamic"] < 0.27 * size["fp32"]
 
 
 def test_weights_too_large_for_float16_stay() -> None:
-    add = Steps(32, 4, 4)
+    add = NetBuilder(32, 4, 4)
     add("conv", Conv(64, (3, 3)))
-    graph = add.graph()
-    weights = {name: values * np.float32(1e6) for name, values in trained(graph).items()}
+    graph = add.build()
+    weights = {name: values * np.float32(1e6) for name, values in sample_weights(graph).items()}
     model = Model(graph, weights)
-    ((x,),) = tensors(model, batch=1)
+    ((x,),) = sample_inputs(model, batch=1)
     assert difference(outputs(emitted(model, "fp16"), x), float_program.run(model, [x])[0]) < 1e-5
 
 
 def test_a_file_of_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "LARGEST", 1000)
+    monkeypatch.setattr(writer, "MAX_CONSTANT_BYTES", 1000)
     with pytest.raises(UserError) as caught:
-        emitted(fused(dense()))
+        emitted(fused(build_dense()))
     (found,) = caught.value.diagnostics
     assert (found.code, found.message) == ("E0450", "dense is too large for a TFLite file")
 
@@ -151,19 +151,21 @@ def test_a_file_of_two_gigabytes_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_op_without_a_rule_is_refused() -> None:
     @dataclass(frozen=True, slots=True)
     class Odd(Relu):
-        word = "odd"
+        keyword = "odd"
 
-    graph = gated()
+    graph = build_gated()
     nodes = tuple(replace(n, op=Odd()) if n.op == Relu() else n for n in graph.nodes)
     found = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
-    assert [(r.node.name, r.why) for r in found] == [("shrink_relu", "TFLite has no rule for odd")]
+    assert [(r.node.name, r.reason) for r in found] == [
+        ("shrink_relu", "TFLite has no rule for odd")
+    ]
 
 
 def test_images_go_through_the_contract(tmp_path: Path) -> None:
-    graph = dense()
+    graph = build_dense()
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
     source = replace(graph.inputs[0], preprocess=contract)
-    model = Model(graph, trained(graph))
+    model = Model(graph, sample_weights(graph))
     folder = written(tmp_path, BACKEND.emit(TARGET, model))
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     (found,) = Device(BACKEND, TARGET).run(folder, source, [image])
@@ -174,8 +176,8 @@ def test_images_go_through_the_contract(tmp_path: Path) -> None:
 
 
 def test_damaged_files_are_the_users_error(tmp_path: Path) -> None:
-    whole = emitted(fused(dense()))
-    source = dense().inputs[0]
+    whole = emitted(fused(build_dense()))
+    source = build_dense().inputs[0]
     for data in (b"", b"TFL3", b"not a model" * 9, whole[:100], whole[: len(whole) // 2]):
         (tmp_path / FILE).write_bytes(data)
         with pytest.raises(UserError) as caught:
@@ -186,18 +188,18 @@ def test_damaged_files_are_the_users_error(tmp_path: Path) -> None:
 
 
 def test_another_networks_file_is_the_users_error(tmp_path: Path) -> None:
-    folder = written(tmp_path, BACKEND.emit(TARGET, fused(dense())))
-    source = replace(dense().inputs[0], name="other")
+    folder = written(tmp_path, BACKEND.emit(TARGET, fused(build_dense())))
+    source = replace(build_dense().inputs[0], name="other")
     with pytest.raises(UserError, match="LiteRT cannot run the model"):
         BACKEND.infer(TARGET, folder, source, [np.zeros((3, 16, 16), np.float32)])
     wrong = np.zeros((3, 4, 4), np.float32)
     with pytest.raises(UserError, match="LiteRT cannot run the model"):
-        BACKEND.infer(TARGET, folder, dense().inputs[0], [wrong])
+        BACKEND.infer(TARGET, folder, build_dense().inputs[0], [wrong])
 
 
 def test_it_loads_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    folder = written(tmp_path, BACKEND.emit(TARGET, fused(dense())))
-    BACKEND.infer(TARGET, folder, dense().inputs[0], [np.zeros((3, 16, 16), np.float32)])
+    folder = written(tmp_path, BACKEND.emit(TARGET, fused(build_dense())))
+    BACKEND.infer(TARGET, folder, build_dense().inputs[0], [np.zeros((3, 16, 16), np.float32)])
     assert capfd.readouterr().err == ""
 
 
@@ -210,8 +212,8 @@ def test_what_is_missing_comes_with_its_install_command(
 
     monkeypatch.setattr(module, "installed_version", version)
     for step in (
-        lambda: emitted(fused(dense())),
-        lambda: BACKEND.infer(TARGET, tmp_path, dense().inputs[0], []),
+        lambda: emitted(fused(build_dense())),
+        lambda: BACKEND.infer(TARGET, tmp_path, build_dense().inputs[0], []),
     ):
         with pytest.raises(MissingTool, match=rf"{absent} is needed .*'tcc-compiler\[tflite\]'"):
             step()

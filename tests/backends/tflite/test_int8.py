@@ -17,7 +17,7 @@ from random_nets import extreme, graphs
 from refused_ops import refused
 from zoo_nets import small
 
-from tcc.backends.tflite.integer_operators import sure
+from tcc.backends.tflite.integer_operators import is_float_exact
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.device import Device
@@ -43,21 +43,29 @@ from tcc.compiler.ops.elementwise import ScalarFunction
 from tcc.compiler.ops.integer import QAdd, QConv, QGlobalAvgPool, QMul, Table
 from tcc.compiler.quant.calibration import Range
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import scale_for
+from tcc.compiler.quant.scale_groups import compute_scale
 from tcc.compiler.reference import integer_program
-from tcc.testing.int8_models import calibrated, noise, picture, ready, typed
-from tcc.testing.nets import Steps, chain, dense, gated
-from tcc.testing.op_cases import CASES, Case, one_input, trained
+from tcc.testing.int8_models import (
+    calibrate_on_input,
+    create_quantized_type,
+    lower_for_int8,
+    sample_input,
+    sample_quantized,
+)
+from tcc.testing.nets import NetBuilder, build_chain, build_dense, build_gated
+from tcc.testing.op_cases import CASES, Case, build_one_input_model, sample_weights
 
 SPEC = Path(__file__).resolve().parents[3] / "spec"
-nets = pytest.mark.parametrize("graph", [dense(), gated(), chain(30)], ids=lambda g: g.name)
+nets = pytest.mark.parametrize(
+    "graph", [build_dense(), build_gated(), build_chain(30)], ids=lambda g: g.name
+)
 STEPS = 2.01
 """Steps that kernels without XNNPACK may be away: they round in fixed point."""
 
 
 def run_one(op: Op, *xs: TensorType, seed: int = 0, params: tuple[np.ndarray, ...] = ()) -> int:
     """Return how many levels of an operation differ."""
-    values = [noise(x, 1, seed + i)[0] for i, x in enumerate(xs)]
+    values = [sample_quantized(x, 1, seed + i)[0] for i, x in enumerate(xs)]
     inputs = tuple(Input(f"x{i}", x) for i, x in enumerate(xs))
     names = tuple(f"y.{i}" for i in range(len(params)))
     node = Node("y", op, tuple(i.name for i in inputs), names, op.infer(*xs))
@@ -82,10 +90,10 @@ signs = st.booleans()
 @given(data=st.data(), joining=st.sampled_from((QAdd, QMul)))
 def test_joins_of_any_scales(data: st.DataObject, joining: type[QAdd] | type[QMul]) -> None:
     count = data.draw(st.integers(2, 4)) if joining is QAdd else 2
-    y = typed((), data.draw(scales), data.draw(signs))
+    y = create_quantized_type((), data.draw(scales), data.draw(signs))
     shapes = [(6, 5, 4), data.draw(st.sampled_from(((6, 5, 4), (6, 1, 1), (1, 5, 4))))]
     shapes += [(6, 5, 4)] * (count - 2)
-    xs = [typed(shape, data.draw(scales), data.draw(signs)) for shape in shapes]
+    xs = [create_quantized_type(shape, data.draw(scales), data.draw(signs)) for shape in shapes]
     low, high = y.limits
     low = max(low, 0) if data.draw(st.booleans()) else low
     high = data.draw(st.sampled_from((high, high // 2, int(np.rint(min(6 / y.scale, high))))))
@@ -103,8 +111,8 @@ def test_convolutions_of_any_scales(data: st.DataObject, channels: int, exponent
     dilation = data.draw(st.sampled_from(((1, 1), (2, 1)))) if stride == (1, 1) else (1, 1)
     filters = groups * data.draw(st.integers(1, 3))
     conv = Conv(filters, kernel, stride, pads, dilation, groups)
-    x = typed((channels, 7, 8), 0.021, data.draw(signs))
-    y = typed((), 0.05, data.draw(signs))
+    x = create_quantized_type((channels, 7, 8), 0.021, data.draw(signs))
+    y = create_quantized_type((), 0.05, data.draw(signs))
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     weight = random.integers(-127, 128, (filters, channels // groups, *kernel)).astype(np.int8)
     scale = (2.0**exponent * random.uniform(0.5, 2, filters)).astype(np.float32)
@@ -121,11 +129,11 @@ def test_convolutions_of_any_scales(data: st.DataObject, channels: int, exponent
 def test_global_means_of_any_scales(data: st.DataObject, exponent: int, near: bool) -> None:
     size = (data.draw(st.integers(1, 15)), data.draw(st.integers(1, 15)))
     count = size[0] * size[1]
-    x = typed((40, *size), 0.021, data.draw(signs))
+    x = create_quantized_type((40, *size), 0.021, data.draw(signs))
     scale = 2.0**-exponent
     if near:  # many sums lie in the middle between two levels, but for a last bit
         scale = 0.021 * 2 * data.draw(st.integers(1, 2 * count)) / count
-    y = typed((), scale, data.draw(signs))
+    y = create_quantized_type((), scale, data.draw(signs))
     op = QGlobalAvgPool(float(y.scale), y.dtype.value == "int8", *y.limits)
     if data.draw(st.booleans()):
         op = replace(op, low=max(op.low, 0), high=data.draw(st.integers(0, op.high)))
@@ -133,12 +141,12 @@ def test_global_means_of_any_scales(data: st.DataObject, exponent: int, near: bo
 
 
 def test_a_global_mean_has_no_weights_to_speak_of() -> None:
-    add = Steps(200, 12, 12)
+    add = NetBuilder(200, 12, 12)
     add("gap", GlobalAvgPool())
     add("last", Conv(2, (1, 1)))
-    graph = add.graph()
-    made = ready(graph, weights.random(graph, 0))
-    found = replace(calibrated(made, picture(made.graph)), real_ends=False)
+    graph = add.build()
+    made = lower_for_int8(graph, weights.initialize_random(graph, 0))
+    found = replace(calibrate_on_input(made, sample_input(made.graph)), float_io=False)
     data = file(quantize(made, found))
     assert whole(data)
     assert max(len(b.data) for b in opened(data).buffers if b.data is not None) == 2 * 200
@@ -147,8 +155,8 @@ def test_a_global_mean_has_no_weights_to_speak_of() -> None:
 @pytest.mark.parametrize("signed", [False, True])
 def test_a_table_is_its_table(signed: bool) -> None:
     entries = np.random.default_rng(0).integers(0, 256, 256).astype(np.uint8)
-    x = typed((4, 9, 9), 0.1, signed)
-    op = Table(0.1, not signed, *typed((), 0.1, not signed).limits, Sigmoid())
+    x = create_quantized_type((4, 9, 9), 0.1, signed)
+    op = Table(0.1, not signed, *create_quantized_type((), 0.1, not signed).limits, Sigmoid())
     assert run_one(op, x, params=(entries,)) == 0
 
 
@@ -163,46 +171,46 @@ def test_functions_of_any_scales(
     function: ScalarFunction, exponent: float, signs: tuple[bool, bool], stretch: float
 ) -> None:
     signed, negative = signs
-    x = typed((4, 8, 8), 2.0**exponent, signed)
+    x = create_quantized_type((4, 8, 8), 2.0**exponent, signed)
     real = (np.arange(256) + x.limits[0]) * np.float64(x.scale)
-    top = float(np.abs(function.float64(real)).max()) * stretch
-    y = Range(scale_for(top, negative), negative)
+    top = float(np.abs(function.evaluate(real)).max()) * stretch
+    y = Range(compute_scale(top, negative), negative)
     op = Table(y.scale, negative, *y.limits, function)
-    assert run_one(op, x, params=(op.entries(x),)) == 0
+    assert run_one(op, x, params=(op.compute_table(x),)) == 0
 
 
 def test_a_function_is_a_table_where_its_rounding_is_not_sure() -> None:
-    x, op = typed((4, 8, 8), 0.02, True), Table(0.01, True, -128, 127, Silu())
-    entries = op.entries(x)
-    assert sure(op, x, entries)
-    assert not sure(op, x, np.roll(entries, 1))
+    x, op = create_quantized_type((4, 8, 8), 0.02, True), Table(0.01, True, -128, 127, Silu())
+    entries = op.compute_table(x)
+    assert is_float_exact(op, x, entries)
+    assert not is_float_exact(op, x, np.roll(entries, 1))
     half = Table(float(np.float32(1 / 255)), False, 0, 255, Sigmoid())
-    assert not sure(half, x, half.entries(x))  # of zero: 127.5
+    assert not is_float_exact(half, x, half.compute_table(x))  # of zero: 127.5
 
 
 @nets
 @pytest.mark.parametrize("precision", ["int8", "int8-u8"])
 def test_no_value_differs(graph: Graph, precision: str) -> None:
-    program = closed(graph, trained(graph))
+    program = closed(graph, sample_weights(graph))
     for seed in range(3):
-        assert differing(program, picture(graph, seed), precision=precision) == {}
+        assert differing(program, sample_input(graph, seed), precision=precision) == {}
 
 
 @nets
 def test_other_kernels_come_near(graph: Graph) -> None:
-    program = closed(graph, trained(graph))
+    program = closed(graph, sample_weights(graph))
     for kernels in ("optimised", "reference"):
-        assert steps(program, picture(graph, 1), kernels) <= STEPS
+        assert steps(program, sample_input(graph, 1), kernels) <= STEPS
 
 
 @looped(CASES)
 def test_every_step_of_the_language(case: Case) -> None:
-    made = one_input(case)
+    made = build_one_input_model(case)
     program = closed(made.graph, made.weights)
     if refused(BACKEND, TARGET, program.graph):
         return
-    x = picture(made.graph, 1)
-    if not integer_program.inexact(program.graph):
+    x = sample_input(made.graph, 1)
+    if not integer_program.find_inexact_nodes(program.graph):
         assert differing(program, x) == {}
     for kernels in KERNELS:
         assert steps(program, x, kernels) <= STEPS
@@ -213,7 +221,7 @@ def test_every_step_of_the_language(case: Case) -> None:
 def test_random_networks(data: st.DataObject, stretch: float) -> None:
     graph = graphs(data.draw)
     program = closed(graph, extreme(data.draw, graph), stretch)
-    assert differing(program, picture(graph)) == {}, program
+    assert differing(program, sample_input(graph)) == {}, program
 
 
 @pytest.mark.nightly
@@ -222,7 +230,7 @@ def test_random_networks(data: st.DataObject, stretch: float) -> None:
 def test_many_random_networks(data: st.DataObject, stretch: float) -> None:
     graph = graphs(data.draw)
     program = closed(graph, extreme(data.draw, graph), stretch)
-    assert differing(program, picture(graph)) == {}, program
+    assert differing(program, sample_input(graph)) == {}, program
 
 
 @settings(max_examples=20)
@@ -230,7 +238,7 @@ def test_many_random_networks(data: st.DataObject, stretch: float) -> None:
 def test_random_networks_with_floats_inside(data: st.DataObject) -> None:
     graph = graphs(data.draw, floats=True)
     program = closed(graph, extreme(data.draw, graph))
-    got = run(file(program), picture(graph))
+    got = run(file(program), sample_input(graph))
     assert got.keys() == {output.name for output in program.graph.outputs}
 
 
@@ -255,8 +263,8 @@ def delegated(data: bytes) -> bool:
 @zoo
 def test_no_value_of_the_zoo_differs(path: Path) -> None:
     graph = small(load(path).graph)
-    program = closed(graph, weights.random(graph))
-    x = picture(program.graph, seed=1)
+    program = closed(graph, weights.initialize_random(graph))
+    x = sample_input(program.graph, seed=1)
     assert differing(program, x) == {}
     data = file(program)
     assert whole(data) is delegated(data)
@@ -265,33 +273,33 @@ def test_no_value_of_the_zoo_differs(path: Path) -> None:
 
 
 def test_padded_pools_and_wide_concats_stay_on_the_delegate() -> None:
-    add = Steps(3, 12, 12)
+    add = NetBuilder(3, 12, 12)
     first = add("stem", Conv(4, (1, 1)))
     pads = [(2, 2, 0, 0), *[(1, 1, 1, 1)] * 6]
     parts = [add(f"pool{i}", MaxPool((3, 3), (1, 1), pad)) for i, pad in enumerate(pads)]
     add("wide", Concat(), first, *parts)
-    graph = add.graph()
-    program = closed(graph, trained(graph))
-    assert differing(program, picture(graph)) == {}
+    graph = add.build()
+    program = closed(graph, sample_weights(graph))
+    assert differing(program, sample_input(graph)) == {}
     assert whole(file(program))
 
 
 @pytest.mark.parametrize("factor", [2, 3, 49])
 def test_nearest_reads_the_right_pixels(factor: int) -> None:
-    add = Steps(2, 3, 2)
+    add = NetBuilder(2, 3, 2)
     add("up", Resize(scale=(factor, factor + 1)))
-    graph = add.graph()
-    assert differing(closed(graph, {}), picture(graph)) == {}
+    graph = add.build()
+    assert differing(closed(graph, {}), sample_input(graph)) == {}
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8-u8"])
 def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None:
     contract = Preprocess(resize=PixelResize((16, 16)), mean=(0.5,), std=(0.25,))
-    graph = dense()
+    graph = build_dense()
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
-    program = closed(graph, trained(graph))
+    program = closed(graph, sample_weights(graph))
     source = program.graph.inputs[0]
-    artifact = BACKEND.emit(TARGET, program, TARGET.precision(precision))
+    artifact = BACKEND.emit(TARGET, program, TARGET.find_precision(precision))
     for name, data in artifact.files.items():
         (tmp_path / name).write_bytes(data)
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
@@ -312,16 +320,16 @@ def test_raw_images_go_in_as_grey_levels(tmp_path: Path, precision: str) -> None
 @nets
 def test_bytes_are_the_same_every_time(graph: Graph) -> None:
     for precision in ("int8", "int8-u8"):
-        assert file(closed(graph, trained(graph)), precision) == file(
-            closed(graph, trained(graph)), precision
+        assert file(closed(graph, sample_weights(graph)), precision) == file(
+            closed(graph, sample_weights(graph)), precision
         )
 
 
 def test_without_real_ends_all_sums_become_levels() -> None:
-    model = ready(dense(), trained(dense()))
-    found = calibrated(model, picture(model.graph))
+    model = lower_for_int8(build_dense(), sample_weights(build_dense()))
+    found = calibrate_on_input(model, sample_input(model.graph))
     words = {
-        ends: [n.op.word for n in quantize(model, replace(found, real_ends=ends)).graph.nodes]
+        ends: [n.op.keyword for n in quantize(model, replace(found, float_io=ends)).graph.nodes]
         for ends in (True, False)
     }
     assert words[True].count("real_conv") == 1
@@ -330,16 +338,18 @@ def test_without_real_ends_all_sums_become_levels() -> None:
 
 
 def test_grouped_convolutions_are_of_the_first_version_that_has_them() -> None:
-    add = Steps(8, 6, 6)
+    add = NetBuilder(8, 6, 6)
     add("grouped", Conv(8, (3, 3), padding=1, groups=2))
     add("conv", Conv(8, (3, 3), padding=1))
     add("depthwise", DepthwiseConv((3, 3), padding=1))
-    graph = add.graph()
-    used = operators(file(closed(graph, trained(graph))))
+    graph = add.build()
+    used = operators(file(closed(graph, sample_weights(graph))))
     assert {("CONV_2D", 6), ("CONV_2D", 3), ("DEPTHWISE_CONV_2D", 3)} <= set(used)
 
 
 def test_the_operators_of_a_plain_network_are_integers() -> None:
-    used = {name for name, _ in operators(file(closed(dense(), trained(dense()))))}
+    used = {
+        name for name, _ in operators(file(closed(build_dense(), sample_weights(build_dense()))))
+    }
     mean = {"TRANSPOSE", "RESHAPE", "FULLY_CONNECTED"}
     assert used <= {"CONV_2D", "DEPTHWISE_CONV_2D", "CONCATENATION", "PAD"} | mean

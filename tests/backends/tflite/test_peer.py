@@ -19,14 +19,14 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ops import Add, Concat, Conv, DepthwiseConv, MaxPool, Relu
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.testing.int8_models import calibrated, picture, ready
-from tcc.testing.nets import Steps, chain
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import calibrate_on_input, lower_for_int8, sample_input
+from tcc.testing.nets import NetBuilder, build_chain
+from tcc.testing.op_cases import sample_weights
 
 
 def residual() -> Graph:
     """A stem, a pool, a residual block and a concat, without linear layers."""
-    add = Steps(3, 16, 16, name="residual")
+    add = NetBuilder(3, 16, 16, name="residual")
     add("stem", Conv(8, (3, 3), (2, 2), 1))
     add("relu", Relu())
     skip = add("pool", MaxPool((3, 3), (1, 1), 1))
@@ -36,7 +36,7 @@ def residual() -> Graph:
     total = add("sum", Add(), skip, "point")
     add("joined", Concat(), total, "point")
     add("last", Conv(5, (1, 1)))
-    return add.graph()
+    return add.build()
 
 
 def peer(model: Model, found: Calibration) -> bytes:
@@ -60,15 +60,15 @@ def peer(model: Model, found: Calibration) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("graph", [chain(30), residual()], ids=lambda g: g.name)
+@pytest.mark.parametrize("graph", [build_chain(30), residual()], ids=lambda g: g.name)
 def test_it_is_the_peers_network_and_hardly_larger(graph: Graph) -> None:
-    model = ready(graph, trained(graph))
-    found = calibrated(model, picture(model.graph))
+    model = lower_for_int8(graph, sample_weights(graph))
+    found = calibrate_on_input(model, sample_input(model.graph))
     theirs = peer(model, found)
-    ours = file(quantize(model, replace(found, real_ends=False)))
+    ours = file(quantize(model, replace(found, float_io=False)))
     assert len(ours) <= len(theirs) + 64
     for seed in range(3):
-        x = picture(model.graph, seed)
+        x = sample_input(model.graph, seed)
         (mine,), (other,) = (run(data, x).values() for data in (ours, theirs))
         assert mine[1:] == pytest.approx(other[1:], rel=1e-6)
         assert np.array_equal(mine[0], other[0])

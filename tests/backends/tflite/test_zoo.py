@@ -21,7 +21,7 @@ from tcc.compiler.zoo import shipped
 BACKEND = TfLite()
 (TARGET,) = BACKEND.targets
 SMALL = ("ddsnet", "fastnet", "squeezenet", "shufflenet_v2")
-NAMES = sorted(name for name in shipped.specs() if name != "fastnet_block")
+NAMES = sorted(name for name in shipped.list_specs() if name != "fastnet_block")
 BOUND = {"fp32": 1e-5, "fp16": 2e-3, "dynamic": 6e-2}
 """Largest difference from the float32 reference, as a part of the largest output."""
 LONGEST = ("resnet34", "vgg11")
@@ -37,20 +37,20 @@ zoo = pytest.mark.parametrize(
 
 
 def graph_of(name: str) -> Graph:
-    return small(load(shipped.specs()[name]).graph)
+    return small(load(shipped.list_specs()[name]).graph)
 
 
 @zoo
 def test_every_form_of_every_network_computes_the_same(name: str) -> None:
     graph = graph_of(name)
-    model = Model(graph, weights.random(graph, 0))
+    model = Model(graph, weights.initialize_random(graph, 0))
     fused = run(model, INFERENCE)
     assert list(BACKEND.refusals(TARGET, fused.graph)) == []
     x = np.random.default_rng(0).standard_normal(graph.inputs[0].type.shape, np.float32)
     (expected,) = float_program.run(model, [x])
     sizes = {}
     for precision, bound in BOUND.items():
-        data = BACKEND.emit(TARGET, fused, TARGET.precision(precision)).files[FILE]
+        data = BACKEND.emit(TARGET, fused, TARGET.find_precision(precision)).files[FILE]
         sizes[precision] = len(data)
         got = outputs(data, x)
         for output, y in expected.items():
@@ -77,15 +77,15 @@ def test_the_authors_networks_come_near(
     facts = json.loads((shared / "facts" / "ddsnet_reference.json").read_text())[name]
     graph = load(root / "spec" / "ddsnet.yaml", {"classes": str(classes)}).graph
     model = Model(graph, import_checkpoint(data / facts["checkpoint"], graph).weights)
-    image = images.read(data / picture)
+    image = images.read_image(data / picture)
     for turns in range(2):
         view = np.ascontiguousarray(np.rot90(image, turns))
         x = apply(graph.inputs[0].preprocess, view, (3, 224, 224))
         ((y,),) = (found.values() for found in float_program.run(model, [x]))
         for precision, (least, most) in NEAR.items():
-            file = BACKEND.emit(TARGET, run(model, INFERENCE), TARGET.precision(precision)).files[
-                FILE
-            ]
+            file = BACKEND.emit(
+                TARGET, run(model, INFERENCE), TARGET.find_precision(precision)
+            ).files[FILE]
             (got,) = outputs(file, x).values()
             assert got @ y / np.linalg.norm(got) / np.linalg.norm(y) > least
             assert np.abs(got - y).max() < most * np.abs(y).max()
@@ -95,7 +95,7 @@ def test_the_authors_networks_come_near(
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet"])
 def test_all_kernels_compute_the_same(name: str) -> None:
     graph = graph_of(name)
-    fused = run(Model(graph, weights.random(graph, 0)), INFERENCE)
+    fused = run(Model(graph, weights.initialize_random(graph, 0)), INFERENCE)
     x = np.random.default_rng(0).standard_normal(graph.inputs[0].type.shape, np.float32)
     data = BACKEND.emit(TARGET, fused).files[FILE]
     expected = outputs(data, x)

@@ -3,7 +3,7 @@
 import pytest
 from web_node import NODE
 
-from tcc.backends.web.backend import RUNTIME
+from tcc.backends.web.backend import RUNTIME_PACKAGE
 from tcc.compiler.support.external_tools import MissingTool
 
 
@@ -13,6 +13,6 @@ def runtime():
     if not NODE:
         pytest.skip("needs Node.js: apt-get install nodejs")
     try:
-        return RUNTIME.files()
+        return RUNTIME_PACKAGE.load_files()
     except MissingTool as error:
-        pytest.skip(f"{error} {error.why}")
+        pytest.skip(f"{error} {error.reason}")

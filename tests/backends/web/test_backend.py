@@ -15,9 +15,9 @@ from tcc.compiler.ops import Relu
 from tcc.compiler.passes import INFERENCE, run
 from tcc.compiler.reference import float_program, integer_program
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.int8_models import int8, picture
-from tcc.testing.nets import dense, gated
-from tcc.testing.op_cases import CASES, one_input, tensors, trained
+from tcc.testing.int8_models import build_int8_model, sample_input
+from tcc.testing.nets import build_dense, build_gated
+from tcc.testing.op_cases import CASES, build_one_input_model, sample_inputs, sample_weights
 
 BACKEND = Web()
 (TARGET,) = BACKEND.targets
@@ -53,14 +53,14 @@ def written(folder, artifact):
 
 def built(folder, precision=FP32):
     """A page of a small network in a folder, its input, and what the reference gives for that."""
-    graph = dense() if precision.integer else gated()
+    graph = build_dense() if precision.integer else build_gated()
     if precision.integer:
-        program = int8(graph, trained(graph))
-        x = picture(program.graph)
+        program = build_int8_model(graph, sample_weights(graph))
+        x = sample_input(program.graph)
         (expected,) = integer_program.run(program, [x])
         return written(folder, BACKEND.emit(TARGET, program, precision)), program, x, expected
-    model = run(Model(graph, trained(graph)), INFERENCE)
-    x = tensors(model, batch=1)[0][0]
+    model = run(Model(graph, sample_weights(graph)), INFERENCE)
+    x = sample_inputs(model, batch=1)[0][0]
     (expected,) = float_program.run(model, [x])
     return written(folder, BACKEND.emit(TARGET, model, precision)), model, x, expected
 
@@ -71,8 +71,8 @@ def test_its_target():
 
 
 def test_its_files_are_the_page_the_network_and_the_runtime(runtime):
-    graph = gated()
-    model = Model(graph, trained(graph))
+    graph = build_gated()
+    model = Model(graph, sample_weights(graph))
     first, second = BACKEND.emit(TARGET, model).files, BACKEND.emit(TARGET, model).files
     assert first == second
     assert {"index.html", "app.js", "model.onnx", "LICENSE-onnxruntime.txt"} < first.keys()
@@ -104,17 +104,17 @@ def test_its_code_gives_what_the_reference_gives(tmp_path, runtime, precision):
 
 @pytest.mark.slow
 def test_its_levels_are_those_of_onnx_runtime(tmp_path, runtime):
-    from tcc.compiler.lower.onnx_inspection import INTEGERS, with_inner_values
-    from tcc.compiler.reference.onnxruntime_session import session
+    from tcc.compiler.lower.onnx_inspection import INTEGERS, add_inner_outputs
+    from tcc.compiler.reference.onnxruntime_session import create_session
 
     folder, model, x, _ = built(tmp_path, INT8)
-    data, names = with_inner_values((folder / "model.onnx").read_bytes(), INTEGERS)
+    data, names = add_inner_outputs((folder / "model.onnx").read_bytes(), INTEGERS)
     appended = (folder / "model.onnx").read_bytes() + (folder / "levels.bin").read_bytes()
     assert onnx.load_from_string(appended) == onnx.load_from_string(data)
     source = model.graph.inputs[0]
-    (found,) = BACKEND.inner_levels(TARGET, folder, source, [x])
+    (found,) = BACKEND.trace_quantized_values(TARGET, folder, source, [x])
     feed = {source.name: x[None].astype(source.type.dtype.value)}
-    wanted = session(data, deterministic=True, exact_products=True).run(list(names), feed)
+    wanted = create_session(data, deterministic=True, exact_products=True).run(list(names), feed)
     assert len(names) > 3
     assert {name: found[name].tobytes() for name in names} == {
         name: value.tobytes() for name, value in zip(names, wanted, strict=True)
@@ -130,13 +130,13 @@ def test_its_levels_are_those_of_onnx_runtime(tmp_path, runtime):
 )
 def test_every_op_case_is_computed(tmp_path, runtime, cases):
     """In one process, since most of the time is the start."""
-    graph = gated()
-    written(tmp_path, BACKEND.emit(TARGET, Model(graph, trained(graph))))
+    graph = build_gated()
+    written(tmp_path, BACKEND.emit(TARGET, Model(graph, sample_weights(graph))))
     listed, expected = {}, {}
     for number, (name, case) in enumerate(cases.items()):
-        model = one_input(case)
+        model = build_one_input_model(case)
         assert list(BACKEND.refusals(TARGET, model.graph)) == []
-        (x,) = tensors(model, batch=1)
+        (x,) = sample_inputs(model, batch=1)
         (source,) = model.graph.inputs
         (tmp_path / f"{number}.bin").write_bytes(x.tobytes())
         (tmp_path / f"{number}.onnx").write_bytes(BACKEND.emit(TARGET, model).files["model.onnx"])
@@ -160,12 +160,12 @@ def test_every_op_case_is_computed(tmp_path, runtime, cases):
 def test_an_op_without_a_rule_is_refused():
     @dataclass(frozen=True, slots=True)
     class Odd(Relu):
-        word = "odd"
+        keyword = "odd"
 
-    graph = gated()
+    graph = build_gated()
     nodes = tuple(replace(n, op=Odd()) if n.op == Relu() else n for n in graph.nodes)
     found = list(BACKEND.refusals(TARGET, replace(graph, nodes=nodes)))
-    assert [(r.node.name, r.why) for r in found] == [
+    assert [(r.node.name, r.reason) for r in found] == [
         ("shrink_relu", "ONNX Runtime has no rule for odd")
     ]
 

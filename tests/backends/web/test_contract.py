@@ -32,7 +32,7 @@ def contracts():
 
 
 def shape_of(contract, image):
-    wanted = preprocess.result_shape(contract)
+    wanted = preprocess.compute_output_shape(contract)
     return wanted or (contract.channels, *image.shape[:2])
 
 

@@ -9,7 +9,7 @@ from web_node import needs_node, node
 from tcc.compiler.driver import saturation
 from tcc.compiler.ir.operating_point import FittingData, OperatingPoint
 from tcc.compiler.reference import decision_rule, exceedance
-from tcc.compiler.reference.output_activations import applied
+from tcc.compiler.reference.output_activations import apply_activation
 
 READ = """
 import { readFileSync } from 'node:fs';
@@ -69,7 +69,7 @@ def test_probabilities_order_and_decisions(tmp_path):
     found = node(READ, tmp_path, tmp_path / "cases.json")
     taken = set()
     for i, ((activation, kind, raw, point), one) in enumerate(zip(listed, found, strict=True)):
-        values = applied(activation, raw, point.temperature if point else 1.0)
+        values = apply_activation(activation, raw, point.temperature if point else 1.0)
         order = sorted(range(4), key=lambda k: (-raw[k], k))
         names = labels if i % 2 else list("0123")
         assert [each["label"] for each in one["ranked"]] == [names[k] for k in order]
@@ -78,9 +78,9 @@ def test_probabilities_order_and_decisions(tmp_path):
             assert "decision" not in one
             continue
         if kind == "decisions":
-            wanted = np.flatnonzero(decision_rule.decided(raw[None], point)[0])
+            wanted = np.flatnonzero(decision_rule.predict_decisions(raw[None], point)[0])
         else:
-            wanted = decision_rule.class_taken(activation, raw[None], point)
+            wanted = decision_rule.predict_classes(activation, raw[None], point)
         assert one["decision"] == [names[k] for k in wanted]
         taken.add((activation, len(wanted), 1 in wanted))
     assert len(taken) > 8
@@ -104,7 +104,7 @@ def test_the_evidence_is_the_same_to_the_bit(tmp_path):
     ]
     (tmp_path / "cases.json").write_text(json.dumps(given))
     found = node(EVIDENCE, tmp_path, tmp_path / "cases.json")
-    assert found == [np.float64(exceedance.evidence(*one)).tobytes().hex() for one in given]
+    assert found == [np.float64(exceedance.compute_evidence(*one)).tobytes().hex() for one in given]
 
 
 @needs_node
@@ -129,7 +129,7 @@ def test_saturated_layers(tmp_path):
         images.append(outputs)
     about = {"images": 16, "layers": layers, "shown": images}
     (tmp_path / "cases.json").write_text(json.dumps(about))
-    counted = saturation._counted(
+    counted = saturation._count_saturation(
         [{o["name"]: np.array(o["data"], o["type"]) for o in image} for image in images],
         {layer["name"]: layer["signed"] for layer in [*layers, unknown]},
         len(images),
@@ -139,7 +139,7 @@ def test_saturated_layers(tmp_path):
         layer["name"]: saturation.UsualShare(layer["usual"], layer["largest"], 16)
         for layer in layers
     }
-    wanted = {layer.name for layer in saturation.with_usual(counted, usual).deviating}
+    wanted = {layer.name for layer in saturation.add_usual_shares(counted, usual).deviating}
     names, counts = node(COUNT, tmp_path, tmp_path / "cases.json")
     assert set(names) == wanted
     assert counts == {"images": 9, "reference": 16, "compared": 8, "deviating": len(wanted)}

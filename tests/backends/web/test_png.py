@@ -186,7 +186,10 @@ def test_what_pillow_reads_gives_its_bytes(tmp_path):
         wanted = images.decode(data, name)
         assert found["pixels"].shape == wanted.shape, name
         assert np.array_equal(found["pixels"], wanted), name
-        assert bool(found["remarks"]) == bool(images.remarks(data)), (name, found["remarks"])
+        assert bool(found["remarks"]) == bool(images.collect_remarks(data)), (
+            name,
+            found["remarks"],
+        )
 
 
 @needs_node

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tcc.backends.web.backend import RUNTIME, Web
+from tcc.backends.web.backend import RUNTIME_PACKAGE, Web
 from tcc.compiler.support.external_tools import MissingTool
 
 (TARGET,) = Web().targets
-NAMES = [Path(path).name for path in RUNTIME.hashes]
+NAMES = [Path(path).name for path in RUNTIME_PACKAGE.hashes]
 
 
 def archive(files):
@@ -42,20 +42,20 @@ def npm(place, text):
 
 def missing():
     with pytest.raises(MissingTool) as caught:
-        RUNTIME.files()
+        RUNTIME_PACKAGE.load_files()
     return caught.value
 
 
 def test_nothing_is_here(place):
-    assert RUNTIME.tool().version is None
+    assert RUNTIME_PACKAGE.find_tool().version is None
     assert missing().why == "npm, which would fetch it, is not here"
-    wanted = f"`npm pack onnxruntime-web@{RUNTIME.version}` brings into ~/.cache/tcc/"
+    wanted = f"`npm pack onnxruntime-web@{RUNTIME_PACKAGE.version}` brings into ~/.cache/tcc/"
     assert wanted in missing().tool.install
 
 
 def test_no_network(place):
     npm(place, "echo 'npm error code ENOTFOUND' >&2; echo 'npm error network failed' >&2; exit 1")
-    assert RUNTIME.tool().version == RUNTIME.version
+    assert RUNTIME_PACKAGE.find_tool().version == RUNTIME_PACKAGE.version
     assert (
         missing().why == "npm cannot fetch it: npm error code ENOTFOUND; npm error network failed"
     )
@@ -69,22 +69,22 @@ def test_no_network(place):
     ids=["empty", "no archive", "without files", "other files"],
 )
 def test_an_archive_of_something_else(place, data):
-    (place / RUNTIME.archive).write_bytes(data)
+    (place / RUNTIME_PACKAGE.archive).write_bytes(data)
     assert missing().why == "npm, which would fetch it, is not here"
     (place / "other.tgz").write_bytes(data)
-    npm(place, f"/bin/cp {place}/other.tgz {RUNTIME.archive}")
+    npm(place, f"/bin/cp {place}/other.tgz {RUNTIME_PACKAGE.archive}")
     assert missing().why == "what npm fetched is not the package that tcc knows"
-    assert not (place / RUNTIME.version).exists()
+    assert not (place / RUNTIME_PACKAGE.version).exists()
 
 
 def test_an_archive_beside_is_taken_and_what_is_kept_is_checked(place, runtime, monkeypatch):
-    (place / RUNTIME.archive).write_bytes(archive(runtime))
-    assert RUNTIME.files() == runtime
-    npm(place, f"/bin/cp {place}/moved.tgz {RUNTIME.archive}")
-    (place / RUNTIME.archive).rename(place / "moved.tgz")
-    assert RUNTIME.files() == runtime
+    (place / RUNTIME_PACKAGE.archive).write_bytes(archive(runtime))
+    assert RUNTIME_PACKAGE.load_files() == runtime
+    npm(place, f"/bin/cp {place}/moved.tgz {RUNTIME_PACKAGE.archive}")
+    (place / RUNTIME_PACKAGE.archive).rename(place / "moved.tgz")
+    assert RUNTIME_PACKAGE.load_files() == runtime
     (place / "moved.tgz").unlink()
-    assert RUNTIME.files() == runtime  # kept
+    assert RUNTIME_PACKAGE.load_files() == runtime  # kept
     name = min(runtime)
-    (place / RUNTIME.version / name).write_bytes(b"changed")
+    (place / RUNTIME_PACKAGE.version / name).write_bytes(b"changed")
     assert missing().why.startswith("npm cannot fetch it")

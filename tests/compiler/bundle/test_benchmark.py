@@ -2,10 +2,10 @@
 
 import pytest
 
-from tcc.compiler.bundle.benchmark import CostComparison, CostVerdict, compared
-from tcc.compiler.ir.measurement import RunCost, RunTimes, times
+from tcc.compiler.bundle.benchmark import CostComparison, CostVerdict, compare_costs
+from tcc.compiler.ir.measurement import RunCost, RunTimes, summarize_times
 
-LESS, MORE, UNDECIDED = CostVerdict.LESS, CostVerdict.MORE, CostVerdict.UNDECIDED
+LESS, MORE, UNDECIDED = CostVerdict.LOWER, CostVerdict.HIGHER, CostVerdict.UNDECIDED
 
 
 def timed(median: float, spread: float = 0.0) -> RunCost:
@@ -27,14 +27,14 @@ PAIRS = {
 
 @pytest.mark.parametrize(("first", "second", "expected"), PAIRS.values(), ids=PAIRS)
 def test_pairs(first: RunCost, second: RunCost, expected: tuple[str, float, CostVerdict]) -> None:
-    assert compared(first, second) == CostComparison(*expected)
+    assert compare_costs(first, second) == CostComparison(*expected)
 
 
 def test_what_was_timed_does_not_compare_with_what_was_counted() -> None:
-    assert compared(RunCost(100, 100), timed(1)) is None
-    assert compared(RunCost(), RunCost(1)) is None
+    assert compare_costs(RunCost(100, 100), timed(1)) is None
+    assert compare_costs(RunCost(), RunCost(1)) is None
 
 
 def test_quartiles() -> None:
-    assert times([4.0, 1.0, 2.0, 3.0], 9.0) == RunTimes(3.0, 2.0, 4.0, 9.0, 4)
-    assert times([5.0], 5.0) == RunTimes(5.0, 5.0, 5.0, 5.0, 1)
+    assert summarize_times([4.0, 1.0, 2.0, 3.0], 9.0) == RunTimes(3.0, 2.0, 4.0, 9.0, 4)
+    assert summarize_times([5.0], 5.0) == RunTimes(5.0, 5.0, 5.0, 5.0, 1)

@@ -16,7 +16,7 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.precision import FP32
-from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.printer import print_graph
 from tcc.compiler.ir.target import Artifact, Refusal, Target
 from tcc.compiler.passes import INFERENCE
 from tcc.compiler.support.diagnostics import UserError
@@ -65,7 +65,9 @@ class Printer:
 
     def emit(self, target, model, precision, progress):
         progress("print", 1, 1)
-        return Artifact({"graph.txt": show(model.graph).encode(), "run": b"#!"}, frozenset({"run"}))
+        return Artifact(
+            {"graph.txt": print_graph(model.graph).encode(), "run": b"#!"}, frozenset({"run"})
+        )
 
 
 class Refusing(Printer):
@@ -82,14 +84,14 @@ def known(target, precision):
 
 
 def read(folder):
-    return bundle_folder.read(folder, known, None)
+    return bundle_folder.read_bundle(folder, known, None)
 
 
 def made(folder: Path, text: str = SPEC, weights=None, backend=None):
     path = folder / "net.yaml"
     path.write_text(text)
     spec = load(path)
-    chosen = pipeline.random_weights(spec.graph)
+    chosen = pipeline.create_random_weights(spec.graph)
     if weights:
         chosen = replace(chosen, tensors={**chosen.tensors, **weights})
     backend = backend or Printer()
@@ -105,7 +107,7 @@ def contents(tmp_path):
 
 @pytest.fixture
 def folder(contents, tmp_path):
-    return bundle_folder.write(contents, tmp_path / "out")
+    return bundle_folder.write_bundle(contents, tmp_path / "out")
 
 
 def errors(folder: Path) -> list[str]:
@@ -169,11 +171,11 @@ def test_the_same_build_gives_the_same_bytes(tmp_path):
 
 def test_goldens_go_from_image_bytes_to_outputs(tmp_path):
     """The network is the mean of each channel, so that numpy can tell what must come out."""
-    folder = bundle_folder.write(made(tmp_path, MEANS), tmp_path / "out")
+    folder = bundle_folder.write_bundle(made(tmp_path, MEANS), tmp_path / "out")
     about = read(folder).manifest
     assert len(about.goldens.cases) == 2
     for case in about.goldens.cases:
-        pixels = images.read(folder / case.image)
+        pixels = images.read_image(folder / case.image)
         tensor = preprocess.apply(about.input.preprocess, pixels, (3, 8, 8))
         assert values(folder, case.tensor).tobytes() == tensor.astype("<f4").tobytes()
         expected = tensor.mean(axis=(1, 2), dtype=np.float64)
@@ -188,15 +190,15 @@ def test_goldens_are_noise_where_the_contract_takes_one_size_alone(tmp_path):
         ", preprocess: {resize: {size: [8, 8], mode: stretch}}", ", preprocess: {}"
     )
     text = text.replace("[3, 8, 8]", "[3, 5, 7]")
-    folder = bundle_folder.write(made(tmp_path, text), tmp_path / "out")
+    folder = bundle_folder.write_bundle(made(tmp_path, text), tmp_path / "out")
     for case in read(folder).manifest.goldens.cases:
         assert case.source == "noise"
-        assert images.read(folder / case.image).shape == (5, 7, 3)
+        assert images.read_image(folder / case.image).shape == (5, 7, 3)
 
 
 def test_goldens_without_an_image(tmp_path):
     text = MEANS.replace(", preprocess: {resize: {size: [8, 8], mode: stretch}}", "")
-    folder = bundle_folder.write(made(tmp_path, text), tmp_path / "out")
+    folder = bundle_folder.write_bundle(made(tmp_path, text), tmp_path / "out")
     for case in read(folder).manifest.goldens.cases:
         assert (case.source, case.image) == ("noise", None)
         tensor = values(folder, case.tensor).reshape(3, 8, 8)
@@ -226,12 +228,12 @@ def test_a_refusal_is_located_before_any_work(tmp_path):
 class TestReplacing:
     def test_an_older_bundle(self, contents, folder):
         (folder / "model/graph.txt").write_text("damaged")
-        bundle_folder.write(contents, folder.parent)
+        bundle_folder.write_bundle(contents, folder.parent)
         assert read(folder)
 
     def test_an_empty_folder(self, contents, tmp_path):
         (tmp_path / "out/tiny-printer-fp32").mkdir(parents=True)
-        assert read(bundle_folder.write(contents, tmp_path / "out"))
+        assert read(bundle_folder.write_bundle(contents, tmp_path / "out"))
 
     @pytest.mark.parametrize(
         ("spoil", "why"),
@@ -247,13 +249,13 @@ class TestReplacing:
         spoil(folder)
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         with pytest.raises(UserError, match=f"E0602.*{why}"):
-            bundle_folder.write(contents, folder.parent)
+            bundle_folder.write_bundle(contents, folder.parent)
         assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
     def test_a_file_stays(self, contents, tmp_path):
         (tmp_path / "tiny-printer-fp32").write_text("mine")
         with pytest.raises(UserError, match=r"E0602.*it is not a folder"):
-            bundle_folder.write(contents, tmp_path)
+            bundle_folder.write_bundle(contents, tmp_path)
         assert (tmp_path / "tiny-printer-fp32").read_text() == "mine"
 
 

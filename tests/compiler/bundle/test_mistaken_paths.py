@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tcc.compiler.bundle import mistaken_paths
-from tcc.compiler.bundle.mistaken_paths import no_bundle
+from tcc.compiler.bundle.mistaken_paths import build_missing_error
 
 SPEC = "tcc: 1\nname: skin\n"
 
@@ -58,7 +58,7 @@ CASES = {
 
 @pytest.mark.parametrize("path", CASES)
 def test_what_lies_there_is_said(place, path):
-    (diagnostic,) = no_bundle(type(place)(path)).diagnostics
+    (diagnostic,) = build_missing_error(type(place)(path)).diagnostics
     label, help = CASES[path]
     assert (diagnostic.code, diagnostic.label) == ("E0620", label)
     assert help in diagnostic.help
@@ -69,4 +69,4 @@ def test_folders_of_many_entries_are_not_read_to_the_end(tmp_path, monkeypatch):
     for number in range(20):
         (tmp_path / f"b{number}").mkdir()
         (tmp_path / f"b{number}/manifest.json").write_text("{}")
-    assert len(mistaken_paths.bundles_in(tmp_path)) == 5
+    assert len(mistaken_paths.list_bundles(tmp_path)) == 5

@@ -179,7 +179,7 @@ class TestMixed:
     def test_more_layers_than_are_tried_singly(self, tcc, home, images_of, monkeypatch):
         from tcc.compiler.quant.program import measured_program
 
-        monkeypatch.setattr(measured_program, "CANDIDATES", 1)
+        monkeypatch.setattr(measured_program, "MAX_CANDIDATES", 1)
         words = ("--floor", f"min_cosine={1 - 1e-10}", "--mixed", "--no-cache")
         found = tcc(*BUILD, "--data", images_of(24), *words)
         assert found.code == 0, found.err
@@ -187,8 +187,8 @@ class TestMixed:
     def test_an_option_that_is_used_is_not_advised(self, tcc, images_of, monkeypatch):
         from tcc.compiler.quant.program import measured_program
 
-        every = measured_program.candidates
-        monkeypatch.setattr(measured_program, "candidates", lambda *given: every(*given)[:1])
+        every = measured_program.sort_noisy_layers
+        monkeypatch.setattr(measured_program, "sort_noisy_layers", lambda *given: every(*given)[:1])
         data = images_of(24)
         found = tcc(*BUILD, "--data", data, "--floor", "max_error=0", "--mixed")
         assert found.code == 4

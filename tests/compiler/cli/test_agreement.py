@@ -28,13 +28,13 @@ def inner(monkeypatch):
     """Have ONNX Runtime show other levels of one layer than it computes."""
 
     def change(layer, by) -> None:
-        right = OnnxRuntime.inner_levels
+        right = OnnxRuntime.trace_quantized_values
 
         def levels(self, *arguments):
             for found in right(self, *arguments):
                 yield {k: by(v) if k == layer else v for k, v in found.items()}
 
-        monkeypatch.setattr(OnnxRuntime, "inner_levels", levels)
+        monkeypatch.setattr(OnnxRuntime, "trace_quantized_values", levels)
 
     return change
 

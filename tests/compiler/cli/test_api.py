@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 import tcc
 from tcc.compiler.cli import app
-from tcc.compiler.data.dataset import read as read_set
-from tcc.compiler.quant.calibration_document import read
+from tcc.compiler.data.dataset import read_dataset as read_set
+from tcc.compiler.quant.calibration_document import read_document
 
 FEW = pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 
@@ -24,7 +24,7 @@ def test_a_spec_is_calibrated_and_written(home, images):
     spec = tcc.load("fastnet_block")
     found = tcc.calibrate(spec, images, "ax620", out=home / "c.json", method="minmax")
     assert (found.target, found.method, found.data.images) == ("ax620", "minmax", 24)
-    again = read(home / "c.json")
+    again = read_document(home / "c.json")
     assert again.values == found.values
 
 
@@ -41,7 +41,7 @@ def test_too_few_images_are_refused(images):
 def test_what_the_command_warns_of_python_warns_of(home, images):
     """Word for word, the images first; who expects it can leave it out by its class."""
     (images / "notes.txt").write_text("none of these is an image")
-    few = read_set(images).first(3)
+    few = read_set(images).select_first(3)
     for number, item in enumerate(few.items):
         path = home / "few" / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
@@ -144,9 +144,9 @@ def test_several_targets_in_floats_and_none(home):
 def test_what_does_not_agree_is_not_written(target, home, monkeypatch):
     from tcc.compiler.bundle import replay
 
-    run = replay._outputs
+    run = replay._run_goldens
     wrong = lambda *given: [{n: v + 1 for n, v in one.items()} for one in run(*given)]  # noqa: E731
-    monkeypatch.setattr(replay, "_outputs", wrong)
+    monkeypatch.setattr(replay, "_run_goldens", wrong)
     with pytest.raises(tcc.Disagreement, match="onnxruntime: what was built does not agree"):
         tcc.build("tiny.yaml", target)
     assert not list(home.glob("build/*"))
@@ -227,11 +227,11 @@ def test_a_refusal_is_an_error_of_the_check_and_of_lowering(home):
 
 def test_a_network_is_lowered_to_what_an_artifact_is_made_from(home, images):
     floats = tcc.lower("tiny.yaml", "arm-a7")
-    words = [node.op.word for node in floats.graph.nodes]
-    assert "batch_norm" in [node.op.word for node in tcc.load("tiny.yaml").graph.nodes]
+    words = [node.op.keyword for node in floats.graph.nodes]
+    assert "batch_norm" in [node.op.keyword for node in tcc.load("tiny.yaml").graph.nodes]
     assert "batch_norm" not in words
     integers = tcc.lower("tiny.yaml", "onnxruntime", precision="int8", data=images, method="minmax")
-    assert "qconv" in [node.op.word for node in integers.graph.nodes]
+    assert "qconv" in [node.op.keyword for node in integers.graph.nodes]
 
 
 @FEW
@@ -312,7 +312,7 @@ def test_a_training_goes_on_where_it_was_left(home, monkeypatch):
             return tcc.train("tiny.yaml", "many", out, epochs=3, seed=4, **more)
 
     whole = train("whole", threads=1)
-    write = checkpoint.write
+    write = checkpoint.write_checkpoint
 
     def interrupted(path, trainer, state):
         write(path, trainer, state)
@@ -320,8 +320,8 @@ def test_a_training_goes_on_where_it_was_left(home, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "SECONDS", 0)
-        patch.setattr(checkpoint, "write", interrupted)
+        patch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+        patch.setattr(checkpoint, "write_checkpoint", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train("cut", threads=1)
     assert (home / "cut/checkpoint.safetensors").exists()

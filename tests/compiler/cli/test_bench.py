@@ -80,9 +80,9 @@ def test_slower_integers_are_told(tcc, built, in_integers, monkeypatch):
         ("ii", 0.5): False,
     }
     for (order, ratio), said in cases.items():
-        away = abs(ratio - 1) > benchmark.UNDECIDED
+        away = abs(ratio - 1) > benchmark.MIN_COST_DIFFERENCE
         verdict = ("more" if ratio > 1 else "less") if away else "undecided"
         found = CostComparison("time", ratio, CostVerdict(verdict))
-        monkeypatch.setattr(benchmark, "compared", lambda *_, found=found: found)
+        monkeypatch.setattr(benchmark, "compare_costs", lambda *_, found=found: found)
         ended = tcc("bench", *(folders[which] for which in order), "--runs", "1", "-q")
         assert (SLOWER in ended.err) is said, (order, ratio)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from tcc.compiler.passes import FORMER
+from tcc.compiler.passes import RENAMED_PASSES
 from tcc.compiler.quant import calibration_document
 from tcc.compiler.quant.methods import fast
 
@@ -73,7 +73,7 @@ def test_a_part_of_the_images_is_not_judged_as_others(tcc, home, images, monkeyp
     assert found.code == 0, found.err
     assert "integers against floats over 5 images held out of the calibration" in found.err
     # A method that takes no more than a few is told apart as well, with a cache and without.
-    monkeypatch.setattr(fast, "MOST", 20)
+    monkeypatch.setattr(fast, "MAX_IMAGES", 20)
     for turn in ("", "-again"):
         made = tcc(*BUILD, "--method", "fast", "--data", images, "--out", f"fast{turn}", "--json")
         assert made.code == 0, made.err
@@ -84,9 +84,9 @@ def test_a_part_of_the_images_is_not_judged_as_others(tcc, home, images, monkeyp
 
 def test_a_calibration_file_may_name_passes_as_they_were_called_before(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
-    found = calibration_document.read(home / "c.json")
+    found = calibration_document.read_document(home / "c.json")
     passes = found.passes
-    for old, one in FORMER.items():
+    for old, one in RENAMED_PASSES.items():
         assert one.name in passes
         passes = passes.replace(one.name, old)
     older = calibration_document.encode(replace(found, passes=passes))
@@ -114,7 +114,7 @@ def test_without_images_there_are_no_integers(tcc, home):
 
 def test_what_judges_nothing_needs_images(tcc, home, images):
     assert tcc("calibrate", "tiny.yaml", "--data", images, "-o", "c.json", "-q").code == 0
-    silent = replace(calibration_document.read(home / "c.json"), expected={})
+    silent = replace(calibration_document.read_document(home / "c.json"), expected={})
     (home / "c.json").write_bytes(calibration_document.encode(silent))
     found = tcc(*BUILD, "--calibration", "c.json")
     assert found.code == 2

@@ -60,14 +60,16 @@ def test_packages_of_odd_networks_are_compiled(tcc, home, odd, images, docker, n
 
 def trained(path, source):
     """What the network reads of an image, up to the order of its numbers."""
-    return preprocess.apply(source.preprocess, decoder.read(path), source.type.shape).tobytes()
+    return preprocess.apply(
+        source.preprocess, decoder.read_image(path), source.type.shape
+    ).tobytes()
 
 
 def learnt(images):
     """The images that were not held out: one in four is, by digest."""
-    from tcc.compiler.data.dataset import read
+    from tcc.compiler.data.dataset import read_dataset
 
-    learn, _ = read(images).split()
+    learn, _ = read_dataset(images).split()
     return [item.path for item in learn.items]
 
 
@@ -86,7 +88,7 @@ def made(name, data, source):
     assert image.mode == ("L" if pre.color == "gray" else "RGB")
     assert image.info == {}
     pixels = np.asarray(image).reshape(*image.size[::-1], -1)
-    return preprocess.normalized(pre, pixels[:, :, ::-1] if pre.color == "bgr" else pixels)
+    return preprocess.normalize(pre, pixels[:, :, ::-1] if pre.color == "bgr" else pixels)
 
 
 def test_a_package_has_the_same_bytes_again(tcc, home, odd, images, no_docker):

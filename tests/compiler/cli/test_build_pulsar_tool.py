@@ -149,7 +149,7 @@ def test_a_docker_that_does_not_work_is_named(tcc, home, odd, images, docker):
     odd("two")
     made = tcc("calibrate", "odd.yaml", "--target", "ax620", "--data", images, "-o", "c.json")
     assert made.code == 0
-    docker.setattr(container, "LOOK", 1)
+    docker.setattr(container, "LIST_SECONDS", 1)
     for name, (body, said) in DOCKERS.items():
         text = "\x7fELF" if body is None else f"#!/bin/sh\n{body}\n"
         (home / "bin/docker").write_text(text)

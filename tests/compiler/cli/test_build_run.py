@@ -23,7 +23,7 @@ def tree(folder):
 def trained(home):
     """Weights as a file."""
     graph = load(home / "tiny.yaml").graph
-    weights.write(home / "w.safetensors", weights.random(graph, 7))
+    weights.write(home / "w.safetensors", weights.initialize_random(graph, 7))
     return home / "w.safetensors"
 
 
@@ -112,7 +112,7 @@ class TestBuild:
         graph = load(home / "tiny.yaml").graph
         assert about["weights"] == {
             "origin": "file",
-            "digest": weights.digest(weights.random(graph, 7)),
+            "digest": weights.digest(weights.initialize_random(graph, 7)),
             "file": None,
             "seed": None,
             "notice": None,

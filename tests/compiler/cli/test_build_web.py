@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from web_node import NODE, node
 
-from tcc.backends.web.backend import RUNTIME
+from tcc.backends.web.backend import RUNTIME_PACKAGE
 from tcc.compiler.bundle import bundle_folder
-from tcc.compiler.cli.serve import server
+from tcc.compiler.cli.serve import create_server
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.targets import devices
 
@@ -34,9 +34,9 @@ process.stdout.write(JSON.stringify([sound, swapped]), () => process.exit(0));
 def page(tcc, home):
     """The folder of a page."""
     try:
-        RUNTIME.files()
+        RUNTIME_PACKAGE.load_files()
     except MissingTool as error:
-        pytest.skip(f"{error} {error.why}")
+        pytest.skip(f"{error} {error.reason}")
     assert tcc(*BUILD, "-q", "--no-replay").code == 0
     return home / "build/tiny-web-fp32"
 
@@ -44,8 +44,8 @@ def page(tcc, home):
 @pytest.fixture
 def ask(page):
     """Ask a server of the page: status, headers and body of an answer."""
-    found = bundle_folder.read(page, devices.precision, None)
-    with server(found, "127.0.0.1", 0) as listening:
+    found = bundle_folder.read_bundle(page, devices.find_precision, None)
+    with create_server(found, "127.0.0.1", 0) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
 
         def answer(path, method="GET", host="localhost"):
@@ -66,7 +66,7 @@ def test_it_is_built_verified_and_run(tcc, page, picture):
     if not NODE:
         pytest.skip("needs Node.js: apt-get install nodejs")
     about = json.loads((page / "manifest.json").read_text())
-    assert about["made_with"]["onnxruntime-web"] == RUNTIME.version
+    assert about["made_with"]["onnxruntime-web"] == RUNTIME_PACKAGE.version
     found = tcc("verify", page)
     assert (found.code, found.err) == (
         0,

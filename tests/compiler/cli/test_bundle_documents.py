@@ -106,7 +106,7 @@ ACCURACY = "- accuracy: 2 of 3 test images right, 66.67% (95% interval 9.43% to 
 def run(home):
     """A folder with weights and the report of their training, as `tcc train` writes it."""
     spec = tcc.load("tiny.yaml")
-    weights = pipeline.random_weights(spec.graph, 3)
+    weights = pipeline.create_random_weights(spec.graph, 3)
     (home / "run").mkdir()
     tensors.write(home / "run/weights.safetensors", weights.tensors, {tensors.SPEC_KEY: "tiny"})
     report = REPORT | {"weights": weights.origin.digest, "network": {"spec": spec.digest}}
@@ -218,11 +218,11 @@ def test_a_build_out_of_the_cache_has_the_card_of_what_is_there_now(home, run, m
     assert "2 of 3 test images right" in text[0]
 
 
-@pytest.mark.parametrize("name", sorted(trained.networks()))
+@pytest.mark.parametrize("name", sorted(trained.read_networks()))
 def test_each_card_of_the_zoo_is_told_by_the_digest_of_its_weights(name):
-    network = trained.networks()[name]
+    network = trained.read_networks()[name]
     spec = network.load()
-    digest = tensors.digest(tensors.read(network.weights, spec.graph))
+    digest = tensors.digest(tensors.read_weights(network.weights, spec.graph))
     record = trained.find_record(digest)
     assert record.source == f"the card of {name} in the zoo"
     assert record.spec == spec.digest
@@ -234,7 +234,7 @@ def test_each_card_of_the_zoo_is_told_by_the_digest_of_its_weights(name):
 
 @pytest.mark.filterwarnings("ignore::tcc.CalibrationWarning")
 def test_the_zoos_weights_have_its_figures_under_any_name_and_others_none_under_its(home):
-    shutil.copy(trained.networks()["ddsnet-blood"].weights, home / "mine.safetensors")
+    shutil.copy(trained.read_networks()["ddsnet-blood"].weights, home / "mine.safetensors")
     spec = tcc.load("ddsnet", labels=["Platelets", "RBC", "WBC"], size=128)
     card = read_card(tcc.build(spec, "ort", "mine.safetensors"))
     assert "- train: 474 images (Platelets 81, RBC 195, WBC 198)" in card["Training data"]

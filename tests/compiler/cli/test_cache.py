@@ -26,9 +26,11 @@ def store(home, monkeypatch) -> Path:
     """A cache and a state folder of the test's own."""
     monkeypatch.delenv("TCC_CACHE_LIMIT")
     monkeypatch.setenv("TCC_CACHE", str(home / "cache"))
-    key = user_folders.key_file()
+    key = user_folders.locate_key_file()
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
-    shutil.copytree(key.parent, user_folders.key_file().parent)  # kernels are compiled already
+    shutil.copytree(
+        key.parent, user_folders.locate_key_file().parent
+    )  # kernels are compiled already
     return home / "cache/stages"
 
 
@@ -128,7 +130,7 @@ def known(build, images, store, kept, monkeypatch):
 def test_what_shapes_the_bytes_is_in_the_key(change, known, build, home, monkeypatch):
     what = CHANGES[change]
     if change == "tcc":
-        monkeypatch.setattr(stage_cache, "digest_surroundings", lambda: "another")
+        monkeypatch.setattr(stage_cache, "digest_environment", lambda: "another")
     elif callable(what):
         what(home)
     words = () if callable(what) else change.split()
@@ -197,7 +199,9 @@ def test_a_weight_shapes_the_bytes(build, home):
     from tcc.compiler.data import weights
     from tcc.compiler.frontend.spec import load
 
-    save_file(dict(weights.random(load(home / "tiny.yaml").graph)), home / "w.safetensors")
+    save_file(
+        dict(weights.initialize_random(load(home / "tiny.yaml").graph)), home / "w.safetensors"
+    )
     words = ("--target", "onnxruntime", "--weights", "w.safetensors")
     assert (build(*words), build(*words)) == ([[]], [["bundle", "replay"]])
     changed = load_file(home / "w.safetensors")
@@ -295,7 +299,7 @@ def test_a_program_of_another_in_the_cache_never_runs(build, store, home, monkey
     import dataclasses
 
     from tcc.compiler.bundle import manifest
-    from tcc.compiler.bundle.bundle_folder import listed
+    from tcc.compiler.bundle.bundle_folder import list_files
     from tcc.compiler.support import json_records
     from tcc.compiler.support.stage_cache import StageCache
 
@@ -308,9 +312,9 @@ def test_a_program_of_another_in_the_cache_never_runs(build, store, home, monkey
     parts[f"files/{program}"] = f"#!/bin/sh\necho ran > {home}/ran\n".encode()
     own = {n.removeprefix("files/"): v for n, v in parts.items() if n.startswith("files/")}
     executable = frozenset(f.path for f in made.files if f.executable)
-    made = manifest.sealed(dataclasses.replace(made, files=listed(own, executable)))
+    made = manifest.seal_manifest(dataclasses.replace(made, files=list_files(own, executable)))
     parts["manifest"] = json.dumps(json_records.encode(made)).encode()
-    cache.put("bundle", path.name, parts)
+    cache.store("bundle", path.name, parts)
     first = files(home / "build")
     assert "bundle" not in build("--target", "host")[0]  # and it is as it was
     assert not (home / "ran").exists()
@@ -329,10 +333,8 @@ def test_a_replay_is_of_one_artifact_runtime_and_processor(build, store, home, m
         assert "replay" not in build(*words, "--no-replay")[0]
         assert "replay" not in build(*words)[0]
     with monkeypatch.context() as patch:
-        patch.setattr("tcc.compiler.support.cpu.identity", lambda: ("flags : none",))
-        patch.setattr(
-            stage_cache, "digest_surroundings", stage_cache.digest_surroundings.__wrapped__
-        )
+        patch.setattr("tcc.compiler.support.cpu.read_identity", lambda: ("flags : none",))
+        patch.setattr(stage_cache, "digest_environment", stage_cache.digest_environment.__wrapped__)
         assert build(*words) == [[]]
     assert build(*words) == [["bundle", "replay"]]
 
@@ -348,11 +350,11 @@ def test_what_was_not_run_is_no_replay(build, store):
 def test_what_does_not_agree_is_not_kept(tcc, store, monkeypatch):
     from tcc.compiler.bundle import replay
 
-    run = replay._outputs
+    run = replay._run_goldens
     words = ("build", "tiny.yaml", "--target", "onnxruntime")
     with monkeypatch.context() as patch:
         wrong = lambda *given: [{n: v + 1 for n, v in one.items()} for one in run(*given)]  # noqa: E731
-        patch.setattr(replay, "_outputs", wrong)
+        patch.setattr(replay, "_run_goldens", wrong)
         assert tcc(*words).code == 4
         assert not list(store.glob("*/*"))
     assert tcc(*words, "--json").document["bundles"][0]["cached"] == []
@@ -396,7 +398,7 @@ def test_an_entry_whose_content_makes_no_sense(stage, build, images, store, home
         {},
     ):
         parts = {name: change.get(name, data) for name, data in kept.items()} if change else {}
-        StageCache(store).put(stage, path.name, parts)
+        StageCache(store).store(stage, path.name, parts)
         build(*INT8)
         assert files(home / "build") == first
 
@@ -460,7 +462,7 @@ def test_cache_shows_and_clears(tcc, build, images, store, monkeypatch):
 def test_compiled_kernels_are_shown_and_cleared_by_their_name_alone(tcc, store, home, monkeypatch):
     """Each takes seconds to compile anew, and none is of a network."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "caches"))
-    folder = user_folders.cache_folder(user_folders.KERNELS)
+    folder = user_folders.prepare_cache_folder(user_folders.KERNELS_FOLDER)
     for number in range(3):
         (folder / f"{number}.o").write_bytes(bytes(100))
     assert tcc("cache", "--json").document["kernels"] == {"entries": 3, "bytes": 300}
@@ -474,13 +476,13 @@ def test_compiled_kernels_are_shown_and_cleared_by_their_name_alone(tcc, store, 
 
 def test_the_limit_holds_for_kernels_too(home, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "caches"))
-    folder = user_folders.cache_folder(user_folders.KERNELS)
+    folder = user_folders.prepare_cache_folder(user_folders.KERNELS_FOLDER)
     for age in (3, 1, 2, 0):
         (folder / f"{age}.o").write_bytes(bytes(100))
         os.utime(folder / f"{age}.o", (1000 - age, 1000 - age))
-    user_folders.trim_cache(user_folders.KERNELS, 250)
+    user_folders.trim_cache(user_folders.KERNELS_FOLDER, 250)
     assert {path.name for path in folder.iterdir()} == {"0.o", "1.o"}
-    user_folders.trim_cache(user_folders.KERNELS, 10)
+    user_folders.trim_cache(user_folders.KERNELS_FOLDER, 10)
     assert [path.name for path in folder.iterdir()] == ["0.o"]
 
 

@@ -157,7 +157,7 @@ def test_weights_that_overflow_are_an_error_that_names_the_layer(tcc, home, imag
     from tcc.compiler.frontend.spec import load
 
     graph = load(home / "tiny.yaml").graph
-    tensors = dict(weights.random(graph))
+    tensors = dict(weights.initialize_random(graph))
     name = next(iter(tensors))
     tensors[name] = np.full_like(tensors[name], 3e38)
     weights.write(home / "w.safetensors", tensors)

@@ -30,7 +30,7 @@ def spec(home):
 
 
 def test_every_target_answers(tcc):
-    names = [device.name for device in devices.every()]
+    names = [device.name for device in devices.list_devices()]
     found = tcc("check", "tiny.yaml", "--target", ",".join(names), "--json")
     assert found.code == 0, found.err
     listed = found.document["targets"]
@@ -42,7 +42,7 @@ def test_every_target_answers(tcc):
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tflite"])
 def test_every_precision_answers(tcc, target):
-    (device,) = (each for each in devices.every() if each.name == target)
+    (device,) = (each for each in devices.list_devices() if each.name == target)
     for kind in device.target.precisions:
         found = tcc("check", "tiny.yaml", "--target", target, "--precision", kind.name, "-q")
         assert (found.code, found.out) == (0, f"{target} at {kind.name}: can run every layer\n")

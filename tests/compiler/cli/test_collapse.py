@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tcc.compiler.quant import calibration_document
-from tcc.compiler.reference.accuracy_floor import ENOUGH
+from tcc.compiler.reference.accuracy_floor import MIN_IMAGES
 
 HEAD = """\
 tcc: 1
@@ -82,7 +82,7 @@ def spoilt(tcc, home, pictures) -> Callable[[str], Path]:
     def make(step: str, method: str = "minmax") -> Path:
         words = ("calibrate", "net.yaml", "--seed", 1, "--data", pictures, "--method", method)
         assert tcc(*words, "-o", "c.json", "-q").code == 0
-        found = calibration_document.read(home / "c.json")
+        found = calibration_document.read_document(home / "c.json")
         scale = found.values[step].scale
         values = {
             name: replace(own, scale=2.0**20) if own.scale == scale else own
@@ -249,7 +249,7 @@ def test_calibrate_says_what_build_refuses(tcc, home, method, count):
     refused = tcc("build", "net.yaml", "--seed", 1, "--data", "alike.npz", "--calibration", "c.json",
                   "--precision", "int8", "--target", "onnxruntime")  # fmt: skip
     assert refused.code == 4
-    few = count < ENOUGH
+    few = count < MIN_IMAGES
     told = "error[E0722]: fewer than 16 different images" in refused.err
     assert told == few
     words_of_it = "(the|its) correlation (of `found` )?with the floats"

@@ -32,7 +32,7 @@ class TestFigures:
     @given(PAIRS)
     def test_are_those_of_the_definitions(self, case):
         classes, pairs = case
-        found = classification_metrics.scores(matrix(classes, pairs))
+        found = classification_metrics.compute_scores(matrix(classes, pairs))
         means = []
         for number in range(classes):
             tp = sum(1 for t, p in pairs if t == p == number)
@@ -58,20 +58,22 @@ class TestFigures:
     @given(st.integers(1, 400), st.data())
     def test_the_interval_holds_the_accuracy(self, images, data):
         correct = data.draw(st.integers(0, images))
-        found = classification_metrics.interval(correct, images, 500, 3)
+        found = classification_metrics.estimate_accuracy_interval(correct, images, 500, 3)
         assert 0 <= found.low <= correct / images <= found.high <= 1
-        assert found == classification_metrics.interval(correct, images, 500, 3)
+        assert found == classification_metrics.estimate_accuracy_interval(correct, images, 500, 3)
 
     def test_the_interval_is_that_of_literal_resampling(self):
         hits = np.repeat([1, 0], (70, 30))
         rng = np.random.default_rng(0)
         drawn = [hits[rng.integers(0, 100, 100)].mean() for _ in range(4000)]
         low, high = np.quantile(drawn, (0.025, 0.975))
-        found = classification_metrics.interval(70, 100, 4000, 1)
+        found = classification_metrics.estimate_accuracy_interval(70, 100, 4000, 1)
         assert (found.low, found.high) == pytest.approx((low, high), abs=0.011)
 
     def test_another_seed_draws_others(self):
-        first, second = (classification_metrics.interval(611, 997, 50, seed) for seed in (0, 1))
+        first, second = (
+            classification_metrics.estimate_accuracy_interval(611, 997, 50, seed) for seed in (0, 1)
+        )
         assert (first.low, first.high) != (second.low, second.high)
 
 
@@ -185,7 +187,7 @@ def test_memory_does_not_grow_with_the_images(tcc, home, built, answers):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] - peaks[1] < 10 << 20  # 60 images more are 65 MB
-    assert evaluation.BATCH < 70
+    assert evaluation.BATCH_SIZE < 70
 
 
 class TestWhatIsWrong:

@@ -269,15 +269,15 @@ def test_one_class_alone_has_nothing_to_be_fitted(tcc, built, home, answers):
 
 
 def test_programs_that_do_not_follow_what_is_fitted_are_named(capsys):
-    from tcc.compiler.driver.evaluation_run import tell_programs
+    from tcc.compiler.driver.evaluation_run import report_programs
     from tcc.compiler.ir.backend import OperatingPointReader
     from tcc.compiler.support.console import Report
     from tcc.compiler.targets import devices
 
-    for device in devices.every():
+    for device in devices.list_devices():
         if isinstance(device.backend, OperatingPointReader):
             continue  # tests/backends/arm/test_operating_point.py
-        tell_programs(Report(), device, Path())
+        report_programs(Report(), device, Path())
         said = capsys.readouterr().err
         assert ("programs for the board know nothing" in said) == bool(device.packager)
 

@@ -387,7 +387,7 @@ def test_a_program_that_is_another(commands, runner, tmp_path, monkeypatch, text
     from tcc.compiler.support import bounded_process
 
     if "sleep" in text:  # any other may get no processor for a second
-        monkeypatch.setattr(bounded_process, "IDLE", 1)
+        monkeypatch.setattr(bounded_process, "IDLE_SECONDS", 1)
     folder = tmp_path / "forged"
     copytree(runner, folder)
     program = folder / "model/tiny-run"

@@ -11,7 +11,7 @@ from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.support import error_codes
 
 app = importlib.import_module("tcc.compiler.cli.app")  # the package has an object of this name
-LAST = [code for code in error_codes.entries() if code[0] == "E"][-3:]
+LAST = [code for code in error_codes.load_error_codes() if code[0] == "E"][-3:]
 
 
 def test_an_entry_says_what_why_and_what_to_do(tcc):

@@ -61,17 +61,17 @@ def quick(request, monkeypatch):
     """Take files in without child processes, which have tests of their own."""
     if "process" not in request.fixturenames:
         monkeypatch.setattr(sandbox, "clean", clean)
-        monkeypatch.setattr(sandbox, "outputs", outputs)
+        monkeypatch.setattr(sandbox, "run_model", outputs)
 
 
 @pytest.fixture
 def net(home):
     """A foreign ONNX file in the working folder."""
-    from tcc.compiler.data.weights import random
+    from tcc.compiler.data.weights import initialize_random
     from tcc.compiler.frontend.spec import load
 
     graph = load(home / "tiny.yaml").graph
-    onnx.save(lower(Model(graph, random(graph))), home / "net.onnx")
+    onnx.save(lower(Model(graph, initialize_random(graph))), home / "net.onnx")
     return "net.onnx"
 
 
@@ -243,7 +243,7 @@ def test_a_network_that_scales_its_input_says_so(tcc, net):
 def test_missing_libraries_are_named(tcc, net, monkeypatch):
     from tcc.compiler.foreign import onnx_import
 
-    monkeypatch.setattr(onnx_import, "LIBRARIES", {"no_such_module": "onnxsim"})
+    monkeypatch.setattr(onnx_import, "REQUIRED_LIBRARIES", {"no_such_module": "onnxsim"})
     found = tcc("import", net)
     assert found.code == 3
     assert "onnxsim is needed to import ONNX files" in found.err

@@ -21,7 +21,7 @@ ROLES = {"mean": "running_mean", "var": "running_var"}
 @pytest.fixture
 def tensors(home):
     """The network's weights under foreign names."""
-    ours = weights.random(load(home / "tiny.yaml").graph, 3)
+    ours = weights.initialize_random(load(home / "tiny.yaml").graph, 3)
     found = {}
     for name, value in ours.items():
         layer, role = name.rsplit(".", 1)
@@ -222,7 +222,7 @@ THEIRS = (
 @pytest.mark.parametrize("words", [(), ("--quiet",)])
 def test_weights_that_know_other_pixels_are_warned_about(tcc, home, values, settings, told, words):
     (home / "seen.yaml").write_text(PIXELS.replace("VALUES", values))
-    ours = weights.random(load(home / "seen.yaml").graph, 3)
+    ours = weights.initialize_random(load(home / "seen.yaml").graph, 3)
     names = {"conv": "features.0", "linear": "classifier.0"}
     renamed = {
         k.replace(part, names[part]): v for k, v in ours.items() for part in names if part in k

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from tcc.compiler.support.project_file import find
+from tcc.compiler.support.project_file import find_project
 
 
 def test_a_new_folder_is_ready_for_what_it_says_comes_next(tcc, home, monkeypatch):
@@ -54,7 +54,7 @@ def test_what_is_commented_out_in_the_project_file_is_right(tcc, home):
     path = home / "moles/tcc.toml"
     lines = path.read_text().splitlines()[1:]
     path.write_text("\n".join(line.removeprefix("# ") for line in lines))
-    found = find(path.parent)
+    found = find_project(path.parent)
     assert (found.spec, found.targets) == ("moles.yaml", ("onnxruntime",))
     assert (found.data, found.params) == (path.parent / "images", {"width": "32"})
 

@@ -11,7 +11,7 @@ from tcc.backends.arm.machine import MACHINES
 from tcc.backends.arm.micro.cores import ISAS
 
 pytestmark = pytest.mark.skipif(
-    not host_forms.HOST.variants, reason="instruction sets are chosen among on x86-64 alone"
+    not host_forms.HOST.has_isa_variants, reason="instruction sets are chosen among on x86-64 alone"
 )
 LEAST = "x86-64-v2"
 
@@ -65,12 +65,12 @@ def test_a_board_makes_its_own_choice(host, tcc):
 
 def test_other_processors_have_no_choice():
     for machine in MACHINES:
-        if not machine.variants:
+        if not machine.has_isa_variants:
             with pytest.raises(Exception, match="chooses no instruction set"):
                 runner.check_isa(machine, LEAST)
 
 
 def test_a_program_that_lacks_a_set_says_so_in_the_words_that_are_looked_for():
     source = Path(runner.__file__).parents[1] / "runtime/runner.c"
-    refused = runner.REFUSED.decode().removeprefix("--isa: ")
+    refused = runner.ISA_REFUSAL.decode().removeprefix("--isa: ")
     assert refused in source.read_text("utf-8")

@@ -48,7 +48,7 @@ def test_a_wrong_kernel_of_floats(tcc, home, monkeypatch):
 
 
 def _as_maximum(site):
-    return kernel_choice.channel_max(None, site)
+    return kernel_choice.call_channel_max(None, site)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

@@ -22,7 +22,7 @@ def place(request, home, images):
     (folder / "tiny.yaml").write_bytes((home / "tiny.yaml").read_bytes())
     images.rename(folder / "set")
     graph = load(home / "tiny.yaml").graph
-    weights.write(folder / f"{request.param}.safetensors", weights.random(graph))
+    weights.write(folder / f"{request.param}.safetensors", weights.initialize_random(graph))
     return folder
 
 

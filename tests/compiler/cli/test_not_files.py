@@ -65,7 +65,7 @@ def test_it_is_refused_at_once(tcc, home, words, kind):
         from tcc.compiler.frontend.spec import load
 
         graph = load(home / "tiny.yaml").graph
-        weights.write(home / "w.safetensors", weights.random(graph))
+        weights.write(home / "w.safetensors", weights.initialize_random(graph))
     (name,) = (word for word in words if word.startswith("PATH"))
     place(home / name, kind)
     with in_time(20):

@@ -11,7 +11,7 @@ import tcc as tcc_api
 from tcc import arguments
 from tcc.compiler.cli import option_table
 from tcc.compiler.cli.parameters import find_command_name, find_long_name
-from tcc.compiler.targets.devices import every
+from tcc.compiler.targets.devices import list_devices
 
 APP = importlib.import_module("tcc.compiler.cli.app").app
 
@@ -158,7 +158,7 @@ def test_what_a_project_file_says_is_a_default(tcc, home, images):
 
 
 def test_what_counts_or_brings_a_runner_says_so():
-    devices = {device.name: device for device in every()}
+    devices = {device.name: device for device in list_devices()}
     assert not devices["onnxruntime"].is_counted
     assert not devices["host"].is_counted
     assert devices["tflite"].needs_board_runner
@@ -172,7 +172,7 @@ def test_runs_of_what_is_counted_are_refused(tcc, built, monkeypatch):
     from tcc.compiler.targets import trusted_bundle
 
     bundle, _ = trusted_bundle.load(built, trust=False)
-    device = next(device for device in every() if device.name == "arm-a7")
+    device = next(device for device in list_devices() if device.name == "arm-a7")
     assert device.is_counted
     monkeypatch.setattr(trusted_bundle, "load", lambda *_, **__: (bundle, device))
     done = tcc("bench", built, "--runs", "100")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tcc.compiler.ir.graph import Model, exact
-from tcc.compiler.passes import INT8, PASSES, PIPELINES, spell
+from tcc.compiler.ir.graph import Model, make_exact_pass
+from tcc.compiler.passes import INT8, PASSES, PIPELINES, format_pipeline
 
 
 def nodes(ended):
@@ -19,7 +19,7 @@ def test_the_passes_and_pipelines_are_listed(tcc):
     assert lines[0].split() == ["pass", "bound", "what"]
     assert any(line.split()[:2] == ["pool_first", "0.0001"] for line in lines)
     assert any(line.split()[:2] == ["fuse_clamps", "exact"] for line in lines)
-    assert f"ready: {spell(INT8)}" in lines
+    assert f"ready: {format_pipeline(INT8)}" in lines
 
 
 def test_the_list_as_names_and_as_json(tcc):
@@ -72,7 +72,7 @@ def test_the_canonical_text_goes_through_no_passes(tcc, home):
 
 
 def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):
-    @exact
+    @make_exact_pass
     def fold_ahead(model: Model) -> Model:
         return Model(model.graph, {name: 2 * w for name, w in model.weights.items()})
 

@@ -10,7 +10,7 @@ from tcc.compiler.support.console import ProgressLines, Report
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch):
-    monkeypatch.setattr(console, "EVERY", 0.1)
+    monkeypatch.setattr(console, "LOG_INTERVAL", 0.1)
 
 
 def work(report, seconds=0.5):
@@ -38,12 +38,12 @@ def test_what_is_short_or_quiet_says_nothing(capsys):
 
 def test_a_line_of_somebody_else_counts(capsys):
     report = Report()
-    with report.stages() as stages:
+    with report.track_stages() as stages:
         stages("training", 1, 9)
         for epoch in range(10):
             time.sleep(0.04)
-            report.note(f"epoch {epoch}")
-            stages.spoke()
+            report.print_note(f"epoch {epoch}")
+            stages.record_output()
     assert all(line.startswith("epoch ") for line in capsys.readouterr().err.splitlines())
 
 

@@ -98,7 +98,7 @@ def test_it_has_the_figures_of_the_training_whose_weights_it_is_of(tcc, home):
     from tcc.compiler.frontend.spec import load
 
     spec = load(home / "tiny.yaml")
-    source = pipeline.random_weights(spec.graph, 3)
+    source = pipeline.create_random_weights(spec.graph, 3)
     (home / "run").mkdir()
     weights.write(home / "run/weights.safetensors", source.tensors, {})
     test = {"images": 5, "correct": 3, "accuracy": 0.6, "interval": {"low": 0.14, "high": 0.95},

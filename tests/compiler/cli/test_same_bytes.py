@@ -71,7 +71,7 @@ def build(place, home, images, commands, settings):
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     env["XDG_CACHE_HOME"] = str(cache)  # what was fetched, and compiled pieces of runtimes
     # With the key that seals them; what was built here is no part of what is built.
-    shutil.copytree(user_folders.key_file().parent, place / "home/.local/state/tcc/seal")
+    shutil.copytree(user_folders.locate_key_file().parent, place / "home/.local/state/tcc/seal")
     command = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
     ended = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

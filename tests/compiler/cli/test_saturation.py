@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tcc.backends.arm.machine import MACHINES as EVERY
-from tcc.compiler.driver.saturation import LEAST, LayerSaturation, Saturation, UsualShare
+from tcc.compiler.driver.saturation import MIN_SHARE, LayerSaturation, Saturation, UsualShare
 from tcc.compiler.reference import exceedance
 
 MACHINES = {machine.target.name: machine for machine in EVERY}
@@ -48,7 +48,7 @@ def shares(document):
 
 def by_hand(home, data):
     """The same of every value of the integer program, by the executor that is written in numpy."""
-    from tcc.compiler.data.dataset import read
+    from tcc.compiler.data.dataset import read_dataset
     from tcc.compiler.driver import pipeline
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.quant import calibration_document, calibration_file
@@ -56,17 +56,17 @@ def by_hand(home, data):
     from tcc.compiler.reference import integer_program
 
     spec = load(home / "tiny.yaml", {})
-    ready = pipeline.ready(spec, pipeline.random_weights(spec.graph))
-    written = calibration_document.read(home / "c.json")
-    program = quantize(ready, calibration_file.calibration(written, ready, "c"))
-    images = read(data)
+    ready = pipeline.lower_for_int8(spec, pipeline.create_random_weights(spec.graph))
+    written = calibration_document.read_document(home / "c.json")
+    program = quantize(ready, calibration_file.decode_calibration(written, ready, "c"))
+    images = read_dataset(data)
     (source,) = program.graph.inputs
-    tensors = [images.tensor(i, source) for i in range(len(images))]
+    tensors = [images.read_tensor(i, source) for i in range(len(images))]
     found = {}
     for name, value in written.values.items():
         if name != source.name:
             low, high = (-128, 127) if value.signed else (None, 255)
-            rows = [v[name] for v in integer_program.run(program, tensors, every=True)]
+            rows = [v[name] for v in integer_program.run(program, tensors, keep_all=True)]
             if rows[0].dtype.kind != "f":
                 assert rows[0].dtype == (np.int8 if value.signed else np.uint8)
                 found[name] = np.mean([np.mean((r == low) | (r == high)) for r in rows])
@@ -282,7 +282,7 @@ def layer(shares, largest=0.0, images=16):
         (layer([0.5] * 99, images=0), 1, False),
         (layer([0.5] * 4), 1, True),
         (layer([0.5]), 1, False),
-        (layer([LEAST] * 99), 1, False),
+        (layer([MIN_SHARE] * 99), 1, False),
         (layer([0.01] * 99, largest=0.01), 1, False),
         (layer([0.011] * 99, largest=0.01), 1, True),
         (layer([1.0] + [0.0] * 98), 1, False),  # one odd image
@@ -293,7 +293,7 @@ def layer(shares, largest=0.0, images=16):
     ],
 )
 def test_what_clips_more(one, layers, more):
-    assert one.clips_more(layers) == more
+    assert one.has_more_clipping(layers) == more
 
 
 def test_too_few_images_are_said_to_be(tcc, home, calibrated):

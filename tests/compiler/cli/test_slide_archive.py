@@ -58,7 +58,7 @@ def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(Path(folder).rglob("*"))
-        if path.is_file() and slide_record.HIDDEN not in path.parts
+        if path.is_file() and slide_record.WORK_FOLDER not in path.parts
     }
 
 
@@ -152,7 +152,7 @@ def test_what_each_slide_is_told_and_where_it_runs(tcc, bundle, archive, home, m
 
     def run(task):
         found.append(task)
-        return slide_archive.lost_end(task, "nothing runs here")
+        return slide_archive.build_lost_outcome(task, "nothing runs here")
 
     monkeypatch.setattr(slide_archive, "run_task", run)
     words = ("--tumour", "tumour", "--skip-damaged", "--mpp", 0.5, "--workers", 8, "--json")
@@ -184,12 +184,12 @@ def test_how_a_slides_own_run_may_end(monkeypatch, code, out, found):
 
     def run(words, more):
         tries.append(words)
-        return task_places.ChildEnd(code, out, "what it said")
+        return task_places.CommandOutcome(code, out, "what it said")
 
     monkeypatch.setattr(task_places, "run_command", run)
     end = slide_archive.run_task(slide_archive.SlideTask(("slide",), "/scans/s.tif", "s.tif"))
     assert [each.code for each in end.problems] == ([found] if found else [])
-    assert len(tries) == (slide_archive.TRIES if code < 0 else 1)
+    assert len(tries) == (slide_archive.MAX_TRIES if code < 0 else 1)
     if found is None:
         assert end.document == {"patches": 3}
 
@@ -197,11 +197,11 @@ def test_how_a_slides_own_run_may_end(monkeypatch, code, out, found):
 @pytest.fixture
 def lease(tmp_path, monkeypatch):
     """Take a lease quickly."""
-    monkeypatch.setattr(slide_record, "PATIENCE", 0)
-    monkeypatch.setattr(slide_record, "LOOK", 0.01)
+    monkeypatch.setattr(slide_record, "LOCK_WAIT_SECONDS", 0)
+    monkeypatch.setattr(slide_record, "POLL_SECONDS", 0.01)
     folder = tmp_path / "work"
     folder.mkdir()
-    return lambda: slide_record.held(folder, tmp_path / "s.tif")
+    return lambda: slide_record.lock_slide(folder, tmp_path / "s.tif")
 
 
 def elsewhere(folder, beat):
@@ -211,7 +211,7 @@ def elsewhere(folder, beat):
 
 def test_a_lease_of_another_machine_that_lives(lease, tmp_path):
     elsewhere(tmp_path / "work", 0)
-    assert slide_record.progress(tmp_path / "work") == (3, 4)
+    assert slide_record.read_progress(tmp_path / "work") == (3, 4)
     beats = threading.Timer(0.1, elsewhere, (tmp_path / "work", 1))
     beats.start()
     with pytest.raises(slide_record.UserError, match="another run") as found, lease():
@@ -221,7 +221,7 @@ def test_a_lease_of_another_machine_that_lives(lease, tmp_path):
 
 
 def test_a_lease_of_another_machine_that_is_dead(lease, tmp_path, monkeypatch):
-    monkeypatch.setattr(slide_record, "STALE", 0.05)
+    monkeypatch.setattr(slide_record, "STALE_SECONDS", 0.05)
     elsewhere(tmp_path / "work", 0)
     with lease() as own:
         assert json.loads((tmp_path / "work/lease").read_text())["token"] == own.token
@@ -231,23 +231,28 @@ def test_a_lease_of_another_machine_that_is_dead(lease, tmp_path, monkeypatch):
 def test_a_lease_that_another_took_over(lease, tmp_path, monkeypatch):
     with lease() as own:
         own.check(tmp_path / "s.tif")
-        own.beat()
+        own.send_heartbeat()
         elsewhere(tmp_path / "work", 0)
-        own.beat()
+        own.send_heartbeat()
         with pytest.raises(slide_record.UserError, match="another run works on this slide"):
             own.check(tmp_path / "s.tif")
-    assert slide_record.progress(tmp_path / "work") == (3, 4)
+    assert slide_record.read_progress(tmp_path / "work") == (3, 4)
 
 
 def test_a_lease_of_a_dead_process_of_this_machine(lease, tmp_path):
-    for left in (b"", b"\0" * 9, b"[1]", json.dumps({"kernel": slide_record._kernel()}).encode()):
+    for left in (
+        b"",
+        b"\0" * 9,
+        b"[1]",
+        json.dumps({"kernel": slide_record._read_boot_id()}).encode(),
+    ):
         (tmp_path / "work/lease").write_bytes(left)
-        slide_record.STALE, stale = 0.05, slide_record.STALE
+        slide_record.STALE_SECONDS, stale = 0.05, slide_record.STALE_SECONDS
         try:
             with lease() as own:
                 assert own.token
         finally:
-            slide_record.STALE = stale
+            slide_record.STALE_SECONDS = stale
 
 
 def started(*words, **options):

@@ -18,7 +18,7 @@ from web_browser import CHROMIUM, Browser
 
 from tcc.compiler.slides import patch_grid, slide_record, slide_viewer
 from tcc.compiler.slides.patch_grid import PatchGrid, PatchReader
-from tcc.compiler.slides.slide_file import block_means, opened
+from tcc.compiler.slides.slide_file import compute_block_means, open_slide
 from tcc.compiler.support.progress import silent
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
@@ -203,7 +203,7 @@ def test_patches_of_another_resolution_lie_where_these_do(run, home):
 
 
 def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkeypatch):
-    monkeypatch.setattr(patch_grid, "READ", 64)
+    monkeypatch.setattr(patch_grid, "BLOCK_SIDE", 64)
     assert run("-o", "one").code == 0
     assert run("-o", "two", "--workers", 2).code == 0
     with no_child_lives() as killed:
@@ -229,21 +229,21 @@ def test_any_arrangement_gives_the_same_bytes(run, process, bundle, home, monkey
 @pytest.mark.parametrize(("size", "stride"), [(32, 1), (32, 8), (256, 16), (8192, 4096)])
 def test_blocks_are_bounded_however_patches_overlap(home, size, stride):
     Image.new("RGB", (1, 1)).save(home / "plain.png")
-    with opened(home / "plain.png", 0.5) as slide:
+    with open_slide(home / "plain.png", 0.5) as slide:
         reader = PatchReader(slide, PatchGrid(220 * stride, 120 * stride, size, stride), size)
         kept = np.ones(reader.grid.shape, bool)
-        blocks = patch_grid.blocks(reader, kept)
+        blocks = patch_grid.split_into_blocks(reader, kept)
     assert sum(map(len, blocks)) == kept.size
     assert len(set().union(*blocks)) == kept.size
     most = max(map(len, blocks))
-    assert most == 1 or most * 3 * size**2 <= patch_grid.BLOCK_BYTES
+    assert most == 1 or most * 3 * size**2 <= patch_grid.MAX_BLOCK_BYTES
 
 
 @pytest.mark.slow
 def test_what_is_finished_is_not_repeated(run, process, bundle, home, monkeypatch):
     from tcc.compiler.slides import slide_job
 
-    monkeypatch.setattr(patch_grid, "READ", 64)
+    monkeypatch.setattr(patch_grid, "BLOCK_SIDE", 64)
     words = ("--at", 0.5, "--patch", 32, "--rule", "wide")
     assert process("slide", "run", bundle, "s.tif", *words, program=KILLED).code == -9
     numbers = []
@@ -338,9 +338,9 @@ def test_which_classes_are_tumour_is_not_guessed(tcc, built, home):
 
 
 def test_two_runs_do_not_do_the_same(run, home, monkeypatch):
-    monkeypatch.setattr(slide_record, "PATIENCE", 0)
-    folder = slide_record.folder(home / "slides/s")
-    with slide_record.held(folder, home / "s.tif"):
+    monkeypatch.setattr(slide_record, "LOCK_WAIT_SECONDS", 0)
+    folder = slide_record.get_work_folder(home / "slides/s")
+    with slide_record.lock_slide(folder, home / "s.tif"):
         done = run()
         assert done.code == 2
         assert "error[E1309]: another run works on this slide\n  --> s.tif\n" in done.err
@@ -367,11 +367,13 @@ def test_a_result_that_was_taken_apart_is_made_again(run, home):
 
 
 def test_the_colour_blind_map_goes_from_blue_to_vermilion(home):
-    with opened(write(home / "s.tif", PIXELS)) as slide:
-        image = block_means(slide, 4, silent)
+    with open_slide(write(home / "s.tif", PIXELS)) as slide:
+        image = compute_block_means(slide, 4, silent)
     grid = PatchGrid(512, 480, 256, 256)
     for name, (low, _, high) in slide_viewer.MAPS.items():
-        shown = slide_viewer.overlay(image, 4, grid, np.array([[0.0, 1.0], [np.nan, 0.5]]), name)
+        shown = slide_viewer.draw_overlay(
+            image, 4, grid, np.array([[0.0, 1.0], [np.nan, 0.5]]), name
+        )
         paper = np.array(PIXELS[0, 0], float)
         for x, colour in ((0, low), (127, high)):
             mixed = paper * (1 - slide_viewer.OPACITY) + np.array(colour) * slide_viewer.OPACITY

@@ -18,7 +18,7 @@ from web_browser import CHROMIUM, Browser
 
 from tcc.compiler.slides import slide_viewer, stored_result
 from tcc.compiler.slides.patch_grid import PatchGrid
-from tcc.compiler.slides.slide_file import opened
+from tcc.compiler.slides.slide_file import open_slide
 from tcc.compiler.support.external_tools import MissingTool
 from tcc.compiler.support.progress import silent
 
@@ -51,9 +51,9 @@ def result(home):
 @pytest.fixture
 def library():
     try:
-        slide_viewer.LIBRARY.files()
+        slide_viewer.LIBRARY.load_files()
     except MissingTool as error:
-        pytest.skip(f"{error} {error.why}")
+        pytest.skip(f"{error} {error.reason}")
 
 
 @pytest.fixture
@@ -75,21 +75,21 @@ def test_the_tiles_are_the_slide_and_the_overlay_lies_on_it(page, result, home):
         shown[top : top + part.shape[0], left : left + part.shape[1]] = part
     assert np.abs(shown - slide).mean() < 6  # JPEG; half a pixel's shift of the noise gives 9
     assert pixels_of(page / "tiles/0/0_0.jpg").shape == (175, 325, 3)
-    with opened(page / "overlay.tif") as file:
+    with open_slide(page / "overlay.tif") as file:
         assert [(level.width, level.height) for level in file.levels] == [
             (1300, 700), (650, 350), (325, 175),
         ]  # fmt: skip
         assert file.mpp == pytest.approx(0.5)
-        over = file.read(0, 0, 0, (WIDTH, HEIGHT)).astype(int)
+        over = file.read_pixels(0, 0, 0, (WIDTH, HEIGHT)).astype(int)
     changed = np.abs(over - shown).mean(axis=2) > 30
     inside = np.zeros(changed.shape, bool)
     for row, column in LIKELY:
         inside[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64] = True
     # JPEG has colours of 16 x 16 pixels, to which the patches are aligned.
     assert (changed == inside).mean() > 0.999
-    heat = stored_result.read(result).raster()
-    whole = slide_viewer.overlay(slide, 1, GRID, heat, "overlay")
-    part = slide_viewer.overlay(slide[256:, 512:], 1, GRID, heat, "overlay", (512, 256))
+    heat = stored_result.read_result(result).to_raster()
+    whole = slide_viewer.draw_overlay(slide, 1, GRID, heat, "overlay")
+    part = slide_viewer.draw_overlay(slide[256:, 512:], 1, GRID, heat, "overlay", (512, 256))
     assert np.array_equal(whole[256:, 512:], part)
 
 
@@ -115,11 +115,13 @@ def test_it_is_the_same_again_and_replaces_only_its_own(tcc, page, home):
 def test_tiles_of_all_sizes_meet(home, width, height):
     pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(home / "s.png")
-    with opened(home / "s.png", 0.5) as slide:
-        made = slide_viewer.pyramid(slide, 1)
-        levels = [np.zeros((*made.size(n)[::-1], 3), np.uint8) for n in range(made.depth + 1)]
-        for (level, column, row), tile in slide_viewer.tiles(slide, made, silent):
-            assert tile.shape[1::-1] == made.shape((level, column, row))
+    with open_slide(home / "s.png", 0.5) as slide:
+        made = slide_viewer.build_pyramid(slide, 1)
+        levels = [
+            np.zeros((*made.compute_size(n)[::-1], 3), np.uint8) for n in range(made.depth + 1)
+        ]
+        for (level, column, row), tile in slide_viewer.iterate_tiles(slide, made, silent):
+            assert tile.shape[1::-1] == made.compute_tile_shape((level, column, row))
             levels[level][512 * row :, 512 * column :][: tile.shape[0], : tile.shape[1]] = tile
     assert np.array_equal(levels[-1], pixels)
     assert max(levels[0].shape[:2]) <= 512

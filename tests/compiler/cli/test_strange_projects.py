@@ -81,7 +81,7 @@ def test_one_of_roots_is_obeyed_by_all(home):
     child = os.fork()
     if not child:
         os.seteuid(NOBODY)
-        os._exit(0 if project_file.find(Path()).spec == "tiny.yaml" else 1)
+        os._exit(0 if project_file.find_project(Path()).spec == "tiny.yaml" else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
@@ -137,7 +137,9 @@ def test_it_is_named_where_it_chooses(tcc, home):
     from tcc.compiler.data import weights
     from tcc.compiler.frontend.spec import load
 
-    weights.write(home / "a/w.safetensors", weights.random(load(home / "a/tiny.yaml").graph))
+    weights.write(
+        home / "a/w.safetensors", weights.initialize_random(load(home / "a/tiny.yaml").graph)
+    )
     with (home / "a/tcc.toml").open("a") as file:
         file.write('weights = "w.safetensors"\n[params]\nwidth = 4\n')
     name = f"{home}/a/tcc.toml"

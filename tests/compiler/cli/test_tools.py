@@ -6,7 +6,13 @@ import tomllib
 import pytest
 
 from tcc.compiler.cli import doctor
-from tcc.compiler.support.external_tools import EXTRAS, FETCHED, PROGRAMS, Tool, install
+from tcc.compiler.support.external_tools import (
+    EXTRAS,
+    NPM_VERSIONS,
+    PROGRAMS,
+    Tool,
+    describe_install,
+)
 from tcc.compiler.targets import devices
 
 
@@ -28,9 +34,9 @@ def test_extras_are_the_projects(project):
 
 def test_every_tool_is_known(project):
     known = names(project["dependencies"]) | {name for group in EXTRAS.values() for name in group}
-    tools = {tool.name for device in devices.every() for tool in device.tools}
+    tools = {tool.name for device in devices.list_devices() for tool in device.tools}
     assert tools
-    assert tools <= known | PROGRAMS.keys() | FETCHED.keys()
+    assert tools <= known | PROGRAMS.keys() | NPM_VERSIONS.keys()
     assert set(doctor.BASE) <= known
 
 
@@ -52,7 +58,7 @@ def test_doctor_shows_what_each_extra_brings(tcc):
     ],
 )
 def test_commands(name, command):
-    assert install(name) == Tool(name, "do this", None).install == command
+    assert describe_install(name) == Tool(name, "do this", None).install == command
 
 
 def test_doctor_says_the_same(tcc, monkeypatch):
@@ -66,5 +72,5 @@ def test_doctor_says_the_same(tcc, monkeypatch):
     packages = tcc("doctor", "--json").document["packages"]
     assert {"torch", "onnxsim", "onnx-graphsurgeon", "numpy"} <= {each["name"] for each in packages}
     assert {each["name"]: each["install"] for each in packages} == {
-        each["name"]: install(each["name"]) for each in packages
+        each["name"]: describe_install(each["name"]) for each in packages
     }

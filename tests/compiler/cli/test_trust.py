@@ -82,7 +82,7 @@ def test_a_state_that_others_may_write_says_nothing(
 
 def test_a_page_is_code_but_for_its_network():
     names = ("app.js", "model.onnx", "ort/ort.wasm", "index.html")
-    assert Web().code(names) == ("app.js", "ort/ort.wasm", "index.html")
+    assert Web().list_code_files(names) == ("app.js", "ort/ort.wasm", "index.html")
 
 
 def test_what_a_runtime_reads_needs_no_trust(tcc, home, state, picture):

@@ -6,7 +6,7 @@ from tcc.backends.arm.kernels.pointwise import POINTWISE
 from tcc.backends.arm.schedule import kernel_choice
 from tcc.backends.tflite import description, float_operators, integer_operators
 from tcc.compiler.ops import Silu
-from tcc.compiler.support.diagnostics import fail, whole_file
+from tcc.compiler.support.diagnostics import fail, make_file_span
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_float_network_that_exceeds_a_limit(build, monkeypatch):
 
     def limited(self, target, model, precision, progress):
         if precision.full:
-            raise fail("E0450", "the weights exceed what a file holds", whole_file("tiny.yaml"))
+            raise fail("E0450", "the weights exceed what a file holds", make_file_span("tiny.yaml"))
         return emit(self, target, model, precision, progress)
 
     monkeypatch.setattr(OnnxRuntime, "emit", limited)

@@ -355,7 +355,7 @@ def test_a_release_that_was_not_proven_is_noted(tcc, built, monkeypatch):
     from tcc.compiler.support.external_tools import ProvenRelease
 
     known = (ProvenRelease("onnxruntime", "0.1", ("small",), ""),)
-    monkeypatch.setattr(external_tools, "proven_releases", lambda: known)
+    monkeypatch.setattr(external_tools, "load_proven_releases", lambda: known)
     ended = tcc("verify", built, "--json")
     (note,) = ended.document["notes"]
     assert note.endswith("is not among the releases that were proven: 0.1")

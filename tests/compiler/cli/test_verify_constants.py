@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from tcc.compiler.bundle import manifest, replay
 from tcc.compiler.bundle.bundle_folder import Bundle
-from tcc.compiler.support.diagnostics import whole_file
+from tcc.compiler.support.diagnostics import make_file_span
 
 ONNX = ("fp32", "fp16", "dynamic", "int8", "int8-i8", "int8-u8u8", "int8-qdq")
 TFLITE = ("fp32", "fp16", "dynamic", "int8", "int8-i8", "int8-u8")
@@ -42,8 +42,8 @@ def mask(folder: Path, target: str) -> None:
 
     forged_bundles.forged(folder, target)
     about = manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
-    bundle, device = Bundle(folder, about), devices.find(target, whole_file(target))
-    tensors = [replay.tensor(bundle, case) for case in about.goldens.cases]
+    bundle, device = Bundle(folder, about), devices.find(target, make_file_span(target))
+    tensors = [replay.read_input_tensor(bundle, case) for case in about.goldens.cases]
     for case, outputs in zip(
         about.goldens.cases, device.infer(bundle.model, bundle.input, tensors), strict=True
     ):
@@ -206,16 +206,16 @@ def largest_constant(folder: Path, target: str, layer: str) -> bytes:
     about = manifest.decode((folder / manifest.NAME).read_bytes(), "manifest")
     bundle, device, spec = (
         Bundle(folder, about),
-        devices.find(target, whole_file(target)),
+        devices.find(target, make_file_span(target)),
         load(Path("tiny.yaml")),
     )
-    program = rebuilt_program.program(bundle, device, spec, None)
+    program = rebuilt_program.rebuild_program(bundle, device, spec, None)
     sources = rebuilt_program.find_constant_sources(bundle, device, spec, None, program)
-    assert sources.start
+    assert sources.start_model
     machine = next(one for one in MACHINES if one.target.name == target)
-    constants, _ = stored_constants.place_constants(machine, sources.start)
+    constants, _ = stored_constants.place_constants(machine, sources.start_model)
     ours = [one for one in constants if layer in (one.layer, *one.name.split(".")) or True]
-    return max(ours, key=lambda one: one.values.nbytes).values.tobytes()
+    return max(ours, key=lambda one: one.tensor.nbytes).tensor.tobytes()
 
 
 @pytest.mark.slow

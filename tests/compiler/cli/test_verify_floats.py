@@ -62,7 +62,7 @@ def forked(tcc, home):
         spec = home / f"{out}.yaml"
         spec.write_text(SPEC.format(padding=padding))
         graph = load(spec).graph
-        tensors = {name: np.array(one) for name, one in weights.random(graph, 3).items()}
+        tensors = {name: np.array(one) for name, one in weights.initialize_random(graph, 3).items()}
         if change:
             change(tensors)
         weights.write(home / f"{out}.safetensors", tensors)
@@ -178,9 +178,9 @@ def test_a_join_by_itself(tcc, forked, home):
     ids=["nothing", "no numbers", "less"],
 )
 def test_what_is_not_the_layers_at_all(tcc, forked, monkeypatch, by, said):
-    right = OnnxRuntime.inner_values
+    right = OnnxRuntime.trace_float_values
     monkeypatch.setattr(
-        OnnxRuntime, "inner_values", lambda self, *words: map(by, right(self, *words))
+        OnnxRuntime, "trace_float_values", lambda self, *words: map(by, right(self, *words))
     )
     folder = forked("onnxruntime", "right")
     named = ("--spec", "right.yaml", "--weights", "right.safetensors")

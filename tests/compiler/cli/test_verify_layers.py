@@ -118,7 +118,7 @@ class TestSpec:
 
     def test_of_other_weights(self, tcc, home, wide):
         graph = load(home / "tiny.yaml", {"width": "5"}).graph
-        weights.write(home / "w.safetensors", weights.random(graph, 7))
+        weights.write(home / "w.safetensors", weights.initialize_random(graph, 7))
         ended = tcc("verify", wide, "--spec", "tiny.yaml", "--weights", "w.safetensors")
         assert ended.code == 2
         assert "error[E0664]: this is not what the bundle was built from" in ended.err

@@ -12,7 +12,7 @@ KEPT = {2: "manifest-2"}
 
 
 def test_there_is_a_bundle_of_every_version_that_is_read():
-    assert set(KEPT) == {manifest.KIND.version, *manifest.KIND.older}
+    assert set(KEPT) == {manifest.KIND.version, *manifest.KIND.older_versions}
 
 
 @pytest.mark.parametrize("version", KEPT)

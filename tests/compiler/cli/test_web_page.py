@@ -12,9 +12,9 @@ from PIL import Image
 from web_browser import CHROMIUM, Browser
 
 from tcc.backends.onnxruntime.backend import OnnxRuntime
-from tcc.backends.web.backend import RUNTIME
+from tcc.backends.web.backend import RUNTIME_PACKAGE
 from tcc.compiler.bundle import bundle_folder
-from tcc.compiler.cli.serve import server
+from tcc.compiler.cli.serve import create_server
 from tcc.compiler.data import images
 from tcc.compiler.ir import preprocess
 from tcc.compiler.support.external_tools import MissingTool
@@ -56,20 +56,20 @@ def bundle(tmp_path_factory):
     from tcc.compiler.cli import app
 
     try:
-        RUNTIME.files()
+        RUNTIME_PACKAGE.load_files()
     except MissingTool as error:
-        pytest.skip(f"{error} {error.why}")
+        pytest.skip(f"{error} {error.reason}")
     folder = tmp_path_factory.mktemp("page")
     words = ["build", "ddsnet-blood", "--target", "web", "--precision", "int8", "--no-replay"]
     found = CliRunner().invoke(app, [*words, "-q", "-o", str(folder)])
     assert found.exit_code == 0, found.output
-    return bundle_folder.read(folder / "ddsnet-blood-web-int8", devices.precision, None)
+    return bundle_folder.read_bundle(folder / "ddsnet-blood-web-int8", devices.find_precision, None)
 
 
 @pytest.fixture(scope="module")
 def browser(bundle, tmp_path_factory):
     """The page in a browser, ready."""
-    with server(bundle, "127.0.0.1", 0) as listening:
+    with create_server(bundle, "127.0.0.1", 0) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         with Browser(tmp_path_factory.mktemp("profile")) as page:
             page("Page.navigate", url=listening.url)
@@ -90,7 +90,7 @@ def test_it_classifies_as_the_reference_does(opened, bundle):
     said = opened.evaluate("document.getElementById('agreement').textContent")
     assert said == "This browser agrees: 0 of 24 bytes differ over 2 goldens."
     runtime, source = OnnxRuntime(), bundle.input
-    pixels = [images.read(path) for path in SAMPLES]
+    pixels = [images.read_image(path) for path in SAMPLES]
     given = [preprocess.apply(source.preprocess, x, source.type.shape) for x in pixels]
     wanted = runtime.infer(runtime.targets[0], bundle.model, source, given)
     for path, outputs in zip(SAMPLES, wanted, strict=True):
@@ -137,7 +137,7 @@ def test_images_that_saturate_are_warned_of(opened, tmp_path):
     assert not opened.evaluate(warned)
     opened.evaluate("document.getElementById('clear').click()")
     for number, path in enumerate(cells):
-        dark = 255 * (images.read(path) / 255) ** 2.2  # as a lamp or a camera may change
+        dark = 255 * (images.read_image(path) / 255) ** 2.2  # as a lamp or a camera may change
         Image.fromarray(dark.astype(np.uint8)).save(tmp_path / f"{number}.png")
     opened.choose("#files", sorted(tmp_path.glob("*.png")))
     opened.wait(f"{CARDS} === {len(cells)}")
@@ -195,7 +195,7 @@ def test_it_is_for_keyboards_readers_and_phones(opened, tmp_path):
         opened.look(width, 800, scheme, path)
         assert opened.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
         assert min(opened.evaluate(CONTRAST)) >= 4.5, (scheme, width)
-        shown = images.read(path)
+        shown = images.read_image(path)
         assert shown.shape[1] <= width
         corner = int(shown[2, 2].astype(int).sum())
         assert (corner > 700) if scheme == "light" else (corner < 120)
@@ -209,8 +209,8 @@ def test_it_is_for_keyboards_readers_and_phones(opened, tmp_path):
 def test_files_that_are_not_the_manifests_are_refused(bundle, tmp_path):
     folder = tmp_path / "changed"
     shutil.copytree(bundle.folder, folder)
-    found = bundle_folder.read(folder, devices.precision, None)
-    with server(found, "127.0.0.1", 0) as listening, Browser(tmp_path / "profile") as page:
+    found = bundle_folder.read_bundle(folder, devices.find_precision, None)
+    with create_server(found, "127.0.0.1", 0) as listening, Browser(tmp_path / "profile") as page:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         for name in ("model/model.onnx", "goldens/1/output_0.bin"):
             whole = (folder / name).read_bytes()

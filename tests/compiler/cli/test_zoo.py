@@ -8,7 +8,7 @@ import pytest
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.zoo import shipped, tables
-from tcc.compiler.zoo.counting_conventions import CONVENTIONS, Counted
+from tcc.compiler.zoo.counting_conventions import CONVENTIONS, CountedNetwork
 from tcc.compiler.zoo.tables import Cell, Column, PrintedMatch
 
 TABLES = ("ddsnet-1", "fastnet-5", "fastnet-6", "fastnet-7", "fastnet-8", "sensors-2")
@@ -34,7 +34,7 @@ def table(tcc, known_tables):
 
 def test_every_network_is_listed_with_its_costs(tcc):
     models = {m["name"]: m for m in tcc("zoo", "--json").document["models"]}
-    assert set(models) == set(shipped.specs())
+    assert set(models) == set(shipped.list_specs())
     assert models["vgg11"] == {
         "name": "vgg11",
         "task": "tumour images",
@@ -66,15 +66,17 @@ def test_the_list_as_text(tcc):
         "fastnet-lung",
     ]
     assert "fastnet-7, fastnet-8" in fastnet
-    assert tcc("zoo", "-q").out.split() == list(shipped.specs())
+    assert tcc("zoo", "-q").out.split() == list(shipped.list_specs())
 
 
 def test_weights_that_are_listed_are_there():
-    about = tables.document(shipped.packaged("zoo") / "models.yaml")
-    assert set(about) == set(shipped.specs())
+    about = tables.read_document(shipped.get_package_folder("zoo") / "models.yaml")
+    assert set(about) == set(shipped.list_specs())
     listed = [name for one in about.values() for name in one.get("weights", ())]
     assert [
-        name for name in listed if not (shipped.packaged("zoo") / "weights" / name).is_file()
+        name
+        for name in listed
+        if not (shipped.get_package_folder("zoo") / "weights" / name).is_file()
     ] == []
 
 
@@ -130,8 +132,8 @@ def test_operations_are_counted_as_the_tools_of_the_papers_do(table):
 
 
 def test_a_stem_that_is_registered_once_counts_once():
-    graph = load(shipped.specs()["ddsnet"], {"classes": "7"}).graph
-    assert CONVENTIONS["ptflops"].count(Counted(graph)) == 306_711_167
+    graph = load(shipped.list_specs()["ddsnet"], {"classes": "7"}).graph
+    assert CONVENTIONS["ptflops"].count(CountedNetwork(graph)) == 306_711_167
 
 
 def test_the_document_says_what_a_row_is(tcc):
@@ -172,7 +174,7 @@ def test_quiet_leaves_the_figures_alone(tcc):
 
 
 def test_a_narrow_terminal_gets_a_line_a_figure(tcc, monkeypatch):
-    monkeypatch.setattr("tcc.compiler.cli.zoo.fits", lambda lines: False)
+    monkeypatch.setattr("tcc.compiler.cli.zoo.fits_terminal", lambda lines: False)
     rows = [line.split() for line in tcc("zoo", "table", "fastnet-7", "-q").out.splitlines()]
     assert rows[0] == ["model", "figure", "computed", "paper", "difference"]
     assert rows[2][-6:] == ["FLOPs", "M", "773,640,191", "773.64", "+0.000", "rounded"]
@@ -186,7 +188,7 @@ def test_markdown_is_a_table_with_its_notes(tcc, name):
     rows = [line for line in lines if line.startswith("|")]
     assert len({row.count("|") for row in rows}) == 1
     assert rows[1].startswith("| --- | ---: |")
-    assert len(rows) == 2 + len(tables.read(name, NOWHERE).rows)
+    assert len(rows) == 2 + len(tables.read_table(name, NOWHERE).rows)
     assert lines[0].startswith("**")
     assert [line for line in lines if line.startswith("- ")]
 
@@ -222,13 +224,13 @@ def test_a_wrong_command_line_ends_with_2(tcc, words):
 
 
 def test_the_tables_hold_numbers_for_every_column_and_specs_that_exist():
-    assert tables.names() == TABLES
+    assert tables.list_tables() == TABLES
     for name in TABLES:
-        read = tables.read(name, NOWHERE)
+        read = tables.read_table(name, NOWHERE)
         assert {column.convention for column in read.columns.values()} <= set(CONVENTIONS)
         for row in read.rows:
             assert set(row.printed) == set(read.columns)
-            assert row.spec in shipped.specs()
+            assert row.spec in shipped.list_specs()
 
 
 def test_patterns_of_a_counted_program_name_operations():
@@ -236,8 +238,8 @@ def test_patterns_of_a_counted_program_name_operations():
     from fnmatch import fnmatchcase
 
     for name in TABLES:
-        for row in tables.read(name, NOWHERE).rows:
-            nodes = load(shipped.specs()[row.spec], row.settings).graph.nodes
+        for row in tables.read_table(name, NOWHERE).rows:
+            nodes = load(shipped.list_specs()[row.spec], row.settings).graph.nodes
             for pattern in (*row.functions, *row.twice):
                 assert [n for n in nodes if fnmatchcase(n.name, pattern)], (name, pattern)
 

@@ -12,7 +12,14 @@ import pytest
 from PIL import Image
 
 from tcc.compiler.data import npz
-from tcc.compiler.data.dataset import HELD_OUT, DataSet, Item, check, indices, read
+from tcc.compiler.data.dataset import (
+    HELD_OUT_INTERVAL,
+    DataSet,
+    Item,
+    check_dataset,
+    get_class_indices,
+    read_dataset,
+)
 from tcc.compiler.ir import image_limits
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
@@ -61,14 +68,14 @@ def test_names_and_folders_have_no_say(folder, tmp_path):
     other.mkdir()
     for number, path in enumerate(sorted(folder.rglob("*.png"), reverse=True)):
         shutil.copy(path, other / f"{number:03}.bmp")
-    same(read(folder), read(other))
+    same(read_dataset(folder), read_dataset(other))
 
 
 def test_class_folders_are_labels(folder):
-    data = read(folder)
+    data = read_dataset(folder)
     assert {item.label for item in data.items} == {"a", "b", "c"}
     assert all(item.path.parent.name == item.label for item in data.items)
-    found = indices(data, ("B", "other", "a"))
+    found = get_class_indices(data, ("B", "other", "a"))
     assert {(item.label, index) for item, index in zip(data.items, found, strict=True)} == {
         ("a", 2), ("b", 0), ("c", None),
     }  # fmt: skip
@@ -76,71 +83,80 @@ def test_class_folders_are_labels(folder):
 
 def test_a_number_of_thousands_of_digits_is_no_index():
     data = DataSet(tuple(Item(label, Path("set.npz"), label) for label in ("2", "9" * 5000)))
-    assert indices(data, ()) == (2, None)
+    assert get_class_indices(data, ()) == (2, None)
 
 
 def test_a_folder_with_images_of_its_own_has_no_classes(folder):
     picture(folder / "own.png")
-    data = read(folder)
+    data = read_dataset(folder)
     assert len(data) == 11
     assert {item.label for item in data.items} == {None}
 
 
 def test_one_more_image_changes_the_digest_and_keeps_the_order(folder):
-    before = read(folder)
+    before = read_dataset(folder)
     picture(folder / "a" / "more.png")
-    after = read(folder)
+    after = read_dataset(folder)
     assert after.digest != before.digest
     assert [d for d in after.digests if d in before.digests] == list(before.digests)
 
 
 def test_the_split_is_one_in_four_by_content(folder, tmp_path):
-    data = read(folder)
+    data = read_dataset(folder)
     learn, judge = data.split()
-    assert len(judge) == len(data) // HELD_OUT
+    assert len(judge) == len(data) // HELD_OUT_INTERVAL
     assert sorted(learn.digests + judge.digests) == list(data.digests)
     shutil.copytree(folder / "a", folder / "again")
-    twice = read(folder)
+    twice = read_dataset(folder)
     assert len(twice) > len(data)
     learn, judge = twice.split()
     assert not set(learn.digests) & set(judge.digests)
 
 
 def test_few_images_are_both_parts(tmp_path):
-    for number in range(HELD_OUT - 1):
+    for number in range(HELD_OUT_INTERVAL - 1):
         picture(tmp_path / f"{number}.png")
-    data = read(tmp_path)
+    data = read_dataset(tmp_path)
     assert data.split() == (data, data)
-    assert len(data.first(1)) == 1
-    assert data.first(None).digests == data.digests
+    assert len(data.select_first(1)) == 1
+    assert data.select_first(None).digests == data.digests
 
 
 def test_grey_images_and_other_sizes_become_what_the_network_takes(tmp_path):
     picture(tmp_path / "grey.png", (31, 5), "L")
-    data = check(read(tmp_path), SOURCE)
-    tensor = data.tensor(0, SOURCE)
+    data = check_dataset(read_dataset(tmp_path), SOURCE)
+    tensor = data.read_tensor(0, SOURCE)
     assert tensor.shape == (3, 8, 8)
     assert np.array_equal(tensor[0], tensor[2])
 
 
 def test_an_empty_folder_and_what_is_no_set(tmp_path):
-    fails("E0711", lambda: read(tmp_path), "no image in this folder", str(tmp_path))
-    fails("E0710", lambda: read(tmp_path / "none"), "there is nothing here")
-    fails("E0710", lambda: read(picture(tmp_path / "one.png")), "this is a file of another kind")
+    fails("E0711", lambda: read_dataset(tmp_path), "no image in this folder", str(tmp_path))
+    fails("E0710", lambda: read_dataset(tmp_path / "none"), "there is nothing here")
+    fails(
+        "E0710",
+        lambda: read_dataset(picture(tmp_path / "one.png")),
+        "this is a file of another kind",
+    )
 
 
 def test_damaged_images_are_all_listed(folder):
     bad = sorted(folder.rglob("*.png"))[:2]
     for path in bad:
         path.write_bytes(path.read_bytes()[:60])
-    data = read(folder)
-    found = data.damaged(SOURCE).diagnostics
+    data = read_dataset(folder)
+    found = data.collect_errors(SOURCE).diagnostics
     assert sorted(each.at.file for each in found) == sorted(map(str, bad))
     assert {each.code for each in found} == {"E0703"}
 
 
 def test_a_network_without_images_refuses_them(folder):
-    fails("E0625", lambda: check(read(folder), VECTOR), "does not take an image", "of 5")
+    fails(
+        "E0625",
+        lambda: check_dataset(read_dataset(folder), VECTOR),
+        "does not take an image",
+        "of 5",
+    )
 
 
 def test_arrays_are_the_same_in_any_order_and_compression(tmp_path):
@@ -148,32 +164,36 @@ def test_arrays_are_the_same_in_any_order_and_compression(tmp_path):
     labels = np.array(["x", "y", "x", "z", "y", "x"])
     np.savez(tmp_path / "one.npz", images=images, labels=labels)
     np.savez_compressed(tmp_path / "two.npz", images=images[::-1], labels=labels[::-1])
-    one, two = read(tmp_path / "one.npz"), read(tmp_path / "two.npz")
+    one, two = read_dataset(tmp_path / "one.npz"), read_dataset(tmp_path / "two.npz")
     same(one, two)
     assert [item.label for item in one.items] == [item.label for item in two.items]
-    assert check(one, SOURCE) is one
+    assert check_dataset(one, SOURCE) is one
 
 
 def test_tensors_are_what_the_network_takes(tmp_path):
     tensors = RNG.normal(size=(4, 5))
     np.savez(tmp_path / "set.npz", tensors=tensors, labels=np.arange(4))
-    data = check(read(tmp_path / "set.npz"), VECTOR)
+    data = check_dataset(read_dataset(tmp_path / "set.npz"), VECTOR)
     for index, item in enumerate(data.items):
-        assert np.array_equal(data.tensor(index, VECTOR), tensors[item.place].astype(np.float32))
-    assert indices(data, ()) == tuple(item.place for item in data.items)
-    fails("E0713", lambda: check(data, SOURCE), "tensors of 3x8x8", "those of the file are 5")
+        assert np.array_equal(
+            data.read_tensor(index, VECTOR), tensors[item.index].astype(np.float32)
+        )
+    assert get_class_indices(data, ()) == tuple(item.index for item in data.items)
+    fails(
+        "E0713", lambda: check_dataset(data, SOURCE), "tensors of 3x8x8", "those of the file are 5"
+    )
 
 
 def test_tensors_of_an_image_network_become_grey_levels_where_it_is_raw(tmp_path):
     from dataclasses import replace
 
     picture(tmp_path / "one.png", (8, 8))
-    data = read(tmp_path)
-    np.savez(tmp_path / "set.npz", tensors=data.tensor(0, SOURCE)[None])
+    data = read_dataset(tmp_path)
+    np.savez(tmp_path / "set.npz", tensors=data.read_tensor(0, SOURCE)[None])
     raw = replace(SOURCE, preprocess=replace(CONTRACT, raw=True))
-    again = read(tmp_path / "set.npz")
-    assert np.array_equal(again.tensor(0, raw), data.tensor(0, raw))
-    assert np.array_equal(again.tensor(0, SOURCE), data.tensor(0, SOURCE))
+    again = read_dataset(tmp_path / "set.npz")
+    assert np.array_equal(again.read_tensor(0, raw), data.read_tensor(0, raw))
+    assert np.array_equal(again.read_tensor(0, SOURCE), data.read_tensor(0, SOURCE))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +211,7 @@ def test_tensors_of_an_image_network_become_grey_levels_where_it_is_raw(tmp_path
 )  # fmt: skip
 def test_other_arrays_are_refused(tmp_path, content, words):
     np.savez(tmp_path / "set.npz", **content)
-    fails("E0712", lambda: read(tmp_path / "set.npz"), words)
+    fails("E0712", lambda: read_dataset(tmp_path / "set.npz"), words)
 
 
 def packed(path, name, shape, dtype="|u1", content=b"", *, kind=zipfile.ZIP_DEFLATED, version=1):
@@ -222,7 +242,7 @@ def test_headers_that_lie_are_refused_before_memory_is_taken(tmp_path, shape, dt
     path = tmp_path / "set.npz"
     packed(path, "images", shape, dtype, bytes(30))
     tracemalloc.start()
-    fails("E0712", lambda: read(path), words)
+    fails("E0712", lambda: read_dataset(path), words)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 << 20
@@ -232,7 +252,12 @@ def test_a_file_that_unpacks_to_very_much_more_is_refused(tmp_path):
     path = tmp_path / "set.npz"
     np.savez_compressed(path, images=np.zeros((2, 4096, 4096, 3), np.uint8))
     assert path.stat().st_size < 1 << 20
-    fails("E0712", lambda: read(path), "`images` is 96 MiB in ", "more than 100 times as large")
+    fails(
+        "E0712",
+        lambda: read_dataset(path),
+        "`images` is 96 MiB in ",
+        "more than 100 times as large",
+    )
 
 
 def test_a_header_that_is_a_bomb_itself_is_refused(tmp_path):
@@ -240,7 +265,7 @@ def test_a_header_that_is_a_bomb_itself_is_refused(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         size = struct.pack("<I", 1 << 26)
         file.writestr("images.npy", b"\x93NUMPY\2\0" + size + bytes(1 << 26))
-    fails("E0712", lambda: read(path), "the header of `images` is larger than 10000 bytes")
+    fails("E0712", lambda: read_dataset(path), "the header of `images` is larger than 10000 bytes")
 
 
 def test_very_many_arrays_are_not_listed(tmp_path):
@@ -248,29 +273,29 @@ def test_very_many_arrays_are_not_listed(tmp_path):
     with zipfile.ZipFile(path, "w") as file:
         for number in range(15_000):
             file.writestr(f"{number:040}", b"")
-    fails("E0712", lambda: read(path), "it lists too many arrays")
+    fails("E0712", lambda: read_dataset(path), "it lists too many arrays")
 
 
 def test_what_numpy_does_not_write_is_refused(tmp_path):
     path = tmp_path / "set.npz"
     packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), kind=zipfile.ZIP_LZMA)
-    fails("E0712", lambda: read(path), "compressed in a way that NumPy does not write")
+    fails("E0712", lambda: read_dataset(path), "compressed in a way that NumPy does not write")
     packed(path, "images", "(1, 2, 2, 3)", "|u1", bytes(12), version=2)
-    assert len(read(path)) == 1
+    assert len(read_dataset(path)) == 1
 
 
 def test_images_that_are_too_large_are_named_by_their_place(tmp_path):
     np.savez(tmp_path / "set.npz", images=np.zeros((1, 65537, 1, 3), np.uint8))
-    data = read(tmp_path / "set.npz")
-    found = fails("E0704", lambda: data.tensor(0, SOURCE), image_limits.TOO_LARGE)
+    data = read_dataset(tmp_path / "set.npz")
+    found = fails("E0704", lambda: data.read_tensor(0, SOURCE), image_limits.TOO_LARGE)
     assert found[0].at.file == f"{tmp_path}/set.npz[0]"
 
 
 def test_what_is_skipped_or_lost_is_kept_with_the_set(folder):
-    assert read(folder).warnings == ()
+    assert read_dataset(folder).warnings == ()
     Image.new("RGB", (3, 3)).save(folder / "a" / "x.gif")
     Image.new("RGBA", (3, 3), (9, 9, 9, 100)).save(folder / "a" / "y.png")
-    found = read(folder)
+    found = read_dataset(folder)
     assert [(d.code, d.at.file) for d in found.warnings] == [
         ("E0717", str(folder / "a/x.gif")), ("E0718", str(folder / "a/y.png")),
     ]  # fmt: skip
@@ -283,10 +308,10 @@ def test_a_damaged_file_and_a_too_large_one_are_refused(tmp_path, monkeypatch):
     data = path.read_bytes()
     for size in (0, 30, len(data) // 2):
         path.write_bytes(data[:size])
-        fails("E0712", lambda: read(path))
+        fails("E0712", lambda: read_dataset(path))
     path.write_bytes(data[:400] + bytes(200) + data[600:])
-    fails("E0712", lambda: read(path))
+    fails("E0712", lambda: read_dataset(path))
     path.write_bytes(data)
     monkeypatch.setattr(npz, "MAX_BYTES", 1000)
-    found = fails("E0712", lambda: read(path))
+    found = fails("E0712", lambda: read_dataset(path))
     assert re.search("`images` takes more than", found[0].label)

@@ -25,8 +25,8 @@ def encoded(shape, form="PNG", mode="RGB", seed=0, **more):
 
 
 def same(data, contract, size):
-    expected = preprocess.levels(contract, images.decode(data, "x"), size)
-    found = images.levels(data, "x", contract, size)
+    expected = preprocess.prepare_pixels(contract, images.decode(data, "x"), size)
+    found = images.decode_input_pixels(data, "x", contract, size)
     assert found.dtype == np.uint8
     assert np.array_equal(found, expected)
 
@@ -87,9 +87,9 @@ def test_pillow_is_asked_for_plain_photographs():
 def test_errors_are_those_of_decoding(data, code):
     contract = Preprocess() if code == "E0706" else Preprocess(resize=PixelResize((9, 9)))
     with pytest.raises(UserError) as caught:
-        images.levels(data, "x.png", contract, (3, 9, 9))
+        images.decode_input_pixels(data, "x.png", contract, (3, 9, 9))
     with pytest.raises(UserError) as expected:
-        preprocess.levels(contract, images.decode(data, "x.png"), (3, 9, 9), "x.png")
+        preprocess.prepare_pixels(contract, images.decode(data, "x.png"), (3, 9, 9), "x.png")
     assert str(caught.value) == str(expected.value)
     assert caught.value.diagnostics[0].code == code
 
@@ -97,4 +97,6 @@ def test_errors_are_those_of_decoding(data, code):
 def test_a_large_image_is_refused_before_it_is_unpacked(monkeypatch):
     monkeypatch.setattr(image_limits, "MAX_PIXELS", 1000)
     with pytest.raises(UserError, match="E0704"):
-        images.levels(encoded((50, 50)), "x", Preprocess(resize=PixelResize((9, 9))), (3, 9, 9))
+        images.decode_input_pixels(
+            encoded((50, 50)), "x", Preprocess(resize=PixelResize((9, 9))), (3, 9, 9)
+        )

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tcc.compiler.data import image_files, images
-from tcc.compiler.data.images import decode, read
+from tcc.compiler.data.images import decode, read_image
 from tcc.compiler.ir import image_limits
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.support.diagnostics import UserError
@@ -42,7 +42,7 @@ def refused(data, code):
 def test_lossless_formats_give_their_pixels(tmp_path, kind):
     path = tmp_path / "tile"
     path.write_bytes(encoded(PICTURE, kind))
-    found = read(path)
+    found = read_image(path)
     assert found.dtype == np.uint8
     assert found.flags.writeable
     assert np.array_equal(found, PIXELS)
@@ -52,7 +52,7 @@ def test_lossless_formats_give_their_pixels(tmp_path, kind):
 def test_the_format_is_told_by_the_bytes_not_the_name(tmp_path, suffix):
     path = tmp_path / f"tile{suffix}"
     path.write_bytes(encoded(PICTURE, "BMP"))
-    assert np.array_equal(read(path), PIXELS)
+    assert np.array_equal(read_image(path), PIXELS)
 
 
 def test_jpeg_is_what_pillow_decodes():
@@ -115,10 +115,10 @@ def test_animations_and_pages_are_refused(kind):
         "  --> tile.png\n"
         "   = help: save the one that is meant as a file of its own"
     )
-    assert images.remarks(data) == ()
+    assert images.collect_remarks(data) == ()
     contract = Preprocess(resize=PixelResize((9, 9)))
     with pytest.raises(UserError, match="E0707"):
-        images.levels(data, "x", contract, (3, 9, 9))
+        images.decode_input_pixels(data, "x", contract, (3, 9, 9))
     alone = encoded(PICTURE, kind, save_all=True, append_images=[])
     assert decode(alone, "x").shape == PIXELS.shape
 
@@ -126,24 +126,24 @@ def test_animations_and_pages_are_refused(kind):
 def test_of_the_pictures_of_a_jpeg_file_the_first_is_taken():
     data = encoded(PICTURE, "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))])
     assert np.array_equal(decode(data, "x"), decode(encoded(PICTURE, "JPEG"), "x"))
-    assert images.remarks(data) == (image_files.PICTURES,)
+    assert images.collect_remarks(data) == (image_files.PICTURES,)
 
 
 @pytest.mark.parametrize("options", [{"lossless": True}, {"lossless": True, "exif": b"Exif\0\0"}])
 def test_webp_without_loss_gives_its_pixels(options):
     data = encoded(PICTURE, "WEBP", **options)
     assert np.array_equal(decode(data, "x"), PIXELS)
-    assert images.size(data) == (11, 17)
+    assert images.find_size(data) == (11, 17)
 
 
 def test_webp_with_loss_is_what_pillow_decodes():
     data = encoded(PICTURE, "WEBP", quality=80)
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(decode(data, "x"), np.asarray(image.convert("RGB")))
-    assert images.size(data) == (11, 17)
+    assert images.find_size(data) == (11, 17)
     clear = PICTURE.convert("RGBA")
     clear.putalpha(9)
-    assert images.remarks(encoded(clear, "WEBP")) == (image_files.ALPHA,)
+    assert images.collect_remarks(encoded(clear, "WEBP")) == (image_files.ALPHA,)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_webp_bomb_is_refused_before_pillow_takes_memory(head, monkeypatch):
     monkeypatch.setattr(Image, "open", None)
     data = b"RIFF" + struct.pack("<I", 100) + b"WEBP" + head + bytes(80)
     refused(data, "E0704")
-    assert images.remarks(data) == ()
+    assert images.collect_remarks(data) == ()
     assert not images.is_large(data)
 
 
@@ -267,23 +267,23 @@ def test_a_checksum_that_is_wrong_is_refused():
 
 def test_nothing_is_said_of_most_images():
     for kind in [*LOSSLESS, "JPEG"]:
-        assert images.remarks(encoded(PICTURE, kind)) == ()
+        assert images.collect_remarks(encoded(PICTURE, kind)) == ()
     for mode in ("1", "L", "P"):
-        assert images.remarks(encoded(PICTURE.convert(mode))) == ()
+        assert images.collect_remarks(encoded(PICTURE.convert(mode))) == ()
     opaque = PICTURE.convert("RGBA")
-    assert images.remarks(encoded(opaque)) == ()
-    assert images.remarks(b"no image") == ()
+    assert images.collect_remarks(encoded(opaque)) == ()
+    assert images.collect_remarks(b"no image") == ()
 
 
 def test_what_is_lost_is_said():
     clear = PICTURE.convert("RGBA")
     clear.putpixel((3, 10), (9, 9, 9, 254))
-    assert images.remarks(encoded(clear)) == (image_files.ALPHA,)
+    assert images.collect_remarks(encoded(clear)) == (image_files.ALPHA,)
     palette = encoded(PICTURE.quantize(16), transparency=3)
-    assert images.remarks(palette) == (image_files.ALPHA,)
+    assert images.collect_remarks(palette) == (image_files.ALPHA,)
     cmyk = PICTURE.convert("CMYK")
     for kind in ("TIFF", "JPEG"):
-        assert images.remarks(encoded(cmyk, kind)) == (image_files.CMYK,)
+        assert images.collect_remarks(encoded(cmyk, kind)) == (image_files.CMYK,)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_what_is_lost_is_said():
     ],
 )  # fmt: skip
 def test_bits_that_are_dropped_are_said(data):
-    assert images.remarks(data) == (image_files.DEPTH,)
+    assert images.collect_remarks(data) == (image_files.DEPTH,)
     assert decode(data, "x").dtype == np.uint8
 
 
@@ -325,7 +325,7 @@ def test_a_large_file_is_refused(tmp_path, monkeypatch):
     with path.open("wb") as file:
         file.truncate((1 << 20) + 1)
     with pytest.raises(UserError, match="E0704") as caught:
-        read(path)
+        read_image(path)
     assert "its file is larger than 1 MiB" in str(caught.value)
 
 
@@ -409,7 +409,7 @@ def test_flipped_bytes_give_an_image_or_a_located_error(kind):
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "none.png"
     with pytest.raises(UserError) as caught:
-        read(path)
+        read_image(path)
     assert str(caught.value) == (
         f"error[E0701]: cannot read the image\n  --> {path}\n   = No such file or directory"
     )
@@ -419,11 +419,11 @@ def test_a_folder_and_a_pipe_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(UserError, match="E0701") as caught:
-            read(path)
+            read_image(path)
         assert str(caught.value).startswith("error[E0701]: cannot read the image\n")
 
 
 def test_an_impossible_name_is_refused():
     for name in ("a\0b.png", "x" * 5000):
         with pytest.raises(UserError, match="E0701"):
-            read(Path(name))
+            read_image(Path(name))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tcc.compiler.data import confined_images, dataset
-from tcc.compiler.data.confined_images import ReadImages
+from tcc.compiler.data.confined_images import PixelCache
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ir.types import TensorType
@@ -21,17 +21,19 @@ def photographs(tmp_path):
     for number in range(4):
         pixels = random.integers(0, 256, (8, 8, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    return dataset.read(tmp_path)
+    return dataset.read_dataset(tmp_path)
 
 
 def test_each_is_decoded_once_and_gives_the_same_bytes(photographs, monkeypatch):
     plain = [photographs.tensor(place, SOURCE) for place in range(4)]
     decoded = []
-    decode = confined_images.levels
+    decode = confined_images.decode_input_pixels
     monkeypatch.setattr(
-        confined_images, "levels", lambda data, *more: decoded.append(data) or decode(data, *more)
+        confined_images,
+        "decode_input_pixels",
+        lambda data, *more: decoded.append(data) or decode(data, *more),
     )
-    kept = replace(photographs, read_already=ReadImages())
+    kept = replace(photographs, read_already=PixelCache())
     learn, judge = kept.split()  # parts share what was read
     for _ in range(3):
         for place, wanted in enumerate(plain):
@@ -43,7 +45,7 @@ def test_each_is_decoded_once_and_gives_the_same_bytes(photographs, monkeypatch)
 
 
 def test_what_has_no_room_is_read_again_and_nobody_changes_what_is_kept(photographs):
-    store = ReadImages(room=2 * 8 * 8 * 3)
+    store = PixelCache(free_bytes=2 * 8 * 8 * 3)
     kept = replace(photographs, read_already=store)
     for place in range(4):
         kept.levels(place, SOURCE)

@@ -20,8 +20,8 @@ from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ops import BatchNorm, Conv, Linear, Relu
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
-from tcc.testing.nets import Steps, dense, gated, place
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder, build_dense, build_gated, create_span
+from tcc.testing.op_cases import sample_weights
 
 RECORDED = [
     "0x1.bcb2e40000000p-6",
@@ -33,38 +33,38 @@ DIGEST = "20e9aacfa693be24c0171c95293235595fbeb391afbcbaf6b543d1d89a334c30"
 
 
 def graph() -> Graph:
-    add = Steps(3, 4, 4, name="tiny")
-    add("conv", Conv(2, (1, 1)), at=place(3))
-    add("bn", BatchNorm(), at=place(4, "  - batch_norm"))
-    return add.graph()
+    add = NetBuilder(3, 4, 4, name="tiny")
+    add("conv", Conv(2, (1, 1)), at=create_span(3))
+    add("bn", BatchNorm(), at=create_span(4, "  - batch_norm"))
+    return add.build()
 
 
 def refused(path: Path, net: Graph | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        weights.read(path, net or graph())
+        weights.read_weights(path, net or graph())
     return str(caught.value).replace(str(path), "w.safetensors")
 
 
 def file(folder: Path, **changes: np.ndarray | None) -> Path:
-    tensors = {**trained(graph()), **{k.replace("__", "."): v for k, v in changes.items()}}
+    tensors = {**sample_weights(graph()), **{k.replace("__", "."): v for k, v in changes.items()}}
     path = folder / "w.safetensors"
     save_file({k: v for k, v in tensors.items() if v is not None}, path)
     return path
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    net = dense()
+    net = build_dense()
     path = tmp_path / "w.safetensors"
-    weights.write(path, trained(net), {"spec": "dense"})
-    found = weights.read(path, net)
+    weights.write(path, sample_weights(net), {"spec": "dense"})
+    found = weights.read_weights(path, net)
     assert list(found) == list(net.params)
-    for name, values in trained(net).items():
+    for name, values in sample_weights(net).items():
         np.testing.assert_array_equal(found[name], values)
     assert load_file(path).keys() == net.params.keys()
 
 
 def test_the_bytes_depend_on_content_alone() -> None:
-    tensors = trained(graph())
+    tensors = sample_weights(graph())
     about = {"b": "2", "a": "1", "spec": "tiny", "z": "é"}
     data = weights.encode(tensors, about)
     backwards = dict(reversed(tensors.items()))
@@ -89,7 +89,7 @@ print(sha256(data).hexdigest())
 
 
 def test_the_bytes_are_the_same_in_every_process() -> None:
-    here = weights.encode(weights.random(dense(), 7), {c: c for c in "abcdefgh"})
+    here = weights.encode(weights.initialize_random(build_dense(), 7), {c: c for c in "abcdefgh"})
     command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[2])]
     for seed in ("1", "2"):
         found = subprocess.run(
@@ -99,32 +99,34 @@ def test_the_bytes_are_the_same_in_every_process() -> None:
 
 
 def test_the_digest_tells_weights_apart() -> None:
-    first, second = weights.random(graph(), 1), weights.random(graph(), 2)
+    first, second = weights.initialize_random(graph(), 1), weights.initialize_random(graph(), 2)
     assert weights.digest(first) == weights.digest(dict(first)) != weights.digest(second)
     assert len(weights.digest(first)) == 64
 
 
 def test_random_weights_do_not_change_between_versions() -> None:
-    found = weights.random(dense(), 0)
+    found = weights.initialize_random(build_dense(), 0)
     start = found["stem.weight"].ravel()[:4]
     assert [float(v).hex() for v in start] == RECORDED
     assert weights.digest(found) == DIGEST
 
 
 def test_random_weights_of_a_layer_depend_on_its_name_and_the_seed_alone() -> None:
-    few, more = Steps(3, 4, 4), Steps(3, 4, 4)
+    few, more = NetBuilder(3, 4, 4), NetBuilder(3, 4, 4)
     more("first", Conv(3, (3, 3), padding=1))
     for add in (few, more):
         add("conv", Conv(2, (1, 1)))
-    one, two = weights.random(few.graph()), weights.random(more.graph())
+    one, two = weights.initialize_random(few.build()), weights.initialize_random(more.build())
     np.testing.assert_array_equal(one["conv.weight"], two["conv.weight"])
-    assert not np.array_equal(one["conv.weight"], weights.random(few.graph(), 1)["conv.weight"])
+    assert not np.array_equal(
+        one["conv.weight"], weights.initialize_random(few.build(), 1)["conv.weight"]
+    )
 
 
 def test_random_weights_are_spread_as_torch_spreads_them() -> None:
-    add = Steps(64)
+    add = NetBuilder(64)
     add("fc", Linear(5000))
-    values = weights.random(add.graph())["fc.weight"]
+    values = weights.initialize_random(add.build())["fc.weight"]
     assert values.shape == (5000, 64)
     assert -0.125 <= values.min() < -0.1249
     assert 0.1249 < values.max() <= 0.125
@@ -134,34 +136,34 @@ def test_random_weights_are_spread_as_torch_spreads_them() -> None:
 
 
 def test_he_keeps_the_size_of_a_signal_through_relu() -> None:
-    add = Steps(32, 4, 4)
+    add = NetBuilder(32, 4, 4)
     for number in range(6):
         add(f"conv{number}", Conv(32, (1, 1)))
         add(f"relu{number}", Relu())
     add("bn", BatchNorm())
-    graph = add.graph()
-    found = weights.he(graph)
+    graph = add.build()
+    found = weights.initialize_he(graph)
     assert not found["conv3.bias"].any()
     assert found["bn.weight"].all()
     image = np.random.default_rng(0).normal(size=(32, 4, 4)).astype(np.float32)
     he, torchs = (
-        float(np.square(*float_program.prepared(Model(graph, each))(image).values()).mean())
-        for each in (found, weights.random(graph))
+        float(np.square(*float_program.create_runner(Model(graph, each))(image).values()).mean())
+        for each in (found, weights.initialize_random(graph))
     )
     assert 0.5 < he < 4
     assert torchs < 0.1
 
 
 def test_batch_norm_starts_as_the_identity() -> None:
-    found = weights.random(graph())
+    found = weights.initialize_random(graph())
     for role, value in {"weight": 1, "bias": 0, "mean": 0, "var": 1}.items():
         np.testing.assert_array_equal(found[f"bn.{role}"], np.full(2, value, np.float32))
 
 
 def test_large_tensors_are_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = weights.uniform((1000,), 1.0, "key")
-    monkeypatch.setattr(weights, "BLOCK", 64)
-    np.testing.assert_array_equal(weights.uniform((1000,), 1.0, "key"), whole)
+    whole = weights.sample_uniform((1000,), 1.0, "key")
+    monkeypatch.setattr(weights, "BLOCK_NUMBERS", 64)
+    np.testing.assert_array_equal(weights.sample_uniform((1000,), 1.0, "key"), whole)
 
 
 def test_missing_weights_are_all_listed(tmp_path: Path) -> None:
@@ -228,7 +230,7 @@ def test_other_floats_are_converted_and_that_is_said(tmp_path: Path, kind: type)
     values = np.array([0.5, -1.25], np.float32)
     path = file(tmp_path, bn__bias=values.astype(kind), bn__mean=values.astype(kind))
     told: list[Diagnostic] = []
-    found = weights.read(path, graph(), told.append)
+    found = weights.read_weights(path, graph(), told.append)
     np.testing.assert_array_equal(found["bn.bias"], values)
     assert found["bn.bias"].dtype == np.float32
     (warning,) = told
@@ -303,14 +305,14 @@ def test_damaged_and_hostile_files_are_refused(tmp_path: Path, data: bytes) -> N
 )
 @given(cut=st.integers(0, 400), flip=st.integers(0, 400), byte=st.integers(0, 255))
 def test_no_damage_to_the_header_gets_past(tmp_path: Path, cut: int, flip: int, byte: int) -> None:
-    data = bytearray(weights.encode(trained(graph())))
+    data = bytearray(weights.encode(sample_weights(graph())))
     data[flip % len(data)] = byte
     path = tmp_path / "w.safetensors"
     path.write_bytes(data[: len(data) - cut] if cut % 3 == 0 else data)
     codes: set[str] = set()
     found = None
     try:
-        found = weights.read(path, graph())
+        found = weights.read_weights(path, graph())
     except UserError as error:
         codes = {d.code for d in error.diagnostics}
     assert (found is None) == bool(codes)
@@ -348,8 +350,8 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_say_so_at_once(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
-    weights.write(path, trained(gated()))
-    found = refused(path, dense())
+    weights.write(path, sample_weights(build_gated()))
+    found = refused(path, build_dense())
     assert found.startswith(
         "error[E1410]: these weights are of another network than dense, or have other names: "
         "19 of its 19 tensors do not fit\n"

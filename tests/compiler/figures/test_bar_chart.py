@@ -2,18 +2,33 @@
 
 import pytest
 
-from tcc.compiler.figures.scene import BAD, GOOD, LONG, Bar, bar_chart, rgb
+from tcc.compiler.figures.scene import (
+    AXIS_LENGTH,
+    FAIL_PAINT,
+    PASS_PAINT,
+    Bar,
+    build_bar_chart,
+    parse_rgb,
+)
 
 
 def test_bars_are_as_long_as_their_numbers():
-    drawn = bar_chart(
+    drawn = build_bar_chart(
         "cosines", [Bar("one, blood", 1.0), Bar("two, skin", 0.95), Bar("x" * 90, 0.98)], 0.98
     )
     widths = [rect.width for rect in drawn.rects]
-    assert widths == [LONG, pytest.approx(LONG / 2, abs=1), pytest.approx(LONG * 0.8, abs=1)]
-    assert [rect.fill for rect in drawn.rects] == [rgb(GOOD.fill), rgb(BAD.fill), rgb(GOOD.fill)]
+    assert widths == [
+        AXIS_LENGTH,
+        pytest.approx(AXIS_LENGTH / 2, abs=1),
+        pytest.approx(AXIS_LENGTH * 0.8, abs=1),
+    ]
+    assert [rect.fill for rect in drawn.rects] == [
+        parse_rgb(PASS_PAINT.fill),
+        parse_rgb(FAIL_PAINT.fill),
+        parse_rgb(PASS_PAINT.fill),
+    ]
     (threshold, whole) = (line[0][0] for line in drawn.lines)
-    assert whole - threshold == pytest.approx(LONG * 0.2, abs=1)
+    assert whole - threshold == pytest.approx(AXIS_LENGTH * 0.2, abs=1)
     assert threshold == drawn.rects[2].x + drawn.rects[2].width
     texts = [label.text.text for label in drawn.labels]
     assert {"one, blood", "1.000000", "0.950000", "0.90", "0.98", "1.00"} <= set(texts)
@@ -24,7 +39,7 @@ def test_bars_are_as_long_as_their_numbers():
 
 
 def test_the_axis_begins_below_the_least():
-    drawn = bar_chart("cosines", [Bar("far", 0.2), Bar("near", 1.0)], 0.98)
+    drawn = build_bar_chart("cosines", [Bar("far", 0.2), Bar("near", 1.0)], 0.98)
     far, near = drawn.rects
     assert 0 < far.width < near.width / 10
-    assert bar_chart("cosines", [Bar("less than nothing", -1.0)], 0.98).rects[0].width > 0
+    assert build_bar_chart("cosines", [Bar("less than nothing", -1.0)], 0.98).rects[0].width > 0

@@ -11,38 +11,38 @@ import pytest
 from PIL import Image, ImageFont
 
 from tcc.compiler.figures import Direction, Level, export
-from tcc.compiler.figures.graph_picture import PictureOptions, draw, shapes
-from tcc.compiler.figures.page_layout import EDGES, MEANINGS
+from tcc.compiler.figures.graph_picture import FigureOptions, draw, draw_scene
+from tcc.compiler.figures.page_layout import EDGE_DESCRIPTION, KIND_DESCRIPTIONS
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, Relu
 from tcc.compiler.zoo import shipped
-from tcc.testing.nets import Steps, dense
+from tcc.testing.nets import NetBuilder, build_dense
 
-LOOKS = [PictureOptions(level, direction, True) for level in Level for direction in Direction]
+LOOKS = [FigureOptions(level, direction, True) for level in Level for direction in Direction]
 looks = pytest.mark.parametrize("look", LOOKS, ids=lambda k: f"{k.level}-{k.direction}")
 
 
-def texts(look: PictureOptions, graph=None) -> list[str]:
-    return [label.text.text for label in shapes(graph or dense(), look).labels]
+def texts(look: FigureOptions, graph=None) -> list[str]:
+    return [label.text.text for label in draw_scene(graph or build_dense(), look).labels]
 
 
 @looks
-def test_png_is_an_image_of_the_page(look: PictureOptions) -> None:
-    scene = shapes(dense(), look)
+def test_png_is_an_image_of_the_page(look: FigureOptions) -> None:
+    scene = draw_scene(build_dense(), look)
     data = export.render_png(scene, "dense")
     image = Image.open(BytesIO(data)).convert("RGB")
     assert image.size == (2 * scene.width, 2 * scene.height)
     colours = {colour for _, colour in image.getcolors(1 << 20)}
     assert {rect.fill for rect in scene.rects} <= colours
-    assert data == export.render_png(shapes(dense(), look), "dense")
+    assert data == export.render_png(draw_scene(build_dense(), look), "dense")
     assert b"tIME" not in data
 
 
 @looks
-def test_a_box_has_its_colours_where_it_stands(look: PictureOptions) -> None:
+def test_a_box_has_its_colours_where_it_stands(look: FigureOptions) -> None:
     """No box is hidden, moved or cut: just inside of each side is its own fill."""
-    scene = shapes(dense(), look)
+    scene = draw_scene(build_dense(), look)
     image = Image.open(BytesIO(export.render_png(scene, "dense"))).convert("RGB")
     for rect in scene.rects:
         x, y = 2 * rect.x + 2 * rect.radius, 2 * rect.y + 4
@@ -50,8 +50,8 @@ def test_a_box_has_its_colours_where_it_stands(look: PictureOptions) -> None:
 
 
 @looks
-def test_pdf_holds_every_text(look: PictureOptions) -> None:
-    scene = shapes(dense(), look)
+def test_pdf_holds_every_text(look: FigureOptions) -> None:
+    scene = draw_scene(build_dense(), look)
     data = export.render_pdf(scene, "dense")
     plain = [label.text.text for label in scene.labels if label.text.text.isascii()]
     runs = iter(texts_of_pdf(data))
@@ -85,7 +85,7 @@ def inflated(stream: bytes) -> bytes:
 
 
 def test_a_drawing_too_long_for_pdf_readers_is_scaled_down() -> None:
-    scene = replace(shapes(dense(), PictureOptions()), height=40_000)
+    scene = replace(draw_scene(build_dense(), FigureOptions()), height=40_000)
     box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", export.render_pdf(scene, "long"))
     width, height = map(float, box.groups())
     assert height == 14_400
@@ -93,7 +93,7 @@ def test_a_drawing_too_long_for_pdf_readers_is_scaled_down() -> None:
 
 
 def test_files_do_not_follow_the_settings_of_matplotlib() -> None:
-    scene = shapes(dense(), PictureOptions())
+    scene = draw_scene(build_dense(), FigureOptions())
     before = export.render_png(scene, "dense"), export.render_pdf(scene, "dense")
     with matplotlib.rc_context({"font.size": 30, "savefig.transparent": True, "savefig.dpi": 10}):
         assert before == (export.render_png(scene, "dense"), export.render_pdf(scene, "dense"))
@@ -101,51 +101,53 @@ def test_files_do_not_follow_the_settings_of_matplotlib() -> None:
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "googlenet"])
 @looks
-def test_texts_fit_the_space_that_layout_gives_them(name: str, look: PictureOptions) -> None:
+def test_texts_fit_the_space_that_layout_gives_them(name: str, look: FigureOptions) -> None:
     """In the font of PNG and PDF files, the widest of those that an SVG names."""
     fonts = Path(matplotlib.get_data_path(), "fonts/ttf")
-    for label in shapes(load(shipped.specs()[name]).graph, look).labels:
+    for label in draw_scene(load(shipped.list_specs()[name]).graph, look).labels:
         text, font = label.text.text, label.text.font
         face = fonts / f"DejaVuSans{'-Bold' if font.bold else ''}.ttf"
         left, _, right, _ = ImageFont.truetype(face, font.size * 4).getbbox(text)
-        assert (right - left) / 4 <= font.width(text)
+        assert (right - left) / 4 <= font.measure_width(text)
 
 
 def test_what_the_font_does_not_have_becomes_a_question_mark() -> None:
-    add = Steps(3, 8, 8, name="odd")
+    add = NetBuilder(3, 8, 8, name="odd")
     add("a(b)\\c", Conv(2, (1, 1)))
     add("$last$", Relu())
     labels = ("肿瘤", "\u00e9\u00d7\u00b7\u2026")
-    scene = shapes(add.graph(Output("logits", "$last$", labels=labels)), PictureOptions())
+    scene = draw_scene(add.build(Output("logits", "$last$", labels=labels)), FigureOptions())
     runs = texts_of_pdf(export.render_pdf(scene, "odd"))
     assert {"a(b)\\c: conv", "$last$: relu"} <= set(runs)
     assert any(run.startswith("??, \u00e9\u00d7\u00b7") for run in runs)
 
 
 def test_a_legend_explains_what_is_shown_alone() -> None:
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add("a", Conv(2, (1, 1)))
     add("b", Relu())
-    graph = add.graph()
-    plain, explained = texts(PictureOptions(), graph), texts(PictureOptions(legend=True), graph)
+    graph = add.build()
+    plain, explained = texts(FigureOptions(), graph), texts(FigureOptions(legend=True), graph)
     more = [text for text in explained if text not in plain]
     assert "convolution, linear" in more
-    assert more[-1] == EDGES
+    assert more[-1] == EDGE_DESCRIPTION
     assert "moves or drops values" not in more
-    assert set(more) <= {*MEANINGS.values(), EDGES}
-    svg = draw(graph, PictureOptions(legend=True))
+    assert set(more) <= {*KIND_DESCRIPTIONS.values(), EDGE_DESCRIPTION}
+    svg = draw(graph, FigureOptions(legend=True))
     assert all(f">{text}<" in svg for text in more)
 
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "googlenet"])
 @pytest.mark.parametrize("direction", list(Direction))
 def test_a_legend_lies_on_the_page_below_the_drawing(name: str, direction: Direction) -> None:
-    scene = shapes(load(shipped.specs()[name]).graph, PictureOptions(Level.BLOCK, direction, True))
+    scene = draw_scene(
+        load(shipped.list_specs()[name]).graph, FigureOptions(Level.BLOCK, direction, True)
+    )
     boxes = [rect.y + rect.height for rect in scene.rects if rect.radius != 3]
     legend = [rect for rect in scene.rects if rect.radius == 3]
     assert min(rect.y for rect in legend) >= max(boxes)
     for label in scene.labels:
-        wide = label.text.font.width(label.text.text)
+        wide = label.text.font.measure_width(label.text.text)
         left = label.text.x - wide // 2 if label.text.centred else label.text.x
         assert left >= 0
         assert left + wide <= scene.width
@@ -153,6 +155,6 @@ def test_a_legend_lies_on_the_page_below_the_drawing(name: str, direction: Direc
 
 
 def test_what_is_too_large_for_png_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "MOST", 1000)
+    monkeypatch.setattr(export, "MAX_PIXELS", 1000)
     with pytest.raises(Exception, match="the picture of dense is too large for PNG"):
-        export.render_png(shapes(dense(), PictureOptions()), "dense")
+        export.render_png(draw_scene(build_dense(), FigureOptions()), "dense")

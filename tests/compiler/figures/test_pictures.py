@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tcc.compiler.figures import Direction, Level
-from tcc.compiler.figures.graph_picture import PictureOptions, draw, plan
+from tcc.compiler.figures.graph_picture import FigureOptions, draw, plan_drawing
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Input, Node, Output, make_node, verify
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Add, Concat, Conv, GlobalAvgPool, Relu
-from tcc.testing.nets import Steps, dense
+from tcc.testing.nets import NetBuilder, build_dense
 
 ROOT = Path(__file__).resolve().parents[3]
 SPECS = sorted(p for p in (ROOT / "spec").rglob("*.yaml") if "\ngraph:" in p.read_text())
@@ -108,13 +108,13 @@ def check_wire(wire, boxes, page, right):
 @BOTH
 @pytest.mark.parametrize("direction", list(Direction))
 def test_every_spec_is_drawn_in_its_place(graph, level, direction):
-    check(plan(graph, level, direction), direction is Direction.RIGHT)
+    check(plan_drawing(graph, level, direction), direction is Direction.RIGHT)
 
 
 @BOTH
 def test_every_spec_is_well_formed_and_the_same_each_time(graph, level):
-    text = draw(graph, PictureOptions(level))
-    assert text == draw(graph, PictureOptions(level))
+    text = draw(graph, FigureOptions(level))
+    assert text == draw(graph, FigureOptions(level))
     root = ET.fromstring(text)
     assert root.tag == f"{SVG}svg"
     assert "href" not in text
@@ -122,21 +122,25 @@ def test_every_spec_is_well_formed_and_the_same_each_time(graph, level):
 
 
 def test_every_operation_stands_at_op_level(graph):
-    paths = [f.box.path for f in plan(graph, Level.OP).frames if f.box.nodes and not f.box.children]
+    paths = [
+        f.box.path
+        for f in plan_drawing(graph, Level.OP).frames
+        if f.box.nodes and not f.box.children
+    ]
     assert sorted(paths) == sorted(node.name for node in graph.nodes)
 
 
 def test_the_block_level_counts_everything_once(graph):
     """What the boxes at the top cost is what the graph costs, whatever is folded."""
-    from tcc.compiler.ir.cost import cost
+    from tcc.compiler.ir.cost import compute_cost
 
-    top = [f.box for f in plan(graph, Level.BLOCK).frames if f.inside < 0]
-    assert sum(box.params for box in top) == cost(graph).params
-    assert sum(box.macs for box in top) == sum(row.macs for row in cost(graph).rows)
+    top = [f.box for f in plan_drawing(graph, Level.BLOCK).frames if f.parent < 0]
+    assert sum(box.params for box in top) == compute_cost(graph).params
+    assert sum(box.macs for box in top) == sum(row.macs for row in compute_cost(graph).rows)
 
 
 def test_blocks_stay_few(graph):
-    assert len(plan(graph, Level.BLOCK).frames) < 150
+    assert len(plan_drawing(graph, Level.BLOCK).frames) < 150
 
 
 def titles(drawing):
@@ -146,7 +150,7 @@ def titles(drawing):
 class TestDenseNet:
     @pytest.fixture
     def drawing(self):
-        return plan(load(ROOT / "spec/baselines/densenet121.yaml").graph)
+        return plan_drawing(load(ROOT / "spec/baselines/densenet121.yaml").graph)
 
     def test_equal_layers_are_one_box(self, drawing):
         found = [title for title in titles(drawing) if title.startswith("dense_layer")]
@@ -171,24 +175,24 @@ class TestDenseNet:
 
 
 def test_blocks_that_differ_stay_apart():
-    names = titles(plan(load(ROOT / "spec/baselines/resnet18.yaml").graph))
+    names = titles(plan_drawing(load(ROOT / "spec/baselines/resnet18.yaml").graph))
     assert "basic_block \u00d7 2" in names
     assert [f"repeat_{n}/basic_block" in names for n in range(3, 9)] == [True] * 6
 
 
 def test_many_equal_branches_are_one_box():
     """FastNet has 2, 4 and 8 branches in its stages."""
-    names = titles(plan(load(ROOT / "spec/fastnet.yaml").graph))
+    names = titles(plan_drawing(load(ROOT / "spec/fastnet.yaml").graph))
     assert [name for name in names if "\u00d7" in name] == ["branch_conv_1..8 \u00d7 8"]
     assert names.count("branch_conv_3") == 4
 
 
 def test_boxes_say_what_their_operations_do():
-    add = Steps(3, 32, 32)
+    add = NetBuilder(3, 32, 32)
     add("stem", Conv(8, (3, 3), (2, 2), 1))
     add("down/conv", Conv(16, (1, 7), padding=(0, 3, 0, 3), groups=4))
     add("down/relu", Relu())
-    drawing = plan(add.graph(), Level.OP)
+    drawing = plan_drawing(add.build(), Level.OP)
     said = {f.box.path: [t.text for t in f.texts] for f in drawing.frames}
     assert said["stem"] == ["stem: conv", "3x3, 8 filters, stride 2, pad 1"]
     assert said["down/conv"] == ["conv", "1x7, 16 filters, pad 0x3, 4 groups"]
@@ -198,19 +202,19 @@ def test_boxes_say_what_their_operations_do():
 
 
 def test_outputs_say_when_they_are_there():
-    drawing = plan(dense())
+    drawing = plan_drawing(build_dense())
     said = [[t.text for t in f.texts] for f in drawing.frames if f.box.kind == "output"]
     assert any("only in training" in lines[-1] for lines in said)
 
 
 def test_a_block_read_by_what_it_reads_is_dissolved():
     """No order of boxes could draw two blocks that wait for each other."""
-    add = Steps(4, 8, 8)
+    add = NetBuilder(4, 8, 8)
     add("a/first", Relu())
     add("b/first", Relu())
     add("a/second", Relu())
     add("b/second", Relu())
-    drawing = plan(add.graph(), Level.OP)
+    drawing = plan_drawing(add.build(), Level.OP)
     check(drawing)
     assert set(titles(drawing)) >= {
         f"{block}/{n}: relu" for block in "ab" for n in ("first", "second")
@@ -219,18 +223,18 @@ def test_a_block_read_by_what_it_reads_is_dissolved():
 
 def woven(count):
     """A graph in which each value is read at once, a little later and much later."""
-    add = Steps(4, 8, 8)
+    add = NetBuilder(4, 8, 8)
     names = ["image"]
     for n in range(count // 2):
         add(f"block_{n // 10}/relu_{n}", Relu(), names[-1])
         far = names[(n * 7919) % len(names)]
         names.append(add(f"block_{n // 10}/add_{n}", Add(), f"block_{n // 10}/relu_{n}", far))
-    return add.graph()
+    return add.build()
 
 
 @BOTH
 def test_a_thousand_nodes_of_any_order(level):
-    drawing = plan(woven(1000), level)
+    drawing = plan_drawing(woven(1000), level)
     check(drawing)
     if level is Level.OP:
         assert len([f for f in drawing.frames if not f.box.children]) == 1002
@@ -239,18 +243,18 @@ def test_a_thousand_nodes_of_any_order(level):
 @BOTH
 def test_values_read_by_many(level):
     """A flat DenseNet: every step reads the last twenty."""
-    add = Steps(4, 8, 8)
+    add = NetBuilder(4, 8, 8)
     names = [add("stem", Relu())]
     for n in range(60):
         if n:
             add(f"concat_{n}", Concat(), *names[-20:], "image")
         names.append(add(f"conv_{n}", Conv(4, (1, 1))))
-    check(plan(add.graph(), level))
+    check(plan_drawing(add.build(), level))
 
 
 def test_a_graph_without_operations():
     graph = Graph("none", (Input("image", TensorType((3, 4, 4))),), (), (Output("image", "image"),))
-    drawing = plan(verify(graph))
+    drawing = plan_drawing(verify(graph))
     check(drawing)
     assert [f.box.kind for f in drawing.frames] == ["input", "output"]
 
@@ -272,8 +276,8 @@ def test_many_inputs_and_outputs():
     inputs = (Input("one", image), Input("two", image))
     graph = verify(Graph("many", inputs, tuple(nodes), outputs))
     for level in Level:
-        check(plan(graph, level))
-        assert ET.fromstring(draw(graph, PictureOptions(level))) is not None
+        check(plan_drawing(graph, level))
+        assert ET.fromstring(draw(graph, FigureOptions(level))) is not None
 
 
 HOSTILE = "</text><script>alert(1)</script>&amp;\"'\x00\x1b[31m\u202e]]>" + "W字🧪" * 400
@@ -285,8 +289,8 @@ def test_hostile_names_are_only_text(level):
     inner = make_node(f"{HOSTILE}/relu", Relu(), ("image",), (image,))
     outer = make_node(f"{HOSTILE}/{HOSTILE}", Conv(4, (1, 1)), (inner.name,), (image,))
     graph = Graph(HOSTILE, (Input("image", image),), (inner, outer), (Output(HOSTILE, outer.name, labels=(HOSTILE, "a")),))  # fmt: skip
-    check(plan(graph, level))
-    root = ET.fromstring(draw(graph, PictureOptions(level), HOSTILE))
+    check(plan_drawing(graph, level))
+    root = ET.fromstring(draw(graph, FigureOptions(level), HOSTILE))
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= {
         "svg", "title", "desc", "style", "rect", "g", "text", "path",
     }  # fmt: skip

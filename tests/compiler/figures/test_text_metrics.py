@@ -3,14 +3,14 @@
 import pytest
 from PIL import ImageFont
 
-from tcc.compiler.figures.drawing import DETAIL, LONGEST, clip, rounded
+from tcc.compiler.figures.drawing import DETAIL, MAX_TEXT_LENGTH, clip_text, format_rounded
 
 
 def test_widths_are_what_a_wide_font_needs():
     """The estimate is no less than what Pillow's own sans-serif font takes."""
     font = ImageFont.load_default(size=DETAIL.size)
     for text in ("depthwise 3x3 · batch_norm · relu", "WWWW@@mm", "1,255,654 params, 187.9 M MACs"):
-        assert font.getlength(text) <= DETAIL.width(text)
+        assert font.getlength(text) <= DETAIL.measure_width(text)
 
 
 @pytest.mark.parametrize(
@@ -18,16 +18,16 @@ def test_widths_are_what_a_wide_font_needs():
     [
         ("a\n  b", "a b"),
         ("\x07\u202e", "\ufffd\ufffd"),
-        ("x" * LONGEST, "x" * LONGEST),
-        ("x" * 99, "x" * (LONGEST - 1) + "…"),
+        ("x" * MAX_TEXT_LENGTH, "x" * MAX_TEXT_LENGTH),
+        ("x" * 99, "x" * (MAX_TEXT_LENGTH - 1) + "…"),
     ],
 )
 def test_texts_are_one_short_line(text, clipped):
-    assert clip(text) == clipped
+    assert clip_text(text) == clipped
 
 
 def test_large_numbers_have_four_figures():
     numbers = (999, 1000, 283_742_064, 5_716_000_000)
-    assert [rounded(n, "MACs") for n in numbers] == [
+    assert [format_rounded(n, "MACs") for n in numbers] == [
         "999 MACs", "1 k MACs", "283.7 M MACs", "5.716 G MACs",
     ]  # fmt: skip

@@ -24,11 +24,11 @@ def spec(tmp_path: Path, text: str) -> Spec:
 
 def reads(built: Spec) -> dict[str, tuple[str, ...]]:
     """What each join reads."""
-    return {n.name: n.inputs for n in built.graph.nodes if n.op.word in ("add", "concat", "mul")}
+    return {n.name: n.inputs for n in built.graph.nodes if n.op.keyword in ("add", "concat", "mul")}
 
 
 def widths(built: Spec) -> list[int]:
-    return [n.type.shape[0] for n in built.graph.nodes if n.op.word == "conv"]
+    return [n.type.shape[0] for n in built.graph.nodes if n.op.keyword == "conv"]
 
 
 RECURRENT = """

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.frontend.yaml import parse, to_plain
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 HEAD = "tcc: 1\nname: slip\ninput: {image: {shape: [3, 32, 32]}}\noutput: {logits: {}}\n"
@@ -230,7 +230,7 @@ def test_a_character_that_cannot_be_seen(tmp_path: Path, steps: str, line: int, 
     found = told(tmp_path, f"{HEAD}graph:\n  {steps}\n")
     assert found.at.line == line
     assert f"   = {note}" in str(found).splitlines()
-    assert note in found.as_json()["notes"]  # type: ignore[operator]
+    assert note in found.to_json()["notes"]  # type: ignore[operator]
 
 
 REST = "  - global_avg_pool\n  - flatten\n  - linear: {units: 2}\noutput: {logits: {}}\n"
@@ -300,4 +300,4 @@ def test_a_tab_is_refused_with_what_to_write(text: str, column: int, help: str) 
 
 
 def test_tabs_may_separate_within_brackets() -> None:
-    assert plain(parse("a: [1,\t2]\nb: {c:\t3}\n", "tabs.yaml")) == {"a": [1, 2], "b": {"c": 3}}
+    assert to_plain(parse("a: [1,\t2]\nb: {c:\t3}\n", "tabs.yaml")) == {"a": [1, 2], "b": {"c": 3}}

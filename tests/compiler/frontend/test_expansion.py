@@ -7,7 +7,7 @@ from textwrap import dedent
 import pytest
 
 from tcc.compiler.frontend.spec import Spec, load
-from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.printer import print_graph
 
 HEAD = """\
 tcc: 1
@@ -34,7 +34,7 @@ def test_printed_graph(tmp_path: Path) -> None:
           - batch_norm
           - add: [[], [conv: {filters: C, kernel: [1, 3], padding: [0, 1], bias: false}, relu6]]
     """
-    assert show(spec(tmp_path, text).graph) == dedent("""\
+    assert print_graph(spec(tmp_path, text).graph) == dedent("""\
         graph net {
           input %image : float32[4x8x8]
           %conv_1 = conv(%image) {filters=8, kernel=[3, 3], stride=[2, 2], padding=[0, 0, 1, 1], dilation=[1, 1], groups=1, bias=true} : float32[8x4x4]
@@ -117,7 +117,7 @@ def test_channel_shuffle_by_slices(tmp_path: Path) -> None:
         graph:
           - concat: {times: 2, branch: [slice: {start: i, step: 2}]}
     """
-    assert [n.op.word for n in spec(tmp_path, text).graph.nodes] == ["slice", "slice", "concat"]
+    assert [n.op.keyword for n in spec(tmp_path, text).graph.nodes] == ["slice", "slice", "concat"]
 
 
 def test_block_with_two_inputs(tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_block_sees_its_own_parameters_and_input_only(tmp_path: Path) -> None:
         graph: [grow: {by: width}, grow]
     """
     built = spec(tmp_path, text)
-    assert built.places["grow_1"] == (12, 8, 8)
-    assert built.places["grow_2"] == (24, 8, 8)
+    assert built.shapes["grow_1"] == (12, 8, 8)
+    assert built.shapes["grow_2"] == (24, 8, 8)
 
 
 def test_loop_variables(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_json_is_the_same_language(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     path.write_text(json.dumps(body, indent=2))
     text = "graph: [relu, conv: {filters: C * 2, kernel: 3}]\n"
-    assert show(load(path).graph) == show(spec(tmp_path, text).graph)
+    assert print_graph(load(path).graph) == print_graph(spec(tmp_path, text).graph)
 
 
 def test_preprocessing_is_part_of_the_input(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_used_library_and_digest(tmp_path: Path) -> None:
     first = spec(tmp_path, text)
     library.write_text("tcc: 1\nblocks: {twice: {body: [relu, tanh]}}\n")
     assert spec(tmp_path, text).digest != first.digest
-    assert spec(tmp_path, text, head=HEAD).places["ds_conv"] == (3, 8, 8)
+    assert spec(tmp_path, text, head=HEAD).shapes["ds_conv"] == (3, 8, 8)
 
 
 @pytest.mark.parametrize("depth", [30, 80])

@@ -17,7 +17,7 @@ from tcc.compiler.frontend.expr import (
     parse_expr,
 )
 from tcc.compiler.frontend.expr.operators import MAX_WORK, Budget, GraphValue
-from tcc.compiler.frontend.yaml import at, parse
+from tcc.compiler.frontend.yaml import find_span, parse
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError
 
@@ -289,7 +289,7 @@ def test_values_agree_with_python(text):
 
 def test_an_unknown_name_reads_so():
     tree = parse("graph:\n  - conv: {filters: growht * 4}\n", "net.yaml")
-    span = at(tree, ["graph", 0, "conv", "filters"])
+    span = find_span(tree, ["graph", 0, "conv", "filters"])
     assert str(error("growht * 4", ExpressionScope({"growth": 32, "C": 3}), span)) == (
         "error[E0221]: unknown name `growht`\n"
         " --> net.yaml:2:21\n"
@@ -316,7 +316,7 @@ def test_an_unknown_name_reads_so():
 def test_the_caret_stands_inside_the_scalar(line, text, column):
     tree = parse(line, "t.yaml")
     path = ["k", "a"] if "{" in line else ["k"]
-    assert error(text, ExpressionScope({"a": "b"}), at(tree, path)).at.column == column
+    assert error(text, ExpressionScope({"a": "b"}), find_span(tree, path)).at.column == column
 
 
 @pytest.mark.parametrize(
@@ -517,7 +517,7 @@ def test_what_evaluating_costs_does_not_rise(text, most):
     """A spec that spends what it may, in letters and entries of lists, is refused if it does."""
     budget = Budget()
     value(text, ExpressionScope(budget=budget))
-    assert 0 < MAX_WORK - budget.left <= most
+    assert 0 < MAX_WORK - budget.remaining <= most
 
 
 def test_texts_are_bounded():

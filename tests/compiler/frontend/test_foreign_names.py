@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.frontend.block_library import RESERVED, WORDS
-from tcc.compiler.frontend.foreign_names import entries, folded
+from tcc.compiler.frontend.block_library import OPS_BY_NAME, RESERVED_NAMES
+from tcc.compiler.frontend.foreign_names import list_aliases, normalize_name
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.ir.argument_declarations import signature
-from tcc.compiler.support.diagnostics import Diagnostic, UserError, nearest
+from tcc.compiler.ir.argument_declarations import list_parameters
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, find_nearest_name
 
 HEAD = "tcc: 1\nname: foreign\ninput: {image: {shape: [3, 32, 32]}}\noutput: {logits: {}}\n"
 
@@ -51,7 +51,7 @@ THERE = {
     "pad": "ZeroPadding2D ZeroPad2d",
     "resize": "upsample Upsample UpSampling2D interpolate",
 }
-MISSING = tuple(name for name in ["matmul", "bmm", "MatMul", "einsum", "group_norm", "GroupNorm", "GroupNormalization", "instance_norm", "InstanceNorm2d", "prelu", "PReLU", "elu", "ELU", "selu", "SELU", "celu", "CELU", "softplus", "Softplus", "mish", "Mish", "softsign", "hardtanh", "Hardtanh", "rrelu", "glu", "log_softmax", "LRN", "LocalResponseNorm", "lstm", "LSTM", "gru", "GRU", "rnn", "attention", "MultiheadAttention", "self_attention", "Transformer", "Embedding", "PixelShuffle", "pixel_shuffle", "DepthToSpace", "SpaceToDepth", "permute", "transpose", "reshape", "view", "clip", "clamp", "sqrt", "div", "maximum", "argmax", "ReflectionPad2d", "Conv1d", "Conv3d", "MaxPool3d", "AdaptiveMaxPool2d", "MaxUnpool2d", "RMSNorm", "quick_gelu", "Threshold", "CrossEntropyLoss", "Lambda"] if folded(name) not in set(map(folded, WORDS)))  # fmt: skip
+MISSING = tuple(name for name in ["matmul", "bmm", "MatMul", "einsum", "group_norm", "GroupNorm", "GroupNormalization", "instance_norm", "InstanceNorm2d", "prelu", "PReLU", "elu", "ELU", "selu", "SELU", "celu", "CELU", "softplus", "Softplus", "mish", "Mish", "softsign", "hardtanh", "Hardtanh", "rrelu", "glu", "log_softmax", "LRN", "LocalResponseNorm", "lstm", "LSTM", "gru", "GRU", "rnn", "attention", "MultiheadAttention", "self_attention", "Transformer", "Embedding", "PixelShuffle", "pixel_shuffle", "DepthToSpace", "SpaceToDepth", "permute", "transpose", "reshape", "view", "clip", "clamp", "sqrt", "div", "maximum", "argmax", "ReflectionPad2d", "Conv1d", "Conv3d", "MaxPool3d", "AdaptiveMaxPool2d", "MaxUnpool2d", "RMSNorm", "quick_gelu", "Threshold", "CrossEntropyLoss", "Lambda"] if normalize_name(name) not in set(map(normalize_name, OPS_BY_NAME)))  # fmt: skip
 """What other frameworks have, unless a word for it has come since."""
 TARGET = re.compile(r"(?:write|did you mean) `(?:- )?(\w+)")
 
@@ -172,7 +172,7 @@ def test_a_value_of_another_framework_leads_to_ours(tmp_path: Path, step: str, h
 
 
 def test_every_entry_leads_to_a_word_that_there_is() -> None:
-    arguments = {p.name for op in WORDS.values() for p in signature(op)}
+    arguments = {p.name for op in OPS_BY_NAME.values() for p in list_parameters(op)}
     keys = {
         "graph",
         "input",
@@ -186,22 +186,24 @@ def test_every_entry_leads_to_a_word_that_there_is() -> None:
         "accuracy",
     }
     control = {"times", "of", "if", "body"}
-    for entry in entries("op"):
-        assert not entry.ours or entry.ours in RESERVED, entry
+    for entry in list_aliases("op"):
+        assert not entry.ours or entry.ours in RESERVED_NAMES, entry
         assert entry.ours or entry.note, entry
-    for entry in entries("argument"):
+    for entry in list_aliases("argument"):
         assert entry.ours in arguments | control | {""}, entry
-    for entry in entries("key"):
+    for entry in list_aliases("key"):
         assert entry.ours in keys | {""}, entry
-    names = [n for entry in entries("op") for n in {folded(name) for name in entry.names}]
+    names = [
+        n for entry in list_aliases("op") for n in {normalize_name(name) for name in entry.names}
+    ]
     assert len(names) == len(set(names)), "a name stands in two entries"
 
 
 def test_no_two_operations_are_misspellings_of_each_other_there(tmp_path: Path) -> None:
     """Every name of the table leads where its entry says, whatever it resembles."""
-    for entry in entries("op"):
+    for entry in list_aliases("op"):
         for name in entry.names:
-            if name in RESERVED:
+            if name in RESERVED_NAMES:
                 continue
             (found,) = told(tmp_path, f"graph: [{{'{name}': null}}]\n")
             assert found.help == entry.help, name
@@ -225,4 +227,4 @@ def test_no_two_operations_are_misspellings_of_each_other_there(tmp_path: Path) 
     ],
 )
 def test_only_slips_are_misspellings(word: str, known: tuple[str, ...], close: str | None) -> None:
-    assert nearest(word, known) == close
+    assert find_nearest_name(word, known) == close

@@ -9,8 +9,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tcc.compiler.frontend.formatter import format_spec
-from tcc.compiler.frontend.language_schema import schema
-from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.frontend.language_schema import build_schema
+from tcc.compiler.frontend.yaml import parse, to_plain
 from tcc.compiler.support.diagnostics import UserError
 
 
@@ -18,7 +18,7 @@ def formatted(text, file="t.yaml"):
     """Return the canonical form, having checked that it says the same and is its own."""
     result = format_spec(text, file)
     assert format_spec(result, file) == result
-    assert same(plain(parse(result, file)), plain(parse(text, file)))
+    assert same(to_plain(parse(result, file)), to_plain(parse(text, file)))
     return result
 
 
@@ -361,9 +361,9 @@ def written(draw):
 @given(written())
 def test_values_and_comments_survive(example):
     value, text, remarks = example
-    assert plain(parse(text, "t.yaml")) == value
+    assert to_plain(parse(text, "t.yaml")) == value
     result = formatted(text)
-    assert plain(parse(result, "t.yaml")) == value
+    assert to_plain(parse(result, "t.yaml")) == value
     assert sorted(re.findall(r"#c.*", result)) == sorted(remarks)
 
 
@@ -412,6 +412,6 @@ KEYS = (
 
 
 def test_every_key_of_a_spec_has_its_place():
-    assert set(KEYS) == set(schema()["$defs"]["spec"]["properties"])
+    assert set(KEYS) == set(build_schema()["$defs"]["spec"]["properties"])
     text = "".join(f"{key}: 1\n" for key in reversed(KEYS))
-    assert tuple(plain(parse(formatted(text), "t.yaml"))) == KEYS
+    assert tuple(to_plain(parse(formatted(text), "t.yaml"))) == KEYS

@@ -11,9 +11,9 @@ from torch.nn import functional as f
 
 from tcc.compiler.frontend.formatter import format_spec
 from tcc.compiler.frontend.spec import Spec, load
-from tcc.compiler.ir.cost import cost
-from tcc.compiler.ir.printer import show
-from tcc.compiler.lower.torch import module
+from tcc.compiler.ir.cost import compute_cost
+from tcc.compiler.ir.printer import print_graph
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.support.diagnostics import Diagnostic, UserError
 
 HEAD = """\
@@ -85,7 +85,7 @@ def test_each_collects_what_its_turns_end_with(tmp_path: Path) -> None:
                     - skips[skip]
     """
     built = spec(tmp_path, text)
-    adds = [n.inputs for n in built.graph.nodes if n.op.word == "add"]
+    adds = [n.inputs for n in built.graph.nodes if n.op.keyword == "add"]
     assert adds == [("repeat_1/conv", "conv_2"), ("repeat_2/conv", "conv_1")]
     assert built.graph.nodes[-1].type.shape == (8, 8, 8)
 
@@ -93,7 +93,7 @@ def test_each_collects_what_its_turns_end_with(tmp_path: Path) -> None:
 def test_a_list_of_an_inner_loop_is_new_in_each_turn(tmp_path: Path) -> None:
     inner = "repeat: {times: 2, collect: ys, body: [relu]}"
     text = f"graph: [repeat: {{times: 2, body: [{inner}, concat: [ys]]}}]\n"
-    assert [n.inputs for n in spec(tmp_path, text).graph.nodes if n.op.word == "concat"] == [
+    assert [n.inputs for n in spec(tmp_path, text).graph.nodes if n.op.keyword == "concat"] == [
         (f"repeat_{n}/repeat_1/relu", f"repeat_{n}/repeat_2/relu") for n in (1, 2)
     ]
 
@@ -102,7 +102,7 @@ def test_a_list_from_before_a_loop_carries(tmp_path: Path) -> None:
     inner = "repeat: {times: 2, collect: ys, body: [concat: [ys]]}"
     text = f"graph: [{LOOP}, repeat: {{times: 2, body: [{inner}]}}, concat: [ys]]\n"
     nodes = spec(tmp_path, text).graph.nodes[:-1]
-    joins = [n for n in nodes if n.op.word == "concat"]
+    joins = [n for n in nodes if n.op.keyword == "concat"]
     assert [n.inputs for n in joins] == [
         *[CONVS] * 2,
         *[("repeat_4/repeat_1/concat", "repeat_4/repeat_2/concat")] * 2,
@@ -177,11 +177,11 @@ TEXT = f"""{HEAD}graph:
 def test_canonical_text_and_json_mean_the_same(tmp_path: Path) -> None:
     path = tmp_path / "net.yaml"
     path.write_text(TEXT)
-    graph = show(load(path).graph)
+    graph = print_graph(load(path).graph)
     tidy = format_spec(TEXT, "net.yaml")
     assert format_spec(tidy, "net.yaml") == tidy
     path.write_text(tidy)
-    assert show(load(path).graph) == graph
+    assert print_graph(load(path).graph) == graph
     body = {
         "tcc": 1,
         "name": "net",
@@ -200,7 +200,7 @@ def test_canonical_text_and_json_mean_the_same(tmp_path: Path) -> None:
     }
     path = tmp_path / "net.json"
     path.write_text(json.dumps(body))
-    assert show(load(path).graph) == graph
+    assert print_graph(load(path).graph) == graph
 
 
 # --- Res2Net, by the block that comes with tcc and by a second definition --------------------
@@ -249,7 +249,7 @@ def test_res2net_equals_its_definition(
         for name, p in graph.params.items()
     }
     x = numbers.normal(size=(2, 4, 8, 8)).astype(np.float32)
-    net = module(graph, given).eval()
+    net = create_module(graph, given).eval()
     with torch.no_grad():
         found = net(torch.tensor(x))
         expected = res2net(torch.tensor(x), given, scales)
@@ -257,7 +257,7 @@ def test_res2net_equals_its_definition(
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     middle = width * scales
     shortcut = 4 * filters + 2 * filters if filters != 4 else 0
-    assert cost(graph).params == (
+    assert compute_cost(graph).params == (
         4 * middle + 2 * middle + (scales - 1) * (9 * width**2 + 2 * width)
         + middle * filters + 2 * filters + shortcut
     )  # fmt: skip

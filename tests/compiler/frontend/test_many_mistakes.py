@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.frontend.argument_values import ArgumentValues, bind
+from tcc.compiler.frontend.argument_values import ArgumentValues, bind_arguments
 from tcc.compiler.frontend.expr import ExpressionScope
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.spec_tests import check_expectations
@@ -37,29 +37,29 @@ def lines(error: UserError) -> list[int]:
 def test_unknown_words(tmp_path: Path) -> None:
     found = told(tmp_path, "graph:\n" + "".join(f"  - word{n}\n" for n in range(130)))
     assert lines(found) == list(range(6, 56))
-    assert (found.more, found.count) == (80, 130)
+    assert (found.omitted_count, found.count) == (80, 130)
     assert str(found).endswith("\n\nand 80 more")
 
 
 def test_more_than_are_looked_for(tmp_path: Path) -> None:
     rows = "".join(f"  p{n}: lost{n}\n" for n in range(1200))
     found = told(tmp_path, f"params:\n{rows}graph: [relu]\n")
-    assert (found.more, found.counted) == (950, "at least 1,000 errors")
+    assert (found.omitted_count, found.count_text) == (950, "at least 1,000 errors")
     assert str(found).endswith("\n\nand at least 950 more")
     exact = told(tmp_path, "graph:\n" + "  - lost\n" * 1200)
-    assert exact.counted == "1,200 errors"
+    assert exact.count_text == "1,200 errors"
 
 
 def test_mistakes_of_expansion_end_the_search(tmp_path: Path) -> None:
     rows = "".join(f"  - conv: {{filters: lost{n}, kernel: 1}}\n" for n in range(90))
-    assert told(tmp_path, f"graph:\n{rows}").counted == "at least 50 errors"
+    assert told(tmp_path, f"graph:\n{rows}").count_text == "at least 50 errors"
 
 
 def test_nested_words_come_in_the_order_of_the_text(tmp_path: Path) -> None:
     nested = "".join(f"  - seq: [word{n}]\n  - other{n}\n" for n in range(40))
     found = told(tmp_path, "graph:\n" + nested)
     assert lines(found) == list(range(6, 56))
-    assert found.more == 30
+    assert found.omitted_count == 30
 
 
 def test_unknown_arguments(tmp_path: Path) -> None:
@@ -68,20 +68,20 @@ def test_unknown_arguments(tmp_path: Path) -> None:
     assert [d.message for d in found.diagnostics] == [
         f"`relu` has no argument `key{n}`" for n in range(50)
     ]
-    assert found.more == 70
+    assert found.omitted_count == 70
 
 
 def test_wrong_types(tmp_path: Path) -> None:
     found = told(tmp_path, "graph:\n" + "  - conv: {filters: [], kernel: 3}\n" * 99)
     assert lines(found) == list(range(6, 56))
-    assert found.more == 49
+    assert found.omitted_count == 49
 
 
 def test_parameters(tmp_path: Path) -> None:
     wrong = "".join(f"  p{n}: {{type: int, default: 1.5}}\n" for n in range(90))
     found = told(tmp_path, f"params:\n{wrong}graph: [relu]\n")
     assert lines(found) == list(range(6, 56))
-    assert found.more == 40
+    assert found.omitted_count == 40
 
 
 def test_an_output_of_a_wrong_parameter_is_not_another_mistake(tmp_path: Path) -> None:
@@ -145,9 +145,11 @@ def test_a_default_is_evaluated_in_one_scope_of_the_call() -> None:
 
     def own(bound: ArgumentValues) -> ExpressionScope:
         made.append(bound)
-        return StepScope(PathNode(""), Bindings(bound)).scope(ERROR_VALUE)
+        return StepScope(PathNode(""), Bindings(bound)).create_expression_scope(ERROR_VALUE)
 
-    bound, problems = bind(tuple(default), None, StepScope(PathNode("")).scope(ERROR_VALUE), own)
+    bound, problems = bind_arguments(
+        tuple(default), None, StepScope(PathNode("")).create_expression_scope(ERROR_VALUE), own
+    )
     assert (problems, len(made)) == ([], 1)
     assert bound == {"a": 1, **{f"p{n}": 2 for n in range(50)}}
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import jsonschema
 
-from tcc.compiler.frontend.language_schema import schema
-from tcc.compiler.frontend.schema_validation import breaches
-from tcc.compiler.frontend.yaml import parse, plain
+from tcc.compiler.frontend.language_schema import build_schema
+from tcc.compiler.frontend.schema_validation import find_violations
+from tcc.compiler.frontend.yaml import parse, to_plain
 
 ODD: tuple[Any, ...] = (
     None, True, False, 0, 1, -3, 1.0, 2.5, "", "relu", "a b", "xs[1:]", [], [1], [[]], {}, {"a": 1},
@@ -20,7 +20,7 @@ TEXTS = sorted(Path(__file__).parents[3].glob("spec/*.yaml"))[:6]
 
 
 def expected(data: object, part: str) -> list[tuple[object, ...]]:
-    whole = {**schema(), "$ref": f"#/$defs/{part}"}
+    whole = {**build_schema(), "$ref": f"#/$defs/{part}"}
     for key in ("if", "then", "else"):
         del whole[key]
     return [
@@ -30,9 +30,10 @@ def expected(data: object, part: str) -> list[tuple[object, ...]]:
 
 
 def found(data: object, part: str) -> list[tuple[object, ...]]:
-    shared = schema()["$defs"]
+    shared = build_schema()["$defs"]
     return [
-        (b.path, b.keyword, repr(b.value), b.of_key) for b in breaches(data, shared[part], shared)
+        (b.path, b.keyword, repr(b.value), b.of_key)
+        for b in find_violations(data, shared[part], shared)
     ]
 
 
@@ -46,7 +47,7 @@ def places(data: Any) -> Iterator[tuple[Any, Any]]:
 
 def test_whatever_is_put_into_a_spec() -> None:
     numbers, wrong = Random(3), 0
-    specs = [plain(parse(path.read_text(), path.name)) for path in TEXTS]
+    specs = [to_plain(parse(path.read_text(), path.name)) for path in TEXTS]
     for turn in range(120):
         data = deepcopy(specs[turn % len(specs)])
         for _ in range(numbers.choice((0, 1, 3))):

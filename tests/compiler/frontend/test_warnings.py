@@ -10,7 +10,7 @@ from spec_texts import spec
 from tcc.compiler.frontend.spec import Spec, load
 from tcc.compiler.frontend.spec_tests import check_expectations
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.support.diagnostics import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -308,7 +308,7 @@ def test_how_a_warning_looks(tmp_path: Path) -> None:
         12 |     as: a
            |         ^ bound before at net.yaml:8:9
            = help: give the two different names""")
-    assert found.as_json()["kind"] == "rebound-name"
+    assert found.to_json()["kind"] == "rebound-name"
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_dead_parts_count_nowhere_but_heads_for_training_do(
 ) -> None:
     text = DEAD.replace("HEADhead", f"{head}head").replace("PARAMS", str(params))
     built = spec(tmp_path, dedent(text).replace("params: {aux: true}\n", ""))
-    counted = cost(built.graph)
+    counted = compute_cost(built.graph)
     assert (counted.params, counted.macs) == (params, 512)
     assert sum(row.params for row in counted.rows) == params
     names = {name.partition(".")[0] for name in built.graph.params}

@@ -16,10 +16,10 @@ from tcc.compiler.frontend.yaml import (
     Mapping,
     Scalar,
     Sequence,
-    at,
-    key_at,
+    find_key_span,
+    find_span,
     parse,
-    plain,
+    to_plain,
 )
 from tcc.compiler.support.diagnostics import UserError
 
@@ -129,18 +129,18 @@ def pointed(span):
     ],
 )
 def test_a_scalar_is_what_the_core_schema_says(text, value):
-    read = plain(parse(f"a: {text}\n", "t.yaml"))["a"]
+    read = to_plain(parse(f"a: {text}\n", "t.yaml"))["a"]
     assert read == value
     assert type(read) is type(value)
 
 
 def test_not_a_number_is_a_float():
-    value = plain(parse("a: .nan", "t.yaml"))["a"]
+    value = to_plain(parse("a: .nan", "t.yaml"))["a"]
     assert math.isnan(value)
 
 
 def test_a_spec_is_read_whole():
-    assert plain(parse(SPEC, "t.yaml")) == {
+    assert to_plain(parse(SPEC, "t.yaml")) == {
         "tcc": 1,
         "name": "small",
         "doc": "Two lines of text.",
@@ -166,7 +166,7 @@ def test_quotes_are_remembered():
 @pytest.mark.parametrize("text", [SPEC.encode(), "\ufeff" + SPEC, SPEC.replace("\n", "\r\n")])
 def test_bytes_marks_and_line_ends_make_no_difference(text):
     tree = parse(text, "t.yaml")
-    assert plain(tree) == plain(parse(SPEC, "t.yaml"))
+    assert to_plain(tree) == to_plain(parse(SPEC, "t.yaml"))
     assert [str(s) for s in spans(tree)] == [str(s) for s in spans(parse(SPEC, "t.yaml"))]
 
 
@@ -195,7 +195,7 @@ def test_bytes_marks_and_line_ends_make_no_difference(text):
     ],
 )
 def test_every_part_has_its_place(path, line, column, text):
-    span = at(parse(SPEC, "t.yaml"), path)
+    span = find_span(parse(SPEC, "t.yaml"), path)
     assert (span.line, span.column) == (line, column)
     assert pointed(span) == text
     assert str(span) == f"t.yaml:{line}:{column}"
@@ -203,34 +203,34 @@ def test_every_part_has_its_place(path, line, column, text):
 
 def test_a_path_that_leads_nowhere_stops_at_its_last_part():
     tree = parse(SPEC, "t.yaml")
-    assert at(tree, ["graph", 9, "conv"]) == at(tree, ["graph"])
-    assert at(tree, ["params", "depth"]) == at(tree, ["params"])
-    assert at(tree, ["name", "first"]) == at(tree, ["name"])
+    assert find_span(tree, ["graph", 9, "conv"]) == find_span(tree, ["graph"])
+    assert find_span(tree, ["params", "depth"]) == find_span(tree, ["params"])
+    assert find_span(tree, ["name", "first"]) == find_span(tree, ["name"])
 
 
 def test_keys_have_places():
     tree = parse(SPEC, "t.yaml")
-    assert str(key_at(tree, ["params"], "width")) == "t.yaml:7:22"
-    assert key_at(tree, ["params"], "depth") == at(tree, ["params"])
+    assert str(find_key_span(tree, ["params"], "width")) == "t.yaml:7:22"
+    assert find_key_span(tree, ["params"], "depth") == find_span(tree, ["params"])
     assert tree.keys == ("tcc", "name", "doc", "params", "blocks", "graph", "output")
-    assert tree.key("graph").span.line == 14
-    assert tree.key("head") is None
+    assert tree.get_key("graph").span.line == 14
+    assert tree.get_key("head") is None
     assert tree.get("head") is None
 
 
 def test_places_after_wide_characters_count_characters():
     tree = parse("é: {ü: 'ß', x: 3}\n", "t.yaml")
-    assert pointed(at(tree, ["é", "x"])) == "3"
-    assert at(tree, ["é", "x"]).column == 16
+    assert pointed(find_span(tree, ["é", "x"])) == "3"
+    assert find_span(tree, ["é", "x"]).column == 16
 
 
 def test_anchors_and_tags_are_no_part_of_the_place():
     tree = parse("a: &x !!str 12\nb: &y\n  - 1\nc: &z {d: 1}\ne: *y\n", "t.yaml")
-    assert pointed(at(tree, ["a"])) == "12"
-    assert at(tree, ["b"]).line == 3
-    assert pointed(at(tree, ["c"])) == "{d: 1}"
-    assert plain(tree)["e"] == [1]
-    assert at(tree, ["e"]) == at(tree, ["b"])
+    assert pointed(find_span(tree, ["a"])) == "12"
+    assert find_span(tree, ["b"]).line == 3
+    assert pointed(find_span(tree, ["c"])) == "{d: 1}"
+    assert to_plain(tree)["e"] == [1]
+    assert find_span(tree, ["e"]) == find_span(tree, ["b"])
 
 
 # --- errors ---------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ def test_keys_must_be_names():
         "E0107 6:1 a key must be a name, found the number 2.5",
         "E0107 7:1 a key must be a name, found nothing (`null`)",
     ]
-    assert plain(parse("'1': a\n'true': b\n", "t.yaml")) == {"1": "a", "true": "b"}
+    assert to_plain(parse("'1': a\n'true': b\n", "t.yaml")) == {"1": "a", "true": "b"}
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_what_yaml_has_and_specs_do_not(text, expected):
 
 
 def test_a_quoted_merge_key_is_a_key():
-    assert plain(parse("'<<': 1", "t.yaml")) == {"<<": 1}
+    assert to_plain(parse("'<<': 1", "t.yaml")) == {"<<": 1}
 
 
 def test_a_misspelt_alias_gets_a_suggestion():
@@ -454,7 +454,7 @@ def test_nesting_is_bounded(text):
 
 def test_nesting_up_to_the_limit_is_read():
     text = "[" * MAX_DEPTH + "]" * MAX_DEPTH
-    assert json.dumps(plain(parse(text, "t.yaml"))) == text
+    assert json.dumps(to_plain(parse(text, "t.yaml"))) == text
     assert [d.code for d in errors(f"[{text}]")] == ["E0105"]
 
 
@@ -479,7 +479,7 @@ def test_a_bomb_of_aliases_is_defused():
 
 def test_aliases_within_the_limits_are_what_they_stand_for():
     text = "a: &a {k: 3}\nb: [*a, *a]\nc: &n relu\nd: {*n : *n}\n"
-    assert plain(parse(text, "t.yaml")) == {
+    assert to_plain(parse(text, "t.yaml")) == {
         "a": {"k": 3},
         "b": [{"k": 3}, {"k": 3}],
         "c": "relu",
@@ -501,12 +501,12 @@ def test_json_of_more_than_a_yaml_text_may_have_is_read():
     numbers = list(range(20_000))
     text = json.dumps({"a": numbers})
     assert len(text) > MAX_YAML_BYTES
-    assert plain(parse(text, "t.json")) == {"a": numbers}
+    assert to_plain(parse(text, "t.json")) == {"a": numbers}
 
 
 @pytest.mark.parametrize("file", ["t.yaml", "t.json"])
 def test_numbers_are_bounded(file):
-    assert plain(parse('{"a": -9223372036854775808}', file)) == {"a": -(2**63)}
+    assert to_plain(parse('{"a": -9223372036854775808}', file)) == {"a": -(2**63)}
     assert brief('{"a": 9223372036854775809}', file) == [
         "E0104 1:7 the number is too large for 64 bits"
     ]
@@ -528,27 +528,27 @@ JSON = '{\n\t"tcc": 1,\n\t"graph": ["relu", {"conv": {"filters": 4}}],\n\t"x": [
 @pytest.mark.parametrize("file", ["t.json", "t.yaml"])
 def test_json_with_tabs_is_read_with_places(file):
     tree = parse(JSON, file)
-    assert plain(tree) == json.loads(JSON)
-    span = at(tree, ["graph", 1, "conv", "filters"])
+    assert to_plain(tree) == json.loads(JSON)
+    span = find_span(tree, ["graph", 1, "conv", "filters"])
     assert (span.line, span.column, pointed(span)) == (3, 41, "4")
-    assert pointed(key_at(tree, ["graph", 1], "conv")) == '"conv"'
-    assert pointed(at(tree, ["graph", 1])) == '{"conv": {"filters": 4}}'
+    assert pointed(find_key_span(tree, ["graph", 1], "conv")) == '"conv"'
+    assert pointed(find_span(tree, ["graph", 1])) == '{"conv": {"filters": 4}}'
     assert tree.get("graph").items[0].quoted
 
 
 def test_json_and_yaml_give_the_same_values():
-    assert plain(parse(json.dumps(plain(parse(SPEC, "t.yaml"))), "t.json")) == plain(
+    assert to_plain(parse(json.dumps(to_plain(parse(SPEC, "t.yaml"))), "t.json")) == to_plain(
         parse(SPEC, "t.yaml")
     )
 
 
 def test_json_escapes_are_read():
     text = '{"a": "\\ud83d\\ude00\\/\\n\\u00e9"}'
-    assert plain(parse(text, "t.json")) == {"a": "😀/\né"}
+    assert to_plain(parse(text, "t.json")) == {"a": "😀/\né"}
 
 
 def test_yaml_in_brackets_is_no_json():
-    assert plain(parse("{a: 1, b: [x, y: 2]}", "t.yaml")) == {"a": 1, "b": ["x", {"y": 2}]}
+    assert to_plain(parse("{a: 1, b: [x, y: 2]}", "t.yaml")) == {"a": 1, "b": ["x", {"y": 2}]}
 
 
 @pytest.mark.parametrize(
@@ -686,15 +686,15 @@ VALUES = st.recursive(
 @given(st.lists(VALUES) | st.dictionaries(PLAIN_TEXT, VALUES))
 def test_any_json_reads_back(value):
     for text in (json.dumps(value), json.dumps(value, indent=1, ensure_ascii=False)):
-        assert plain(parse(text, "t.json")) == value
-        assert plain(parse(text, "t.yaml")) == value
+        assert to_plain(parse(text, "t.json")) == value
+        assert to_plain(parse(text, "t.yaml")) == value
 
 
 def test_a_scalar_can_be_told_from_its_text():
     tree = parse("a: 1\nb: '1'\n", "t.yaml")
     assert [tree.get("a"), tree.get("b")] == [
-        Scalar(1, at(tree, ["a"]), quoted=False),
-        Scalar("1", at(tree, ["b"]), quoted=True),
+        Scalar(1, find_span(tree, ["a"]), quoted=False),
+        Scalar("1", find_span(tree, ["b"]), quoted=True),
     ]
 
 

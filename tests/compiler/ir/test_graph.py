@@ -7,17 +7,17 @@ import pytest
 from tcc.compiler.ir.graph import Graph, GraphError, Input, Node, Output, make_node, verify
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Add, BatchNorm, Concat, Conv, Linear, Relu
-from tcc.testing.nets import Steps, dense, gated
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
 
 MAP = TensorType((4, 6, 6))
 
 
 def small() -> Graph:
-    add = Steps(4, 6, 6)
+    add = NetBuilder(4, 6, 6)
     add("conv", Conv(4, (1, 1)))
     add("relu", Relu())
     add("sum", Add(), "conv", "relu", "conv")
-    return add.graph()
+    return add.build()
 
 
 def changed(node: str, **fields: object) -> Graph:
@@ -57,7 +57,7 @@ def test_the_verifier_names_the_broken_rule(message: str, graph: Graph) -> None:
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("graph", [small(), dense(), gated()], ids=lambda g: g.name)
+@pytest.mark.parametrize("graph", [small(), build_dense(), build_gated()], ids=lambda g: g.name)
 def test_a_sound_graph_is_returned_as_it_is(graph: Graph) -> None:
     assert verify(graph) is graph
 
@@ -65,7 +65,7 @@ def test_a_sound_graph_is_returned_as_it_is(graph: Graph) -> None:
 def test_types_are_those_of_inputs_and_nodes() -> None:
     graph = small()
     assert dict(graph.types) == dict.fromkeys(("image", "conv", "relu", "sum"), MAP)
-    assert graph.input_types(graph.nodes[2]) == (MAP, MAP, MAP)
+    assert graph.get_input_types(graph.nodes[2]) == (MAP, MAP, MAP)
 
 
 def test_readers_are_listed_once_and_in_order() -> None:
@@ -75,15 +75,15 @@ def test_readers_are_listed_once_and_in_order() -> None:
 
 def test_a_sole_reader_is_the_only_use_of_a_value() -> None:
     graph = small()
-    assert graph.sole_reader("relu") is graph.nodes[2]
-    assert graph.sole_reader("conv") is None
-    assert graph.sole_reader("sum") is None
+    assert graph.find_sole_reader("relu") is graph.nodes[2]
+    assert graph.find_sole_reader("conv") is None
+    assert graph.find_sole_reader("sum") is None
     seen = replace(graph, outputs=(*graph.outputs, Output("middle", "relu")))
-    assert seen.sole_reader("relu") is None
+    assert seen.find_sole_reader("relu") is None
 
 
 def test_params_stand_in_the_order_of_first_use() -> None:
-    graph = dense()
+    graph = build_dense()
     assert list(graph.params)[:8] == [
         "stem.weight",
         "stem.bias",

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tcc.compiler.data.images import read
+from tcc.compiler.data.images import read_image
 from tcc.compiler.ir import pixel_resampling
-from tcc.compiler.ir.pixel_resampling import covering
+from tcc.compiler.ir.pixel_resampling import compute_cover_size
 from tcc.compiler.ir.preprocess import (
     MAX_SIDE,
     SCALES,
@@ -20,7 +20,7 @@ from tcc.compiler.ir.preprocess import (
     Preprocess,
     apply,
     check,
-    result_shape,
+    compute_output_shape,
 )
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
@@ -90,7 +90,7 @@ def test_one_call_of_pillow_gives_the_same_where_the_height_shrinks_no_more(shap
 @example(5, 5, 5, 5)
 def test_cover_is_the_centre_of_a_resize(height, width, to_height, to_width):
     image, target = picture(height, width), (to_height, to_width)
-    scaled = covering((height, width), target)
+    scaled = compute_cover_size((height, width), target)
     top, left = ((s - t) // 2 for s, t in zip(scaled, target, strict=True))
     whole = pillow(image, scaled)
     pre = Preprocess(resize=PixelResize(target, "cover"))
@@ -111,7 +111,7 @@ def test_cover_is_the_centre_of_a_resize(height, width, to_height, to_width):
     ],
 )
 def test_covering_size(source, target, scaled):
-    assert covering(source, target) == scaled
+    assert compute_cover_size(source, target) == scaled
 
 
 def test_cover_of_a_thin_image_computes_only_what_is_kept():
@@ -240,7 +240,7 @@ def test_the_image_is_not_changed():
     ],
 )
 def test_result_shape_is_what_apply_gives(pre, shape):
-    assert result_shape(pre) == shape
+    assert compute_output_shape(pre) == shape
     image = picture(12, 17)
     size = shape or (pre.channels, 12, 17)
     assert apply(pre, image, size).shape == size
@@ -328,7 +328,7 @@ def test_what_is_no_mapping_is_refused(data):
 
 def test_the_reference_images_give_the_reference_input(shared):
     reference = json.loads((shared / "facts/ddsnet_reference.json").read_text())
-    image = read(shared / "data/ddsnet_checkpoints/GC.png")
+    image = read_image(shared / "data/ddsnet_checkpoints/GC.png")
     tensor = apply(IMAGENET, image, (3, 224, 224))
     expected = reference["GC"]["runs"]["resize224_bilinear"]
     assert float(tensor.sum(dtype=np.float64)) == pytest.approx(expected["input_sum"], abs=1e-4)
@@ -356,5 +356,5 @@ def test_strips_have_no_say(monkeypatch):
     pre = replace(IMAGENET, color="gray", mean=(0.5,), std=(0.25,))
     whole = apply(pre, image, (1, 224, 224))
     for strip in (1, 1000, 50_000):
-        monkeypatch.setattr(pixel_resampling, "STRIP", strip)
+        monkeypatch.setattr(pixel_resampling, "STRIP_ELEMENTS", strip)
         assert np.array_equal(apply(pre, image, (1, 224, 224)), whole)

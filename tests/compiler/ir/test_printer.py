@@ -3,17 +3,17 @@
 from dataclasses import replace
 
 from tcc.compiler.ir.graph import Graph, Input, Output, make_node, verify
-from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.printer import print_graph
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import Conv, Linear, Relu, Softmax
-from tcc.testing.nets import Steps, dense
+from tcc.testing.nets import NetBuilder, build_dense
 
 
 def test_a_graph_reads_like_a_program() -> None:
-    add = Steps(3, 8, 8, name="tiny")
+    add = NetBuilder(3, 8, 8, name="tiny")
     add("stem", Conv(4, (3, 3), (2, 2), 1, bias=False))
     add("block_1/relu", Relu())
-    assert show(add.graph(Output("maps", "block_1/relu"))) == (
+    assert print_graph(add.build(Output("maps", "block_1/relu"))) == (
         "graph tiny {\n"
         "  input %image : float32[3x8x8]\n"
         "  %stem = conv(%image) {filters=4, kernel=[3, 3], stride=[2, 2], padding=[1, 1, 1, 1],"
@@ -25,7 +25,7 @@ def test_a_graph_reads_like_a_program() -> None:
 
 
 def test_outputs_tell_their_activation_and_whether_they_only_train() -> None:
-    lines = show(dense()).splitlines()
+    lines = print_graph(build_dense()).splitlines()
     assert lines[-3:] == [
         "  output logits = %fc softmax",
         "  output aux = %aux_fc train_only",
@@ -39,15 +39,15 @@ def test_shared_weights_are_named() -> None:
     assert first is not None
     second = replace(first, name="second", inputs=("first",))
     graph = verify(Graph("tied", (Input("x", kind),), (first, second), (Output("y", "second"),)))
-    assert "%first = linear(%x) {units=4, bias=true} : float32[4]" in show(graph)
+    assert "%first = linear(%x) {units=4, bias=true} : float32[4]" in print_graph(graph)
     assert (
         "%second = linear(%first) {units=4, bias=true} params(first.weight, first.bias)"
-        " : float32[4]" in show(graph)
+        " : float32[4]" in print_graph(graph)
     )
 
 
 def test_equal_graphs_print_equally_and_places_do_not_show() -> None:
-    plain = Steps(4)
+    plain = NetBuilder(4)
     plain("softmax", Softmax())
-    assert show(plain.graph()) == show(plain.graph())
-    assert ".yaml" not in show(dense())
+    assert print_graph(plain.build()) == print_graph(plain.build())
+    assert ".yaml" not in print_graph(build_dense())

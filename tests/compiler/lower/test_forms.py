@@ -14,16 +14,16 @@ from quantised import EXACT_LEVELS, LEVELS, SATURATES, differing, held, session
 from random_nets import extreme, graphs
 from tables import looped
 
-from tcc.backends.onnxruntime.precision_conversion import written
+from tcc.backends.onnxruntime.precision_conversion import encode_onnx
 from tcc.backends.onnxruntime.precisions import INT8
 from tcc.compiler.bundle import program_check
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Output
-from tcc.compiler.lower.integer_variants import unsigned, wide
-from tcc.compiler.lower.onnx import NEWEST, lower
-from tcc.compiler.lower.onnx_inspection import INTEGERS, with_inner_values
-from tcc.compiler.lower.qdq import simulated
-from tcc.compiler.lower.small_weights import dynamic, half
+from tcc.compiler.lower.integer_variants import convert_to_unsigned, pad_channels
+from tcc.compiler.lower.onnx import MAX_OPSET, lower
+from tcc.compiler.lower.onnx_inspection import INTEGERS, add_inner_outputs
+from tcc.compiler.lower.qdq import convert_to_qdq
+from tcc.compiler.lower.small_weights import convert_float16, quantize_dynamic
 from tcc.compiler.ops import (
     Add,
     Concat,
@@ -37,15 +37,23 @@ from tcc.compiler.ops import (
 from tcc.compiler.ops.integer import QConv, RealConv
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program
-from tcc.testing.int8_models import calibrated, int8, picture, ready
-from tcc.testing.nets import Steps, dense, gated
-from tcc.testing.op_cases import CASES, Case, one_input, trained
+from tcc.testing.int8_models import (
+    build_int8_model,
+    calibrate_on_input,
+    lower_for_int8,
+    sample_input,
+)
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
+from tcc.testing.op_cases import CASES, Case, build_one_input_model, sample_weights
 
 Form = Callable[[Model], Model]
-SMALL: dict[str, tuple[Form, float]] = {"half": (half, 2e-3), "dynamic": (dynamic, 5e-2)}
+SMALL: dict[str, tuple[Form, float]] = {
+    "half": (convert_float16, 2e-3),
+    "dynamic": (quantize_dynamic, 5e-2),
+}
 """The form, and how far its outputs may be, as a part of the largest output."""
 small = pytest.mark.parametrize(("form", "bound"), SMALL.values(), ids=SMALL)
-nets = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+nets = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 SPEC = Path(__file__).resolve().parents[3] / "spec"
 
 
@@ -68,9 +76,9 @@ def assert_near(got: dict[str, np.ndarray], expected: dict[str, np.ndarray], bou
 @nets
 @pytest.mark.parametrize("level", LEVELS)
 def test_small_weights_come_near(graph: Graph, form: Form, bound: float, level: str) -> None:
-    model = Model(graph, trained(graph))
+    model = Model(graph, sample_weights(graph))
     for seed in range(3):
-        x = picture(graph, seed)
+        x = sample_input(graph, seed)
         (expected,) = float_program.run(model, [x])
         assert_near(outputs(form(model), x, level), dict(expected), bound)
 
@@ -80,8 +88,8 @@ def test_every_step_of_the_language_has_small_weights(
     case: Case, small: tuple[Form, float]
 ) -> None:
     form, bound = small
-    model = one_input(case)
-    x = picture(model.graph)
+    model = build_one_input_model(case)
+    x = sample_input(model.graph)
     (expected,) = float_program.run(model, [x])
     assert_near(outputs(form(model), x), dict(expected), bound)
 
@@ -91,66 +99,75 @@ def test_every_step_of_the_language_has_small_weights(
 def test_random_networks_stay_finite_whatever_their_weights(data: st.DataObject, name: str) -> None:
     graph = graphs(data.draw, floats=True)
     form, _ = SMALL[name]
-    x = picture(graph)
+    x = sample_input(graph)
     made = outputs(form(Model(graph, extreme(data.draw, graph))), x)
     assert all(np.isfinite(y).all() for y in made.values())
 
 
 @pytest.mark.parametrize("factor", [1e-7, 1e6])
 def test_weights_that_float16_cannot_hold_stay_float32(factor: float) -> None:
-    add = Steps(3, 5, 5)
+    add = NetBuilder(3, 5, 5)
     add("plain", Conv(4, (3, 3)))
     add("far", Conv(4, (3, 3)))
-    graph = add.graph()
-    weights = trained(graph)
+    graph = add.build()
+    weights = sample_weights(graph)
     weights["far.weight"] = weights["far.weight"] * np.float32(factor)
-    made = half(Model(graph, weights))
-    assert {n.name: n.op.word for n in made.graph.nodes} == {"plain": "half", "far": "conv"}
+    made = convert_float16(Model(graph, weights))
+    assert {n.name: n.op.keyword for n in made.graph.nodes} == {"plain": "half", "far": "conv"}
     assert made.weights["plain.weight"].dtype == np.float16
     assert made.weights["far.weight"].dtype == np.float32
 
 
 def test_weights_keep_their_names_and_shrink() -> None:
-    add = Steps(64, 4, 4)
+    add = NetBuilder(64, 4, 4)
     add("conv", Conv(256, (3, 3)))
-    graph = add.graph()
-    model = Model(graph, trained(graph))
-    sizes = {f.__name__: lower(f(model)).ByteSize() for f in (lambda m: m, half, dynamic)}
+    graph = add.build()
+    model = Model(graph, sample_weights(graph))
+    sizes = {
+        f.__name__: lower(f(model)).ByteSize()
+        for f in (lambda m: m, convert_float16, quantize_dynamic)
+    }
     assert sizes["half"] < 0.52 * sizes["<lambda>"]
     assert sizes["dynamic"] < 0.28 * sizes["<lambda>"]
-    for form, element in ((half, onnx.TensorProto.FLOAT16), (dynamic, onnx.TensorProto.INT8)):
+    for form, element in (
+        (convert_float16, onnx.TensorProto.FLOAT16),
+        (quantize_dynamic, onnx.TensorProto.INT8),
+    ):
         tensors = {t.name: t.data_type for t in lower(form(model)).graph.initializer}
         assert tensors["conv.weight"] == element
         assert tensors["conv.bias"] == onnx.TensorProto.FLOAT
 
 
 def test_tied_layers_still_share_their_weights() -> None:
-    add = Steps(4)
+    add = NetBuilder(4)
     add("first", Linear(4))
     add("second", Linear(4))
-    first, second = add.graph().nodes
-    tied = Graph("tied", add.inputs, (first, second), add.graph().outputs)
+    first, second = add.build().nodes
+    tied = Graph("tied", add.inputs, (first, second), add.build().outputs)
     object.__setattr__(second, "params", first.params)
-    model = Model(tied, trained(tied))
-    x = picture(tied)
+    model = Model(tied, sample_weights(tied))
+    x = sample_input(tied)
     (expected,) = float_program.run(model, [x])
     for form, bound in SMALL.values():
         assert_near(outputs(form(model), x), dict(expected), bound)
 
 
 def test_a_linear_layer_finds_its_inputs_scale_when_it_runs() -> None:
-    add = Steps(50)
+    add = NetBuilder(50)
     add("fc", Linear(7))
-    model = Model(add.graph(), trained(add.graph()))
-    made = dynamic(model)
+    model = Model(add.build(), sample_weights(add.build()))
+    made = quantize_dynamic(model)
     assert Counter(n.op_type for n in lower(made).graph.node)["MatMulInteger"] == 1
     for scale in (1e-3, 1.0, 1e4):
-        x = picture(model.graph) * np.float32(scale)
+        x = sample_input(model.graph) * np.float32(scale)
         (expected,) = float_program.run(
             Model(model.graph, {**model.weights, "fc.bias": np.zeros(7, np.float32)}), [x]
         )
         got = outputs(
-            dynamic(Model(model.graph, {**model.weights, "fc.bias": np.zeros(7, np.float32)})), x
+            quantize_dynamic(
+                Model(model.graph, {**model.weights, "fc.bias": np.zeros(7, np.float32)})
+            ),
+            x,
         )
         assert_near(got, dict(expected), 2e-2)
 
@@ -158,13 +175,13 @@ def test_a_linear_layer_finds_its_inputs_scale_when_it_runs() -> None:
 @nets
 @pytest.mark.parametrize("level", LEVELS)
 def test_unsigned_weights_change_no_value(graph: Graph, level: str) -> None:
-    program = int8(graph, trained(graph))
-    made = unsigned(program)
-    assert {n.op.word for n in made.graph.nodes if isinstance(n.op, QConv)} == {"unsigned_qconv"}
-    x = picture(graph, 5)
+    program = build_int8_model(graph, sample_weights(graph))
+    made = convert_to_unsigned(program)
+    assert {n.op.keyword for n in made.graph.nodes if isinstance(n.op, QConv)} == {"unsigned_qconv"}
+    x = sample_input(graph, 5)
     assert differing(made, x, level) == {}
-    expected = integer_program.run(program, [x], every=True)[0]
-    got = integer_program.run(made, [x], every=True)[0]
+    expected = integer_program.run(program, [x], keep_all=True)[0]
+    got = integer_program.run(made, [x], keep_all=True)[0]
     assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
 
@@ -172,23 +189,25 @@ def test_unsigned_weights_change_no_value(graph: Graph, level: str) -> None:
 @given(data=st.data())
 def test_unsigned_weights_of_random_networks(data: st.DataObject) -> None:
     graph = graphs(data.draw)
-    model = ready(graph, extreme(data.draw, graph))
-    x = picture(graph)
-    assert differing(unsigned(quantize(model, calibrated(model, x))), x) == {}
+    model = lower_for_int8(graph, extreme(data.draw, graph))
+    x = sample_input(graph)
+    assert differing(convert_to_unsigned(quantize(model, calibrate_on_input(model, x))), x) == {}
 
 
 @nets
 @pytest.mark.parametrize("level", EXACT_LEVELS)
 def test_channels_of_zeros_change_no_value(graph: Graph, level: str) -> None:
-    program = int8(graph, trained(graph))
-    made = wide(program)
+    program = build_int8_model(graph, sample_weights(graph))
+    made = pad_channels(program)
     # A stem of three channels; in the other network all that has a window has whole words.
     stems = {"dense": ["wide_qconv"], "gated": []}
-    assert [n.op.word for n in made.graph.nodes if n.op.word == "wide_qconv"] == stems[graph.name]
-    x = picture(graph, 5)
+    assert [n.op.keyword for n in made.graph.nodes if n.op.keyword == "wide_qconv"] == stems[
+        graph.name
+    ]
+    x = sample_input(graph, 5)
     assert differing(made, x, level) == {}
-    expected = integer_program.run(program, [x], every=True)[0]
-    got = integer_program.run(made, [x], every=True)[0]
+    expected = integer_program.run(program, [x], keep_all=True)[0]
+    got = integer_program.run(made, [x], keep_all=True)[0]
     assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
 
@@ -196,14 +215,14 @@ def test_channels_of_zeros_change_no_value(graph: Graph, level: str) -> None:
 @given(data=st.data())
 def test_channels_of_zeros_in_random_networks(data: st.DataObject) -> None:
     graph = graphs(data.draw)
-    model = ready(graph, extreme(data.draw, graph))
-    x = picture(graph)
-    assert differing(wide(quantize(model, calibrated(model, x))), x) == {}
+    model = lower_for_int8(graph, extreme(data.draw, graph))
+    x = sample_input(graph)
+    assert differing(pad_channels(quantize(model, calibrate_on_input(model, x))), x) == {}
 
 
 def few() -> Graph:
     """Maps of few channels, read by all kinds of layers: windows, joins, sums, pools, outputs."""
-    add = Steps(3, 14, 14, name="few")
+    add = NetBuilder(3, 14, 14, name="few")
     stem = add("stem", Conv(5, (3, 3), padding=1))
     add("depthwise", DepthwiseConv((3, 3), padding=1))
     split = add("mix", Conv(6, (1, 1)))
@@ -219,23 +238,23 @@ def few() -> Graph:
     add("down", Conv(2, (3, 3), (2, 2)))
     add("gap", GlobalAvgPool())
     add("flat", Flatten())
-    return add.graph(Output("features", "two"), Output("logits", "flat"))
+    return add.build(Output("features", "two"), Output("logits", "flat"))
 
 
 def test_maps_of_few_channels_have_zeros_beside_them_and_stay_what_they_are() -> None:
-    program = int8(few(), trained(few()))
-    made = wide(program)
+    program = build_int8_model(few(), sample_weights(few()))
+    made = pad_channels(program)
     names = {name for name in made.graph.types if name.endswith(":wide")}
     # `wide` has channels enough, `two` is an output, and a sum reads `out`.
     assert names == {
         f"{name}:wide" for name in ("stem", "depthwise", "mix", "one", "two_depthwise", "joined")
     } | {"down:wide"}
     assert {made.graph.types[name].shape[0] for name in names} == {16, 39}
-    x = picture(program.graph, 5)
+    x = sample_input(program.graph, 5)
     for level in EXACT_LEVELS:
         assert differing(made, x, level) == {}
-    (right,) = integer_program.run(program, [x], every=True)
-    (own,) = integer_program.run(made, [x], every=True)
+    (right,) = integer_program.run(program, [x], keep_all=True)
+    (own,) = integer_program.run(made, [x], keep_all=True)
     assert all(np.array_equal(own[name], y) for name, y in right.items())
     for name in names:
         channels = program.graph.types[name.removesuffix(":wide")].shape[0]
@@ -243,16 +262,16 @@ def test_maps_of_few_channels_have_zeros_beside_them_and_stay_what_they_are() ->
             assert not own[name][channels:].any()
 
 
-@pytest.mark.parametrize("graph", [few(), dense(), gated()], ids=lambda g: g.name)
+@pytest.mark.parametrize("graph", [few(), build_dense(), build_gated()], ids=lambda g: g.name)
 def test_a_file_shows_every_layer_of_its_program(graph: Graph) -> None:
-    program = int8(graph, trained(graph))
-    data, names = with_inner_values(written(program, INT8, 17), INTEGERS)
+    program = build_int8_model(graph, sample_weights(graph))
+    data, names = add_inner_outputs(encode_onnx(program, INT8, 17), INTEGERS)
     made = session(onnx.load_model_from_string(data))
-    x = picture(program.graph, 3)
+    x = sample_input(program.graph, 3)
     source = program.graph.inputs[0]
     got = made.run(list(names), {source.name: held(x[None].astype(source.type.dtype.value))})
     shown = {name: y[0] for name, y in zip(names, got, strict=True)}
-    (right,) = integer_program.run(program, [x], every=True)
+    (right,) = integer_program.run(program, [x], keep_all=True)
     layers = program_check.compare_layers(program.graph, [(right, shown)])
     kept = [node.name for node in program.graph.nodes if node.type.scale is not None]
     assert [layer.name for layer in layers] == kept
@@ -266,14 +285,14 @@ def test_a_strangers_value_without_channels_is_not_shown() -> None:
     node = onnx.helper.make_node("Identity", ["in"], ["x:wide"])
     graph = onnx.helper.make_graph([node], "odd", [source], [kind], value_info=[bare])
     data = onnx.helper.make_model(graph).SerializeToString()
-    assert with_inner_values(data, INTEGERS)[1] == ("x:wide",)
+    assert add_inner_outputs(data, INTEGERS)[1] == ("x:wide",)
 
 
 def steps_apart(program: Model, x: np.ndarray, level: str) -> float:
     """Return how far the float form's outputs are from the integer program's, in levels."""
-    got = outputs(simulated(program), x, level)
+    got = outputs(convert_to_qdq(program), x, level)
     (expected,) = integer_program.run(program, [x])
-    inputs = {node.name: program.graph.input_types(node)[0] for node in program.graph.nodes}
+    inputs = {node.name: program.graph.get_input_types(node)[0] for node in program.graph.nodes}
     apart = 0.0
     for output in program.graph.outputs:
         y = expected[output.name]
@@ -285,27 +304,27 @@ def steps_apart(program: Model, x: np.ndarray, level: str) -> float:
 @nets
 @pytest.mark.parametrize("level", LEVELS)
 def test_floats_between_integers_are_at_most_two_levels_away(graph: Graph, level: str) -> None:
-    program = int8(graph, trained(graph))
+    program = build_int8_model(graph, sample_weights(graph))
     for seed in range(3):
-        assert steps_apart(program, picture(graph, seed), level) < 2.01
+        assert steps_apart(program, sample_input(graph, seed), level) < 2.01
 
 
 @looped(CASES)
 def test_every_step_of_the_language_has_a_form_with_floats(case: Case) -> None:
-    given = one_input(case)
-    program = int8(given.graph, given.weights)
+    given = build_one_input_model(case)
+    program = build_int8_model(given.graph, given.weights)
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
-        assert steps_apart(program, picture(given.graph), level) < 2.01
+        assert steps_apart(program, sample_input(given.graph), level) < 2.01
 
 
 @settings(max_examples=60)
 @given(data=st.data(), exact=st.booleans())
 def test_random_networks_have_forms_with_floats(data: st.DataObject, exact: bool) -> None:
     graph = graphs(data.draw, floats=True)
-    model = ready(graph, extreme(data.draw, graph))
-    x = picture(graph)
-    program = quantize(model, calibrated(model, x))
-    lowered = lower(simulated(program))
+    model = lower_for_int8(graph, extreme(data.draw, graph))
+    x = sample_input(graph)
+    program = quantize(model, calibrate_on_input(model, x))
+    lowered = lower(convert_to_qdq(program))
     onnx.checker.check_model(lowered, full_check=True)
     for proto in (lowered, lower(program)):
         found = session(proto, exact=exact).run(None, {"image": x[None]})
@@ -313,8 +332,8 @@ def test_random_networks_have_forms_with_floats(data: st.DataObject, exact: bool
 
 
 def test_each_operation_stands_between_integers_and_floats() -> None:
-    program = int8(dense(), trained(dense()))
-    lowered = lower(simulated(program))
+    program = build_int8_model(build_dense(), sample_weights(build_dense()))
+    lowered = lower(convert_to_qdq(program))
     made = {name: node for node in lowered.graph.node for name in node.output}
     whole = {n.name for n in program.graph.nodes if isinstance(n.op, RealConv)}
     for node in lowered.graph.node:
@@ -330,13 +349,13 @@ def test_each_operation_stands_between_integers_and_floats() -> None:
 
 
 def test_onnx_runtime_makes_integers_of_it_again(tmp_path: Path) -> None:
-    program = int8(gated(), trained(gated()))
+    program = build_int8_model(build_gated(), sample_weights(build_gated()))
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 4
-    data = lower(simulated(program)).SerializeToString()
+    data = lower(convert_to_qdq(program)).SerializeToString()
     onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     kinds = Counter(n.op_type for n in onnx.load(tmp_path / "optimised.onnx").graph.node)
     convolutions = sum(isinstance(n.op, QConv) for n in program.graph.nodes)
@@ -346,19 +365,19 @@ def test_onnx_runtime_makes_integers_of_it_again(tmp_path: Path) -> None:
 
 
 def forms(graph: Graph) -> dict[str, Model]:
-    plain = Model(graph, trained(graph))
-    program = int8(graph, trained(graph))
+    plain = Model(graph, sample_weights(graph))
+    program = build_int8_model(graph, sample_weights(graph))
     return {
-        "half": half(plain),
-        "dynamic": dynamic(plain),
+        "half": convert_float16(plain),
+        "dynamic": quantize_dynamic(plain),
         "int8": program,
-        "unsigned": unsigned(program),
-        "simulated": simulated(program),
+        "unsigned": convert_to_unsigned(program),
+        "simulated": convert_to_qdq(program),
     }
 
 
 @nets
-@pytest.mark.parametrize("opset", [13, 17, NEWEST])
+@pytest.mark.parametrize("opset", [13, 17, MAX_OPSET])
 def test_the_files_are_sound_and_the_same_every_time(graph: Graph, opset: int) -> None:
     again = forms(graph)
     for name, model in forms(graph).items():
@@ -375,7 +394,7 @@ def test_the_files_are_sound_and_the_same_every_time(graph: Graph, opset: int) -
 
 @nets
 def test_onnxsim_accepts_them(graph: Graph) -> None:
-    x = picture(graph)
+    x = sample_input(graph)
     for name, model in forms(graph).items():
         simple, sound = onnxsim.simplify(lower(model))
         assert sound, name
@@ -392,8 +411,8 @@ def test_onnxsim_accepts_them(graph: Graph) -> None:
 @pytest.mark.parametrize("path", sorted(SPEC.glob("ddsnet.yaml")), ids=lambda p: p.stem)
 def test_a_network_of_the_zoo(path: Path) -> None:
     graph = load(path).graph
-    weights = trained(graph)
-    x = picture(graph)
+    weights = sample_weights(graph)
+    x = sample_input(graph)
     (expected,) = float_program.run(Model(graph, weights), [x])
     for form, bound in SMALL.values():
         assert_near(outputs(form(Model(graph, weights)), x), dict(expected), bound)

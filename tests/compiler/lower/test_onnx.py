@@ -17,20 +17,20 @@ from tcc import __version__
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model, Output
-from tcc.compiler.lower.onnx import NEWEST, lower
-from tcc.compiler.lower.torch import module
+from tcc.compiler.lower.onnx import MAX_OPSET, lower
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.ops import Conv, Linear, Relu
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.nets import Steps, chain, dense, gated
-from tcc.testing.op_cases import CASES, one_op, tensors, trained
+from tcc.testing.nets import NetBuilder, build_chain, build_dense, build_gated
+from tcc.testing.op_cases import CASES, build_op_model, sample_inputs, sample_weights
 
-OPSETS = (11, 13, 17, NEWEST)
+OPSETS = (11, 13, 17, MAX_OPSET)
 SPECS = Path(__file__).resolve().parents[3] / "spec"
-graphs = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+graphs = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 
 
 def model(graph: Graph) -> Model:
-    return Model(graph, trained(graph))
+    return Model(graph, sample_weights(graph))
 
 
 def image(graph: Graph, batch: int = 2) -> np.ndarray:
@@ -49,7 +49,7 @@ def by_onnx(lowered: onnx.ModelProto, x: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def by_torch(given: Model, x: np.ndarray) -> dict[str, np.ndarray]:
-    network = module(given.graph, given.weights).eval()
+    network = create_module(given.graph, given.weights).eval()
     with torch.no_grad():
         return {name: y.numpy() for name, y in network(torch.from_numpy(x)).items()}
 
@@ -98,12 +98,12 @@ def test_weights_inputs_and_outputs_keep_the_names_of_the_spec(graph: Graph) -> 
     assert [o.name for o in lowered.output] == [o.name for o in graph.outputs if not o.train_only]
     assert lowered.name == graph.name
     for tensor in lowered.initializer[: len(params)]:
-        expected = trained(graph)[tensor.name]
+        expected = sample_weights(graph)[tensor.name]
         np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), expected)
 
 
 def test_values_bear_the_paths_of_their_steps() -> None:
-    lowered = lower(model(dense())).graph
+    lowered = lower(model(build_dense())).graph
     made = [name for node in lowered.node for name in node.output]
     assert made[:4] == ["stem", "stem_bn", "stem_relu", "layer/depthwise"]
     assert [node.name for node in lowered.node] == made
@@ -113,25 +113,25 @@ def test_values_bear_the_paths_of_their_steps() -> None:
 
 
 def test_nothing_that_only_trains_is_left() -> None:
-    lowered = lower(model(dense())).graph
+    lowered = lower(model(build_dense())).graph
     text = str(lowered)
     assert "aux" not in text
-    unused = {**trained(dense()), "other.weight": np.ones(3, np.float32)}
-    assert lower(Model(dense(), unused)).graph == lowered
+    unused = {**sample_weights(build_dense()), "other.weight": np.ones(3, np.float32)}
+    assert lower(Model(build_dense(), unused)).graph == lowered
 
 
 def test_an_output_may_be_called_like_another_value() -> None:
-    add = Steps(2, 3, 3)
+    add = NetBuilder(2, 3, 3)
     first = add("first", Conv(2, (1, 1)))
     second = add("second", Relu())
-    graph = add.graph(Output("second", first), Output("first", second))
+    graph = add.build(Output("second", first), Output("first", second))
     assert_agree(by_onnx(lower(model(graph)), image(graph)), by_torch(model(graph), image(graph)))
 
 
 def test_a_value_may_be_two_outputs_and_the_input_one() -> None:
-    add = Steps(2, 3, 3)
+    add = NetBuilder(2, 3, 3)
     relu = add("relu", Relu())
-    graph = add.graph(
+    graph = add.build(
         Output("a", relu), Output("b", relu), Output("relu", relu), Output("raw", "image")
     )
     got = by_onnx(lower(model(graph)), image(graph))
@@ -140,7 +140,7 @@ def test_a_value_may_be_two_outputs_and_the_input_one() -> None:
 
 
 def test_the_batch_axis_is_open_or_fixed() -> None:
-    graph = gated()
+    graph = build_gated()
     for batch, dim in ((None, "N"), (3, 3)):
         lowered = lower(model(graph), batch=batch).graph
         for value in (*lowered.input, *lowered.output, *lowered.value_info):
@@ -150,13 +150,13 @@ def test_the_batch_axis_is_open_or_fixed() -> None:
 
 @pytest.mark.parametrize(("opset", "ir"), [(11, 6), (13, 7), (17, 8), (21, 10)])
 def test_the_format_is_as_old_as_the_opset_lets_it_be(opset: int, ir: int) -> None:
-    lowered = lower(model(gated()), opset)
+    lowered = lower(model(build_gated()), opset)
     assert lowered.ir_version == ir
     assert [(o.domain, o.version) for o in lowered.opset_import] == [("", opset)]
 
 
 def test_it_says_who_made_it_and_nothing_of_where_or_when() -> None:
-    lowered = lower(model(dense()))
+    lowered = lower(model(build_dense()))
     assert (lowered.producer_name, lowered.producer_version) == ("tcc", __version__)
     assert not lowered.doc_string
     assert not lowered.metadata_props
@@ -178,7 +178,7 @@ print(hashlib.sha256(data).hexdigest())
 
 
 def test_the_bytes_are_the_same_in_every_process() -> None:
-    here = lower(model(dense())).SerializeToString(deterministic=True)
+    here = lower(model(build_dense())).SerializeToString(deterministic=True)
     for seed in ("1", "2"):
         found = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[2])],
@@ -190,21 +190,21 @@ def test_the_bytes_are_the_same_in_every_process() -> None:
         assert found.stdout.strip() == sha256(here).hexdigest()
 
 
-@pytest.mark.parametrize("opset", [-1, 10, NEWEST + 1, 99])
+@pytest.mark.parametrize("opset", [-1, 10, MAX_OPSET + 1, 99])
 def test_an_opset_that_is_not_supported_is_refused(opset: int) -> None:
     with pytest.raises(UserError) as caught:
-        lower(model(gated()), opset)
+        lower(model(build_gated()), opset)
     assert str(caught.value) == (
         f"error[E0650]: ONNX opset {opset} is not supported\n"
         "  --> gated\n"
-        f"   = help: choose one from 11 to {NEWEST}; 17 is the default"
+        f"   = help: choose one from 11 to {MAX_OPSET}; 17 is the default"
     )
 
 
 def test_more_than_a_file_holds_is_refused_before_any_is_copied() -> None:
-    add = Steps(30_000, name="huge")
+    add = NetBuilder(30_000, name="huge")
     add("fc", Linear(20_000))
-    graph = add.graph()
+    graph = add.build()
 
     class Unread(dict[str, Any]):
         def __getitem__(self, name: str) -> Any:
@@ -220,17 +220,17 @@ def test_more_than_a_file_holds_is_refused_before_any_is_copied() -> None:
 
 
 def test_several_inputs_keep_their_names() -> None:
-    given = one_op(CASES["add-gate"])
+    given = build_op_model(CASES["add-gate"])
     lowered = lower(given)
     assert [i.name for i in lowered.graph.input] == ["x0", "x1"]
     session = onnxruntime.InferenceSession(lowered.SerializeToString())
-    a, b = tensors(given)
+    a, b = sample_inputs(given)
     (y,) = session.run(["y"], {"x1": b, "x0": a})
     np.testing.assert_allclose(y, a + b, rtol=1e-6)
 
 
 def test_a_thousand_layers() -> None:
-    graph = chain(1000)
-    lowered = lower(Model(graph, weights.random(graph)))
+    graph = build_chain(1000)
+    lowered = lower(Model(graph, weights.initialize_random(graph)))
     assert len(lowered.graph.node) == len(graph.nodes)
     onnx.checker.check_model(lowered)

@@ -10,29 +10,33 @@ from onnx import numpy_helper
 from quantised import LEVELS, Array, session
 from zoo_nets import small
 
-from tcc.backends.onnxruntime.precision_conversion import FORMS, WRITTEN_OUT, written
+from tcc.backends.onnxruntime.precision_conversion import (
+    CONVERSIONS,
+    EXPANDED_PRECISIONS,
+    encode_onnx,
+)
 from tcc.backends.onnxruntime.precisions import INT8
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.precision import FP32, Precision
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.lower.onnx_constants import WORTH, compact
+from tcc.compiler.lower.onnx_constants import MIN_FILL_BYTES, merge_constants
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool, Relu
 from tcc.compiler.passes import INFERENCE, PLAIN, run
 from tcc.compiler.zoo import shipped
-from tcc.testing.int8_models import int8, picture
-from tcc.testing.nets import Steps, gated
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import build_int8_model, sample_input
+from tcc.testing.nets import NetBuilder, build_gated
+from tcc.testing.op_cases import sample_weights
 
 SLOW = pytest.mark.slow
 SMALLER = pytest.mark.parametrize(
-    "form", [each for each in FORMS if not each.full], ids=lambda each: each.name
+    "form", [each for each in CONVERSIONS if not each.full], ids=lambda each: each.name
 )
 
 
 def pooled() -> Graph:
-    add = Steps(3, 24, 24, name="pooled")
+    add = NetBuilder(3, 24, 24, name="pooled")
     add("conv", Conv(64, (3, 3)))
     add("relu", Relu())
     add("pool", AvgPool((3, 3), (2, 2)))
@@ -42,18 +46,18 @@ def pooled() -> Graph:
     add("clamp_again", Relu())
     add("mean", GlobalAvgPool())
     add("last", Conv(3, (1, 1)))
-    return add.graph()
+    return add.build()
 
 
 @cache
 def model(name: str, integers: bool) -> Model:
     if name in ("gated", "pooled"):
-        graph = {"gated": gated, "pooled": pooled}[name]()
-        values: Mapping[str, Array] = trained(graph)
+        graph = {"gated": build_gated, "pooled": pooled}[name]()
+        values: Mapping[str, Array] = sample_weights(graph)
     else:
-        graph = small(load(shipped.specs()[name]).graph)
-        values = weights.random(graph, 0)
-    return int8(graph, values) if integers else run(Model(graph, values), INFERENCE)
+        graph = small(load(shipped.list_specs()[name]).graph)
+        values = weights.initialize_random(graph, 0)
+    return build_int8_model(graph, values) if integers else run(Model(graph, values), INFERENCE)
 
 
 @SMALLER
@@ -62,11 +66,14 @@ def model(name: str, integers: bool) -> Model:
 )
 def test_a_compact_file_computes_the_same_bits(name: str, form: Precision) -> None:
     made = model(name, form.integer)
-    plain, small = lower(FORMS[form](made)), onnx.load_from_string(written(made, form, 17))
+    plain, small = (
+        lower(CONVERSIONS[form](made)),
+        onnx.load_from_string(encode_onnx(made, form, 17)),
+    )
     onnx.checker.check_model(small, full_check=True)
     assert small.graph.ByteSize() <= plain.graph.ByteSize()
     source = made.graph.inputs[0]
-    feeds = {source.name: picture(made.graph)[None].astype(source.type.dtype.value)}
+    feeds = {source.name: sample_input(made.graph)[None].astype(source.type.dtype.value)}
     for level in LEVELS:
         for exact in (False, True) if form.integer else (False,):
             one, other = (session(p, level, exact=exact).run(None, feeds) for p in (plain, small))
@@ -76,11 +83,11 @@ def test_a_compact_file_computes_the_same_bits(name: str, form: Precision) -> No
 
 @SMALLER
 def test_no_large_constant_is_there_twice_or_of_one_number(form: Precision) -> None:
-    made = onnx.load_from_string(written(model("shufflenet_v2", form.integer), form, 17))
+    made = onnx.load_from_string(encode_onnx(model("shufflenet_v2", form.integer), form, 17))
     seen = set()
     for tensor in made.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.nbytes < WORTH or form in WRITTEN_OUT:
+        if values.nbytes < MIN_FILL_BYTES or form in EXPANDED_PRECISIONS:
             continue
         assert len(np.unique(values)) > 1, tensor.name
         key = (values.dtype, values.shape, values.tobytes())
@@ -90,7 +97,7 @@ def test_no_large_constant_is_there_twice_or_of_one_number(form: Precision) -> N
 
 def test_a_pooling_kernel_takes_no_bytes() -> None:
     """The kernel of the windows is 64 x 3 x 3 times 127, that of the global mean 10 x 10 ones."""
-    made = onnx.load_from_string(written(model("pooled", True), INT8, 17))
+    made = onnx.load_from_string(encode_onnx(model("pooled", True), INT8, 17))
     filled = {node.output[0] for node in made.graph.node if node.op_type == "ConstantOfShape"}
     assert "pool.weight" in filled
     assert "pool_again.weight" not in filled  # ONNX Runtime would make one of both
@@ -99,17 +106,17 @@ def test_a_pooling_kernel_takes_no_bytes() -> None:
 
 
 def test_float32_files_hold_every_weight_under_its_name() -> None:
-    graph = load(shipped.specs()["ddsnet"]).graph
-    made = run(Model(graph, weights.random(graph, 0)), PLAIN)
-    file = onnx.load_from_string(written(made, FP32, 17))
+    graph = load(shipped.list_specs()["ddsnet"]).graph
+    made = run(Model(graph, weights.initialize_random(graph, 0)), PLAIN)
+    file = onnx.load_from_string(encode_onnx(made, FP32, 17))
     assert {t.name for t in file.graph.initializer} >= set(made.graph.params)
 
 
 def test_numbers_that_only_compare_equal_stay() -> None:
-    values = np.zeros(WORTH, np.float32)
+    values = np.zeros(MIN_FILL_BYTES, np.float32)
     values[7] = -0.0
     tensors = [numpy_helper.from_array(values, "a"), numpy_helper.from_array(np.abs(values), "b")]
     graph = onnx.helper.make_graph([], "g", [], [], tensors)
-    made = compact(onnx.helper.make_model(graph), fill=True).graph
+    made = merge_constants(onnx.helper.make_model(graph), fill=True).graph
     assert [t.name for t in made.initializer if t.data_type == onnx.TensorProto.FLOAT] == ["a"]
     assert [node.output[0] for node in made.node] == ["b"]

@@ -10,12 +10,12 @@ import torch
 
 from tcc.compiler.data import weights
 from tcc.compiler.ir.graph import Graph, Output
-from tcc.compiler.lower.torch import module
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.ops import BatchNorm, Concat, Conv, Dropout, Flatten, Linear, Relu
-from tcc.testing.nets import Steps, chain, dense, gated
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder, build_chain, build_dense, build_gated
+from tcc.testing.op_cases import sample_weights
 
-graphs = pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+graphs = pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 
 
 def image(graph: Graph, batch: int = 4) -> torch.Tensor:
@@ -25,7 +25,7 @@ def image(graph: Graph, batch: int = 4) -> torch.Tensor:
 
 @graphs
 def test_the_state_dict_has_the_names_and_shapes_of_the_spec(graph: Graph) -> None:
-    state = module(graph).state_dict()
+    state = create_module(graph).state_dict()
     assert {n: tuple(t.shape) for n, t in state.items()} == {
         n: p.shape for n, p in graph.params.items()
     }
@@ -34,7 +34,7 @@ def test_the_state_dict_has_the_names_and_shapes_of_the_spec(graph: Graph) -> No
 
 @graphs
 def test_parameters_train_and_buffers_do_not(graph: Graph) -> None:
-    network = module(graph)
+    network = create_module(graph)
     trainable = {n for n, p in graph.params.items() if p.trainable}
     assert {n for n, _ in network.named_parameters()} == trainable
     counters = {f"{n.name}.num_batches_tracked" for n in graph.nodes if isinstance(n.op, BatchNorm)}
@@ -42,17 +42,17 @@ def test_parameters_train_and_buffers_do_not(graph: Graph) -> None:
 
 
 def test_it_starts_with_the_seeded_random_weights() -> None:
-    graph = dense()
-    expected = weights.random(graph)
-    state = module(graph).state_dict()
+    graph = build_dense()
+    expected = weights.initialize_random(graph)
+    state = create_module(graph).state_dict()
     for name, values in expected.items():
         np.testing.assert_array_equal(state[name].numpy(), values)
 
 
 def test_given_weights_are_copied() -> None:
-    graph = gated()
-    values = trained(graph)
-    network = module(graph, values)
+    graph = build_gated()
+    values = sample_weights(graph)
+    network = create_module(graph, values)
     kept = values["conv.weight"].copy()
     with torch.no_grad():
         network.get_parameter("conv.weight").zero_()
@@ -60,11 +60,11 @@ def test_given_weights_are_copied() -> None:
 
 
 def test_layers_may_be_called_like_methods_of_a_module() -> None:
-    add = Steps(3, 4, 4)
+    add = NetBuilder(3, 4, 4)
     for name in ("train", "type", "forward", "eval", "half", "_modules", "training"):
         add(name, Conv(3, (1, 1)))
-    graph = add.graph()
-    network = module(graph).eval()
+    graph = add.build()
+    network = create_module(graph).eval()
     assert list(network.state_dict()) == list(graph.params)
     copied = copy.deepcopy(network).train()
     assert copied.training
@@ -72,17 +72,17 @@ def test_layers_may_be_called_like_methods_of_a_module() -> None:
 
 
 def test_train_only_outputs_are_there_while_training_alone() -> None:
-    graph = dense()
-    network = module(graph)
+    graph = build_dense()
+    network = create_module(graph)
     assert set(network.train()(image(graph))) == {"logits", "aux"}
     assert set(network.eval()(image(graph))) == {"logits"}
 
 
 def test_batch_norm_updates_its_statistics_by_its_momentum() -> None:
-    add = Steps(3, 5, 5)
+    add = NetBuilder(3, 5, 5)
     add("bn", BatchNorm(momentum=0.25))
-    graph = add.graph()
-    network = module(graph)
+    graph = add.build()
+    network = create_module(graph)
     x = image(graph) * 3 + 2
     network.train()(x)
     state = network.state_dict()
@@ -95,11 +95,11 @@ def test_batch_norm_updates_its_statistics_by_its_momentum() -> None:
 
 
 def test_dropout_drops_in_training_alone() -> None:
-    add = Steps(1000)
+    add = NetBuilder(1000)
     add("drop", Dropout(0.25))
-    graph = add.graph()
+    graph = add.build()
     x = torch.ones(1, 1000)
-    network = module(graph)
+    network = create_module(graph)
     torch.manual_seed(0)
     dropped = network.train()(x)["logits"]
     assert dropped.unique().tolist() == pytest.approx([0.0, 4 / 3])
@@ -108,9 +108,9 @@ def test_dropout_drops_in_training_alone() -> None:
 
 
 def test_training_lowers_the_loss_and_moves_every_weight() -> None:
-    graph = dense()
+    graph = build_dense()
     torch.manual_seed(0)
-    network = module(graph).train()
+    network = create_module(graph).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.05)
     labels = torch.arange(20) % 5
     x = image(graph, 20) + labels[:, None, None, None]
@@ -131,8 +131,8 @@ def test_training_lowers_the_loss_and_moves_every_weight() -> None:
 
 
 def test_a_state_dict_goes_from_one_module_to_another(tmp_path) -> None:
-    graph = gated()
-    source, target = module(graph, trained(graph)), module(graph)
+    graph = build_gated()
+    source, target = create_module(graph, sample_weights(graph)), create_module(graph)
     torch.save(source.state_dict(), tmp_path / "state.pt")
     target.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     x = image(graph)
@@ -141,8 +141,8 @@ def test_a_state_dict_goes_from_one_module_to_another(tmp_path) -> None:
 
 
 def test_a_copy_is_independent() -> None:
-    graph = gated()
-    network = module(graph).eval()
+    graph = build_gated()
+    network = create_module(graph).eval()
     copied = copy.deepcopy(network)
     before = network(image(graph))["logits"].clone()
     with torch.no_grad():
@@ -153,8 +153,8 @@ def test_a_copy_is_independent() -> None:
 
 
 def test_it_moves_to_another_type_and_device() -> None:
-    graph = gated()
-    network = module(graph, trained(graph)).eval()
+    graph = build_gated()
+    network = create_module(graph, sample_weights(graph)).eval()
     double = copy.deepcopy(network).to(torch.float64)
     x = image(graph)
     torch.testing.assert_close(double(x.double())["logits"].float(), network(x)["logits"])
@@ -163,10 +163,10 @@ def test_it_moves_to_another_type_and_device() -> None:
 
 
 def test_tied_layers_share_one_tensor() -> None:
-    add = Steps(4)
+    add = NetBuilder(4)
     add("first", Linear(4))
     add("second", Linear(4))
-    graph = add.graph()
+    graph = add.build()
     first, second = graph.nodes
     tied = Graph(
         "tied",
@@ -174,7 +174,7 @@ def test_tied_layers_share_one_tensor() -> None:
         (first, type(second)("second", second.op, ("first",), first.params, second.type)),
         graph.outputs,
     )
-    network = module(tied)
+    network = create_module(tied)
     assert list(network.state_dict()) == ["first.weight", "first.bias"]
     x = image(tied)
     w, b = network.state_dict().values()
@@ -182,22 +182,22 @@ def test_tied_layers_share_one_tensor() -> None:
 
 
 def test_several_inputs_come_in_order() -> None:
-    from tcc.testing.op_cases import CASES, one_op, tensors
+    from tcc.testing.op_cases import CASES, build_op_model, sample_inputs
 
-    model = one_op(CASES["concat-3"])
-    a, b, c = map(torch.from_numpy, tensors(model))
-    y = module(model.graph).eval()(a, b, c)["y"]
+    model = build_op_model(CASES["concat-3"])
+    a, b, c = map(torch.from_numpy, sample_inputs(model))
+    y = create_module(model.graph).eval()(a, b, c)["y"]
     assert torch.equal(y, torch.cat([a, b, c], 1))
 
 
 def test_values_are_freed_once_nothing_reads_them() -> None:
-    add = Steps(2, 3, 3)
+    add = NetBuilder(2, 3, 3)
     add("first", Relu())
     add("second", Relu())
     skip = add("third", Relu())
     add("fourth", Relu())
     add("join", Concat(), skip, "fourth")
-    graph = add.graph(Output("y", "join"), Output("skip", skip))
+    graph = add.build(Output("y", "join"), Output("skip", skip))
     alive: list[weakref.ref[torch.Tensor]] = []
     most = 0
 
@@ -212,14 +212,14 @@ def test_values_are_freed_once_nothing_reads_them() -> None:
             return result
 
     with torch.no_grad():
-        outputs = module(graph).eval()(image(graph).as_subclass(Watched))
+        outputs = create_module(graph).eval()(image(graph).as_subclass(Watched))
     assert set(outputs) == {"y", "skip"}
     assert most == 2  # at each call what it reads, and the skip
 
 
 def test_a_thousand_layers_neither_recurse_nor_pile_up() -> None:
-    graph = chain(1200)
-    network = module(graph).eval()
+    graph = build_chain(1200)
+    network = create_module(graph).eval()
     with torch.no_grad():
         y = copy.deepcopy(network)(image(graph, 1))["logits"]
     assert torch.isfinite(y).all()
@@ -227,9 +227,11 @@ def test_a_thousand_layers_neither_recurse_nor_pile_up() -> None:
 
 
 def test_a_vector_network_takes_vectors() -> None:
-    add = Steps(2, 2, 2)
+    add = NetBuilder(2, 2, 2)
     add("flat", Flatten())
     add("bn", BatchNorm())
-    graph = add.graph()
+    graph = add.build()
     x = image(graph)
-    torch.testing.assert_close(module(graph).eval()(x)["logits"], x.flatten(1) / (1 + 1e-5) ** 0.5)
+    torch.testing.assert_close(
+        create_module(graph).eval()(x)["logits"], x.flatten(1) / (1 + 1e-5) ** 0.5
+    )

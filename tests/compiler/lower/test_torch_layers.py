@@ -11,11 +11,11 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from tcc.compiler.ir.graph import Graph, Node
-from tcc.compiler.lower.torch import module, trained_weights
+from tcc.compiler.lower.torch import copy_trained_weights, create_module
 from tcc.compiler.ops import BatchNorm, Conv, Dropout, Linear, MaxPool, ScaleShift
 from tcc.compiler.support.diagnostics import UnhandledError
-from tcc.testing.nets import Steps, dense, gated
-from tcc.testing.op_cases import CASES, one_op, tensors, trained
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
+from tcc.testing.op_cases import CASES, build_op_model, sample_inputs, sample_weights
 
 
 def image(graph: Graph, batch: int = 4) -> torch.Tensor:
@@ -50,9 +50,11 @@ def graded(function, *leaves):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_a_layer_is_the_calls_of_its_op_to_the_bit(name, training):
-    model = one_op(CASES[name])
-    network = module(model.graph, model.weights).train(training)
-    first, second = ([torch.from_numpy(x).requires_grad_() for x in tensors(model)] for _ in "ab")
+    model = build_op_model(CASES[name])
+    network = create_module(model.graph, model.weights).train(training)
+    first, second = (
+        [torch.from_numpy(x).requires_grad_() for x in sample_inputs(model)] for _ in "ab"
+    )
     plain = {n: torch.tensor(v) for n, v in model.weights.items()}
     for parameter, _ in network.named_parameters():
         plain[parameter].requires_grad_()
@@ -68,26 +70,26 @@ def test_a_layer_is_the_calls_of_its_op_to_the_bit(name, training):
 
 
 def test_layers_are_those_of_torch():
-    kinds = {path: type(layer) for path, layer in module(dense()).named_children()}
+    kinds = {path: type(layer) for path, layer in create_module(build_dense()).named_children()}
     assert kinds["stem"] is kinds["layer/depthwise"] is nn.Conv2d
     assert issubclass(kinds["stem_bn"], nn.BatchNorm2d)
     assert {nn.ReLU, nn.ReLU6, nn.AvgPool2d, nn.Flatten, nn.Dropout, nn.Linear} <= {*kinds.values()}
-    assert list(kinds) == [node.name for node in dense().nodes]
+    assert list(kinds) == [node.name for node in build_dense().nodes]
 
 
 def test_lopsided_padding_leaves_the_layer_what_it_is():
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (3, 3), (2, 2), "same"))
     add("pool", MaxPool((3, 3), (2, 2), (0, 0, 1, 1)))
-    layers = dict(module(add.graph()).named_children())
+    layers = dict(create_module(add.build()).named_children())
     assert isinstance(layers["conv"], nn.Conv2d)
     assert isinstance(layers["pool"], nn.MaxPool2d)
     assert "border=(0, 1, 0, 1)" in str(layers["conv"])
 
 
-@pytest.mark.parametrize("graph", [dense(), gated()], ids=lambda g: g.name)
+@pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=lambda g: g.name)
 def test_hooks_see_the_values_of_the_graph(graph):
-    network, seen = module(graph).train(), {}
+    network, seen = create_module(graph).train(), {}
     for path, layer in network.named_children():
         layer.register_forward_hook(lambda _, x, y, path=path: seen.update({path: (x, y)}))
     network(image(graph))
@@ -99,21 +101,21 @@ def test_hooks_see_the_values_of_the_graph(graph):
 
 
 def test_norms_become_synchronised_ones_and_keep_their_weights():
-    graph = gated()
-    network = module(graph, trained(graph)).eval()
+    graph = build_gated()
+    network = create_module(graph, sample_weights(graph)).eval()
     other = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
     kinds = {path: type(layer) for path, layer in other.named_children()}
     norms = {node.name for node in graph.nodes if isinstance(node.op, BatchNorm)}
     assert {path for path, kind in kinds.items() if kind is nn.SyncBatchNorm} == norms
     assert torch.equal(other(image(graph))["features"], network(image(graph))["features"])
-    before, after = trained_weights(network), trained_weights(other)
+    before, after = copy_trained_weights(network), copy_trained_weights(other)
     assert list(before) == list(after)
     assert all((before[name] == after[name]).all() for name in before)
 
 
 def test_statistics_are_taken_anew():
-    graph = dense()
-    network = module(graph).eval()
+    graph = build_dense()
+    network = create_module(graph).eval()
     x = image(graph, 8)
     update_bn(x.split(4), network)
     stem = network.get_submodule("stem")(x)
@@ -124,8 +126,8 @@ def test_statistics_are_taken_anew():
 
 
 def test_weights_are_averaged():
-    graph = dense()
-    network = module(graph).train()
+    graph = build_dense()
+    network = create_module(graph).train()
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
     average.update_parameters(network)
     with torch.no_grad():
@@ -150,8 +152,8 @@ def saved(network):
 
 @pytest.mark.parametrize("way", [pickled, saved])
 def test_a_module_goes_through_a_file(way):
-    graph = gated()
-    network = module(graph, trained(graph)).eval()
+    graph = build_gated()
+    network = create_module(graph, sample_weights(graph)).eval()
     again = way(network)
     assert again.graph == graph
     for name, y in network(image(graph)).items():
@@ -159,14 +161,14 @@ def test_a_module_goes_through_a_file(way):
 
 
 def test_a_state_dict_needs_no_version():
-    graph = dense()
-    network = module(graph)
-    assert network.load_state_dict(dict(module(graph).state_dict())) == ([], [])
+    graph = build_dense()
+    network = create_module(graph)
+    assert network.load_state_dict(dict(create_module(graph).state_dict())) == ([], [])
 
 
 def test_it_is_exported():
-    graph = gated()
-    network = module(graph, trained(graph)).eval()
+    graph = build_gated()
+    network = create_module(graph, sample_weights(graph)).eval()
     exported = torch.export.export(network, (image(graph),))
     assert set(exported.state_dict) == set(graph.params)
     for name, y in network(image(graph)).items():
@@ -176,8 +178,8 @@ def test_it_is_exported():
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_it_is_compiled_whole(backend):
-    graph = dense()
-    network = module(graph, trained(graph)).train()
+    graph = build_dense()
+    network = create_module(graph, sample_weights(graph)).train()
     network.get_submodule("drop").p = 0.0
     other = copy.deepcopy(network)
     compiled = torch.compile(other, backend=backend, fullgraph=True)
@@ -190,8 +192,8 @@ def test_it_is_compiled_whole(backend):
 
 
 def test_channels_last_and_bfloat16():
-    graph = gated()
-    network = module(graph, trained(graph)).eval()
+    graph = build_gated()
+    network = create_module(graph, sample_weights(graph)).eval()
     x = image(graph)
     expected = network(x)["features"]
     last = copy.deepcopy(network).to(memory_format=torch.channels_last)
@@ -207,24 +209,24 @@ def test_no_random_numbers_are_drawn():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    module(dense())
+    create_module(build_dense())
     assert torch.equal(torch.rand(4), expected)
 
 
 def test_dropout_follows_its_own_mode():
-    add = Steps(100)
+    add = NetBuilder(100)
     add("drop", Dropout(0.5))
-    network = module(add.graph()).train()
+    network = create_module(add.build()).train()
     network.get_submodule("drop").eval()
     x = torch.ones(1, 100)
     assert torch.equal(network(x)["logits"], x)
 
 
 def test_only_equal_operations_share_weights():
-    add = Steps(4)
+    add = NetBuilder(4)
     add("first", Linear(4))
-    graph = add.graph()
+    graph = add.build()
     (first,) = graph.nodes
     second = Node("second", ScaleShift(), ("first",), first.params, first.type)
     with pytest.raises(UnhandledError, match="second"):
-        module(Graph("tied", graph.inputs, (first, second), graph.outputs))
+        create_module(Graph("tied", graph.inputs, (first, second), graph.outputs))

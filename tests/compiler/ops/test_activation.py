@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from tcc.compiler.lower.torch import module
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.ops import ACTIVATIONS, Scale
 from tcc.compiler.ops.elementwise import ScalarFunction
-from tcc.testing.op_cases import Case, one_op
+from tcc.testing.op_cases import Case, build_op_model
 
-FUNCTIONS = {op.word: op() for op in ACTIVATIONS} | {"scale": Scale(-0.7, 0.3)}
+FUNCTIONS = {op.keyword: op() for op in ACTIVATIONS} | {"scale": Scale(-0.7, 0.3)}
 every = pytest.mark.parametrize("op", FUNCTIONS.values(), ids=FUNCTIONS)
 WIDE = np.concatenate(
     [np.linspace(-9, 9, 1801), np.geomspace(1e-6, 1e6, 601), -np.geomspace(1e-6, 1e6, 601)]
@@ -18,10 +18,10 @@ WIDE = np.concatenate(
 
 @every
 def test_float64_is_what_torch_computes(op: ScalarFunction) -> None:
-    network = module(one_op(Case(op, (WIDE.shape,))).graph, {}).double()
+    network = create_module(build_op_model(Case(op, (WIDE.shape,))).graph, {}).double()
     expected = network(torch.from_numpy(WIDE)[None])["y"].numpy()[0]
     with np.errstate(all="raise", under="ignore"):
-        got = op.float64(WIDE)
+        got = op.evaluate(WIDE)
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
     assert got.dtype == np.float64
 
@@ -29,7 +29,7 @@ def test_float64_is_what_torch_computes(op: ScalarFunction) -> None:
 @every
 def test_its_bounds_hold_and_are_reached(op: ScalarFunction) -> None:
     low, high = op.bounds
-    found = op.float64(WIDE)
+    found = op.evaluate(WIDE)
     assert low <= found.min()
     assert found.max() <= high
     assert low == -np.inf or found.min() - low < 1e-6
@@ -39,4 +39,4 @@ def test_its_bounds_hold_and_are_reached(op: ScalarFunction) -> None:
 @every
 def test_it_works_on_any_shape(op: ScalarFunction) -> None:
     cube = WIDE[:24].reshape(2, 3, 4)
-    assert np.array_equal(op.float64(cube).ravel(), op.float64(WIDE[:24]))
+    assert np.array_equal(op.evaluate(cube).ravel(), op.evaluate(WIDE[:24]))

@@ -9,20 +9,20 @@ from quantised import LEVELS, held, session
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ir.types import DType, TensorType
-from tcc.compiler.lower.integer_variants import computed
+from tcc.compiler.lower.integer_variants import replace_tables
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.lower.onnx_inspection import numbers
+from tcc.compiler.lower.onnx_inspection import find_number_types
 from tcc.compiler.ops import Gelu, Silu
 from tcc.compiler.ops.integer import Dequantize, QAdd, QMul, Table
 from tcc.compiler.ops.integer.float_forms import (
-    ERROR,
-    ERRORS,
-    float_sum,
-    function_scales,
-    product_step,
+    ERROR_SCALES,
+    FUNCTION_ERROR,
+    find_float_sum,
+    find_function_scales,
+    find_product_step,
 )
 from tcc.compiler.reference import integer_program
-from tcc.testing.int8_models import typed
+from tcc.testing.int8_models import create_quantized_type
 
 SIDE = 256
 LOWS = st.sampled_from((0, -128))
@@ -47,7 +47,7 @@ def alone(op: Op, *types: TensorType, weights: dict[str, np.ndarray] | None = No
 def differing(model: Model, xs: list[np.ndarray], level: str) -> int:
     (node,) = model.graph.nodes
     assert hasattr(node.op, "integer")
-    types = model.graph.input_types(node)
+    types = model.graph.get_input_types(node)
     params = tuple(model.weights[name] for name in node.params)
     expected = held(node.op.integer(types, tuple(x[None] for x in xs), params))
     feeds = {f"x{i}": held(x[None]) for i, x in enumerate(xs)}
@@ -61,7 +61,7 @@ def differing(model: Model, xs: list[np.ndarray], level: str) -> int:
     level=st.sampled_from(LEVELS),
 )  # fmt: skip
 def test_every_pair_of_levels_has_its_sum_and_its_product(scales, signed, level) -> None:
-    first, second = (typed((1, SIDE, SIDE), scales[i], signed[i]) for i in range(2))
+    first, second = (create_quantized_type((1, SIDE, SIDE), scales[i], signed[i]) for i in range(2))
     bounds = (True, -128, 127) if signed[2] else (False, 0, 255)
     for op in (QAdd(scales[2], *bounds), QMul(scales[2] * 64, *bounds)):
         model = alone(op, first, second)
@@ -76,7 +76,7 @@ def test_nearly_all_sums_of_two_have_a_form_in_float32() -> None:
         shift = 20 - int(np.floor(np.log2(ratios.max())))
         first, second = (int(np.rint(r * 2.0**shift)) for r in ratios)
         lows = int(random.choice((0, -128))), int(random.choice((0, -128)))
-        found += float_sum((first, second), shift, lows) is not None
+        found += find_float_sum((first, second), shift, lows) is not None
     assert found >= 190
 
 
@@ -84,7 +84,7 @@ def test_nearly_all_sums_of_two_have_a_form_in_float32() -> None:
     ("factors", "shift"), [((0, 0), 4), ((1, 0), 1), ((1 << 20, 1 << 20), 20), ((1, 1), 28)]
 )
 def test_sums_of_odd_factors_are_right_or_not_given(factors, shift) -> None:
-    found = float_sum(factors, shift, (-128, 0))
+    found = find_float_sum(factors, shift, (-128, 0))
     # Halves go up, below zero too, which no step does for each level of one input.
     assert (found is None) == (factors[1] == 0)
     x0, x1 = np.meshgrid(np.arange(-128, 128), np.arange(256), indexing="ij")
@@ -100,16 +100,16 @@ def test_sums_of_odd_factors_are_right_or_not_given(factors, shift) -> None:
 @pytest.mark.parametrize("scale", [0.1, 0.2, 0.07, 0.3])
 def test_equal_scales_have_no_multiplication_by_1(scale, level) -> None:
     """Which ONNX Runtime drops, and makes a QLinearAdd of the rest."""
-    kind = typed((1, SIDE, SIDE), 0.1, True)
+    kind = create_quantized_type((1, SIDE, SIDE), 0.1, True)
     model = alone(QAdd(scale, True, -128, 127), kind, kind)
     assert differing(model, pairs(kind, kind), level) == 0
     factors, shift = model.graph.nodes[0].op.fixed_point(kind, kind)  # type: ignore[attr-defined]
-    found = float_sum(factors, shift, (-128, -128))
+    found = find_float_sum(factors, shift, (-128, -128))
     assert found is None or found.ratio != 1
 
 
 def test_a_sum_is_no_operation_that_processors_round_in_their_own_ways() -> None:
-    kind = typed((1, SIDE, SIDE), 0.1, True)
+    kind = create_quantized_type((1, SIDE, SIDE), 0.1, True)
     made = lower(alone(QAdd(0.15, True, -128, 127), kind, kind))
     assert [node.op_type for node in made.graph.node] == [
         "DequantizeLinear", "DequantizeLinear", "Mul", "Add", "QuantizeLinear",
@@ -122,7 +122,7 @@ def test_a_sum_is_no_operation_that_processors_round_in_their_own_ways() -> None
 
 @given(factor=st.floats(2.0**-14, 2.0**-2, width=32), lows=st.tuples(LOWS, LOWS))
 def test_a_step_rounds_each_product_as_its_factor_does(factor, lows) -> None:
-    step = product_step(factor, lows, 128)
+    step = find_product_step(factor, lows, 128)
     if step is None:
         return
     first, second = (np.arange(256) + low for low in lows)
@@ -132,20 +132,20 @@ def test_a_step_rounds_each_product_as_its_factor_does(factor, lows) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("function", [kind() for kind in ERRORS], ids=lambda f: f.word)
+@pytest.mark.parametrize("function", [kind() for kind in ERROR_SCALES], ids=lambda f: f.word)
 def test_functions_in_floats_give_their_tables(function, level) -> None:
     random = np.random.default_rng(0)
     found = 0
     for _ in range(20):
-        x = typed((1, 16, 16), float(np.exp2(random.uniform(-9, -1))), True)
+        x = create_quantized_type((1, 16, 16), float(np.exp2(random.uniform(-9, -1))), True)
         largest = float(np.abs(function.float64(np.arange(-128, 128) * x.scale)).max())
         low = float(function.float64(np.arange(-128, 128) * x.scale).min())
         bounds = (True, -128, 127) if low < 0 else (False, 0, 255)
         scale = float(np.float32(largest / 127 * random.uniform(0.5, 1.3)))
         op = Table(scale, *bounds, function)
-        model = alone(op, x, weights={"y.table": op.entries(x)})
-        made = computed(model)
-        found += made.graph.nodes[0].op.word == "computed_table"
+        model = alone(op, x, weights={"y.table": op.compute_table(x)})
+        made = replace_tables(model)
+        found += made.graph.nodes[0].op.keyword == "computed_table"
         every = np.arange(-128, 128, dtype=np.int8).reshape(1, 16, 16)
         (right,) = integer_program.run(model, [every * np.float32(x.scale)])
         (own,) = integer_program.run(made, [every * np.float32(x.scale)])
@@ -154,47 +154,47 @@ def test_functions_in_floats_give_their_tables(function, level) -> None:
     assert found >= 15
 
 
-@pytest.mark.parametrize("function", [kind() for kind in ERRORS], ids=lambda f: f.word)
+@pytest.mark.parametrize("function", [kind() for kind in ERROR_SCALES], ids=lambda f: f.word)
 def test_runtimes_are_half_as_far_off_as_is_allowed(function) -> None:
     x = np.linspace(-30, 30, 200_001, dtype=np.float32)
     made = lower(alone(function, TensorType(x.shape)))
     right = function.float64(x.astype(np.float64))
-    allowed = ERROR * ERRORS[type(function)](x.astype(np.float64))
+    allowed = FUNCTION_ERROR * ERROR_SCALES[type(function)](x.astype(np.float64))
     for level in LEVELS:
         (got,) = session(made, level).run(None, {"x0": x[None]})
         assert (np.abs(got[0] - right) <= allowed / 2).all()
 
 
 def test_tables_of_other_entries_or_functions_stay() -> None:
-    x = typed((1, 16, 16), 0.05, True)
+    x = create_quantized_type((1, 16, 16), 0.05, True)
     for function, changed in ((Silu(), 1), (Gelu(), 0)):
         op = Table(0.05, True, -128, 127, function)
-        entries = op.entries(x)
+        entries = op.compute_table(x)
         entries[7] += changed
         model = alone(op, x, weights={"y.table": entries})
-        assert computed(model).graph.nodes == model.graph.nodes
+        assert replace_tables(model).graph.nodes == model.graph.nodes
 
 
 def test_a_function_whose_results_lie_between_levels_has_no_form() -> None:
     x = TensorType((1,), DType.I8, float(np.float32(0.25)))
     # So small a step that what a sigmoid may be off is more than a level.
     y = TensorType((1,), DType.I8, 1e-8)
-    right = np.clip(np.rint(Silu().float64(np.arange(-128, 128) * 0.25) / 1e-8), -128, 127)
-    assert function_scales(Silu(), x, y, tuple(int(n) for n in right)) is None
+    right = np.clip(np.rint(Silu().evaluate(np.arange(-128, 128) * 0.25) / 1e-8), -128, 127)
+    assert find_function_scales(Silu(), x, y, tuple(int(n) for n in right)) is None
 
 
 def test_real_numbers_of_scale_1_are_real_numbers() -> None:
     """Not taken for levels, which functions read by a DequantizeLinear at scale 1."""
-    x = typed((3, 4, 4), 1.0, True)
+    x = create_quantized_type((3, 4, 4), 1.0, True)
     chain = (
         make_node("r", Dequantize(), ("x0",), (x,)),
         make_node("s", Silu(), ("r",), (TensorType(x.shape),)),
     )
     graph = verify(Graph("one", (Input("x0", x),), chain, (Output("s", "s"),)))  # type: ignore[arg-type]
-    found = numbers(lower(Model(graph, {})).SerializeToString())
+    found = find_number_types(lower(Model(graph, {})).SerializeToString())
     assert found.floats
-    assert found.in_float
-    kind = typed((1, 4, 4), 0.1, True)
-    assert not numbers(
+    assert found.float_operators
+    kind = create_quantized_type((1, 4, 4), 0.1, True)
+    assert not find_number_types(
         lower(alone(QAdd(0.15, True, -128, 127), kind, kind)).SerializeToString()
     ).floats

@@ -11,7 +11,7 @@ from tcc.compiler.ir.types import TensorType
 from tcc.compiler.ops import AvgPool, integer_arithmetic
 from tcc.compiler.ops.integer import QAdd, QAvgPool, QMul
 from tcc.compiler.support.diagnostics import UnhandledError
-from tcc.testing.int8_models import typed
+from tcc.testing.int8_models import create_quantized_type
 
 sums = st.integers(-(1 << 31), (1 << 31) - 1)
 scales = st.floats(2.0**-40, 2.0**20, width=32)
@@ -38,7 +38,7 @@ def requantised(total: int, factor: float, low: int, high: int) -> int:
 def test_requantisation_is_two_roundings_and_a_clamp(
     totals: list[int], factor: float, s: bool
 ) -> None:
-    y = typed((1,), 0.1, s)
+    y = create_quantized_type((1,), 0.1, s)
     low, high = y.limits
     got = integer_arithmetic.requantize(
         np.array(totals, np.int32), np.float32(factor), y, low, high
@@ -51,7 +51,7 @@ def test_ties_go_to_the_even_level() -> None:
     halves = [n + 0.5 for n in range(-129, 129)]
     totals = np.array([int(2 * half) for half in halves], np.int32)
     got = integer_arithmetic.requantize(
-        totals, np.float32(0.5), typed((len(halves),), 0.1, True), -128, 127
+        totals, np.float32(0.5), create_quantized_type((len(halves),), 0.1, True), -128, 127
     )
     assert got.tolist() == [min(max(round(half), -128), 127) for half in halves]
 
@@ -59,7 +59,9 @@ def test_ties_go_to_the_even_level() -> None:
 @given(scales, scales, scales)
 def test_the_multiplier_is_float32_arithmetic_in_its_order(x: float, w: float, y: float) -> None:
     exact = near(near(Fraction(x) * Fraction(w)) / Fraction(y))
-    got = integer_arithmetic.multiplier(typed((1,), x, True), np.float32(w), typed((1,), y, True))
+    got = integer_arithmetic.compute_multiplier(
+        create_quantized_type((1,), x, True), np.float32(w), create_quantized_type((1,), y, True)
+    )
     assert (got.dtype, Fraction(float(got))) == (np.float32, exact)
 
 
@@ -73,11 +75,11 @@ def test_sums_are_those_of_loops(
     size = [
         d * (k - 1) + 1 + int(random.integers(0, 4)) for d, k in zip(dilation, kernel, strict=True)
     ]
-    low, high = typed((1,), 1, s).limits
+    low, high = create_quantized_type((1,), 1, s).limits
     x = random.choice([low, high, 0, 1, low + 1], (2, groups * depth, *size))
     w = random.choice([-127, 127, 0, 1, -1, 63], (groups * 2, depth, *kernel))
     step, far = (stride, stride), (int(dilation[0]), int(dilation[1]))
-    got = integer_arithmetic.sums(
+    got = integer_arithmetic.compute_convolution(
         x.astype(np.int8 if s else np.uint8), w.astype(np.int8), step, far, groups
     )
     for n, f, i, j in np.ndindex(got.shape):
@@ -95,7 +97,7 @@ def test_the_largest_sums_are_exact(depth: int, level: int, kind: type, weight: 
     x = np.full((1, depth, 1, 1), level, kind)
     x[0, -1] = 1  # so that the sum is odd, and does not survive a rounding
     w = np.full((1, depth, 1, 1), weight, np.int8)
-    got = integer_arithmetic.sums(x, w, (1, 1), (1, 1), 1)
+    got = integer_arithmetic.compute_convolution(x, w, (1, 1), (1, 1), 1)
     assert got.item() == ((depth - 1) * level + 1) * weight
 
 
@@ -106,10 +108,10 @@ kinds = st.tuples(st.floats(2.0**-60, 2.0**30, width=32), signed)
 def test_a_sum_is_its_definition_and_never_overflows(
     inputs: list[tuple[float, bool]], out: tuple[float, bool], seed: int
 ) -> None:
-    types = tuple(typed((4,), *kind) for kind in inputs)
-    y = typed((4,), *out)
+    types = tuple(create_quantized_type((4,), *kind) for kind in inputs)
+    y = create_quantized_type((4,), *out)
     op = QAdd(float(y.scale or 0), out[1], *y.limits)
-    factors, shift = op.fixed_point(*types)
+    factors, shift = op.compute_fixed_point(*types)
     random = np.random.default_rng(seed)
     ends = [random.choice([*x.limits, *random.integers(*x.limits, 2)], (1, 4)) for x in types]
     ends = [
@@ -117,7 +119,7 @@ def test_a_sum_is_its_definition_and_never_overflows(
         for e, x in zip(ends, types, strict=True)
     ]
     xs = tuple(e.astype(x.dtype.value) for e, x in zip(ends, types, strict=True))
-    got = op.integer(types, xs, ())
+    got = op.compute(types, xs, ())
     for place_ in np.ndindex(got.shape):
         terms = [int(x[place_]) * m for x, m in zip(xs, factors, strict=True)]
         assert sum(abs(term) for term in terms) + (1 << shift) < 1 << 31
@@ -129,16 +131,16 @@ def test_a_sum_is_its_definition_and_never_overflows(
 def test_a_sum_is_within_its_bound_of_the_real_one(
     inputs: list[tuple[float, bool]], out: tuple[float, bool], seed: int
 ) -> None:
-    types = tuple(typed((9,), *kind) for kind in inputs)
-    y = typed((9,), *out)
+    types = tuple(create_quantized_type((9,), *kind) for kind in inputs)
+    y = create_quantized_type((9,), *out)
     op = QAdd(float(y.scale or 0), out[1], *y.limits)
-    _, shift = op.fixed_point(*types)
+    _, shift = op.compute_fixed_point(*types)
     random = np.random.default_rng(seed)
     xs = tuple(random.integers(*x.limits, (1, 9)).astype(x.dtype.value) for x in types)
     ratios = [Fraction(x.scale) / Fraction(y.scale) for x in types]
     if max(ratios) > 2**15:
         return
-    got = op.integer(types, xs, ())
+    got = op.compute(types, xs, ())
     for place_ in np.ndindex(got.shape):
         real = sum(int(x[place_]) * r for x, r in zip(xs, ratios, strict=True))
         kept = min(max(real, op.low), op.high)
@@ -153,24 +155,24 @@ def test_a_sum_is_within_its_bound_of_the_real_one(
 @given(st.integers(2, 6), st.integers(-3, 3), st.integers(0, 1 << 20))
 def test_a_sum_of_equal_scales_is_exact(count: int, exponent: int, seed: int) -> None:
     scale = 0.0173
-    x = typed((50,), scale, True)
-    y = typed((50,), float(np.float32(scale)) * 2.0**exponent, True)
+    x = create_quantized_type((50,), scale, True)
+    y = create_quantized_type((50,), float(np.float32(scale)) * 2.0**exponent, True)
     random = np.random.default_rng(seed)
     xs = tuple(random.integers(-128, 128, (1, 50)).astype(np.int8) for _ in range(count))
-    got = QAdd(float(y.scale or 0), True, -128, 127).integer((x,) * count, xs, ())
+    got = QAdd(float(y.scale or 0), True, -128, 127).compute((x,) * count, xs, ())
     real = sum(x.astype(np.float64) for x in xs) / 2.0**exponent
     np.testing.assert_array_equal(got, np.clip(np.floor(real + 0.5), -128, 127))
 
 
 @given(scales, scales, st.floats(0.001, 0.1), signed, signed)
 def test_a_product_is_its_definition(a: float, b: float, part: float, s: bool, t: bool) -> None:
-    first, second = typed((256,), a, s), typed((256,), b, t)
-    y = typed((256,), float(np.float32(a * b / part)), s or t)
+    first, second = create_quantized_type((256,), a, s), create_quantized_type((256,), b, t)
+    y = create_quantized_type((256,), float(np.float32(a * b / part)), s or t)
     xs = tuple(np.arange(256).astype(np.uint8).view(x.dtype.value)[None] for x in (first, second))
-    got = QMul(float(y.scale or 0), s or t, *y.limits).integer(
+    got = QMul(float(y.scale or 0), s or t, *y.limits).compute(
         (first, second), (xs[0], xs[1][:, ::-1]), ()
     )
-    factor = float(integer_arithmetic.multiplier(first, float(second.scale or 0), y))
+    factor = float(integer_arithmetic.compute_multiplier(first, float(second.scale or 0), y))
     for left, right, found in zip(xs[0][0], xs[1][0, ::-1], got[0], strict=True):
         assert found == requantised(int(left) * int(right), factor, *y.limits)
 
@@ -178,11 +180,13 @@ def test_a_product_is_its_definition(a: float, b: float, part: float, s: bool, t
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_mean_divides_by_what_its_window_holds(inside: bool) -> None:
     pool = AvgPool((3, 3), (2, 2), 1, ceil=True, count_include_pad=not inside)
-    x = typed((1, 6, 6), 0.5, False)
+    x = create_quantized_type((1, 6, 6), 0.5, False)
     op = QAvgPool(0.5, False, 0, 255, pool)
     ones = np.ones((1, 1, 3, 3), np.int8)
-    factor = (integer_arithmetic.multiplier(x, 1.0, op.infer(x)) / op.counted(x)).astype(np.float32)
-    got = op.integer((x,), (np.full((1, 1, 6, 6), 180, np.uint8),), (ones, factor))
+    factor = (
+        integer_arithmetic.compute_multiplier(x, 1.0, op.infer(x)) / op.count_elements(x)
+    ).astype(np.float32)
+    got = op.compute((x,), (np.full((1, 1, 6, 6), 180, np.uint8),), (ones, factor))
     if inside:
         np.testing.assert_array_equal(got, 180)
     else:
@@ -190,7 +194,7 @@ def test_a_mean_divides_by_what_its_window_holds(inside: bool) -> None:
 
 
 def test_the_types_know_their_limits() -> None:
-    assert typed((1,), 1, False).limits == (0, 255)
-    assert typed((1,), 1, True).limits == (-128, 127)
+    assert create_quantized_type((1,), 1, False).limits == (0, 255)
+    assert create_quantized_type((1,), 1, True).limits == (-128, 127)
     with pytest.raises(UnhandledError, match="float32"):
         TensorType((1,)).limits  # noqa: B018 - a property that raises

@@ -11,9 +11,9 @@ from quantised import EXACT_LEVELS, Array, held, session
 from tables import looped
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
-from tcc.compiler.ir.op import Exact
+from tcc.compiler.ir.op import ExactIntegerOp
 from tcc.compiler.ir.types import DType, Shape, TensorType
-from tcc.compiler.lower.onnx import NEWEST, lower
+from tcc.compiler.lower.onnx import MAX_OPSET, lower
 from tcc.compiler.ops import (
     ChannelShuffle,
     Concat,
@@ -40,10 +40,10 @@ from tcc.compiler.ops.integer import (
     Table,
 )
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.int8_models import noise, typed
+from tcc.testing.int8_models import create_quantized_type, sample_quantized
 from tcc.testing.op_cases import CONVOLUTIONS, POOLS
 
-OPSETS = (13, 15, 17, 19, NEWEST)
+OPSETS = (13, 15, 17, 19, MAX_OPSET)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def signs(**cases) -> dict[str, Case]:
 
 def conv(case: str, x: bool, y: bool, **clamp: int) -> Case:
     op, (shape,) = CONVOLUTIONS[case].op, CONVOLUTIONS[case].shapes
-    kind = typed(shape, 0.02, x)
+    kind = create_quantized_type(shape, 0.02, x)
     resolved = op.resolve(kind)
     assert isinstance(resolved, Conv)
     quantised = QConv(0.1, *bounds(y), conv=replace(resolved, bias=True))
@@ -82,7 +82,7 @@ def conv(case: str, x: bool, y: bool, **clamp: int) -> Case:
 
 
 def pool(case: str, x: bool, y: bool) -> Case:
-    kind = typed(POOLS[case].shapes[0], 0.02, x)
+    kind = create_quantized_type(POOLS[case].shapes[0], 0.02, x)
     return Case(QAvgPool(0.0131, *bounds(y), POOLS[case].op.resolve(kind)), (kind,))
 
 
@@ -90,7 +90,8 @@ def joined(op: type[QAdd | QMul], signs: str, *shapes: Shape, scale: float = 0.0
     """Return a join; `signs` holds a letter an input and one for the output."""
     *xs, y = (letter == "s" for letter in signs)
     kinds = tuple(
-        typed(s, 0.011 * 1.7**i, x) for i, (s, x) in enumerate(zip(shapes, xs, strict=True))
+        create_quantized_type(s, 0.011 * 1.7**i, x)
+        for i, (s, x) in enumerate(zip(shapes, xs, strict=True))
     )
     return Case(replace(op(float(np.float32(scale)), *bounds(y)), **clamp), kinds)
 
@@ -112,8 +113,8 @@ CASES: dict[str, Case] = {
     "conv-relu6": conv("conv", False, False, high=60),
     "conv-relu6-signed": conv("conv", False, True, low=0, high=60),
     "depthwise-relu6": conv("depthwise", True, True, low=-3, high=5),
-    "conv-wide": Case(QConv(9.0, *bounds(True), conv=Conv(3, (1, 1))), (typed((1200, 2, 2), 0.02, False),)),
-    "conv-wide-signed": Case(QConv(9.0, *bounds(True), conv=Conv(3, (3, 3))), (typed((300, 4, 3), 0.02, True),)),
+    "conv-wide": Case(QConv(9.0, *bounds(True), conv=Conv(3, (1, 1))), (create_quantized_type((1200, 2, 2), 0.02, False),)),
+    "conv-wide-signed": Case(QConv(9.0, *bounds(True), conv=Conv(3, (3, 3))), (create_quantized_type((300, 4, 3), 0.02, True),)),
     **{f"add-{s}": joined(QAdd, s, MAP, MAP) for s in ("uuu", "uss", "sus", "sss", "ssu", "uus")},
     "add-gate": joined(QAdd, "usu", MAP, GATE),
     "add-outer": joined(QAdd, "sss", GATE, PLANE),
@@ -122,11 +123,11 @@ CASES: dict[str, Case] = {
     "add-3": joined(QAdd, "uss" "s", MAP, MAP, MAP),
     "add-4-gates": joined(QAdd, "ussu" "s", MAP, GATE, PLANE, MAP),
     "add-5": joined(QAdd, "sssss" "u", *[MAP] * 5),
-    "add-equal": Case(QAdd(0.25, *bounds(True)), (typed(MAP, 0.25, True),) * 2),
+    "add-equal": Case(QAdd(0.25, *bounds(True)), (create_quantized_type(MAP, 0.25, True),) * 2),
     "add-vectors": joined(QAdd, "uss", (7,), (7,)),
     "add-to-a-large-scale": joined(QAdd, "sss", MAP, MAP, scale=30.0),
     "add-to-a-small-scale": joined(QAdd, "sss", MAP, MAP, scale=1e-5),
-    "add-unequal": Case(QAdd(0.1, *bounds(True)), (typed(MAP, 0.1, True), typed(MAP, 1e-9, True))),
+    "add-unequal": Case(QAdd(0.1, *bounds(True)), (create_quantized_type(MAP, 0.1, True), create_quantized_type(MAP, 1e-9, True))),
     **{f"mul-{s}": joined(QMul, s, MAP, MAP, scale=0.008) for s in ("uuu", "uss", "sus", "sss", "ssu")},
     "mul-gate": joined(QMul, "uuu", MAP, GATE, scale=0.008),
     "mul-gate-signed": joined(QMul, "sus", MAP, GATE, scale=0.008),
@@ -138,24 +139,24 @@ CASES: dict[str, Case] = {
     "avg_pool-to-unsigned": pool("avg_pool-ceil-padded-inside", True, False),
     "avg_pool-relu": Case(replace(pool("avg_pool", True, True).op, low=0, high=9), pool("avg_pool", True, True).types),
     **signs(
-        mean=lambda x, y: Case(QGlobalAvgPool(0.0131, *bounds(y)), (typed((7, 5, 6), 0.02, x),)),
-        wide_mean=lambda x, y: Case(QGlobalAvgPool(0.5, *bounds(y)), (typed((2, 300, 300), 0.02, x),)),
+        mean=lambda x, y: Case(QGlobalAvgPool(0.0131, *bounds(y)), (create_quantized_type((7, 5, 6), 0.02, x),)),
+        wide_mean=lambda x, y: Case(QGlobalAvgPool(0.5, *bounds(y)), (create_quantized_type((2, 300, 300), 0.02, x),)),
     ),
-    "mean-clamped": Case(QGlobalAvgPool(0.0131, True, 0, 9), (typed((7, 5, 6), 0.02, True),)),
-    **{f"real-mean-{'us'[s]}": Case(RealGlobalAvgPool(), (typed((7, 5, 6), 0.02, bool(s)),)) for s in (0, 1)},
+    "mean-clamped": Case(QGlobalAvgPool(0.0131, True, 0, 9), (create_quantized_type((7, 5, 6), 0.02, True),)),
+    **{f"real-mean-{'us'[s]}": Case(RealGlobalAvgPool(), (create_quantized_type((7, 5, 6), 0.02, bool(s)),)) for s in (0, 1)},
     **signs(
-        table=lambda x, y: Case(Table(0.05, *bounds(y), Silu()), (typed(MAP, 0.03, x),)),
-        vector=lambda x, y: Case(Table(0.05, *bounds(y), Tanh()), (typed((9,), 0.03, x),)),
+        table=lambda x, y: Case(Table(0.05, *bounds(y), Silu()), (create_quantized_type(MAP, 0.03, x),)),
+        vector=lambda x, y: Case(Table(0.05, *bounds(y), Tanh()), (create_quantized_type((9,), 0.03, x),)),
     ),
-    **{f"pad-{'us'[s]}": Case(QPad((0, 1, 2, 3), (-128 * s,)), (typed(MAP, 0.03, bool(s)),)) for s in (0, 1)},
-    **{f"pad-channels-{'us'[s]}": Case(QPad((2, 1, 0, 1), (7, 0, 127)), (typed(MAP, 0.03, bool(s)),)) for s in (0, 1)},
+    **{f"pad-{'us'[s]}": Case(QPad((0, 1, 2, 3), (-128 * s,)), (create_quantized_type(MAP, 0.03, bool(s)),)) for s in (0, 1)},
+    **{f"pad-channels-{'us'[s]}": Case(QPad((2, 1, 0, 1), (7, 0, 127)), (create_quantized_type(MAP, 0.03, bool(s)),)) for s in (0, 1)},
     **{f"quantize-{'us'[s]}": Case(Quantize(0.037, *bounds(bool(s))), (TensorType(MAP),)) for s in (0, 1)},
     "quantize-clamped": Case(Quantize(0.037, True, -7, 9), (TensorType(MAP),)),
     "quantize-ties": Case(Quantize(0.5, *bounds(True)), (TensorType(MAP),)),
     "quantize-vector": Case(Quantize(0.037, *bounds(True)), (TensorType((9,)),)),
-    **{f"dequantize-{'us'[s]}": Case(Dequantize(), (typed(MAP, 0.037, bool(s)),)) for s in (0, 1)},
+    **{f"dequantize-{'us'[s]}": Case(Dequantize(), (create_quantized_type(MAP, 0.037, bool(s)),)) for s in (0, 1)},
     **{
-        f"{name}-{'us'[s]}": Case(op, (typed(shape, 0.037, bool(s)),) * inputs)
+        f"{name}-{'us'[s]}": Case(op, (create_quantized_type(shape, 0.037, bool(s)),) * inputs)
         for s in (0, 1)
         for name, op, shape, inputs in (
             ("concat", Concat(), MAP, 3),
@@ -171,7 +172,7 @@ CASES: dict[str, Case] = {
         for s in (0, 1)
         for name in POOLS
         if name.startswith("max_pool")
-        for kind in (typed(POOLS[name].shapes[0], 0.037, bool(s)),)
+        for kind in (create_quantized_type(POOLS[name].shapes[0], 0.037, bool(s)),)
     },
 }  # fmt: skip
 BY_OPSET = {f"opset {opset}": opset for opset in OPSETS}
@@ -203,9 +204,9 @@ def weights(case: Case, graph: Graph) -> dict[str, Array]:
             case "factor", _:
                 (x,) = case.types
                 assert isinstance(case.op, QAvgPool)
-                factor = integer_arithmetic.multiplier(x, 1.0, case.op.infer(x)) / case.op.counted(
-                    x
-                )
+                factor = integer_arithmetic.compute_multiplier(
+                    x, 1.0, case.op.infer(x)
+                ) / case.op.count_elements(x)
                 found[name] = factor.astype(np.float32)
     return found
 
@@ -214,15 +215,15 @@ def inputs(case: Case, batch: int) -> tuple[Array, ...]:
     return tuple(
         rng(f"{i}").standard_normal((batch, *x.shape), np.float32) * 3
         if x.dtype is DType.F32
-        else noise(x, batch, i)
+        else sample_quantized(x, batch, i)
         for i, x in enumerate(case.types)
     )
 
 
 def expected(case: Case, made: Model, xs: tuple[Array, ...]) -> Array:
-    assert isinstance(case.op, Exact)
+    assert isinstance(case.op, ExactIntegerOp)
     own = tuple(made.weights[name] for name in made.graph.nodes[0].params)
-    return case.op.integer(case.types, xs, own)
+    return case.op.compute(case.types, xs, own)
 
 
 def check(case: Case, batch: int = 1, opset: int = 17, **how) -> None:
@@ -278,7 +279,7 @@ def test_the_standards_own_evaluator_gives_the_same(case: Case) -> None:
     xs = inputs(case, 1)
     feeds = {f"x{i}": held(x) for i, x in enumerate(xs)}
     # At the newest opset: it has no DequantizeLinear of the older ones.
-    (got,) = ReferenceEvaluator(lower(made, NEWEST)).run(None, feeds)
+    (got,) = ReferenceEvaluator(lower(made, MAX_OPSET)).run(None, feeds)
     np.testing.assert_array_equal(got, held(expected(case, made, xs)))
 
 
@@ -299,7 +300,7 @@ def test_older_opsets_have_no_operators_for_it(opset: int) -> None:
     assert str(caught.value) == (
         f"error[E0650]: ONNX opset {opset} has no operators for 8-bit integers\n"
         "  --> case\n"
-        f"   = help: choose one from 13 to {NEWEST}; 17 is the default"
+        f"   = help: choose one from 13 to {MAX_OPSET}; 17 is the default"
     )
 
 
@@ -312,6 +313,6 @@ def test_a_global_mean_is_rounded_as_defined_where_sums_lie_between_two_levels(
     for _ in range(25):
         size = tuple(int(n) for n in random.integers(1, 12, 2))
         count = size[0] * size[1]
-        x = typed((300, *size), float(random.uniform(1e-3, 3)), signed)
+        x = create_quantized_type((300, *size), float(random.uniform(1e-3, 3)), signed)
         scale = float(np.float32((x.scale or 0) * 2 * random.integers(1, 2 * count + 1) / count))
         check(Case(QGlobalAvgPool(scale, *bounds(not signed)), (x,)))

@@ -7,16 +7,16 @@ from quantised import LEVELS, differing
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu
 from tcc.compiler.ops.integer import QConv, RealConv
-from tcc.compiler.ops.integer.conv import EXACT, fits
+from tcc.compiler.ops.integer.conv import MAX_EXACT_SUM, is_exact_in_float32
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
-from tcc.testing.int8_models import calibrated, picture, ready
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import calibrate_on_input, lower_for_int8, sample_input
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 
 def program(model: Model, seed: int = 0) -> Model:
-    return quantize(model, calibrated(model, picture(model.graph, seed)))
+    return quantize(model, calibrate_on_input(model, sample_input(model.graph, seed)))
 
 
 def ends(made: Model) -> dict[str, type]:
@@ -24,7 +24,7 @@ def ends(made: Model) -> dict[str, type]:
 
 
 def classifier(units: int = 5, channels: int = 8):
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add("conv", Conv(channels, (3, 3)))
     add("relu", Relu())
     add("gap", GlobalAvgPool())
@@ -35,9 +35,9 @@ def classifier(units: int = 5, channels: int = 8):
 
 def test_sums_that_only_an_output_reads_leave_as_real_numbers():
     graph = classifier().graph()
-    made = program(ready(graph, trained(graph)))
+    made = program(lower_for_int8(graph, sample_weights(graph)))
     assert list(ends(made).values()) == [QConv, RealConv]
-    assert integer_program.inexact(made.graph) == ()
+    assert integer_program.find_inexact_nodes(made.graph) == ()
     (output,) = made.graph.outputs
     assert made.graph.types[output.value].scale is None
 
@@ -45,36 +45,36 @@ def test_sums_that_only_an_output_reads_leave_as_real_numbers():
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("signed", [False, True])
 def test_onnx_runtime_gives_the_same_bits(level, signed):
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add("conv", Conv(6, (3, 3)))
     if not signed:
         add("relu", Relu())
     add("last", Conv(5, (3, 3), (2, 2), 1))
-    graph = add.graph()
-    made = program(ready(graph, trained(graph)))
+    graph = add.build()
+    made = program(lower_for_int8(graph, sample_weights(graph)))
     assert [*ends(made).values()] == [QConv, RealConv]
     for seed in range(3):
-        assert differing(made, picture(graph, seed), level, 2) == {}
+        assert differing(made, sample_input(graph, seed), level, 2) == {}
 
 
 def test_what_is_read_again_stays_an_integer():
     add = classifier()
     add("more", Linear(3))
     graph = add.graph(Output("features", "fc"), Output("logits", "more"))
-    made = program(ready(graph, trained(graph)))
+    made = program(lower_for_int8(graph, sample_weights(graph)))
     assert [*ends(made).values()] == [QConv, QConv, RealConv]
 
 
 def test_sums_that_may_be_inexact_stay_integers():
     graph = classifier(2, 700).graph()
-    weights = dict(trained(graph))
+    weights = dict(sample_weights(graph))
     weights["fc.weight"] = np.full((2, 700), 0.1, np.float32)  # all of them become 127
-    made = program(ready(graph, weights))
+    made = program(lower_for_int8(graph, weights))
     assert [*ends(made).values()] == [QConv, QConv]
 
 
 def test_the_bound_counts_every_product_and_the_bias():
     weight = np.array([[[[127]], [[-127]]]], np.int8)
     largest = 255 * 254
-    assert fits(weight, np.array([EXACT - largest - 1]), 255)
-    assert not fits(weight, np.array([-(EXACT - largest)]), 255)
+    assert is_exact_in_float32(weight, np.array([MAX_EXACT_SUM - largest - 1]), 255)
+    assert not is_exact_in_float32(weight, np.array([-(MAX_EXACT_SUM - largest)]), 255)

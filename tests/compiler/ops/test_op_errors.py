@@ -183,6 +183,6 @@ def test_refusals(op: Op, shapes: tuple[tuple[int, ...], ...], expected: str) ->
 @pytest.mark.parametrize("op", NEED_MAPS, ids=lambda op: op.word)
 def test_vectors_are_refused_where_a_map_is_needed(op: Op) -> None:
     assert refusal(op, (8,)) == (
-        f"E0301 {op.word} needs a channels x height x width value:"
+        f"E0301 {op.keyword} needs a channels x height x width value:"
         " the input is a vector of 8 (move this step before `flatten`)"
     )

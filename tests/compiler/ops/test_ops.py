@@ -13,8 +13,8 @@ from torch.nn import functional
 from tcc.compiler.ir.graph import Model, make_node, verify
 from tcc.compiler.ir.op import Alias
 from tcc.compiler.ir.types import Pair, TensorType
-from tcc.compiler.lower.onnx import NEWEST, lower
-from tcc.compiler.lower.torch import module
+from tcc.compiler.lower.onnx import MAX_OPSET, lower
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.ops import (
     OPS,
     Activation,
@@ -28,16 +28,23 @@ from tcc.compiler.ops import (
     Mul,
     Op,
 )
-from tcc.testing.op_cases import CASES, INTERNAL_CASES, Case, one_input, one_op, tensors
+from tcc.testing.op_cases import (
+    CASES,
+    INTERNAL_CASES,
+    Case,
+    build_one_input_model,
+    build_op_model,
+    sample_inputs,
+)
 
-OPSETS = (11, 13, 17, NEWEST)
+OPSETS = (11, 13, 17, MAX_OPSET)
 EVERY = {**CASES, **INTERNAL_CASES}
 BY_OPSET = {f"opset {opset}": opset for opset in OPSETS}
 FORMS = {**{name: (opset, None) for name, opset in BY_OPSET.items()}, "batch 2": (17, 2)}
 
 
 def by_torch(model: Model, *inputs: np.ndarray) -> np.ndarray:
-    network = module(model.graph, model.weights).eval()
+    network = create_module(model.graph, model.weights).eval()
     with torch.no_grad():
         return network(*map(torch.from_numpy, inputs))["y"].numpy()
 
@@ -58,31 +65,31 @@ def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
 
 @looped(EVERY)
 def test_torch_computes_the_inferred_shape(case: Case) -> None:
-    model = one_op(case)
-    got = by_torch(model, *tensors(model))
+    model = build_op_model(case)
+    got = by_torch(model, *sample_inputs(model))
     assert got.shape == (2, *model.graph.nodes[-1].type.shape)
 
 
 @looped(EVERY)
 def test_the_op_as_written_infers_what_the_resolved_op_infers(case: Case) -> None:
-    model = one_op(case)
+    model = build_op_model(case)
     node = model.graph.nodes[-1]
     if not isinstance(case.op, Alias):
-        assert case.op.infer(*model.graph.input_types(node)) == node.type
-    assert node.op.resolve(*model.graph.input_types(node)) == node.op
+        assert case.op.infer(*model.graph.get_input_types(node)) == node.type
+    assert node.op.resolve(*model.graph.get_input_types(node)) == node.op
 
 
 @looped(EVERY, rotated=True, opset=BY_OPSET)
 def test_onnx_runtime_agrees_with_torch(case: Case, opset: int) -> None:
-    model = one_op(case)
-    inputs = tensors(model)
+    model = build_op_model(case)
+    inputs = sample_inputs(model)
     assert_close(by_onnx(lower(model, opset), *inputs), by_torch(model, *inputs))
 
 
 @looped(EVERY, rotated=True, form=FORMS)
 def test_onnx_infers_the_same_shapes(case: Case, form: tuple[int, int | None]) -> None:
     opset, batch = form
-    model = one_op(case)
+    model = build_op_model(case)
     lowered = lower(model, opset, batch)
     onnx.checker.check_model(lowered, full_check=True)
     del lowered.graph.value_info[:]
@@ -97,9 +104,9 @@ def test_onnx_infers_the_same_shapes(case: Case, form: tuple[int, int | None]) -
 
 @looped(EVERY)
 def test_gradients_reach_every_weight_and_input(case: Case) -> None:
-    model = one_op(case)
-    network = module(model.graph, model.weights).train()
-    inputs = [torch.from_numpy(x).requires_grad_() for x in tensors(model)]
+    model = build_op_model(case)
+    network = create_module(model.graph, model.weights).train()
+    inputs = [torch.from_numpy(x).requires_grad_() for x in sample_inputs(model)]
     # Batch norm refuses a batch of one value per channel; two images of one pixel are enough.
     network(*inputs)["y"].square().sum().backward()
     for tensor in (*network.parameters(), *inputs):
@@ -109,10 +116,10 @@ def test_gradients_reach_every_weight_and_input(case: Case) -> None:
 
 @looped(EVERY)
 def test_one_input_is_the_same_op(case: Case) -> None:
-    model = one_input(case)
+    model = build_one_input_model(case)
     assert len(verify(model.graph).inputs) == 1
-    (x,) = tensors(model)
-    cut = one_op(case)
+    (x,) = sample_inputs(model)
+    cut = build_op_model(case)
     pieces = np.split(x, np.cumsum([s[0] for s in case.shapes])[:-1], axis=1)
     inputs = [
         p.mean((2, 3), keepdims=True) if p.shape[1:] != s else p
@@ -123,7 +130,7 @@ def test_one_input_is_the_same_op(case: Case) -> None:
 
 def test_every_op_has_a_case() -> None:
     written = {type(case.op) for case in CASES.values()}
-    lacking = sorted(op.word for op in OPS if op not in written)
+    lacking = sorted(op.keyword for op in OPS if op not in written)
     assert not lacking, f"src/tcc/testing/op_cases.py has no case of: {', '.join(lacking)}"
     assert written <= set(OPS)
 
@@ -143,8 +150,8 @@ def test_pools_are_those_of_torch(data: st.DataObject, size: Pair, ceil: bool) -
     x = np.random.default_rng(0).standard_normal((1, 2, *size), np.float32)
     shape = (2, *size)
     how = {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": ceil}
-    largest = one_op(Case(MaxPool(kernel, stride, padding, ceil), (shape,)))
-    mean = one_op(Case(AvgPool(kernel, stride, padding, ceil, counted), (shape,)))
+    largest = build_op_model(Case(MaxPool(kernel, stride, padding, ceil), (shape,)))
+    mean = build_op_model(Case(AvgPool(kernel, stride, padding, ceil, counted), (shape,)))
     expected = [
         (largest, functional.max_pool2d(torch.from_numpy(x), **how)),
         (mean, functional.avg_pool2d(torch.from_numpy(x), count_include_pad=counted, **how)),
@@ -173,8 +180,8 @@ def test_lopsided_pools_agree(
         AvgPool(kernel, stride, padding, ceil),
         AvgPool(kernel, stride, padding, ceil, count_include_pad=False),
     ):
-        model = one_op(Case(op, ((2, *size),)))
-        (x,) = tensors(model)
+        model = build_op_model(Case(op, ((2, *size),)))
+        (x,) = sample_inputs(model)
         assert_close(by_onnx(lower(model), x), by_torch(model, x))
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tcc.compiler.ir.graph import Graph, Model, Output, verify
-from tcc.compiler.ir.printer import show
-from tcc.compiler.lower.torch import module
+from tcc.compiler.ir.printer import print_graph
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.ops import (
     BatchNorm,
     Conv,
@@ -20,8 +20,8 @@ from tcc.compiler.ops import (
     Relu,
 )
 from tcc.compiler.passes import fold_scale, lower_batch_norm
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 
 def outputs(model: Model) -> dict[str, np.ndarray]:
@@ -34,7 +34,7 @@ def outputs(model: Model) -> dict[str, np.ndarray]:
         3, *model.graph.inputs[0].type.shape, generator=torch.Generator().manual_seed(0)
     )
     with torch.no_grad():
-        found = module(model.graph, model.weights).eval()(x)
+        found = create_module(model.graph, model.weights).eval()(x)
     return {name: y.numpy() for name, y in found.items()}
 
 
@@ -47,21 +47,21 @@ def assert_agree(after: Model, before: Model) -> None:
 
 
 def words(graph: Graph) -> list[str]:
-    return [node.op.word for node in graph.nodes]
+    return [node.op.keyword for node in graph.nodes]
 
 
 def model(graph: Graph) -> Model:
-    return Model(graph, trained(graph))
+    return Model(graph, sample_weights(graph))
 
 
 def test_a_convolution_takes_it_in_under_the_batch_norms_name() -> None:
-    add = Steps(3, 6, 6, name="folded")
+    add = NetBuilder(3, 6, 6, name="folded")
     add("conv", Conv(4, (3, 3), bias=False))
     add("bn", BatchNorm())
     add("relu", Relu())
-    before = model(add.graph())
+    before = model(add.build())
     after = fold_scale(before)
-    assert show(after.graph) == (
+    assert print_graph(after.graph) == (
         "graph folded {\n"
         "  input %image : float32[3x6x6]\n"
         "  %bn = conv(%image) {filters=4, kernel=[3, 3], stride=[1, 1], padding=[0, 0, 0, 0],"
@@ -74,10 +74,10 @@ def test_a_convolution_takes_it_in_under_the_batch_norms_name() -> None:
 
 
 def test_the_weights_are_computed_in_float64_and_rounded_once() -> None:
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (3, 3)))
     add("bn", BatchNorm(eps=1e-3))
-    before = model(add.graph())
+    before = model(add.build())
     w = {name: values.astype(np.float64) for name, values in before.weights.items()}
     scale = w["bn.weight"] / np.sqrt(w["bn.var"] + 1e-3)
     after = fold_scale(before).weights
@@ -101,12 +101,12 @@ def test_the_weights_are_computed_in_float64_and_rounded_once() -> None:
     ids=["conv", "groups", "depthwise", "transposed", "transposed-groups", "linear"],
 )
 def test_every_kind_of_layer_takes_it_in(layer: Op, bias: bool) -> None:
-    add = Steps(4, 6, 6)
+    add = NetBuilder(4, 6, 6)
     if isinstance(layer, Linear):
         add("flat", Flatten())
     add("layer", replace(layer, bias=bias))
     add("bn", BatchNorm())
-    before = model(add.graph())
+    before = model(add.build())
     after = fold_scale(before)
     assert "batch_norm" not in words(after.graph)
     assert after.graph.nodes[-1].op.bias
@@ -114,55 +114,55 @@ def test_every_kind_of_layer_takes_it_in(layer: Op, bias: bool) -> None:
 
 
 def test_one_after_another_both_go_in() -> None:
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (1, 1)))
     add("bn_1", BatchNorm())
     add("bn_2", BatchNorm())
-    before = model(add.graph())
+    before = model(add.build())
     after = fold_scale(before)
     assert [node.name for node in after.graph.nodes] == ["bn_2"]
     assert_agree(after, before)
 
 
 def test_it_stays_where_others_read_the_convolution() -> None:
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (1, 1)))
     add("bn", BatchNorm())
     add("relu", Relu(), "conv")
-    before = model(add.graph(Output("a", "bn"), Output("b", "relu")))
+    before = model(add.build(Output("a", "bn"), Output("b", "relu")))
     assert fold_scale(before).graph == before.graph
 
 
 def test_it_stays_where_the_convolution_is_an_output() -> None:
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (1, 1)))
     add("bn", BatchNorm())
-    before = model(add.graph(Output("a", "bn"), Output("b", "conv")))
+    before = model(add.build(Output("a", "bn"), Output("b", "conv")))
     assert fold_scale(before).graph == before.graph
 
 
 def test_it_stays_after_an_input_and_after_a_relu() -> None:
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("bn_1", BatchNorm())
     add("conv", Conv(4, (1, 1)))
     add("relu", Relu())
     add("bn_2", BatchNorm())
-    before = model(add.graph())
+    before = model(add.build())
     assert fold_scale(before).graph == before.graph
 
 
 def test_the_place_is_that_of_the_layer() -> None:
-    from tcc.testing.nets import place
+    from tcc.testing.nets import create_span
 
-    add = Steps(3, 6, 6)
-    add("conv", Conv(4, (1, 1)), at=place(7))
-    add("bn", BatchNorm(), at=place(8))
-    (node,) = fold_scale(model(add.graph())).graph.nodes
-    assert node.at == place(7)
+    add = NetBuilder(3, 6, 6)
+    add("conv", Conv(4, (1, 1)), at=create_span(7))
+    add("bn", BatchNorm(), at=create_span(8))
+    (node,) = fold_scale(model(add.build())).graph.nodes
+    assert node.at == create_span(7)
 
 
 def test_shared_weights_are_not_overwritten() -> None:
-    add = Steps(4, 6, 6)
+    add = NetBuilder(4, 6, 6)
     add("conv_1", Conv(4, (1, 1)))
     add("bn_1", BatchNorm())
     add("conv_2", Conv(4, (1, 1)))
@@ -170,7 +170,7 @@ def test_shared_weights_are_not_overwritten() -> None:
     add("conv_3", Conv(4, (1, 1)))
     add("relu", Relu())
     add("bn_3", BatchNorm())
-    graph = add.graph()
+    graph = add.build()
     shared = {"bn_2": "bn_1", "bn_3": "bn_1", "conv_2": "conv_1"}
     nodes = tuple(
         replace(n, params=tuple(p.replace(n.name, shared.get(n.name, n.name)) for p in n.params))
@@ -184,13 +184,13 @@ def test_shared_weights_are_not_overwritten() -> None:
 
 @pytest.mark.parametrize("shape", [(4, 6, 5), (7,)])
 def test_what_cannot_go_in_becomes_a_scale_and_shift(shape: tuple[int, ...]) -> None:
-    add = Steps(*shape, name="alone")
+    add = NetBuilder(*shape, name="alone")
     add("bn", BatchNorm())
     add("relu", Relu())
-    before = model(add.graph())
+    before = model(add.build())
     after = lower_batch_norm(before)
     size = "x".join(map(str, shape))
-    assert show(after.graph) == (
+    assert print_graph(after.graph) == (
         "graph alone {\n"
         f"  input %image : float32[{size}]\n"
         f"  %bn = scale_shift(%image) : float32[{size}]\n"

@@ -7,8 +7,8 @@ from passes_nets import after, chain
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.op import Call
-from tcc.compiler.ir.printer import show
-from tcc.compiler.lower.torch import module
+from tcc.compiler.ir.printer import print_graph
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.ops import (
     Add,
     AvgPool,
@@ -28,12 +28,12 @@ from tcc.compiler.ops import (
     Slice,
 )
 from tcc.compiler.passes import drop_identity
-from tcc.testing.nets import Steps, gated
-from tcc.testing.op_cases import CASES, one_op, trained
+from tcc.testing.nets import NetBuilder, build_gated
+from tcc.testing.op_cases import CASES, build_op_model, sample_weights
 
 
 def test_readers_read_the_input_instead() -> None:
-    add = Steps(2, 4, 4, name="drops")
+    add = NetBuilder(2, 4, 4, name="drops")
     add("start", Identity())
     add("conv", Conv(2, (1, 1), bias=False))
     add("drop_1", Dropout())
@@ -41,10 +41,10 @@ def test_readers_read_the_input_instead() -> None:
     add("relu", Relu())
     add("sum", Add(), "drop_1", "relu", "start")
     add("end", Identity())
-    before = add.graph(Output("logits", "end"), Output("middle", "drop_2"))
-    model = Model(before, trained(before))
+    before = add.build(Output("logits", "end"), Output("middle", "drop_2"))
+    model = Model(before, sample_weights(before))
     lean = drop_identity(model)
-    assert show(lean.graph) == (
+    assert print_graph(lean.graph) == (
         "graph drops {\n"
         "  input %image : float32[2x4x4]\n"
         "  %conv = conv(%image) {filters=2, kernel=[1, 1], stride=[1, 1], padding=[0, 0, 0, 0],"
@@ -56,31 +56,31 @@ def test_readers_read_the_input_instead() -> None:
         "}\n"
     )
     x = torch.randn(2, 2, 4, 4)
-    old, new = (module(m.graph, m.weights).eval()(x) for m in (model, lean))
+    old, new = (create_module(m.graph, m.weights).eval()(x) for m in (model, lean))
     assert all(torch.equal(old[name], new[name]) for name in ("logits", "middle"))
 
 
 def test_an_output_may_become_the_input_itself() -> None:
-    add = Steps(2, 4, 4)
+    add = NetBuilder(2, 4, 4)
     add("drop", Dropout())
-    lean = drop_identity(Model(add.graph(), {}))
+    lean = drop_identity(Model(add.build(), {}))
     assert lean.graph.nodes == ()
     assert lean.graph.outputs == (Output("logits", "image"),)
 
 
 def test_a_graph_without_them_stays_as_it_is() -> None:
-    graph = gated()
-    model = Model(graph, trained(graph))
+    graph = build_gated()
+    model = Model(graph, sample_weights(graph))
     assert drop_identity(model).graph == graph
 
 
 def test_every_op_that_does_nothing_at_inference_is_dropped() -> None:
     nothing = {
-        name: one_op(case)
+        name: build_op_model(case)
         for name, case in CASES.items()
-        if {call.function for call in _calls(one_op(case))} == {"Identity"}
+        if {call.function for call in _calls(build_op_model(case))} == {"Identity"}
     }
-    assert {model.graph.nodes[0].op.word for model in nothing.values()} == {
+    assert {model.graph.nodes[0].op.keyword for model in nothing.values()} == {
         "dropout",
         "stochastic_depth",
         "identity",
@@ -124,9 +124,9 @@ def test_a_scale_of_ones_is_dropped_and_no_other() -> None:
     ],
 )  # fmt: skip
 def test_what_changes_something_stays(op: Op) -> None:
-    assert after(chain(Relu(), op, shape=(6, 4, 5)), drop_identity) == ["relu", op.word]
+    assert after(chain(Relu(), op, shape=(6, 4, 5)), drop_identity) == ["relu", op.keyword]
 
 
 def _calls(model: Model) -> tuple[Call, ...]:
     (node,) = model.graph.nodes
-    return node.op.onnx(*model.graph.input_types(node), opset=17)
+    return node.op.onnx(*model.graph.get_input_types(node), opset=17)

@@ -3,30 +3,30 @@
 import pytest
 
 from tcc.compiler.ir.graph import Graph, Model, Output
-from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.printer import print_graph
 from tcc.compiler.ops import Conv, Relu
 from tcc.compiler.passes import drop_train_only
-from tcc.testing.nets import Steps, dense, gated
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
+from tcc.testing.op_cases import sample_weights
 
 
 def test_train_only_heads_go_with_all_that_leads_only_there() -> None:
-    before = dense()
-    after = drop_train_only(Model(before, trained(before)))
-    lines = show(before).splitlines()
-    assert show(after.graph).splitlines() == [line for line in lines if "aux" not in line]
+    before = build_dense()
+    after = drop_train_only(Model(before, sample_weights(before)))
+    lines = print_graph(before).splitlines()
+    assert print_graph(after.graph).splitlines() == [line for line in lines if "aux" not in line]
     kept = [name for name in before.params if not name.startswith("aux")]
     assert list(after.weights) == kept
 
 
 def test_a_dead_end_goes_with_its_weights() -> None:
-    add = Steps(3, 4, 4)
+    add = NetBuilder(3, 4, 4)
     add("conv", Conv(2, (1, 1)))
     add("unread", Conv(5, (1, 1)))
     add("unread_relu", Relu())
     add("relu", Relu(), "conv")
-    before = add.graph()
-    weights = {**trained(before), "stray.weight": trained(before)["conv.bias"]}
+    before = add.build()
+    weights = {**sample_weights(before), "stray.weight": sample_weights(before)["conv.bias"]}
     after = drop_train_only(Model(before, weights))
     assert [node.name for node in after.graph.nodes] == ["conv", "relu"]
     assert list(after.weights) == ["conv.weight", "conv.bias"]
@@ -34,16 +34,16 @@ def test_a_dead_end_goes_with_its_weights() -> None:
 
 @pytest.mark.parametrize("outputs", [("conv",), ("image",)])
 def test_inputs_stay_even_when_nothing_reads_them(outputs: tuple[str, ...]) -> None:
-    add = Steps(3, 4, 4)
+    add = NetBuilder(3, 4, 4)
     add("conv", Conv(2, (1, 1)))
-    before = add.graph(*(Output(f"out_{name}", name) for name in outputs))
-    after = drop_train_only(Model(before, trained(before)))
+    before = add.build(*(Output(f"out_{name}", name) for name in outputs))
+    after = drop_train_only(Model(before, sample_weights(before)))
     assert after.graph.inputs == before.inputs
     assert [node.name for node in after.graph.nodes] == [n for n in outputs if n != "image"]
 
 
-@pytest.mark.parametrize("graph", [gated()])
+@pytest.mark.parametrize("graph", [build_gated()])
 def test_a_graph_without_dead_parts_stays_as_it_is(graph: Graph) -> None:
-    after = drop_train_only(Model(graph, trained(graph)))
+    after = drop_train_only(Model(graph, sample_weights(graph)))
     assert after.graph == graph
     assert after.weights.keys() == graph.params.keys()

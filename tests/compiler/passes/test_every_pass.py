@@ -13,10 +13,10 @@ from zoo_nets import small
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.printer import print_graph
 from tcc.compiler.passes import INT8, PASSES, Pass, merge_parallel, run, validate
-from tcc.compiler.zoo.shipped import specs
-from tcc.testing.op_cases import CASES, INTERNAL_CASES, Case, one_input, trained
+from tcc.compiler.zoo.shipped import list_specs
+from tcc.testing.op_cases import CASES, INTERNAL_CASES, Case, build_one_input_model, sample_weights
 
 EVERY = {**CASES, **INTERNAL_CASES}
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -32,7 +32,7 @@ def of_image(graph: Graph) -> Graph:
 
 @looped(EVERY)
 def test_passes_keep_what_an_op_computes(case: Case) -> None:
-    model = one_input(case)
+    model = build_one_input_model(case)
     model = Model(of_image(model.graph), model.weights)
     for one in PASSES:
         validate.run(model, (one,))
@@ -46,31 +46,33 @@ MARKS = {
     **dict.fromkeys(LARGE, pytest.mark.slow),
     **dict.fromkeys(LONGEST, pytest.mark.nightly),
 }
-ZOO = [pytest.param(path, id=name, marks=MARKS.get(name, ())) for name, path in specs().items()]
+ZOO = [
+    pytest.param(path, id=name, marks=MARKS.get(name, ())) for name, path in list_specs().items()
+]
 
 
 @pytest.mark.parametrize("path", ZOO)
 def test_passes_keep_what_a_network_computes(path: Path) -> None:
     graph = small(load(path).graph)
-    model = Model(graph, trained(graph))
+    model = Model(graph, sample_weights(graph))
     after = validate.run(model, (*INT8, merge_parallel))
-    assert validate.same(after, run(model, (*INT8, merge_parallel)))
+    assert validate.is_equal(after, run(model, (*INT8, merge_parallel)))
 
 
 @settings(max_examples=60, deadline=None)
 @given(graphs(), st.permutations(PASSES))
 def test_any_order_is_right(graph: Graph, order: list[Pass]) -> None:
-    model = Model(of_image(graph), trained(graph))
+    model = Model(of_image(graph), sample_weights(graph))
     validate.run(model, order)
 
 
 @settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_repeated_they_come_to_rest(graph: Graph) -> None:
-    model = Model(of_image(graph), trained(graph))
+    model = Model(of_image(graph), sample_weights(graph))
     for _ in range(6):
         after = run(model, INT8)
-        if validate.same(model, after):
+        if validate.is_equal(model, after):
             return
         model = after
-    raise AssertionError(show(model.graph))
+    raise AssertionError(print_graph(model.graph))

@@ -20,7 +20,7 @@ from tcc.compiler.ops import (
     ScaleShift,
 )
 from tcc.compiler.passes import fold_ahead, fold_pad, fold_scale
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 
 @pytest.mark.parametrize("scale", [BatchNorm(), ScaleShift(), Scale(0.5, 2.0), Scale(3.0)])
@@ -58,19 +58,19 @@ def test_a_layer_takes_in_the_scale_after_it(scale: Op) -> None:
     "layer", [Conv(4, (3, 3), padding=1), ConvTranspose(4, (2, 2), (2, 2)), MaxPool((2, 2))]
 )
 def test_a_shift_stays_before_what_reads_a_border(layer: Op) -> None:
-    assert after(chain(Scale(2.0, 1.0), layer), fold_ahead) == ["scale", layer.word]
+    assert after(chain(Scale(2.0, 1.0), layer), fold_ahead) == ["scale", layer.keyword]
 
 
 @pytest.mark.parametrize("layer", [Conv(4, (3, 3), padding=1), ConvTranspose(4, (2, 2), groups=2)])
 def test_a_factor_alone_goes_in_there_too(layer: Op) -> None:
-    assert after(chain(Scale(2.0), layer), fold_ahead) == [layer.word]
+    assert after(chain(Scale(2.0), layer), fold_ahead) == [layer.keyword]
 
 
 def test_a_scale_that_others_read_stays() -> None:
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("scale", ScaleShift())
     add("conv", Conv(4, (1, 1)))
-    before = model(add.graph(Output("a", "conv"), Output("b", "scale")))
+    before = model(add.build(Output("a", "conv"), Output("b", "scale")))
     assert after(before, fold_ahead) == ["scale_shift", "conv"]
 
 

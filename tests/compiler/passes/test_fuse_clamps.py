@@ -29,7 +29,7 @@ from tcc.compiler.ops import (
     Softmax,
 )
 from tcc.compiler.passes import fuse_clamps
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 
 @pytest.mark.parametrize(
@@ -69,34 +69,37 @@ def test_what_is_in_range_is_not_clamped(ops: tuple[Op, ...], left: list[str]) -
 
 @pytest.mark.parametrize("join", [Add(), Mul(), Concat()])
 def test_joins_of_what_is_not_negative_are_not(join: Op) -> None:
-    add = Steps(4, 5, 5)
+    add = NetBuilder(4, 5, 5)
     one, two = add("one", Relu()), add("two", Sigmoid(), "image")
     add("join", join, one, two)
     add("relu", Relu())
-    assert after(model(add.graph()), fuse_clamps) == ["relu", "sigmoid", join.word]
+    assert after(model(add.build()), fuse_clamps) == ["relu", "sigmoid", join.keyword]
 
 
 def test_a_join_with_what_may_be_negative_is_clamped() -> None:
-    add = Steps(4, 5, 5)
+    add = NetBuilder(4, 5, 5)
     one = add("one", Relu())
     add("join", Add(), one, "image")
     add("relu", Relu())
-    assert after(model(add.graph()), fuse_clamps) == ["relu", "add", "relu"]
+    assert after(model(add.build()), fuse_clamps) == ["relu", "add", "relu"]
 
 
 @pytest.mark.parametrize("clamp", [Relu(), Relu6()])
 def test_a_clamp_after_a_max_pooling_comes_before_it(clamp: Op) -> None:
     before = chain(Conv(4, (1, 1)), MaxPool((3, 3), (2, 2), 1), clamp)
-    assert after(before, fuse_clamps) == ["conv", clamp.word, "max_pool"]
-    name = f"{clamp.word}_2"
-    assert [n.name for n in fuse_clamps(before).graph.nodes][1:] == [f"{name}/{clamp.word}", name]
+    assert after(before, fuse_clamps) == ["conv", clamp.keyword, "max_pool"]
+    name = f"{clamp.keyword}_2"
+    assert [n.name for n in fuse_clamps(before).graph.nodes][1:] == [
+        f"{name}/{clamp.keyword}",
+        name,
+    ]
 
 
 def test_where_it_is_no_part_of_a_layer_it_stays_behind() -> None:
     assert after(chain(MaxPool((2, 2)), Relu()), fuse_clamps) == ["max_pool", "relu"]
-    add = Steps(4, 6, 6)
+    add = NetBuilder(4, 6, 6)
     conv = add("conv", Conv(4, (1, 1)))
     add("pool", MaxPool((2, 2)))
     add("relu", Relu())
-    before = model(add.graph(Output("a", "relu"), Output("b", conv)))
+    before = model(add.build(Output("a", "relu"), Output("b", conv)))
     assert after(before, fuse_clamps) == ["conv", "max_pool", "relu"]

@@ -9,17 +9,17 @@ import torch
 
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.ir.graph import Graph, GraphError, Model, exact
-from tcc.compiler.ir.printer import show
-from tcc.compiler.lower.torch import module
+from tcc.compiler.ir.graph import Graph, GraphError, Model, make_exact_pass
+from tcc.compiler.ir.printer import print_graph
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.passes import INFERENCE, run
-from tcc.testing.nets import chain, dense, gated
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import build_chain, build_dense, build_gated
+from tcc.testing.op_cases import sample_weights
 
 SPECS = Path(__file__).resolve().parents[3] / "spec"
 GRAPHS: dict[str, Graph] = {
-    "dense": dense(),
-    "gated": gated(),
+    "dense": build_dense(),
+    "gated": build_gated(),
     **{path.stem: load(path).graph for path in sorted(SPECS.glob("*.yaml"))},
 }
 
@@ -28,15 +28,15 @@ def outputs(model: Model) -> dict[str, np.ndarray]:
     shape = model.graph.inputs[0].type.shape
     x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        found = module(model.graph, model.weights).eval()(x)
+        found = create_module(model.graph, model.weights).eval()(x)
     return {name: y.numpy() for name, y in found.items()}
 
 
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_the_outputs_stay_the_same(graph: Graph) -> None:
-    before = Model(graph, trained(graph))
+    before = Model(graph, sample_weights(graph))
     after = run(before, INFERENCE)
-    assert {node.op.word for node in after.graph.nodes} & {"batch_norm", "dropout"} == set()
+    assert {node.op.keyword for node in after.graph.nodes} & {"batch_norm", "dropout"} == set()
     expected, got = outputs(before), outputs(after)
     assert got.keys() == expected.keys()
     for name, y in expected.items():
@@ -45,10 +45,10 @@ def test_the_outputs_stay_the_same(graph: Graph) -> None:
 
 
 def test_the_whole_of_it_as_text() -> None:
-    graph = dense()
-    after = run(Model(graph, trained(graph)), INFERENCE)
+    graph = build_dense()
+    after = run(Model(graph, sample_weights(graph)), INFERENCE)
     conv = "stride=[1, 1], padding=[1, 1, 1, 1], dilation=[1, 1], groups=8, bias=true"
-    assert show(after.graph) == (
+    assert print_graph(after.graph) == (
         "graph dense {\n"
         "  input %image : float32[3x16x16]\n"
         "  %stem_bn = conv(%image) {filters=8, kernel=[3, 3], stride=[2, 2],"
@@ -71,32 +71,32 @@ def test_the_whole_of_it_as_text() -> None:
 
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_running_them_again_changes_nothing(graph: Graph) -> None:
-    once = run(Model(graph, trained(graph)), INFERENCE)
+    once = run(Model(graph, sample_weights(graph)), INFERENCE)
     twice = run(once, INFERENCE)
-    assert show(twice.graph) == show(once.graph)
+    assert print_graph(twice.graph) == print_graph(once.graph)
     assert all(np.array_equal(twice.weights[name], once.weights[name]) for name in once.weights)
 
 
 def test_the_model_given_stays_as_it_was() -> None:
-    graph = gated()
-    model = Model(graph, trained(graph))
+    graph = build_gated()
+    model = Model(graph, sample_weights(graph))
     run(model, INFERENCE)
-    fresh = trained(graph)
+    fresh = sample_weights(graph)
     assert model.weights.keys() == fresh.keys()
     assert all(np.array_equal(model.weights[name], fresh[name]) for name in fresh)
 
 
 def test_a_pass_that_breaks_the_graph_is_caught() -> None:
-    @exact
+    @make_exact_pass
     def loses_a_node(model: Model) -> Model:
         return Model(replace(model.graph, nodes=model.graph.nodes[1:]), model.weights)
 
-    graph = gated()
+    graph = build_gated()
     with pytest.raises(GraphError, match="conv reads pool, which no earlier node defines"):
-        run(Model(graph, trained(graph)), (loses_a_node,))
+        run(Model(graph, sample_weights(graph)), (loses_a_node,))
 
 
 def test_three_thousand_nodes_fold_into_two_thousand() -> None:
-    graph = chain(3000)
-    after = run(Model(graph, weights.random(graph)), INFERENCE)
-    assert [node.op.word for node in after.graph.nodes] == ["conv", "relu"] * 1000
+    graph = build_chain(3000)
+    after = run(Model(graph, weights.initialize_random(graph)), INFERENCE)
+    assert [node.op.keyword for node in after.graph.nodes] == ["conv", "relu"] * 1000

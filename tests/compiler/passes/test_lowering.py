@@ -5,7 +5,7 @@ import pytest
 
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Model
-from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.printer import print_graph
 from tcc.compiler.ops import (
     Add,
     AvgPool,
@@ -30,22 +30,22 @@ from tcc.compiler.passes import (
     run,
     validate,
 )
-from tcc.compiler.zoo.shipped import specs
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import CASES, one_op, trained
+from tcc.compiler.zoo.shipped import list_specs
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import CASES, build_op_model, sample_weights
 
 
 def model(graph: Graph) -> Model:
-    return Model(graph, trained(graph))
+    return Model(graph, sample_weights(graph))
 
 
 def line(after: Model, name: str) -> str:
-    (found,) = (text for text in show(after.graph).splitlines() if f"%{name} = " in text)
+    (found,) = (text for text in print_graph(after.graph).splitlines() if f"%{name} = " in text)
     return found.strip()
 
 
 def words(after: Model) -> list[str]:
-    return [node.op.word for node in after.graph.nodes]
+    return [node.op.keyword for node in after.graph.nodes]
 
 
 PARTIAL = {
@@ -60,7 +60,7 @@ POOLS = {name: case for name, case in CASES.items() if "avg_pool" in name}
 
 @pytest.mark.parametrize("name", POOLS)
 def test_a_mean_of_whole_windows_is_a_convolution(name: str) -> None:
-    before = one_op(POOLS[name])
+    before = build_op_model(POOLS[name])
     after = validate.run(before, (lower_pool,), seeds=(1, 2))
     kept = name in PARTIAL or name.startswith("global")
     one = name in {"avg_pool-whole-image", "adaptive_avg_pool-one"}
@@ -68,10 +68,10 @@ def test_a_mean_of_whole_windows_is_a_convolution(name: str) -> None:
 
 
 def test_a_mean_as_text() -> None:
-    add = Steps(6, 8, 9)
+    add = NetBuilder(6, 8, 9)
     add("pool", AvgPool((2, 3)))
     add("gap", GlobalAvgPool())
-    after = lower_pool(model(add.graph()))
+    after = lower_pool(model(add.build()))
     tail = "dilation=[1, 1], groups=6, bias=true} : float32"
     assert line(after, "pool") == (
         "%pool = conv(%image) {filters=6, kernel=[2, 3], stride=[2, 3],"
@@ -84,27 +84,27 @@ def test_a_mean_as_text() -> None:
 
 @pytest.mark.parametrize("op", [ScaleShift(), Scale(0.5, -2.0)])
 def test_a_scale_of_a_map_is_a_depthwise_convolution(op: Op) -> None:
-    add = Steps(5, 4, 3)
+    add = NetBuilder(5, 4, 3)
     add("scale", op)
-    after = validate.run(model(add.graph()), (lower_scale_shift,))
+    after = validate.run(model(add.build()), (lower_scale_shift,))
     (node,) = after.graph.nodes
     assert node.op == Conv(5, (1, 1), padding=(0, 0, 0, 0), groups=5)
     assert after.weights["scale.weight"].shape == (5, 1, 1, 1)
 
 
 def test_a_scale_of_a_vector_stays() -> None:
-    add = Steps(5)
+    add = NetBuilder(5)
     add("scale", ScaleShift())
-    before = model(add.graph())
+    before = model(add.build())
     assert lower_scale_shift(before).graph == before.graph
 
 
 def test_a_linear_layer_reads_the_map_before_the_flatten() -> None:
-    add = Steps(3, 4, 5)
+    add = NetBuilder(3, 4, 5)
     add("flat", Flatten())
     add("fc", Linear(7, bias=False))
-    after = validate.run(model(add.graph()), (lower_linear,))
-    assert show(after.graph) == (
+    after = validate.run(model(add.build()), (lower_linear,))
+    assert print_graph(after.graph) == (
         "graph net {\n"
         "  input %image : float32[3x4x5]\n"
         "  %fc/conv = conv(%image) {filters=7, kernel=[4, 5], stride=[1, 1],"
@@ -117,7 +117,7 @@ def test_a_linear_layer_reads_the_map_before_the_flatten() -> None:
 
 
 def test_what_is_between_linear_layers_is_computed_on_maps() -> None:
-    add = Steps(3, 4, 5)
+    add = NetBuilder(3, 4, 5)
     flat = add("flat", Flatten())
     left = add("left", Linear(6))
     add("left_bn", BatchNorm())
@@ -127,7 +127,7 @@ def test_what_is_between_linear_layers_is_computed_on_maps() -> None:
     add("cat", Concat(), left, total)
     add("out", Linear(4))
     add("softmax", Softmax())
-    after = validate.run(model(add.graph()), (lower_linear,))
+    after = validate.run(model(add.build()), (lower_linear,))
     assert words(after) == [
         "conv", "batch_norm", "relu", "conv", "add", "concat", "conv", "softmax", "flatten",
     ]  # fmt: skip
@@ -135,30 +135,30 @@ def test_what_is_between_linear_layers_is_computed_on_maps() -> None:
 
 
 def test_a_vector_is_a_map_of_one_pixel() -> None:
-    add = Steps(9, name="vector")
+    add = NetBuilder(9, name="vector")
     add("one", Linear(4))
     add("relu", Relu())
     add("two", Linear(2))
-    after = validate.run(model(add.graph()), INT8)
+    after = validate.run(model(add.build()), INT8)
     assert words(after) == ["unflatten", "conv", "relu", "conv", "flatten"]
     assert line(after, "one/unflatten") == "%one/unflatten = unflatten(%image) : float32[9x1x1]"
 
 
 def test_elementwise_steps_on_a_flattened_map_come_before_the_flatten() -> None:
-    add = Steps(3, 4, 5)
+    add = NetBuilder(3, 4, 5)
     add("flat", Flatten())
     add("relu", Relu())
     add("softmax", Softmax())
     add("fc", Linear(2))
-    after = validate.run(model(add.graph()), (lower_linear,))
+    after = validate.run(model(add.build()), (lower_linear,))
     assert words(after) == ["relu", "flatten", "softmax", "unflatten", "conv", "flatten"]
 
 
 def test_every_convolution_has_a_bias() -> None:
-    add = Steps(3, 4, 5)
+    add = NetBuilder(3, 4, 5)
     add("conv", Conv(4, (3, 3), bias=False))
     add("relu", Relu())
-    before = model(add.graph())
+    before = model(add.build())
     after = validate.run(before, (fill_bias,))
     assert after.weights["conv.weight"] is before.weights["conv.weight"]
     assert after.graph.nodes[0].op.bias
@@ -167,7 +167,7 @@ def test_every_convolution_has_a_bias() -> None:
 
 @pytest.mark.parametrize("name", ["ddsnet", "fastnet", "shufflenet_v2"])
 def test_all_that_is_linear_in_a_network_is_a_convolution(name: str) -> None:
-    graph = load(specs()[name]).graph
+    graph = load(list_specs()[name]).graph
     one = np.float32(1)
     ones = {n: np.broadcast_to(one, p.shape) for n, p in graph.params.items()}
     after = run(Model(graph, ones), INT8)

@@ -5,10 +5,10 @@ import pytest
 import torch
 from passes_nets import after, chain, model, words
 
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.graph import Model, Output
-from tcc.compiler.ir.printer import show
-from tcc.compiler.lower.torch import module
+from tcc.compiler.ir.printer import print_graph
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.ops import (
     Add,
     BatchNorm,
@@ -33,13 +33,13 @@ from tcc.compiler.passes import (
     merge_sum,
     run,
 )
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 
-def forked(*ops: Op) -> Steps:
+def forked(*ops: Op) -> NetBuilder:
     """Return each op on the input, and the sum of all."""
-    add = Steps(4, 6, 6)
-    ends = [add(f"{op.word}_{i}", op, "image") for i, op in enumerate(ops)]
+    add = NetBuilder(4, 6, 6)
+    ends = [add(f"{op.keyword}_{i}", op, "image") for i, op in enumerate(ops)]
     add("join", Concat(), *ends)
     return add
 
@@ -49,13 +49,13 @@ def test_the_same_step_on_the_same_value_is_done_once() -> None:
     one = add("one", Relu(), "relu_0")
     two = add("two", Relu(), "relu_2")
     add("sum", Add(), one, two)
-    before = model(add.graph(Output("a", "join"), Output("b", "sum"), Output("c", "two")))
+    before = model(add.build(Output("a", "join"), Output("b", "sum"), Output("c", "two")))
     assert after(before, common_subexpression) == ["relu", "max_pool", "concat", "relu", "add"]
     assert common_subexpression(before).graph.outputs[2].value == "one"
 
 
 def test_equal_weights_make_layers_equal_and_others_do_not() -> None:
-    before = model(forked(Conv(4, (1, 1)), Conv(4, (1, 1)), Conv(4, (1, 1), bias=False)).graph())
+    before = model(forked(Conv(4, (1, 1)), Conv(4, (1, 1)), Conv(4, (1, 1), bias=False)).build())
     assert after(before, common_subexpression) == words(before)
     w = dict(before.weights)
     w |= {f"conv_1.{role}": w[f"conv_0.{role}"].copy() for role in ("weight", "bias")}
@@ -81,7 +81,7 @@ def test_equal_weights_make_layers_equal_and_others_do_not() -> None:
 def test_convolutions_in_a_row_become_one(ops: tuple[Op, ...]) -> None:
     before = chain(*ops)
     assert after(before, merge_linear) == ["conv"]
-    assert cost(merge_linear(before).graph).macs < cost(before.graph).macs
+    assert compute_cost(merge_linear(before).graph).macs < compute_cost(before.graph).macs
 
 
 @pytest.mark.parametrize(
@@ -115,46 +115,46 @@ def test_scales_in_a_row_become_one(shape: tuple[int, ...]) -> None:
 
 
 def test_a_layer_that_others_read_stays() -> None:
-    add = Steps(4, 6, 6)
+    add = NetBuilder(4, 6, 6)
     add("one", Conv(4, (1, 1)))
     add("two", Conv(2, (1, 1)))
-    before = model(add.graph(Output("a", "two"), Output("b", "one")))
+    before = model(add.build(Output("a", "two"), Output("b", "one")))
     assert after(before, merge_linear) == ["conv", "conv"]
 
 
 def test_convolutions_beside_each_other_become_one() -> None:
     before = model(
-        forked(Conv(3, (1, 1)), Conv(2, (3, 3), padding=1), Conv(5, (1, 1), bias=False)).graph()
+        forked(Conv(3, (1, 1)), Conv(2, (3, 3), padding=1), Conv(5, (1, 1), bias=False)).build()
     )
     assert after(before, merge_parallel) == ["conv", "slice", "conv", "slice", "concat"]
-    text = show(merge_parallel(before).graph)
+    text = print_graph(merge_parallel(before).graph)
     assert "%conv_0/conv = conv(%image) {filters=8, kernel=[1, 1]" in text
     assert "%conv_0 = slice(%conv_0/conv) {start=0, stop=3, step=1}" in text
     assert "%conv_2 = slice(%conv_0/conv) {start=3, stop=8, step=1}" in text
-    assert cost(merge_parallel(before).graph).macs == cost(before.graph).macs
+    assert compute_cost(merge_parallel(before).graph).macs == compute_cost(before.graph).macs
 
 
 def test_those_that_step_otherwise_stay_apart() -> None:
-    add = Steps(4, 6, 6)
+    add = NetBuilder(4, 6, 6)
     add("one", Conv(3, (1, 1)), "image")
     add("two", Conv(3, (1, 1), (2, 2)), "image")
     add("three", Conv(4, (1, 1), groups=2), "image")
-    before = model(add.graph(*(Output(f"out_{n}", n) for n in ("one", "two", "three"))))
+    before = model(add.build(*(Output(f"out_{n}", n) for n in ("one", "two", "three"))))
     assert after(before, merge_parallel) == words(before)
 
 
 def summed(*branches: tuple[Op, ...], shape: tuple[int, int, int] = (6, 9, 9)) -> Model:
     """Return the sum of chains on one value; an empty chain is the value itself."""
-    add, ends = Steps(*shape), []
+    add, ends = NetBuilder(*shape), []
     start = add("start", Relu(), "image")
     for i, branch in enumerate(branches):
-        add.last = start
+        add.last_value = start
         for j, op in enumerate(branch):
             add(f"branch_{i}_{j}", op)
-        ends.append(add.last)
+        ends.append(add.last_value)
     add("sum", Add(), *ends)
     add("end", Relu())
-    return model(add.graph())
+    return model(add.build())
 
 
 REP_VGG = ((Conv(6, (3, 3), padding=1, bias=False), BatchNorm()),
@@ -181,7 +181,7 @@ MOBILE_ONE = ((DepthwiseConv((3, 3), padding=1, bias=False), BatchNorm()),
 def test_branches_of_a_sum_become_one(branches: tuple[tuple[Op, ...], ...]) -> None:
     before = summed(*branches)
     assert after(before, *INFERENCE) == ["relu", "conv", "relu"]
-    assert cost(merge_sum(before).graph).macs <= cost(before.graph).macs
+    assert compute_cost(merge_sum(before).graph).macs <= compute_cost(before.graph).macs
     assert after(before, *INT8).count("add") == 0
 
 
@@ -204,35 +204,35 @@ def test_branches_that_none_holds_stay(branches: tuple[tuple[Op, ...], ...]) -> 
 def test_what_else_is_summed_stays_summed() -> None:
     before = summed(*REP_VGG, (MaxPool((3, 3), (1, 1), 1),), (BatchNorm(),))
     assert after(before, *INFERENCE) == ["relu", "max_pool", "conv", "add", "relu"]
-    text = show(merge_sum(before).graph)
+    text = print_graph(merge_sum(before).graph)
     assert "%sum = add(" in text
 
 
 def test_sums_of_two_within_one_another_become_one() -> None:
-    add = Steps(6, 9, 9)
+    add = NetBuilder(6, 9, 9)
     start = add("start", Relu(), "image")
     add("wide", Conv(6, (3, 3), padding=1), start)
     add("narrow", Conv(6, (1, 1)), start)
     add("norm", BatchNorm(), start)
     add("inner", Add(), "narrow", "norm")
     add("outer", Add(), "wide", "inner")
-    assert after(model(add.graph()), merge_sum) == ["relu", "conv"]
+    assert after(model(add.build()), merge_sum) == ["relu", "conv"]
 
 
 def test_a_branch_that_others_read_stays() -> None:
-    add = Steps(6, 9, 9)
+    add = NetBuilder(6, 9, 9)
     add("wide", Conv(6, (3, 3), padding=1), "image")
     add("narrow", Conv(6, (1, 1)), "image")
     add("sum", Add(), "wide", "narrow")
-    before = model(add.graph(Output("a", "sum"), Output("b", "narrow")))
+    before = model(add.build(Output("a", "sum"), Output("b", "narrow")))
     assert after(before, merge_sum) == words(before)
 
 
 def test_a_branch_that_is_read_twice_counts_twice() -> None:
-    add = Steps(6, 9, 9)
+    add = NetBuilder(6, 9, 9)
     add("wide", Conv(6, (3, 3), padding=1), "image")
     add("twice", Add(), "wide", "wide")
-    assert after(model(add.graph()), merge_sum) == ["conv"]
+    assert after(model(add.build()), merge_sum) == ["conv"]
 
 
 def random_sum(stream: np.random.Generator) -> Model:
@@ -242,7 +242,7 @@ def random_sum(stream: np.random.Generator) -> Model:
     )
     step = (int(stream.integers(1, 3)), 1)
     whole = Conv(6, (tall, broad), step, (up, left, 2, 2), groups=groups, bias=bool(up))
-    add, ends = Steps(6, 8, 9), []
+    add, ends = NetBuilder(6, 8, 9), []
     for i in range(int(stream.integers(2, 5))):
         # One tap, or two with a gap, of the first's; where a border would be below 0 there is none.
         row, column = (
@@ -256,7 +256,7 @@ def random_sum(stream: np.random.Generator) -> Model:
         if i != 1:
             ends[-1] = add(f"norm_{i}", BatchNorm())
     add("sum", Add(), *(ends[i] for i in stream.permutation(len(ends))))
-    return model(add.graph())
+    return model(add.build())
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -267,7 +267,8 @@ def test_random_sums_are_the_same_in_float64(seed: int) -> None:
     x = torch.tensor(np.random.default_rng(seed).standard_normal((1, 6, 8, 9)))
     with torch.no_grad():
         expected, found = (
-            module(each.graph, each.weights).eval().double()(x)["logits"] for each in (before, made)
+            create_module(each.graph, each.weights).eval().double()(x)["logits"]
+            for each in (before, made)
         )
     # Each weight and bias is rounded to float32 once.
     assert float((found - expected).abs().max()) <= 3e-7 * max(1.0, float(expected.abs().max()))

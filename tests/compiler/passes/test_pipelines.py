@@ -2,21 +2,21 @@
 
 import pytest
 
-from tcc.compiler.passes import FORMER, INFERENCE, PASSES, PLAIN, parse, spell
-from tcc.compiler.support.diagnostics import UserError, whole_file
+from tcc.compiler.passes import INFERENCE, PASSES, PLAIN, RENAMED_PASSES, format_pipeline, parse
+from tcc.compiler.support.diagnostics import UserError, make_file_span
 
-HERE = whole_file("command line: --passes")
+HERE = make_file_span("command line: --passes")
 LISTED = ", ".join(one.name for one in PASSES)
 
 
 @pytest.mark.parametrize("passes", [PLAIN, INFERENCE, PASSES, ()])
 def test_a_pipeline_is_its_text(passes) -> None:
-    assert parse(spell(passes), HERE) == passes
+    assert parse(format_pipeline(passes), HERE) == passes
 
 
 def test_names_may_have_spaces_around_them_and_come_twice() -> None:
     found = parse(" drop_train_only , drop_identity,drop_train_only", HERE)
-    assert spell(found) == "drop_train_only,drop_identity,drop_train_only"
+    assert format_pipeline(found) == "drop_train_only,drop_identity,drop_train_only"
 
 
 def test_unknown_names_are_all_listed_with_the_nearest() -> None:
@@ -30,7 +30,7 @@ def test_unknown_names_are_all_listed_with_the_nearest() -> None:
     assert third.help.startswith(f"known passes: {LISTED}; ")
 
 
-@pytest.mark.parametrize(("old", "new"), FORMER.items())
+@pytest.mark.parametrize(("old", "new"), RENAMED_PASSES.items())
 def test_a_former_name_leads_to_the_new_one(old, new) -> None:
     with pytest.raises(UserError) as caught:
         parse(f"{PASSES[1].name},{old}", HERE)

@@ -5,32 +5,32 @@ import pytest
 
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.graph import Model, Output, verify
-from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.printer import print_graph
 from tcc.compiler.ops import AvgPool, BatchNorm, Conv, GlobalAvgPool, MaxPool, Op, Relu
 from tcc.compiler.passes import FOLDED, INFERENCE, pool_first, run
 from tcc.compiler.reference import float_program
-from tcc.compiler.zoo.shipped import specs
-from tcc.testing.nets import Steps, place
-from tcc.testing.op_cases import tensors, trained
+from tcc.compiler.zoo.shipped import list_specs
+from tcc.testing.nets import NetBuilder, create_span
+from tcc.testing.op_cases import sample_inputs, sample_weights
 
 
 def model(*ops: Op, shape: tuple[int, ...] = (6, 8, 8)) -> Model:
-    add = Steps(*shape)
+    add = NetBuilder(*shape)
     for index, op in enumerate(ops):
-        add(f"{op.word}_{index}", op, at=place(index + 1))
-    graph = add.graph()
-    return Model(graph, trained(graph))
+        add(f"{op.keyword}_{index}", op, at=create_span(index + 1))
+    graph = add.build()
+    return Model(graph, sample_weights(graph))
 
 
 def words(of: Model) -> list[str]:
-    return [node.op.word for node in of.graph.nodes]
+    return [node.op.keyword for node in of.graph.nodes]
 
 
 def assert_agree(after: Model, before: Model) -> None:
     verify(after.graph)
-    (x,) = tensors(before, 1)
+    (x,) = sample_inputs(before, 1)
     (got,), (expected,) = float_program.run(after, [x[0]]), float_program.run(before, [x[0]])
     for name, y in expected.items():
         bound = pool_first.bound * max(1.0, float(np.abs(y).max()))
@@ -40,7 +40,7 @@ def assert_agree(after: Model, before: Model) -> None:
 def test_the_convolution_bears_the_pools_name() -> None:
     before = model(Conv(4, (1, 1)), AvgPool((2, 2)))
     after = pool_first(before)
-    assert show(after.graph) == (
+    assert print_graph(after.graph) == (
         "graph net {\n"
         "  input %image : float32[6x8x8]\n"
         "  %avg_pool_1/avg_pool = avg_pool(%image) {kernel=[2, 2], stride=[2, 2],"
@@ -50,7 +50,7 @@ def test_the_convolution_bears_the_pools_name() -> None:
         "  output logits = %avg_pool_1\n"
         "}\n"
     )
-    assert [node.at for node in after.graph.nodes] == [place(2), place(1)]
+    assert [node.at for node in after.graph.nodes] == [create_span(2), create_span(1)]
     assert list(after.weights) == ["avg_pool_1.weight", "avg_pool_1.bias"]
     assert_agree(after, before)
 
@@ -70,7 +70,7 @@ def test_the_convolution_bears_the_pools_name() -> None:
 def test_what_commutes_moves(conv: Conv, pool: Op) -> None:
     before = model(conv, pool)
     after = pool_first(before)
-    assert words(after) == [pool.word, "conv"]
+    assert words(after) == [pool.keyword, "conv"]
     assert_agree(after, before)
 
 
@@ -92,11 +92,11 @@ def test_what_does_not_commute_or_not_pay_stays(ops: tuple[Op, ...]) -> None:
 
 
 def test_it_stays_where_others_read_the_convolution() -> None:
-    add = Steps(6, 8, 8)
+    add = NetBuilder(6, 8, 8)
     add("conv", Conv(4, (1, 1)))
     add("pool", AvgPool((2, 2)))
-    graph = add.graph(Output("a", "pool"), Output("b", "conv"))
-    assert pool_first(Model(graph, trained(graph))).graph == graph
+    graph = add.build(Output("a", "pool"), Output("b", "conv"))
+    assert pool_first(Model(graph, sample_weights(graph))).graph == graph
 
 
 def test_one_after_another_both_convolutions_come_last() -> None:
@@ -107,7 +107,7 @@ def test_one_after_another_both_convolutions_come_last() -> None:
 
 
 def test_ddsnet_multiplies_a_fifth_less() -> None:
-    graph = load(specs()["ddsnet"]).graph
-    before = Model(graph, weights.placeholders(graph))
-    assert cost(run(before, FOLDED).graph).macs == 283_742_064
-    assert cost(run(before, INFERENCE).graph).macs == 221_404_656
+    graph = load(list_specs()["ddsnet"]).graph
+    before = Model(graph, weights.make_placeholders(graph))
+    assert compute_cost(run(before, FOLDED).graph).macs == 283_742_064
+    assert compute_cost(run(before, INFERENCE).graph).macs == 221_404_656

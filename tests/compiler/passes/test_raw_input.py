@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tcc.compiler.ir.graph import Model, Output
-from tcc.compiler.ir.preprocess import Preprocess, normalized
-from tcc.compiler.ir.printer import show
+from tcc.compiler.ir.preprocess import Preprocess, normalize
+from tcc.compiler.ir.printer import print_graph
 from tcc.compiler.ops import Conv, MaxPool, Op, Relu
 from tcc.compiler.passes import raw_input, validate
 from tcc.compiler.reference import float_program
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 IMAGENET = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 WHITE = Preprocess(mean=(1.0,), std=(0.5,))
@@ -20,12 +20,12 @@ PLAIN = Preprocess()
 
 
 def model(pre: Preprocess, *ops: Op, outputs: tuple[Output, ...] = ()) -> Model:
-    add = Steps(3, 9, 8)
+    add = NetBuilder(3, 9, 8)
     for index, op in enumerate(ops):
-        add(f"{op.word}_{index}", op)
-    graph = add.graph(*outputs)
+        add(f"{op.keyword}_{index}", op)
+    graph = add.build(*outputs)
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=pre),))
-    return Model(graph, trained(graph))
+    return Model(graph, sample_weights(graph))
 
 
 def check(before: Model) -> Model:
@@ -34,7 +34,7 @@ def check(before: Model) -> Model:
     (old,), (new,) = before.graph.inputs, after.graph.inputs
     assert new == replace(old, preprocess=replace(old.preprocess, raw=True))
     pixels = np.random.default_rng(9).integers(0, 256, (9, 8, 3), np.uint8)
-    inputs = [normalized(source.preprocess, pixels) for source in (old, new)]
+    inputs = [normalize(source.preprocess, pixels) for source in (old, new)]
     assert np.array_equal(inputs[1].transpose(1, 2, 0), pixels)
     (known,), (found,) = (
         float_program.run(m, [x]) for m, x in zip((before, after), inputs, strict=True)
@@ -45,12 +45,12 @@ def check(before: Model) -> Model:
 
 
 def words(of: Model) -> list[str]:
-    return [node.op.word for node in of.graph.nodes]
+    return [node.op.keyword for node in of.graph.nodes]
 
 
 def test_the_border_holds_the_mean() -> None:
     after = check(model(IMAGENET, Conv(4, (3, 3), (2, 2), (0, 1, 2, 1)), Relu()))
-    assert show(after.graph) == (
+    assert print_graph(after.graph) == (
         "graph net {\n"
         "  input %image : float32[3x9x8]\n"
         "  %conv_0/border = border(%image) {padding=[0, 1, 2, 1],"

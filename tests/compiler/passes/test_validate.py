@@ -5,24 +5,32 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tcc.compiler.ir.graph import Graph, GraphError, Model, Output, Pass, exact, within
+from tcc.compiler.ir.graph import (
+    Graph,
+    GraphError,
+    Model,
+    Output,
+    Pass,
+    make_bounded_pass,
+    make_exact_pass,
+)
 from tcc.compiler.ir.rewrite import Bypass, Replacement, rewrite
 from tcc.compiler.ops import Conv, Relu, Relu6
 from tcc.compiler.passes import INT8, run, validate
-from tcc.compiler.passes.validate import PassError, moved
-from tcc.testing.nets import Steps, dense, gated
-from tcc.testing.op_cases import trained
+from tcc.compiler.passes.validate import PassError, measure_difference
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
+from tcc.testing.op_cases import sample_weights
 
 
 def small() -> Model:
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (3, 3)))
     add("relu", Relu())
-    graph = add.graph()
-    return Model(graph, trained(graph))
+    graph = add.build()
+    return Model(graph, sample_weights(graph))
 
 
-@exact
+@make_exact_pass
 def relu_is_gone(model: Model) -> Model:
     def rule(node, view):
         return Bypass(node.inputs[0]) if isinstance(node.op, Relu) else None
@@ -31,7 +39,7 @@ def relu_is_gone(model: Model) -> Model:
 
 
 def nudged(factor: float) -> Pass:
-    @within(1e-4)
+    @make_bounded_pass(1e-4)
     def nudge(model: Model) -> Model:
         return Model(model.graph, {k: v * np.float32(factor) for k, v in model.weights.items()})
 
@@ -44,20 +52,20 @@ def test_a_wrong_pass_is_named_with_the_value_it_moved() -> None:
 
 
 def test_a_wrong_value_inside_is_found_though_no_output_shows_it() -> None:
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("conv", Conv(4, (3, 3)))
     add("relu", Relu())
     add("last", Relu6())
-    graph = add.graph()
+    graph = add.build()
 
-    @exact
+    @make_exact_pass
     def wrong(model: Model) -> Model:
         def rule(node, view):
             return Replacement(Relu6(), node.inputs, (), node.at) if node.name == "relu" else None
 
         return rewrite(model, rule)
 
-    model = Model(graph, {k: v * 9 for k, v in trained(graph).items()})
+    model = Model(graph, {k: v * 9 for k, v in sample_weights(graph).items()})
     with pytest.raises(PassError, match="wrong moved `relu` by"):
         validate.run(model, (wrong,))
 
@@ -65,23 +73,23 @@ def test_a_wrong_value_inside_is_found_though_no_output_shows_it() -> None:
 def test_rounding_is_held_to_the_bound() -> None:
     model = small()
     after = validate.run(model, (nudged(1 + 1e-6),))
-    assert not validate.same(model, after)
+    assert not validate.is_equal(model, after)
     with pytest.raises(PassError, match="nudge moved `conv` by"):
         validate.run(model, (nudged(1.001),))
 
 
 def test_a_lost_output_is_found() -> None:
-    @exact
+    @make_exact_pass
     def loses(model: Model) -> Model:
         return Model(replace(model.graph, outputs=model.graph.outputs[:1]), model.weights)
 
-    graph = gated()
+    graph = build_gated()
     with pytest.raises(PassError, match="loses changed which outputs there are"):
-        validate.run(Model(graph, trained(graph)), (loses,))
+        validate.run(Model(graph, sample_weights(graph)), (loses,))
 
 
 def test_a_graph_that_breaks_the_rules_is_found() -> None:
-    @exact
+    @make_exact_pass
     def breaks(model: Model) -> Model:
         return Model(replace(model.graph, nodes=model.graph.nodes[1:]), model.weights)
 
@@ -89,24 +97,24 @@ def test_a_graph_that_breaks_the_rules_is_found() -> None:
         validate.run(small(), (breaks,))
 
 
-@pytest.mark.parametrize("graph", [dense(), gated()], ids=["dense", "gated"])
+@pytest.mark.parametrize("graph", [build_dense(), build_gated()], ids=["dense", "gated"])
 def test_what_comes_out_is_what_the_passes_make(graph: Graph) -> None:
-    model = Model(graph, trained(graph))
-    assert validate.same(validate.run(model, INT8, seeds=(0, 1)), run(model, INT8))
+    model = Model(graph, sample_weights(graph))
+    assert validate.is_equal(validate.run(model, INT8, seeds=(0, 1)), run(model, INT8))
 
 
 def test_an_output_that_is_the_input_itself_is_no_matter() -> None:
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("relu", Relu())
-    graph = add.graph(Output("a", "relu"), Output("b", "image"))
+    graph = add.build(Output("a", "relu"), Output("b", "image"))
     validate.run(Model(graph, {}), INT8)
 
 
 def test_an_output_that_becomes_the_input_is_compared_with_it() -> None:
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("relu", Relu())
     with pytest.raises(PassError, match="relu_is_gone moved `logits` by"):
-        validate.run(Model(add.graph(), {}), (relu_is_gone,))
+        validate.run(Model(add.build(), {}), (relu_is_gone,))
 
 
 def test_each_pass_is_heard_of_with_what_it_moved() -> None:
@@ -121,9 +129,11 @@ def test_each_pass_is_heard_of_with_what_it_moved() -> None:
 
 def test_movement_is_relative_and_what_is_not_finite_must_stay() -> None:
     known = np.array([1.0, -50.0, np.nan, np.inf], np.float32)
-    assert moved(known, known) == 0
-    assert moved(known, known + np.float32(0.5)) == 0.01
-    assert moved(known / 100, known / 100 + np.float32(0.5)) == 0.5
-    assert moved(known, np.array([1.0, -50.0, np.nan, -np.inf], np.float32)) == np.inf
-    assert moved(known, np.array([np.nan, -50.0, np.nan, np.inf], np.float32)) == np.inf
-    assert moved(known, known[:2]) == np.inf
+    assert measure_difference(known, known) == 0
+    assert measure_difference(known, known + np.float32(0.5)) == 0.01
+    assert measure_difference(known / 100, known / 100 + np.float32(0.5)) == 0.5
+    assert measure_difference(known, np.array([1.0, -50.0, np.nan, -np.inf], np.float32)) == np.inf
+    assert (
+        measure_difference(known, np.array([np.nan, -50.0, np.nan, np.inf], np.float32)) == np.inf
+    )
+    assert measure_difference(known, known[:2]) == np.inf

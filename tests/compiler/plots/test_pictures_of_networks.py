@@ -31,17 +31,17 @@ output: {scores: {activation: softmax, labels: [a, b, c]}}
 def net(tmp_path):
     (tmp_path / "net.yaml").write_text(SPEC)
     spec = load(tmp_path / "net.yaml")
-    return pictures.PlottedNetwork(spec, pipeline.random_weights(spec.graph))
+    return pictures.PlottedNetwork(spec, pipeline.create_random_weights(spec.graph))
 
 
 @pytest.fixture
 def quantised(net, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3), np.uint8)
     np.savez(tmp_path / "set.npz", images=pixels, labels=np.arange(8) % 3)
-    from tcc.compiler.data.dataset import read
+    from tcc.compiler.data.dataset import read_dataset
 
-    data = read(tmp_path / "set.npz")
-    return data, integer_pictures.quantised(net, data, None)[0]
+    data = read_dataset(tmp_path / "set.npz")
+    return data, integer_pictures.quantize_network(net, data, None)[0]
 
 
 class TestClassMaps:
@@ -61,12 +61,12 @@ class TestClassMaps:
         text = SPEC.replace("global_avg_pool, flatten, linear: {units: 3}", end)
         (tmp_path / "net.yaml").write_text(text)
         spec = load(tmp_path / "net.yaml")
-        net = pictures.PlottedNetwork(spec, pipeline.random_weights(spec.graph))
+        net = pictures.PlottedNetwork(spec, pipeline.create_random_weights(spec.graph))
         value, linear = class_maps.head(net.model, "scores")
         assert linear is not None
         tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
-        maps = layers.floats(net.model, value)(tensor)
-        raw = float_program.prepared(net.model)(tensor)["scores"]
+        maps = layers.create_float_runner(net.model, value)(tensor)
+        raw = float_program.create_runner(net.model)(tensor)["scores"]
         bias = net.model.weights[linear.params[1]]
         for index in range(3):
             found = class_maps.activation_map(net.model, maps, linear, raw, index)
@@ -77,8 +77,8 @@ class TestClassMaps:
         class_maps = pytest.importorskip("tcc.compiler.plots.class_maps")
         tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
         value, linear = class_maps.head(net.model, "scores")
-        maps = layers.floats(net.model, value)(tensor)
-        raw = float_program.prepared(net.model)(tensor)["scores"]
+        maps = layers.create_float_runner(net.model, value)(tensor)
+        raw = float_program.create_runner(net.model)(tensor)["scores"]
         found = class_maps.activation_map(net.model, maps, linear, raw, 1)
         weights, bias = (net.given.tensors[name] for name in linear.params)
         assert found.heat.mean() + bias[1] == pytest.approx(raw[1], abs=1e-5)
@@ -103,26 +103,26 @@ class TestClassMaps:
 class TestLayers:
     def test_one_that_is_not_there(self, net):
         with pytest.raises(UserError) as found:
-            layers.find(net.spec.graph, "batch_nrom", "net")
+            layers.find_value(net.spec.graph, "batch_nrom", "net")
         assert found.value.diagnostics[0].code == "E1281"
         assert "did you mean `batch_norm`?" in found.value.diagnostics[0].help
 
     def test_integers_are_near_the_floats(self, net, quantised):
         data, made = quantised
-        names = [layers.compared(net.spec.graph, made, each)
-                 for each in layers.convolutions(net.spec.graph, "net")]  # fmt: skip
+        names = [layers.find_compared_value(net.spec.graph, made, each)
+                 for each in layers.select_convolutions(net.spec.graph, "net")]  # fmt: skip
         assert len(set(names)) == 2
-        own = layers.integers(made, data.tensor(0, made.ready.graph.inputs[0]))
+        own = layers.compute_int8_values(made, data.tensor(0, made.lowered_model.graph.inputs[0]))
         for name in names:
-            real = layers.floats(net.model, name)(data.tensor(0, net.source))
+            real = layers.create_float_runner(net.model, name)(data.tensor(0, net.source))
             assert own[name].shape == real.shape
             assert np.abs(own[name] - real).max() < 0.03 * np.abs(real).max()
 
     def test_filters_of_integers_are_near_the_floats(self, net, quantised):
         _, made = quantised
-        found = integer_pictures._weights(net, made)
+        found = integer_pictures._collect_weights(net, made)
         assert [name for name, *_ in found] == [
-            each.name for each in layers.convolutions(net.spec.graph, "net")
+            each.name for each in layers.select_convolutions(net.spec.graph, "net")
         ]
         for _, floats, integers in found:
             # the method may clip a filter's largest weight, so that single ones are off by more
@@ -135,7 +135,7 @@ class TestLayers:
 
         image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
         tensor = preprocess.apply(net.source.preprocess, image, (3, 12, 12))
-        assert layers.pixels(net.source, tensor) == pytest.approx(image / 255, abs=1e-6)
+        assert layers.to_image(net.source, tensor) == pytest.approx(image / 255, abs=1e-6)
 
 
 def loss(name, snr):
@@ -156,7 +156,7 @@ FIGURES = {
 @pytest.mark.parametrize("suffix", drawing.FORMATS)
 @pytest.mark.parametrize("name", ["one class", "scatter", "errors"])
 def test_the_same_data_give_the_same_bytes(name, suffix):
-    first, second = (drawing.encoded(FIGURES[name], suffix) for _ in range(2))
+    first, second = (drawing.encode_figure(FIGURES[name], suffix) for _ in range(2))
     assert first == second
     assert b"20" + b"26-" not in first
     assert b"Matplotlib v" not in first
@@ -165,7 +165,7 @@ def test_the_same_data_give_the_same_bytes(name, suffix):
 @pytest.mark.parametrize("name", FIGURES)
 def test_labels_lie_apart(name):
     """Names along an axis or in a legend do not overlap, and nothing leaves the picture."""
-    figure = drawing.drawn(FIGURES[name])
+    figure = drawing.draw_styled(FIGURES[name])
     FigureCanvasAgg(figure).draw()
     width, height = figure.bbox.width, figure.bbox.height
     for axes in (each for each in figure.axes if each.axison):
@@ -188,18 +188,18 @@ def test_labels_lie_apart(name):
 
 
 def test_errors_of_many_layers_show_the_worst():
-    listed = [loss(f"layer_{i}", float(i)) for i in range(integer_pictures.MOST_LAYERS + 9)]
-    figure = drawing.drawn(lambda: integer_pictures.draw_errors(listed, "net"))
+    listed = [loss(f"layer_{i}", float(i)) for i in range(integer_pictures.MAX_LAYERS + 9)]
+    figure = drawing.draw_styled(lambda: integer_pictures.draw_errors(listed, "net"))
     names = [each.get_text() for each in figure.axes[0].get_yticklabels()]
-    assert names == [f"layer_{i}" for i in range(integer_pictures.MOST_LAYERS)]
+    assert names == [f"layer_{i}" for i in range(integer_pictures.MAX_LAYERS)]
 
 
 class TestTsne:
     def test_keeps_groups_together_and_goes_by_the_seed(self):
         rng = np.random.default_rng(0)
         rows = np.concatenate([rng.normal(size=(12, 5)) + 40 * k for k in range(3)])
-        points = pictures.places(rows, 0)
-        assert np.array_equal(points, pictures.places(rows, 0))
+        points = pictures.compute_tsne(rows, 0)
+        assert np.array_equal(points, pictures.compute_tsne(rows, 0))
         own = np.repeat(range(3), 12)
         middles = np.stack([points[own == k].mean(axis=0) for k in range(3)])
         near = np.linalg.norm(points[:, None] - middles, axis=2).argmin(axis=1)
@@ -209,7 +209,7 @@ class TestTsne:
         "rows", [np.zeros((4, 3)), np.arange(5.0)[:, None]], ids=["same", "one"]
     )
     def test_takes_values_that_hardly_differ(self, rows):
-        assert np.isfinite(pictures.places(rows, 0)).all()
+        assert np.isfinite(pictures.compute_tsne(rows, 0)).all()
 
 
 class TestCurves:
@@ -226,8 +226,8 @@ class TestCurves:
             + "\n"
             for e in (1, 2, 3)
         ]
-        run = training_curves.read(self.log(tmp_path, [*lines, '{"epoch": 4, "lo']))
-        figure = drawing.drawn(lambda: training_curves.draw([run]))
+        run = training_curves.read_log(self.log(tmp_path, [*lines, '{"epoch": 4, "lo']))
+        figure = drawing.draw_styled(lambda: training_curves.draw([run]))
         assert [axes.get_title() for axes in figure.axes] == ["loss", "learning rate"]
         training, validation = figure.axes[0].get_lines()
         assert training.get_ydata().tolist() == [1, 1 / 2, 1 / 3]
@@ -236,4 +236,4 @@ class TestCurves:
     @pytest.mark.parametrize("lines", [[], ["[1]\n"], ["x\n"], ['{"loss": 1}\n'], ["\n"]], ids=repr)
     def test_no_log(self, tmp_path, lines):
         with pytest.raises(UserError, match="E1282"):
-            training_curves.read(self.log(tmp_path, lines))
+            training_curves.read_log(self.log(tmp_path, lines))

@@ -18,7 +18,7 @@ from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.op_cases import CASES, one_input
+from tcc.testing.op_cases import CASES, build_one_input_model
 
 
 def same(one, two):
@@ -57,6 +57,6 @@ def test_random_networks(data):
 
 @looped(CASES, one_in=3)
 def test_every_operation(case, tmp_path):
-    model = run(one_input(case), INT8)
+    model = run(build_one_input_model(case), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
     quantize(model, calibrate(model, data, KL_COSINE).calibration)

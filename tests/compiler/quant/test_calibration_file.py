@@ -19,7 +19,7 @@ from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.json_records import seal
-from tcc.testing.nets import dense, gated
+from tcc.testing.nets import build_dense, build_gated
 
 NETWORK = NetworkRecord("net", "", "0" * 64, {"classes": "5"})
 WEIGHTS = WeightsOrigin("file", "1" * 64, "w.safetensors", None, None)
@@ -29,7 +29,7 @@ ABOUT = calibration_file.Provenance("kl-cosine", "ax620", "drop_train_only", NET
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A ready model, its calibration and the document of it."""
-    model = ready(dense(), INT8)
+    model = ready(build_dense(), INT8)
     folder = tmp_path_factory.mktemp("set")
     data = tensors(folder, model.graph.inputs[0].type.shape, 8)
     found = calibrate(model, data, KL_COSINE)
@@ -40,7 +40,7 @@ def made(tmp_path_factory):
         found.calibration, rounded=rounded, factors=factors, in_float=frozenset({"concat"})
     )
     outcome = replace(found, calibration=whole)
-    return model, outcome, calibration_file.document(ABOUT, model, outcome, data)
+    return model, outcome, calibration_file.build_document(ABOUT, model, outcome, data)
 
 
 def refused(code, run, *words):
@@ -56,10 +56,13 @@ def test_what_is_written_is_read_to_the_bit(made, tmp_path):
     model, outcome, whole = made
     path = tmp_path / "c.json"
     path.write_bytes(encode(whole))
-    again = calibration_document.read(path)
+    again = calibration_document.read_document(path)
     assert encode(again) == encode(whole)
     assert calibration_document.digest(again) == calibration_document.digest(whole)
-    found, expected = calibration_file.calibration(again, model, "c.json"), outcome.calibration
+    found, expected = (
+        calibration_file.decode_calibration(again, model, "c.json"),
+        outcome.calibration,
+    )
     assert found.ranges == expected.ranges
     assert found.in_float == expected.in_float
     assert found.rounded.keys() == expected.rounded.keys() != set()
@@ -108,7 +111,7 @@ def test_a_file_of_the_version_before_is_read_and_stays_as_it_is(made):
     old = json.dumps(plain | {"seal": seal(plain)}, indent=1, ensure_ascii=False).encode() + b"\n"
     found = decode(old, "c.json")
     assert encode(found) == old
-    ranges = calibration_file.calibration(found, model, "c.json").ranges
+    ranges = calibration_file.decode_calibration(found, model, "c.json").ranges
     assert ranges == outcome.calibration.ranges
 
 
@@ -143,7 +146,7 @@ def test_edited_truncated_and_other_files_are_refused(made, tmp_path):
     refused("E0730", lambda: decode(b"[" * 100_000, "c.json"))
     refused(
         "E0603",
-        lambda: calibration_document.read(tmp_path / "none.json"),
+        lambda: calibration_document.read_document(tmp_path / "none.json"),
         "cannot read the calibration",
     )
 
@@ -155,7 +158,7 @@ def test_a_scale_that_is_no_normal_float32_is_refused(made, scale):
     found = decode(changed(whole, "values", name, "scale", to=scale), "c.json")
     refused(
         "E0730",
-        lambda: calibration_file.calibration(found, model, "c.json"),
+        lambda: calibration_file.decode_calibration(found, model, "c.json"),
         f"the scale of `{name}`",
     )
 
@@ -163,7 +166,11 @@ def test_a_scale_that_is_no_normal_float32_is_refused(made, scale):
 def test_members_of_a_group_with_two_scales_are_refused(made):
     model, _, whole = made
     found = decode(changed(whole, "values", "concat", "scale", to=0.5), "c.json")
-    refused("E0730", lambda: calibration_file.calibration(found, model, "c.json"), "need one scale")
+    refused(
+        "E0730",
+        lambda: calibration_file.decode_calibration(found, model, "c.json"),
+        "need one scale",
+    )
 
 
 @pytest.mark.parametrize("text", ["", "AAAA", "not base64!"])
@@ -173,26 +180,28 @@ def test_tensors_of_another_size_are_refused(made, text):
     found = decode(changed(whole, "rounded", name, "weight", to=text), "c.json")
     refused(
         "E0730",
-        lambda: calibration_file.calibration(found, model, "c.json"),
+        lambda: calibration_file.decode_calibration(found, model, "c.json"),
         f"tensors of `{name}`",
     )
 
 
 def test_the_calibration_of_another_graph_is_refused(made):
     _, _, whole = made
-    other = ready(gated(), INT8)
-    refused("E0733", lambda: calibration_file.calibration(whole, other, "c.json"), "it lacks `")
+    other = ready(build_gated(), INT8)
+    refused(
+        "E0733", lambda: calibration_file.decode_calibration(whole, other, "c.json"), "it lacks `"
+    )
     model = made[0]
     spare = replace(whole, values={**whole.values, "more": whole.values["concat"]})
     refused(
         "E0733",
-        lambda: calibration_file.calibration(spare, model, "c.json"),
+        lambda: calibration_file.decode_calibration(spare, model, "c.json"),
         "`more` is not in the graph",
     )
     odd = replace(whole, rounded={"concat": next(iter(whole.rounded.values()))})
     refused(
         "E0733",
-        lambda: calibration_file.calibration(odd, model, "c.json"),
+        lambda: calibration_file.decode_calibration(odd, model, "c.json"),
         "`concat` is not in the graph",
     )
 

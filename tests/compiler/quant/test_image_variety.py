@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tcc.compiler.data.dataset import pictures, read
+from tcc.compiler.data.dataset import read_dataset, remove_repeats
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ops import Flatten, GlobalAvgPool
-from tcc.compiler.quant.image_variety import sizes, variety
+from tcc.compiler.quant.image_variety import collect_sizes, measure_variety
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 
 def model(labels=("a", "b", "c")) -> Model:
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add.inputs = (replace(add.inputs[0], preprocess=Preprocess()),)
     add("gap", GlobalAvgPool())
     add("end", Flatten())
-    return Model(add.graph(Output("y", "end", "softmax", labels=labels)), {})
+    return Model(add.build(Output("y", "end", "softmax", labels=labels)), {})
 
 
 def pixels(seed):
@@ -32,20 +32,20 @@ def folder(tmp_path, images, label="b"):
         path = tmp_path / "set" / label / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-    return read(tmp_path / "set")
+    return read_dataset(tmp_path / "set")
 
 
 def test_a_good_set_has_nothing_said_of_it(tmp_path):
     folder(tmp_path, {f"{i}.png": pixels(i) for i in range(3)})
     data = folder(tmp_path, {f"{i}.png": pixels(i) for i in range(3, 6)}, "c")
-    assert not list(variety(model(), data).notices())
+    assert not list(measure_variety(model(), data).collect_notices())
 
 
 def test_pixels_not_files_tell_images_apart(tmp_path):
     data = folder(tmp_path, {"a.png": pixels(0), "b.bmp": pixels(0), "c.png": pixels(1)})
-    found = variety(model(), data)
-    assert (found.images, found.different) == (3, 2)
-    assert "1 of 3 images repeat the pixels of others" in " ".join(found.notices())
+    found = measure_variety(model(), data)
+    assert (found.images, found.distinct_count) == (3, 2)
+    assert "1 of 3 images repeat the pixels of others" in " ".join(found.collect_notices())
     found.require(2, "set")
     with pytest.raises(UserError) as caught:
         found.require(3, "set")
@@ -56,14 +56,14 @@ def test_pixels_not_files_tell_images_apart(tmp_path):
 
 def test_files_that_show_the_same_are_named(tmp_path):
     data = folder(tmp_path, {f"{i}.png": pixels(i) for i in range(5)})
-    assert variety(model(), data).repeats == ()
+    assert measure_variety(model(), data).repeats == ()
     # A copy of a file is no other content.
     data = folder(tmp_path, {"again.png": pixels(0), "once more.bmp": pixels(1)})
-    found = variety(model(), data)
-    assert (found.images, found.different) == (7, 5)
-    left = pictures(data, found.repeats)
+    found = measure_variety(model(), data)
+    assert (found.images, found.distinct_count) == (7, 5)
+    left = remove_repeats(data, found.repeats)
     assert len(left) == 5
-    assert variety(model(), left).different == 5
+    assert measure_variety(model(), left).distinct_count == 5
     assert {item.path.name for item in data.items if item.digest in found.repeats} <= {
         "1.png", "once more.bmp"
     }  # fmt: skip
@@ -77,20 +77,24 @@ def test_images_of_one_colour_are_counted(tensor, tmp_path):
     several = np.stack([black, red, pixels(0)])
     if tensor:
         np.savez(tmp_path / "set.npz", tensors=several.transpose(0, 3, 1, 2) / np.float32(255))
-        data = read(tmp_path / "set.npz")
+        data = read_dataset(tmp_path / "set.npz")
     else:
         np.savez(tmp_path / "set.npz", images=several)
-        data = read(tmp_path / "set.npz")
-    found = variety(model(), data)
-    assert found.plain == 2
-    assert "2 of 3 images are of one colour" in " ".join(found.notices())
+        data = read_dataset(tmp_path / "set.npz")
+    found = measure_variety(model(), data)
+    assert found.plain_count == 2
+    assert "2 of 3 images are of one colour" in " ".join(found.collect_notices())
 
 
 def test_one_class_of_several_is_said(tmp_path):
     data = folder(tmp_path, {f"{i}.png": pixels(i) for i in range(3)})
-    assert "all images are of `b`, one of 3 classes" in " ".join(variety(model(), data).notices())
-    assert variety(model(labels=()), data).only is None
-    assert variety(model(labels=("x", "y")), data).only is None  # other names: nothing is known
+    assert "all images are of `b`, one of 3 classes" in " ".join(
+        measure_variety(model(), data).collect_notices()
+    )
+    assert measure_variety(model(labels=()), data).only_class is None
+    assert (
+        measure_variety(model(labels=("x", "y")), data).only_class is None
+    )  # other names: nothing is known
 
 
 SMALL, WIDE, LARGE = (4, 4), (8, 16), (40, 40)
@@ -112,12 +116,12 @@ def test_sizes_far_from_the_network_are_told_with_their_cost(contract, sides, sa
     for number, size in enumerate(sides):
         image = np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8)
         Image.fromarray(image).save(tmp_path / f"{number}.png")
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     crop = (8, 8) if contract is None else None
     add.inputs = (replace(add.inputs[0], preprocess=Preprocess(resize=contract, crop=crop)),)
     add("gap", GlobalAvgPool())
-    found = sizes(read(tmp_path), add.inputs[0])
-    told = list(found.notices())
+    found = collect_sizes(read_dataset(tmp_path), add.inputs[0])
+    told = list(found.collect_notices())
     assert len(told) == len(said)
     for one, part in zip(told, said, strict=True):
         assert part in one
@@ -128,6 +132,6 @@ def test_a_photograph_that_is_turned_is_measured_as_it_is_shown(tmp_path):
     exif = image.getexif()
     exif[274] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
-    add = Steps(3, 16, 8)
+    add = NetBuilder(3, 16, 8)
     add.inputs = (replace(add.inputs[0], preprocess=Preprocess(resize=PixelResize((16, 8)))),)
-    assert sizes(read(tmp_path), add.inputs[0]).found == ((16, 8),)
+    assert collect_sizes(read_dataset(tmp_path), add.inputs[0]).original_sizes == ((16, 8),)

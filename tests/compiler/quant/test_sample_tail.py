@@ -8,8 +8,12 @@ from tcc.compiler.ops import Conv, Flatten, GlobalAvgPool, Linear, Relu
 from tcc.compiler.quant.calibrate import calibrate
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.observe.observer import observe
-from tcc.compiler.quant.unseen_extremes import reach_estimate, tail_level, unseen_extremes
-from tcc.testing.nets import Steps
+from tcc.compiler.quant.unseen_extremes import (
+    estimate_peak,
+    estimate_tail_level,
+    estimate_unseen_extremes,
+)
+from tcc.testing.nets import NetBuilder
 
 UNSEEN = 10_000
 
@@ -24,7 +28,9 @@ def heaps(random: np.random.Generator, count: int, channels: int = 1) -> np.ndar
 def test_two_heaps_of_logits_use_most_of_the_levels_and_hardly_saturate(count):
     random = np.random.default_rng(0)
     unseen = np.abs(heaps(random, 200_000))
-    levels = [float(tail_level(np.abs(heaps(random, count)), UNSEEN)[0]) for _ in range(100)]
+    levels = [
+        float(estimate_tail_level(np.abs(heaps(random, count)), UNSEEN)[0]) for _ in range(100)
+    ]
     exceeded = [float((unseen > level).mean()) for level in levels]
     assert np.mean(exceeded) < 1 / 1000
     # Of 127 levels, what any image needs uses more than 80 on the median.
@@ -34,25 +40,28 @@ def test_two_heaps_of_logits_use_most_of_the_levels_and_hardly_saturate(count):
 def test_a_heavier_tail_reaches_further():
     random = np.random.default_rng(1)
     flat, steep = random.uniform(0, 1, (512, 500)), random.exponential(1, (512, 500))
-    found = np.median(tail_level(steep, UNSEEN))
+    found = np.median(estimate_tail_level(steep, UNSEEN))
     assert found == pytest.approx(np.log(UNSEEN), rel=0.05)
     # Bounded numbers have no such tail, but an exponential one is all that is known of them.
-    assert 1.5 < np.median(tail_level(flat, UNSEEN)) < 2
+    assert 1.5 < np.median(estimate_tail_level(flat, UNSEEN)) < 2
 
 
 def test_levels_are_never_below_what_was_seen_nor_beyond_bounds():
     drawn = np.vstack([np.full((63, 2), 1.0), [[9.0, 1.0]]])
-    assert (tail_level(drawn, UNSEEN) >= [9.0, 1.0]).all()
-    assert (tail_level(drawn, UNSEEN, bound=1.05) == [9.0, 1.05]).all()
-    assert not tail_level(np.zeros((8, 3)), UNSEEN).any()
+    assert (estimate_tail_level(drawn, UNSEEN) >= [9.0, 1.0]).all()
+    assert (estimate_tail_level(drawn, UNSEEN, bound=1.05) == [9.0, 1.05]).all()
+    assert not estimate_tail_level(np.zeros((8, 3)), UNSEEN).any()
 
 
 def test_few_images_get_the_room_that_is_known_of_networks():
-    rooms = [float(tail_level(np.ones((count, 1)), UNSEEN)[0]) for count in (1, 2, 4, 16, 64, 512)]
+    rooms = [
+        float(estimate_tail_level(np.ones((count, 1)), UNSEEN)[0])
+        for count in (1, 2, 4, 16, 64, 512)
+    ]
     assert rooms == sorted(rooms, reverse=True)
     assert rooms[0] == pytest.approx(2.84, rel=1e-2)
     assert rooms[-1] < 1.06
-    assert reach_estimate(np.ones(1), None, np.inf).reach == pytest.approx(rooms[0])
+    assert estimate_peak(np.ones(1), None, np.inf).peak == pytest.approx(rooms[0])
 
 
 def test_a_class_that_few_images_have_is_no_tail():
@@ -60,24 +69,26 @@ def test_a_class_that_few_images_have_is_no_tail():
     random = np.random.default_rng(2)
     logits = random.normal(-1, 0.3, (64, 10))
     logits[np.arange(64), random.integers(0, 10, 64)] = random.normal(6, 0.4, 64)
-    alone = tail_level(logits, UNSEEN).max()
-    together = tail_level(logits.max(axis=1, keepdims=True), UNSEEN)[0]
+    alone = estimate_tail_level(logits, UNSEEN).max()
+    together = estimate_tail_level(logits.max(axis=1, keepdims=True), UNSEEN)[0]
     assert together < 10 < alone
 
 
 def test_outputs_of_a_network_end_where_their_own_tail_says(tmp_path):
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add("conv", Conv(6, (3, 3), padding=1))
     add("relu", Relu())
     add("gap", GlobalAvgPool())
     add("flat", Flatten())
     add("fc", Linear(5))
-    model = ready(add.graph())
+    model = ready(add.build())
     images = tensors(tmp_path, (3, 8, 8), 32)
     found = calibrate(model, images, MINMAX).calibration.ranges["fc"]
-    seen = observe(model, images).seen["fc"]
+    seen = observe(model, images).by_value["fc"]
     tops = np.maximum(np.abs(seen.lows), np.abs(seen.highs)).max(axis=1, keepdims=True)
-    assert found.scale * 127 == pytest.approx(float(tail_level(tops, UNSEEN)[0]), rel=1e-6)
+    assert found.scale * 127 == pytest.approx(float(estimate_tail_level(tops, UNSEEN)[0]), rel=1e-6)
     # Nor does equalising leave channels more than any of them is expected to need.
-    most = tail_level(np.maximum(seen.highs, 0).max(axis=1, keepdims=True), UNSEEN)
-    assert unseen_extremes(model, observe(model, images))["fc"].limits[1] <= most * 1.000001
+    most = estimate_tail_level(np.maximum(seen.highs, 0).max(axis=1, keepdims=True), UNSEEN)
+    assert (
+        estimate_unseen_extremes(model, observe(model, images))["fc"].limits[1] <= most * 1.000001
+    )

@@ -8,12 +8,12 @@ import pytest
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ops import Add, Concat, Conv, GlobalAvgPool, MaxPool, Pad, Relu, Relu6, Sigmoid
-from tcc.compiler.quant.unseen_extremes import value_bounds
-from tcc.testing.nets import Steps
+from tcc.compiler.quant.unseen_extremes import infer_value_bounds
+from tcc.testing.nets import NetBuilder
 
 
 def test_bounds_go_through_what_moves_and_what_takes_means():
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add("conv", Conv(4, (1, 1)))
     add("relu", Relu())
     add("clamp", Relu6(), "conv")
@@ -23,7 +23,7 @@ def test_bounds_go_through_what_moves_and_what_takes_means():
     add("mean", GlobalAvgPool(), "gate")
     add("edge", Pad(1, -3.0), "clamp")
     add("sum", Add(), "clamp", "gate")
-    found = value_bounds(Model(add.graph(), {}))
+    found = infer_value_bounds(Model(add.build(), {}))
     assert found["conv"] == found["sum"] == (-inf, inf)
     assert found["relu"] == found["both"] == (0.0, inf)
     assert found["clamp"] == found["pool"] == (0.0, 6.0)
@@ -41,9 +41,9 @@ def test_bounds_go_through_what_moves_and_what_takes_means():
     ],
 )
 def test_an_image_holds_grey_levels(contract, bounds):
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add.inputs = (replace(add.inputs[0], preprocess=contract),)
     add("mean", GlobalAvgPool())
-    found = value_bounds(Model(add.graph(), {}))
+    found = infer_value_bounds(Model(add.build(), {}))
     assert found["image"] == bounds
     assert found["mean"] == bounds

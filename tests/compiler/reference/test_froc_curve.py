@@ -23,46 +23,46 @@ def test_a_case_worked_by_hand():
     0.9 a lesion: S 1/4, R 0; 0.8 a false one: 1/4, 1/2; 0.7 a lesion and a false one at once: 1/2,
     1; 0.6 a false one: 1/2, 3/2; 0.5 a lesion: 3/4, 3/2. The fourth is never found.
     """
-    found = froc_curve.figures([slide([0.9, 0.5], [0.8, 0.7]), slide([0.7, NONE], [0.6])])
+    found = froc_curve.compute_froc([slide([0.9, 0.5], [0.8, 0.7]), slide([0.7, NONE], [0.6])])
     # At 1/4 there is no point: the curve is flat there. At 2 and beyond nothing more is detected.
     assert found.sensitivities == (0.25, 0.25, 0.5, 0.75, 0.75, 0.75)
     assert found.score == pytest.approx(3.25 / 6)
 
 
 def test_between_two_points_the_curve_is_straight():
-    found = froc_curve.figures([slide([0.9, 0.1], [0.1])])
+    found = froc_curve.compute_froc([slide([0.9, 0.1], [0.1])])
     # From (0, 1/2) to (1, 1): what is equally likely comes at once.
     assert found.sensitivities == (0.625, 0.75, 1, 1, 1, 1)
 
 
 def test_points_at_one_rate_count_to_the_last():
-    found = froc_curve.figures([slide([0.9, 0.8, 0.7, 0.3], [0.5])])
+    found = froc_curve.compute_froc([slide([0.9, 0.8, 0.7, 0.3], [0.5])])
     assert found.sensitivities == (0.75, 0.75, 1, 1, 1, 1)
 
 
 def test_false_positives_are_counted_where_they_are_wanted():
     slides = [slide([0.5], [0.9] * 8, counts=False), slide([], [0.6])]
-    assert froc_curve.figures(slides).sensitivities == (0, 0, 1, 1, 1, 1)
-    assert froc_curve.figures([slide([0.5], [0.9], counts=False)]) is None
+    assert froc_curve.compute_froc(slides).sensitivities == (0, 0, 1, 1, 1, 1)
+    assert froc_curve.compute_froc([slide([0.5], [0.9], counts=False)]) is None
 
 
 def test_what_is_empty():
-    assert froc_curve.figures([]) is None
-    assert froc_curve.figures([slide([], [0.9])]) is None
-    assert froc_curve.figures([slide([NONE, NONE], [])]).sensitivities == (0,) * 6
-    assert froc_curve.figures([slide([0.5], [])]).sensitivities == (1,) * 6
+    assert froc_curve.compute_froc([]) is None
+    assert froc_curve.compute_froc([slide([], [0.9])]) is None
+    assert froc_curve.compute_froc([slide([NONE, NONE], [])]).sensitivities == (0,) * 6
+    assert froc_curve.compute_froc([slide([0.5], [])]).sensitivities == (1,) * 6
 
 
 def test_the_interval_is_over_slides():
-    assert froc_curve.figures([slide([0.9, NONE], [0.8])]).bounds is None
+    assert froc_curve.compute_froc([slide([0.9, NONE], [0.8])]).bounds is None
     same = [slide([0.9, NONE], [0.8])] * 20
-    assert froc_curve.figures(same).bounds is None
+    assert froc_curve.compute_froc(same).bounds is None
     mixed = [slide([0.9], []), slide([NONE], [])] * 10
-    bounds = froc_curve.figures(mixed).bounds
+    bounds = froc_curve.compute_froc(mixed).bounds
     # Of 20 slides of which half are found the share is within about 1.96 sqrt(1/80) of 1/2.
     assert bounds.low == pytest.approx(0.5 - 0.219, abs=0.05)
     assert bounds.high == pytest.approx(0.5 + 0.219, abs=0.05)
-    assert froc_curve.figures(mixed, 1) == froc_curve.figures(mixed, 1)
+    assert froc_curve.compute_froc(mixed, 1) == froc_curve.compute_froc(mixed, 1)
 
 
 def naive(slides):
@@ -101,7 +101,7 @@ SLIDES = st.lists(
 
 @given(SLIDES)
 def test_every_curve_is_that_of_the_definition(slides):
-    found, wanted = froc_curve.figures(slides), naive(slides)
+    found, wanted = froc_curve.compute_froc(slides), naive(slides)
     if wanted is None:
         assert found is None
         return

@@ -5,17 +5,22 @@ import pytest
 
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Flatten, GlobalAvgPool
-from tcc.compiler.reference.expected_loss import FEWEST, error_shares, expected_losses, losses
-from tcc.testing.nets import Steps
+from tcc.compiler.reference.expected_loss import (
+    MIN_IMAGES,
+    compute_image_errors,
+    compute_image_losses,
+    estimate_losses,
+)
+from tcc.testing.nets import NetBuilder
 
 IMAGES = 400
 
 
 def of(activation="none", labels=(), kind=None, units=3) -> Model:
-    add = Steps(units, 2, 2)
+    add = NetBuilder(units, 2, 2)
     add("gap", GlobalAvgPool())
     add("end", Flatten())
-    return Model(add.graph(Output("y", "end", activation, labels=labels, kind=kind)), {})
+    return Model(add.build(Output("y", "end", activation, labels=labels, kind=kind)), {})
 
 
 def drawn(units=3, seed=0):
@@ -23,7 +28,7 @@ def drawn(units=3, seed=0):
 
 
 def shares(model, values, found):
-    return error_shares(model, {"y": values}, {"y": found.astype(np.float32)})
+    return compute_image_errors(model, {"y": values}, {"y": found.astype(np.float32)})
 
 
 def test_an_image_with_logits_near_zero_does_not_own_the_error():
@@ -33,7 +38,7 @@ def test_an_image_with_logits_near_zero_does_not_own_the_error():
     found = shares(of("softmax"), values, values + noise)
     assert found[0] < 5 * np.median(found)
     (output,) = of("softmax").graph.outputs
-    lost = losses(output, values, values + noise)
+    lost = compute_image_losses(output, values, values + noise)
     assert lost[0] > 100 * np.median(lost)
 
 
@@ -90,9 +95,9 @@ def told_and_rest(kind, judges, draw, *, tail=0.8, **how):
     scale = 0.01 * np.exp(random.normal(0, tail, (IMAGES, 1)))
     found = (values + scale * random.normal(size=values.shape)).astype(np.float32)
     few = slice(judges)
-    told = expected_losses(model, {"y": values[few]}, {"y": found[few]}, **how)["y"]
+    told = estimate_losses(model, {"y": values[few]}, {"y": found[few]}, **how)["y"]
     (output,) = model.graph.outputs
-    return told, losses(output, values[judges:], found[judges:])
+    return told, compute_image_losses(output, values[judges:], found[judges:])
 
 
 @pytest.mark.parametrize(
@@ -149,7 +154,7 @@ def test_one_odd_image_does_not_own_the_interval(odd):
     for factor in (1, odd):
         error[7] *= factor
         told.append(
-            expected_losses(model, {"y": values}, {"y": (values + error).astype("f4")})["y"]
+            estimate_losses(model, {"y": values}, {"y": (values + error).astype("f4")})["y"]
         )
     plain, owned = told
     assert owned.low < plain.high < 0.2 * owned.loss
@@ -162,9 +167,9 @@ def test_images_that_lose_nothing_do_not_widen_it_without_end(still):
     found = (values + 0.01 * np.random.default_rng(1).normal(size=values.shape)).astype("f4")
     found[:still] = values[:still]
     model = of("none", kind="regression")
-    told = expected_losses(model, {"y": values}, {"y": found})["y"]
+    told = estimate_losses(model, {"y": values}, {"y": found})["y"]
     (output,) = model.graph.outputs
-    assert told.low < told.loss < told.high < 12 * losses(output, values, found).max()
+    assert told.low < told.loss < told.high < 12 * compute_image_losses(output, values, found).max()
 
 
 def test_images_that_agree_do_not_make_it_sure():
@@ -173,7 +178,7 @@ def test_images_that_agree_do_not_make_it_sure():
     found = (values * 1.01 + [0.01, 0, 0]).astype(np.float32)
     model = of("none", kind="regression")
     few, many = (
-        expected_losses(model, {"y": values[:n]}, {"y": found[:n]})["y"] for n in (16, 256)
+        estimate_losses(model, {"y": values[:n]}, {"y": found[:n]})["y"] for n in (16, 256)
     )
     assert few.high / few.loss > 5
     assert 1.7 < many.high / many.loss < 3
@@ -181,9 +186,9 @@ def test_images_that_agree_do_not_make_it_sure():
 
 
 def test_too_few_images_say_nothing():
-    values = drawn()[: FEWEST - 1]
-    assert expected_losses(of("softmax"), {"y": values}, {"y": values}) == {}
-    more = drawn()[:FEWEST]
-    told = expected_losses(of("softmax"), {"y": more}, {"y": more})["y"]
+    values = drawn()[: MIN_IMAGES - 1]
+    assert estimate_losses(of("softmax"), {"y": values}, {"y": values}) == {}
+    more = drawn()[:MIN_IMAGES]
+    told = estimate_losses(of("softmax"), {"y": more}, {"y": more})["y"]
     assert told.loss == pytest.approx(0, abs=1e-15)
     assert told.worst == 0

@@ -20,28 +20,35 @@ from tcc.compiler.ops.integer import QConv
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, integer_program
 from tcc.compiler.support import cpu
-from tcc.testing.int8_models import calibrated, int8, picture, ready
-from tcc.testing.nets import chain, dense, gated
-from tcc.testing.op_cases import CASES, Case, one_input, trained
+from tcc.testing.int8_models import (
+    build_int8_model,
+    calibrate_on_input,
+    lower_for_int8,
+    sample_input,
+)
+from tcc.testing.nets import build_chain, build_dense, build_gated
+from tcc.testing.op_cases import CASES, Case, build_one_input_model, sample_weights
 
 SPEC = Path(__file__).resolve().parents[3] / "spec"
-nets = pytest.mark.parametrize("graph", [dense(), gated(), chain(30)], ids=lambda g: g.name)
+nets = pytest.mark.parametrize(
+    "graph", [build_dense(), build_gated(), build_chain(30)], ids=lambda g: g.name
+)
 
 
 @nets
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_no_value_differs(graph: Graph, level: str, threads: int) -> None:
-    program = int8(graph, trained(graph))
+    program = build_int8_model(graph, sample_weights(graph))
     for seed in range(3):
-        assert differing(program, picture(graph, seed), level, threads) == {}
+        assert differing(program, sample_input(graph, seed), level, threads) == {}
 
 
 @nets
 def test_it_comes_near_the_float_network(graph: Graph) -> None:
-    x = picture(graph)
-    model = ready(graph, trained(graph))
-    (got,) = integer_program.run(quantize(model, calibrated(model, x)), [x])
+    x = sample_input(graph)
+    model = lower_for_int8(graph, sample_weights(graph))
+    (got,) = integer_program.run(quantize(model, calibrate_on_input(model, x)), [x])
     (expected,) = float_program.run(model, [x])
     for name, y in expected.items():
         assert np.abs(got[name] - y).max() < 0.08 * np.abs(y).max()
@@ -51,15 +58,15 @@ def test_it_comes_near_the_float_network(graph: Graph) -> None:
     ("flags", "word"), [("sse2 avx2", "unsigned_qconv"), ("sse2 avx2 avx512_vnni", "qconv")]
 )
 def test_onnx_runtime_as_a_judge_never_saturates(monkeypatch, tmp_path, flags, word) -> None:
-    program = int8(dense(), trained(dense()))
+    program = build_int8_model(build_dense(), sample_weights(build_dense()))
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}")
     monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
     seen: list[Model] = []
     monkeypatch.setattr(onnx, "lower", lambda model: seen.append(model) or lower(model))
-    x = picture(program.graph)
+    x = sample_input(program.graph)
     (got,) = float_program.run(program, [x])
     (expected,) = integer_program.run(program, [x])
-    assert {n.op.word for n in seen[0].graph.nodes if isinstance(n.op, QConv)} == {word}
+    assert {n.op.keyword for n in seen[0].graph.nodes if isinstance(n.op, QConv)} == {word}
     if word == "unsigned_qconv" or not SATURATES:  # what this processor is not, it cannot show
         assert all(np.array_equal(got[name], y) for name, y in expected.items())
 
@@ -67,10 +74,10 @@ def test_onnx_runtime_as_a_judge_never_saturates(monkeypatch, tmp_path, flags, w
 @nets
 @pytest.mark.parametrize("level", [0.0, 1.0, -1e-30, 1e20])
 def test_a_constant_image_calibrates_to_a_program_that_runs(graph: Graph, level: float) -> None:
-    model = ready(graph, trained(graph))
-    x = np.full_like(picture(graph), level)
-    program = quantize(model, calibrated(model, x))
-    for seen in (x, picture(graph)):
+    model = lower_for_int8(graph, sample_weights(graph))
+    x = np.full_like(sample_input(graph), level)
+    program = quantize(model, calibrate_on_input(model, x))
+    for seen in (x, sample_input(graph)):
         assert differing(program, seen) == {}
         (found,) = integer_program.run(program, [seen])
         assert all(np.isfinite(y).all() for y in found.values())
@@ -80,31 +87,31 @@ def test_a_constant_image_calibrates_to_a_program_that_runs(graph: Graph, level:
 def test_layers_of_zeros_stay_zeros(graph: Graph) -> None:
     weights_ = {
         name: np.ones_like(w) if name.endswith(".var") else np.zeros_like(w)
-        for name, w in trained(graph).items()
+        for name, w in sample_weights(graph).items()
     }
-    program = int8(graph, weights_)
-    assert differing(program, picture(graph)) == {}
-    (found,) = integer_program.run(program, [picture(graph)])
-    expected = float_program.run(Model(graph, weights_), [picture(graph)])[0]
+    program = build_int8_model(graph, weights_)
+    assert differing(program, sample_input(graph)) == {}
+    (found,) = integer_program.run(program, [sample_input(graph)])
+    expected = float_program.run(Model(graph, weights_), [sample_input(graph)])[0]
     for name, y in found.items():
         np.testing.assert_allclose(y, expected[name], atol=0.01 * np.abs(expected[name]).max())
 
 
 @looped(CASES)
 def test_every_step_of_the_language_has_a_program(case: Case) -> None:
-    given = one_input(case)
-    program = int8(given.graph, given.weights)
-    assert differing(program, picture(given.graph), "ORT_DISABLE_ALL") == {}
+    given = build_one_input_model(case)
+    program = build_int8_model(given.graph, given.weights)
+    assert differing(program, sample_input(given.graph), "ORT_DISABLE_ALL") == {}
 
 
 @settings(max_examples=60)
 @given(data=st.data(), stretch=st.sampled_from((1.0, 0.03, 40.0)))
 def test_random_networks(data: st.DataObject, stretch: float) -> None:
     graph = graphs(data.draw)
-    model = ready(graph, extreme(data.draw, graph))
-    x = picture(graph)
-    program = quantize(model, calibrated(model, x, stretch))
-    assert integer_program.inexact(program.graph) == ()
+    model = lower_for_int8(graph, extreme(data.draw, graph))
+    x = sample_input(graph)
+    program = quantize(model, calibrate_on_input(model, x, stretch))
+    assert integer_program.find_inexact_nodes(program.graph) == ()
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
         assert differing(program, x, level) == {}, program
 
@@ -113,9 +120,9 @@ def test_random_networks(data: st.DataObject, stretch: float) -> None:
 @given(data=st.data())
 def test_random_networks_with_floats_inside(data: st.DataObject) -> None:
     graph = graphs(data.draw, floats=True)
-    model = ready(graph, extreme(data.draw, graph))
-    x = picture(graph)
-    program = quantize(model, calibrated(model, x))
+    model = lower_for_int8(graph, extreme(data.draw, graph))
+    x = sample_input(graph)
+    program = quantize(model, calibrate_on_input(model, x))
     assert differing(program, x, "ORT_DISABLE_ALL") == {}, program
 
 
@@ -134,6 +141,6 @@ MARKS = {**dict.fromkeys(SLOW, pytest.mark.slow), "vgg11": pytest.mark.nightly}
 )
 def test_no_value_of_the_zoo_differs(path: Path) -> None:
     graph = small(load(path).graph)
-    program = int8(graph, weights.random(graph))
-    x = picture(program.graph, seed=1)
+    program = build_int8_model(graph, weights.initialize_random(graph))
+    x = sample_input(program.graph, seed=1)
     assert differing(program, x) == {}

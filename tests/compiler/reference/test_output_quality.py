@@ -5,7 +5,7 @@ import pytest
 
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor
-from tcc.compiler.reference.output_quality import quality
+from tcc.compiler.reference.output_quality import measure_quality
 
 OFF = AccuracyFloor(cosine=0.0, correlation=0.0, error=1e9)
 RNG = np.random.default_rng(0)
@@ -27,7 +27,7 @@ def with_one(values, unit, value=0.0):
 
 
 def measured(values, found, activation="none", labels=(), judges=None, kind=None):
-    return quality(Output("y", "y", activation, labels, kind=kind), values, found, judges)
+    return measure_quality(Output("y", "y", activation, labels, kind=kind), values, found, judges)
 
 
 @pytest.mark.parametrize("units", [1, 2, 6])
@@ -37,11 +37,11 @@ def test_a_collapse_has_no_correlation_wherever_it_lies(activation, units):
     for constant in (values.mean(), values[0], 0):
         found = measured(values, np.zeros_like(values) + constant, activation)
         assert found.correlation == 0
-        assert not AccuracyFloor().holds({"y": found})
+        assert not AccuracyFloor().is_met({"y": found})
         assert found.loss > 1
     good = measured(values, near(values), activation)
     assert good.correlation > 0.95
-    assert AccuracyFloor().holds({"y": good})
+    assert AccuracyFloor().is_met({"y": good})
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_unit_that_stands_still_among_many_has_no_correlation(images, units, a
     moved = int(np.abs(values - values.mean(axis=0)).mean(axis=0).argmax())
     found = measured(values, with_one(values, moved), activation)
     assert found.correlation == 0
-    assert not AccuracyFloor().holds({"y": found})
+    assert not AccuracyFloor().is_met({"y": found})
 
 
 def test_a_unit_that_integers_cannot_show_may_stand_still():
@@ -102,7 +102,7 @@ def test_floats_that_do_not_differ_show_nothing(activation, images):
         one = measured(values, found.astype(np.float32), activation)
         assert one.correlation is None
         assert one.error is None
-        assert AccuracyFloor().holds({"y": one})
+        assert AccuracyFloor().is_met({"y": one})
 
 
 def test_rounding_is_no_difference():
@@ -116,7 +116,7 @@ def test_what_is_no_number_is_below_every_floor(activation):
     found = near(values)
     found[3, 1] = np.nan
     one = measured(values, found, activation)
-    assert not OFF.holds({"y": one})
+    assert not OFF.is_met({"y": one})
     assert np.isfinite(one.loss)
 
 
@@ -125,7 +125,9 @@ def test_the_error_is_relative_to_the_spread():
     offset = measured(values, values + 2 * values.std(axis=0))
     assert offset.correlation == pytest.approx(1, abs=1e-4)
     assert offset.error == pytest.approx(2, rel=1e-3)
-    assert any("the error of `y`" in said for said in AccuracyFloor().broken({"y": offset}))
+    assert any(
+        "the error of `y`" in said for said in AccuracyFloor().find_violations({"y": offset})
+    )
     assert offset.cosine > 0.9999
 
 
@@ -135,8 +137,8 @@ def test_decisions_are_counted_one_by_one():
     flipped[:10, 2] *= -1
     found = measured(values, flipped, "sigmoid")
     assert found.agreement == 0.5
-    assert AccuracyFloor(drop=0.5, correlation=0.0, error=9).holds({"y": found})
-    (said,) = AccuracyFloor(drop=0.4, correlation=0.0, error=9).broken({"y": found})
+    assert AccuracyFloor(drop=0.5, correlation=0.0, error=9).is_met({"y": found})
+    (said,) = AccuracyFloor(drop=0.4, correlation=0.0, error=9).find_violations({"y": found})
     assert said == "50.0% of the images change their decision of `y`, not 40.0%"
 
 

@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 def diagnostic_of(path):
-    read = annotations.read_asap if path.suffix == ".xml" else geojson.read
+    read = annotations.read_asap if path.suffix == ".xml" else geojson.read_areas
     with pytest.raises(UserError) as raised:
         read(path)
     (diagnostic,) = raised.value.diagnostics
@@ -70,14 +70,16 @@ def test_geojson_is_read_as_json_reads_it(tmp_path_factory, drawn, collected, in
     path.write_text(text, data.draw(st.sampled_from(("utf-8", "utf-8-sig", "utf-16"))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(geojson, "RUN", 3)
-        areas = geojson.read(path)
+        areas = geojson.read_areas(path)
     wanted = list(expected(drawn))
     assert list(areas.names) == [name for name, _ in wanted]
     rings = [ring for _, polygon in wanted for ring in polygon]
-    starts = np.r_[0, areas.ends[:-1]] if rings else []
-    read = [areas.vertices[a:b].tolist() for a, b in zip(starts, areas.ends, strict=True)]
+    starts = np.r_[0, areas.ring_ends[:-1]] if rings else []
+    read = [areas.vertices[a:b].tolist() for a, b in zip(starts, areas.ring_ends, strict=True)]
     assert read == [[[float(x), float(y)] for x, y in ring] for ring in rings]
-    assert areas.owners.tolist() == [n for n, (_, polygon) in enumerate(wanted) for _ in polygon]
+    assert areas.ring_polygons.tolist() == [
+        n for n, (_, polygon) in enumerate(wanted) for _ in polygon
+    ]
 
 
 POLYGON = '{"type": "Polygon", "coordinates": %s}'

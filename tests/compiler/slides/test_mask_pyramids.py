@@ -44,13 +44,13 @@ def test_the_smallest_level_of_whole_squares_is_read(tmp_path, monkeypatch):
     path = write(tmp_path / "m.tif", mask, levels=5)
     grid = PatchGrid(320, 200, 8, 8)
     read = []
-    region = slide_truth._MaskLevel.read
+    region = slide_truth._MaskLevel.read_pixels
 
     def told(self, *given):
         read.append((self.number, self.scale))
         return region(self, *given)
 
-    monkeypatch.setattr(slide_truth._MaskLevel, "read", told)
+    monkeypatch.setattr(slide_truth._MaskLevel, "read_pixels", told)
     for side, number, own in ((1, 0, 1), (3, 1, 2), (4, 2, 4), (8, 3, 8), (20, 3, 16), (30, 3, 24)):
         read.clear()
         found = slide_truth.read_pyramid(path, grid, side, refused)

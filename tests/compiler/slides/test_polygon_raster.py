@@ -18,11 +18,11 @@ def areas_of(polygons):
     collector = drawn_areas.AreaCollector()
     for rings in polygons:
         collector.add("Tumor", [np.array(ring, float) for ring in rings])
-    return collector.close()
+    return collector.build_areas()
 
 
 def fill(polygons, shape):
-    return mask_files.fill(mask_files.find_edges(areas_of(polygons), shape))
+    return mask_files.fill_polygons(mask_files.find_edges(areas_of(polygons), shape))
 
 
 def is_inside(rings, x, y):
@@ -71,7 +71,7 @@ def test_polygons_over_each_other_cost_what_their_edges_do(tmp_path):
     areas = areas_of(triangles(8000, 8000, 8000))
     tracemalloc.start()
     start = time.process_time()
-    inside = mask_files.within(areas, tmp_path / "x.geojson", slide, 4)
+    inside = mask_files.rasterize_areas(areas, tmp_path / "x.geojson", slide, 4)
     assert time.process_time() - start < 20
     assert tracemalloc.get_traced_memory()[1] < 400 << 20
     tracemalloc.stop()
@@ -81,15 +81,19 @@ def test_polygons_over_each_other_cost_what_their_edges_do(tmp_path):
 def test_more_than_is_filled_is_refused_with_the_bound(tmp_path):
     slide = slide_of(1 << 20, 1 << 20)
     with pytest.raises(UserError) as raised:
-        mask_files.within(areas_of(triangles(9000, 1 << 20, 1 << 20)), tmp_path / "x", slide, 256)
+        mask_files.rasterize_areas(
+            areas_of(triangles(9000, 1 << 20, 1 << 20)), tmp_path / "x", slide, 256
+        )
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.code == "E1324"
-    assert f"{mask_files.MOST_CROSSINGS:,}" in diagnostic.label
+    assert f"{mask_files.MAX_CROSSINGS:,}" in diagnostic.label
 
 
 def test_what_lies_far_outside_costs_nothing(tmp_path):
     far = [[(-9e8, -9e8), (9e8, -9e8), (9e8, 9e8), (-9e8, 9e8)]]
-    inside = mask_files.within(areas_of([far] * 3), tmp_path / "x", slide_of(1000, 1000), 8)
+    inside = mask_files.rasterize_areas(
+        areas_of([far] * 3), tmp_path / "x", slide_of(1000, 1000), 8
+    )
     assert inside.all()
 
 
@@ -99,10 +103,10 @@ def test_classes_are_selected_with_their_rings():
     collector.add("Tumor", rings[:2])
     collector.add("Normal", rings[2:3])
     collector.add("tumor", rings[3:])
-    areas = collector.close().select({"tumor"})
+    areas = collector.build_areas().select({"tumor"})
     assert areas.names == ("Tumor", "tumor")
-    assert areas.owners.tolist() == [0, 0, 1]
-    assert areas.ends.tolist() == [3, 6, 9]
+    assert areas.ring_polygons.tolist() == [0, 0, 1]
+    assert areas.ring_ends.tolist() == [3, 6, 9]
     assert np.array_equal(areas.vertices, np.concatenate([rings[0], rings[1], rings[3]]))
     assert [areas.locate(n) for n in (0, 5, 6, 8)] == [0, 0, 1, 1]
 
@@ -113,7 +117,7 @@ def test_regions_within_each_other_cost_what_their_number_does():
     down, across = np.abs(np.mgrid[:side, :side] - side // 2)
     mask = tissue_mask.TissueMask(1, np.maximum(down, across) % 2 == 0)
     start = time.process_time()
-    kept = patch_grid.kept(patch_grid.PatchGrid(side, side, 4, 1), mask, 0.5)
+    kept = patch_grid.select_patches(patch_grid.PatchGrid(side, side, 4, 1), mask, 0.5)
     assert time.process_time() - start < 10
     assert kept.mean() > 0.3
 
@@ -121,8 +125,8 @@ def test_regions_within_each_other_cost_what_their_number_does():
 def test_outlines_of_noise_are_bounded(tmp_path, monkeypatch):
     noise = tissue_mask.TissueMask(1, np.random.default_rng(0).random((300, 300)) < 0.5)
     mask_files.check_outlines(tmp_path / "x.png", noise)
-    corners = sum(len(ring) - 1 for rings in contours.polygons(noise.inside) for ring in rings)
-    monkeypatch.setattr(mask_files, "MOST_CORNERS", corners - 1)
+    corners = sum(len(ring) - 1 for rings in contours.find_polygons(noise.inside) for ring in rings)
+    monkeypatch.setattr(mask_files, "MAX_CORNERS", corners - 1)
     with pytest.raises(UserError) as raised:
         mask_files.check_outlines(tmp_path / "x.png", noise)
     (diagnostic,) = raised.value.diagnostics

@@ -9,7 +9,7 @@ from drawn_slides import PINK, drawn, write
 from PIL import Image
 
 from tcc.compiler.slides import slide_decoder, slide_file
-from tcc.compiler.slides.slide_file import block_means
+from tcc.compiler.slides.slide_file import compute_block_means
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.progress import silent
 
@@ -18,9 +18,9 @@ NOISE = np.random.default_rng(3).integers(0, 256, (300, 200, 3), np.uint8)
 
 
 def whole(path):
-    with slide_file.opened(path) as slide:
-        slide_file.resolution(slide)
-        return slide.read(0, 0, 0, (slide.width, slide.height))
+    with slide_file.open_slide(path) as slide:
+        slide_file.get_resolution(slide)
+        return slide.read_pixels(0, 0, 0, (slide.width, slide.height))
 
 
 def code_of(path):
@@ -32,11 +32,11 @@ def code_of(path):
 
 
 def test_pixels_are_those_of_the_file(tmp_path):
-    with slide_file.opened(write(tmp_path / "s.tif", NOISE, mpp=0.25)) as slide:
+    with slide_file.open_slide(write(tmp_path / "s.tif", NOISE, mpp=0.25)) as slide:
         assert (slide.width, slide.height) == (200, 300)
-        assert slide_file.resolution(slide) == pytest.approx(0.25)
-        assert np.array_equal(slide.read(0, 7, 90, (50, 60)), NOISE[90:150, 7:57])
-        beyond = slide.read(0, 190, 290, (20, 20))
+        assert slide_file.get_resolution(slide) == pytest.approx(0.25)
+        assert np.array_equal(slide.read_pixels(0, 7, 90, (50, 60)), NOISE[90:150, 7:57])
+        beyond = slide.read_pixels(0, 190, 290, (20, 20))
         assert np.array_equal(beyond[:10, :10], NOISE[290:, 190:])
         assert (beyond[10:] == 255).all()
         assert (beyond[:, 10:] == 255).all()
@@ -46,10 +46,10 @@ def test_a_plain_image_is_a_slide(tmp_path):
     path = tmp_path / "plain.png"
     Image.fromarray(NOISE).save(path)
     assert code_of(path) == "E1301"
-    with slide_file.opened(path, 0.5) as slide:
-        assert slide_file.resolution(slide) == 0.5
-        assert np.array_equal(slide.read(0, 7, 90, (50, 60)), NOISE[90:150, 7:57])
-        assert slide.read(0, 199, 299, (2, 2)).tolist() == [
+    with slide_file.open_slide(path, 0.5) as slide:
+        assert slide_file.get_resolution(slide) == 0.5
+        assert np.array_equal(slide.read_pixels(0, 7, 90, (50, 60)), NOISE[90:150, 7:57])
+        assert slide.read_pixels(0, 199, 299, (2, 2)).tolist() == [
             [NOISE[299, 199].tolist(), [255] * 3],
             [[255] * 3, [255] * 3],
         ]
@@ -83,10 +83,10 @@ def test_damaged_tiles_are_located(tmp_path):
         place, length = page.dataoffsets[2], page.databytecounts[2]
     data[place : place + length] = bytes(length)
     path.write_bytes(data)
-    with slide_file.opened(path) as slide:
-        assert np.array_equal(slide.read(0, 0, 0, (64, 64)), NOISE[:64, :64])
+    with slide_file.open_slide(path) as slide:
+        assert np.array_equal(slide.read_pixels(0, 0, 0, (64, 64)), NOISE[:64, :64])
         with pytest.raises(UserError, match="near column 130, row 2") as found:
-            slide.read(0, 130, 2, (10, 10))
+            slide.read_pixels(0, 130, 2, (10, 10))
         assert found.value.diagnostics[0].code == "E1302"
 
 
@@ -104,8 +104,8 @@ def test_a_file_that_was_cut_off_anywhere(tmp_path):
 def test_block_means_are_means_of_squares(tmp_path, levels, side):
     areas = ((32, 64, 96, 128, PINK), (128, 160, 200, 300, (9, 8, 7)))
     pixels = drawn(200, 300, *areas)
-    with slide_file.opened(write(tmp_path / "s.tif", pixels, levels=levels)) as slide:
-        found = block_means(slide, side, silent)
+    with slide_file.open_slide(write(tmp_path / "s.tif", pixels, levels=levels)) as slide:
+        found = compute_block_means(slide, side, silent)
     rows, columns = -(-300 // side), -(-200 // side)
     assert found.shape == (rows, columns, 3)
     if levels == 3 and side != 16:
@@ -122,14 +122,14 @@ def test_means_of_the_brightest_are_the_brightest(tmp_path, side):
     """Sums of 256 pixels just fit into 16 bits, those of 4096 x 4096 into 32."""
     path = tmp_path / "white.png"
     Image.new("RGB", (4096, 4096 if side == 4096 else 64), (255, 254, 255)).save(path)
-    with slide_file.opened(path, 0.5) as slide:
-        found = block_means(slide, side, silent)
+    with slide_file.open_slide(path, 0.5) as slide:
+        found = compute_block_means(slide, side, silent)
     assert (found == np.array([255, 254, 255], np.uint8)).all()
 
 
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "TCGA-CR-7395-01A-01-TS1.svs"])
 def test_slides_of_scanners(shared: Path, name):
-    with slide_file.opened(shared / "data/wsi" / name) as slide:
+    with slide_file.open_slide(shared / "data/wsi" / name) as slide:
         assert (slide.mpp is None) == name.startswith("TCGA")
-        found = slide.read(0, 1000, 1500, (256, 256))
+        found = slide.read_pixels(0, 1000, 1500, (256, 256))
         assert found.std() > 10

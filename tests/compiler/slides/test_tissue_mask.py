@@ -55,7 +55,7 @@ def by_definition(values):
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=60))
 def test_otsu_is_as_defined(levels):
     values = np.array(levels, np.uint8)
-    assert tissue_mask.threshold(values) == by_definition(values.astype(np.float64))
+    assert tissue_mask.find_threshold(values) == by_definition(values.astype(np.float64))
 
 
 def test_saturation_is_that_of_hsv():
@@ -64,12 +64,14 @@ def test_saturation_is_that_of_hsv():
     pixels[0, :3] = [(0, 0, 0), (255, 255, 255), (255, 0, 0)]
     most, least = pixels.max(axis=2).astype(float), pixels.min(axis=2).astype(float)
     exact = np.where(most > 0, 255 * (most - least) / np.maximum(most, 1), 0)
-    assert np.abs(tissue_mask.saturation(pixels) - exact).max() <= 0.5
+    assert np.abs(tissue_mask.compute_saturation(pixels) - exact).max() <= 0.5
 
 
 def found(path, **choices):
-    with slide_file.opened(path, 0.5) as slide:
-        steps = tissue_mask.find(slide, 0.5, TissueChoices(**({"mpp": 4.0} | choices)), silent)
+    with slide_file.open_slide(path, 0.5) as slide:
+        steps = tissue_mask.find_tissue(
+            slide, 0.5, TissueChoices(**({"mpp": 4.0} | choices)), silent
+        )
         return steps, slide
 
 
@@ -151,15 +153,15 @@ def test_small_regions_holes_and_growth(tmp_path):
 
 def test_a_mask_stays_small():
     slide = slide_file.Slide(None, (slide_file.SlideLevel(1 << 20, 1 << 20, 1.0),), 0.25, None)
-    side = tissue_mask.side_for(slide, 0.25, 4.0)
-    assert np.prod(tissue_mask.shape_at(slide, side)) <= tissue_mask.MOST_PIXELS
+    side = tissue_mask.choose_side(slide, 0.25, 4.0)
+    assert np.prod(tissue_mask.compute_shape(slide, side)) <= tissue_mask.MAX_PIXELS
     assert side == 256
 
 
 @settings(max_examples=25)
 @given(masks())
 def test_outlines_are_the_regions(inside):
-    polygons = contours.polygons(inside)
+    polygons = contours.find_polygons(inside)
     collector = drawn_areas.AreaCollector()
     for outer, *holes in polygons:
         collector.add("", [np.array(ring, float) for ring in (outer, *holes)])
@@ -169,8 +171,8 @@ def test_outlines_are_the_regions(inside):
             assert np.array_equal(ring[0], ring[-1])
             turns = [(a[0] == b[0]) for a, b in pairwise(ring)]
             assert all(one != other for one, other in pairwise([*turns, turns[0]]))
-    edges = mask_files.find_edges(collector.close(), inside.shape)
-    assert np.array_equal(mask_files.fill(edges), inside)
+    edges = mask_files.find_edges(collector.build_areas(), inside.shape)
+    assert np.array_equal(mask_files.fill_polygons(edges), inside)
 
 
 @settings(max_examples=15)
@@ -183,9 +185,12 @@ def test_weights_count_pixels(inside, side, less, lower):
     whole = np.kron(inside, np.ones((side, side), bool))[:height, :width]
     for span, stride in ((7, 7), (7, 3), (4, 9)):
         made = PatchGrid(width, height, span, stride)
-        weights, kept = patch_grid.weights(made, mask), patch_grid.kept(made, mask, 0.5)
+        weights, kept = (
+            patch_grid.compute_tissue_weights(made, mask),
+            patch_grid.select_patches(made, mask, 0.5),
+        )
         for row, column in np.ndindex(made.shape):
-            x, y = made.corner(row, column)
+            x, y = made.compute_corner(row, column)
             count = whole[y : y + span, x : x + span].sum()
             assert weights[row, column] == count
             assert kept[row, column] == (2 * count >= span * span)
@@ -194,24 +199,24 @@ def test_weights_count_pixels(inside, side, less, lower):
 def test_rectangles_are_cut_by_equations_1_and_2():
     inside = np.zeros((100, 100), bool)
     inside[10:55, 31:90] = True
-    (found_rows,) = patch_grid.rectangles(PatchGrid(800, 800, 64, 64), TissueMask(8, inside))
+    (found_rows,) = patch_grid.find_rectangles(PatchGrid(800, 800, 64, 64), TissueMask(8, inside))
     # MIN_Y 80 is padded to 64, MAX_Y is 439: (439 - 64) // 64 + 1 rows; MIN_X 248 to 192, MAX_X 719.
     assert found_rows == (slice(1, 1 + 6), slice(3, 3 + 9))
 
 
 def write_mask(tmp_path, name):
     path = write(tmp_path / "s.tif", drawn(517, 483, *AREAS, (480, 400, 517, 483, PURPLE)))
-    with slide_file.opened(path, 0.5) as slide:
-        steps = tissue_mask.find(slide, 0.5, TissueChoices(), silent)
+    with slide_file.open_slide(path, 0.5) as slide:
+        steps = tissue_mask.find_tissue(slide, 0.5, TissueChoices(), silent)
         file = tmp_path / name
-        file.write_bytes(mask_files.encoded(file, slide, steps.mask))
+        file.write_bytes(mask_files.encode_mask(file, slide, steps.mask))
         return file, slide, steps.mask
 
 
 @pytest.mark.parametrize("name", ["mask.png", "mask.geojson"])
 def test_a_mask_is_read_as_it_was_written(tmp_path, name):
     file, slide, mask = write_mask(tmp_path, name)
-    again = mask_files.read(file, slide, mask.side)
+    again = mask_files.read_mask(file, slide, mask.side)
     assert again.side == mask.side == 8
     assert np.array_equal(again.inside, mask.inside)
     assert mask.inside[-1, -1]
@@ -249,7 +254,7 @@ def test_what_is_no_mask(tmp_path, text, code, said):
     path = tmp_path / "wrong.geojson"
     path.write_text(text)
     with pytest.raises(UserError) as raised:
-        mask_files.read(path, slide, mask.side)
+        mask_files.read_mask(path, slide, mask.side)
     (one,) = raised.value.diagnostics
     assert (one.code, one.at.file) == (code, str(path))
     assert said in one.label
@@ -259,7 +264,7 @@ def test_a_mask_of_another_size(tmp_path):
     _, slide, mask = write_mask(tmp_path, "mask.png")
     Image.new("L", (66, 61)).save(tmp_path / "other.png")
     with pytest.raises(UserError, match="66 x 61 pixels is not of this slide"):
-        mask_files.read(tmp_path / "other.png", slide, mask.side)
+        mask_files.read_mask(tmp_path / "other.png", slide, mask.side)
 
 
 def test_polygons_may_be_lists_and_have_parts(tmp_path):
@@ -271,6 +276,6 @@ def test_polygons_may_be_lists_and_have_parts(tmp_path):
         "geometry": {"type": "MultiPolygon", "coordinates": [[RING], [far]]},
     }
     path.write_text(json.dumps([feature]))
-    inside = mask_files.read(path, slide, 8).inside
+    inside = mask_files.read_mask(path, slide, 8).inside
     assert inside[10:15, 10:15].all()
     assert inside.sum() == 25 + 15  # of a triangle of 5 x 5, centres on its edge included

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tcc.compiler.support import atomic_files
-from tcc.compiler.support.atomic_files import MachineError, recover, write_file, write_tree
+from tcc.compiler.support.atomic_files import MachineError, restore_folder, write_file, write_tree
 from tcc.compiler.support.diagnostics import UserError
 
 OLD = {"manifest": b"old", "model/a.bin": b"1"}
@@ -73,7 +73,7 @@ class TestFile:
     def test_what_is_not_ours_is_refused_and_untouched(self, tmp_path):
         (tmp_path / "x").write_bytes(b"theirs")
         with pytest.raises(UserError, match="will not replace this: it exists already") as found:
-            write_file(tmp_path / "x", b"", atomic_files.nothing)
+            write_file(tmp_path / "x", b"", atomic_files.refuse_replacing)
         assert code(found) == "E0602"
         assert tree(tmp_path) == {"x": b"theirs"}
 
@@ -94,7 +94,7 @@ class TestTree:
 
     def test_replaces_what_is_ours_whole(self, tmp_path):
         write_tree(tmp_path / "b", OLD, frozenset())
-        write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.anything)
+        write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
         assert tree(tmp_path / "b") == NEW
         assert names(tmp_path) == ["b"]
 
@@ -108,14 +108,14 @@ class TestTree:
     def test_a_link_to_a_folder_stays_one(self, tmp_path):
         write_tree(tmp_path / "real", OLD, frozenset())
         (tmp_path / "link").symlink_to("real")
-        write_tree(tmp_path / "link", NEW, frozenset(), atomic_files.anything)
+        write_tree(tmp_path / "link", NEW, frozenset(), atomic_files.allow_replacing)
         assert (tmp_path / "link").is_symlink()
         assert tree(tmp_path / "real") == NEW
 
     def test_a_full_disk_leaves_the_old_and_no_rest(self, tmp_path, full_disk):
         write_tree(tmp_path / "b", OLD, frozenset())
         with full_disk(after=1), pytest.raises(MachineError, match="nothing half-written"):
-            write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.anything)
+            write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
         assert tree(tmp_path / "b") == OLD
         assert names(tmp_path) == ["b"]
 
@@ -130,7 +130,7 @@ class TestTree:
 
         monkeypatch.setattr(Path, "rename", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.anything)
+            write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
         assert tree(tmp_path / "b") == OLD
         assert names(tmp_path) == ["b"]
 
@@ -142,7 +142,7 @@ class TestTree:
         write_tree(tmp_path / "b", NEW, frozenset())
         assert names(tmp_path) == [other.name, "b"]
         os.close(held)
-        write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.anything)
+        write_tree(tmp_path / "b", NEW, frozenset(), atomic_files.allow_replacing)
         assert names(tmp_path) == ["b"]
 
     def test_what_a_killed_process_left_of_another_target_goes_too(self, tmp_path):
@@ -160,7 +160,7 @@ class TestTree:
     def test_another_process_that_holds_the_folder_is_waited_for_only_so_long(
         self, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr(atomic_files, "PATIENCE", 0.05)
+        monkeypatch.setattr(atomic_files, "LOCK_TIMEOUT", 0.05)
         held = os.open(tmp_path, os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another process holds the folder's lock"):
@@ -197,9 +197,9 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path, call, number):
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
     if (call, number) == ("rename", 2):
         assert not target.exists()
-        recover(target)
+        restore_folder(target)
     assert tree(target) == OLD
-    write_tree(target, NEW, frozenset(), atomic_files.anything)
+    write_tree(target, NEW, frozenset(), atomic_files.allow_replacing)
     assert tree(target) == NEW
     assert names(tmp_path) == ["b"]
 

@@ -18,7 +18,7 @@ BYTES = bytes(range(256)) + b"\r\n\n\r"
 def linked(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> BoardLink:
     made, host, adb = WAYS[name]
     monkeypatch.setenv("PATH", f"{made(folder)}:{os.environ['PATH']}")
-    found = board.link(host, adb)
+    found = board.select_link(host, adb)
     assert found
     return found
 
@@ -31,11 +31,11 @@ def way(
 
 
 def test_files_go_there_and_come_back_as_they_are(way: BoardLink) -> None:
-    with board.reached(way) as there:
-        path = there.put("a file's name", BYTES)
+    with board.open_board(way) as there:
+        path = there.send("a file's name", BYTES)
         assert path == f"{there.folder}/a file's name"
-        assert there.get("a file's name") == BYTES
-        program = there.put("program", b'#!/bin/sh\ncat "$1"; pwd; exit 7\n', executable=True)
+        assert there.fetch("a file's name") == BYTES
+        program = there.send("program", b'#!/bin/sh\ncat "$1"; pwd; exit 7\n', executable=True)
         ended = there.execute([program, path], 60)
         assert ended.code == 7
         assert ended.out == BYTES + f"{there.folder}\n".encode()
@@ -44,19 +44,19 @@ def test_files_go_there_and_come_back_as_they_are(way: BoardLink) -> None:
 
 
 def test_what_a_program_complains_of_is_told(way: BoardLink) -> None:
-    with board.reached(way) as there:
+    with board.open_board(way) as there:
         ended = there.execute(["sh", "-c", "echo said; echo wrong >&2; exit 3"], 60)
         assert (ended.code, ended.out, ended.err) == (3, b"said\n", b"wrong\n")
 
 
 def test_a_program_that_hangs_is_left(way: BoardLink) -> None:
-    with board.reached(way) as there, pytest.raises(UserError, match="did not end in 1 s"):
+    with board.open_board(way) as there, pytest.raises(UserError, match="did not end in 1 s"):
         there.execute(["sleep", "5"], 1)
 
 
 def test_a_file_that_is_not_there_is_told(way: BoardLink) -> None:
-    with board.reached(way) as there, pytest.raises(UserError, match="E0658"):
-        there.get("nothing")
+    with board.open_board(way) as there, pytest.raises(UserError, match="E0658"):
+        there.fetch("nothing")
 
 
 @pytest.mark.parametrize("answer", ["", "echo hello", "echo error: no devices >&2; exit 1"])
@@ -65,28 +65,28 @@ def test_a_board_that_does_not_answer(
 ) -> None:
     boards.program(tmp_path / "bin", "adb", f"#!/bin/sh\n{answer}\n")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    way = board.link(None, True)
+    way = board.select_link(None, True)
     assert way
     said = "no devices" if "no devices" in answer else "does not answer"
-    with pytest.raises(UserError, match=f"E0658(.|\n)*{said}"), board.reached(way):
+    with pytest.raises(UserError, match=f"E0658(.|\n)*{said}"), board.open_board(way):
         pass
 
 
 @pytest.mark.parametrize("host", ["-oProxyCommand=x", "", "a b", "a;b", "$(b)"])
 def test_a_host_is_no_option_and_no_command(host: str) -> None:
     with pytest.raises(UserError, match="E0601"):
-        board.link(host, False)
+        board.select_link(host, False)
 
 
 def test_one_way_is_taken() -> None:
     with pytest.raises(UserError, match="E0601"):
-        board.link("board", True)
-    assert board.link(None, False) is None
+        board.select_link("board", True)
+    assert board.select_link(None, False) is None
 
 
 def test_a_command_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(MissingTool, match="apt-get install adb"):
-        board.link(None, True)
+        board.select_link(None, True)
     with pytest.raises(MissingTool, match="apt-get install openssh-client"):
-        board.link("board", False)
+        board.select_link("board", False)

@@ -154,7 +154,7 @@ def test_threads_and_forks_have_decoders_of_their_own(monkeypatch, root):
     def work(number):
         for size in range(1, 30):
             payload = bytes([number]) * (size * 1000)
-            if bytes(pool.ask({"do": "echo"}, payload, "x", 60, MIB)[1]) != payload:
+            if bytes(pool.send_request({"do": "echo"}, payload, "x", 60, MIB)[1]) != payload:
                 wrong.append(number)
 
     work(0)
@@ -177,12 +177,12 @@ def test_a_pool_goes_on_after_a_crash_and_names_the_file(monkeypatch, root):
     monkeypatch.setenv("PYTHONPATH", str(root / "tests"))
     pool = DecoderPool("hostile_decoders", 256 * MIB, "slide")
     with pytest.raises(UserError) as raised:
-        pool.ask({"do": "crash"}, b"", "a/b.svs", 60, MIB)
+        pool.send_request({"do": "crash"}, b"", "a/b.svs", 60, MIB)
     (diagnostic,) = raised.value.diagnostics
     assert (diagnostic.code, diagnostic.at.file) == ("E1326", "a/b.svs")
     assert diagnostic.message == "the decoder of this slide ended without an answer"
     assert "SIGSEGV" in diagnostic.label
-    assert pool.ask({"do": "echo"}, b"x", "c", 60, MIB)[0] == {"length": 1}
+    assert pool.send_request({"do": "echo"}, b"x", "c", 60, MIB)[0] == {"length": 1}
     pool.close()
 
 

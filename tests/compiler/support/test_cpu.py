@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.support.cpu import features, products
+from tcc.compiler.support.cpu import read_features, select_product_types
 
 CPUS = {
     "Haswell": ("fpu sse2 avx avx2 fma", "u8u8"),
@@ -23,13 +23,13 @@ CPUS = {
 def test_the_form_is_right_on_the_processor(tmp_path: Path, flags: str, form: str) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : spectre_v1\n")
-    found = products(features(file))
+    found = select_product_types(read_features(file))
     assert found.form == form
     assert found.why
 
 
 def test_a_system_that_does_not_say_gets_what_is_right_on_all(tmp_path: Path) -> None:
-    assert features(tmp_path / "none") == frozenset()
+    assert read_features(tmp_path / "none") == frozenset()
     (tmp_path / "odd").write_bytes(b"\xff\xfe\x00")
-    assert features(tmp_path / "odd") == frozenset()
-    assert products(frozenset()).form == "u8u8"
+    assert read_features(tmp_path / "odd") == frozenset()
+    assert select_product_types(frozenset()).form == "u8u8"

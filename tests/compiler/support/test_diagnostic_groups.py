@@ -5,12 +5,12 @@ from tcc.compiler.support.diagnostics import (
     Diagnostic,
     Span,
     group_alike,
-    whole_file,
+    make_file_span,
 )
 
 
 def gone(number, what="is gone"):
-    place = whole_file(f"set/df/{number}.jpg")
+    place = make_file_span(f"set/df/{number}.jpg")
     return Diagnostic("E1218", f"this image {what} since the training", place, help="bring it back")
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CODE = re.compile(r"[EW]\d{4}")
 OURS = re.compile(r"((?:\w+=\w+ )*)tcc (.*)")
 """A command of ours, behind variables of the environment."""
-ENTRIES = error_codes.entries()
+ENTRIES = error_codes.load_error_codes()
 SHOWN = {code: entry for code, entry in ENTRIES.items() if entry.spec or entry.command}
 EXTRAS = {
     "E0906": "onnx_graphsurgeon", "E0910": "onnxsim", "E0911": "onnxsim",
@@ -72,7 +72,7 @@ def test_the_example_gives_its_code(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     entry = ENTRIES[code]
-    (tmp_path / "net.yaml").write_text(error_codes.whole(entry.spec))
+    (tmp_path / "net.yaml").write_text(error_codes.complete_spec(entry.spec))
     images(tmp_path)
     PREPARE.get(code, lambda _: None)(tmp_path)
     *before, last = (entry.command or "tcc check net.yaml").splitlines()
@@ -109,4 +109,4 @@ def run(line):
     ],
 )  # fmt: skip
 def test_words_that_mean_a_code(word, code):
-    assert error_codes.find(word, ENTRIES) == code
+    assert error_codes.find_code(word, ENTRIES) == code

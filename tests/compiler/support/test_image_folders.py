@@ -4,14 +4,14 @@ import os
 
 from PIL import Image
 
-from tcc.compiler.support.image_folders import MOST_NAMED, kind, listing, remarks
+from tcc.compiler.support.image_folders import MAX_NAMED, detect_format, group_remarks, list_images
 
 PICTURE = Image.new("RGB", (3, 2))
 
 
 def said(folder):
     """The one warning of a folder, without the folder's own path."""
-    (found,) = listing(folder).warnings()
+    (found,) = list_images(folder).collect_warnings()
     return str(found).replace(f"{folder}/", "")
 
 
@@ -20,17 +20,17 @@ def test_images_are_taken_whatever_the_case_of_their_endings(tmp_path):
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    found = listing(tmp_path)
+    found = list_images(tmp_path)
     assert found.images == tuple(sorted(tmp_path / name for name in names))
     assert found.skipped == ()
-    assert list(found.warnings()) == []
+    assert list(found.collect_warnings()) == []
 
 
 def test_what_is_no_image_is_named_and_counted(tmp_path):
     for name in ("notes.txt", "labels.csv", ".DS_Store", "set.npz", ".git/a.png", "__MACOSX/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"what stands here is text\n")
-    found = listing(tmp_path)
+    found = list_images(tmp_path)
     assert found.images == found.skipped == ()
     assert said(tmp_path) == (
         "note[E0719]: 6 files that are no images are left out\n"
@@ -47,7 +47,7 @@ def test_what_is_no_image_is_named_and_counted(tmp_path):
 def test_hidden_images_are_skipped(tmp_path):
     for name in ("a.png", "._a.png", "._b.jpg"):
         (tmp_path / name).write_bytes(b"")
-    assert listing(tmp_path).images == (tmp_path / "a.png",)
+    assert list_images(tmp_path).images == (tmp_path / "a.png",)
     assert said(tmp_path).startswith(
         "warning[E0717]: 2 files that look like images are skipped\n"
         "  --> ._a.png\n   = it is hidden\n   = ._b.jpg: it is hidden\n"
@@ -57,7 +57,7 @@ def test_hidden_images_are_skipped(tmp_path):
 def test_a_hidden_folder_that_is_named_is_read(tmp_path):
     (tmp_path / ".set").mkdir()
     (tmp_path / ".set/a.webp").write_bytes(b"")
-    assert listing(tmp_path / ".set").images == (tmp_path / ".set/a.webp",)
+    assert list_images(tmp_path / ".set").images == (tmp_path / ".set/a.webp",)
 
 
 def test_images_that_are_skipped_are_named(tmp_path):
@@ -76,7 +76,7 @@ def test_images_that_are_skipped_are_named(tmp_path):
     (tmp_path / "f.png").symlink_to("nowhere")
     (tmp_path / "real").mkdir()
     (tmp_path / "g").symlink_to("real")
-    assert listing(tmp_path).images == ()
+    assert list_images(tmp_path).images == ()
     assert said(tmp_path) == (
         "warning[E0717]: 8 files that look like images are skipped\n"
         "  --> a.gif\n"
@@ -93,23 +93,23 @@ def test_images_that_are_skipped_are_named(tmp_path):
 
 
 def test_very_many_are_counted(tmp_path):
-    for number in range(MOST_NAMED + 5):
+    for number in range(MAX_NAMED + 5):
         (tmp_path / f"{number:02}.gif").write_bytes(b"GIF89a")
     text = said(tmp_path)
     assert text.startswith("warning[E0717]: 15 files that look like images are skipped\n")
-    assert text.count(".gif") == MOST_NAMED
+    assert text.count(".gif") == MAX_NAMED
     assert "   = and 5 more\n" in text
 
 
 def test_a_folder_of_other_images_alone_says_which(tmp_path):
     PICTURE.save(tmp_path / "a.gif")
-    error = listing(tmp_path).nothing("E0711", tmp_path)
+    error = list_images(tmp_path).make_empty_error("E0711", tmp_path)
     assert error.message == "no image in this folder"
     assert error.notes == (f"{tmp_path}/a.gif: GIF is not read",)
 
 
 def test_each_remark_is_made_once():
-    found = list(remarks([("a", ("one", "two")), ("b", ("two",)), ("c", ())]))
+    found = list(group_remarks([("a", ("one", "two")), ("b", ("two",)), ("c", ())]))
     assert [(d.severity, d.message, d.at.file, d.notes) for d in found] == [
         ("warning", "one", "a", ()),
         ("warning", "two", "a", ("b",)),
@@ -117,7 +117,7 @@ def test_each_remark_is_made_once():
 
 
 def test_formats_are_told_by_their_first_bytes():
-    assert kind(b"GIF87a..") == "GIF"
-    assert kind(b"MM\0*") == "TIFF"
-    assert kind(b"\0\0\0 ftypheic") == "HEIC"
-    assert kind(b"") == kind(b"text") == ""
+    assert detect_format(b"GIF87a..") == "GIF"
+    assert detect_format(b"MM\0*") == "TIFF"
+    assert detect_format(b"\0\0\0 ftypheic") == "HEIC"
+    assert detect_format(b"") == detect_format(b"text") == ""

@@ -18,7 +18,7 @@ from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, RecordError
 from tcc.compiler.support.trust_list import TrustList
-from tcc.compiler.zoo.tables import About, PaperTable
+from tcc.compiler.zoo.tables import NetworkDescription, PaperTable
 from tcc.compiler.zoo.trained import Training
 
 
@@ -110,7 +110,7 @@ def test_text_that_means_nothing_or_two_things_is_refused(text, message):
     "document",
     [
         Manifest, CalibrationDocument, SlideSummary, TrustList, Agreement,
-        LayerAgreement, PaperTable, Training, About,
+        LayerAgreement, PaperTable, Training, NetworkDescription,
     ],
 )  # fmt: skip
 def test_every_object_of_a_document_refuses_keys_that_it_does_not_know(document):

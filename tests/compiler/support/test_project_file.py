@@ -67,30 +67,30 @@ def test_parameters_become_what_set_takes():
 def test_the_nearest_file_above_is_found(tmp_path):
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "tcc.toml").write_text('precision = "far"')
-    assert project_file.find(tmp_path / "a/b").path == tmp_path / "tcc.toml"
+    assert project_file.find_project(tmp_path / "a/b").path == tmp_path / "tcc.toml"
     (tmp_path / "a/tcc.toml").write_text('precision = "near"')
-    assert project_file.find(tmp_path / "a/b").precision == "near"
+    assert project_file.find_project(tmp_path / "a/b").precision == "near"
 
 
 def test_in_the_working_directory_paths_stay_relative(tmp_path, monkeypatch):
     (tmp_path / "tcc.toml").write_text('out = "build"')
     monkeypatch.chdir(tmp_path)
-    assert project_file.find(Path()).out == Path("build")
+    assert project_file.find_project(Path()).out == Path("build")
 
 
 def test_without_a_file_there_are_no_defaults(tmp_path):
-    assert project_file.find(tmp_path) == project_file.Project()
+    assert project_file.find_project(tmp_path) == project_file.Project()
 
 
 def test_a_folder_of_that_name_is_no_project(tmp_path):
     (tmp_path / "tcc.toml").mkdir()
-    assert project_file.find(tmp_path).path is None
+    assert project_file.find_project(tmp_path).path is None
 
 
 def test_the_repository_has_one(root):
-    found = project_file.find(root)
+    found = project_file.find_project(root)
     assert found.path == root / "tcc.toml"
-    assert found.spec in {path.parent.name for path in shipped.trained()}
+    assert found.spec in {path.parent.name for path in shipped.list_trained()}
     assert found.data is not None
     assert found.data.is_dir()
 
@@ -160,7 +160,7 @@ def test_a_syntax_error_at_the_end_is_located():
 def test_what_is_no_text_or_too_large(tmp_path, data):
     (tmp_path / "tcc.toml").write_bytes(data)
     with pytest.raises(UserError, match="E0610"):
-        project_file.find(tmp_path)
+        project_file.find_project(tmp_path)
 
 
 def test_deep_nesting_is_an_error_and_no_crash():
@@ -171,7 +171,7 @@ LINES = st.one_of(
     st.text(max_size=20),
     st.builds(
         "{} = {}".format,
-        st.sampled_from([*project_file.KEYS, "spce", '"a b"', "a.b", "\\u001b"]),
+        st.sampled_from([*project_file.KEY_KINDS, "spce", '"a b"', "a.b", "\\u001b"]),
         st.sampled_from(["1", "true", '"x"', "[]", '["host"]', "{a = 1}", "07:32:00", '"\\u0000"']),
     ),
     st.sampled_from(["[params]", "[[params]]", "[x.y]", "# note"]),

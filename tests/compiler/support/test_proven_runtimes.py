@@ -19,7 +19,7 @@ def record(monkeypatch):
         ProvenRelease("onnxruntime", "1.2.3", ("small",), ""),
         ProvenRelease("onnxruntime", "1.3.0", ("small",), "small int8 onnxruntime: `a` gives"),
     )
-    monkeypatch.setattr(external_tools, "proven_releases", lambda: known)
+    monkeypatch.setattr(external_tools, "load_proven_releases", lambda: known)
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,14 @@ def record(monkeypatch):
     ],
 )
 def test_what_is_said_of_a_release(record, version, said):
-    assert list(external_tools.release_notes([tool(version)])) == said
+    assert list(external_tools.describe_unproven_releases([tool(version)])) == said
 
 
 def test_other_tools_are_none_of_it(record):
-    assert list(external_tools.release_notes([Tool("onnx", "write ONNX files", "1")])) == []
+    assert (
+        list(external_tools.describe_unproven_releases([Tool("onnx", "write ONNX files", "1")]))
+        == []
+    )
 
 
 def test_the_record_has_two_releases_of_each_runtime_on_both_networks():

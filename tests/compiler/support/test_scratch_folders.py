@@ -44,7 +44,7 @@ def killed(temporary: Path) -> Path:
 
 
 def test_it_is_there_for_its_step_alone(temporary):
-    with atomic_files.scratch_folder() as folder:
+    with atomic_files.create_scratch_folder() as folder:
         assert folder.parent == temporary
         assert folder.stat().st_mode & 0o777 == 0o700
         (folder / "a").mkdir()
@@ -53,9 +53,9 @@ def test_it_is_there_for_its_step_alone(temporary):
 
 
 def test_an_error_of_the_step_is_its_own(temporary):
-    with pytest.raises(ValueError, match="mine"), atomic_files.scratch_folder():
+    with pytest.raises(ValueError, match="mine"), atomic_files.create_scratch_folder():
         raise ValueError("mine")
-    with pytest.raises(FileNotFoundError), atomic_files.scratch_folder() as folder:
+    with pytest.raises(FileNotFoundError), atomic_files.create_scratch_folder() as folder:
         (folder / "nothing").read_bytes()
     assert names(temporary) == []
 
@@ -63,17 +63,17 @@ def test_an_error_of_the_step_is_its_own(temporary):
 def test_what_a_killed_process_left_goes_with_the_next(temporary):
     left = killed(temporary)
     assert (left / "deep/file").is_file()
-    with atomic_files.scratch_folder() as folder:
+    with atomic_files.create_scratch_folder() as folder:
         assert names(temporary) == [folder.name]
     assert names(temporary) == []
 
 
 def test_one_in_use_stays(temporary):
-    with atomic_files.scratch_folder() as first:
+    with atomic_files.create_scratch_folder() as first:
         (first / "x").write_bytes(b"1")
-        with atomic_files.scratch_folder():
+        with atomic_files.create_scratch_folder():
             assert (first / "x").is_file()
-        atomic_files.sweep_scratch()
+        atomic_files.remove_stale_scratch()
         assert (first / "x").is_file()
 
 
@@ -87,7 +87,7 @@ def test_what_is_not_ours_stays(temporary):
     (temporary / "elsewhere" / atomic_files.SCRATCH_MARK).touch()
     (temporary / "tcc-scratch-0123456789ad").symlink_to(temporary / "elsewhere")
     before = names(temporary)
-    atomic_files.sweep_scratch()
+    atomic_files.remove_stale_scratch()
     assert names(temporary) == before
     assert names(temporary / "elsewhere") == [atomic_files.SCRATCH_MARK]
 
@@ -96,27 +96,27 @@ def test_what_is_not_ours_stays(temporary):
 def test_another_users_stays(temporary):
     left = killed(temporary)
     os.chown(left, 12345, 12345)
-    atomic_files.sweep_scratch()
+    atomic_files.remove_stale_scratch()
     assert (left / "deep/file").is_file()
 
 
 def test_one_that_was_killed_before_its_mark_goes_too(temporary):
     (temporary / "tcc-scratch-0123456789ab").mkdir()
-    atomic_files.sweep_scratch()
+    atomic_files.remove_stale_scratch()
     assert names(temporary) == []
 
 
 def test_a_sweep_ends_in_time(temporary, monkeypatch):
     killed(temporary)
-    monkeypatch.setattr(atomic_files, "SWEEP_SECONDS", -1)
-    atomic_files.sweep_scratch()
+    monkeypatch.setattr(atomic_files, "CLEANUP_SECONDS", -1)
+    atomic_files.remove_stale_scratch()
     assert len(names(temporary)) == 1
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_full_disk_is_said_with_its_place(temporary, named):
     def fill() -> None:
-        with atomic_files.scratch_folder() as folder:
+        with atomic_files.create_scratch_folder() as folder:
             words = [str(folder / "x")] if named else []
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *words)
 
@@ -131,21 +131,21 @@ def test_a_full_disk_is_said_with_its_place(temporary, named):
 
 def test_a_full_disk_that_an_error_does_not_name(temporary, monkeypatch):
     """As numpy has it, and programs that only say that they failed."""
-    monkeypatch.setattr(atomic_files, "NO_ROOM", 1 << 60)
+    monkeypatch.setattr(atomic_files, "MIN_FREE_BYTES", 1 << 60)
     with (
         pytest.raises(MachineError, match="No space left on device"),
-        atomic_files.scratch_folder(),
+        atomic_files.create_scratch_folder(),
     ):
         raise OSError("262144 requested and 9184 written")
     with (
         pytest.raises(MachineError, match="No space left on device"),
-        atomic_files.scratch_folder() as folder,
+        atomic_files.create_scratch_folder() as folder,
     ):
-        atomic_files.check_room(folder)
+        atomic_files.check_disk_space(folder)
 
 
 def test_a_full_disk_elsewhere_is_not_this_one(temporary, tmp_path):
-    with pytest.raises(OSError, match="No space left"), atomic_files.scratch_folder():
+    with pytest.raises(OSError, match="No space left"), atomic_files.create_scratch_folder():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere/x")
 
 
@@ -156,6 +156,6 @@ def test_no_place_at_all(temporary, monkeypatch):
     monkeypatch.setattr(tempfile, "gettempdir", none)
     with (
         pytest.raises(MachineError, match="No usable temporary directory"),
-        atomic_files.scratch_folder(),
+        atomic_files.create_scratch_folder(),
     ):
         pass

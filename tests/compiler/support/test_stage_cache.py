@@ -11,9 +11,9 @@ import pytest
 
 from tcc.compiler.support import stage_cache
 from tcc.compiler.support.diagnostics import UserError
-from tcc.compiler.support.stage_cache import StageCache, key
+from tcc.compiler.support.stage_cache import StageCache, compute_key
 
-ONE, OTHER = key("size", {"a": 1}), key("size", {"a": 2})
+ONE, OTHER = compute_key("size", {"a": 1}), compute_key("size", {"a": 2})
 PARTS = {"first": b"\n\0 bytes", "empty": b"", "last": bytes(1000)}
 
 
@@ -45,9 +45,21 @@ def test_what_is_put_comes_back_and_nothing_else(cache):
 
 
 def test_keys_tell_values_and_stages_apart():
-    assert len({key("a", {}), key("b", {}), key("a", {"x": 1}), key("a", {"x": "1"})}) == 4
-    assert len({key("a", {"x": one}) for one in (None, False, 0.5, [], [None], "None")}) == 6
-    assert key("a", {"x": 1, "y": 2}) == key("a", {"y": 2, "x": 1})
+    assert (
+        len(
+            {
+                compute_key("a", {}),
+                compute_key("b", {}),
+                compute_key("a", {"x": 1}),
+                compute_key("a", {"x": "1"}),
+            }
+        )
+        == 4
+    )
+    assert (
+        len({compute_key("a", {"x": one}) for one in (None, False, 0.5, [], [None], "None")}) == 6
+    )
+    assert compute_key("a", {"x": 1, "y": 2}) == compute_key("a", {"y": 2, "x": 1})
 
 
 @pytest.mark.parametrize(
@@ -138,7 +150,7 @@ def test_an_entry_that_may_not_be_read(cache):
 
 
 def test_what_was_used_longest_ago_makes_room(cache):
-    numbers = [key("size", {"number": number}) for number in range(12)]
+    numbers = [compute_key("size", {"number": number}) for number in range(12)]
     for age, name in enumerate(numbers[:9]):
         cache.put("size" if age % 2 else "bundle", name, {"a": bytes(10_000)})
         os.utime(entry(cache, name, "size" if age % 2 else "bundle"), (1000 + age, 1000 + age))
@@ -150,7 +162,7 @@ def test_what_was_used_longest_ago_makes_room(cache):
 
 
 def test_a_clock_that_was_set_back(cache):
-    old = [key("size", {"number": number}) for number in range(9)]
+    old = [compute_key("size", {"number": number}) for number in range(9)]
     ahead = time.time() + 1e6
     for name in old:
         cache.put("size", name, {"a": bytes(10_000)})
@@ -173,9 +185,9 @@ def test_an_entry_larger_than_the_limit_is_not_kept(cache):
 
 def test_without_a_folder_nothing_is_kept():
     cache = StageCache(None)
-    cache.put("size", ONE, PARTS)
+    cache.store("size", ONE, PARTS)
     assert cache.get("size", ONE) is None
-    assert not any(use.entries for use in cache.uses() + cache.clear())
+    assert not any(use.entries for use in cache.measure_usage() + cache.clear())
 
 
 def test_a_place_where_nothing_can_be_written_is_told_once(tmp_path):
@@ -183,7 +195,7 @@ def test_a_place_where_nothing_can_be_written_is_told_once(tmp_path):
     said = []
     cache = StageCache(tmp_path / "file/stages", 1000, said.append)
     for name in (ONE, OTHER):
-        cache.put("size", name, {"a": b"x"})
+        cache.store("size", name, {"a": b"x"})
         assert cache.get("size", name) is None
     assert len(said) == 1
 
@@ -228,7 +240,7 @@ def test_killed_writers_leave_nothing_that_hinders(cache):
         running.communicate()
         left = [one for one in cache.folder.glob("*/*") if not one.name.startswith(".")]
         for name in range(5):
-            one = key("size", {"name": name})
+            one = compute_key("size", {"name": name})
             whole = cache.get("size", one) == {"a": bytes([name]) * 3000}
             assert whole == any(path.name == one for path in left)
     (entry(cache, f".{ONE}.tcc-new-01234567")).write_bytes(b"half")
@@ -264,37 +276,37 @@ def test_a_full_disk(cache):
 )
 def test_limits(monkeypatch, text, bytes):
     monkeypatch.setenv("TCC_CACHE_LIMIT", text)
-    assert stage_cache.bytes_of_limit() == bytes
+    assert stage_cache.read_limit() == bytes
 
 
 @pytest.mark.parametrize("text", ["-1", "1.5 GB", "MB", "much", "1 TB", "9" * 99, "٣", "1 GB GB"])
 def test_limits_that_are_none(monkeypatch, text):
     monkeypatch.setenv("TCC_CACHE_LIMIT", text)
     with pytest.raises(UserError, match="E1400"):
-        stage_cache.bytes_of_limit()
+        stage_cache.read_limit()
 
 
 def test_places(monkeypatch, tmp_path):
     monkeypatch.delenv("TCC_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert stage_cache.place() == tmp_path / "tcc/stages"
+    assert stage_cache.find_cache_folder() == tmp_path / "tcc/stages"
     monkeypatch.setenv("XDG_CACHE_HOME", "below")  # of no account, as the specification has it
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert stage_cache.place() == tmp_path / ".cache/tcc/stages"
+    assert stage_cache.find_cache_folder() == tmp_path / ".cache/tcc/stages"
     monkeypatch.setenv("TCC_CACHE", str(tmp_path / "mine"))
-    assert stage_cache.place() == tmp_path / "mine/stages"
+    assert stage_cache.find_cache_folder() == tmp_path / "mine/stages"
     monkeypatch.setenv("TCC_CACHE", "mine")
     with pytest.raises(UserError, match="E1400"):
-        stage_cache.place()
+        stage_cache.find_cache_folder()
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(monkeypatch, tmp_path):
     monkeypatch.setenv("TCC_CACHE", str(tmp_path / "mine"))
     monkeypatch.delenv("TCC_CACHE_LIMIT")
-    stage_cache.of_user(print).put("size", ONE, PARTS)
-    assert stage_cache.of_user(print).get("size", ONE) == PARTS
+    stage_cache.open_user_cache(print).store("size", ONE, PARTS)
+    assert stage_cache.open_user_cache(print).get("size", ONE) == PARTS
     (tmp_path / "mine/stages").chmod(0o777)
     said = []
-    found = stage_cache.of_user(said.append)
+    found = stage_cache.open_user_cache(said.append)
     assert found.get("size", ONE) is None
     assert "only you write to" in said[0]

@@ -91,11 +91,11 @@ def test_a_client_that_drops_a_download_is_nothing_to_report(listening, capfd):
 
 def test_connections_are_bounded(listening):
     before = threading.active_count()
-    clients = [connect(listening) for _ in range(static_server.CONNECTIONS + 20)]
+    clients = [connect(listening) for _ in range(static_server.MAX_CONNECTIONS + 20)]
     try:
-        wait_until(lambda: len(listening.connections) == static_server.CONNECTIONS)
+        wait_until(lambda: len(listening.connections) == static_server.MAX_CONNECTIONS)
         time.sleep(0.2)
-        assert threading.active_count() - before <= static_server.CONNECTIONS
+        assert threading.active_count() - before <= static_server.MAX_CONNECTIONS
     finally:
         for client in clients:
             client.close()
@@ -105,7 +105,7 @@ def test_connections_are_bounded(listening):
 
 @pytest.mark.parametrize("request_line", [b"", b"GET / HTTP/1.1\r\n", b"GET /large.bin"])
 def test_a_client_that_asks_slowly_is_dropped(listening, monkeypatch, request_line):
-    monkeypatch.setattr(static_server, "SECONDS", 0.3)
+    monkeypatch.setattr(static_server, "CLIENT_TIMEOUT", 0.3)
     start = time.monotonic()
     with connect(listening) as client, contextlib.suppress(ConnectionError):
         client.sendall(request_line)
@@ -120,8 +120,8 @@ def test_a_client_that_asks_slowly_is_dropped(listening, monkeypatch, request_li
 
 
 def test_a_client_that_takes_slowly_is_dropped(listening, monkeypatch):
-    monkeypatch.setattr(static_server, "SECONDS", 0.3)
-    monkeypatch.setattr(static_server, "RATE", 1 << 30)
+    monkeypatch.setattr(static_server, "CLIENT_TIMEOUT", 0.3)
+    monkeypatch.setattr(static_server, "MIN_BYTES_PER_SECOND", 1 << 30)
     with connect(listening) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -152,7 +152,7 @@ def test_requests_of_any_bytes_get_an_answer(listening, capfd):
 def test_an_interrupt_ends_it_wherever_it_comes(listening, monkeypatch):
     """As Ctrl-C in the wait for a thread that has begun, and ends before it is heard."""
     finished = threading.Event()
-    begin, finish = threading.Thread.start, StaticServer._finish
+    begin, finish = threading.Thread.start, StaticServer._release_slot
 
     def interrupt(thread):
         begin(thread)
@@ -163,7 +163,7 @@ def test_an_interrupt_ends_it_wherever_it_comes(listening, monkeypatch):
         finish(server, connection)
         finished.set()
 
-    monkeypatch.setattr(StaticServer, "_finish", note)
+    monkeypatch.setattr(StaticServer, "_release_slot", note)
     client, connection = socket.socketpair()
     with client, connection:
         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -63,7 +63,7 @@ def test_a_variable_that_chooses_code_changes_it(name, copied, monkeypatch):
 def test_the_processor_changes_it(copied, monkeypatch):
     digest, _ = copied
     before = digest()
-    monkeypatch.setattr(cpu, "identity", lambda: ("flags : none",))
+    monkeypatch.setattr(cpu, "read_identity", lambda: ("flags : none",))
     assert digest() != before
 
 
@@ -97,9 +97,9 @@ def test_all_of_tcc_that_decides_bytes_counts():
 def test_the_processor_is_the_same_at_any_moment(tmp_path):
     text = "processor : 0\nmodel name\t: A\ncpu MHz\t: {}\nflags\t\t: fma avx2\n\nprocessor : 1\n"
     (tmp_path / "cpuinfo").write_text(text.format(1000))
-    assert cpu.identity(tmp_path / "cpuinfo") == ("model name : A", "flags : fma avx2")
-    before = cpu.identity(tmp_path / "cpuinfo")
+    assert cpu.read_identity(tmp_path / "cpuinfo") == ("model name : A", "flags : fma avx2")
+    before = cpu.read_identity(tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text(text.format(2000))
-    assert cpu.identity(tmp_path / "cpuinfo") == before
-    assert cpu.identity(tmp_path / "none") == ()
-    assert cpu.identity() or not Path("/proc/cpuinfo").exists()
+    assert cpu.read_identity(tmp_path / "cpuinfo") == before
+    assert cpu.read_identity(tmp_path / "none") == ()
+    assert cpu.read_identity() or not Path("/proc/cpuinfo").exists()

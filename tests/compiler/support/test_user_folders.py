@@ -27,18 +27,18 @@ def home(tmp_path, monkeypatch) -> Path:
 
 def test_a_relative_variable_is_ignored_and_that_is_said(home, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "c")
-    assert user_folders.folder("XDG_CACHE_HOME", "x") == home / ".cache/tcc/x"
-    (said,) = user_folders.ignored_variables()
+    assert user_folders.locate_folder("XDG_CACHE_HOME", "x") == home / ".cache/tcc/x"
+    (said,) = user_folders.describe_ignored_variables()
     assert said == "XDG_CACHE_HOME=c is ignored: it is not an absolute path; ~/.cache is used"
-    assert user_folders.cache_folder("kernels") == home / ".cache/tcc/kernels"
+    assert user_folders.prepare_cache_folder("kernels") == home / ".cache/tcc/kernels"
     assert not Path("c").exists()
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "c"))
-    assert user_folders.ignored_variables() == ()
-    assert user_folders.cache_folder("kernels") == home / "c/tcc/kernels"
+    assert user_folders.describe_ignored_variables() == ()
+    assert user_folders.prepare_cache_folder("kernels") == home / "c/tcc/kernels"
 
 
 def test_folders_that_are_made_are_the_users_alone(home):
-    user_folders.make(home / "a/b/c")
+    user_folders.make_folder(home / "a/b/c")
     for path in (home / "a", home / "a/b", home / "a/b/c"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
@@ -49,30 +49,30 @@ PARTS = (".", "..", "../..", "../../..")
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757, 0o707])
 @pytest.mark.parametrize("part", PARTS)
 def test_a_folder_is_as_safe_as_each_above_it(mode, part, home):
-    place = user_folders.cache_folder("kernels")
-    assert user_folders.obstacle(place) == ""
+    place = user_folders.prepare_cache_folder("kernels")
+    assert user_folders.find_obstacle(place) == ""
     weak = (place / part).resolve()
     weak.chmod(mode)
-    assert f"others can write to {weak}" in user_folders.obstacle(place)
-    assert user_folders.cache_folder("kernels") != place
+    assert f"others can write to {weak}" in user_folders.find_obstacle(place)
+    assert user_folders.prepare_cache_folder("kernels") != place
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_nobody_can_exchange_what_lies_in_a_shared_folder(part, home):
     """As in `/tmp`: all write there, and nobody removes what is another's."""
-    place = user_folders.cache_folder("kernels")
+    place = user_folders.prepare_cache_folder("kernels")
     (place / part).resolve().chmod(0o1777)
-    assert bool(user_folders.obstacle(place)) == (part == ".")
+    assert bool(user_folders.find_obstacle(place)) == (part == ".")
 
 
 @AS_ROOT
 @pytest.mark.parametrize("part", PARTS)
 def test_a_folder_below_that_of_another_is_his(part, home):
-    place = user_folders.cache_folder("kernels")
+    place = user_folders.prepare_cache_folder("kernels")
     owned = (place / part).resolve()
     os.chown(owned, NOBODY, NOBODY)
-    assert f"{owned} belongs to user nobody" in user_folders.obstacle(place)
-    assert user_folders.cache_folder("kernels") != place
+    assert f"{owned} belongs to user nobody" in user_folders.find_obstacle(place)
+    assert user_folders.prepare_cache_folder("kernels") != place
 
 
 @AS_ROOT
@@ -80,19 +80,19 @@ def test_a_link_counts_with_where_it_leads(home, tmp_path):
     target = tmp_path / "elsewhere"
     target.mkdir()
     (home / ".cache").symlink_to(target)
-    assert user_folders.cache_folder("kernels") == home / ".cache/tcc/kernels"
+    assert user_folders.prepare_cache_folder("kernels") == home / ".cache/tcc/kernels"
     os.chown(target, NOBODY, NOBODY)
-    assert "belongs to user nobody" in user_folders.obstacle(home / ".cache/tcc/kernels")
+    assert "belongs to user nobody" in user_folders.find_obstacle(home / ".cache/tcc/kernels")
     os.chown(target, 0, 0)
     os.chown(home / ".cache", NOBODY, NOBODY, follow_symlinks=False)
-    assert f"{home}/.cache belongs to" in user_folders.obstacle(home / ".cache/tcc/kernels")
+    assert f"{home}/.cache belongs to" in user_folders.find_obstacle(home / ".cache/tcc/kernels")
 
 
 def test_links_in_a_circle_end(home):
     (home / "a").symlink_to("b")
     (home / "b").symlink_to("a")
-    assert "cannot be looked at" in user_folders.exposure(home / "a/x")
-    assert user_folders.exposure(home / "missing/x") == ""
+    assert "cannot be looked at" in user_folders.find_exposure(home / "a/x")
+    assert user_folders.find_exposure(home / "missing/x") == ""
 
 
 @pytest.mark.parametrize("where", ["..", ".", "x/../.."])
@@ -100,25 +100,25 @@ def test_dots_are_followed_as_the_system_does(where, home):
     (home / "x").mkdir()
     (home / "d").mkdir()
     (home / "d").chmod(0o777)
-    assert "others can write" in user_folders.exposure(home / "x/../d")
-    assert user_folders.exposure(home / "x" / where) == ""
+    assert "others can write" in user_folders.find_exposure(home / "x/../d")
+    assert user_folders.find_exposure(home / "x" / where) == ""
 
 
 @AS_ROOT
 def test_a_cache_of_another_among_temporary_files_is_refused(home, tmp_path):
     (home / ".cache").mkdir()
     (home / ".cache").chmod(0o777)
-    place = user_folders.cache_folder("kernels")
+    place = user_folders.prepare_cache_folder("kernels")
     assert place == tmp_path / "tmp/tcc-kernels-0"
     os.chown(place, NOBODY, NOBODY)
     with pytest.raises(PermissionError, match="set XDG_CACHE_HOME"):
-        user_folders.cache_folder("kernels")
+        user_folders.prepare_cache_folder("kernels")
 
 
 @AS_ROOT
 def test_what_another_user_cannot_change_he_cannot(home):
     """The rule, tried by a process of another user: it fails at all that is called safe."""
-    place = user_folders.cache_folder("kernels")
+    place = user_folders.prepare_cache_folder("kernels")
     user_folders.write_cached(place / "x", b"content")
     child = os.fork()
     if not child:
@@ -129,7 +129,7 @@ def test_what_another_user_cannot_change_he_cannot(home):
             lambda: (place / "x").write_bytes(b""),
             lambda: (place / "y").write_bytes(b""),
             lambda: place.rename(place.with_name("z")),
-            lambda: user_folders.key_file().read_bytes(),
+            lambda: user_folders.locate_key_file().read_bytes(),
         ):
             try:
                 act()
@@ -142,7 +142,7 @@ def test_what_another_user_cannot_change_he_cannot(home):
 
 
 def test_an_entry_comes_back_under_its_own_name_alone(home):
-    place = user_folders.cache_folder("kernels")
+    place = user_folders.prepare_cache_folder("kernels")
     user_folders.write_cached(place / "x", b"content")
     assert user_folders.read_cached(place / "x") == b"content"
     (place / "y").write_bytes((place / "x").read_bytes())
@@ -159,7 +159,7 @@ def test_an_entry_comes_back_under_its_own_name_alone(home):
 
 
 def test_an_entry_that_another_key_sealed_is_none(home, monkeypatch):
-    place = user_folders.cache_folder("kernels")
+    place = user_folders.prepare_cache_folder("kernels")
     user_folders.write_cached(place / "x", b"content")
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "other"))
     assert user_folders.read_cached(place / "x") is None
@@ -171,31 +171,31 @@ def test_an_entry_that_another_key_sealed_is_none(home, monkeypatch):
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
 def test_a_key_that_others_could_read_is_replaced(mode, home):
-    place = user_folders.cache_folder("kernels")
+    place = user_folders.prepare_cache_folder("kernels")
     user_folders.write_cached(place / "x", b"content")
-    before = user_folders.key_file().read_bytes()
-    user_folders.key_file().chmod(mode)
+    before = user_folders.locate_key_file().read_bytes()
+    user_folders.locate_key_file().chmod(mode)
     assert user_folders.read_cached(place / "x") is None
-    assert user_folders.key_file().read_bytes() != before
-    assert stat.S_IMODE(user_folders.key_file().stat().st_mode) == 0o600
+    assert user_folders.locate_key_file().read_bytes() != before
+    assert stat.S_IMODE(user_folders.locate_key_file().stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(33)])
 def test_a_key_that_is_cut_is_replaced(content, home):
-    assert user_folders.key_obstacle() == ""
-    user_folders.key_file().write_bytes(content)
+    assert user_folders.find_key_obstacle() == ""
+    user_folders.locate_key_file().write_bytes(content)
     assert user_folders.seal("x", b"")
-    assert len(user_folders.key_file().read_bytes()) == 32
+    assert len(user_folders.locate_key_file().read_bytes()) == 32
 
 
 def test_without_a_key_nothing_is_kept_and_nothing_believed(home):
-    place = user_folders.cache_folder("kernels")
+    place = user_folders.prepare_cache_folder("kernels")
     user_folders.write_cached(place / "x", b"content")
-    user_folders.key_file().parent.chmod(0o777)
+    user_folders.locate_key_file().parent.chmod(0o777)
     assert user_folders.read_cached(place / "x") is None
     user_folders.write_cached(place / "y", b"content")
     assert not (place / "y").exists()
-    assert "others can write" in user_folders.key_obstacle()
+    assert "others can write" in user_folders.find_key_obstacle()
 
 
 def test_many_processes_agree_on_one_key(home):
@@ -206,4 +206,4 @@ def test_many_processes_agree_on_one_key(home):
             os._exit(0 if user_folders.seal("x", b"") else 1)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
-    assert [path.name for path in user_folders.key_file().parent.iterdir()] == ["cache-key"]
+    assert [path.name for path in user_folders.locate_key_file().parent.iterdir()] == ["cache-key"]

@@ -11,10 +11,17 @@ from hypothesis import strategies as st
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.support.diagnostics import UserError, whole_file
+from tcc.compiler.support.diagnostics import UserError, make_file_span
 from tcc.compiler.train import counter_random
 from tcc.compiler.train.augmentation import augment
-from tcc.compiler.train.recipe_records import Augmentation, Change, Crop, Erase, Warp, check
+from tcc.compiler.train.recipe_records import (
+    Augmentation,
+    Change,
+    Crop,
+    Erase,
+    Warp,
+    check_augmentation,
+)
 
 KINDS = {
     "horizontal_flip": Augmentation(horizontal_flip=0.5),
@@ -292,7 +299,9 @@ def test_probabilities_are_shares(probability):
 @settings(max_examples=25)
 @given(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 5), st.text(max_size=5))
 def test_random_numbers_are_those_of_splitmix(sample, place, name):
-    found = counter_random.draws(torch.tensor([3, sample]), name, 7).bits("x", 6)[1, place]
+    found = counter_random.create_random(torch.tensor([3, sample]), name, 7).sample_bits("x", 6)[
+        1, place
+    ]
     mask, step = (1 << 64) - 1, 0x9E3779B97F4A7C15
 
     def mixed(x):
@@ -300,13 +309,13 @@ def test_random_numbers_are_those_of_splitmix(sample, place, name):
         x = (x ^ (x >> 27)) * 0x94D049BB133111EB & mask
         return x ^ (x >> 31)
 
-    key = mixed((sample * step + counter_random.word(name, 7)) & mask)
-    key = mixed((key + counter_random.word("x")) & mask)
+    key = mixed((sample * step + counter_random.hash_words(name, 7)) & mask)
+    key = mixed((key + counter_random.hash_words("x")) & mask)
     assert int(found) & mask == mixed((key + place * step) & mask)
 
 
 def test_random_numbers_are_even():
-    found = counter_random.draws(torch.arange(2000), 0).uniform("x", 50)
+    found = counter_random.create_random(torch.arange(2000), 0).sample_uniform("x", 50)
     assert float(found.min()) >= 0
     assert float(found.max()) < 1
     counts = torch.histc(found.float(), 20, 0, 1)
@@ -334,11 +343,11 @@ REFUSED = {
 def test_what_a_network_cannot_have_is_refused(name):
     record, contract, words = REFUSED[name]
     with pytest.raises(UserError) as caught:
-        check(record, network(contract), whole_file("recipe.yaml"))
+        check_augmentation(record, network(contract), make_file_span("recipe.yaml"))
     assert caught.value.diagnostics[0].code == "E1215"
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_what_it_can_have_is_not(name):
-    check(EVERY[name], network(Preprocess()), whole_file("recipe.yaml"))
+    check_augmentation(EVERY[name], network(Preprocess()), make_file_span("recipe.yaml"))

@@ -10,7 +10,7 @@ CLASSES = torch.tensor([0] * 70 + [1] * 20 + [3] * 7)
 
 @pytest.mark.parametrize("last", ["drop", "wrap"])
 def test_an_epoch_has_each_image_once_but_for_its_last_batch(last):
-    found = BatchPlan(97, 10, last, 0).order(1).flatten()
+    found = BatchPlan(97, 10, last, 0).build_batches(1).flatten()
     assert len(found) == {"drop": 90, "wrap": 100}[last]
     assert len(found[:97].unique()) == min(97, len(found))
 
@@ -18,27 +18,27 @@ def test_an_epoch_has_each_image_once_but_for_its_last_batch(last):
 def test_balanced_classes_have_equal_shares():
     plan = BatchPlan(97, 16, "drop", 0, CLASSES)
     for epoch in range(5):
-        order = plan.order(epoch)
+        order = plan.build_batches(epoch)
         assert order.shape == (6, 16)
         assert sorted(CLASSES[order.flatten()].bincount().tolist()) == [0, 32, 32, 32]
         times = order.flatten().bincount(minlength=97)
         assert set(times[:70].tolist()) == {0, 1}
         assert set(times[70:90].tolist()) == {1, 2}
         assert set(times[90:].tolist()) == {4, 5}
-    seen = torch.cat([plan.order(epoch).flatten() for epoch in range(40)])
+    seen = torch.cat([plan.build_batches(epoch).flatten() for epoch in range(40)])
     assert len(seen.unique()) == 97
 
 
 def test_shares_that_do_not_divide_differ_by_one():
-    counts = CLASSES[BatchPlan(97, 10, "drop", 0, CLASSES).order(0).flatten()].bincount()
+    counts = CLASSES[BatchPlan(97, 10, "drop", 0, CLASSES).build_batches(0).flatten()].bincount()
     assert sorted(counts.tolist()) == [0, 30, 30, 30]
-    counts = CLASSES[BatchPlan(97, 10, "wrap", 0, CLASSES).order(0).flatten()].bincount()
+    counts = CLASSES[BatchPlan(97, 10, "wrap", 0, CLASSES).build_batches(0).flatten()].bincount()
     assert sorted(counts.tolist()) == [0, 33, 33, 34]
 
 
 @pytest.mark.parametrize("classes", [None, CLASSES])
 def test_seed_and_epoch_decide(classes):
-    base = BatchPlan(97, 10, "drop", 0, classes).order(0)
-    assert torch.equal(base, BatchPlan(97, 10, "drop", 0, classes).order(0))
-    assert not torch.equal(base, BatchPlan(97, 10, "drop", 1, classes).order(0))
-    assert not torch.equal(base, BatchPlan(97, 10, "drop", 0, classes).order(1))
+    base = BatchPlan(97, 10, "drop", 0, classes).build_batches(0)
+    assert torch.equal(base, BatchPlan(97, 10, "drop", 0, classes).build_batches(0))
+    assert not torch.equal(base, BatchPlan(97, 10, "drop", 1, classes).build_batches(0))
+    assert not torch.equal(base, BatchPlan(97, 10, "drop", 0, classes).build_batches(1))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.preprocess import SCALES, Preprocess
 from tcc.compiler.support.diagnostics import UnhandledError
-from tcc.compiler.train.pixel_store import normalized
+from tcc.compiler.train.pixel_store import normalize_pixels
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICES = ["cpu", pytest.param("cuda", marks=NO_GPU)]
@@ -21,7 +21,7 @@ DEVIATIONS = st.floats(1e-6, 300)
 
 
 def expected(contract):
-    return np.stack([preprocess.normalized(contract, image) for image in IMAGES])
+    return np.stack([preprocess.normalize(contract, image) for image in IMAGES])
 
 
 def same(contract, device):
@@ -32,7 +32,7 @@ def same(contract, device):
         levels.contiguous(memory_format=torch.channels_last),
     ):
         before = given_levels.clone()
-        found = normalized(contract, given_levels)
+        found = normalize_pixels(contract, given_levels)
         assert found.dtype == torch.float32
         assert np.array_equal(found.cpu().numpy().view(np.int32), expected(contract).view(np.int32))
         assert torch.equal(given_levels, before)
@@ -60,4 +60,4 @@ def test_the_papers_contract_and_raw_levels(device, scale):
 
 def test_a_scale_that_is_not_written():
     with pytest.raises(UnhandledError, match="for the scale of pixels 'mean'"):
-        normalized(Preprocess(scale="mean"), torch.zeros(1, 3, 2, 2))
+        normalize_pixels(Preprocess(scale="mean"), torch.zeros(1, 3, 2, 2))

@@ -12,7 +12,7 @@ from tcc.compiler.train.distributed import World
 
 
 def test_each_process_has_its_share_of_a_batch():
-    parts = [World(rank, 3).share(torch.arange(12)).tolist() for rank in range(3)]
+    parts = [World(rank, 3).slice_batch(torch.arange(12)).tolist() for rank in range(3)]
     assert parts == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 
@@ -87,7 +87,7 @@ def test_a_batch_that_cannot_be_cut(train, monkeypatch):
 
     from tcc.compiler.train import distributed
 
-    monkeypatch.setattr(distributed, "joined", lambda _: nullcontext(World(0, 3)))
+    monkeypatch.setattr(distributed, "join_processes", lambda _: nullcontext(World(0, 3)))
     monkeypatch.setattr(World, "wait", lambda _: None)
     done = train("-o", "run")
     assert done.exit_code == 2

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import tcc
 from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ir.preprocess import Preprocess
-from tcc.compiler.lower.torch import module, network_of, trained_weights
+from tcc.compiler.lower.torch import copy_trained_weights, create_module, find_network
 from tcc.compiler.ops import (
     Add,
     AvgPool,
@@ -41,18 +41,18 @@ from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program, onnxruntime_session
-from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork, trained_calibration
-from tcc.compiler.train.pixel_store import normalized
-from tcc.testing.int8_models import calibrated, picture, ready
-from tcc.testing.nets import Steps, dense, gated
-from tcc.testing.op_cases import trained
+from tcc.compiler.train.fake_quantization import FakeQuantizedNetwork, build_trained_calibration
+from tcc.compiler.train.pixel_store import normalize_pixels
+from tcc.testing.int8_models import calibrate_on_input, lower_for_int8, sample_input
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
+from tcc.testing.op_cases import sample_weights
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def everything(*ends: Output) -> Graph:
     """Each kind of operation that has an integer form."""
-    add = Steps(3, 13, 12, name="everything")
+    add = NetBuilder(3, 13, 12, name="everything")
     add("stem", Conv(8, (3, 3), (2, 2), "same", bias=False))
     add("stem_bn", BatchNorm())
     start = add("stem_act", HardSwish())
@@ -76,18 +76,18 @@ def everything(*ends: Output) -> Graph:
     add("flat", Flatten())
     add("fc", Linear(5))
     add("soft", Softmax())
-    return add.graph(*(ends or (Output("logits", "fc"), Output("map", "max_pool"))))
+    return add.build(*(ends or (Output("logits", "fc"), Output("map", "max_pool"))))
 
 
 def made(graph: Graph, weights, stretch: float = 1.0):
-    model = ready(graph, weights)
-    calibration = calibrated(model, picture(model.graph), stretch)
+    model = lower_for_int8(graph, weights)
+    calibration = calibrate_on_input(model, sample_input(model.graph), stretch)
     return FakeQuantizedNetwork(graph, weights, calibration).eval(), quantize(model, calibration)
 
 
 def compared(network, program, seeds=range(4)):
     """Outputs of the module in both modes of gradients, and those of the reference executor."""
-    xs = [picture(program.graph, seed) for seed in seeds]
+    xs = [sample_input(program.graph, seed) for seed in seeds]
     expected = integer_program.run(program, xs)
     x = torch.tensor(np.stack(xs))
     with torch.no_grad():
@@ -98,10 +98,12 @@ def compared(network, program, seeds=range(4)):
     return {n: (y.numpy(), np.stack([e[n] for e in expected])) for n, y in found.items()}
 
 
-@pytest.mark.parametrize("graph", [dense(), gated(), everything()], ids=lambda g: g.name)
+@pytest.mark.parametrize(
+    "graph", [build_dense(), build_gated(), everything()], ids=lambda g: g.name
+)
 def test_it_computes_the_integer_program_to_the_bit(graph):
-    network, program = made(graph, trained(graph))
-    assert integer_program.inexact(program.graph) == ()
+    network, program = made(graph, sample_weights(graph))
+    assert integer_program.find_inexact_nodes(program.graph) == ()
     for found, expected in compared(network, program).values():
         assert found.tobytes() == expected.tobytes()
 
@@ -110,7 +112,7 @@ def random_networks_are_exact(data) -> None:
     graph = random_nets.graphs(data.draw)
     weights = random_nets.extreme(data.draw, graph)
     network, program = made(graph, weights)
-    assert integer_program.inexact(program.graph) == ()
+    assert integer_program.find_inexact_nodes(program.graph) == ()
     for found, expected in compared(network, program, range(2)).values():
         assert found.tobytes() == expected.tobytes()
 
@@ -130,51 +132,51 @@ def test_more_random_networks_are_computed_to_the_bit(data):
 
 def test_what_stays_in_float_is_computed_in_float():
     graph = everything(Output("soft", "soft"), Output("logits", "fc"))
-    network, program = made(graph, trained(graph))
-    assert "soft" in integer_program.inexact(program.graph)
+    network, program = made(graph, sample_weights(graph))
+    assert "soft" in integer_program.find_inexact_nodes(program.graph)
     both = compared(network, program)
     assert both["logits"][0].tobytes() == both["logits"][1].tobytes()
     np.testing.assert_allclose(*both["soft"], rtol=1e-6)
 
 
 def test_layers_kept_in_float_and_equalised_channels():
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add("a", Conv(4, (3, 3)))
     add("relu", Relu())
     add("b", DepthwiseConv((3, 3), padding=1))
     add("c", Conv(4, (1, 1)))
     add("mean", GlobalAvgPool())
-    graph = add.graph()
-    weights = trained(graph)
-    model = ready(graph, weights)
-    plain = calibrated(model, picture(model.graph))
+    graph = add.build()
+    weights = sample_weights(graph)
+    model = lower_for_int8(graph, weights)
+    plain = calibrate_on_input(model, sample_input(model.graph))
     factors = {"relu": np.array([0.5, 1.0, 0.25, 1.0], np.float32)}
     factors["a"] = factors["relu"]
     network = FakeQuantizedNetwork(
         graph, weights, Calibration(plain.ranges, factors=factors)
     ).eval()
-    program = quantize(model, network.trained_calibration())
+    program = quantize(model, network.compute_calibration())
     for found, expected in compared(network, program).values():
         assert found.tobytes() == expected.tobytes()
     mixed = Calibration(plain.ranges, in_float=frozenset({"b"}))
     network = FakeQuantizedNetwork(graph, weights, mixed)
     for found, expected in compared(network, quantize(model, mixed)).values():
         np.testing.assert_allclose(found, expected, rtol=0.02, atol=1e-3)
-    network(torch.tensor(picture(graph)[None]))["logits"].sum().backward()
+    network(torch.tensor(sample_input(graph)[None]))["logits"].sum().backward()
     assert all(parameter.grad.any() for parameter in network.parameters())
 
 
 def test_sums_that_float32_cannot_hold_are_exact():
-    add = Steps(700, 3, 3)
+    add = NetBuilder(700, 3, 3)
     add("conv", Conv(3, (3, 3)))
     add("relu", Relu())
     add("mean", GlobalAvgPool())
-    graph = add.graph()
+    graph = add.build()
     weights = {
         "conv.weight": np.random.default_rng(0).uniform(0.5, 1, (3, 700, 3, 3)).astype(np.float32),
         "conv.bias": np.array([0.5, 9e4, -3e5], np.float32),
     }
-    model = ready(graph, weights)
+    model = lower_for_int8(graph, weights)
     ranges = {"image": Range(0.1, signed=False), "relu": Range(3e3, signed=False)}
     ranges["mean"] = Range(3e3, signed=False)
     calibration = Calibration(ranges)
@@ -186,15 +188,15 @@ def test_sums_that_float32_cannot_hold_are_exact():
     expected = np.stack([r["logits"] for r in integer_program.run(program, list(x))])
     with torch.no_grad():
         assert network(torch.tensor(x))["logits"].numpy().tobytes() == expected.tobytes()
-    assert network._program(torch.device("cpu")).wide == {"relu"}
+    assert network._build_program(torch.device("cpu")).wide == {"relu"}
 
 
 def test_gradients_are_those_of_the_float_network_but_for_rounding():
     graph = everything(Output("logits", "fc"))
-    weights = trained(graph)
+    weights = sample_weights(graph)
     network, _ = made(graph, weights, stretch=1.5)
-    floats = module(graph, weights).eval()
-    x = torch.tensor(np.stack([picture(graph, seed) for seed in range(8)])) * 0.7
+    floats = create_module(graph, weights).eval()
+    x = torch.tensor(np.stack([sample_input(graph, seed) for seed in range(8)])) * 0.7
     aim = torch.linspace(-1, 1, 40).reshape(8, 5)
     for one in (network, floats):
         (one(x)["logits"] * aim).sum().backward()
@@ -207,11 +209,11 @@ def test_gradients_are_those_of_the_float_network_but_for_rounding():
 
 
 def test_names_copies_and_files_are_those_of_the_float_module():
-    graph = dense()
-    network, program = made(graph, trained(graph))
+    graph = build_dense()
+    network, program = made(graph, sample_weights(graph))
     assert list(network.state_dict()) == list(graph.params)
-    assert network_of(torch.optim.swa_utils.AveragedModel(network)).graph == graph
-    x = torch.tensor(picture(graph)[None])
+    assert find_network(torch.optim.swa_utils.AveragedModel(network)).graph == graph
+    x = torch.tensor(sample_input(graph)[None])
     for again in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):  # noqa: S301
         assert torch.equal(again(x)["logits"], network(x)["logits"])
     with torch.autocast("cpu", torch.bfloat16):
@@ -221,25 +223,25 @@ def test_names_copies_and_files_are_those_of_the_float_module():
 
 
 def test_changed_weights_change_the_program():
-    graph = gated()
-    network, _ = made(graph, trained(graph))
-    x = torch.tensor(picture(graph)[None])
+    graph = build_gated()
+    network, _ = made(graph, sample_weights(graph))
+    x = torch.tensor(sample_input(graph)[None])
     with torch.no_grad():
         before = network(x)["features"]
         network.get_parameter("reduce.weight").mul_(-0.5)
         after = network(x)["features"]
     assert not torch.equal(before, after)
     weights = {n: t.detach().numpy() for n, t in network.named_weights().items()}
-    program = quantize(ready(graph, weights), network.trained_calibration())
+    program = quantize(lower_for_int8(graph, weights), network.compute_calibration())
     for found, expected in compared(network, program).values():
         assert found.tobytes() == expected.tobytes()
 
 
 def test_other_weights_in_its_place_are_used():
     """As when averaged weights are judged: other tensors, in memory that was used before."""
-    graph = gated()
-    network, _ = made(graph, trained(graph))
-    x = torch.tensor(picture(graph)[None])
+    graph = build_gated()
+    network, _ = made(graph, sample_weights(graph))
+    x = torch.tensor(sample_input(graph)[None])
     with torch.no_grad():
         for factor in (1.0, -0.5, 0.25):
             others = {n: t * factor for n, t in network.named_parameters()}
@@ -254,15 +256,15 @@ def test_other_weights_in_its_place_are_used():
 
 def test_grey_levels_are_read_from_normalised_images():
     contract = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    add = Steps(3, 16, 16)
+    add = NetBuilder(3, 16, 16)
     add("conv", Conv(4, (3, 3), padding=1))
     add("mean", GlobalAvgPool())
-    graph = add.graph()
+    graph = add.build()
     graph = replace(graph, inputs=(replace(graph.inputs[0], preprocess=contract),))
-    network, program = made(graph, trained(graph))
+    network, program = made(graph, sample_weights(graph))
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(1, 3, 1, 1)
     with torch.no_grad():
-        found = network(normalized(contract, levels))["logits"].numpy()
+        found = network(normalize_pixels(contract, levels))["logits"].numpy()
         assert found.tobytes() == network(levels)["logits"].numpy().tobytes()
     (expected,) = integer_program.run(program, [levels[0].numpy()])
     assert found[0].tobytes() == expected["logits"].tobytes()
@@ -274,8 +276,8 @@ def test_a_build_takes_what_was_trained(tmp_path):
     spec = tcc.load(ROOT / "docs/examples/tiles.yaml", width=4)
     document = tcc.calibrate(spec, ROOT / "zoo/samples", method="minmax")
     floats = tcc.torch(spec)
-    calibration = calibration_file.calibration(document, ready_for(floats), "c.json")
-    network = FakeQuantizedNetwork(spec.graph, trained_weights(floats), calibration)
+    calibration = calibration_file.decode_calibration(document, ready_for(floats), "c.json")
+    network = FakeQuantizedNetwork(spec.graph, copy_trained_weights(floats), calibration)
     images = np.random.default_rng(0).integers(0, 256, (4, 3, 64, 64), np.uint8)
     x = torch.tensor(images / np.float32(255))
     optimizer = torch.optim.SGD(network.train().parameters(), 0.1)
@@ -283,14 +285,14 @@ def test_a_build_takes_what_was_trained(tmp_path):
     optimizer.step()
     weights, scales = tmp_path / "w.safetensors", tmp_path / "c.json"
     tcc.save_weights(network, weights)
-    again = trained_calibration(network, document)
+    again = build_trained_calibration(network, document)
     scales.write_bytes(calibration_document.encode(again))
     bundle = tcc.build(
         spec, "onnxruntime", weights, tmp_path, precision="int8", calibration=scales,
         data=ROOT / "zoo/samples", floors={"min_cosine": 0, "min_correlation": 0},
     )  # fmt: skip
     model = (bundle.model / "model.onnx").read_bytes()
-    session = onnxruntime_session.session(model, exact_products=True)  # without VNNI as well
+    session = onnxruntime_session.create_session(model, exact_products=True)  # without VNNI as well
     with torch.no_grad():
         found = network.eval()(x)["tissue"].numpy()
         assert found.tobytes() == network(torch.tensor(images))["tissue"].numpy().tobytes()
@@ -300,12 +302,12 @@ def test_a_build_takes_what_was_trained(tmp_path):
 
 
 def ready_for(network):
-    return run(Model(network.graph, trained_weights(network)), INT8)
+    return run(Model(network.graph, copy_trained_weights(network)), INT8)
 
 
 def unequal(random) -> tuple[Graph, dict[str, np.ndarray]]:
     """A depthwise network whose channels differ four hundredfold, undone by the weights behind."""
-    add = Steps(3, 8, 8, name="unequal")
+    add = NetBuilder(3, 8, 8, name="unequal")
     add("stem", Conv(8, (3, 3), padding=1))
     add("depthwise", DepthwiseConv((3, 3), padding=1))
     add("act", HardSwish())
@@ -314,8 +316,8 @@ def unequal(random) -> tuple[Graph, dict[str, np.ndarray]]:
     add("mean", GlobalAvgPool())
     add("flat", Flatten())
     add("fc", Linear(3))
-    graph = add.graph()
-    network = module(graph).train()
+    graph = add.build()
+    network = create_module(graph).train()
     x, truth = classes(random, 96)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(60):
@@ -357,7 +359,7 @@ def test_training_recovers_what_rounding_lost():
     x, truth = classes(random, 96)
     others, answers = classes(np.random.default_rng(1), 150)
     network, _ = made(graph, weights)
-    floats = accuracy(module(graph, weights), others, answers)
+    floats = accuracy(create_module(graph, weights), others, answers)
     collapsed = accuracy(network, others, answers)
     assert floats > 0.9
     assert collapsed < floats - 0.2

@@ -11,10 +11,10 @@ from PIL import Image
 
 from tcc.compiler.data import split_file
 from tcc.compiler.data.dataset import Item
-from tcc.compiler.support.diagnostics import UserError, whole_file
+from tcc.compiler.support.diagnostics import UserError, make_file_span
 from tcc.compiler.train import image_table
-from tcc.compiler.train.image_split import ImageSplit, SplitOptions, read
-from tcc.compiler.train.seeded_split import Shares, bound_together, shares, split
+from tcc.compiler.train.image_split import ImageSplit, SplitOptions, read_split
+from tcc.compiler.train.seeded_split import SplitShares, group_units, parse_shares, split_images
 
 NUMBER = iter(range(1 << 30))
 
@@ -54,7 +54,7 @@ def codes(found: ImageSplit):
 
 def fails(folder, code, *words, options=None, at=None):
     with pytest.raises(UserError) as caught:
-        read(folder, options)
+        read_split(folder, options)
     first = caught.value.diagnostics[0]
     assert first.code == code, caught.value
     for word in words:
@@ -65,10 +65,10 @@ def fails(folder, code, *words, options=None, at=None):
 
 
 def test_folders_of_three_sides(tmp_path):
-    found = read(sided(tmp_path, 12))
+    found = read_split(sided(tmp_path, 12))
     assert found.classes == ("a", "b", "c")
-    assert {s: len(d) for s, d in found.sides.items()} == {"train": 36, "val": 36, "test": 36}
-    for side, data in found.sides.items():
+    assert {s: len(d) for s, d in found.datasets.items()} == {"train": 36, "val": 36, "test": 36}
+    for side, data in found.datasets.items():
         assert all(item.path.parts[-3] == side for item in data.items)
         assert all(item.path.parts[-2] == item.label for item in data.items)
     assert codes(found) == ["E1208"]
@@ -77,15 +77,15 @@ def test_folders_of_three_sides(tmp_path):
 @pytest.mark.parametrize("name", ["valid", "Validation", "VAL"])
 def test_sides_have_other_names_too(tmp_path, name):
     sided(tmp_path, 12, sides=("Train", name, "TEST"))
-    assert len(read(tmp_path).val) == 36
+    assert len(read_split(tmp_path).val) == 36
 
 
 def test_a_class_may_be_called_as_a_side_is(tmp_path):
-    assert read(flat(tmp_path, 12, ("test", "control"))).classes == ("control", "test")
+    assert read_split(flat(tmp_path, 12, ("test", "control"))).classes == ("control", "test")
 
 
 def test_a_missing_val_is_taken_from_train_and_said(tmp_path):
-    found = read(sided(tmp_path, 20, sides=("train", "test")))
+    found = read_split(sided(tmp_path, 20, sides=("train", "test")))
     assert len(found.train) + len(found.val) == 60
     assert 9 <= len(found.val) <= 12
     assert len(found.test) == 60
@@ -96,23 +96,23 @@ def test_a_missing_val_is_taken_from_train_and_said(tmp_path):
 
 
 def test_a_missing_test_is_said(tmp_path):
-    found = read(sided(tmp_path, 12, sides=("train", "val")))
+    found = read_split(sided(tmp_path, 12, sides=("train", "val")))
     assert len(found.test) == 0
     assert codes(found) == ["E1208", "E1209"]
 
 
 def test_a_seeded_split_has_the_shares_of_each_class(tmp_path):
     flat(tmp_path, 40, "ab")
-    found = read(tmp_path)
+    found = read_split(tmp_path)
     for label in found.classes:
-        counts = [sum(i.label == label for i in data.items) for data in found.sides.values()]
+        counts = [sum(i.label == label for i in data.items) for data in found.datasets.values()]
         assert counts == [28, 6, 6]
     assert codes(found) == ["E1208"]
-    again, other = read(tmp_path), read(tmp_path, SplitOptions(seed=1))
+    again, other = read_split(tmp_path), read_split(tmp_path, SplitOptions(seed=1))
     assert again.train.digest == found.train.digest
     assert other.train.digest != found.train.digest
-    halves = read(tmp_path, SplitOptions(shares=Shares(1, 1, 0)))
-    assert [len(data) for data in halves.sides.values()] == [40, 40, 0]
+    halves = read_split(tmp_path, SplitOptions(shares=SplitShares(1, 1, 0)))
+    assert [len(data) for data in halves.datasets.values()] == [40, 40, 0]
 
 
 def test_names_of_files_have_no_say_in_a_split(tmp_path):
@@ -120,17 +120,17 @@ def test_names_of_files_have_no_say_in_a_split(tmp_path):
         for number in range(20):
             name = f"{number if folder == 'x' else 99 - number}.png"
             image(tmp_path / folder / "ab"[number % 2] / name, number)
-    one, other = (read(tmp_path / folder) for folder in "xy")
-    assert [d.digest for d in one.sides.values()] == [d.digest for d in other.sides.values()]
+    one, other = (read_split(tmp_path / folder) for folder in "xy")
+    assert [d.digest for d in one.datasets.values()] == [d.digest for d in other.datasets.values()]
 
 
 def test_groups_stay_together(tmp_path):
     flat(tmp_path, 24, "ab")
     files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.png"))
     table(tmp_path, *(f"{f},{f[0]},p{int(Path(f).stem) // 3}" for f in files))
-    found = read(tmp_path)
+    found = read_split(tmp_path)
     assert codes(found) == []
-    sides = [{found.groups[i.name] for i in data.items} for data in found.sides.values()]
+    sides = [{found.groups[i.name] for i in data.items} for data in found.datasets.values()]
     assert sum(map(len, sides)) == len(set.union(*sides)) == 8
     assert all(sides)
 
@@ -139,8 +139,8 @@ def test_the_same_image_under_two_names_is_on_one_side(tmp_path):
     for number in range(12):
         for copy in "12":
             image(tmp_path / "ab"[number % 2] / f"{number}-{copy}.png", number)
-    found = read(tmp_path)
-    sides = [set(data.digests) for data in found.sides.values()]
+    found = read_split(tmp_path)
+    sides = [set(data.digests) for data in found.datasets.values()]
     assert sum(map(len, sides)) == len(set.union(*sides)) == 12
 
 
@@ -154,7 +154,7 @@ def test_tables_of_other_systems(tmp_path, end, start, separator):
     lines = [line.replace(",,", ",x,").replace(",", separator) for line in lines]
     head = separator.join(["File", "LABEL", "comment", "group"])
     table(tmp_path, *lines, "", head=head, end=end, start=start)
-    found = read(tmp_path)
+    found = read_split(tmp_path)
     assert found.classes == ("a", "b")
     assert len(set(found.groups.values())) == 12
 
@@ -163,8 +163,8 @@ def test_a_table_gives_sides_and_folders_the_labels(tmp_path):
     flat(tmp_path, 12, "ab")
     lines = [f"{c}/{n}.png,{('train', 'val', 'test')[n % 3]}" for c in "ab" for n in range(12)]
     table(tmp_path, *lines, head="file,split")
-    found = read(tmp_path)
-    assert [len(data) for data in found.sides.values()] == [8, 8, 8]
+    found = read_split(tmp_path)
+    assert [len(data) for data in found.datasets.values()] == [8, 8, 8]
     assert {i.path.parent.name == i.label for i in found.val.items} == {True}
 
 
@@ -308,18 +308,18 @@ def test_what_is_no_set(tmp_path):
 def test_an_array_is_split(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 3), np.uint8)
     np.savez(tmp_path / "x.npz", images=pixels, labels=np.arange(60) % 12)
-    found = read(tmp_path / "x.npz")
+    found = read_split(tmp_path / "x.npz")
     assert found.classes == tuple(map(str, range(12)))
-    assert sum(map(len, found.sides.values())) == 60
+    assert sum(map(len, found.datasets.values())) == 60
     assert codes(found)[0] == "E1208"
 
 
 def test_what_is_hidden_is_passed_over_and_said(tmp_path):
     flat(tmp_path, 12, "ab")
     images(tmp_path, ".ipynb_checkpoints/0.png", "a/._1.png", "__MACOSX/b/0.png")
-    found = read(tmp_path)
+    found = read_split(tmp_path)
     assert found.classes == ("a", "b")
-    assert sum(map(len, found.sides.values())) == 24
+    assert sum(map(len, found.datasets.values())) == 24
     said = "\n".join(map(str, found.warnings))
     assert f"{tmp_path}/a/._1.png\n   = it is hidden\n" in said
     assert f"{tmp_path}/.ipynb_checkpoints\n   = a hidden folder, which is not entered\n" in said
@@ -328,7 +328,7 @@ def test_what_is_hidden_is_passed_over_and_said(tmp_path):
 
 def test_classes_are_those_of_the_network(tmp_path):
     flat(tmp_path, 12, ("Cat", "dog"))
-    found = read(tmp_path, SplitOptions(labels=("dog", "cat")))
+    found = read_split(tmp_path, SplitOptions(labels=("dog", "cat")))
     assert found.classes == ("dog", "cat")
     assert {i.label for i in found.train.items} == {"dog", "cat"}
     fails(
@@ -350,7 +350,7 @@ def test_two_labels_of_an_image_and_few_images_are_said(tmp_path):
     sided(tmp_path, 3, "ab", ("train", "val"))
     (tmp_path / "train/b/copy.png").write_bytes((tmp_path / "train/a/1.png").read_bytes())
     images(tmp_path, "train/c/0.png")
-    found = read(tmp_path)
+    found = read_split(tmp_path)
     assert codes(found) == ["E1208", "E1209", "E1213", "E1213", "E1214"]
     said = "\n".join(map(str, found.warnings))
     assert "few images to learn from: a (3), b (4), c (1)" in said
@@ -362,17 +362,17 @@ def test_two_labels_of_an_image_and_few_images_are_said(tmp_path):
 )
 def test_shares_that_are_none(text):
     with pytest.raises(UserError) as caught:
-        shares(text, whole_file("--split"))
+        parse_shares(text, make_file_span("--split"))
     assert caught.value.diagnostics[0].code == "E1212"
 
 
 def test_shares_may_be_percents():
-    assert shares("70,20,10", whole_file("--split")).by_side == {
+    assert parse_shares("70,20,10", make_file_span("--split")).by_split == {
         "train": 0.7,
         "val": 0.2,
         "test": 0.1,
     }
-    assert shares("8,2,0", whole_file("--split")).by_side == {"train": 0.8, "val": 0.2}
+    assert parse_shares("8,2,0", make_file_span("--split")).by_split == {"train": 0.8, "val": 0.2}
 
 
 @given(
@@ -386,8 +386,8 @@ def test_no_unit_is_on_two_sides_and_order_has_no_say(rows, seed):
     }
     groups = {str(n): f"g{group}" for n, (group, _, _) in enumerate(rows)}
     labels = {name: item.label or "" for name, item in items.items()}
-    units = bound_together(items, groups)
-    sides = split(labels, units, Shares(), seed)
+    units = group_units(items, groups)
+    sides = split_images(labels, units, SplitShares(), seed)
     assert set(sides) == set(items)
     for key in (groups, {name: item.digest for name, item in items.items()}):
         where: dict[str, set[str]] = {}
@@ -395,26 +395,26 @@ def test_no_unit_is_on_two_sides_and_order_has_no_say(rows, seed):
             where.setdefault(key[name], set()).add(side)
         assert all(len(found) == 1 for found in where.values())
     backwards = dict(reversed(labels.items()))
-    turned = bound_together(dict(reversed(items.items())), dict(reversed(groups.items())))
-    assert split(backwards, turned, Shares(), seed) == sides
+    turned = group_units(dict(reversed(items.items())), dict(reversed(groups.items())))
+    assert split_images(backwards, turned, SplitShares(), seed) == sides
 
 
 @given(st.lists(st.integers(7, 60), min_size=2, max_size=4), st.integers(0, 1000))
 def test_every_class_is_on_every_side_by_its_share(counts, seed):
     labels = {f"{c}-{n}": str(c) for c, count in enumerate(counts) for n in range(count)}
-    sides = split(labels, {name: name for name in labels}, Shares(), seed)
+    sides = split_images(labels, {name: name for name in labels}, SplitShares(), seed)
     for c, count in enumerate(counts):
-        for side, share in Shares().by_side.items():
+        for side, share in SplitShares().by_split.items():
             found = sum(s == side for name, s in sides.items() if labels[name] == str(c))
             assert found >= 1
             assert abs(found - share * count) < 2
 
 
 def test_the_sets_of_the_reference_data(shared):
-    found = read(shared / "data" / "lung_histology_lc25000_224")
-    assert [len(data) for data in found.sides.values()] == [1036, 148, 296]
+    found = read_split(shared / "data" / "lung_histology_lc25000_224")
+    assert [len(data) for data in found.datasets.values()] == [1036, 148, 296]
     assert codes(found) == ["E0719"]  # a text lies beside the images
-    assert tuple(found.sides) == split_file.SIDES
+    assert tuple(found.datasets) == split_file.SPLITS
 
 
 def test_images_of_a_class_that_are_missing_are_one_message(tmp_path):
@@ -422,7 +422,7 @@ def test_images_of_a_class_that_are_missing_are_one_message(tmp_path):
     there = [f"{c}/{n}.png,{c},p{c}{n}" for c in "ab" for n in range(3)]
     table(tmp_path, *there, *(f"df/{n}.png,df,p{n}" for n in range(50)), "b/9.png,b,p")
     with pytest.raises(UserError) as caught:
-        read(tmp_path, SplitOptions())
+        read_split(tmp_path, SplitOptions())
     first, second = caught.value.diagnostics
     assert first.message == "50 images of class `df` are missing"
     assert (first.at.line, first.notes[0], first.notes[-1]) == (

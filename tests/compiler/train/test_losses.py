@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tcc.compiler.train.losses import prepared
+from tcc.compiler.train.losses import build_class_loss
 from tcc.compiler.train.recipe_records import Loss
 
 TWO = {"normal": 30, "tumor": 10}
@@ -17,7 +17,7 @@ def loss(record, probabilities, truths, counts=TWO):
     p = torch.tensor(probabilities, dtype=torch.float64)
     logits = torch.stack([torch.zeros_like(p), torch.log(p / (1 - p))], 1)
     targets = functional.one_hot(torch.tensor(truths), len(counts)).float()
-    return prepared(record, counts).each(logits, targets).tolist()
+    return build_class_loss(record, counts).compute_losses(logits, targets).tolist()
 
 
 # FastNet's paper, equations 5 to 7, of single images: (y, p, loss) worked out by hand
@@ -38,7 +38,9 @@ def test_the_equations(record, truth, p, expected):
     assert loss(record, [p], [truth]) == pytest.approx([expected], rel=1e-6)
     one = torch.tensor([[math.log(p / (1 - p))]])  # a single sigmoid unit says the same
     targets = functional.one_hot(torch.tensor([truth]), 2).float()
-    assert prepared(record, TWO).each(one, targets).tolist() == pytest.approx([expected], rel=1e-5)
+    assert build_class_loss(record, TWO).compute_losses(one, targets).tolist() == pytest.approx(
+        [expected], rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,8 +57,8 @@ def test_the_papers_tables(kind, gamma, ratio):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_is_pytorchs(smoothing):
     logits, truths = torch.randn(9, 3), torch.randint(0, 3, (9,))
-    ours = prepared(Loss(label_smoothing=smoothing), {"a": 1, "b": 2, "c": 3})
-    found = ours.each(logits, functional.one_hot(truths, 3).float()).mean()
+    ours = build_class_loss(Loss(label_smoothing=smoothing), {"a": 1, "b": 2, "c": 3})
+    found = ours.compute_losses(logits, functional.one_hot(truths, 3).float()).mean()
     theirs = functional.cross_entropy(logits, truths, label_smoothing=smoothing)
     assert found.item() == pytest.approx(theirs.item(), rel=1e-6)
 
@@ -72,7 +74,7 @@ def test_cross_entropy_is_pytorchs(smoothing):
     ],
 )
 def test_weights_of_classes(record, weights):
-    assert prepared(record, TWO).weights.tolist() == pytest.approx(weights)
+    assert build_class_loss(record, TWO).weights.tolist() == pytest.approx(weights)
 
 
 @pytest.mark.parametrize("kind", ["cross_entropy", "focal", "attention"])
@@ -80,7 +82,9 @@ def test_weights_of_classes(record, weights):
 def test_slopes_are_finite_where_the_network_is_sure(kind, logit):
     for gamma in (0.5, 2.0):
         logits = torch.tensor([[0.0, logit]], requires_grad=True)
-        found = prepared(Loss(kind, gamma=gamma), TWO).each(logits, torch.tensor([[0.0, 1.0]]))
+        found = build_class_loss(Loss(kind, gamma=gamma), TWO).compute_losses(
+            logits, torch.tensor([[0.0, 1.0]])
+        )
         found.sum().backward()
         assert found.isfinite().all()
         assert logits.grad.isfinite().all()

@@ -12,7 +12,7 @@ IMAGES = torch.arange(8.0)[:, None, None, None].repeat(1, 3, 16, 20)
 
 
 def mix(record, step=0, seed=0, epoch=0):
-    return augmentation.mix(record, IMAGES, CLASSES, seed, epoch, step)
+    return augmentation.apply_mixup(record, IMAGES, CLASSES, seed, epoch, step)
 
 
 @pytest.mark.parametrize("record", [Mixup(0.4), Mixup(0, 1.0), Mixup(1.0, 1.0)])

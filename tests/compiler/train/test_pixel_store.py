@@ -12,7 +12,7 @@ from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.support.diagnostics import UserError
-from tcc.compiler.train.pixel_store import DecodeOptions, decoded, same_levels
+from tcc.compiler.train.pixel_store import DecodeOptions, decode_images, find_duplicate_images
 
 PLAIN = Preprocess(resize=PixelResize((8, 8), "cover"), mean=(0.5,), std=(0.25,))
 CONTRACTS = {
@@ -43,7 +43,7 @@ def options(tmp_path):
 
 
 def labelled(folder):
-    data = dataset.read(folder)
+    data = dataset.read_dataset(folder)
     return replace(data, items=tuple(replace(item, label="a") for item in data.items))
 
 
@@ -54,30 +54,32 @@ def source(name="plain"):
 
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_inputs_are_those_of_deployment(folder, options, name):
-    data = dataset.read(folder)
+    data = dataset.read_dataset(folder)
     seen = []
-    store = decoded(data, source(name), ("a", "b"), options, lambda *said: seen.append(said[1:]))
-    assert store.levels.dtype == torch.uint8
-    expected = np.stack([data.tensor(index, source(name)) for index in range(len(data))])
-    assert np.array_equal(store.inputs(store.levels).numpy(), expected)
+    store = decode_images(
+        data, source(name), ("a", "b"), options, lambda *said: seen.append(said[1:])
+    )
+    assert store.pixels.dtype == torch.uint8
+    expected = np.stack([data.read_tensor(index, source(name)) for index in range(len(data))])
+    assert np.array_equal(store.to_inputs(store.pixels).numpy(), expected)
     assert store.classes.tolist() == ["ab".index(item.label) for item in data.items]
     assert store.names == tuple(item.name for item in data.items)
     assert seen == [(n, 20) for n in range(21)]
-    levels, classes = store.batch(torch.tensor([3, 0, 3]))
-    assert torch.equal(levels, store.levels[[3, 0, 3]])
+    levels, classes = store.gather_batch(torch.tensor([3, 0, 3]))
+    assert torch.equal(levels, store.pixels[[3, 0, 3]])
     assert torch.equal(classes, store.classes[[3, 0, 3]])
 
 
 def test_what_does_not_fit_in_memory_is_mapped(folder, options):
-    data = dataset.read(folder)
-    held = decoded(data, source(), ("a", "b"), options)
-    mapped = decoded(data, source(), ("a", "b"), replace(options, most_bytes=20 * 3 * 64 - 1))
-    assert torch.equal(held.levels, mapped.levels)
+    data = dataset.read_dataset(folder)
+    held = decode_images(data, source(), ("a", "b"), options)
+    mapped = decode_images(data, source(), ("a", "b"), replace(options, most_bytes=20 * 3 * 64 - 1))
+    assert torch.equal(held.pixels, mapped.pixels)
     assert list(options.scratch.iterdir()) == []
     with open("/proc/self/maps") as maps:
         assert f"{options.scratch}/levels-" in maps.read()
-    exact = decoded(data, source(), ("a", "b"), replace(options, most_bytes=20 * 3 * 64))
-    assert torch.equal(exact.levels, held.levels)
+    exact = decode_images(data, source(), ("a", "b"), replace(options, most_bytes=20 * 3 * 64))
+    assert torch.equal(exact.pixels, held.pixels)
 
 
 def test_a_disk_without_room(folder, options, monkeypatch):
@@ -86,7 +88,9 @@ def test_a_disk_without_room(folder, options, monkeypatch):
 
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(UserError, match="E1211") as caught:
-        decoded(dataset.read(folder), source(), ("a", "b"), replace(options, most_bytes=10))
+        decode_images(
+            dataset.read_dataset(folder), source(), ("a", "b"), replace(options, most_bytes=10)
+        )
     assert "No space left on device" in str(caught.value)
     assert list(options.scratch.iterdir()) == []
 
@@ -103,7 +107,7 @@ def damage(folder):
 def test_damaged_images_are_refused_by_name(folder, options):
     spoilt = damage(folder)
     with pytest.raises(UserError) as caught:
-        decoded(dataset.read(folder), source(), ("a", "b"), options)
+        decode_images(dataset.read_dataset(folder), source(), ("a", "b"), options)
     assert {d.at.file for d in caught.value.diagnostics} == set(spoilt)
     assert {d.code for d in caught.value.diagnostics} <= {"E0702", "E0703"}
     assert "the file is empty" in str(caught.value)
@@ -111,21 +115,21 @@ def test_damaged_images_are_refused_by_name(folder, options):
 
 
 def test_damaged_images_are_skipped_and_counted(folder, options):
-    before = dataset.read(folder)
+    before = dataset.read_dataset(folder)
     spoilt = damage(folder)
-    data = dataset.read(folder)
-    store = decoded(data, source(), ("a", "b"), replace(options, corrupt="skip"))
-    assert len(store) == len(store.levels) == len(store.classes) == len(store.checksums) == 17
+    data = dataset.read_dataset(folder)
+    store = decode_images(data, source(), ("a", "b"), replace(options, corrupt="skip"))
+    assert len(store) == len(store.pixels) == len(store.classes) == len(store.checksums) == 17
     assert set(store.names).isdisjoint(spoilt)
     (warning,) = store.warnings
     assert (warning.code, warning.message) == ("E1210", "3 damaged images are skipped")
     assert all(name in str(warning) for name in spoilt)
-    whole = decoded(before.first(0), source(), ("a", "b"), options)
+    whole = decode_images(before.select_first(0), source(), ("a", "b"), options)
     assert len(whole) == 0
     for place, name in enumerate(store.names):
         index = next(i for i, item in enumerate(data.items) if item.name == name)
-        expected = data.tensor(index, source())
-        assert np.array_equal(store.inputs(store.levels[place : place + 1])[0].numpy(), expected)
+        expected = data.read_tensor(index, source())
+        assert np.array_equal(store.to_inputs(store.pixels[place : place + 1])[0].numpy(), expected)
 
 
 def test_a_class_of_damaged_images_alone(folder, options):
@@ -134,36 +138,38 @@ def test_a_class_of_damaged_images_alone(folder, options):
     with pytest.raises(
         UserError, match="all 10 images of `a` cannot be read: skipped, none is left"
     ):
-        decoded(dataset.read(folder), source(), ("a", "b"), replace(options, corrupt="skip"))
+        decode_images(
+            dataset.read_dataset(folder), source(), ("a", "b"), replace(options, corrupt="skip")
+        )
     one = replace(options, corrupt="skip", side="val")
     with pytest.raises(UserError, match="all 10 images of `a` on the side `val` cannot be read"):
-        decoded(dataset.read(folder), source(), ("a", "b"), one)
+        decode_images(dataset.read_dataset(folder), source(), ("a", "b"), one)
 
 
 def test_an_image_of_another_size_where_the_network_takes_one(folder, options):
     fixed = Input("image", TensorType((3, 8, 8)), Preprocess())
     with pytest.raises(UserError, match="E0706"):
-        decoded(dataset.read(folder), fixed, ("a", "b"), options)
+        decode_images(dataset.read_dataset(folder), fixed, ("a", "b"), options)
 
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_tensors_are_what_the_network_takes(tmp_path, options, raw):
     tensors = np.random.default_rng(0).normal(size=(6, 3, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "x.npz", tensors=tensors, labels=[0, 1, 2, 0, 1, 2])
-    data = dataset.read(tmp_path / "x.npz")
+    data = dataset.read_dataset(tmp_path / "x.npz")
     wanted = Input("image", TensorType((3, 8, 8)), replace(PLAIN, raw=raw))
-    store = decoded(data, wanted, ("0", "1", "2"), options)
-    assert store.levels.dtype == torch.float32
-    expected = np.stack([data.tensor(index, wanted) for index in range(6)])
-    assert np.array_equal(store.inputs(store.levels).numpy(), expected)
+    store = decode_images(data, wanted, ("0", "1", "2"), options)
+    assert store.pixels.dtype == torch.float32
+    expected = np.stack([data.read_tensor(index, wanted) for index in range(6)])
+    assert np.array_equal(store.to_inputs(store.pixels).numpy(), expected)
     assert store.classes.tolist() == [int(item.label) for item in data.items]
 
 
 def test_a_network_that_takes_vectors(tmp_path, options):
     np.savez(tmp_path / "x.npz", tensors=np.eye(5, dtype=np.float32), labels=list("abcab"))
-    data = dataset.read(tmp_path / "x.npz")
-    store = decoded(data, Input("x", TensorType((5,))), tuple("abc"), options)
-    assert sorted(store.inputs(store.levels).argmax(1).tolist()) == [0, 1, 2, 3, 4]
+    data = dataset.read_dataset(tmp_path / "x.npz")
+    store = decode_images(data, Input("x", TensorType((5,))), tuple("abc"), options)
+    assert sorted(store.to_inputs(store.pixels).argmax(1).tolist()) == [0, 1, 2, 3, 4]
 
 
 def test_images_that_are_the_same_to_the_network(tmp_path, options):
@@ -179,11 +185,12 @@ def test_images_that_are_the_same_to_the_network(tmp_path, options):
             tmp_path / side / "a" / f"black.{suffix}"
         )
     stores = {
-        s: decoded(labelled(tmp_path / s), source(), ("a",), options) for s in ("train", "test")
+        s: decode_images(labelled(tmp_path / s), source(), ("a",), options)
+        for s in ("train", "test")
     }
-    (warning,) = same_levels(stores)
+    (warning,) = find_duplicate_images(stores)
     assert warning.code == "E1205"
     assert "2 images of one side" in warning.message
     assert all(f"{n}.png" in str(warning) and f"{n}.bmp" in str(warning) for n in (1, 2))
     assert "black" not in str(warning)
-    assert same_levels({"train": stores["train"]}) == ()
+    assert find_duplicate_images({"train": stores["train"]}) == ()

@@ -67,7 +67,7 @@ def test_it_is_resumed_with_its_calibration(train, home, pictures, calibrated, m
     floats = (*calibrated[:2], *calibrated[4:])
     other = (*calibrated[:3], "p.json", *calibrated[4:])
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingRun, "_over", lambda _: True)
+        patch.setattr(loop.TrainingRun, "_is_time_over", lambda _: True)
         assert train(*calibrated, recipe="qat.yaml").exit_code == 0
     for finished in (False, True):
         for words in (floats, other):

@@ -11,7 +11,7 @@ from tcc.compiler.zoo import shipped
 
 def mistakes(text):
     with pytest.raises(UserError) as error:
-        recipe.parse(text, "own.yaml")
+        recipe.parse_recipe(text, "own.yaml")
     return [(d.code, d.at.line, d.at.column, d.message) for d in error.value.diagnostics]
 
 
@@ -80,22 +80,24 @@ def test_all_mistakes_are_told_at_once():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", shipped.recipes())
+@pytest.mark.parametrize("name", shipped.list_recipes())
 def test_recipes_of_the_package(name):
     """Each is what the schema of editors allows, and comes back from the text of a run's folder."""
-    path = shipped.recipes()[name]
-    found = recipe.read(path)
-    Draft202012Validator(recipe.schema()).validate(yaml.plain(yaml.parse(path.read_text(), name)))
-    text = recipe.text(found)
-    again = recipe.parse(text, "recipe.json")
+    path = shipped.list_recipes()[name]
+    found = recipe.read_recipe(path)
+    Draft202012Validator(recipe.build_schema()).validate(
+        yaml.to_plain(yaml.parse(path.read_text(), name))
+    )
+    text = recipe.render_json(found)
+    again = recipe.parse_recipe(text, "recipe.json")
     assert again == found
-    assert recipe.text(again) == text
+    assert recipe.render_json(again) == text
     assert found.doc
 
 
 def test_what_a_recipe_says_tells_it_from_others():
     digests = {
-        recipe.digest(recipe.parse(HEAD + more, "own.yaml"))
+        recipe.digest(recipe.parse_recipe(HEAD + more, "own.yaml"))
         for more in ("", "epochs: 3", "loss: {balanced: true}", "average: 0.9", "doc: x")
     }
     assert len(digests) == 5

@@ -193,7 +193,7 @@ def test_an_interruption_and_all_that_a_recipe_changes(train, home, made, monkey
     assert done.exit_code == 0, done.output
     left = iter([False] * 7)
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingRun, "_over", lambda self: next(left, True))
+        patch.setattr(loop.TrainingRun, "_is_time_over", lambda self: next(left, True))
         assert train("-o", "parts", **words).exit_code == 0
     assert train("-o", "parts", "--resume", **words).exit_code == 0
     for path in (home / "whole").iterdir():
@@ -252,18 +252,18 @@ def test_the_loss_of_decisions_is_binary_cross_entropy():
     totals = dict.fromkeys(target.answers, 5)
     wanted = functional.binary_cross_entropy_with_logits(logits, held, reduction="none").mean(1)
     for record in (Loss(), Loss(balanced=True)):
-        found = losses.of_target(record, target, totals)
-        assert torch.allclose(found.each(logits, held), wanted, rtol=1e-6)
-        assert torch.equal(found.plain(logits, held), wanted.mean()) or torch.allclose(
-            found.plain(logits, held), wanted.mean(), rtol=1e-6
-        )
+        found = losses.build_output_loss(record, target, totals)
+        assert torch.allclose(found.compute_losses(logits, held), wanted, rtol=1e-6)
+        assert torch.equal(
+            found.compute_cross_entropy(logits, held), wanted.mean()
+        ) or torch.allclose(found.compute_cross_entropy(logits, held), wanted.mean(), rtol=1e-6)
     # Of four images three hold: weights 4/6 and 2, whose mean over the images is 1.
-    weighed = losses.of_target(
+    weighed = losses.build_output_loss(
         Loss(balanced=True), TrainingTarget(("x",), ("a",), False), {"not a": 1, "a": 3}
     )
-    assert weighed.each(torch.zeros(2, 1), torch.tensor([[1.0], [0.0]])).tolist() == pytest.approx(
-        [np.log(2) * 2 / 3, np.log(2) * 2]
-    )
+    assert weighed.compute_losses(
+        torch.zeros(2, 1), torch.tensor([[1.0], [0.0]])
+    ).tolist() == pytest.approx([np.log(2) * 2 / 3, np.log(2) * 2])
 
 
 def test_a_combination_of_damaged_images_alone_is_named(train, home, made):

@@ -9,16 +9,16 @@ from tcc.compiler.report import sweep_report
 from tcc.compiler.support import task_places
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.train import recipe, sweep
-from tcc.compiler.train.sweep import TrialEnd
+from tcc.compiler.train.sweep import TrialOutcome
 
-BASE = recipe.parse("tcc_recipe: 1\nlearning_rate: {final: 0.1}\n", "own.yaml")
+BASE = recipe.parse_recipe("tcc_recipe: 1\nlearning_rate: {final: 0.1}\n", "own.yaml")
 
 
 @pytest.fixture
 def trials(tmp_path):
     def read(text):
         (tmp_path / "sweep.yaml").write_text(text)
-        return sweep.read(tmp_path / "sweep.yaml", BASE)
+        return sweep.read_sweep(tmp_path / "sweep.yaml", BASE)
 
     return read
 
@@ -67,11 +67,18 @@ def test_what_is_no_sweep(trials, text, line, column, words):
 def test_means_over_seeds(trials):
     given = trials("tcc_sweep: 1\nset: {growth: [8, 16]}\nseeds: [0, 1]\n")
     scores = [0.5, 0.7, 0.9, None]
-    ends = [TrialEnd(value and {"val": {"accuracy": value}, "test": None}, "") for value in scores]
-    best, other = sweep_report.rows(given, ends)
-    assert (best.name, best.val, best.spread, best.failed) == ("growth 16", 0.9, None, 1)
-    assert (other.val, other.seeds, other.test) == (pytest.approx(0.6), 2, None)
-    assert other.spread == pytest.approx(0.02**0.5)
+    ends = [
+        TrialOutcome(value and {"val": {"accuracy": value}, "test": None}, "") for value in scores
+    ]
+    best, other = sweep_report.build_rows(given, ends)
+    assert (best.name, best.val_accuracy, best.val_deviation, best.failed) == (
+        "growth 16",
+        0.9,
+        None,
+        1,
+    )
+    assert (other.val_accuracy, other.seeds, other.test_accuracy) == (pytest.approx(0.6), 2, None)
+    assert other.val_deviation == pytest.approx(0.02**0.5)
 
 
 SWEEP = "tcc_sweep: 1\nset: {width: [4, 6]}\nseeds: [0]\n"
@@ -113,7 +120,7 @@ def test_settings_are_checked_before_any_training(train, home):
 
 def test_a_cluster_that_does_not_answer(train, home, monkeypatch):
     pytest.importorskip("distributed", reason="needs the extra `sweep`")
-    monkeypatch.setattr(task_places, "REACHED", 1)
+    monkeypatch.setattr(task_places, "CONNECT_SECONDS", 1)
     (home / "sweep.yaml").write_text(SWEEP)
     for address in ("tcp://127.0.0.1:9", "nowhere", "what://x"):
         done = train("--sweep", "sweep.yaml", "-o", "runs", "--dask", address)
@@ -130,7 +137,7 @@ def test_what_a_sweep_hands_to_each_training(train, home, monkeypatch):
 
     def run(command):
         found.append(command.words)
-        return TrialEnd(report, "")
+        return TrialOutcome(report, "")
 
     monkeypatch.setattr(sweep, "run_trial", run)
     (home / "sweep.yaml").write_text(SWEEP)

@@ -5,30 +5,30 @@ import pytest
 import torch
 
 from tcc.compiler.ir.graph import Graph, Model
-from tcc.compiler.ir.rewrite import for_inference
+from tcc.compiler.ir.rewrite import extract_inference_graph
 from tcc.compiler.ops import Add, BatchNorm, Conv, DepthwiseConv
 from tcc.compiler.passes import INT8, run
 from tcc.compiler.support.diagnostics import UnhandledError
 from tcc.compiler.train.traced_arrays import TracedArray
-from tcc.testing.nets import Steps, dense, gated
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
+from tcc.testing.op_cases import sample_weights
 
 
 def branches() -> Graph:
     """Branches that are summed, which become one convolution."""
-    add = Steps(6, 7, 7, name="branches")
+    add = NetBuilder(6, 7, 7, name="branches")
     add("wide", Conv(6, (3, 3), padding=1, groups=2, bias=False), "image")
     add("wide_bn", BatchNorm())
     add("deep", DepthwiseConv((1, 1)), "image")
     add("norm", BatchNorm(), "image")
     add("sum", Add(), "wide_bn", "deep", "norm", "image")
-    return add.graph()
+    return add.build()
 
 
-@pytest.mark.parametrize("graph", [dense(), gated(), branches()], ids=lambda g: g.name)
+@pytest.mark.parametrize("graph", [build_dense(), build_gated(), branches()], ids=lambda g: g.name)
 def test_passes_see_no_difference(graph):
-    lean = for_inference(graph)
-    weights = {name: value for name, value in trained(graph).items() if name in lean.params}
+    lean = extract_inference_graph(graph)
+    weights = {name: value for name, value in sample_weights(graph).items() if name in lean.params}
     tensors = {name: torch.tensor(value, requires_grad=True) for name, value in weights.items()}
     expected = run(Model(lean, weights), INT8)
     found = run(Model(lean, {n: TracedArray(t) for n, t in tensors.items()}), INT8)

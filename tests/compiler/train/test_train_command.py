@@ -53,7 +53,7 @@ def test_it_learns_and_writes_what_it_says(train, home, reference, pictures):
     assert lines[-1]["val"] == report["val"]
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert report["test"]["accuracy"] >= 0.9
-    exact = confidence_intervals.of_share(report["test"]["correct"], 10)
+    exact = confidence_intervals.compute_share_interval(report["test"]["correct"], 10)
     assert report["test"]["interval"] == asdict(exact)  # no point where all are right
     assert report["data"]["images"] == {"train": [21, 21], "val": [6, 6], "test": [5, 5]}
     assert report["finished"]
@@ -109,7 +109,9 @@ def test_a_run_that_is_interrupted_at_any_step_ends_as_if_it_were_not(
     words, ended = (), False
     while not ended:
         left = iter([False] * draw.randint(2, 7))
-        monkeypatch.setattr(loop.TrainingRun, "_over", lambda self, left=left: next(left, True))
+        monkeypatch.setattr(
+            loop.TrainingRun, "_is_time_over", lambda self, left=left: next(left, True)
+        )
         done = train("-o", "parts", *words)
         assert done.exit_code == 0, done.output
         words = ("--resume",)
@@ -130,7 +132,7 @@ def test_an_interruption_changes_nothing_of_what_is_drawn(train, home, monkeypat
     assert train("-o", "whole", recipe="drawn.yaml").exit_code == 0
     left = iter([False] * 7)  # in the middle of an epoch
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingRun, "_over", lambda self: next(left, True))
+        patch.setattr(loop.TrainingRun, "_is_time_over", lambda self: next(left, True))
         assert "--resume goes on" in train("-o", "parts", recipe="drawn.yaml").stderr
     assert train("-o", "parts", "--resume", recipe="drawn.yaml").exit_code == 0
     assert contents(home / "parts") == contents(home / "whole")
@@ -146,8 +148,8 @@ def test_an_interrupt_by_hand_says_how_to_go_on(train, home, monkeypatch):
             return value
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.TrainingRun, "_over", over)
-    monkeypatch.setattr(loop, "SECONDS", -1)  # a state after each step
+    monkeypatch.setattr(loop.TrainingRun, "_is_time_over", over)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)  # a state after each step
     done = train("-o", "run")
     assert done.exit_code == 130
     assert "run has the state of the last seconds: --resume goes on" in done.stderr
@@ -164,7 +166,7 @@ def test_heads_for_training_alone_learn_by_their_share(train, home):
         assert done.exit_code == 0, done.stderr
         found[share] = load_file(home / f"run{share}" / "weights.safetensors")
     graph = load(home / "heads.yaml").graph
-    began = pipeline.random_weights(graph).tensors
+    began = pipeline.create_random_weights(graph).tensors
     kept = {name for name in began if (found[0][name] == began[name]).all()}
     assert kept == {"linear_1.weight", "linear_1.bias"}  # a share of 0 teaches the head nothing
     assert all((found[0.5][name] != began[name]).any() for name in kept)
@@ -265,7 +267,7 @@ def test_resuming_with_other_things(train, home, monkeypatch):
     from tcc.compiler.train import loop
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingRun, "_over", lambda _: True)
+        patch.setattr(loop.TrainingRun, "_is_time_over", lambda _: True)
         assert train("-o", "run").exit_code == 0
     refused(
         train("-o", "run", "--resume", "--seed", 1), "E1229", "another weights to start from, seed"
@@ -285,13 +287,13 @@ def test_auto_is_the_quicker_arithmetic_and_stays_it(train, home, monkeypatch, f
     from tcc.compiler.train import arithmetic, loop
 
     def with_processor(*found):
-        monkeypatch.setattr(arithmetic.cpu, "features", lambda: frozenset(found))
+        monkeypatch.setattr(arithmetic.cpu, "read_features", lambda: frozenset(found))
 
     with_processor(*features)
     assert train("-o", "whole").exit_code == 0
     assert json.loads((home / "whole/recipe.json").read_text())["precision"] == taken
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingRun, "_over", lambda _: True)
+        patch.setattr(loop.TrainingRun, "_is_time_over", lambda _: True)
         assert train("-o", "run").exit_code == 0
     with_processor("bf16" if taken == "fp32" else "avx2")  # it goes on elsewhere
     assert train("-o", "run", "--resume").exit_code == 0

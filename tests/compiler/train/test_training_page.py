@@ -33,7 +33,7 @@ def test_the_commands_run(root, home, pictures):
 
 def test_the_recipe_is_one(root):
     _, text = blocks(root, "yaml")
-    found = recipe.parse(text, "training.md")
+    found = recipe.parse_recipe(text, "training.md")
     assert (found.epochs, found.augment.warp.degrees) == (100, 15)
 
 

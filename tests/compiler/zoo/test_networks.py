@@ -25,11 +25,11 @@ import tcc
 from tcc.compiler.driver import pipeline
 from tcc.compiler.frontend.spec import Spec
 from tcc.compiler.frontend.spec_tests import check_expectations
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.precision import FP32
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.lower.torch import module
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.support.diagnostics import NOWHERE
 from tcc.compiler.support.progress import silent
 from tcc.compiler.targets import devices
@@ -234,7 +234,7 @@ def test_outputs_are_those_of_a_second_definition(pair):
     second = filled(twin(pair), spec, weights).eval()
     with torch.inference_mode():
         expected = second(torch.from_numpy(batch)).numpy()
-        found = module(graph, weights).eval()(torch.from_numpy(batch))["logits"].numpy()
+        found = create_module(graph, weights).eval()(torch.from_numpy(batch))["logits"].numpy()
     assert difference(expected[:1], expected[1:]) > 0.05, "the outputs hardly depend on the image"
     assert difference(found, expected) < TOLERANCE
     assert difference(onnx_runtime(Model(graph, weights), batch), expected) < TOLERANCE
@@ -254,7 +254,7 @@ def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_
     with torch.inference_mode():
         expected = second(torch.from_numpy(batch)).numpy()
     host = devices.find("host", NOWHERE)
-    artifact = host.emit(pipeline.fused(Model(spec.graph, weights)), FP32, silent)
+    artifact = host.emit(pipeline.fuse_model(Model(spec.graph, weights)), FP32, silent)
     for path, data in artifact.files.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)
@@ -268,7 +268,7 @@ def test_the_host_program_computes_the_outputs_of_a_second_definition(name, tmp_
 def test_parameters_and_macs_are_those_of_a_second_definition(pair):
     spec = loaded(pair)
     network = twin(pair)
-    total = cost(spec.graph)
+    total = compute_cost(spec.graph)
     assert total.params == sum(p.numel() for p in network.parameters())
     assert total.macs == sum(
         run.macs for run in executed(network, spec) if "auxiliary" not in run.name
@@ -280,7 +280,10 @@ def test_inception_trains_with_its_auxiliary_head():
     pair = next(p for p in PAIRS if p.spec == "inception_v3")
     spec = loaded(pair)
     weights = lively(spec.graph, pair.gain)
-    ours, second = module(spec.graph, weights).train(), filled(twin(pair), spec, weights).train()
+    ours, second = (
+        create_module(spec.graph, weights).train(),
+        filled(twin(pair), spec, weights).train(),
+    )
     batch = torch.from_numpy(images(spec.graph))
     torch.manual_seed(3)
     found = ours(batch)
@@ -291,7 +294,7 @@ def test_inception_trains_with_its_auxiliary_head():
     assert difference(found["auxiliary"].detach().numpy(), auxiliary.detach().numpy()) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", shipped.specs())
+@pytest.mark.parametrize("name", shipped.list_specs())
 def test_every_spec_has_a_second_definition_and_states_its_costs(name):
     assert name in {pair.spec for pair in PAIRS}
-    assert {fact.what for fact in check_expectations(tcc.load(name))} >= {"params", "macs"}
+    assert {fact.subject for fact in check_expectations(tcc.load(name))} >= {"params", "macs"}

@@ -12,7 +12,7 @@ from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.train import recipe
 from tcc.compiler.zoo import shipped, trained
 
-NETWORKS = trained.networks()
+NETWORKS = trained.read_networks()
 LARGEST = 1_000_000
 """Bytes of a network's weights, at most."""
 
@@ -28,12 +28,12 @@ def test_its_files_fit_each_other(name):
     spec = network.load()
     assert (spec.name, spec.graph.name) == (name, name)
     assert network.weights.stat().st_size < LARGEST
-    given = pipeline.zoo_weights(network, spec.graph)
+    given = pipeline.load_zoo_weights(network, spec.graph)
     assert (given.origin.origin, given.origin.file, given.origin.notice) == ("zoo", name, None)
-    document = calibration_document.read(network.calibration)
-    calibration_file.check(document, pipeline.network(spec), given.origin, name)
-    calibration_file.calibration(document, pipeline.ready(spec, given), name)
-    assert recipe.read(shipped.recipes()[network.about.recipe]).epochs > 1
+    document = calibration_document.read_document(network.calibration)
+    calibration_file.check(document, pipeline.describe_network(spec), given.origin, name)
+    calibration_file.decode_calibration(document, pipeline.lower_for_int8(spec, given), name)
+    assert recipe.read_recipe(shipped.list_recipes()[network.training.recipe]).epochs > 1
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -47,21 +47,21 @@ def test_its_card_says_what_it_is(name):
 
 def test_a_file_of_that_name_is_meant_first(tmp_path):
     (tmp_path / "ddsnet-blood").write_text("tcc: 1\n")
-    assert trained.named("ddsnet-blood", tmp_path) is None
-    assert trained.named("ddsnet-blood", tmp_path.parent) == NETWORKS["ddsnet-blood"]
-    assert trained.named("ddsnet", tmp_path) is None
+    assert trained.find_by_name("ddsnet-blood", tmp_path) is None
+    assert trained.find_by_name("ddsnet-blood", tmp_path.parent) == NETWORKS["ddsnet-blood"]
+    assert trained.find_by_name("ddsnet", tmp_path) is None
 
 
 def test_the_networks_of_a_spec():
-    assert "ddsnet-blood" in trained.of_spec(shipped.specs()["ddsnet"])
-    assert trained.of_spec(shipped.specs()["vgg11"]) == ()
+    assert "ddsnet-blood" in trained.list_names_of_spec(shipped.list_specs()["ddsnet"])
+    assert trained.list_names_of_spec(shipped.list_specs()["vgg11"]) == ()
 
 
 def test_other_settings_may_need_other_weights():
     spec = NETWORKS["ddsnet-blood"].load({"growth": "16"})
     assert spec.params["size"] == 128
     with pytest.raises(UserError) as caught:
-        pipeline.zoo_weights(NETWORKS["ddsnet-blood"], spec.graph)
+        pipeline.load_zoo_weights(NETWORKS["ddsnet-blood"], spec.graph)
     first = caught.value.diagnostics[0]
     assert (first.code, first.help) == (
         "E0504",
@@ -79,6 +79,6 @@ def test_the_python_interface_takes_its_weights_and_calibration(tmp_path):
 
 def test_its_weights_are_finite_and_of_one_digest():
     network = NETWORKS["ddsnet-blood"]
-    tensors = weights.read(network.weights, network.load().graph)
+    tensors = weights.read_weights(network.weights, network.load().graph)
     about = json.loads(network.calibration.read_text())
     assert about["weights"]["digest"] == weights.digest(tensors)

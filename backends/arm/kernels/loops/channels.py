@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from tcc.backends.arm.kernels.base import LANES, Space, tile_width
+from tcc.backends.arm.kernels.base import LANES, Space, choose_tile_width
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.epilogue import LaneMath, Position, apply
+from tcc.backends.arm.kernels.loops.epilogue import LaneMath, Position, apply_epilogue
 from tcc.backends.arm.kernels.loops.staging import PARALLEL
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.map import LayerNormKernel, SoftmaxKernel
@@ -21,121 +21,138 @@ def build_softmax(kernel: SoftmaxKernel, symbol: str) -> Any:
     """Return the function of softmax."""
     size = prod(kernel.shape)
 
-    def body(source: Buffer, *rest: Buffer) -> None:
+    def emit_body(source: Buffer, *trailing_buffers: Buffer) -> None:
         # tiles that overlap would read each other's unfinished results
-        exact = kernel.shape[2] % tile_width(kernel.shape[2], LANES)[0] == 0
-        _pixels(
+        exact = kernel.shape[2] % choose_tile_width(kernel.shape[2], LANES)[0] == 0
+        _visit_pixels(
             kernel.shape,
-            lambda walk, lanes: _softmax(kernel, source, rest, walk, lanes),
+            lambda walk, lanes: _emit_softmax(kernel, source, trailing_buffers, walk, lanes),
             parallel=exact,
         )
 
-    return tir.function(symbol, [Space(size), *kernel.epilogue.spaces, Space(size)], body)
+    return tir.build_function(
+        symbol, [Space(size), *kernel.epilogue.spaces, Space(size)], emit_body
+    )
 
 
-def build_normal(kernel: LayerNormKernel, symbol: str) -> Any:
+def build_layer_norm(kernel: LayerNormKernel, symbol: str) -> Any:
     """Return the function of layer normalisation."""
     size, channels = prod(kernel.shape), kernel.shape[0]
 
-    def body(source: Buffer, weight: Buffer, bias: Buffer, *rest: Buffer) -> None:
-        _pixels(
+    def emit_body(source: Buffer, weight: Buffer, bias: Buffer, *trailing_buffers: Buffer) -> None:
+        _visit_pixels(
             kernel.shape,
-            lambda walk, lanes: _normal(kernel, source, (weight, bias), rest, walk, lanes),
+            lambda walk, lanes: _emit_layer_norm(
+                kernel, source, (weight, bias), trailing_buffers, walk, lanes
+            ),
             parallel=True,
         )
 
-    affine, written = Space(channels), kernel.epilogue.written(kernel.shape)
-    spaces = [Space(size), affine, affine, *kernel.epilogue.spaces, written]
-    return tir.function(symbol, spaces, body)
+    affine_space, output_space = Space(channels), kernel.epilogue.get_output_space(kernel.shape)
+    spaces = [Space(size), affine_space, affine_space, *kernel.epilogue.spaces, output_space]
+    return tir.build_function(symbol, spaces, emit_body)
 
 
-def _pixels(
+def _visit_pixels(
     shape: tuple[int, int, int], body: Callable[[Walk, int], None], *, parallel: bool
 ) -> None:
     """Run `body` for all pixels, some in a row at a time."""
     channels, height, width = shape
-    count, lanes = tile_width(width, LANES)
+    count, lanes = choose_tile_width(width, LANES)
     shared = parallel and prod(shape) >= PARALLEL
     with (
-        tir.loop(height, parallel=shared and height > 1) as y,
-        tir.tiles(width, count, parallel=shared and height == 1) as x,
+        tir.emit_loop(height, parallel=shared and height > 1) as y,
+        tir.tile_loop(width, count, parallel=shared and height == 1) as x,
     ):
 
         def walk(visit: Visit) -> None:
-            with tir.loop(channels) as c:
+            with tir.emit_loop(channels) as c:
                 at = Position(c, y, x)
-                visit(at, at.offset(shape))
+                visit(at, at.compute_offset(shape))
 
         body(walk, lanes)
 
 
-def _softmax(
-    kernel: SoftmaxKernel, source: Buffer, rest: Sequence[Buffer], walk: Walk, lanes: int
+def _emit_softmax(
+    kernel: SoftmaxKernel,
+    source: Buffer,
+    trailing_buffers: Sequence[Buffer],
+    walk: Walk,
+    lanes: int,
 ) -> None:
     """Three walks: the largest, the exponentials and their sum, the quotients."""
-    largest, total = tir.local(lanes), tir.local(lanes)
-    result, math = rest[-1], LaneMath(lanes)
+    largest, total = tir.allocate_local(lanes), tir.allocate_local(lanes)
+    output, math = trailing_buffers[-1], LaneMath(lanes)
     # The largest is taken off first, or the exponential of a logit beyond 88 would be infinite in
     # float32.
-    tir.store(largest, 0, tir.constant(float("-inf"), lanes), lanes)
-    tir.store(total, 0, tir.constant(0.0, lanes), lanes)
+    tir.store(largest, 0, tir.create_constant(float("-inf"), lanes), lanes)
+    tir.store(total, 0, tir.create_constant(0.0, lanes), lanes)
 
-    def compare(_at: Position, index: Expr) -> None:
+    def compare_element(_at: Position, index: Expr) -> None:
         value = tir.load(source, index, lanes)
-        tir.store(largest, 0, tir.maximum(tir.load(largest, 0, lanes), value, lanes), lanes)
+        tir.store(largest, 0, tir.compute_maximum(tir.load(largest, 0, lanes), value, lanes), lanes)
 
-    def exponential(_at: Position, index: Expr) -> None:
+    def store_exponential(_at: Position, index: Expr) -> None:
         value = tir.load(source, index, lanes) - tir.load(largest, 0, lanes)
         # Kept in the result itself, which has the room: an exponential costs more than a store and
         # a load.
-        value = tir.bind(math.exp(value), lanes)
-        tir.store(result, index, value, lanes)
+        value = tir.bind(math.compute_exp(value), lanes)
+        tir.store(output, index, value, lanes)
         tir.store(total, 0, tir.load(total, 0, lanes) + value, lanes)
 
-    def divide(at: Position, index: Expr) -> None:
-        value = tir.load(result, index, lanes) / tir.load(total, 0, lanes)
-        tir.store(result, index, apply(kernel.epilogue, rest, value, at, lanes), lanes)
+    def write_quotient(at: Position, index: Expr) -> None:
+        value = tir.load(output, index, lanes) / tir.load(total, 0, lanes)
+        tir.store(
+            output,
+            index,
+            apply_epilogue(kernel.epilogue, trailing_buffers, value, at, lanes),
+            lanes,
+        )
 
-    for visit in (compare, exponential, divide):
+    for visit in (compare_element, store_exponential, write_quotient):
         walk(visit)
 
 
-def _normal(
+def _emit_layer_norm(
     kernel: LayerNormKernel,
     source: Buffer,
     affine: tuple[Buffer, Buffer],
-    rest: Sequence[Buffer],
+    trailing_buffers: Sequence[Buffer],
     walk: Walk,
     lanes: int,
 ) -> None:
     """Three walks: the mean, the variance, the normalised values."""
-    mean, variance, factor = tir.local(lanes), tir.local(lanes), tir.local(lanes)
-    share = tir.constant(1.0 / kernel.shape[0], lanes)
+    mean, variance, factor = (
+        tir.allocate_local(lanes),
+        tir.allocate_local(lanes),
+        tir.allocate_local(lanes),
+    )
+    mean_factor = tir.create_constant(1.0 / kernel.shape[0], lanes)
     # Not by the mean of squares, one walk less: it cancels where the mean is large beside the
     # deviation.
     for start in (mean, variance):
-        tir.store(start, 0, tir.constant(0.0, lanes), lanes)
+        tir.store(start, 0, tir.create_constant(0.0, lanes), lanes)
 
-    def centered(index: Expr) -> Expr:
+    def load_centered(index: Expr) -> Expr:
         return tir.bind(tir.load(source, index, lanes) - tir.load(mean, 0, lanes), lanes)
 
-    def total(_at: Position, index: Expr) -> None:
+    def sum_elements(_at: Position, index: Expr) -> None:
         value = tir.load(source, index, lanes)
         tir.store(mean, 0, tir.load(mean, 0, lanes) + value, lanes)
 
-    def squares(_at: Position, index: Expr) -> None:
-        value = centered(index)
+    def sum_squares(_at: Position, index: Expr) -> None:
+        value = load_centered(index)
         tir.store(variance, 0, tir.load(variance, 0, lanes) + value * value, lanes)
 
-    def write(at: Position, index: Expr) -> None:
+    def write_normalized(at: Position, index: Expr) -> None:
         weight, bias = (tir.splat(tir.load(buffer, at.c), lanes) for buffer in affine)
-        value = centered(index) * tir.load(factor, 0, lanes) * weight + bias
-        value = apply(kernel.epilogue, rest, value, at, lanes)
-        tir.store(rest[-1], index, value, lanes)
+        value = load_centered(index) * tir.load(factor, 0, lanes) * weight + bias
+        value = apply_epilogue(kernel.epilogue, trailing_buffers, value, at, lanes)
+        tir.store(trailing_buffers[-1], index, value, lanes)
 
-    walk(total)
-    tir.store(mean, 0, tir.load(mean, 0, lanes) * share, lanes)
-    walk(squares)
-    spread = tir.load(variance, 0, lanes) * share + tir.constant(kernel.eps, lanes)
-    tir.store(factor, 0, tir.constant(1.0, lanes) / tir.sqrt(spread), lanes)
-    walk(write)
+    walk(sum_elements)
+    tir.store(mean, 0, tir.load(mean, 0, lanes) * mean_factor, lanes)
+    walk(sum_squares)
+    spread = tir.load(variance, 0, lanes) * mean_factor + tir.create_constant(kernel.eps, lanes)
+    tir.store(factor, 0, tir.create_constant(1.0, lanes) / tir.compute_sqrt(spread), lanes)
+    walk(write_normalized)

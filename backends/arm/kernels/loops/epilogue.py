@@ -54,98 +54,104 @@ class LaneMath:
 
     lanes: int
 
-    def constant(self, value: float) -> Expr:
+    def create_constant(self, number: float) -> Expr:
         """Return a constant."""
-        return tir.constant(value, self.lanes)
+        return tir.create_constant(number, self.lanes)
 
     def _bind(self, x: Expr) -> Expr:
         return tir.bind(x, self.lanes)
 
-    def maximum(self, x: Expr, low: float) -> Expr:
+    def compute_maximum(self, x: Expr, low: float) -> Expr:
         """Return max(x, low)."""
-        return tir.maximum(x, self.constant(low), self.lanes)
+        return tir.compute_maximum(x, self.create_constant(low), self.lanes)
 
     def clamp(self, x: Expr, low: float, high: float) -> Expr:
         """Return min(max(x, low), high)."""
-        return tir.minimum(self.maximum(x, low), self.constant(high), self.lanes)
+        return tir.compute_minimum(
+            self.compute_maximum(x, low), self.create_constant(high), self.lanes
+        )
 
-    def positive(self, x: Expr, then: Expr, otherwise: Expr) -> Expr:
+    def select_positive(self, x: Expr, then: Expr, otherwise: Expr) -> Expr:
         """Return `then` where x > 0."""
-        return tirx.Select(x > self.constant(0.0), then, otherwise)
+        return tirx.Select(x > self.create_constant(0.0), then, otherwise)
 
-    def exp(self, x: Expr) -> Expr:
+    def compute_exp(self, x: Expr) -> Expr:
         """Return the exponential, where x outside [-87.3, 88] counts as the nearer end.
 
         x = n ln 2 + r with n whole, exp(x) = 2**n exp(r), and a polynomial gives exp(r).
         """
         x = self._bind(self.clamp(x, -87.3, 88.0))
-        rounded = self._bind(x * self.constant(1.44269504088896341) + self.constant(_ROUND))
-        n = self._bind(rounded - self.constant(_ROUND))
-        r = self._bind(x - n * self.constant(0.693359375))
-        r = self._bind(r + n * self.constant(2.12194440e-4))
-        series = self._polynomial(r, _EXP)
-        return (series * (r * r) + r + self.constant(1.0)) * self._power_of_two(rounded)
+        rounded = self._bind(
+            x * self.create_constant(1.44269504088896341) + self.create_constant(_ROUND)
+        )
+        n = self._bind(rounded - self.create_constant(_ROUND))
+        r = self._bind(x - n * self.create_constant(0.693359375))
+        r = self._bind(r + n * self.create_constant(2.12194440e-4))
+        series = self._evaluate_polynomial(r, _EXP)
+        return (series * (r * r) + r + self.create_constant(1.0)) * self._compute_power_of_two(
+            rounded
+        )
 
-    def _power_of_two(self, rounded: Expr) -> Expr:
+    def _compute_power_of_two(self, rounded: Expr) -> Expr:
         """Return 2**n of n + `_ROUND`, by writing n + 127 where a float has its exponent."""
-        many = "" if self.lanes == 1 else f"x{self.lanes}"
+        lane_suffix = "" if self.lanes == 1 else f"x{self.lanes}"
         shift = tir.splat(tirx.IntImm("int32", 23), self.lanes)
-        one = tir.splat(tirx.IntImm("int32", 127 << 23), self.lanes)
-        exponent = (tirx.reinterpret(f"int32{many}", rounded) << shift) + one
-        return tirx.reinterpret(f"float32{many}", exponent)
+        exponent_bias = tir.splat(tirx.IntImm("int32", 127 << 23), self.lanes)
+        exponent = (tirx.reinterpret(f"int32{lane_suffix}", rounded) << shift) + exponent_bias
+        return tirx.reinterpret(f"float32{lane_suffix}", exponent)
 
-    def _polynomial(self, x: Expr, coefficients: Sequence[float]) -> Expr:
+    def _evaluate_polynomial(self, x: Expr, coefficients: Sequence[float]) -> Expr:
         """Return the polynomial with these coefficients, highest power first."""
-        value = self.constant(coefficients[0])
+        total = self.create_constant(coefficients[0])
         for coefficient in coefficients[1:]:
-            value = value * x + self.constant(coefficient)
-        return self._bind(value)
+            total = total * x + self.create_constant(coefficient)
+        return self._bind(total)
 
-    def sigmoid(self, x: Expr) -> Expr:
+    def compute_sigmoid(self, x: Expr) -> Expr:
         """Return 1 / (1 + exp(-x))."""
-        one = self.constant(1.0)
-        return one / (one + self.exp(self.constant(0.0) - x))
+        unit = self.create_constant(1.0)
+        return unit / (unit + self.compute_exp(self.create_constant(0.0) - x))
 
-    def erf(self, x: Expr) -> Expr:
+    def compute_erf(self, x: Expr) -> Expr:
         """Return the error function: a polynomial near 0, else 1 - exp(polynomial)."""
-        size = self._bind(tir.maximum(x, self.constant(0.0) - x, self.lanes))
+        size = self._bind(tir.compute_maximum(x, self.create_constant(0.0) - x, self.lanes))
         square = self._bind(x * x)
-        small = self._bind(self._polynomial(square, _ERF_NEAR) * x + x)
-        exponent = self._bind(self._polynomial(size, _ERF_FAR) * size - size)
-        one = self.constant(1.0)
-        large = self._bind(one - self.exp(exponent))
-        signed = self.positive(x, large, self.constant(0.0) - large)
-        return self.positive(size - self.constant(0.927734375), signed, small)
+        small = self._bind(self._evaluate_polynomial(square, _ERF_NEAR) * x + x)
+        exponent = self._bind(self._evaluate_polynomial(size, _ERF_FAR) * size - size)
+        unit = self.create_constant(1.0)
+        large = self._bind(unit - self.compute_exp(exponent))
+        signed = self.select_positive(x, large, self.create_constant(0.0) - large)
+        return self.select_positive(size - self.create_constant(0.927734375), signed, small)
 
-    def real(self, x: Expr) -> Expr:
+    def to_float(self, x: Expr) -> Expr:
         """Return the float32 nearest to an int32."""
         return tir.convert(x, tir.FLOAT, self.lanes)
 
-    def nearest(self, x: Expr, low: int, high: int) -> Expr:
+    def round_clamped(self, x: Expr, low: int, high: int) -> Expr:
         """Return the whole number nearest to x, ties to even, within [low, high], as int32.
 
         The clamp, which keeps the result the same, stands between what gives x and the sum that
         rounds it. So there is no product for the sum to be fused with, which would round once
         where the reference rounds twice.
         """
-        kept = self._bind(self.clamp(x, float(low), float(high)))
-        bits = tir.reinterpret(kept + self.constant(_ROUND), tir.WHOLE, self.lanes)
-        return bits - tir.integer(_ROUND_BITS, self.lanes)
+        clamped = self._bind(self.clamp(x, float(low), float(high)))
+        bits = tir.reinterpret(clamped + self.create_constant(_ROUND), tir.INT, self.lanes)
+        return bits - tir.create_integer(_ROUND_BITS, self.lanes)
 
-    def shifted(self, x: Expr, bits: Expr, low: int, high: int) -> Expr:
+    def shift_clamped(self, x: Expr, bits: Expr, low: int, high: int) -> Expr:
         """Return x >> bits, rounded down, within [low, high]."""
-        least = tir.integer(low, self.lanes)
-        most = tir.integer(high, self.lanes)
-        moved = tir.larger(tir.bind(x >> bits, self.lanes), least)
-        moved = tir.bind(moved, self.lanes)
-        return tirx.Select(moved < most, moved, most)
+        lower = tir.create_integer(low, self.lanes)
+        upper = tir.create_integer(high, self.lanes)
+        clamped = tir.select_larger(tir.bind(x >> bits, self.lanes), lower)
+        clamped = tir.bind(clamped, self.lanes)
+        return tirx.Select(clamped < upper, clamped, upper)
 
-    def tanh(self, x: Expr) -> Expr:
+    def compute_tanh(self, x: Expr) -> Expr:
         """Return the hyperbolic tangent, a quotient of polynomials; exactly 1 from 9 on."""
         x = self._bind(self.clamp(x, -9.0, 9.0))
         square = self._bind(x * x)
-        odd = x * self._polynomial(square, _TANH_ODD)
-        return odd / self._polynomial(square, _TANH_EVEN)
+        odd = x * self._evaluate_polynomial(square, _TANH_ODD)
+        return odd / self._evaluate_polynomial(square, _TANH_EVEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,22 +162,22 @@ class Position:
     y: Expr
     x: Expr
 
-    def offset(self, shape: Shape3) -> Expr:
+    def compute_offset(self, shape: Shape3) -> Expr:
         """Return the index of that element in a buffer, broadcast along axes of size 1."""
         c, y, x = (i if n > 1 else 0 for i, n in zip((self.c, self.y, self.x), shape, strict=True))
         return (c * shape[1] + y) * shape[2] + x
 
 
-def operand(buffer: Buffer, shape: Shape3, at: Position, lanes: int) -> Expr:
+def load_operand(buffer: Buffer, shape: Shape3, at: Position, lanes: int) -> Expr:
     """Return what an operand holds for an element or some in a row."""
-    index = at.offset(shape)
+    index = at.compute_offset(shape)
     # An operand of one column, such as a factor for each channel, is one load for all lanes.
     if shape[2] > 1:
         return tir.load(buffer, index, lanes)
     return tir.splat(tir.load(buffer, index), lanes)
 
 
-def apply(
+def apply_epilogue(
     epilogue: Epilogue, buffers: Sequence[Buffer], value: Expr, at: Position, lanes: int
 ) -> Expr:
     """Return the value after the epilogue's steps; without a running value it may be None."""
@@ -180,10 +186,10 @@ def apply(
         inputs = [
             value
             if number == RUNNING
-            else operand(buffers[number - 1], epilogue.operands[number - 1].shape, at, lanes)
+            else load_operand(buffers[number - 1], epilogue.operands[number - 1].shape, at, lanes)
             for number in step.operands
         ]
         # Bound after every step: as one large expression TVM would simplify across steps, and round
         # otherwise.
-        value = tir.bind(POINTWISE[type(step.op)].value(math, step.op, *inputs), lanes)
+        value = tir.bind(POINTWISE[type(step.op)].compute(math, step.op, *inputs), lanes)
     return value

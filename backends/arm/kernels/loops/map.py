@@ -3,10 +3,10 @@
 from math import prod
 from typing import Any
 
-from tcc.backends.arm.kernels.base import Space, tile_width
+from tcc.backends.arm.kernels.base import Space, choose_tile_width
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.epilogue import Position, apply
-from tcc.backends.arm.kernels.loops.staging import PARALLEL, stage
+from tcc.backends.arm.kernels.loops.epilogue import Position, apply_epilogue
+from tcc.backends.arm.kernels.loops.staging import PARALLEL, write_staging
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.map import (
     Bilinear,
@@ -17,149 +17,179 @@ from tcc.backends.arm.kernels.map import (
     Nearest,
 )
 
-THREADS = 16
+MAX_THREADS = 16
 """Into how many parts a map is cut that has no channels to cut between: the most threads."""
 
 
-def build(kernel: ElementwiseKernel, symbol: str) -> Any:
+def build_elementwise(kernel: ElementwiseKernel, symbol: str) -> Any:
     """Return the function of an element-wise kernel."""
-    channels, height, width = kernel.result
-    pixels, lanes = tile_width(width, kernel.tile)
+    channels, height, width = kernel.output_shape
+    pixels, lanes = choose_tile_width(width, kernel.tile)
 
-    def body(*buffers: Buffer) -> None:
-        parallel = prod(kernel.result) >= PARALLEL
+    def emit_body(*buffers: Buffer) -> None:
+        parallel = prod(kernel.output_shape) >= PARALLEL
         with (
-            tir.loop(channels, parallel=parallel) as c,
-            tir.loop(height) as y,
-            tir.tiles(width, pixels) as x,
+            tir.emit_loop(channels, parallel=parallel) as c,
+            tir.emit_loop(height) as y,
+            tir.tile_loop(width, pixels) as x,
         ):
             for u in range(0, pixels, lanes):
                 at = Position(c, y, x + u)
-                value = apply(kernel.epilogue, buffers, None, at, lanes)
-                tir.store(buffers[-1], at.offset(kernel.result), value, lanes)
+                value = apply_epilogue(kernel.epilogue, buffers, None, at, lanes)
+                tir.store(buffers[-1], at.compute_offset(kernel.output_shape), value, lanes)
 
-    spaces = [*kernel.epilogue.spaces, kernel.epilogue.written(kernel.result)]
-    return tir.function(symbol, spaces, body)
+    spaces = [*kernel.epilogue.spaces, kernel.epilogue.get_output_space(kernel.output_shape)]
+    return tir.build_function(symbol, spaces, emit_body)
 
 
 def build_gather(kernel: ChannelGather, symbol: str) -> Any:
     """Return the function of a reordering of channels."""
-    channels, height, width = kernel.result
-    pixels, lanes = tile_width(width, kernel.tile)
+    channels, height, width = kernel.output_shape
+    pixels, lanes = choose_tile_width(width, kernel.tile)
 
-    def body(source: Buffer, *rest: Buffer) -> None:
+    def emit_body(source: Buffer, *trailing_buffers: Buffer) -> None:
         with (
-            tir.loop(channels, parallel=prod(kernel.result) >= PARALLEL) as c,
-            tir.loop(height) as y,
-            tir.tiles(width, pixels) as x,
+            tir.emit_loop(channels, parallel=prod(kernel.output_shape) >= PARALLEL) as c,
+            tir.emit_loop(height) as y,
+            tir.tile_loop(width, pixels) as x,
         ):
             # A slice, a strided one and a shuffle are one form: runs of channels `step` apart, the
             # runs `group_step` apart.
-            taken = kernel.start + c // kernel.run * kernel.group_step
-            taken = taken + c % kernel.run * kernel.step
+            source_channel = kernel.start + c // kernel.run * kernel.group_step
+            source_channel = source_channel + c % kernel.run * kernel.step
             for u in range(0, pixels, lanes):
                 at = Position(c, y, x + u)
-                read = (taken * height + y) * width + x + u
-                value = tir.load(source, read, lanes)
-                value = apply(kernel.epilogue, rest, value, at, lanes)
-                tir.store(rest[-1], at.offset(kernel.result), value, lanes)
+                source_index = (source_channel * height + y) * width + x + u
+                value = tir.load(source, source_index, lanes)
+                value = apply_epilogue(kernel.epilogue, trailing_buffers, value, at, lanes)
+                tir.store(
+                    trailing_buffers[-1], at.compute_offset(kernel.output_shape), value, lanes
+                )
 
-    read, written = Space(prod(kernel.source), kernel.dtype), kernel.epilogue.written(kernel.result)
-    return tir.function(symbol, [read, *kernel.epilogue.spaces, written], body)
+    input_space, output_space = (
+        Space(prod(kernel.input_shape), kernel.dtype),
+        kernel.epilogue.get_output_space(kernel.output_shape),
+    )
+    return tir.build_function(
+        symbol, [input_space, *kernel.epilogue.spaces, output_space], emit_body
+    )
 
 
 def build_border(kernel: BorderKernel, symbol: str) -> Any:
     """Return the function that puts a border around a map."""
     plan = kernel.staging
-    outside = (Space(plan.source[0], plan.dtype),) if kernel.by_channel else ()
+    border_spaces = (Space(plan.source[0], plan.dtype),) if kernel.by_channel else ()
 
-    def body(source: Buffer, *rest: Buffer) -> None:
-        levels = rest[0] if kernel.by_channel else None
-        stage(plan, source, rest[-1], levels, parallel=plan.space.elements >= PARALLEL)
+    def emit_body(source: Buffer, *trailing_buffers: Buffer) -> None:
+        border_values = trailing_buffers[0] if kernel.by_channel else None
+        write_staging(
+            plan,
+            source,
+            trailing_buffers[-1],
+            border_values,
+            parallel=plan.space.elements >= PARALLEL,
+        )
 
-    return tir.function(symbol, [Space(prod(plan.source), plan.dtype), *outside, plan.space], body)
+    return tir.build_function(
+        symbol, [Space(prod(plan.source), plan.dtype), *border_spaces, plan.space], emit_body
+    )
 
 
 def build_lookup(kernel: Lookup, symbol: str) -> Any:
     """Return the function that looks bytes up."""
     size = kernel.elements
-    parts = THREADS if size >= PARALLEL else 1
-    each = size // parts
+    parts = MAX_THREADS if size >= PARALLEL else 1
+    part_size = size // parts
 
-    def body(source: Buffer, table: Buffer, result: Buffer) -> None:
-        def one(at: Expr) -> None:
-            tir.store(result, at, tir.stored(table, tir.load(source, at)))
+    def emit_body(source: Buffer, table: Buffer, output: Buffer) -> None:
+        def store_lookup(at: Expr) -> None:
+            tir.store(output, at, tir.load_raw(table, tir.load(source, at)))
 
         # Parts of whole numbers of elements, and the rest, less than one part, one by one at the
         # end.
-        with tir.loop(parts, parallel=parts > 1) as part, tir.loop(each) as i:
-            one(part * each + i)
-        for at in range(parts * each, size):
-            one(at)
+        with tir.emit_loop(parts, parallel=parts > 1) as part, tir.emit_loop(part_size) as i:
+            store_lookup(part * part_size + i)
+        for at in range(parts * part_size, size):
+            store_lookup(at)
 
     spaces = [Space(size, "uint8"), Space(256, "uint8"), Space(size, "uint8")]
-    return tir.function(symbol, spaces, body)
+    return tir.build_function(symbol, spaces, emit_body)
 
 
 def build_nearest(kernel: Nearest, symbol: str) -> Any:
     """Return the function of sampling the nearest pixel."""
-    (_, h, w), (channels, height, width) = kernel.source, kernel.result
-    size = prod(kernel.result)
+    (_, h, w), (channels, height, width) = kernel.input_shape, kernel.output_shape
+    size = prod(kernel.output_shape)
 
-    def body(source: Buffer, *rest: Buffer) -> None:
-        with tir.loop(channels, parallel=size >= PARALLEL) as c, tir.loop(height) as y:
+    def emit_body(source: Buffer, *trailing_buffers: Buffer) -> None:
+        with tir.emit_loop(channels, parallel=size >= PARALLEL) as c, tir.emit_loop(height) as y:
             # In integers, floor(y * h / height) as the language has it: no float decides which
             # pixel it is.
             row = (c * h + y * h // height) * w
-            with tir.loop(width) as x:
+            with tir.emit_loop(width) as x:
                 at = Position(c, y, x)
-                value = apply(kernel.epilogue, rest, tir.load(source, row + x * w // width), at, 1)
-                tir.store(rest[-1], at.offset(kernel.result), value)
+                value = apply_epilogue(
+                    kernel.epilogue, trailing_buffers, tir.load(source, row + x * w // width), at, 1
+                )
+                tir.store(trailing_buffers[-1], at.compute_offset(kernel.output_shape), value)
 
-    read, written = Space(prod(kernel.source), kernel.dtype), kernel.epilogue.written(kernel.result)
-    return tir.function(symbol, [read, *kernel.epilogue.spaces, written], body)
+    input_space, output_space = (
+        Space(prod(kernel.input_shape), kernel.dtype),
+        kernel.epilogue.get_output_space(kernel.output_shape),
+    )
+    return tir.build_function(
+        symbol, [input_space, *kernel.epilogue.spaces, output_space], emit_body
+    )
 
 
 def build_bilinear(kernel: Bilinear, symbol: str) -> Any:
     """Return the function of sampling between four pixels."""
-    (_, h, w), (channels, height, width) = kernel.source, kernel.result
-    size = prod(kernel.result)
+    (_, h, w), (channels, height, width) = kernel.input_shape, kernel.output_shape
+    size = prod(kernel.output_shape)
 
-    def body(source: Buffer, rows: Buffer, columns: Buffer, *rest: Buffer) -> None:
+    def emit_body(source: Buffer, rows: Buffer, columns: Buffer, *trailing_buffers: Buffer) -> None:
         with (
-            tir.loop(channels, parallel=size >= PARALLEL) as c,
-            tir.loop(height) as y,
-            tir.loop(width) as x,
+            tir.emit_loop(channels, parallel=size >= PARALLEL) as c,
+            tir.emit_loop(height) as y,
+            tir.emit_loop(width) as x,
         ):
             # Indices and shares come from tables that were made once: a kernel that computed them
             # would round otherwise on each core.
-            above, below, down = _entry(rows, y)
-            left, right, across = _entry(columns, x)
+            upper_row, lower_row, row_share = _load_entry(rows, y)
+            left_column, right_column, column_share = _load_entry(columns, x)
 
-            def pixel(row: Expr, column: Expr) -> Expr:
+            def load_pixel(row: Expr, column: Expr) -> Expr:
                 return tir.load(source, (c * h + row) * w + column)
 
-            top = _between(pixel(above, left), pixel(above, right), across)
-            bottom = _between(pixel(below, left), pixel(below, right), across)
+            top = _interpolate(
+                load_pixel(upper_row, left_column),
+                load_pixel(upper_row, right_column),
+                column_share,
+            )
+            bottom = _interpolate(
+                load_pixel(lower_row, left_column),
+                load_pixel(lower_row, right_column),
+                column_share,
+            )
             at = Position(c, y, x)
-            value = tir.bind(_between(top, bottom, down), 1)
-            value = apply(kernel.epilogue, rest, value, at, 1)
-            tir.store(rest[-1], at.offset(kernel.result), value)
+            value = tir.bind(_interpolate(top, bottom, row_share), 1)
+            value = apply_epilogue(kernel.epilogue, trailing_buffers, value, at, 1)
+            tir.store(trailing_buffers[-1], at.compute_offset(kernel.output_shape), value)
 
     tables = Space(3 * height), Space(3 * width)
-    written = kernel.epilogue.written(kernel.result)
-    spaces = [Space(prod(kernel.source)), *tables, *kernel.epilogue.spaces, written]
-    return tir.function(symbol, spaces, body)
+    output_space = kernel.epilogue.get_output_space(kernel.output_shape)
+    spaces = [Space(prod(kernel.input_shape)), *tables, *kernel.epilogue.spaces, output_space]
+    return tir.build_function(symbol, spaces, emit_body)
 
 
-def _entry(table: Buffer, i: Expr) -> tuple[Expr, Expr, Expr]:
+def _load_entry(table: Buffer, i: Expr) -> tuple[Expr, Expr, Expr]:
     """Return an entry of a table: two indices, and a share."""
-    before, after, share = (tir.load(table, i * 3 + k) for k in range(3))
-    return tir.whole(before), tir.whole(after), share
+    lower, upper, share = (tir.load(table, i * 3 + k) for k in range(3))
+    return tir.to_index(lower), tir.to_index(upper), share
 
 
-def _between(first: Expr, second: Expr, share: Expr) -> Expr:
-    one = tir.constant(1.0, 1)
+def _interpolate(start: Expr, end: Expr, share: Expr) -> Expr:
+    unit = tir.create_constant(1.0, 1)
     # Two products and a sum, not first + (second - first) * share: where the share is 1 the result
     # is the second pixel itself.
-    return tir.bind(first * (one - share) + second * share, 1)
+    return tir.bind(start * (unit - share) + end * share, 1)

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from tcc.backends.arm.kernels.base import LANES
 from tcc.backends.arm.kernels.conv import PARALLEL
 from tcc.backends.arm.kernels.loops import tir
-from tcc.backends.arm.kernels.loops.epilogue import Position, apply
+from tcc.backends.arm.kernels.loops.epilogue import Position, apply_epilogue
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise, MicroFloatMatrix
 from tcc.backends.arm.kernels.micro_winograd import (
-    MicroLevelWinograd,
+    MicroQuantizedWinograd,
     MicroWinograd,
     WinogradConvolution,
 )
 
-ADDS, LEAST, MOST = 1, 2, 4
+ADD_FLAG, LOWER_BOUND_FLAG, UPPER_BOUND_FLAG = 1, 2, 4
 """What becomes of sums, as `c/float_matrix.h` has it."""
 
 
@@ -27,7 +27,7 @@ FloatKernel = MicroFloatMatrix | MicroFloatDepthwise | MicroWinograd
 class _Tiles:
     """Tiles in a row: the first one's number, and how many there are."""
 
-    first: Expr
+    start: Expr
     count: Expr
 
 
@@ -35,7 +35,7 @@ class _Tiles:
 class _Pixels:
     """Pixels of a tile: the first one's number, and how many there are."""
 
-    first: Expr
+    start: Expr
     count: Expr
 
 
@@ -45,73 +45,92 @@ class _Taps:
 
     channel: Expr
     channels: int
-    begins: bool
-    ends: bool
+    is_first: bool
+    is_last: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Filters:
-    """Filters of a group, from `first` on."""
+    """Filters of a group, from `start` on."""
 
     group: Expr
-    first: Expr
+    start: Expr
     count: Expr
 
 
-def build(kernel: MicroFloatMatrix, symbol: str) -> Expr:
+def build_matrix(kernel: MicroFloatMatrix, symbol: str) -> Expr:
     """Return the function."""
-    rounds, shares = -(-kernel.tiles // kernel.together), kernel.shares
-    parallel, alone = kernel.macs >= PARALLEL, rounds * shares == 1
+    rounds, shares = -(-kernel.tiles // kernel.tiles_per_round), kernel.share_count
+    parallel, is_single = kernel.macs >= PARALLEL, rounds * shares == 1
 
-    def body(*buffers: Buffer) -> None:
-        with tir.loop(kernel.groups, parallel=parallel and alone) as group:
-            if kernel.in_rows:
-                _rows(kernel, buffers, group, parallel=parallel and not alone)
+    def emit_body(*buffers: Buffer) -> None:
+        with tir.emit_loop(kernel.groups, parallel=parallel and is_single) as group:
+            if kernel.reads_rows:
+                _emit_rows(kernel, buffers, group, parallel=parallel and not is_single)
                 return
-            with tir.loop(rounds * shares, parallel=parallel and not alone) as turn:
-                first = turn // shares * kernel.together
-                tiles = _Tiles(first, tir.least(kernel.together, kernel.tiles - first))
-                start = turn % shares * kernel.share
-                _round(kernel, buffers, tiles, _Filters(group, start, kernel.share))
+            with tir.emit_loop(rounds * shares, parallel=parallel and not is_single) as iteration:
+                first_tile = iteration // shares * kernel.tiles_per_round
+                tiles = _Tiles(
+                    first_tile,
+                    tir.select_smaller_index(kernel.tiles_per_round, kernel.tiles - first_tile),
+                )
+                first_filter = iteration % shares * kernel.filters_per_share
+                _emit_round(
+                    kernel, buffers, tiles, _Filters(group, first_filter, kernel.filters_per_share)
+                )
 
-    return tir.function(symbol, kernel.spaces, body)
+    return tir.build_function(symbol, kernel.spaces, emit_body)
 
 
-def _rows(
+def _emit_rows(
     kernel: MicroFloatMatrix, buffers: Sequence[Buffer], group: Expr, *, parallel: bool
 ) -> None:
     """Read whole tiles where they lie, and gather what is left."""
-    whole, rest = divmod(kernel.pixels, kernel.record.pixels)
-    filters, channels = _Filters(group, 0, kernel.own), kernel.window.channels
-    if whole:
-        with tir.loop(whole, parallel=parallel) as tile:
-            first = tile * kernel.record.pixels
-            at = group * channels * kernel.pixels + first
-            panel = tir.address(buffers[0], at), kernel.pixels
-            taps = _Taps(0, channels, begins=True, ends=True)
-            _block(kernel, buffers, panel, _Pixels(first, kernel.record.pixels), filters, taps)
-    if rest:
-        _round(kernel, buffers, _Tiles(whole, 1), filters)
+    full_tiles, remaining_pixels = divmod(kernel.pixels, kernel.record.pixels)
+    filters, channels = _Filters(group, 0, kernel.group_filters), kernel.window.channels
+    if full_tiles:
+        with tir.emit_loop(full_tiles, parallel=parallel) as tile:
+            first_pixel = tile * kernel.record.pixels
+            at = group * channels * kernel.pixels + first_pixel
+            panel = tir.get_address(buffers[0], at), kernel.pixels
+            taps = _Taps(0, channels, is_first=True, is_last=True)
+            _emit_block(
+                kernel, buffers, panel, _Pixels(first_pixel, kernel.record.pixels), filters, taps
+            )
+    if remaining_pixels:
+        _emit_round(kernel, buffers, _Tiles(full_tiles, 1), filters)
 
 
-def _round(
+def _emit_round(
     kernel: MicroFloatMatrix, buffers: Sequence[Buffer], tiles: _Tiles, filters: _Filters
 ) -> None:
     """Compute some filters of some tiles, some channels after others."""
-    panels = tir.local(kernel.together * kernel.panel)
-    each, channels = kernel.channels, kernel.window.channels
-    whole = (channels - 1) // each
-    if whole:
-        _sums(kernel, buffers, panels, tiles, filters, _Taps(0, each, begins=True, ends=False))
-    if whole > 1:
-        with tir.loop(whole - 1) as part:
-            taps = _Taps((part + 1) * each, each, begins=False, ends=False)
-            _sums(kernel, buffers, panels, tiles, filters, taps)
-    last = _Taps(whole * each, channels - whole * each, begins=not whole, ends=True)
-    _sums(kernel, buffers, panels, tiles, filters, last)
+    panels = tir.allocate_local(kernel.tiles_per_round * kernel.panel_floats)
+    chunk_channels, channels = kernel.chunk_channels, kernel.window.channels
+    full_chunks = (channels - 1) // chunk_channels
+    if full_chunks:
+        _emit_sums(
+            kernel,
+            buffers,
+            panels,
+            tiles,
+            filters,
+            _Taps(0, chunk_channels, is_first=True, is_last=False),
+        )
+    if full_chunks > 1:
+        with tir.emit_loop(full_chunks - 1) as part:
+            taps = _Taps((part + 1) * chunk_channels, chunk_channels, is_first=False, is_last=False)
+            _emit_sums(kernel, buffers, panels, tiles, filters, taps)
+    last_taps = _Taps(
+        full_chunks * chunk_channels,
+        channels - full_chunks * chunk_channels,
+        is_first=not full_chunks,
+        is_last=True,
+    )
+    _emit_sums(kernel, buffers, panels, tiles, filters, last_taps)
 
 
-def _sums(
+def _emit_sums(
     kernel: MicroFloatMatrix,
     buffers: Sequence[Buffer],
     panels: Buffer,
@@ -124,27 +143,36 @@ def _sums(
     w, record = kernel.window, kernel.record
     start = filters.group * (w.channels * w.size[0] * w.size[1])
 
-    def pixels(tile: Expr) -> _Pixels:
-        first = (tiles.first + tile) * kernel.record.pixels
-        return _Pixels(first, tir.least(kernel.record.pixels, kernel.pixels - first))
+    def get_pixels(tile: Expr) -> _Pixels:
+        first_pixel = (tiles.start + tile) * kernel.record.pixels
+        return _Pixels(
+            first_pixel, tir.select_smaller_index(kernel.record.pixels, kernel.pixels - first_pixel)
+        )
 
-    with tir.loop(tiles.count) as tile:
+    with tir.emit_loop(tiles.count) as tile:
         tir.call(
-            record.symbol("gather"), tir.address(source, start),
-            tir.address(panels, tile * kernel.panel), tir.address(window, 0),
-            pixels(tile).first, pixels(tile).count, taps.channel, taps.channels,
+            record.get_symbol("gather"), tir.get_address(source, start),
+            tir.get_address(panels, tile * kernel.panel_floats), tir.get_address(window, 0),
+            get_pixels(tile).start, get_pixels(tile).count, taps.channel, taps.channels,
         )  # fmt: skip
-    with tir.pieces(filters.count, kernel.chunk) as (chunk, count), tir.loop(tiles.count) as tile:
-        first = filters.first + chunk
+    with (
+        tir.split_loop(filters.count, kernel.chunk_filters) as (chunk, count),
+        tir.emit_loop(tiles.count) as tile,
+    ):
+        first_filter = filters.start + chunk
         # the last filters may be there to fill a block or a share alone
-        filled = kernel.own == kernel.shares * kernel.share
-        real = count if filled else tir.least(count, kernel.own - first)
-        panel = tir.address(panels, tile * kernel.panel), kernel.record.pixels
-        some = _Filters(filters.group, first, real)
-        _block(kernel, buffers, panel, pixels(tile), some, taps)
+        is_exact = kernel.group_filters == kernel.share_count * kernel.filters_per_share
+        filter_count = (
+            count
+            if is_exact
+            else tir.select_smaller_index(count, kernel.group_filters - first_filter)
+        )
+        panel = tir.get_address(panels, tile * kernel.panel_floats), kernel.record.pixels
+        chunk_filters = _Filters(filters.group, first_filter, filter_count)
+        _emit_block(kernel, buffers, panel, get_pixels(tile), chunk_filters, taps)
 
 
-def _block(
+def _emit_block(
     kernel: MicroFloatMatrix,
     buffers: Sequence[Buffer],
     panel: tuple[Expr, int],
@@ -153,69 +181,73 @@ def _block(
     taps: _Taps,
 ) -> None:
     """Sum some filters for the pixels of a panel."""
-    _, weights, bias, _, bounds, *operands, result = buffers
-    taken, block = kernel.window.taps, kernel.record.filters
-    padded = filters.group * kernel.padded + filters.first
-    own = filters.group * kernel.own + filters.first
-    ends = taps.ends * (LEAST * kernel.least + MOST * kernel.most)
+    _, weights, bias, _, bounds, *operands, output = buffers
+    taps_per_filter, block = kernel.window.taps, kernel.record.filters
+    first_padded_filter = filters.group * kernel.padded_filters + filters.start
+    first_filter = filters.group * kernel.group_filters + filters.start
+    bound_flags = taps.is_last * (
+        LOWER_BOUND_FLAG * kernel.has_lower_bound + UPPER_BOUND_FLAG * kernel.has_upper_bound
+    )
     tir.call(
-        kernel.record.symbol("sums"), *panel,
-        tir.address(weights, padded * taken + taps.channel * (kernel.area * block)),
-        tir.address(bias, padded), tir.address(bounds, 0),
-        tir.address(result, own * kernel.pixels + pixels.first),
-        taps.channels * kernel.area, taken * block, filters.count, kernel.pixels, pixels.count,
-        ADDS * (not taps.begins) + ends,
+        kernel.record.get_symbol("sums"), *panel,
+        tir.get_address(weights, first_padded_filter * taps_per_filter + taps.channel * (kernel.kernel_area * block)),
+        tir.get_address(bias, first_padded_filter), tir.get_address(bounds, 0),
+        tir.get_address(output, first_filter * kernel.pixels + pixels.start),
+        taps.channels * kernel.kernel_area, taps_per_filter * block, filters.count, kernel.pixels, pixels.count,
+        ADD_FLAG * (not taps.is_first) + bound_flags,
     )  # fmt: skip
-    if not taps.ends or not kernel.epilogue.steps:
+    if not taps.is_last or not kernel.epilogue.steps:
         return
-    with tir.loop(filters.count) as f:
-        finish(kernel, (*operands, result), own + f, pixels.first, pixels.count)
+    with tir.emit_loop(filters.count) as f:
+        apply_fused(kernel, (*operands, output), first_filter + f, pixels.start, pixels.count)
 
 
-def finish(
-    kernel: FloatKernel, buffers: Sequence[Buffer], f: Expr, first: Expr, pixels: Expr
+def apply_fused(
+    kernel: FloatKernel, buffers: Sequence[Buffer], f: Expr, first_pixel: Expr, pixels: Expr
 ) -> None:
     """Apply what is fused behind to some pixels of a filter, which are read again.
 
     `buffers` are the epilogue's operands and the result.
     """
-    *operands, result = buffers
-    for lanes, start, count in vectors(pixels):
-        with tir.loop(count) as n:
-            place = Position(f, 0, first + start + n * lanes)
-            at = place.offset(kernel.result)
-            value = apply(kernel.epilogue, operands, tir.load(result, at, lanes), place, lanes)
-            tir.store(result, at, value, lanes)
+    *operands, output = buffers
+    for lanes, start, count in split_vectors(pixels):
+        with tir.emit_loop(count) as n:
+            position = Position(f, 0, first_pixel + start + n * lanes)
+            at = position.compute_offset(kernel.output_shape)
+            value = apply_epilogue(
+                kernel.epilogue, operands, tir.load(output, at, lanes), position, lanes
+            )
+            tir.store(output, at, value, lanes)
 
 
 def build_depthwise(kernel: MicroFloatDepthwise, symbol: str) -> Expr:
     """Return the function of a depthwise convolution."""
-    size, each = kernel.window.size, kernel.filters // kernel.channels
+    size, filters_per_channel = kernel.window.size, kernel.filters // kernel.channels
 
-    def body(*buffers: Buffer) -> None:
-        source, weights, bias, window, bounds, *rest = buffers
-        with tir.loop(kernel.filters, parallel=kernel.macs >= PARALLEL) as f:
+    def emit_body(*buffers: Buffer) -> None:
+        source, weights, bias, window, bounds, *trailing_buffers = buffers
+        with tir.emit_loop(kernel.filters, parallel=kernel.macs >= PARALLEL) as f:
             tir.call(
-                kernel.record.symbol("plane"), tir.address(source, f // each * (size[0] * size[1])),
-                tir.address(weights, f * kernel.taps), tir.address(bias, f),
-                tir.address(bounds, 0), tir.address(rest[-1], f * kernel.pixels),
-                tir.address(window, 0), LEAST * kernel.least + MOST * kernel.most,
+                kernel.record.get_symbol("plane"), tir.get_address(source, f // filters_per_channel * (size[0] * size[1])),
+                tir.get_address(weights, f * kernel.taps), tir.get_address(bias, f),
+                tir.get_address(bounds, 0), tir.get_address(trailing_buffers[-1], f * kernel.pixels),
+                tir.get_address(window, 0), LOWER_BOUND_FLAG * kernel.has_lower_bound + UPPER_BOUND_FLAG * kernel.has_upper_bound,
             )  # fmt: skip
             if kernel.epilogue.steps:
-                finish(kernel, rest, f, 0, kernel.pixels)
+                apply_fused(kernel, trailing_buffers, f, 0, kernel.pixels)
 
-    return tir.function(symbol, kernel.spaces, body)
+    return tir.build_function(symbol, kernel.spaces, emit_body)
 
 
-def vectors(pixels: Expr, lanes: int = LANES) -> tuple[tuple[int, Expr, Expr], ...]:
+def split_vectors(pixels: Expr, lanes: int = LANES) -> tuple[tuple[int, Expr, Expr], ...]:
     """Return how many pixels to take at once, from where on, and how often."""
-    many = pixels // lanes
-    return (lanes, 0, many), (1, many * lanes, pixels % lanes)
+    vector_count = pixels // lanes
+    return (lanes, 0, vector_count), (1, vector_count * lanes, pixels % lanes)
 
 
-LEVELS = 16
+QUANTIZED_LANES = 16
 """Levels that are taken at once where they are read again: steps of some hide others' latency."""
-Given = Callable[[Expr], tuple[Expr, ...]]
+FilterArguments = Callable[[Expr], tuple[Expr, ...]]
 """Returns what a block is told of a filter: where its biases and what follows them begin."""
 
 
@@ -223,77 +255,87 @@ def build_winograd(kernel: MicroWinograd, symbol: str) -> Expr:
     """Return the function of a convolution of floats."""
     shared = kernel.macs >= PARALLEL
 
-    def body(*buffers: Buffer) -> None:
-        source, weights, bias, window, bounds, *operands, points, result = buffers
+    def emit_body(*buffers: Buffer) -> None:
+        source, weights, bias, window, bounds, *operands, points, output = buffers
 
-        def given(f: Expr) -> tuple[Expr, ...]:
-            return tir.address(bias, f), tir.address(bounds, 0)
+        def get_filter_arguments(f: Expr) -> tuple[Expr, ...]:
+            return tir.get_address(bias, f), tir.get_address(bounds, 0)
 
-        how = (LEAST * kernel.least + MOST * kernel.most,)
-        _bands(kernel, (source, weights, window, points, result), given, how)
+        extra_arguments = (
+            LOWER_BOUND_FLAG * kernel.has_lower_bound + UPPER_BOUND_FLAG * kernel.has_upper_bound,
+        )
+        _emit_bands(
+            kernel, (source, weights, window, points, output), get_filter_arguments, extra_arguments
+        )
         if kernel.epilogue.steps:
-            with tir.loop(kernel.filters, parallel=shared) as f:
-                finish(kernel, (*operands, result), f, 0, kernel.pixels)
+            with tir.emit_loop(kernel.filters, parallel=shared) as f:
+                apply_fused(kernel, (*operands, output), f, 0, kernel.pixels)
 
-    return tir.function(symbol, kernel.spaces, body)
+    return tir.build_function(symbol, kernel.spaces, emit_body)
 
 
-def build_level_winograd(kernel: MicroLevelWinograd, symbol: str) -> Expr:
+def build_quantized_winograd(kernel: MicroQuantizedWinograd, symbol: str) -> Expr:
     """Return the function of a convolution of levels."""
     shared = kernel.macs >= PARALLEL
 
-    def body(*buffers: Buffer) -> None:
-        source, weights, bias, factor, window, points, *operands, result = buffers
+    def emit_body(*buffers: Buffer) -> None:
+        source, weights, bias, factor, window, points, *operands, output = buffers
 
-        def given(f: Expr) -> tuple[Expr, ...]:
-            return tir.address(bias, f), tir.address(factor, f)
+        def get_filter_arguments(f: Expr) -> tuple[Expr, ...]:
+            return tir.get_address(bias, f), tir.get_address(factor, f)
 
-        _bands(
-            kernel, (source, weights, window, points, result), given, (kernel.part, *kernel.bounds)
+        _emit_bands(
+            kernel,
+            (source, weights, window, points, output),
+            get_filter_arguments,
+            (kernel.phases_per_sum, *kernel.bounds),
         )
         if kernel.epilogue.steps:
-            with tir.loop(kernel.filters, parallel=shared) as f:
-                _finish(kernel, operands, result, f)
+            with tir.emit_loop(kernel.filters, parallel=shared) as f:
+                _apply_fused_quantized(kernel, operands, output, f)
 
-    return tir.function(symbol, kernel.spaces, body)
+    return tir.build_function(symbol, kernel.spaces, emit_body)
 
 
-def _finish(
-    kernel: MicroLevelWinograd, operands: Sequence[Buffer], result: Buffer, f: Expr
+def _apply_fused_quantized(
+    kernel: MicroQuantizedWinograd, operands: Sequence[Buffer], output: Buffer, f: Expr
 ) -> None:
     """Apply what is fused behind to the levels of a filter, which are read again."""
-    for lanes, start, count in vectors(kernel.pixels, LEVELS):
-        with tir.loop(count) as n:
-            place = Position(f, 0, start + n * lanes)
-            at = place.offset(kernel.result)
+    for lanes, start, count in split_vectors(kernel.pixels, QUANTIZED_LANES):
+        with tir.emit_loop(count) as n:
+            position = Position(f, 0, start + n * lanes)
+            at = position.compute_offset(kernel.output_shape)
             # They lie where the result will, whose bytes may be of the other kind.
-            found = tir.reinterpret(tir.stored(result, at, lanes), kernel.dtype, lanes)
-            value = apply(
-                kernel.epilogue, operands, tir.convert(found, tir.WHOLE, lanes), place, lanes
+            quantized = tir.reinterpret(tir.load_raw(output, at, lanes), kernel.dtype, lanes)
+            value = apply_epilogue(
+                kernel.epilogue, operands, tir.convert(quantized, tir.INT, lanes), position, lanes
             )
-            tir.store(result, at, value, lanes)
+            tir.store(output, at, value, lanes)
 
 
-def _bands(
-    kernel: WinogradConvolution, buffers: Sequence[Buffer], given: Given, how: tuple[int, ...]
+def _emit_bands(
+    kernel: WinogradConvolution,
+    buffers: Sequence[Buffer],
+    get_filter_arguments: FilterArguments,
+    extra_arguments: tuple[int, ...],
 ) -> None:
     """Compute all tiles of all filters; `buffers` are map, weights, window, points and result."""
-    source, weights, window, points, result = buffers
+    source, weights, window, points, output = buffers
     w, record, shared = kernel.window, kernel.record, kernel.macs >= PARALLEL
-    pixels, block_of = record.symbols
-    with tir.pieces(kernel.tiles, kernel.band) as (first, count):
-        with tir.loop(record.calls(w), parallel=shared) as channels:
+    pixels_symbol, block_symbol = record.symbols
+    with tir.split_loop(kernel.tile_count, kernel.band_tiles) as (first_tile, count):
+        with tir.emit_loop(record.count_calls(w), parallel=shared) as channels:
             tir.call(
-                pixels, tir.address(source, 0), tir.address(points, 0), tir.address(window, 0),
-                first, count, channels, kernel.pitch,
+                pixels_symbol, tir.get_address(source, 0), tir.get_address(points, 0), tir.get_address(window, 0),
+                first_tile, count, channels, kernel.pitch,
             )  # fmt: skip
-        with tir.loop(kernel.padded // record.filters, parallel=shared) as block:
+        with tir.emit_loop(kernel.padded_filters // record.filters, parallel=shared) as block:
             f = block * record.filters
-            own = record.filters
-            if kernel.filters < kernel.padded:
-                own = tir.least(record.filters, kernel.filters - f)
+            filter_count = record.filters
+            if kernel.filters < kernel.padded_filters:
+                filter_count = tir.select_smaller_index(record.filters, kernel.filters - f)
             tir.call(
-                block_of, tir.address(points, 0), tir.address(weights, f * w.taps), *given(f),
-                tir.address(result, f * kernel.pixels), tir.address(window, 0), first, count,
-                kernel.pitch, own, *how,
+                block_symbol, tir.get_address(points, 0), tir.get_address(weights, f * w.taps), *get_filter_arguments(f),
+                tir.get_address(output, f * kernel.pixels), tir.get_address(window, 0), first_tile, count,
+                kernel.pitch, filter_count, *extra_arguments,
             )  # fmt: skip

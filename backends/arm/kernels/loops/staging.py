@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tcc.backends.arm.kernels.base import LANES, SIZES, tile_width
+from tcc.backends.arm.kernels.base import LANES, SIZES, choose_tile_width
 from tcc.backends.arm.kernels.loops import tir
 from tcc.backends.arm.kernels.loops.tir import Buffer, Expr
 from tcc.backends.arm.kernels.window import Band, Layout, Staging
@@ -15,16 +15,16 @@ PARALLEL = 1 << 14
 
 Fill = Callable[[int], Expr]
 """Returns what lies outside of the input, in some lanes."""
-Read = Callable[[Expr, int], Expr]
+LoadColumns = Callable[[Expr, int], Expr]
 """Returns what is copied of what lies at an index, in some lanes."""
-Copied = Callable[[Sequence[Expr], Expr, int], Expr]
+CombineTaps = Callable[[Sequence[Expr], Expr, int], Expr]
 """Returns what becomes of each tap's numbers, of a channel, as they are copied, in some lanes."""
 
 
-def as_they_are(values: Sequence[Expr], _channel: Expr, _lanes: int) -> Expr:
+def pass_through(elements: Sequence[Expr], _channel: Expr, _lanes: int) -> Expr:
     """Return the numbers of the only tap unchanged."""
-    (value,) = values
-    return value
+    (element,) = elements
+    return element
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Rows:
     The first one's windows begin at `start` in what they read.
     """
 
-    read: Buffer
+    buffer: Buffer
     start: Expr
-    first: Expr
+    first_row: Expr
     count: Expr
-    parallel: bool
+    is_parallel: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class BandedMap:
     height: int
     source: Buffer
     scratch: Sequence[Buffer]
-    copied: Copied = as_they_are
+    combine_taps: CombineTaps = pass_through
 
     @contextmanager
-    def rows(self, channel: Expr, *, parallel: bool) -> Iterator[Rows]:
+    def iterate_rows(self, channel: Expr, *, parallel: bool) -> Iterator[Rows]:
         """Run what follows for each band of the output.
 
         `channel` is the first that is read. Where each thread makes bands of its own, they are what
@@ -63,134 +63,173 @@ class BandedMap:
         if band is None:
             yield Rows(self.source, channel * self.layout.channel, 0, self.height, parallel)
             return
-        plan, each = band.staging, parallel and band.own
-        with tir.pieces(self.height, band.rows, parallel=each) as (first, count):
-            own = (tir.local(plan.space.elements, plan.dtype),) if band.own else ()
-            (copy,) = own or self.scratch[:1]
-            shared = parallel and not band.own
-            start = (channel, first * band.step)
-            stage(plan, self.source, copy, start=start, copied=self.copied, parallel=shared)
-            yield Rows(copy, 0, first, count, shared)
+        plan, is_band_parallel = band.staging, parallel and band.is_thread_local
+        with tir.split_loop(self.height, band.rows, parallel=is_band_parallel) as (
+            first_row,
+            count,
+        ):
+            private_copies = (
+                (tir.allocate_local(plan.space.elements, plan.dtype),)
+                if band.is_thread_local
+                else ()
+            )
+            (copy,) = private_copies or self.scratch[:1]
+            is_shared = parallel and not band.is_thread_local
+            start = (channel, first_row * band.step)
+            write_staging(
+                plan,
+                self.source,
+                copy,
+                start=start,
+                combine_taps=self.combine_taps,
+                parallel=is_shared,
+            )
+            yield Rows(copy, 0, first_row, count, is_shared)
 
 
-def stage(
+def write_staging(
     plan: Staging,
     source: Buffer,
     copy: Buffer,
-    levels: Buffer | None = None,
+    border_values: Buffer | None = None,
     *,
     start: tuple[Expr, Expr] = (0, 0),
-    copied: Copied = as_they_are,
+    combine_taps: CombineTaps = pass_through,
     parallel: bool,
 ) -> None:
     """Write channels and rows of a copy, from `start` on.
 
-    `levels` are what lies outside of each channel, if they differ.
+    `border_values` are what lies outside of each channel, if they differ.
     """
     channels, height, width = plan.source
     line = plan.phases * plan.columns
 
-    def read(at: Expr, lanes: int) -> Expr:
-        return copied([tir.stored(source, at, lanes)], start[0] + c, lanes)
+    def load_columns(at: Expr, lanes: int) -> Expr:
+        return combine_taps([tir.load_raw(source, at, lanes)], start[0] + c, lanes)
 
-    with tir.loop(channels, parallel=parallel) as c:
-        fill, to = _outside(plan, levels, c), c * (plan.rows * line)
+    with tir.emit_loop(channels, parallel=parallel) as c:
+        fill, to = _create_fill(plan, border_values, c), c * (plan.rows * line)
         if plan.spread != (1, 1):
-            _spread(plan, source, (start[0] + c, start[1]), copy, to, fill)
+            _write_spread(plan, source, (start[0] + c, start[1]), copy, to, fill)
             return
         if plan.taps > 1:
-            with tir.loop(plan.rows) as i:
-                above = _above(plan, source, copied, (start[0] + c, start[1] + i))
-                _row(plan, above, 0, copy, to + i * line, fill)
+            with tir.emit_loop(plan.rows) as i:
+                load_tap_columns = _create_tap_loader(
+                    plan, source, combine_taps, (start[0] + c, start[1] + i)
+                )
+                _write_row(plan, load_tap_columns, 0, copy, to + i * line, fill)
             return
-        first, last = (tir.clamped(n - start[1], 0, plan.rows) for n in plan.inside_rows)
-        with tir.loop(first) as i:
+        row_start, row_stop = (
+            tir.clamp_index(n - start[1], 0, plan.rows) for n in plan.inside_rows
+        )
+        with tir.emit_loop(row_start) as i:
             _fill(copy, to + i * line, line, fill)
-        with tir.loop(last - first) as i:
-            at = (start[1] + first + i) * plan.row_step - plan.top
+        with tir.emit_loop(row_stop - row_start) as i:
+            at = (start[1] + row_start + i) * plan.row_step - plan.pad_top
             row = ((start[0] + c) * height + at) * width
-            _row(plan, read, row, copy, to + (first + i) * line, fill)
-        with tir.loop(plan.rows - last) as i:
-            _fill(copy, to + (last + i) * line, line, fill)
+            _write_row(plan, load_columns, row, copy, to + (row_start + i) * line, fill)
+        with tir.emit_loop(plan.rows - row_stop) as i:
+            _fill(copy, to + (row_stop + i) * line, line, fill)
 
 
-def _above(plan: Staging, source: Buffer, copied: Copied, place: tuple[Expr, Expr]) -> Read:
+def _create_tap_loader(
+    plan: Staging, source: Buffer, combine_taps: CombineTaps, position: tuple[Expr, Expr]
+) -> LoadColumns:
     """Return how columns of several taps of a channel's row are read."""
-    (channel, row), (_, height, width) = place, plan.source
-    first = row * plan.row_step - plan.top
-    each = [tir.clamped(first + tap, 0, height - 1) for tap in range(plan.taps)]
+    (channel, row), (_, height, width) = position, plan.source
+    first_row = row * plan.row_step - plan.pad_top
+    tap_rows = [tir.clamp_index(first_row + tap, 0, height - 1) for tap in range(plan.taps)]
 
-    def read(at: Expr, lanes: int) -> Expr:
-        starts = ((channel * height + tap) * width + at for tap in each)
-        return copied([tir.stored(source, start, lanes) for start in starts], channel, lanes)
+    def load_columns(at: Expr, lanes: int) -> Expr:
+        starts = ((channel * height + tap) * width + at for tap in tap_rows)
+        return combine_taps(
+            [tir.load_raw(source, start, lanes) for start in starts], channel, lanes
+        )
 
-    return read
+    return load_columns
 
 
-def _outside(plan: Staging, levels: Buffer | None, c: Expr) -> Fill:
-    if levels is not None:
-        return lambda lanes: tir.splat(tir.load(levels, c), lanes)
+def _create_fill(plan: Staging, border_values: Buffer | None, c: Expr) -> Fill:
+    if border_values is not None:
+        return lambda lanes: tir.splat(tir.load(border_values, c), lanes)
     if plan.dtype == tir.FLOAT:
-        return lambda lanes: tir.constant(plan.fill, lanes)
-    return lambda lanes: tir.integer(int(plan.fill), lanes)
+        return lambda lanes: tir.create_constant(plan.fill, lanes)
+    return lambda lanes: tir.create_integer(int(plan.fill), lanes)
 
 
-def _spread(
+def _write_spread(
     plan: Staging, source: Buffer, start: tuple[Expr, Expr], copy: Buffer, to: Expr, fill: Fill
 ) -> None:
     """Write the rows of a channel that is spread: filled, then each element in its place."""
-    (channel, first), (down, across) = start, plan.spread
+    (channel, first_row), (down, across) = start, plan.spread
     _, height, width = plan.source
-    columns = _landing(width, plan.left, across, plan.columns)
+    columns = _compute_inside_range(width, plan.pad_left, across, plan.columns)
     _fill(copy, to, plan.rows * plan.columns, fill)
     if not columns:
         return
-    with tir.loop(height) as y:
-        row = y * down + plan.top - first
-        with tir.only_if(row >= 0, row < plan.rows), tir.loop(len(columns)) as j:
+    with tir.emit_loop(height) as y:
+        row = y * down + plan.pad_top - first_row
+        with tir.emit_if(row >= 0, row < plan.rows), tir.emit_loop(len(columns)) as j:
             x = j + columns[0]
-            at = to + row * plan.columns + plan.left + x * across
+            at = to + row * plan.columns + plan.pad_left + x * across
             tir.store(copy, at, tir.load(source, (channel * height + y) * width + x))
 
 
-def _landing(count: int, start: int, step: int, size: int) -> range:
+def _compute_inside_range(count: int, start: int, step: int, size: int) -> range:
     """Return which of `count` indices i have start + i * step within `size`."""
     return range(max(0, -(start // step)), min(count, (size - 1 - start) // step + 1))
 
 
-def _row(plan: Staging, read: Read, row: Expr, copy: Buffer, line: Expr, fill: Fill) -> None:
+def _write_row(
+    plan: Staging, load_columns: LoadColumns, row: Expr, copy: Buffer, line: Expr, fill: Fill
+) -> None:
     """Write one line of all phases from one row of the input."""
     # A stride of 2 is by far the most frequent: whole vectors are loaded and dealt, not element
     # by element.
-    paired = _pairs(plan, read, row, copy, line) if plan.phases == plan.phase_step == 2 else 0
+    paired_columns = (
+        _write_pairs(plan, load_columns, row, copy, line)
+        if plan.phases == plan.phase_step == 2
+        else 0
+    )
     for phase in range(plan.phases):
         start = line + phase * plan.columns
-        first, last = plan.inside(phase)
-        _fill(copy, start, first, fill)
-        done = first + paired
-        from_ = row + done * plan.phase_step + phase - plan.left
-        _copy(read, from_, plan.phase_step, copy, start + done, last - done)
-        _fill(copy, start + last, plan.columns - last, fill)
+        column_start, column_stop = plan.find_inside_columns(phase)
+        _fill(copy, start, column_start, fill)
+        next_column = column_start + paired_columns
+        source_index = row + next_column * plan.phase_step + phase - plan.pad_left
+        _copy(
+            load_columns,
+            source_index,
+            plan.phase_step,
+            copy,
+            start + next_column,
+            column_stop - next_column,
+        )
+        _fill(copy, start + column_stop, plan.columns - column_stop, fill)
 
 
-def _pairs(plan: Staging, read: Read, row: Expr, copy: Buffer, line: Expr) -> int:
+def _write_pairs(
+    plan: Staging, load_columns: LoadColumns, row: Expr, copy: Buffer, line: Expr
+) -> int:
     """Deal whole vectors of an input row into two phases; return how many columns of each."""
-    even = plan.left % 2
-    ranges = [plan.inside(phase) for phase in (even, 1 - even)]
-    count = min(last - first for first, last in ranges)
+    even_phase = plan.pad_left % 2
+    ranges = [plan.find_inside_columns(phase) for phase in (even_phase, 1 - even_phase)]
+    count = min(column_stop - column_start for column_start, column_stop in ranges)
     if count < LANES:
         return 0
-    _, lanes = tile_width(count, LANES, _lanes(plan.dtype))
-    with tir.tiles(count, lanes) as j:
+    _, lanes = choose_tile_width(count, LANES, _get_lanes(plan.dtype))
+    with tir.tile_loop(count, lanes) as j:
         at = row + j * 2
-        both = read(at, lanes), read(at + lanes, lanes)
-        dealt = tir.even_odd(*both, lanes)
-        for phase, (first, _), values in zip((even, 1 - even), ranges, dealt, strict=True):
-            tir.store(copy, line + phase * plan.columns + first + j, values, lanes)
+        loaded = load_columns(at, lanes), load_columns(at + lanes, lanes)
+        dealt = tir.split_even_odd(*loaded, lanes)
+        for phase, (column_start, _), columns in zip(
+            (even_phase, 1 - even_phase), ranges, dealt, strict=True
+        ):
+            tir.store(copy, line + phase * plan.columns + column_start + j, columns, lanes)
     return count
 
 
-def _lanes(dtype: str) -> int:
+def _get_lanes(dtype: str) -> int:
     """Return how many numbers of a type fill a vector."""
     return 16 // SIZES[dtype]
 
@@ -198,15 +237,17 @@ def _lanes(dtype: str) -> int:
 def _fill(copy: Buffer, start: Expr, count: int, fill: Fill) -> None:
     if count <= 0:
         return
-    width, lanes = tile_width(count, LANES, _lanes(str(copy.dtype)))
-    with tir.tiles(count, width) as i:
+    width, lanes = choose_tile_width(count, LANES, _get_lanes(str(copy.dtype)))
+    with tir.tile_loop(count, width) as i:
         tir.store(copy, start + i, fill(lanes), lanes)
 
 
-def _copy(read: Read, at: Expr, step: int, copy: Buffer, to: Expr, count: int) -> None:
+def _copy(
+    load_columns: LoadColumns, at: Expr, step: int, copy: Buffer, to: Expr, count: int
+) -> None:
     if count <= 0:
         return
-    many = _lanes(str(copy.dtype))
-    width, lanes = tile_width(count, LANES, many) if step == 1 else (1, 1)
-    with tir.tiles(count, width) as i:
-        tir.store(copy, to + i, read(at + i * step, lanes), lanes)
+    vector_lanes = _get_lanes(str(copy.dtype))
+    width, lanes = choose_tile_width(count, LANES, vector_lanes) if step == 1 else (1, 1)
+    with tir.tile_loop(count, width) as i:
+        tir.store(copy, to + i, load_columns(at + i * step, lanes), lanes)

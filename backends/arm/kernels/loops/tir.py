@@ -17,25 +17,25 @@ from tcc.backends.arm.kernels.base import Space
 Expr = Any
 Buffer = Any
 
-FLOAT, WHOLE = "float32", "int32"
-SMALL = {"int8", "uint8", "int16"}
+FLOAT, INT = "float32", "int32"
+NARROW_TYPES = {"int8", "uint8", "int16"}
 """What is narrower in memory than in expressions."""
 
 
-def function(symbol: str, spaces: Sequence[Space], body: Callable[..., None]) -> Any:
-    """Return the PrimFunc whose body `body` writes, given one buffer for each space."""
+def build_function(symbol: str, spaces: Sequence[Space], emit_body: Callable[..., None]) -> Any:
+    """Return the PrimFunc whose body `emit_body` writes, given one buffer for each space."""
     with IRBuilder() as builder, script.prim_func(s_tir=True):
         script.func_name(symbol)
         # The arena's planner gives no two arguments of a call the same place, so that loads may
         # move past stores.
         script.func_attr({"tirx.noalias": True, "global_symbol": symbol})
         shapes = [script.buffer((space.elements,), space.dtype) for space in spaces]
-        body(*(script.arg(f"p{i}", shape) for i, shape in enumerate(shapes)))
+        emit_body(*(script.arg(f"p{i}", shape) for i, shape in enumerate(shapes)))
     return builder.get()
 
 
 @contextmanager
-def loop(count: Expr, *, parallel: bool = False) -> Iterator[Expr]:
+def emit_loop(count: Expr, *, parallel: bool = False) -> Iterator[Expr]:
     """Run what follows for each of `count` indices; a single one needs no loop."""
     if isinstance(count, int) and count == 1:
         yield 0
@@ -45,14 +45,14 @@ def loop(count: Expr, *, parallel: bool = False) -> Iterator[Expr]:
 
 
 @contextmanager
-def tiles(extent: int, width: int, *, parallel: bool = False) -> Iterator[Expr]:
+def tile_loop(extent: int, width: int, *, parallel: bool = False) -> Iterator[Expr]:
     """Run what follows for tiles that cover `extent`; the last overlaps the one before it.
 
     Gives a tile's first index. `width` is at most `extent`; what runs must not mind being run
     twice for an index.
     """
     count = -(-extent // width)
-    with loop(count, parallel=parallel) as tile:
+    with emit_loop(count, parallel=parallel) as tile:
         start = tile * width
         # The last tile begins earlier instead of being narrower: every tile is whole vectors, and
         # no second loop is needed for the rest.
@@ -60,31 +60,31 @@ def tiles(extent: int, width: int, *, parallel: bool = False) -> Iterator[Expr]:
 
 
 @contextmanager
-def pieces(extent: int, width: int, *, parallel: bool = False) -> Iterator[tuple[Expr, Expr]]:
+def split_loop(extent: int, width: int, *, parallel: bool = False) -> Iterator[tuple[Expr, Expr]]:
     """Run what follows for pieces that cover `extent`: the first index of each, and how many."""
-    with loop(-(-extent // width), parallel=parallel) as piece:
+    with emit_loop(-(-extent // width), parallel=parallel) as piece:
         start = piece * width
         yield start, width if extent % width == 0 else script.min(width, extent - start)
 
 
 @contextmanager
-def only_if(*conditions: Expr) -> Iterator[None]:
+def emit_if(*conditions: Expr) -> Iterator[None]:
     """Run what follows where all conditions hold."""
     with script.If(tirx.all(*conditions)), script.Then():
         yield
 
 
-def clamped(value: Expr, low: int, high: int) -> Expr:
+def clamp_index(value: Expr, low: int, high: int) -> Expr:
     """Return an index between two others."""
     return script.max(low, script.min(value, high))
 
 
-def least(a: Expr, b: Expr) -> Expr:
+def select_smaller_index(a: Expr, b: Expr) -> Expr:
     """Return the smaller of two indices."""
     return min(a, b) if isinstance(a, int) and isinstance(b, int) else script.min(a, b)
 
 
-def local(size: int, dtype: str = FLOAT) -> Buffer:
+def allocate_local(size: int, dtype: str = FLOAT) -> Buffer:
     """Return a small array that lives in registers."""
     # the annotation keeps it on the stack; otherwise TVM would call an allocator
     return script.alloc_buffer(
@@ -94,24 +94,24 @@ def local(size: int, dtype: str = FLOAT) -> Buffer:
 
 def load(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
     """Return the number, or the consecutive numbers, at an index; small ones as int32."""
-    value = stored(buffer, index, lanes)
-    return convert(value, WHOLE, lanes) if str(buffer.dtype) in SMALL else value
+    value = load_raw(buffer, index, lanes)
+    return convert(value, INT, lanes) if str(buffer.dtype) in NARROW_TYPES else value
 
 
-def stored(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
+def load_raw(buffer: Buffer, index: Expr, lanes: int = 1) -> Expr:
     """Return what lies at an index as it is."""
     return buffer[index] if lanes == 1 else buffer.vload([index], f"{buffer.dtype}x{lanes}")
 
 
 def store(buffer: Buffer, index: Expr, value: Expr, lanes: int = 1) -> None:
     """Write one number, or consecutive ones, at an index; where they are small, what fits."""
-    where = index if lanes == 1 else tirx.Ramp(index, 1, lanes)
-    if str(buffer.dtype) in SMALL:
+    target_index = index if lanes == 1 else tirx.Ramp(index, 1, lanes)
+    if str(buffer.dtype) in NARROW_TYPES:
         value = convert(value, str(buffer.dtype), lanes)
-    script.buffer_store(buffer, value, [where])
+    script.buffer_store(buffer, value, [target_index])
 
 
-def kind(value: Expr) -> str:
+def get_dtype(value: Expr) -> str:
     """Return the type of each number of a value."""
     return str(value.ty.dtype).partition("x")[0]
 
@@ -132,19 +132,19 @@ def bind(value: Expr, lanes: int) -> Expr:
     It goes through an array: names for values TVM substitutes again, and then it takes
     floats for numbers without rounding and x + c - c for x.
     """
-    named = local(lanes, kind(value))
-    store(named, 0, value, lanes)
-    return load(named, 0, lanes)
+    local_buffer = allocate_local(lanes, get_dtype(value))
+    store(local_buffer, 0, value, lanes)
+    return load(local_buffer, 0, lanes)
 
 
-def constant(value: float, lanes: int) -> Expr:
+def create_constant(number: float, lanes: int) -> Expr:
     """Return a float in every lane."""
-    return splat(tirx.FloatImm(FLOAT, value), lanes)
+    return splat(tirx.FloatImm(FLOAT, number), lanes)
 
 
-def integer(value: int, lanes: int) -> Expr:
+def create_integer(number: int, lanes: int) -> Expr:
     """Return an int32 in every lane."""
-    return splat(tirx.IntImm(WHOLE, value), lanes)
+    return splat(tirx.IntImm(INT, number), lanes)
 
 
 def reinterpret(value: Expr, dtype: str, lanes: int) -> Expr:
@@ -152,49 +152,49 @@ def reinterpret(value: Expr, dtype: str, lanes: int) -> Expr:
     return tirx.reinterpret(dtype if lanes == 1 else f"{dtype}x{lanes}", value)
 
 
-def sqrt(value: Expr) -> Expr:
+def compute_sqrt(value: Expr) -> Expr:
     """Return the square root."""
     return tirx.sqrt(value)
 
 
-def whole(value: Expr) -> Expr:
+def to_index(value: Expr) -> Expr:
     """Return a float that is a whole number as an index."""
     # Indices of tables were stored as floats; exact below 2^24.
     return tirx.Cast("int32", value)
 
 
-def maximum(a: Expr, b: Expr, lanes: int) -> Expr:
+def compute_maximum(a: Expr, b: Expr, lanes: int) -> Expr:
     """Return the larger float; NaN if either is NaN."""
     # C's fmaxf drops a NaN; PyTorch's max keeps it, as IEEE 754-2019's maximum does, and so does
     # this.
-    return _intrinsic("llvm.maximum", a, b, lanes)
+    return _call_intrinsic("llvm.maximum", a, b, lanes)
 
 
-def minimum(a: Expr, b: Expr, lanes: int) -> Expr:
+def compute_minimum(a: Expr, b: Expr, lanes: int) -> Expr:
     """Return the smaller float; NaN if either is NaN."""
-    return _intrinsic("llvm.minimum", a, b, lanes)
+    return _call_intrinsic("llvm.minimum", a, b, lanes)
 
 
-def _intrinsic(name: str, a: Expr, b: Expr, lanes: int) -> Expr:
+def _call_intrinsic(name: str, a: Expr, b: Expr, lanes: int) -> Expr:
     kind = FLOAT if lanes == 1 else f"{FLOAT}x{lanes}"
     return tirx.call_llvm_pure_intrin(kind, name, a, b)
 
 
-def larger(a: Expr, b: Expr) -> Expr:
+def select_larger(a: Expr, b: Expr) -> Expr:
     """Return the larger integer."""
     return tirx.Select(a > b, a, b)
 
 
-def even_odd(first: Expr, second: Expr, lanes: int) -> tuple[Expr, Expr]:
+def split_even_odd(low: Expr, high: Expr, lanes: int) -> tuple[Expr, Expr]:
     """Return the elements of even and of odd index of two vectors in a row."""
-    both = [first, second]
+    both = [low, high]
     return (
         tirx.Shuffle(both, list(range(0, 2 * lanes, 2))),
         tirx.Shuffle(both, list(range(1, 2 * lanes, 2))),
     )
 
 
-def address(buffer: Buffer, index: Expr) -> Expr:
+def get_address(buffer: Buffer, index: Expr) -> Expr:
     """Return a pointer to what lies at an index."""
     return tirx.address_of(buffer[index])
 

@@ -8,9 +8,9 @@ import pytest
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.machine import INT8, MACHINES
 from tcc.compiler.ops import Conv, Relu
-from tcc.testing.int8_models import int8
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import build_int8_model
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 EXECUTABLE = 1
 DOTS = ((0x9F20FC00, 0x0E009400), (0x9F00F400, 0x0F00E000))
@@ -33,12 +33,12 @@ def dot_products(elf: bytes) -> int:
 
 @pytest.mark.slow
 def test_only_cores_that_have_dot_products_get_them() -> None:
-    add = Steps(8, 9, 9)
+    add = NetBuilder(8, 9, 9)
     for number in range(2):
         add(f"conv{number}", Conv(16, (3, 3), padding=1))
         add(f"relu{number}", Relu())
-    graph = add.graph()
-    model = int8(graph, trained(graph))
+    graph = add.build()
+    model = build_int8_model(graph, sample_weights(graph))
     found = {}
     for machine in MACHINES:
         if machine.target.name in {"arm-a53", "arm-a72", "arm-a76"}:

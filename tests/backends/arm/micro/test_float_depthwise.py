@@ -11,11 +11,11 @@ from float_kernels import A7, FloatKernels, favouring, followed, given
 
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_float import MicroFloatDepthwise
-from tcc.backends.arm.schedule.program import Program, program
+from tcc.backends.arm.schedule.program import Program, build_program
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 CONVOLUTIONS = {
     "3x3": followed(Conv(5, (3, 3), padding=1, groups=5), (5, 13, 14), Relu()),
@@ -78,11 +78,11 @@ def test_what_is_not_a_number_stays_so(kernels: FloatKernels) -> None:
     ],
 )
 def test_other_windows_are_left_to_other_kernels(op: Conv, shape: tuple[int, int, int]) -> None:
-    add = Steps(*shape)
+    add = NetBuilder(*shape)
     add("op", op)
-    graph = add.graph(Output("y", "op"))
+    graph = add.build(Output("y", "op"))
     machine = favouring(A7, "float_depthwise")
-    assert not depthwise(program(graph, trained(graph), machine))
+    assert not depthwise(build_program(graph, sample_weights(graph), machine))
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ from float_kernels import A7, BOTH, FloatKernels, favouring, followed, given
 from tcc.backends.arm.kernels import micro_float
 from tcc.backends.arm.kernels.loops import micro_float as loops
 from tcc.backends.arm.kernels.micro_float import MicroFloatMatrix
-from tcc.backends.arm.schedule.program import program
+from tcc.backends.arm.schedule.program import build_program
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 CONVOLUTIONS = {
     "in rows": followed(Conv(14, (1, 1)), (8, 5, 7), Relu()),
@@ -78,7 +78,7 @@ def test_every_way_of_cutting_is_tried(cut: FloatKernels) -> None:
         "tiles": lambda k: 1 < k.together < k.tiles,
         "filters": lambda k: k.chunk < k.share,
         "shares": lambda k: k.shares > 1,
-        "rows": lambda k: k.in_rows,
+        "rows": lambda k: k.reads_rows,
     }
     assert {way for way, told in ways.items() if any(map(told, kernels))} == ways.keys()
 
@@ -95,13 +95,13 @@ def test_what_is_not_a_number_stays_so(products: FloatKernels, name: str) -> Non
 def test_memory_on_a_stack_is_bounded() -> None:
     """However many taps, filters and pixels there are."""
     for channels, filters, size in ((2048, 2048, 7), (512, 512, 28), (3, 64, 224), (1, 9, 300)):
-        add = Steps(channels, size, size)
+        add = NetBuilder(channels, size, size)
         add("op", Conv(filters, (5, 5), padding=2))
-        graph = add.graph()
+        graph = add.build()
         zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
-        (kernel,) = program(graph, zeros, favouring(A7, "float_matrix")).kernels
+        (kernel,) = build_program(graph, zeros, favouring(A7, "float_matrix")).kernels
         assert isinstance(kernel, MicroFloatMatrix)
-        assert 4 * kernel.together * kernel.panel <= 1 << 16
+        assert 4 * kernel.tiles_per_round * kernel.panel_floats <= 1 << 16
 
 
 @pytest.mark.slow

@@ -10,19 +10,19 @@ from arm_int8 import compared
 from float_kernels import A7, BOTH, favouring
 
 from tcc.backends.arm.kernels.loops import micro_float as loops
-from tcc.backends.arm.kernels.micro_winograd import MicroLevelWinograd
+from tcc.backends.arm.kernels.micro_winograd import MicroQuantizedWinograd
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import winograd
 from tcc.backends.arm.micro.window import MicroWindow
-from tcc.backends.arm.micro.winograd import LevelWinograd
-from tcc.backends.arm.schedule.program import Program, program
+from tcc.backends.arm.micro.winograd import QuantizedWinograd
+from tcc.backends.arm.schedule.program import Program, build_program
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ops import Add, Conv, Op, Relu
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import integer_program
-from tcc.testing.int8_models import calibrated, int8, ready
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import Array, trained
+from tcc.testing.int8_models import build_int8_model, calibrate_on_input, lower_for_int8
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import Array, sample_weights
 
 Shape = tuple[int, int, int]
 FEW = 4000
@@ -31,41 +31,41 @@ FEW = 4000
 
 def chain(shape: Shape, *steps: Op) -> Model:
     """Return the integer program of operations one after another."""
-    add = Steps(*shape)
+    add = NetBuilder(*shape)
     for number, op in enumerate(steps):
         add(f"op{number}", op)
-    graph = add.graph()
-    return int8(graph, trained(graph))
+    graph = add.build()
+    return build_int8_model(graph, sample_weights(graph))
 
 
 def residual() -> Model:
     """Return the integer program of a block whose sum is fused behind its last convolution."""
-    add = Steps(6, 11, 13)
+    add = NetBuilder(6, 11, 13)
     skip = add("skip", Conv(8, (3, 3), padding=1))
     add("relu", Relu())
     add("conv", Conv(8, (3, 3), padding=1))
     add("sum", Add(), "conv", skip)
     add("last", Relu())
-    graph = add.graph()
-    return int8(graph, trained(graph))
+    graph = add.build()
+    return build_int8_model(graph, sample_weights(graph))
 
 
 def largest(op: Conv, shape: Shape) -> tuple[Model, Array]:
     """Return a program whose weights are all extremes, and an input of extremes."""
-    add = Steps(*shape)
+    add = NetBuilder(*shape)
     add("conv", op)
-    graph = add.graph()
+    graph = add.build()
     rng = np.random.default_rng(3)
     signs = {
         name: np.sign(rng.standard_normal(kind.shape, np.float32))
         for name, kind in graph.params.items()
     }
-    model = ready(graph, signs)
+    model = lower_for_int8(graph, signs)
     # Signs of one filter: its sums are as large as sums can be.
     first = next(values for values in signs.values() if values.ndim == 4)[0]
     again = (-(-size // n) for size, n in zip(shape[1:], op.kernel, strict=True))
     x = np.tile(first, (1, *again))[:, : shape[1], : shape[2]].astype(np.float32)
-    return quantize(model, calibrated(model, x)), x
+    return quantize(model, calibrate_on_input(model, x)), x
 
 
 LARGEST = {
@@ -106,9 +106,9 @@ def kernels(
     if not machine.native and shutil.which(machine.qemu) is None:
         pytest.skip(f"needs {machine.qemu}: apt-get install qemu-user")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LevelWinograd, "near", FEW)
-        patch.setattr(winograd, "MOST_SUM", 1 << 18)
-        patch.setattr(winograd, "MOST_DEALT_SUM", 1 << 18)
+        patch.setattr(QuantizedWinograd, "cache_points", FEW)
+        patch.setattr(winograd, "MAX_SUM", 1 << 18)
+        patch.setattr(winograd, "MAX_STRIDED_SUM", 1 << 18)
         patch.setattr(loops, "PARALLEL", 1)
         folder = tmp_path_factory.mktemp("levels")
         calls, plans = call_program(
@@ -117,9 +117,9 @@ def kernels(
     return calls, dict(zip(MODELS, plans, strict=True))
 
 
-def winograds(plan: Program) -> list[MicroLevelWinograd]:
+def winograds(plan: Program) -> list[MicroQuantizedWinograd]:
     """Return the kernels of this kind."""
-    return [kernel for kernel in plan.kernels if isinstance(kernel, MicroLevelWinograd)]
+    return [kernel for kernel in plan.kernels if isinstance(kernel, MicroQuantizedWinograd)]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -138,7 +138,7 @@ def test_largest_sums_are_exact(
 ) -> None:
     calls, plans = kernels
     model, x = largest(*LARGEST[name])
-    (right,) = integer_program.run(model, [x], every=True)
+    (right,) = integer_program.run(model, [x], keep_all=True)
     found = calls.results(plans[f"extremes {name}"], {**right, "image": x})
     assert abs(found["conv"].astype(int)).max() >= 127
     for layer, values in found.items():
@@ -148,12 +148,12 @@ def test_largest_sums_are_exact(
 def test_bands_parts_and_blocks_are_cut_off(
     kernels: tuple[CallProgram, Mapping[str, Program]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LevelWinograd, "near", FEW)
+    monkeypatch.setattr(QuantizedWinograd, "cache_points", FEW)
     _, plans = kernels
     used = [kernel for plan in plans.values() for kernel in winograds(plan)]
-    assert any(kernel.tiles % kernel.band for kernel in used)
-    assert any(kernel.filters < kernel.padded for kernel in used)
-    assert all(kernel.part < kernel.window.channels for kernel in winograds(plans[PARTS]))
+    assert any(kernel.tile_count % kernel.band_tiles for kernel in used)
+    assert any(kernel.filters < kernel.padded_filters for kernel in used)
+    assert all(kernel.phases_per_sum < kernel.window.channels for kernel in winograds(plans[PARTS]))
     assert any(kernel.epilogue.steps for kernel in winograds(plans["what is fused"]))
 
 
@@ -163,14 +163,14 @@ def test_as_many_channels_are_summed_at_once_as_have_room() -> None:
     for weight, part in ((20, 512), (63, 256), (127, 128)):
         same = np.full((4, 512, 3, 3), weight, np.int8)
         same[:, :, 0, 0] = -1
-        assert LevelWinograd.part(same, window) == part
+        assert QuantizedWinograd.find_phases_per_sum(same, window) == part
         assert part * 8 * weight * 255 < 1 << 25
 
 
 def chosen(op: Conv, shape: Shape, machine: Machine = A7) -> bool:
     """Return whether a convolution is computed so."""
     model = chain(shape, op, Relu())
-    return bool(winograds(program(model.graph, model.weights, machine)))
+    return bool(winograds(build_program(model.graph, model.weights, machine)))
 
 
 PAYING = Conv(32, (3, 3), padding=1)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tcc.backends.arm.codegen import micro_objects, zig
-from tcc.backends.arm.codegen.link import LINK
+from tcc.backends.arm.codegen.link import LINK_OPTIONS
 from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.micro.records import (
@@ -25,7 +25,7 @@ from tcc.backends.arm.micro.records import (
     Matrix,
     MicroKernel,
     Vector,
-    shifted,
+    shift_bias,
 )
 from tcc.backends.arm.micro.window import MicroWindow
 from tcc.compiler.ir.types import DType, TensorType
@@ -84,22 +84,26 @@ def _int32(*numbers: int) -> bytes:
 def _core(machine: Machine, folder: Path, kernels: tuple[MicroKernel, ...]) -> Core:
     """Return the program that calls some kernels, on a machine."""
     kernels = tuple(k for k in kernels if isinstance(k, Depthwise | Matrix | Vector))
-    micro_objects.write(folder)
+    micro_objects.write_sources(folder)
     core = Core(machine.target.name, kernels, (str(folder / "call"),))
     names = "\n".join(f"void {symbol}(void);" for symbol in core.symbols)
     listed = ", ".join(f"(function){symbol}" for symbol in core.symbols)
     table = f"{names}\nstatic const function functions[] = {{{listed}}};"
     text = (HERE / "call.c").read_text("utf-8").replace("/* FUNCTIONS */", table)
     (folder / "call.c").write_text(text, "utf-8")
-    options = (*machine.zig("musl"), f"-mcpu={machine.cpu}", *micro_objects.OPTIONS)
+    options = (
+        *machine.get_zig_target("musl"),
+        f"-mcpu={machine.cpu}",
+        *micro_objects.MICRO_KERNEL_OPTIONS,
+    )
     if machine.native:  # undefined behaviour ends the program
         options = (*(o for o in options if o != "-fno-sanitize=all"), *UNDEFINED)
-    words = ("call", *(kernel.word for kernel in kernels))
+    words = ("call", *(kernel.name for kernel in kernels))
     silent = "-Wno-cast-function-type-mismatch"  # call.c means it
     for word in words:
         zig.run(folder, "cc", *options, "-Werror", silent, "-c", f"{word}.c", "-o", f"{word}.o")
     made = (*(f"{word}.o" for word in words), "-o", "call")
-    zig.run(folder, "cc", *machine.zig("musl"), *LINK, "-static", *made)
+    zig.run(folder, "cc", *machine.get_zig_target("musl"), *LINK_OPTIONS, "-static", *made)
     if machine.native:
         return core
     return replace(core, program=(machine.qemu, "-cpu", machine.qemu_cpu, *core.program))
@@ -126,7 +130,7 @@ MOST_TEXT = 200 << 10
 
 def test_kernels_are_small(core: Core) -> None:
     folder = Path(core.program[-1]).parent
-    objects = [folder / f"{kernel.word}.o" for kernel in core.kernels]
+    objects = [folder / f"{kernel.name}.o" for kernel in core.kernels]
     # More than their instructions: symbols and relocations are in them too.
     assert sum(file.stat().st_size for file in objects) < MOST_TEXT
 
@@ -145,7 +149,7 @@ class Case:
     @property
     def x(self) -> Array:
         rng = np.random.default_rng(self.seed)
-        kind: type[np.generic] = np.int8 if self.window.signed else np.uint8
+        kind: type[np.generic] = np.int8 if self.window.is_signed else np.uint8
         low, high = np.iinfo(kind).min, np.iinfo(kind).max
         shape = (self.window.channels, *self.window.size)
         if self.extreme:
@@ -188,8 +192,8 @@ class Case:
             max(0, (n - 1) * s + r - p - size)
             for n, s, r, p, size in zip(w.out, w.stride, reach, w.start, w.size, strict=True)
         ]
-        padded = integer_arithmetic.bordered(self.x[None], (top, left, *ends))
-        found = integer_arithmetic.sums(padded, self.weight, w.stride, w.dilation, 1)
+        padded = integer_arithmetic.pad_map(self.x[None], (top, left, *ends))
+        found = integer_arithmetic.compute_convolution(padded, self.weight, w.stride, w.dilation, 1)
         found = found[:, :, : w.out[0], : w.out[1]]
         return found + self.bias[:, None, None]
 
@@ -216,7 +220,7 @@ def window(channels: int, size: tuple[int, int], kernel: int = 1, **given: Any) 
 
 MATRICES = [
     Case(MicroWindow(64, (1, 24), (1, 24)), 32),
-    Case(MicroWindow(7, (1, 13), (1, 13), signed=True), 5, -128, 127),
+    Case(MicroWindow(7, (1, 13), (1, 13), is_signed=True), 5, -128, 127),
     Case(MicroWindow(1, (1, 1), (1, 1)), 1, 10, 100),
     Case(MicroWindow(34, (1, 9), (1, 9)), 9, -128, 127, extreme=True),
     Case(window(3, (21, 19), 7, stride=(2, 2)), 12),
@@ -234,13 +238,13 @@ MATRICES = [
     Case(window(12, (15, 33), 3, stride=(2, 2), signed=True), 5, -128, 127),
     Case(window(8, (9, 70), 5, stride=(2, 2)), 3),
     Case(window(4, (1, 2), 3, signed=True), 3, -128, 127),
-    Case(MicroWindow(4, (3, 5), (9, 11), (3, 3), start=(4, 4), signed=True), 4, -128, 127),
+    Case(MicroWindow(4, (3, 5), (9, 11), (3, 3), start=(4, 4), is_signed=True), 4, -128, 127),
     Case(MicroWindow(8, (6, 9), (2, 3), (3, 2), (2, 3), (1, 2)), 8),
     Case(window(68, (3, 19), 1, stride=(1, 2), signed=True), 8, -128, 127, extreme=True),
 ]
 VECTORS = [
     Case(MicroWindow(160, (1, 1), (1, 1)), 12),
-    Case(MicroWindow(37, (1, 1), (1, 1), signed=True), 5, -128, 127),
+    Case(MicroWindow(37, (1, 1), (1, 1), is_signed=True), 5, -128, 127),
     Case(MicroWindow(1, (1, 1), (1, 1)), 1),
     Case(MicroWindow(512, (1, 1), (1, 1)), 7, -128, 127, extreme=True),
 ]
@@ -272,11 +276,13 @@ BANDS = [
     Case(window(1, (6, 18), 3, dilation=(2, 3), band=2), 1),
     Case(window(1, (6, 18), 3, band=2), 1, extreme=True),
     Case(window(1, (5, 9), 5, band=6, signed=True), 1, -128, 127, extreme=True),
-    Case(MicroWindow(1, (3, 4), (7, 9), (3, 3), start=(3, 4), band=8, signed=True), 1, -128, 127),
-    Case(MicroWindow(1, (8, 90), (4, 45), (2, 2), (2, 2), band=4, signed=True), 1, -128, 127),
+    Case(
+        MicroWindow(1, (3, 4), (7, 9), (3, 3), start=(3, 4), band=8, is_signed=True), 1, -128, 127
+    ),
+    Case(MicroWindow(1, (8, 90), (4, 45), (2, 2), (2, 2), band=4, is_signed=True), 1, -128, 127),
     Case(window(1, (5, 7), 1, band=6, signed=True), 1, -128, 127),
     Case(MicroWindow(1, (12, 22), (6, 11), (2, 2), (2, 2), band=6), 1),
-    Case(MicroWindow(1, (7, 5), (3, 2), (2, 2), (2, 2), band=4, signed=True), 1, -128, 127),
+    Case(MicroWindow(1, (7, 5), (3, 2), (2, 2), (2, 2), band=4, is_signed=True), 1, -128, 127),
     Case(MicroWindow(1, (1, 1), (3, 6), (3, 3), start=(2, 7), band=4), 1),
     Case(MicroWindow(1, (12, 22), (6, 11), (2, 2), (2, 2), band=6), 1, extreme=True),
     Case(
@@ -294,24 +300,24 @@ def test_a_matrix_is_exact(core: Core, case: Case) -> None:
 
 def _matrix(core: Core, kernel: Matrix, case: Case) -> None:
     w = case.window
-    assert kernel.takes(w)
+    assert kernel.supports_window(w)
     pixels = w.out[0] * w.out[1]
     quads = -(-w.taps // 4)
     starts = range(0, pixels, kernel.pixels)
     counts = [min(kernel.pixels, pixels - first) for first in starts]
     what, read = "gather", case.x
-    if isinstance(kernel, ChannelMatrix) and kernel.joins_channels(w.channels) and not w.flat:
+    if isinstance(kernel, ChannelMatrix) and kernel.has_channel_quads(w.channels) and not w.is_flat:
         what, read = "copy", _dealt(core, kernel, case)
     gathers = [
         (
-            kernel.symbol(what),
-            (read, Out(np.zeros(4 * kernel.pixels * quads, np.int8)), w.table(), first, n),
+            kernel.get_symbol(what),
+            (read, Out(np.zeros(4 * kernel.pixels * quads, np.int8)), w.build_table(), first, n),
         )
         for first, n in zip(starts, counts, strict=True)
     ]
     panels = list(core.run(gathers))
-    bias = kernel.filled(shifted(case.bias, case.weight, kernel.shift(w)))
-    constants = (kernel.packed(case.weight), bias, kernel.filled(case.factor))
+    bias = kernel.pad_filters(shift_bias(case.bias, case.weight, kernel.get_shift(w)))
+    constants = (kernel.pack_weights(case.weight), bias, kernel.pad_filters(case.factor))
     for what, expected, more in (
         ("levels", case.levels(), (case.low, case.high)),
         ("reals", case.reals(), ()),
@@ -322,7 +328,7 @@ def _matrix(core: Core, kernel: Matrix, case: Case) -> None:
             array[:] = 0x55
         sizes = (quads, case.filters, pixels)
         calls = [
-            (kernel.symbol(what), (panel, *constants, Out(array), *sizes, n, *more))
+            (kernel.get_symbol(what), (panel, *constants, Out(array), *sizes, n, *more))
             for panel, array, n in zip(panels, room, counts, strict=True)
         ]
         for first, n, found in zip(starts, counts, core.run(calls), strict=True):
@@ -332,19 +338,19 @@ def _matrix(core: Core, kernel: Matrix, case: Case) -> None:
             for f in range(case.filters):
                 beside[f * pixels : f * pixels + n] = False
             assert (found[beside] == np.full(1, 0x55).astype(found.dtype)).all()
-        if kernel.spans:
+        if kernel.supports_panel_spans:
             every = np.concatenate(panels), *constants, Out(np.zeros_like(flat)), *sizes, pixels
-            (together,) = core.run([(kernel.symbol(what), (*every, *more))])
+            (together,) = core.run([(kernel.get_symbol(what), (*every, *more))])
             assert _same(together, flat)
 
 
 def _dealt(core: Core, kernel: ChannelMatrix, case: Case) -> Array:
     """Return a map's interleaved channels: a four of them is written where those before it are."""
     w = case.window
-    fours, dealt = w.channels // 4, np.zeros(kernel.dealt(w, 1), np.int32)
+    fours, dealt = w.channels // 4, np.zeros(kernel.count_interleaved_quads(w, 1), np.int32)
     for four in range(fours):
-        call = case.x, Out(dealt), w.table(), four, fours
-        (dealt,) = core.run([(kernel.symbol("deal"), call)])
+        call = case.x, Out(dealt), w.build_table(), four, fours
+        (dealt,) = core.run([(kernel.get_symbol("deal"), call)])
     return dealt
 
 
@@ -353,15 +359,20 @@ def test_a_vector_is_exact(core: Core, case: Case) -> None:
     for kernel in core.kernels:
         if isinstance(kernel, Vector):
             w = case.window
-            assert kernel.takes(w)
-            bias = kernel.filled(shifted(case.bias, case.weight, w.flip))
-            constants = (case.x, kernel.packed(case.weight), bias, kernel.filled(case.factor))
+            assert kernel.supports_window(w)
+            bias = kernel.pad_filters(shift_bias(case.bias, case.weight, w.flip))
+            constants = (
+                case.x,
+                kernel.pack_weights(case.weight),
+                bias,
+                kernel.pad_filters(case.factor),
+            )
             sizes = (w.channels, case.filters, w.flip)
             expected = case.levels().ravel(), case.reals().ravel()
             levels, reals = (Out(np.zeros_like(e)) for e in expected)
             calls = [
-                (kernel.symbol("levels"), (*constants, levels, *sizes, case.low, case.high)),
-                (kernel.symbol("reals"), (*constants, reals, *sizes)),
+                (kernel.get_symbol("levels"), (*constants, levels, *sizes, case.low, case.high)),
+                (kernel.get_symbol("reals"), (*constants, reals, *sizes)),
             ]
             for found, wanted in zip(core.run(calls), expected, strict=True):
                 assert _same(found, wanted)
@@ -374,14 +385,14 @@ def test_a_depthwise_plane_is_exact(core: Core, case: Case, seed: int) -> None:
     for kernel in core.kernels:
         if isinstance(kernel, Depthwise):
             w = case.window
-            assert kernel.takes(w)
+            assert kernel.supports_window(w)
             expected = case.levels()
-            band = np.zeros(w.band_elements + kernel.beyond, np.int16)
+            band = np.zeros(w.band_elements + kernel.overread, np.int16)
             arguments = (
-                case.x, kernel.packed(case.weight), case.bias, case.factor,
-                Out(np.zeros_like(expected)), w.table(), band, case.low, case.high,
+                case.x, kernel.pack_weights(case.weight), case.bias, case.factor,
+                Out(np.zeros_like(expected)), w.build_table(), band, case.low, case.high,
             )  # fmt: skip
-            found = list(core.run([(kernel.symbol("levels"), arguments)] * 2))
+            found = list(core.run([(kernel.get_symbol("levels"), arguments)] * 2))
             assert all(_same(f, expected) for f in found)
 
 
@@ -401,10 +412,10 @@ def test_every_tie_and_extreme_is_rounded_as_the_reference_rounds(core: Core) ->
         kind = TensorType((1,), DType.I8 if low < 0 else DType.U8, 1.0)
         wanted = integer_arithmetic.requantize(sums, scale, kind, low, high)
         arguments = (
-            np.zeros(4 * kernel.pixels, np.int8), kernel.packed(zeros), kernel.filled(sums), kernel.filled(scale),
+            np.zeros(4 * kernel.pixels, np.int8), kernel.pack_weights(zeros), kernel.pad_filters(sums), kernel.pad_filters(scale),
             Out(np.zeros_like(wanted)), 1, len(sums), 1, 1, low, high,
         )  # fmt: skip
-        calls.append((kernel.symbol("levels"), arguments))
+        calls.append((kernel.get_symbol("levels"), arguments))
         expected.append(wanted)
     for found, wanted in zip(core.run(calls), expected, strict=True):
         assert _same(found, wanted)

@@ -18,11 +18,11 @@ from tcc.backends.arm.machine import MACHINES, Machine
 from tcc.backends.arm.micro import winograd
 from tcc.backends.arm.micro.cores import CORES
 from tcc.backends.arm.micro.winograd import WideWinograd, Winograd
-from tcc.backends.arm.schedule.program import Program, program
+from tcc.backends.arm.schedule.program import Program, build_program
 from tcc.compiler.ir.graph import Output
 from tcc.compiler.ops import Conv, LeakyRelu, Relu, Relu6
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 CONVOLUTIONS = {
     "3x3": followed(Conv(9, (3, 3), padding=1), (5, 13, 14), Relu()),
@@ -51,8 +51,8 @@ def built(folder: Path, machine: Machine) -> FloatKernels:
     if machine.target.name != HOST.target.name:  # whose method has no points for 3x3 of stride 2
         models = CONVOLUTIONS
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Winograd, "near", FEW)
-        patch.setattr(WideWinograd, "near", FEW)
+        patch.setattr(Winograd, "cache_points", FEW)
+        patch.setattr(WideWinograd, "cache_points", FEW)
         patch.setattr(loops, "PARALLEL", 1)
         return float_kernels.built(models, folder, favouring(machine, "winograd"))
 
@@ -79,10 +79,10 @@ def test_results_are_near_those_of_the_reference(kernels: FloatKernels, name: st
 def test_bands_and_blocks_are_cut_off(
     kernels: FloatKernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Winograd, "near", FEW)
+    monkeypatch.setattr(Winograd, "cache_points", FEW)
     used = [kernel for plan in kernels.plans.values() for kernel in winograds(plan)]
-    assert any(kernel.tiles % kernel.band for kernel in used)
-    assert any(kernel.filters < kernel.padded for kernel in used)
+    assert any(kernel.tile_count % kernel.band_tiles for kernel in used)
+    assert any(kernel.filters < kernel.padded_filters for kernel in used)
 
 
 def test_what_is_not_a_number_reaches_its_tiles_alone(kernels: FloatKernels) -> None:
@@ -97,10 +97,10 @@ def test_what_is_not_a_number_reaches_its_tiles_alone(kernels: FloatKernels) -> 
 
 def chosen(op: Conv, shape: tuple[int, int, int], machine: Machine = A7) -> bool:
     """Return whether a convolution is computed so."""
-    add = Steps(*shape)
+    add = NetBuilder(*shape)
     add("op", op)
-    graph = add.graph(Output("y", "op"))
-    return bool(winograds(program(graph, trained(graph), machine)))
+    graph = add.build(Output("y", "op"))
+    return bool(winograds(build_program(graph, sample_weights(graph), machine)))
 
 
 PAYING = Conv(32, (3, 3), padding=1)
@@ -146,13 +146,13 @@ def test_memory_is_bounded() -> None:
     """However many channels, filters and pixels there are."""
     sizes = ((2048, 64, 9), (512, 512, 28), (3, 64, 600), (64, 64, 224))
     for machine, (channels, filters, size) in product((A7, HOST), sizes):
-        add = Steps(channels, size, size)
+        add = NetBuilder(channels, size, size)
         add("op", Conv(filters, (3, 3), padding=1))
-        graph = add.graph()
+        graph = add.build()
         zeros = {p: np.zeros(kind.shape, np.float32) for p, kind in graph.params.items()}
-        for kernel in winograds(program(graph, zeros, machine)):
-            assert kernel.band <= winograd.MOST_TILES
-            assert kernel.transformed.elements <= Winograd.far
+        for kernel in winograds(build_program(graph, zeros, machine)):
+            assert kernel.band_tiles <= winograd.MAX_TILES
+            assert kernel.points_space.elements <= Winograd.max_points
 
 
 @pytest.mark.slow
@@ -171,6 +171,6 @@ def test_bands_of_many_tiles_are_right(tmp_path: Path) -> None:
     }
     machine = favouring(host_forms.alone("x86-64-v3"), "winograd")
     kernels = float_kernels.built(models, tmp_path, machine)
-    bands = [kernel.band for plan in kernels.plans.values() for kernel in winograds(plan)]
+    bands = [kernel.band_tiles for plan in kernels.plans.values() for kernel in winograds(plan)]
     assert bands == [64, 44]
     kernels.assert_all_agree({"winograd_x86"}, 8e-6)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.op_cases import trained
+from tcc.testing.op_cases import sample_weights
 
 
 def test_pytorch_is_not_needed(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def damaged(folder: Path) -> dict[str, Path]:
     """Return files that are no checkpoint, by what they are."""
     whole = saved(folder, foreign(twins())).read_bytes()
     flipped = bytearray(whole)
-    flipped[whole.index(trained(twins())["a.weight"].tobytes()) + 3] ^= 4
+    flipped[whole.index(sample_weights(twins())["a.weight"].tobytes()) + 3] ^= 4
     files = {
         "empty": b"",
         "text": b"weights: none\n",

@@ -28,13 +28,15 @@ from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.lower.onnx import lower
-from tcc.compiler.lower.torch import module
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.ops import Conv, Linear
-from tcc.testing.nets import Steps, dense, gated
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
+from tcc.testing.op_cases import sample_weights
 
 
-@pytest.mark.parametrize("graph", [dense(), gated(), twins()], ids=["dense", "gated", "twins"])
+@pytest.mark.parametrize(
+    "graph", [build_dense(), build_gated(), twins()], ids=["dense", "gated", "twins"]
+)
 def test_modules_in_the_order_of_the_layers_match(tmp_path: Path, graph: Graph) -> None:
     found = import_checkpoint(saved(tmp_path, foreign(graph)), graph)
     assert_whole(found, graph)
@@ -84,18 +86,18 @@ def test_our_own_names_win_over_order(tmp_path: Path) -> None:
 
 
 def test_our_own_state_dict_and_file_are_read(tmp_path: Path) -> None:
-    graph = gated()
-    network = module(graph, trained(graph))
+    graph = build_gated()
+    network = create_module(graph, sample_weights(graph))
     assert_whole(import_checkpoint(saved(tmp_path, network.state_dict()), graph), graph)
     path = tmp_path / "w.safetensors"
-    save_file(trained(graph), path)
+    save_file(sample_weights(graph), path)
     assert_whole(import_checkpoint(path, graph), graph)
 
 
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     state = {k: v.half() if v.is_floating_point() else v for k, v in foreign(twins()).items()}
     found = import_checkpoint(saved(tmp_path, state), twins())
-    for name, values in trained(twins()).items():
+    for name, values in sample_weights(twins()).items():
         np.testing.assert_array_equal(
             found.weights[name], values.astype(np.float16).astype(np.float32)
         )
@@ -148,7 +150,7 @@ def test_copies_that_leave_two_orders_are_refused(tmp_path: Path) -> None:
 
 
 def test_another_number_of_classes_is_named(tmp_path: Path) -> None:
-    graph = dense()
+    graph = build_dense()
     state = foreign(graph)
     state["net.5.weight"], state["net.5.bias"] = torch.ones(7, 16), torch.ones(7)
     aux = [k for k in state if k.startswith("net.6.")]
@@ -189,18 +191,18 @@ def test_an_order_that_contradicts_the_graph_is_refused(tmp_path: Path) -> None:
 
 
 def test_shapes_that_occur_once_need_no_order(tmp_path: Path) -> None:
-    add = Steps(4, 6, 6)
+    add = NetBuilder(4, 6, 6)
     add("a", Conv(5, (3, 3)))
     add("b", Conv(6, (1, 1)))
     add("c", Conv(7, (1, 1), bias=False))
-    graph = add.graph()
+    graph = add.build()
     found = import_checkpoint(saved(tmp_path, foreign(graph, order=["c", "a", "b"])), graph)
     assert_whole(found, graph)
     assert hows(found) == {"shape": 5}
 
 
 def test_safetensors_keep_no_order_but_numbers_do(tmp_path: Path) -> None:
-    graph = gated()
+    graph = build_gated()
     path = tmp_path / "net.pth"
     state = {k: v.numpy() for k, v in foreign(graph).items()}
     save_file({f"0.{k}": v for k, v in state.items()}, path)
@@ -231,10 +233,10 @@ def test_a_message_names_some_of_very_many_modules(tmp_path: Path) -> None:
 
 
 def test_sorted_names_that_are_no_numbers_are_not_trusted(tmp_path: Path) -> None:
-    add = Steps(4)
+    add = NetBuilder(4)
     for name in ("query", "value", "key"):
         add(name, Linear(4))
-    graph = add.graph()
+    graph = add.build()
     names = {"query": "attention.q", "value": "attention.v", "key": "attention.k"}
     path = tmp_path / "net.pth"
     save_file({k: v.numpy() for k, v in foreign(graph, names).items()}, path)
@@ -288,10 +290,12 @@ def test_the_authors_checkpoints_give_their_logits(
     assert hows(found) == {"order": 222, "duplicate": 6, "ignored": 38}
     source = graph.inputs[0]
     assert source.preprocess is not None
-    x = preprocess.apply(source.preprocess, images.read(folder / picture), source.type.shape)[None]
+    x = preprocess.apply(source.preprocess, images.read_image(folder / picture), source.type.shape)[
+        None
+    ]
     expected = np.array(facts["runs"]["resize224_bilinear"]["logits"])
     with torch.no_grad():
-        y = module(graph, found.weights).eval()(torch.from_numpy(x))["logits"].numpy()
+        y = create_module(graph, found.weights).eval()(torch.from_numpy(x))["logits"].numpy()
     np.testing.assert_allclose(y[0], expected, atol=1e-4)
     session = onnxruntime.InferenceSession(lower(Model(graph, found.weights)).SerializeToString())
     (y,) = session.run(["logits"], {"image": x})

@@ -20,8 +20,8 @@ from zoo_nets import small
 from tcc.compiler.foreign.checkpoint import ImportedWeights, import_checkpoint, naming_schemes
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph
-from tcc.compiler.ir.rewrite import for_inference
-from tcc.compiler.lower.torch import module
+from tcc.compiler.ir.rewrite import extract_inference_graph
+from tcc.compiler.lower.torch import create_module
 from tcc.compiler.zoo import shipped
 
 CLASSES = 5
@@ -117,7 +117,7 @@ def built(pair: Pair) -> torch.nn.Module:
 
 def ours(pair: Pair) -> Graph:
     settings = {"classes": str(CLASSES), **pair.settings}
-    return load(shipped.specs()[pair.ours], settings).graph
+    return load(shipped.list_specs()[pair.ours], settings).graph
 
 
 def logits(network: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
@@ -134,11 +134,11 @@ def assert_same(found: ImportedWeights, pair: Pair, graph: Graph, network: torch
     images = torch.rand((1, *run.inputs[0].type.shape), generator=torch.Generator().manual_seed(1))
     expected = logits(network, images * 2 - 1)
     weights = {name: found.weights[name] for name in run.params}
-    actual = logits(module(run, weights).eval(), images * 2 - 1)
+    actual = logits(create_module(run, weights).eval(), images * 2 - 1)
     assert np.ptp(expected) > 1e-3  # an answer, and not the biases of the last layer
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     named = {row.name for row in found.rows if row.how == "names"}
-    assert named == set((graph if pair.auxiliary else for_inference(graph)).params)
+    assert named == set((graph if pair.auxiliary else extract_inference_graph(graph)).params)
 
 
 @pytest.mark.parametrize("pair", listed(PAIRS))
@@ -158,17 +158,21 @@ def test_state_dicts_of_others_import_as_they_are(tmp_path: Path, pair: Pair) ->
 
 
 def test_every_naming_of_torchvision_says_what_its_weights_see() -> None:
-    for naming in naming_schemes.known():
+    for naming in naming_schemes.load_naming_schemes():
         assert (naming.pixels is not None) == ("torchvision" in naming.title), naming.title
 
 
 @pytest.mark.parametrize("name", ["vgg16_bn_gap", *sorted({pair.ours for pair in PAIRS})])
 def test_every_network_can_be_given_what_the_weights_see(name: str) -> None:
     kin = name.partition("_")[0].rstrip("0123456789")
-    found = [n.pixels for n in naming_schemes.known() if n.pixels and n.title.startswith(kin)]
-    spec = load(shipped.specs()[name])
+    found = [
+        n.pixels
+        for n in naming_schemes.load_naming_schemes()
+        if n.pixels and n.title.startswith(kin)
+    ]
+    spec = load(shipped.list_specs()[name])
     assert found
     for pixels in found:
         settings = [{"pixels": value} for value in spec.choices.get("pixels", ())]
-        graphs = [spec.graph, *(spec.again(one).graph for one in settings)]
-        assert any(pixels.fit(graph.inputs[0].preprocess) for graph in graphs)
+        graphs = [spec.graph, *(spec.recompile(one).graph for one in settings)]
+        assert any(pixels.matches(graph.inputs[0].preprocess) for graph in graphs)

@@ -15,7 +15,7 @@ import torch
 from foreign_states import State, assert_whole, foreign, hows, layers, refused, saved, twins
 
 from tcc.compiler.foreign.checkpoint import import_checkpoint
-from tcc.testing.op_cases import trained
+from tcc.testing.op_cases import sample_weights
 
 
 def packed(folder: Path, pickled: bytes, **more: bytes) -> Path:
@@ -184,7 +184,7 @@ class Plain(torch.nn.Module):
             made = torch.nn.Conv2d(shape[1], shape[0], shape[2]) if len(shape) == 4 else torch.nn.BatchNorm2d(shape[0])  # fmt: skip
             self.steps.append(made)
         self.register_buffer("grid", torch.ones(3), persistent=False)
-        state = [torch.from_numpy(v) for v in trained(graph).values()]
+        state = [torch.from_numpy(v) for v in sample_weights(graph).values()]
         mine = [v for k, v in self.state_dict().items() if "num_batches" not in k]
         for target, value in zip(mine, state, strict=True):
             target.copy_(value)

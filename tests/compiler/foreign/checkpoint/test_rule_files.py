@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcc.compiler.foreign.checkpoint import import_checkpoint
-from tcc.compiler.foreign.checkpoint.rule_files import capture
+from tcc.compiler.foreign.checkpoint.rule_files import match_pattern
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import Add, BatchNorm, Conv, Relu
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 
 def rule_file(folder: Path, text: str) -> Path:
@@ -25,7 +25,7 @@ def rule_file(folder: Path, text: str) -> Path:
 
 def residual() -> Graph:
     """A residual block whose shortcut runs first, while PyTorch registers it last."""
-    add = Steps(4, 6, 6, name="residual")
+    add = NetBuilder(4, 6, 6, name="residual")
     add("short", Conv(4, (1, 1), bias=False), "image")
     short = add("short_bn", BatchNorm())
     add("main_1", Conv(4, (1, 1), bias=False), "image")
@@ -34,7 +34,7 @@ def residual() -> Graph:
     add("main_2", Conv(4, (1, 1), bias=False))
     add("main_2_bn", BatchNorm())
     add("sum", Add(), "main_2_bn", short)
-    return add.graph()
+    return add.build()
 
 
 TORCHVISION = {
@@ -153,7 +153,7 @@ def test_stars_capture_what_they_replaced(parts: list[str], data: st.DataObject)
         starred = data.draw(st.booleans())
         pattern.append(f"{part[:start]}*{part[end:]}" if starred else part)
         expected += [part[start:end]] if starred else []
-    assert capture(".".join(pattern), ".".join(parts)) == tuple(expected)
+    assert match_pattern(".".join(pattern), ".".join(parts)) == tuple(expected)
 
 
 @pytest.mark.parametrize(
@@ -173,4 +173,4 @@ def test_stars_capture_what_they_replaced(parts: list[str], data: st.DataObject)
     ],
 )
 def test_patterns(pattern: str, name: str, expected: tuple[str, ...] | None) -> None:
-    assert capture(pattern, name) == expected
+    assert match_pattern(pattern, name) == expected

@@ -16,7 +16,7 @@ from tcc.compiler.ir.graph import Graph, Output
 from tcc.compiler.ops import BatchNorm, Conv, Flatten, GlobalAvgPool, Linear
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.zoo import shipped
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 
 def other(state: Mapping[str, torch.Tensor]) -> State:
@@ -47,7 +47,7 @@ def test_of_raw_and_averaged_weights_it_says_which_it_took(tmp_path: Path, name:
     assert found.notes[0].startswith("took the weights of `")
     title = found.notes[0].partition("others are in `")[2].partition("`")[0]
     assert title.split(".")[-1] in (name, "shadow")
-    averaged = import_checkpoint(path, graph, entry=title)
+    averaged = import_checkpoint(path, graph, entry_name=title)
     for weight, values in found.weights.items():
         np.testing.assert_array_equal(averaged.weights[weight], values + np.float32(0.125))
 
@@ -125,19 +125,19 @@ def test_several_entries_are_told_apart_by_the_user_alone(tmp_path: Path) -> Non
         "   = `generator`, `discriminator`\n"
         "   = help: say which one to take: `--entry NAME`"
     )
-    assert_whole(import_checkpoint(path, graph, entry="discriminator"), graph)
+    assert_whole(import_checkpoint(path, graph, entry_name="discriminator"), graph)
     with pytest.raises(UserError) as caught:
-        import_checkpoint(path, graph, entry="generater")
+        import_checkpoint(path, graph, entry_name="generater")
     assert "no entry is called `generater`" in str(caught.value)
     assert "weights are in: `generator`, `discriminator`" in str(caught.value)
     path = saved(tmp_path, {**under("student.", state), **under("teacher.", other(state))})
     assert refused(path, graph).startswith("error[E0511]")
-    assert_whole(import_checkpoint(path, graph, entry="student"), graph)
+    assert_whole(import_checkpoint(path, graph, entry_name="student"), graph)
 
 
 def resnet() -> Graph:
     """A ResNet too small to be anyone's, of torchvision's structure."""
-    return load(shipped.specs()["resnet18"], {"classes": "3"}).graph
+    return load(shipped.list_specs()["resnet18"], {"classes": "3"}).graph
 
 
 def names_of(graph: Graph) -> dict[str, str]:
@@ -194,7 +194,7 @@ def test_known_names_of_a_network_that_was_changed_are_refused(tmp_path: Path) -
 
 
 def test_layers_for_training_alone_may_be_missing(tmp_path: Path) -> None:
-    add = Steps(4, 6, 6, name="net")
+    add = NetBuilder(4, 6, 6, name="net")
     add("conv", Conv(4, (3, 3)))
     bn = add("bn", BatchNorm())
     add("pool", GlobalAvgPool())
@@ -203,7 +203,7 @@ def test_layers_for_training_alone_may_be_missing(tmp_path: Path) -> None:
     add("side_pool", GlobalAvgPool(), bn)
     add("side_flat", Flatten())
     side = add("side", Linear(3))
-    graph = add.graph()
+    graph = add.build()
     outputs = (Output("logits", end), Output("auxiliary", side, train_only=True))
     graph = Graph(graph.name, graph.inputs, graph.nodes, outputs)
     whole = foreign(graph)

@@ -91,7 +91,7 @@ def _settle(network):
 
 
 def assert_imports(network, spec, exported, imported, *, dynamo):
-    shape = small(load(shipped.specs()[spec]).graph).inputs[0].type.shape
+    shape = small(load(shipped.list_specs()[spec]).graph).inputs[0].type.shape
     found = imported(exported(network, shape, dynamo=dynamo))
     assert set(found.notes) <= {STILL}  # weights drawn at random leave little of an input
     assert found.difference < 1e-5

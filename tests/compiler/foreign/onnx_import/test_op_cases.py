@@ -8,17 +8,17 @@ from tables import looped
 
 from tcc.compiler.ir.graph import Graph, Input, Model, Output, make_node, verify
 from tcc.compiler.ir.types import TensorType
-from tcc.compiler.lower.onnx import NEWEST, lower
+from tcc.compiler.lower.onnx import MAX_OPSET, lower
 from tcc.compiler.ops import Flatten, Tanh
 from tcc.compiler.reference.float_program import run
-from tcc.testing.op_cases import CASES, Case, one_input, one_op, tensors
+from tcc.testing.op_cases import CASES, Case, build_one_input_model, build_op_model, sample_inputs
 
-OPSETS = {f"opset {opset}": opset for opset in (11, 17, NEWEST)}
+OPSETS = {f"opset {opset}": opset for opset in (11, 17, MAX_OPSET)}
 
 
 def of_an_image(case: Case) -> Model:
     """The case's model with an image as input, which a vector is made of, and tanh at its end."""
-    model = one_op(case) if len(case.shapes[0]) == 1 else one_input(case)
+    model = build_op_model(case) if len(case.shapes[0]) == 1 else build_one_input_model(case)
     graph = model.graph
     sources = [replace(s, type=TensorType((*s.type.shape, 1, 1)[:3])) for s in graph.inputs]
     flat = [
@@ -48,7 +48,7 @@ def test_comes_back(case, opset, tmp_path, imported):
     onnx.save(lower(model, opset), path)
     found = imported(path)
     assert isinstance(found.spec.graph.inputs[0], Input)
-    (x,) = (tensor[0] for tensor in tensors(model))
+    (x,) = (tensor[0] for tensor in sample_inputs(model))
     (before,), (after,) = (
         run(Model(graph, weights), [x])[0].values()
         for graph, weights in (

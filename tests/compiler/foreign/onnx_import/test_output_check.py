@@ -19,7 +19,7 @@ def counted(call):
 
 def crossed(call):
     """Gemm with its first two units exchanged."""
-    found = layers.gemm(call)
+    found = layers.convert_gemm(call)
     weight = call.build.weights[f"{found.value}.weight"]
     weight[:2] = weight[1::-1].copy()
     return found
@@ -30,7 +30,7 @@ SPOILT = {
     "Relu": lambda call: call.each(Relu6(), call.view()),
     "LeakyRelu": lambda call: call.each(LeakyRelu(0.02), call.view()),
     "Gemm": crossed,
-    "GlobalMaxPool": pools.global_avg_pool,
+    "GlobalMaxPool": pools.convert_global_avg_pool,
 }
 HEAD = "g = GlobalAveragePool (p) f = Flatten (g) l = Gemm <transB = 1> (f, w, b)"
 NETS = {

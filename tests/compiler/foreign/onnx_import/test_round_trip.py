@@ -11,14 +11,14 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
 from tcc.compiler.reference.float_program import run
 from tcc.compiler.zoo import shipped
-from tcc.testing.op_cases import trained
+from tcc.testing.op_cases import sample_weights
 
 QUICK = ("ddsnet", "fastnet", "shufflenet_v2")
 MARKS = {**dict.fromkeys(QUICK, ()), "resnet34": pytest.mark.nightly}
 """resnet34 has resnet18's layers."""
 SPECS = [
     pytest.param(path, id=name, marks=MARKS.get(name, pytest.mark.slow))
-    for name, path in shipped.specs().items()
+    for name, path in shipped.list_specs().items()
     if name != "vgg11"  # the steps of vgg16_bn_gap, with weights that take a minute
 ]
 
@@ -26,7 +26,7 @@ SPECS = [
 @pytest.mark.parametrize("path", SPECS)
 def test_comes_back(path, tmp_path, imported):
     graph = small(load(path).graph)
-    model = Model(graph, trained(graph))
+    model = Model(graph, sample_weights(graph))
     file = tmp_path / "network.onnx"
     onnx.save(lower(model), file)
     found = imported(file)

@@ -70,7 +70,7 @@ def test_a_constant_much_larger_than_the_file_is_not_computed(written):
 
 
 def test_a_hang(network, monkeypatch):
-    monkeypatch.setattr(sandbox, "TIMEOUT", 0.001)
+    monkeypatch.setattr(sandbox, "TIMEOUT_SECONDS", 0.001)
     assert refused(network).label == "it took longer than 0.001 s"
 
 
@@ -98,7 +98,7 @@ def test_without_cleaning(written):
         return model, sandbox.TaskResult(("checked",), "SomeError: no")
 
     found = import_onnx(
-        written("a = Relu (x) y = Tanh (a)"), ImportOptions(), ModelRunner(clean, sandbox.outputs)
+        written("a = Relu (x) y = Tanh (a)"), ImportOptions(), ModelRunner(clean, sandbox.run_model)
     )
     assert found.difference < 1e-6
     assert found.notes == (
@@ -126,7 +126,7 @@ def test_why_cleaning_failed_is_said_with_a_refusal(written):
         return model, sandbox.TaskResult(("checked",), "SomeError: no")
 
     with pytest.raises(UserError) as caught:
-        import_onnx(path, ImportOptions(), ModelRunner(clean, sandbox.outputs))
+        import_onnx(path, ImportOptions(), ModelRunner(clean, sandbox.run_model))
     refusal, why = caught.value.diagnostics
     assert (refusal.code, why.severity) == ("E0910", "warning")
     assert "SomeError: no" in why.message

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcc.compiler.foreign.onnx_import import ImportOptions
-from tcc.compiler.foreign.onnx_import.spec_rebuild import rebuild
+from tcc.compiler.foreign.onnx_import.spec_rebuild import build_spec
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ir.rewrite import eliminate_dead
 from tcc.compiler.ops import Add, BatchNorm, Concat, Conv, Mul, Relu, Sigmoid, Slice
 from tcc.compiler.reference.float_program import run
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 SINGLE = (Relu(), Sigmoid(), BatchNorm(), Conv(4, (3, 3), padding=1), Conv(4, (1, 1), bias=False))
 
@@ -20,7 +20,7 @@ SINGLE = (Relu(), Sigmoid(), BatchNorm(), Conv(4, (3, 3), padding=1), Conv(4, (1
 @st.composite
 def graphs(draw):
     """Graphs of maps of 4 channels in which any value may be read anywhere later."""
-    add = Steps(4, 3, 3)
+    add = NetBuilder(4, 3, 3)
     values = ["image"]
     for i in range(draw(st.integers(1, 12))):
         near = st.sampled_from(values[-3:]) | st.sampled_from(values)
@@ -36,14 +36,14 @@ def graphs(draw):
             values.append(add(f"n{i}", Slice(2, 6), f"c{i}"))
     names = draw(st.lists(st.sampled_from(values[1:]), min_size=0, max_size=2, unique=True))
     ends = [values[-1], *(name for name in names if name != values[-1])]
-    return add.graph(*(Output(f"y{i}", value) for i, value in enumerate(ends)))
+    return add.build(*(Output(f"y{i}", value) for i, value in enumerate(ends)))
 
 
 @settings(max_examples=80)
 @given(graph=graphs(), fold=st.booleans())
 def test_any_graph_comes_back(graph, fold, tmp_path_factory):
-    model = eliminate_dead(Model(graph, trained(graph)))
-    made = rebuild(model, tmp_path_factory.getbasetemp() / "net.onnx", ImportOptions(fold=fold))
+    model = eliminate_dead(Model(graph, sample_weights(graph)))
+    made = build_spec(model, tmp_path_factory.getbasetemp() / "net.onnx", ImportOptions(fold=fold))
     x = np.random.default_rng(0).standard_normal((4, 3, 3), np.float32)
     (before,) = run(model, [x])
     (after,) = run(Model(made.spec.graph, made.weights), [x])
@@ -54,21 +54,21 @@ def test_any_graph_comes_back(graph, fold, tmp_path_factory):
 
 
 def test_deep_nesting_is_taken_apart(tmp_path):
-    add = Steps(4, 3, 3)
+    add = NetBuilder(4, 3, 3)
     for i in range(40):
         add(f"r{i}", Relu())
     value = "r39"
     for i in range(39, -1, -1):
         value = add(f"s{i}", Add(), value, "image" if i == 0 else f"r{i - 1}")
-    graph = add.graph()
-    made = rebuild(Model(graph, {}), tmp_path / "net.onnx", ImportOptions())
+    graph = add.build()
+    made = build_spec(Model(graph, {}), tmp_path / "net.onnx", ImportOptions())
     assert len(made.spec.graph.nodes) == 80
 
 
 @pytest.mark.parametrize("length", [3000])
 def test_long_chains(length, tmp_path):
-    add = Steps(1, 2, 2)
+    add = NetBuilder(1, 2, 2)
     for i in range(length):
         add(f"r{i}", Relu() if i % 2 else Sigmoid())
-    made = rebuild(Model(add.graph(), {}), tmp_path / "net.onnx", ImportOptions())
+    made = build_spec(Model(add.build(), {}), tmp_path / "net.onnx", ImportOptions())
     assert len(made.spec.graph.nodes) == length

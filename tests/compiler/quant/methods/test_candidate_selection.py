@@ -7,7 +7,7 @@ import pytest
 from quant_sets import ready, tensors
 
 from tcc.compiler.data.dataset import DataSet
-from tcc.compiler.ir.cost import cost
+from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.graph import Graph, Output
 from tcc.compiler.ops import Conv, DepthwiseConv, Flatten, GlobalAvgPool, Linear, Relu
 from tcc.compiler.passes import INT8
@@ -20,11 +20,15 @@ from tcc.compiler.quant.methods import (
 )
 from tcc.compiler.quant.methods.best import Best
 from tcc.compiler.quant.methods.bias_correction import SequentialCorrection
-from tcc.compiler.quant.methods.candidate_selection import best, chosen, own_ways
+from tcc.compiler.quant.methods.candidate_selection import (
+    choose_candidate,
+    list_equalizing_builders,
+    select_best,
+)
 from tcc.compiler.quant.methods.cross_fitting import (
     CalibrationSplit,
     CrossFitting,
-    seen_in_parts,
+    observe_folds,
 )
 from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.observe import condensed_statistics
@@ -33,22 +37,22 @@ from tcc.compiler.quant.rounding import second_moments
 from tcc.compiler.quant.rounding.nearest_rounding import round_nearest
 from tcc.compiler.quant.rounding.second_moments import round_by_moments
 from tcc.compiler.quant.run_options import RunOptions
-from tcc.compiler.quant.scale_groups import fused_clamps, minmax_ranges
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges, find_fused_clamps
 from tcc.compiler.reference import float_program, integer_program, output_comparison
-from tcc.compiler.reference.accuracy_floor import loss
-from tcc.testing.nets import Steps, dense, gated
+from tcc.compiler.reference.accuracy_floor import compute_mean_loss
+from tcc.testing.nets import NetBuilder, build_dense, build_gated
 
-nets = pytest.mark.parametrize("net", [dense, gated])
+nets = pytest.mark.parametrize("net", [build_dense, build_gated])
 
 
 def split_in_parts(model, data):
     learn, held_out = data.split()
-    return CalibrationSplit(learn, seen_in_parts(model, learn, RunOptions()), held_out)
+    return CalibrationSplit(learn, observe_folds(model, learn, RunOptions()), held_out)
 
 
 def deep() -> Graph:
     """Enough layers for errors to add up."""
-    add = Steps(3, 12, 12, name="deep")
+    add = NetBuilder(3, 12, 12, name="deep")
     for i in range(5):
         add(f"conv_{i}", Conv(12, (3, 3), padding=1))
         add(f"relu_{i}", Relu())
@@ -57,7 +61,7 @@ def deep() -> Graph:
     add("gap", GlobalAvgPool())
     add("flat", Flatten())
     add("fc", Linear(4))
-    return add.graph(Output("logits", "fc", "softmax"))
+    return add.build(Output("logits", "fc", "softmax"))
 
 
 @pytest.fixture
@@ -65,14 +69,14 @@ def known(tmp_path):
     """A ready model, its images, what was seen of them, and ranges."""
     model = ready(deep(), INT8)
     data = tensors(tmp_path, (3, 12, 12), 16)
-    seen = seen_in_parts(model, data, RunOptions())
-    return model, data, seen, minmax_ranges(model, seen.limits)
+    seen = observe_folds(model, data, RunOptions())
+    return model, data, seen, compute_minmax_ranges(model, seen.limits)
 
 
 def lost(model, calibration, data) -> float:
-    return loss(
-        output_comparison.compared(
-            model, quantize(model, calibration), output_comparison.comparison_images(data)
+    return compute_mean_loss(
+        output_comparison.compare_programs(
+            model, quantize(model, calibration), output_comparison.select_comparison_images(data)
         )
     )
 
@@ -91,7 +95,7 @@ def test_threads_and_blocks_of_taps(known, monkeypatch):
     for name, own in one.items():
         assert np.array_equal(own.weight, many[name].weight)
         assert np.array_equal(own.bias, many[name].bias)
-    monkeypatch.setattr(second_moments, "LARGEST", 100)
+    monkeypatch.setattr(second_moments, "MAX_WEIGHTS", 100)
     nearest = round_nearest(model, found)
     assert all(
         np.array_equal(own.weight, nearest[name].weight)
@@ -99,8 +103,8 @@ def test_threads_and_blocks_of_taps(known, monkeypatch):
         if own.weight.size > 100
     )
     monkeypatch.undo()
-    monkeypatch.setattr(condensed_statistics, "BLOCK", 40)  # of 108 taps
-    blocks = seen_in_parts(model, data, RunOptions()).moments
+    monkeypatch.setattr(condensed_statistics, "MAX_BLOCK_TAPS", 40)  # of 108 taps
+    blocks = observe_folds(model, data, RunOptions()).moments
     split = round_by_moments(model, found, blocks, {})
     assert not np.array_equal(split["conv_1"].weight, one["conv_1"].weight)
     assert lost(model, Calibration(found, split), data) < 2e-3
@@ -110,7 +114,7 @@ def floats(model, xs):
     """Return the mean of each convolution's channels over inputs, by its name."""
     names = [node.name for node in model.graph.nodes if isinstance(node.op, Conv)]
     outputs = tuple(Output(f"{name}:seen", name) for name in names)
-    run = float_program.prepared(replace(model, graph=replace(model.graph, outputs=outputs)))
+    run = float_program.create_runner(replace(model, graph=replace(model.graph, outputs=outputs)))
     every = [run(x) for x in xs]
     return {
         n: np.mean([one[f"{n}:seen"].mean(axis=(-1, -2)) for one in every], 0).reshape(-1)
@@ -123,8 +127,8 @@ def means(model, calibration, data) -> float:
     program = quantize(model, calibration)
     xs = [data.tensor(i, model.graph.inputs[0]) for i in range(len(data))]
     wanted = floats(model, xs)
-    clamps = set(fused_clamps(model.graph).values())
-    found = integer_program.run(program, xs, every=True)
+    clamps = set(find_fused_clamps(model.graph).values())
+    found = integer_program.run(program, xs, keep_all=True)
     off = []
     for name in (n for n in wanted if n not in clamps and n in program.graph.types):
         kind = program.graph.types[name]
@@ -141,7 +145,7 @@ def test_sequential_correction_makes_good_the_means(known):
         for name, own in round_nearest(model, found).items()
     }
     before = Calibration(found, rounded)
-    after = SequentialCorrection(model, data).corrected(before, data.digests)
+    after = SequentialCorrection(model, data).correct_biases(before, data.digests)
     assert means(model, after, data) < 0.1 * means(model, before, data)
     assert lost(model, after, data) < 0.3 * lost(model, before, data)
     assert all(np.array_equal(rounded[n].weight, after.rounded[n].weight) for n in rounded)
@@ -150,7 +154,7 @@ def test_sequential_correction_makes_good_the_means(known):
 def test_a_correct_network_is_hardly_corrected(known):
     model, data, seen, found = known
     before = Calibration(found, round_by_moments(model, found, seen.moments, {}))
-    after = SequentialCorrection(model, data).corrected(before, data.digests)
+    after = SequentialCorrection(model, data).correct_biases(before, data.digests)
     first = model.graph.nodes[0].name
     step = found[model.graph.inputs[0].name].scale * before.rounded[first].scale
     moved = np.abs(after.rounded[first].bias - before.rounded[first].bias) * step
@@ -164,11 +168,11 @@ def test_the_winner_is_as_good_as_any_candidate(net, tmp_path):
     images = split_in_parts(model, data)
     told = []
     options = RunOptions(progress=lambda *told_of: told.append(told_of))
-    found = best(model, images, SEARCHES, options)
-    names = [name for name, _ in found.judged]
+    found = select_best(model, images, SEARCHES, options)
+    names = [name for name, _ in found.candidate_qualities]
     assert names == ["moments, floor 0.0625, sequential bias", "minmax"]
-    errors = [loss(one) for _, one in found.judged]
-    assert loss(found.quality) <= 1.5 * min(errors)
+    errors = [compute_mean_loss(one) for _, one in found.candidate_qualities]
+    assert compute_mean_loss(found.quality) <= 1.5 * min(errors)
     assert set(found.winner.traces) == set(found.winner.calibration.ranges)
     assert told[-1] == ("best", 2, 2)
     expected = next(iter(found.expected.values()))
@@ -187,23 +191,23 @@ def test_candidates_are_judged_by_images_that_they_did_not_learn_from(known, mon
         taught.append(frozenset(some.images))
         return MINMAX.search(ready, some, threads)
 
-    run = CrossFitting.run
+    run = CrossFitting.run_images
 
     def noted(crossed, model, data, places):
         ran.append(frozenset(data.digests[place] for place in places))
         return run(crossed, model, data, places)
 
-    monkeypatch.setattr(CrossFitting, "run", noted)
+    monkeypatch.setattr(CrossFitting, "run_images", noted)
 
     first = data.first(12)
     images = CalibrationSplit(
-        first, seen_in_parts(model, first, RunOptions()), replace(data, items=data.items[12:])
+        first, observe_folds(model, first, RunOptions()), replace(data, items=data.items[12:])
     )
-    best(model, images, (replace(MINMAX, search=search),), RunOptions())
+    select_best(model, images, (replace(MINMAX, search=search),), RunOptions())
     *turns, last, traced = taught
     *judged, _, held_out = ran
     assert len(turns) == len(judged) == 4
-    assert last == traced == frozenset(images.learn.digests)
+    assert last == traced == frozenset(images.fit_set.digests)
     for learnt, judges in zip(turns, judged, strict=True):
         assert not learnt & judges
         assert learnt | judges == last
@@ -216,21 +220,21 @@ def spoilt(known, monkeypatch):
     _, _, seen, _ = known
 
     def bad(ready, *_):
-        found = minmax_ranges(ready, seen.limits)
+        found = compute_minmax_ranges(ready, seen.limits)
         return Calibration(
             {n: replace(r, scale=float(np.float32(r.scale * 1e-3))) for n, r in found.items()},
             round_nearest(ready, found),
         )
 
-    monkeypatch.setattr(candidate_selection, "by_moments", bad)
-    monkeypatch.setattr(SequentialCorrection, "corrected", lambda _, found, digests: found)
+    monkeypatch.setattr(candidate_selection, "calibrate_by_moments", bad)
+    monkeypatch.setattr(SequentialCorrection, "correct_biases", lambda _, found, digests: found)
     return known
 
 
 def test_minmax_wins_where_nothing_is_better(spoilt):
     model, data, seen, _ = spoilt
     images = CalibrationSplit(data, seen, data)
-    found = best(model, images, (MINMAX,), RunOptions())
+    found = select_best(model, images, (MINMAX,), RunOptions())
     assert found.winner.name == "minmax"
     assert not found.expected  # nothing was held out
 
@@ -239,7 +243,7 @@ def test_minmax_learns_from_every_image_when_it_wins(spoilt):
     model, data, seen, _ = spoilt
     found = Best((MINMAX,)).find(model, data, RunOptions())
     assert (found.used, found.held_out) == ("minmax", 0)
-    plain = minmax_ranges(model, seen.limits)
+    plain = compute_minmax_ranges(model, seen.limits)
     assert found.calibration.ranges == plain
     assert next(iter(found.expected.values())).images == len(data)
 
@@ -253,10 +257,10 @@ def test_the_statement_is_of_images_that_chose_nothing(known, monkeypatch):
         asked.append([set(map(float, one)) for one in errors])
         return len(errors) - 1
 
-    monkeypatch.setattr(candidate_selection, "chosen", noted)
+    monkeypatch.setattr(candidate_selection, "choose_candidate", noted)
     learn, held_out = data.split()
     images = split_in_parts(model, data)
-    best(model, images, (MINMAX,), RunOptions())
+    select_best(model, images, (MINMAX,), RunOptions())
     everything, *turns = asked
     assert len(turns) == 4
     for ours, theirs in turns:
@@ -270,25 +274,25 @@ def test_the_statement_is_of_images_that_chose_nothing(known, monkeypatch):
 def test_biases_are_corrected_by_images_that_were_learnt_from(known, monkeypatch):
     model, data, _, found = known
     read = []
-    tensor = DataSet.tensor
+    tensor = DataSet.read_tensor
     monkeypatch.setattr(
         DataSet,
-        "tensor",
+        "read_tensor",
         lambda own, place, source: read.append(own.digests[place]) or tensor(own, place, source),
     )
-    monkeypatch.setattr(bias_correction, "MOST", 4)
+    monkeypatch.setattr(bias_correction, "MAX_IMAGES", 4)
     correction = SequentialCorrection(model, data)
     calibration = Calibration(found, round_nearest(model, found))
-    correction.corrected(calibration, [data.digests[place] for place in (1, 4, 5, 9, 11)])
+    correction.correct_biases(calibration, [data.digests[place] for place in (1, 4, 5, 9, 11)])
     assert read == [data.digests[place] for place in (1, 4, 5, 9)]
 
 
 def test_a_large_network_is_corrected_by_fewer_images(known, monkeypatch):
     model, data, *_ = known
     assert SequentialCorrection(model, data).images == 16
-    monkeypatch.setattr(bias_correction, "WORK", 7 * cost(model.graph).macs)
+    monkeypatch.setattr(bias_correction, "MAX_MACS", 7 * compute_cost(model.graph).macs)
     assert SequentialCorrection(model, data).images == 7
-    monkeypatch.setattr(bias_correction, "WORK", 1)
+    monkeypatch.setattr(bias_correction, "MAX_MACS", 1)
     assert SequentialCorrection(model, data).images == 4
 
 
@@ -321,13 +325,13 @@ def uneven(seed, **changes):
     ],
 )
 def test_which_candidate_is_chosen(errors, winner):
-    assert chosen(errors) == winner
+    assert choose_candidate(errors) == winner
 
 
 def test_a_candidate_says_what_it_is(known):
     model, data, seen, _ = known
-    (way,) = own_ways(model, data)
-    found = way.made(seen)
+    (way,) = list_equalizing_builders(model, data)
+    found = way.build_candidate(seen)
     assert found.name == "moments, floor 0.0625, sequential bias"
     for name, trace in found.traces.items():
         own = found.calibration.ranges[name]
@@ -338,12 +342,12 @@ def test_a_candidate_says_what_it_is(known):
 
 def test_a_large_network_has_one_part_that_judges(known, monkeypatch):
     model, data, seen, _ = known
-    monkeypatch.setattr(cross_fitting, "SMALL", 100)
+    monkeypatch.setattr(cross_fitting, "MAX_SMALL_WEIGHTS", 100)
     images = split_in_parts(model, data)
-    found = best(model, images, SEARCHES, RunOptions())
-    assert {one.images for _, by in found.judged for one in by.values()} == {3}
+    found = select_best(model, images, SEARCHES, RunOptions())
+    assert {one.images for _, by in found.candidate_qualities for one in by.values()} == {3}
     # That part has chosen, so that as many of those held out say what is lost; of three, nothing.
     assert not found.expected
     more = CalibrationSplit(data, seen, replace(data, items=data.items[1:]))
-    (stated,) = best(model, more, SEARCHES, RunOptions()).expected.values()
+    (stated,) = select_best(model, more, SEARCHES, RunOptions()).expected.values()
     assert stated.images == 4

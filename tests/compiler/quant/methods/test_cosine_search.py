@@ -42,9 +42,9 @@ def slow(numbers, scales, limits):
     patches, weight, bias = numbers
     real = product(patches, weight, bias)
     tops = [max(abs(w) for w in row) / 127 or 1.0 for row in weight]
-    factors = [float(f) for f in cosine_search.candidates(1.0, 1.0)]
+    factors = [float(f) for f in cosine_search.generate_candidates(1.0, 1.0)]
     factor, best = 1.0, None
-    for _ in range(cosine_search.TURNS):
+    for _ in range(cosine_search.ITERATIONS):
         by_scale = [score(numbers, s, factor, tops, real, limits) for s in scales]
         before, best = best, largest(scales, by_scale)
         found = by_scale[list(scales).index(best)]
@@ -81,10 +81,10 @@ def test_the_search_is_the_equation(seed, signed, taps, filters):
     weight = rng.normal(size=(filters, taps)).astype(np.float32)
     bias = rng.normal(size=filters).astype(np.float32)
     top = float(np.abs(patches).max()) / LIMITS[signed][1]
-    scales = cosine_search.candidates(top * 0.6, top)
+    scales = cosine_search.generate_candidates(top * 0.6, top)
 
     windows = InputWindows(Conv(filters, (1, 1)), patches[:, :, None, None])
-    layer = cosine_search.sampled_conv(windows, weight[:, :, None, None], bias)
+    layer = cosine_search.sample_conv(windows, weight[:, :, None, None], bias)
     scale, best, (after,) = cosine_search.search((layer,), patches, scales, LIMITS[signed])
     numbers = (patches.tolist(), weight.tolist(), bias.tolist())
     expected, found = slow(numbers, scales, LIMITS[signed])
@@ -103,44 +103,45 @@ def test_the_weights_products_are_those_of_the_outputs(seed):
     windows = InputWindows(op, rng.normal(size=(3, 4, 4, 4)).astype(np.float32))
     weight = rng.normal(size=(4, 2, 2, 2)).astype(np.float32)
     bias = rng.normal(size=4).astype(np.float32)
-    layer = cosine_search.sampled_conv(windows, weight, bias)
-    after = cosine_search._weights(layer, np.float32(0.03), (-128, 127))
-    x = cosine_search.quantised(layer.patches, np.float32(0.03), (-128, 127))
+    layer = cosine_search.sample_conv(windows, weight, bias)
+    after = cosine_search._search_weight_scale(layer, np.float32(0.03), (-128, 127))
+    x = cosine_search.quantize_dequantize(layer.patches, np.float32(0.03), (-128, 127))
     chosen = alike_of(layer, after, x)
-    for factor in cosine_search.candidates(1.0, 1.0):
+    for factor in cosine_search.generate_candidates(1.0, 1.0):
         other = cosine_search.replace(layer, factor=float(factor))
         assert alike_of(layer, other, x) <= chosen + 2 * cosine_search.TIE
-    factors = cosine_search.candidates(1.0, 1.0)
+    factors = cosine_search.generate_candidates(1.0, 1.0)
     by_gram, by_outputs = (
-        f(layer, x, factors) for f in (cosine_search._by_gram, cosine_search._by_outputs)
+        f(layer, x, factors)
+        for f in (cosine_search._compare_by_gram, cosine_search._compare_by_outputs)
     )
     np.testing.assert_allclose(by_gram, by_outputs, atol=1e-6)
 
 
 def alike_of(layer, other, x):
-    return cosine_search.cosine(
-        layer.real, x @ other.quantised(other.factor).transpose(0, 2, 1) + layer.bias
+    return cosine_search.compute_cosine(
+        layer.real, x @ other.quantize_weights(other.factor).transpose(0, 2, 1) + layer.bias
     )
 
 
 def test_candidates_hold_the_start_and_end_at_the_largest():
-    found = cosine_search.candidates(1.0, 1.5)
+    found = cosine_search.generate_candidates(1.0, 1.5)
     assert np.float32(1.0) in found
     assert found.min() == pytest.approx(0.5)
     assert found.max() <= 1.5
     assert np.all(np.diff(found) > 0)
-    assert cosine_search.candidates(1.0, 1.0).max() == 1.0
+    assert cosine_search.generate_candidates(1.0, 1.0).max() == 1.0
 
 
 def test_equal_cosines_take_the_larger_scale():
-    scales = cosine_search.candidates(1.0, 2.0)
+    scales = cosine_search.generate_candidates(1.0, 2.0)
     scale, found, layers = cosine_search.search((), np.zeros(9, np.float32), scales, LIMITS[True])
     assert (scale, found, layers) == (2.0, 1.0, ())
 
 
 def test_a_layer_of_zeros_keeps_normal_scales():
     windows = InputWindows(Conv(2, (1, 1)), np.zeros((5, 3, 1, 1), np.float32))
-    layer = cosine_search.sampled_conv(
+    layer = cosine_search.sample_conv(
         windows, np.zeros((2, 3, 1, 1), np.float32), np.zeros(2, np.float32)
     )
     scale, found, (after,) = cosine_search.search(
@@ -156,16 +157,20 @@ def test_patches_are_few_however_many_windows(kernel):
     op = Conv(4, kernel)
     size = (1, 1) if kernel == (1, 1) else (10, 10)
     windows = InputWindows(op, np.ones((2000, 64, *size), np.float32))
-    layer = cosine_search.sampled_conv(
+    layer = cosine_search.sample_conv(
         windows, np.ones((4, 64, *kernel), np.float32), np.zeros(4, np.float32)
     )
-    assert cosine_search.MOST / 2 < layer.patches.size <= 2 * cosine_search.MOST
+    assert (
+        cosine_search.MAX_PATCH_NUMBERS / 2
+        < layer.patches.size
+        <= 2 * cosine_search.MAX_PATCH_NUMBERS
+    )
 
 
 def test_a_large_layer_is_some_of_its_filters():
     windows = InputWindows(Conv(4096, (1, 1)), np.ones((4, 1024, 1, 1), np.float32))
     weight = np.ones((4096, 1024, 1, 1), np.float32)
-    layer = cosine_search.sampled_conv(windows, weight, np.arange(4096, dtype=np.float32))
-    assert layer.weight.size <= cosine_search.MOST_WEIGHTS
+    layer = cosine_search.sample_conv(windows, weight, np.arange(4096, dtype=np.float32))
+    assert layer.weight.size <= cosine_search.MAX_WEIGHTS
     assert layer.bias.reshape(-1)[-1] > 4000
     assert layer.real.shape == (1, 4, layer.weight.shape[1])

@@ -9,16 +9,16 @@ from tcc.compiler.quant.methods.minmax import MINMAX
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference import output_comparison
-from tcc.compiler.reference.expected_loss import expected_losses
-from tcc.testing.nets import dense
+from tcc.compiler.reference.expected_loss import estimate_losses
+from tcc.testing.nets import build_dense
 
 
 def test_it_learns_from_three_fourths_and_equalises_channels(tmp_path):
-    model = ready(dense(), INT8)
+    model = ready(build_dense(), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 8)
     learn, _ = data.split()
     found = Fast().find(model, data, RunOptions())
-    assert (found.held_out, found.judged) == (2, {})
+    assert (found.held_out, found.qualities_by_candidate) == (2, {})
     assert found.calibration.factors
     assert not found.expected  # two images judge: too few
     seen = MINMAX.find(model, learn, RunOptions()).traces
@@ -32,15 +32,15 @@ def test_it_learns_from_three_fourths_and_equalises_channels(tmp_path):
 
 
 def test_it_says_what_its_own_program_loses_on_the_others(tmp_path):
-    model = ready(dense(), INT8)
+    model = ready(build_dense(), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 16)
     found = Fast().find(model, data, RunOptions())
     _, held_out = data.split()
     outputs = (
-        output_comparison.all_outputs(one, held_out)
+        output_comparison.compute_outputs(one, held_out)
         for one in (model, quantize(model, found.calibration))
     )
-    assert found.expected == expected_losses(model, *outputs)
+    assert found.expected == estimate_losses(model, *outputs)
     (stated,) = found.expected.values()
     assert stated.images == 4
     assert 0 < stated.low < stated.loss < stated.high

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcc.compiler.quant.methods.kl_divergence import BINS, divergences, histogram, search
+from tcc.compiler.quant.methods.kl_divergence import (
+    BINS,
+    compute_divergences,
+    compute_histogram,
+    search,
+)
 
 
 def literal(counts, levels, threshold):
@@ -46,7 +51,7 @@ def test_all_thresholds_at_once_are_the_equation(counts, levels):
     counts[-1] = max(counts[-1], 1)  # the largest magnitude lies in the last bin
     counts = np.array(counts)
     expected, share = slow(counts, levels)
-    np.testing.assert_allclose(divergences(counts, levels), expected, atol=1e-12)
+    np.testing.assert_allclose(compute_divergences(counts, levels), expected, atol=1e-12)
     found = search(counts, levels)
     assert found.share == pytest.approx(share)
     assert found.divergence == pytest.approx(min(expected), abs=1e-12)
@@ -55,8 +60,8 @@ def test_all_thresholds_at_once_are_the_equation(counts, levels):
 @pytest.mark.parametrize("levels", [127, 255])
 def test_real_sizes_are_the_equation_too(levels):
     sample = np.random.default_rng(0).laplace(size=20_000).astype(np.float32)
-    counts = histogram(sample, float(np.abs(sample).max()))
-    found = divergences(counts, levels)
+    counts = compute_histogram(sample, float(np.abs(sample).max()))
+    found = compute_divergences(counts, levels)
     for threshold in (levels + 1, 500, 777, 1024, BINS - 1, BINS):
         expected = literal(counts, levels, threshold)
         assert found[threshold - levels - 1] == pytest.approx(expected, abs=1e-12)
@@ -65,7 +70,7 @@ def test_real_sizes_are_the_equation_too(levels):
 @given(st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=50))
 def test_the_histogram_counts_every_number_but_zeros_once(values):
     sample = np.array(values, np.float32)
-    counts = histogram(sample, 8.0, 16)
+    counts = compute_histogram(sample, 8.0, 16)
     expected = [0] * 16
     for value in values:
         if value:
@@ -77,16 +82,16 @@ def test_long_tails_are_cut_and_even_ones_are_not():
     rng = np.random.default_rng(1)
     tail = np.abs(rng.normal(size=100_000)).astype(np.float32)
     tail[:3] = 60.0
-    assert search(histogram(tail, 60.0), 127).share < 0.3
+    assert search(compute_histogram(tail, 60.0), 127).share < 0.3
     even = rng.uniform(0, 1, 100_000).astype(np.float32)
-    assert search(histogram(even, 1.0), 127).share > 0.9
+    assert search(compute_histogram(even, 1.0), 127).share > 0.9
 
 
 def test_zeros_have_no_say():
     rng = np.random.default_rng(2)
     some = np.maximum(rng.normal(size=20_000), 0).astype(np.float32)
     more = np.concatenate([some, np.zeros(100_000, np.float32)])
-    assert search(histogram(more, 5.0), 255) == search(histogram(some, 5.0), 255)
+    assert search(compute_histogram(more, 5.0), 255) == search(compute_histogram(some, 5.0), 255)
 
 
 def test_a_histogram_of_nothing_keeps_the_whole_range():
@@ -94,5 +99,5 @@ def test_a_histogram_of_nothing_keeps_the_whole_range():
 
 
 def test_one_number_alone_keeps_the_whole_range():
-    counts = histogram(np.full(100, 3.0, np.float32), 3.0)
+    counts = compute_histogram(np.full(100, 3.0, np.float32), 3.0)
     assert search(counts, 255).share == 1.0

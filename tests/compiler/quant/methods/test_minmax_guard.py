@@ -7,37 +7,52 @@ from quant_sets import of_classes, ready, tensors
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.methods import minmax_guard
-from tcc.compiler.quant.methods.cross_fitting import split
+from tcc.compiler.quant.methods.cross_fitting import split_dataset
 from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
-from tcc.compiler.quant.methods.minmax_guard import FLOOR, SAFE, decided, raised_name
+from tcc.compiler.quant.methods.minmax_guard import (
+    MIN_SCALE_SHARE,
+    MINMAX_NAME,
+    choose_ranges,
+    format_raised_name,
+)
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference import output_comparison
-from tcc.compiler.reference.accuracy_floor import loss
-from tcc.testing.nets import dense, gated
+from tcc.compiler.reference.accuracy_floor import compute_mean_loss
+from tcc.testing.nets import build_dense, build_gated
 
 PAPER = KL_COSINE.name
-RAISED = raised_name(PAPER)
+RAISED = format_raised_name(PAPER)
 
 
-@pytest.mark.parametrize("net", [dense, gated])
+@pytest.mark.parametrize("net", [build_dense, build_gated])
 def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
     model = ready(net(), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 16)
-    images = split(model, data, RunOptions())
+    images = split_dataset(model, data, RunOptions())
     held = images.held_out
-    found = decided(PAPER, KL_COSINE.search, model, images)
-    assert set(found.judged) == set(found.found) == {PAPER, RAISED, SAFE}
-    for name, one in found.found.items():
+    found = choose_ranges(PAPER, KL_COSINE.search, model, images)
+    assert (
+        set(found.qualities_by_candidate)
+        == set(found.ranges_by_candidate)
+        == {PAPER, RAISED, MINMAX_NAME}
+    )
+    for name, one in found.ranges_by_candidate.items():
         program = quantize(model, Calibration(one.ranges, one.rounded))
         assert (
-            output_comparison.compared(model, program, output_comparison.comparison_images(held))
-            == found.judged[name]
+            output_comparison.compare_programs(
+                model, program, output_comparison.select_comparison_images(held)
+            )
+            == found.qualities_by_candidate[name]
         )
-    assert loss(found.judged[found.winner]) <= loss(found.judged[SAFE])
-    for name, own in found.found[RAISED].ranges.items():
-        assert own.scale >= np.float32(FLOOR * found.found[SAFE].ranges[name].scale)
-        assert own.scale >= found.found[PAPER].ranges[name].scale
+    assert compute_mean_loss(found.qualities_by_candidate[found.winner]) <= compute_mean_loss(
+        found.qualities_by_candidate[MINMAX_NAME]
+    )
+    for name, own in found.ranges_by_candidate[RAISED].ranges.items():
+        assert own.scale >= np.float32(
+            MIN_SCALE_SHARE * found.ranges_by_candidate[MINMAX_NAME].ranges[name].scale
+        )
+        assert own.scale >= found.ranges_by_candidate[PAPER].ranges[name].scale
 
 
 @pytest.mark.parametrize(
@@ -45,18 +60,18 @@ def test_the_winner_is_not_worse_than_minmax_on_images_held_out(net, tmp_path):
     [
         (0.9999, 0.999, 0.998, 1.0, PAPER, ""),
         (0.9, 0.9999, 0.998, 1.0, RAISED, f"`{PAPER}` loses more than `{RAISED}`: 1.0e-01, not 1."),
-        (0.9, 0.99801, 0.998, 1.0, SAFE, f"`{PAPER}` loses more than `{SAFE}`: 1.0e-01, not 2.0e"),
-        (0.9, 0.91, 0.998, 1.0, SAFE, f"`{PAPER}` loses more than `{SAFE}`: 1.0e-01, not 2.0e-03"),
-        (0.998, 0.998, 0.998, 1.0, SAFE, f"`{PAPER}` loses as much as `{SAFE}`: 2.0e-03"),
-        (0.9999, 0.999, 0.998, 0.5, SAFE, f"`{PAPER}` loses the least, but changes more decisions"),
+        (0.9, 0.99801, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` loses more than `{MINMAX_NAME}`: 1.0e-01, not 2.0e"),
+        (0.9, 0.91, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` loses more than `{MINMAX_NAME}`: 1.0e-01, not 2.0e-03"),
+        (0.998, 0.998, 0.998, 1.0, MINMAX_NAME, f"`{PAPER}` loses as much as `{MINMAX_NAME}`: 2.0e-03"),
+        (0.9999, 0.999, 0.998, 0.5, MINMAX_NAME, f"`{PAPER}` loses the least, but changes more decisions"),
         # Once told as "loses more ... (7.6e-06, not 8.0e-06)".
         (
-            1 - 7.6e-6, 1 - 7.7e-6, 1 - 8.0e-6, 1.0, SAFE,
-            f"`{PAPER}` loses less than `{SAFE}` (7.6e-06, not 8.0e-06), but not less than 90% of",
+            1 - 7.6e-6, 1 - 7.7e-6, 1 - 8.0e-6, 1.0, MINMAX_NAME,
+            f"`{PAPER}` loses less than `{MINMAX_NAME}` (7.6e-06, not 8.0e-06), but not less than 90% of",
         ),
         (
-            1 - 8.01e-6, 1 - 8.1e-6, 1 - 8.0e-6, 1.0, SAFE,
-            f"`{PAPER}` loses more than `{SAFE}`: 8.01e-06, not 8.00e-06",
+            1 - 8.01e-6, 1 - 8.1e-6, 1 - 8.0e-6, 1.0, MINMAX_NAME,
+            f"`{PAPER}` loses more than `{MINMAX_NAME}`: 8.01e-06, not 8.00e-06",
         ),
     ],
 )  # fmt: skip
@@ -65,7 +80,7 @@ def test_each_rule_says_its_own_sentence(paper, raised, safe, agreement, winner,
         return {"logits": of_classes(8, cosine, agreement)}
 
     judged = {
-        SAFE: quality(safe), PAPER: quality(paper, agreement), RAISED: quality(raised, agreement)
+        MINMAX_NAME: quality(safe), PAPER: quality(paper, agreement), RAISED: quality(raised, agreement)
     }  # fmt: skip
     used, said = minmax_guard._choose_winner(judged, PAPER)
     assert used == winner

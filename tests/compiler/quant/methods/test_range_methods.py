@@ -13,15 +13,15 @@ from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.methods import SEARCHES, mse, percentile
 from tcc.compiler.quant.methods.kl_cosine import KL_COSINE
 from tcc.compiler.quant.methods.minmax import MINMAX
-from tcc.compiler.quant.methods.percentile import OUTLIERS
-from tcc.compiler.quant.methods.value_groups import jackknife_spread, value_groups
+from tcc.compiler.quant.methods.percentile import OUTLIER_SHARE
+from tcc.compiler.quant.methods.value_groups import build_value_groups, compute_jackknife_spread
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.scale_groups import minmax_ranges, scale_groups
+from tcc.compiler.quant.scale_groups import compute_minmax_ranges, find_scale_groups
 from tcc.compiler.reference import output_comparison
-from tcc.testing.nets import dense, gated
+from tcc.testing.nets import build_dense, build_gated
 
-NETS = {"dense": dense, "gated": gated}
+NETS = {"dense": build_dense, "gated": build_gated}
 methods = pytest.mark.parametrize("method", SEARCHES, ids=lambda method: method.name)
 
 
@@ -36,7 +36,9 @@ def seen(request, tmp_path_factory):
 
 def test_minmax_lets_the_largest_number_be_the_largest_level(seen):
     model, _, statistics = seen
-    assert MINMAX.search(model, statistics, None).ranges == minmax_ranges(model, statistics.limits)
+    assert MINMAX.search(model, statistics, None).ranges == compute_minmax_ranges(
+        model, statistics.limits
+    )
 
 
 @methods
@@ -44,7 +46,7 @@ def test_a_group_has_one_scale_that_is_not_above_minmax(seen, method):
     model, _, statistics = seen
     found = method.search(model, statistics, None)
     most = MINMAX.search(model, statistics, None)
-    for group in scale_groups(model.graph):
+    for group in find_scale_groups(model.graph):
         assert len({found.ranges[name] for name in group}) == 1
     for name, one in found.ranges.items():
         assert 0 < one.scale <= most.ranges[name].scale
@@ -60,7 +62,9 @@ def test_the_integers_come_near_the_floats(seen, method):
     model, data, statistics = seen
     found = method.search(model, statistics, None)
     program = quantize(model, Calibration(found.ranges, found.rounded))
-    near = output_comparison.compared(model, program, output_comparison.comparison_images(data))
+    near = output_comparison.compare_programs(
+        model, program, output_comparison.select_comparison_images(data)
+    )
     assert all(one.cosine > 0.9 for one in near.values())
 
 
@@ -77,12 +81,12 @@ def test_threads_have_no_say(seen):
 def test_percentile_clips_one_in_ten_thousand(seen):
     model, _, statistics = seen
     numbers = np.abs(np.random.default_rng(0).normal(size=(40_000, 1)).astype(np.float32))
-    group = next(group for group in value_groups(model, statistics) if not group.fixed)
+    group = next(group for group in build_value_groups(model, statistics) if not group.fixed)
     top = float(numbers.max())
-    known = replace(group.range, scale=top / group.levels)
+    known = replace(group.range, scale=top / group.max_quantized)
     odd = replace(group, samples=(numbers,), low=0.0, high=top, range=known)
-    clipped = percentile.share(odd) * top
-    assert np.count_nonzero(numbers > clipped * 1.0001) == int(numbers.size * OUTLIERS)
+    clipped = percentile.find_share(odd) * top
+    assert np.count_nonzero(numbers > clipped * 1.0001) == int(numbers.size * OUTLIER_SHARE)
 
 
 def test_mse_is_no_worse_than_the_whole_range(seen):
@@ -90,7 +94,7 @@ def test_mse_is_no_worse_than_the_whole_range(seen):
     rng = np.random.default_rng(0)
     numbers = rng.laplace(size=(30_000, 1)).astype(np.float32)
     numbers[0] = 3 * np.abs(numbers).max()
-    group = next(g for g in value_groups(model, statistics) if not g.fixed and g.range.signed)
+    group = next(g for g in build_value_groups(model, statistics) if not g.fixed and g.range.signed)
     top = float(np.abs(numbers).max())
     known = replace(group.range, scale=top / 127)
     odd = replace(group, samples=(numbers,), low=-top, high=top, range=known)
@@ -98,7 +102,7 @@ def test_mse_is_no_worse_than_the_whole_range(seen):
     def error(scale):
         return float(np.mean((np.clip(np.rint(numbers / scale), -128, 127) * scale - numbers) ** 2))
 
-    scale = mse.share(odd) * known.scale
+    scale = mse.find_share(odd) * known.scale
     assert scale < known.scale
     assert error(scale) < error(known.scale)
 
@@ -109,7 +113,7 @@ def first_filter_of_zeros(weight):
 
 @methods
 def test_dead_channels_and_dead_layers_have_normal_scales(method, tmp_path):
-    model = ready(dense(), INT8)
+    model = ready(build_dense(), INT8)
     convs = [node for node in model.graph.nodes if node.op.word == "conv"]
     dead = with_weights(model, convs[1].params[0], np.zeros_like)
     dead = with_weights(dead, convs[1].params[1], lambda b: -np.ones_like(b))
@@ -125,15 +129,15 @@ def test_dead_channels_and_dead_layers_have_normal_scales(method, tmp_path):
 
 @methods
 def test_a_constant_image_and_one_image_only(method, tmp_path):
-    model = ready(gated(), INT8)
+    model = ready(build_gated(), INT8)
     np.savez(tmp_path / "set.npz", tensors=np.zeros((1, *model.graph.inputs[0].type.shape)))
-    from tcc.compiler.data.dataset import read
+    from tcc.compiler.data.dataset import read_dataset
 
-    data = read(tmp_path / "set.npz")
+    data = read_dataset(tmp_path / "set.npz")
     found = method.search(model, observe(model, data), None)
     assert found.ranges[model.graph.inputs[0].name].scale == 1.0
     assert all(trace.spread is None for trace in found.traces.values())
-    rows = output_comparison.all_outputs(
+    rows = output_comparison.compute_outputs(
         quantize(model, Calibration(found.ranges, found.rounded)), data
     )
     assert all(values.any() for values in rows.values())
@@ -146,4 +150,4 @@ def test_the_spread_is_the_jackknife(tops):
     without = np.array([np.delete(tops, i).max() for i in range(count)], np.float64)
     variance = (count - 1) / count * ((without - without.mean()) ** 2).sum()
     expected = np.sqrt(variance) / tops.max() if tops.max() > 0 else 0.0
-    assert jackknife_spread(tops) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert compute_jackknife_spread(tops) == pytest.approx(expected, rel=1e-5, abs=1e-6)

@@ -11,24 +11,24 @@ from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv, Relu, Sigmoid
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.methods import weight_scale_search
-from tcc.compiler.quant.methods.cosine_search import candidates
+from tcc.compiler.quant.methods.cosine_search import generate_candidates
 from tcc.compiler.quant.methods.kl_cosine_literal import KL_COSINE_LITERAL
-from tcc.compiler.quant.methods.weight_scale_search import BINS, SHARES, divergence
+from tcc.compiler.quant.methods.weight_scale_search import BINS, SHARES, compute_divergence
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.reference import float_program
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 
 def net(last=None):
-    add = Steps(3, 6, 6)
+    add = NetBuilder(3, 6, 6)
     add("a", Conv(4, (3, 3), (2, 2), 1))
     add("ra", Relu())
     add("b", Conv(4, (3, 3), groups=2, padding=2, dilation=(2, 2)))
     if last:
         add("rb", last)
     add("c", Conv(3, (1, 1)))
-    return add.graph()
+    return add.build()
 
 
 def rounded(values, scale, limits):
@@ -80,7 +80,7 @@ def unrounded(model, weights, values, node):
         )
         given = float_program.evaluate(alone, {source.name: given})["r"]
         found.append(given)
-        after = model.graph.sole_reader(reader.name)
+        after = model.graph.find_sole_reader(reader.name)
         reader = after if after is not None and isinstance(after.op, Relu | Sigmoid) else None
     return found
 
@@ -125,7 +125,7 @@ def by_the_words(model, ranges, images):
 
         coarse = [equation_9(real[-1], outputs(share)[-1]) for share in SHARES]
         start = SHARES[max(i for i, one in enumerate(coarse) if one <= min(coarse) + 1e-12)]
-        shares = candidates(float(start), 1.0)
+        shares = generate_candidates(float(start), 1.0)
         fine = [equation_10(zip(real, outputs(share), strict=True)) for share in shares]
         best = max(i for i, one in enumerate(fine) if one >= max(fine) - 1e-6)
         found[node.name] = float(shares[best])
@@ -150,7 +150,7 @@ def test_values_keep_the_ranges_of_minmax_and_weights_have_their_own(tmp_path):
 
     model = ready(net(Relu()), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 5)
-    own = KL_COSINE_LITERAL.unguarded().find(model, data, RunOptions())
+    own = KL_COSINE_LITERAL.remove_guard().find(model, data, RunOptions())
     safe = MINMAX.find(model, data, RunOptions())
     assert own.used == "kl-cosine-literal"
     assert own.held_out == 0
@@ -173,5 +173,5 @@ def test_only_images_that_were_learnt_from_are_run(tmp_path):
 
 def test_a_bin_that_is_empty_in_the_other_costs_a_finite_price():
     here, there = np.array([4, 0, 4]), np.array([8, 0, 0])
-    assert divergence(here, here) < divergence(here, there) < 2
-    assert divergence(here, np.zeros(3, int)) > 0
+    assert compute_divergence(here, here) < compute_divergence(here, there) < 2
+    assert compute_divergence(here, np.zeros(3, int)) > 0

@@ -11,13 +11,13 @@ from quant_sets import ready, tensors
 
 from tcc.compiler.ops import Conv
 from tcc.compiler.passes import INT8
-from tcc.compiler.quant.methods.cross_fitting import partition, seen_in_parts
+from tcc.compiler.quant.methods.cross_fitting import observe_folds, partition
 from tcc.compiler.quant.observe import condensed_statistics, observer, sampling
-from tcc.compiler.quant.observe.condensed_statistics import condensed
+from tcc.compiler.quant.observe.condensed_statistics import condense_statistics
 from tcc.compiler.quant.observe.observer import observe, observe_parts
 from tcc.compiler.quant.observe.statistics import InputWindows, Statistics
 from tcc.compiler.quant.run_options import RunOptions
-from tcc.testing.nets import dense
+from tcc.testing.nets import build_dense
 
 
 def sums(op, parts, images):
@@ -25,7 +25,9 @@ def sums(op, parts, images):
     windows = InputWindows(op, parts, tuple(range(images)))
     seen = Statistics(tuple(map(str, range(images))), {}, {"conv": windows}, {})
     places = [(image,) for image in range(images)]
-    return condensed((seen.of(one) for one in places), places, 1).moments["conv"]
+    return condense_statistics((seen.select_images(one) for one in places), places, 1).moments[
+        "conv"
+    ]
 
 
 @given(
@@ -41,7 +43,7 @@ def test_sums_are_those_of_every_output(groups, kernel, stride, dilation, seed):
     parts = np.random.default_rng(seed).normal(3, 2, (3, 4, 7, 7)).astype(np.float32)
     found = sums(op, parts, 3).sums
     for group in range(groups):
-        read = InputWindows(op, parts).patches()[group].astype(np.float64)
+        read = InputWindows(op, parts).extract_patches()[group].astype(np.float64)
         assert found.count == len(read)
         assert found.total[group] == pytest.approx(read.sum(axis=0))
         assert found.products[0][group] == pytest.approx(read.T @ read)
@@ -56,7 +58,7 @@ def test_parts_that_are_left_add_up_and_others_are_refused():
     assert list(moments.of((3, 1)).parts) == [(1,), (0,)]
     joined = condensed_statistics.TapMoments({(0, 1): moments.sums})
     with pytest.raises(ValueError, match="whole parts"):
-        joined.of((0,))
+        joined.select_images((0,))
 
 
 def test_a_part_of_whose_images_no_window_was_chosen_adds_nothing():
@@ -64,40 +66,42 @@ def test_a_part_of_whose_images_no_window_was_chosen_adds_nothing():
     some = InputWindows(op, np.ones((1, 2, 5, 5), np.float32), (0,))
     seen = Statistics(("a", "b"), {}, {"conv": some}, {})
     parts = [(0,), (1,)]
-    moments = condensed((seen.of(one) for one in parts), parts, 1).moments["conv"]
+    moments = condense_statistics((seen.select_images(one) for one in parts), parts, 1).moments[
+        "conv"
+    ]
     assert moments.sums.count == 9
-    assert moments.of((1,)).sums.count == 0
-    assert not moments.of((1,)).sums.products[0].any()
+    assert moments.select_images((1,)).sums.count == 0
+    assert not moments.select_images((1,)).sums.products[0].any()
 
 
 @pytest.fixture
 def known(tmp_path):
-    model = ready(dense(), INT8)
+    model = ready(build_dense(), INT8)
     return model, tensors(tmp_path, model.graph.inputs[0].type.shape, 11)
 
 
 def test_what_is_seen_in_parts_is_what_is_seen_at_once(known):
     model, data = known
-    whole, found = observe(model, data), seen_in_parts(model, data, RunOptions(threads=2))
+    whole, found = observe(model, data), observe_folds(model, data, RunOptions(threads=2))
     assert found.images == whole.images
     assert not found.windows
-    for name, value in whole.seen.items():
-        assert np.array_equal(found.seen[name].lows, value.lows)
-        assert np.array_equal(found.seen[name].highs, value.highs)
-        assert not found.seen[name].sample.size
+    for name, value in whole.by_value.items():
+        assert np.array_equal(found.by_value[name].lows, value.lows)
+        assert np.array_equal(found.by_value[name].highs, value.highs)
+        assert not found.by_value[name].sample.size
     for name, rows in whole.outputs.items():
         assert np.array_equal(found.outputs[name], rows)
     assert found.moments.keys() == whole.windows.keys()
     for name, moments in found.moments.items():
-        read = whole.windows[name].patches().astype(np.float64)
+        read = whole.windows[name].extract_patches().astype(np.float64)
         assert moments.sums.count == read.shape[1]
         assert moments.sums.total == pytest.approx(read.sum(axis=1), rel=1e-6, abs=1e-6)
-    kept = seen_in_parts(model, data, RunOptions(threads=1), samples=True)
+    kept = observe_folds(model, data, RunOptions(threads=1), samples=True)
     for name, moments in kept.moments.items():
         same = zip(moments.sums.products, found.moments[name].sums.products, strict=True)
         assert all(np.array_equal(one, two) for one, two in same)
-    for name, value in whole.seen.items():
-        assert np.array_equal(kept.seen[name].sample, value.sample)
+    for name, value in whole.by_value.items():
+        assert np.array_equal(kept.by_value[name].sample, value.sample)
 
 
 def test_images_that_are_alike_are_of_one_part():
@@ -114,7 +118,7 @@ def test_images_that_are_alike_are_of_one_part():
 def test_what_is_kept_of_a_part_is_gone_when_the_next_is_looked_at(known, monkeypatch):
     model, data = known
     rooms, alive = [], []
-    room = observer._room
+    room = observer._allocate_part
 
     def noted(*given):
         gc.collect()
@@ -123,7 +127,7 @@ def test_what_is_kept_of_a_part_is_gone_when_the_next_is_looked_at(known, monkey
         rooms.append(weakref.ref(made if made.base is None else made.base))
         return made
 
-    monkeypatch.setattr(observer, "_room", noted)
+    monkeypatch.setattr(observer, "_allocate_part", noted)
     found = observe_parts(model, data, partition(data.digests), RunOptions(threads=1))
     while next(found, None):
         pass
@@ -133,18 +137,18 @@ def test_what_is_kept_of_a_part_is_gone_when_the_next_is_looked_at(known, monkey
 
 def test_a_layer_too_large_to_learn_of_has_no_moments(known, monkeypatch):
     model, data = known
-    monkeypatch.setattr(condensed_statistics, "LARGEST", 0)
-    assert not seen_in_parts(model, data, RunOptions()).moments
+    monkeypatch.setattr(condensed_statistics, "MAX_WEIGHTS", 0)
+    assert not observe_folds(model, data, RunOptions()).moments
 
 
 def test_what_images_show_hangs_not_on_whether_parts_of_them_are_kept(known, monkeypatch):
     model, data = known
     whole = observe(model, data)
-    monkeypatch.setattr(sampling, "AMONG", 4)
+    monkeypatch.setattr(sampling, "MAX_SAMPLED_IMAGES", 4)
     some = observe(model, data)
-    assert len({one for value in some.seen.values() for one in value.sampled}) == 4
-    for name, value in whole.seen.items():
-        assert np.array_equal(some.seen[name].lows, value.lows)
-        assert np.array_equal(some.seen[name].highs, value.highs)
+    assert len({one for value in some.by_value.values() for one in value.sampled}) == 4
+    for name, value in whole.by_value.items():
+        assert np.array_equal(some.by_value[name].lows, value.lows)
+        assert np.array_equal(some.by_value[name].highs, value.highs)
     for name, rows in whole.outputs.items():
         assert np.array_equal(some.outputs[name], rows)

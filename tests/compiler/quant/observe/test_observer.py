@@ -9,15 +9,15 @@ from quant_sets import ready, tensors, with_weights
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.passes import INT8
 from tcc.compiler.quant.observe.observer import observe
-from tcc.compiler.quant.observe.sampling import places_in_concats, sampling_plan
-from tcc.compiler.quant.observe.statistics import outputs
+from tcc.compiler.quant.observe.sampling import build_sampling_plan, find_concat_offsets
+from tcc.compiler.quant.observe.statistics import compute_outputs
 from tcc.compiler.quant.run_options import RunOptions
-from tcc.compiler.quant.scale_groups import kept_values
+from tcc.compiler.quant.scale_groups import list_unfused_values
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.nets import dense, gated
+from tcc.testing.nets import build_dense, build_gated
 
-NETS = {"dense": dense, "gated": gated}
+NETS = {"dense": build_dense, "gated": build_gated}
 nets = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 
 
@@ -41,11 +41,11 @@ def test_extremes_are_those_of_all_elements(net, tmp_path):
     data = tensors(tmp_path, model.graph.inputs[0].type.shape)
     found = observe(model, data)
     assert found.images == data.digests
-    assert tuple(found.seen) == kept_values(model.graph)
+    assert tuple(found.by_value) == list_unfused_values(model.graph)
     for name, values in every_value(model, data).items():
-        if name not in found.seen:
+        if name not in found.by_value:
             continue
-        seen = found.seen[name]
+        seen = found.by_value[name]
         flat = values.reshape(len(data), values.shape[1], -1)
         close = {"rtol": 1e-5, "atol": 1e-5}
         np.testing.assert_allclose(seen.high, flat.max((1, 2)), **close)
@@ -60,10 +60,10 @@ def test_samples_are_columns_of_the_values(net, tmp_path):
     model = ready(net())
     data = tensors(tmp_path, model.graph.inputs[0].type.shape)
     found = observe(model, data, positions=48)
-    inside = places_in_concats(model.graph)
-    chosen = sampling_plan(model.graph, data.digests, 48).samples
+    inside = find_concat_offsets(model.graph)
+    chosen = build_sampling_plan(model.graph, data.digests, 48).samples
     values = every_value(model, data)
-    for name, seen in found.seen.items():
+    for name, seen in found.by_value.items():
         choice = chosen[inside.get(name, (name, 0))[0]]
         count = len(choice.images)
         there = values[name].reshape(len(data), values[name].shape[1], -1)
@@ -83,7 +83,9 @@ def test_windows_give_outputs_of_the_convolution(net, tmp_path):
         if node.name not in found.windows:
             continue
         windows = found.windows[node.name]
-        mine = outputs(windows.op, windows.patches(), *(model.weights[p] for p in node.params))
+        mine = compute_outputs(
+            windows.op, windows.extract_patches(), *(model.weights[p] for p in node.params)
+        )
         mine = mine.transpose(1, 0, 2).reshape(mine.shape[1], -1)
         theirs = values[node.name].reshape(len(data), values[node.name].shape[1], -1)
         theirs = theirs.transpose(0, 2, 1).reshape(-1, theirs.shape[1])
@@ -103,9 +105,9 @@ def test_nothing_depends_on_order_threads_or_batch(net, tmp_path):
     for threads, batch in ((3, 1), (2, 4), (1, 100)):
         two = observe(model, again, RunOptions(threads, batch), positions=70)
         assert one.images == two.images
-        for name, seen in one.seen.items():
+        for name, seen in one.by_value.items():
             for field in ("low", "high", "channel_low", "channel_high", "sample"):
-                assert np.array_equal(getattr(seen, field), getattr(two.seen[name], field))
+                assert np.array_equal(getattr(seen, field), getattr(two.by_value[name], field))
         for name, windows in one.windows.items():
             assert np.array_equal(windows.parts, two.windows[name].parts)
         for name, rows in one.outputs.items():
@@ -113,11 +115,11 @@ def test_nothing_depends_on_order_threads_or_batch(net, tmp_path):
 
 
 def test_samples_stay_small_however_many_images(tmp_path):
-    model = ready(dense())
+    model = ready(build_dense())
     shape = model.graph.inputs[0].type.shape
     few = observe(model, tensors(tmp_path, shape, 4), positions=64)
     many = observe(model, tensors(tmp_path, shape, 40), positions=64)
-    for seen in many.seen.values():
+    for seen in many.by_value.values():
         assert len(seen.sample) <= 2 * 64
         assert len(seen.low) == 40
     assert few.windows.keys() == many.windows.keys()
@@ -126,7 +128,7 @@ def test_samples_stay_small_however_many_images(tmp_path):
 
 
 def test_the_outputs_are_the_models(tmp_path):
-    model = ready(gated())
+    model = ready(build_gated())
     data = tensors(tmp_path, model.graph.inputs[0].type.shape)
     found = observe(model, data)
     values = every_value(model, data)
@@ -137,7 +139,7 @@ def test_the_outputs_are_the_models(tmp_path):
 
 @pytest.mark.parametrize("huge", [3e38, -3e38])
 def test_the_first_layer_that_overflows_is_named(huge, tmp_path):
-    model = ready(dense())
+    model = ready(build_dense())
     weight = model.graph.nodes[0].params[0]
     broken = with_weights(model, weight, lambda w: np.full_like(w, huge))
     data = tensors(tmp_path, model.graph.inputs[0].type.shape)
@@ -151,32 +153,32 @@ def test_the_first_layer_that_overflows_is_named(huge, tmp_path):
 def test_a_damaged_image_ends_the_observation(tmp_path):
     from PIL import Image
 
-    from tcc.compiler.data.dataset import read
+    from tcc.compiler.data.dataset import read_dataset
     from tcc.compiler.ir.graph import Input
     from tcc.compiler.ir.preprocess import PixelResize, Preprocess
     from tcc.compiler.ops import Conv
-    from tcc.testing.nets import Steps
+    from tcc.testing.nets import NetBuilder
 
-    add = Steps(3, 8, 8)
+    add = NetBuilder(3, 8, 8)
     add("conv", Conv(2, (3, 3)))
     kind = Input("image", add.types["image"], Preprocess(resize=PixelResize((8, 8))))
-    model = ready(replace(add.graph(), inputs=(kind,)))
+    model = ready(replace(add.build(), inputs=(kind,)))
     for number in range(4):
         Image.new("RGB", (9, 9), (number, 0, 0)).save(tmp_path / f"{number}.png")
     bad = tmp_path / "2.png"
     bad.write_bytes(bad.read_bytes()[:50])
     with pytest.raises(UserError) as caught:
-        observe(model, read(tmp_path))
+        observe(model, read_dataset(tmp_path))
     assert [d.at.file for d in caught.value.diagnostics] == [str(bad)]
 
 
 def test_without_positions_there_are_extremes_alone(tmp_path):
-    model = ready(dense(), INT8)
+    model = ready(build_dense(), INT8)
     data = tensors(tmp_path, model.graph.inputs[0].type.shape, 4)
     whole, bare = observe(model, data), observe(model, data, positions=0)
     assert not bare.windows
-    for name, seen in bare.seen.items():
+    for name, seen in bare.by_value.items():
         assert not seen.sample.size
-        assert np.array_equal(seen.lows, whole.seen[name].lows)
-        assert np.array_equal(seen.highs, whole.seen[name].highs)
-    assert not bare.of((1, 2)).seen[name].sample.size
+        assert np.array_equal(seen.lows, whole.by_value[name].lows)
+        assert np.array_equal(seen.highs, whole.by_value[name].highs)
+    assert not bare.select_images((1, 2)).by_value[name].sample.size

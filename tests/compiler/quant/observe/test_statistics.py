@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tcc.compiler.data import weights
 from tcc.compiler.ir.graph import Model, Output
 from tcc.compiler.ops import Conv
-from tcc.compiler.quant.observe.statistics import InputWindows, outputs
+from tcc.compiler.quant.observe.statistics import InputWindows, compute_outputs
 from tcc.compiler.reference import float_program
-from tcc.testing.nets import Steps
+from tcc.testing.nets import NetBuilder
 
 
 @given(
@@ -20,16 +20,16 @@ def test_patches_give_what_the_convolution_gives(groups, depth, kernel, stride, 
     op = Conv(
         2 * groups, kernel, (stride, 1), (1, 0, 2, 1), (dilation, 1), groups=groups, bias=bias
     )
-    add = Steps(groups * depth, 7, 8)
+    add = NetBuilder(groups * depth, 7, 8)
     add("conv", op)
-    model = Model(graph := add.graph(Output("y", "conv")), weights.random(graph))
-    image = weights.uniform(graph.inputs[0].type.shape, 1.0, "image")
+    model = Model(graph := add.build(Output("y", "conv")), weights.initialize_random(graph))
+    image = weights.sample_uniform(graph.inputs[0].type.shape, 1.0, "image")
     (found,) = float_program.run(model, [image])
 
     padded = np.pad(image, ((0, 0), (1, 2), (0, 1)))
     windows = InputWindows(op, padded[None])
     params = [model.weights[name] for name in graph.nodes[0].params]
-    patches = windows.patches()
+    patches = windows.extract_patches()
     assert patches.shape[::2] == (groups, params[0][0].size)
-    mine = outputs(op, patches, *params).transpose(0, 2, 1).reshape(found["y"].shape)
+    mine = compute_outputs(op, patches, *params).transpose(0, 2, 1).reshape(found["y"].shape)
     np.testing.assert_allclose(mine, found["y"], atol=1e-5)

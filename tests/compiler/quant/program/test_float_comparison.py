@@ -12,7 +12,7 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import Add, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.float_comparison import FloatComparison, compare
-from tcc.compiler.quant.program.measured_program import macs_share, search
+from tcc.compiler.quant.program.measured_program import compute_macs_share, search
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import (
     float_program,
@@ -22,13 +22,13 @@ from tcc.compiler.reference import (
 )
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor
 from tcc.compiler.support.progress import silent
-from tcc.testing.int8_models import calibrated, ready
-from tcc.testing.nets import Steps
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import calibrate_on_input, lower_for_int8
+from tcc.testing.nets import NetBuilder
+from tcc.testing.op_cases import sample_weights
 
 
 def graph() -> Graph:
-    add = Steps(3, 12, 12)
+    add = NetBuilder(3, 12, 12)
     add("stem", Conv(8, (3, 3), (1, 1), 1))
     skip = add("stem_relu", Relu())
     add("middle", Conv(8, (3, 3), (1, 1), 1))
@@ -40,30 +40,32 @@ def graph() -> Graph:
     add("gap", GlobalAvgPool())
     add("flat", Flatten())
     add("classes", Linear(5))
-    return add.graph()
+    return add.build()
 
 
 @pytest.fixture
 def model() -> Model:
     net = graph()
-    return ready(net, trained(net))
+    return lower_for_int8(net, sample_weights(net))
 
 
 @pytest.fixture
 def images(tmp_path) -> DataSet:
     tensors = np.random.default_rng(0).standard_normal((6, 3, 12, 12), np.float32)
     np.savez(tmp_path / "images.npz", tensors=tensors)
-    return dataset.read(tmp_path / "images.npz")
+    return dataset.read_dataset(tmp_path / "images.npz")
 
 
 @pytest.fixture
 def good(model, images) -> Calibration:
-    return calibrated(model, images.tensor(0, model.graph.inputs[0]), 1.5)
+    return calibrate_on_input(model, images.tensor(0, model.graph.inputs[0]), 1.5)
 
 
 def compared(model: Model, calibration: Calibration, images: DataSet) -> FloatComparison:
     program = quantize(model, calibration)
-    return compare(model, program, calibration, output_comparison.comparison_images(images), silent)
+    return compare(
+        model, program, calibration, output_comparison.select_comparison_images(images), silent
+    )
 
 
 def test_each_layer_is_what_the_executors_give(model, images, good):
@@ -73,7 +75,7 @@ def test_each_layer_is_what_the_executors_give(model, images, good):
     tapped = replace(model, graph=replace(model.graph, outputs=tuple(taps)))
     xs = [images.tensor(i, model.graph.inputs[0]) for i in range(len(images))]
     floats = float_program.run(tapped, xs)
-    levels = integer_program.run(program, xs, every=True)
+    levels = integer_program.run(program, xs, keep_all=True)
     assert {"stem_relu", "sum_relu", "pool", "gap"} <= set(found)
     assert not {"stem", "sum"} & set(found)  # they are part of their clamps
     assert "classes" not in found  # its sums are real numbers at once
@@ -85,7 +87,9 @@ def test_each_layer_is_what_the_executors_give(model, images, good):
         low, high = program.graph.types[name].limits
         assert layer.error == pytest.approx(np.abs(steps - whole).max())
         assert layer.snr == pytest.approx(10 * np.log10((steps**2).sum() / noise))
-        assert layer.cosine == pytest.approx(output_quality.cosine(steps.ravel(), whole.ravel()))
+        assert layer.cosine == pytest.approx(
+            output_quality.compute_cosine(steps.ravel(), whole.ravel())
+        )
         outside = ((steps < low - 0.5) | (steps > high + 0.5)).mean()
         assert layer.saturated == pytest.approx(outside)
 
@@ -93,8 +97,8 @@ def test_each_layer_is_what_the_executors_give(model, images, good):
 def test_the_outputs_are_judged_over_all_images(model, images, good):
     found = compared(model, good, images)
     program = quantize(model, good)
-    assert found.quality == output_comparison.compared(
-        model, program, output_comparison.comparison_images(images)
+    assert found.quality == output_comparison.compare_programs(
+        model, program, output_comparison.select_comparison_images(images)
     )
     (one,) = found.quality.values()
     assert (one.kind, one.images, one.spread_images) == ("regression", 6, 6)
@@ -106,9 +110,9 @@ def test_the_outputs_are_judged_over_all_images(model, images, good):
 
 def test_a_layer_of_a_bad_scale_is_named_first(model, images, good):
     bad = coarse(good, "stem_relu", 60)
-    worst = compared(model, bad, images).worst(2)
+    worst = compared(model, bad, images).find_worst_layers(2)
     assert worst[0].name == "stem_relu"
-    assert compared(model, good, images).worst(1)[0].name != "stem_relu"
+    assert compared(model, good, images).find_worst_layers(1)[0].name != "stem_relu"
 
 
 def coarse(calibration: Calibration, name: str, factor: float) -> Calibration:
@@ -123,14 +127,19 @@ def test_the_search_puts_the_guilty_layer_into_float(model, images, good, tmp_pa
     bad = coarse(good, "last_relu", 60)
     before = compared(model, bad, images)
     floor = AccuracyFloor(0.999)
-    assert not floor.holds(before.quality)
+    assert not floor.is_met(before.quality)
     mixed, steps = search(
-        model, bad, before, (images, output_comparison.comparison_images(images)), floor, silent
+        model,
+        bad,
+        before,
+        (images, output_comparison.select_comparison_images(images)),
+        floor,
+        silent,
     )
     assert mixed.in_float == {"last_relu", "gap"}  # what is not rounded, and what reads it
     assert [step.name for step in steps] == ["last_relu"]
     after = compared(model, mixed, images)
-    assert floor.holds(after.quality)
+    assert floor.is_met(after.quality)
     assert compared(model, mixed, images.first(16)).quality == steps[-1].quality
     assert after.in_float == ("gap", "last_relu")
     macs = {"stem": 27 * 8 * 144, "middle": 72 * 8 * 144, "last": 8 * 12 * 36}
@@ -143,7 +152,7 @@ def test_what_no_search_can_reach_is_told(model, images, good):
         model,
         good,
         compared(model, good, images),
-        (images, output_comparison.comparison_images(images)),
+        (images, output_comparison.select_comparison_images(images)),
         AccuracyFloor(2),
         silent,
     )
@@ -155,16 +164,16 @@ def test_what_no_search_can_reach_is_told(model, images, good):
 def test_all_in_float_is_the_float_model(model, images, good):
     names = frozenset(node.name for node in model.graph.nodes)
     program = quantize(model, replace(good, in_float=names))
-    assert not any(node.op.word.startswith("q") for node in program.graph.nodes[1:])
-    expected, got = (output_comparison.all_outputs(one, images) for one in (model, program))
+    assert not any(node.op.keyword.startswith("q") for node in program.graph.nodes[1:])
+    expected, got = (output_comparison.compute_outputs(one, images) for one in (model, program))
     half = good.ranges["image"].scale / 2  # the input alone is quantised
     np.testing.assert_allclose(got["logits"], expected["logits"], atol=100 * half)
-    assert output_comparison.qualities(model, expected, got)["logits"].cosine > 0.99999
+    assert output_comparison.compute_qualities(model, expected, got)["logits"].cosine > 0.99999
 
 
 def test_the_share_counts_fused_layers_by_their_clamp(model):
-    assert macs_share(model, {"stem_relu"}) == macs_share(model, {"stem"}) > 0
-    assert macs_share(model, {"pool"}) == 0
+    assert compute_macs_share(model, {"stem_relu"}) == compute_macs_share(model, {"stem"}) > 0
+    assert compute_macs_share(model, {"pool"}) == 0
 
 
 QUALITY = of_classes(10, 0.97, 0.8)
@@ -197,4 +206,4 @@ def test_a_floor_says_what_is_below_it(floor, broken):
 def test_no_number_is_below_every_floor():
     for bound in ("cosine", "agreement", "correlation", "error"):
         odd = replace(QUALITY, **{bound: float("nan")})
-        assert not AccuracyFloor(0.0, 1.0, 0.0, 1e9).holds({"logits": odd})
+        assert not AccuracyFloor(0.0, 1.0, 0.0, 1e9).is_met({"logits": odd})

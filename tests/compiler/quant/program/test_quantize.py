@@ -26,12 +26,17 @@ from tcc.compiler.ops import (
 from tcc.compiler.ops.integer import Table
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.program.quantize import quantize
-from tcc.compiler.quant.rounding.nearest_rounding import round_nearest, rounded
-from tcc.compiler.quant.scale_groups import scale_for
+from tcc.compiler.quant.rounding.nearest_rounding import round_nearest, round_weights
+from tcc.compiler.quant.scale_groups import compute_scale
 from tcc.compiler.support.diagnostics import UserError
-from tcc.testing.int8_models import calibrated, picture, ready, typed
-from tcc.testing.nets import Steps, place
-from tcc.testing.op_cases import trained
+from tcc.testing.int8_models import (
+    calibrate_on_input,
+    create_quantized_type,
+    lower_for_int8,
+    sample_input,
+)
+from tcc.testing.nets import NetBuilder, create_span
+from tcc.testing.op_cases import sample_weights
 
 signed = st.booleans()
 
@@ -80,8 +85,8 @@ def real(op: Op, x: float) -> float:  # noqa: C901, PLR0911
 def test_a_table_holds_its_function(
     op: Op, slack: float, a: float, b: float, s: bool, t: bool
 ) -> None:
-    x, y = typed((1,), a, s), Range(b, t)
-    entries = Table(b, t, *y.limits, op).entries(x)
+    x, y = create_quantized_type((1,), a, s), Range(b, t)
+    entries = Table(b, t, *y.limits, op).compute_table(x)
     assert (entries.dtype, entries.shape) == (np.uint8, (256,))
     low, high = y.limits
     for place_, entry in enumerate(entries):
@@ -90,11 +95,11 @@ def test_a_table_holds_its_function(
 
 
 def layered() -> Model:
-    add = Steps(3, 6, 6)
-    add("stem", Conv(4, (3, 3), padding=1), at=place(7))
+    add = NetBuilder(3, 6, 6)
+    add("stem", Conv(4, (3, 3), padding=1), at=create_span(7))
     add("relu", Relu())
-    add("head", Conv(2, (1, 1)), at=place(9))
-    return ready(add.graph(), trained(add.graph()))
+    add("head", Conv(2, (1, 1)), at=create_span(9))
+    return lower_for_int8(add.build(), sample_weights(add.build()))
 
 
 def refused(model: Model, calibration: Calibration) -> str:
@@ -106,7 +111,7 @@ def refused(model: Model, calibration: Calibration) -> str:
 @pytest.mark.parametrize("scale", [0.0, math.inf, math.nan, 1e-40, -1.0])
 def test_a_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) -> None:
     model = layered()
-    found = calibrated(model, picture(model.graph))
+    found = calibrate_on_input(model, sample_input(model.graph))
     ranges = {**found.ranges, "head": replace(found.ranges["head"], scale=scale)}
     assert refused(model, Calibration(ranges)) == (
         f"error[E0801]: the scale of `head` is {scale:g}\n"
@@ -121,7 +126,7 @@ def test_a_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) 
 @pytest.mark.parametrize("scale", [0.0, math.inf, math.nan, 1e-40])
 def test_a_weight_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: float) -> None:
     model = layered()
-    found = calibrated(model, picture(model.graph))
+    found = calibrate_on_input(model, sample_input(model.graph))
     own = round_nearest(model, found.ranges)["stem"]
     wrong = own.scale.copy()
     wrong[2] = scale
@@ -134,7 +139,7 @@ def test_a_weight_scale_that_is_no_normal_number_is_refused_by_its_layer(scale: 
 
 def test_a_sum_that_could_overflow_is_refused_by_its_layer() -> None:
     model = layered()
-    found = calibrated(model, picture(model.graph))
+    found = calibrate_on_input(model, sample_input(model.graph))
     own = round_nearest(model, found.ranges)["head"]
     bias = own.bias.copy()
     total = np.abs(own.weight[1].astype(np.int64)).sum() * 255
@@ -164,7 +169,7 @@ def test_rounding_never_gives_weights_whose_sums_could_overflow(
 ) -> None:
     values = np.full((2, min(taps, 5000)), weight, np.float32)
     values[1] = 0
-    own = rounded(values, np.array([bias, -bias], np.float32), Range(x, s), Range(y, True))
+    own = round_weights(values, np.array([bias, -bias], np.float32), Range(x, s), Range(y, True))
     assert np.isfinite(own.scale).all()
     assert (own.scale > 0).all()
     assert np.abs(own.weight.astype(int)).max() <= 127
@@ -174,7 +179,7 @@ def test_rounding_never_gives_weights_whose_sums_could_overflow(
 
 @given(st.floats(0, 2.0**99, width=32), signed)
 def test_a_scale_lets_the_largest_number_be_the_largest_level(top: float, s: bool) -> None:
-    scale = scale_for(top, s)
+    scale = compute_scale(top, s)
     most = 127 if s else 255
     assert scale == float(np.float32(scale)) > 0
     if top >= 2.0**-50:
@@ -185,7 +190,7 @@ def test_a_scale_lets_the_largest_number_be_the_largest_level(top: float, s: boo
 
 def test_the_scale_of_an_input_is_checked_as_well() -> None:
     model = layered()
-    found = calibrated(model, picture(model.graph))
+    found = calibrate_on_input(model, sample_input(model.graph))
     ranges = {**found.ranges, "image": replace(found.ranges["image"], scale=math.nan)}
     text = refused(model, Calibration(ranges))
     assert text.startswith("error[E0801]: the scale of `image` is nan\n  --> net\n")

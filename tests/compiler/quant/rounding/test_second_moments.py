@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tcc.compiler.quant.observe.statistics import TapSums
-from tcc.compiler.quant.rounding.second_moments import _of_levels
+from tcc.compiler.quant.rounding.second_moments import _quantize_sums
 
 
 @pytest.mark.parametrize("step", [0.5, 1.0])
@@ -13,7 +13,7 @@ def test_moments_of_floats_become_those_of_levels(step):
     read = np.random.default_rng(0).normal(1, 1, (20_000, 2, 4)) * factor[:, None]
     flat = read.reshape(len(read), -1)
     sums = TapSums(len(flat), flat.sum(axis=0)[None], ((flat.T @ flat)[None],))
-    found = _of_levels(sums, factor, step)
+    found = _quantize_sums(sums, factor, step)
     levels = np.rint(flat / (np.repeat(factor, 4) * step))
     wanted = levels.T @ levels
     assert found.products[0][0] == pytest.approx(wanted, rel=0.02)
