@@ -102,7 +102,8 @@ def _load(point: "EntryPoint") -> Backend:
         )
         raise UnusableBackendError(
             f"{point.value} {mismatch}, this tcc has interface {INTERFACE_VERSION}: "
-            f"install a release of {_get_distribution(point).name} with `interface = {INTERFACE_VERSION}`"
+            f"install a release of {_get_distribution(point).name} with `interface = "
+            f"{INTERFACE_VERSION}`"
         )
     return backend
 

@@ -143,7 +143,7 @@ def test_a_signal_that_native_code_swallows_ends_a_command_all_the_same(tmp_path
     program = (
         "import ctypes, os, signal\n"
         "from tcc.compiler.support import process_setup\n"
-        "process_setup.GRACE = 0.5\n"
+        "process_setup.GRACE_SECONDS = 0.5\n"
         "process_setup.catch_signals()\n"
         "ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM))()\n"
         "while True: pass\n"

@@ -33,7 +33,7 @@ class Mish(ScalarFunction):
             Call("Mul", ("x0", "t")),
         )
 
-    def float64(self, x: Float64) -> Float64:
+    def evaluate(self, x: Float64) -> Float64:
         """Return it; the logarithm does not overflow."""
         return np.asarray(x * np.tanh(np.logaddexp(0.0, x)))
 
@@ -57,12 +57,12 @@ PASS = {
 DROP_UNIT_SCALE = '''\
 """Leave out scales by one."""
 
-from tcc.compiler.ir.graph import Model, Node, exact
+from tcc.compiler.ir.graph import Model, Node, exact_pass
 from tcc.compiler.ir.rewrite import Bypass, RewriteContext, rewrite
 from tcc.compiler.ops import Scale
 
 
-@exact
+@exact_pass
 def drop_unit_scale(model: Model) -> Model:
     """Leave out what is scaled by one.
 

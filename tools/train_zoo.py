@@ -57,9 +57,21 @@ def train(network: TrainedNetwork, data: Path, threads: int, run: Path) -> None:
     settings = [w for name, value in about.settings.items() for w in ("--set", f"{name}={value}")]
     going_on = ["--resume"] if run.exists() else []
     tcc(
-        "train", shipped.list_specs()[about.spec], *settings, "--data", data, "--recipe", about.recipe,
-        "--seed", str(about.seed), "--threads", str(threads), "-o", run, *going_on,
-    )  # fmt: skip
+        "train",
+        shipped.list_specs()[about.spec],
+        *settings,
+        "--data",
+        data,
+        "--recipe",
+        about.recipe,
+        "--seed",
+        str(about.seed),
+        "--threads",
+        str(threads),
+        "-o",
+        run,
+        *going_on,
+    )
     shutil.copyfile(run / "weights.safetensors", network.weights)
 
 

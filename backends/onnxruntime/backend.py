@@ -202,9 +202,13 @@ class OnnxRuntime:
         description = f"ONNX Runtime {installed_version('onnxruntime')}, one thread"
         try:
             return in_process.measure(
-                description, path, source, lambda: create_session(path), lambda s: s.run(None, feed),
+                description,
+                path,
+                source,
+                lambda: create_session(path),
+                lambda s: s.run(None, feed),
                 (workload, progress),
-            )  # fmt: skip
+            )
         except UserError:
             raise
         except Exception as error:  # the runtime has exception types of its own for each cause

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tcc.backends.pulsar.chips import Toolchain
 from tcc.backends.pulsar.rules.checks import MAX_KERNEL, MAX_TAPS
-from tcc.compiler.ir.graph import Model, Node, Pass, make_bounded_pass, make_exact_pass
+from tcc.compiler.ir.graph import Model, Node, Pass, bounded_pass, exact_pass
 from tcc.compiler.ir.op import Call, Const, Op, OpError, Param, require_image_shape
 from tcc.compiler.ir.rewrite import ChainedOp, Replacement, RewriteContext, rewrite
 from tcc.compiler.ir.types import Pair, Quad, TensorType
@@ -87,7 +87,7 @@ class PixelScale(Op):
         return (Call("Mul", ("x0", "weight")),)
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def lower_some_linear(model: Model) -> Model:
     """Make each linear layer of a map that a convolution may cover a convolution.
 
@@ -113,7 +113,7 @@ def _can_be_kernel(vector: str, view: RewriteContext) -> bool:
     return max(map_type.shape[1:]) <= MAX_KERNEL and map_type.elements <= MAX_TAPS
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def split_uneven_borders(model: Model) -> Model:
     """Make the borders of convolutions and max poolings the same on both sides.
 
@@ -143,7 +143,7 @@ def split_uneven_borders(model: Model) -> Model:
     return rewrite(model, even_border)
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def count_borders(model: Model) -> Model:
     """Let average poolings count their borders, and scale the windows that did not.
 
@@ -152,7 +152,7 @@ def count_borders(model: Model) -> Model:
     return rewrite(model, _count_border)
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def pad_means(model: Model) -> Model:
     """Put the borders that average poolings count before them.
 
@@ -172,9 +172,12 @@ def _count_border(node: Node, view: RewriteContext) -> Replacement | None:
             # the factor of each pixel is known now.
             factors = (1 / share).astype(np.float32)[None]
             full_pool = replace(
-                pool, stride=pool.step, padding=_compute_full_border(pool, input_type, node.type), ceil=False,
+                pool,
+                stride=pool.step,
+                padding=_compute_full_border(pool, input_type, node.type),
+                ceil=False,
                 count_include_pad=True,
-            )  # fmt: skip
+            )
             scale = ChainedOp(PixelScale(size), (factors,), node.at)
             return Replacement(full_pool, node.inputs, (), node.at, (scale,))
     return None
@@ -240,7 +243,7 @@ def _count_pixels(pool: AvgPool, axis: int, size: int, out: int) -> NDArray[np.i
     return np.minimum(start + pool.kernel[axis], high) - np.maximum(start, low)
 
 
-@make_exact_pass
+@exact_pass
 def transpose_shuffles(model: Model) -> Model:
     """Make each channel shuffle a transposition in four dimensions.
 
@@ -249,7 +252,7 @@ def transpose_shuffles(model: Model) -> Model:
     return rewrite(model, _transpose_shuffle)
 
 
-@make_exact_pass
+@exact_pass
 def select_channels(model: Model) -> Model:
     """Make slices that leave channels out between others convolutions of ones and zeros.
 
@@ -299,7 +302,7 @@ def _sample_pixels(resize: Resize, node: Node, shape: tuple[int, ...]) -> Replac
     return Replacement(pool, node.inputs, (), node.at, (ChainedOp(resize, (), node.at),))
 
 
-@make_exact_pass
+@exact_pass
 def gate_convolutions(model: Model) -> Model:
     """Put a depthwise convolution that changes nothing before each hard sigmoid without one.
 

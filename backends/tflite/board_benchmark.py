@@ -37,9 +37,14 @@ def measure(file: Path, task: BoardTask) -> Measurement:
     program = board.send("benchmark_model", _read_file(task.runner), executable=True)
     model = board.send(file.name, _read_file(file))
     options = {
-        "graph": model, "num_threads": workload.threads, "warmup_runs": WARMUP_RUNS, "num_runs": workload.runs,
-        "min_secs": 0, "max_secs": MAX_BENCHMARK_SECONDS, "use_xnnpack": "true",
-    }  # fmt: skip
+        "graph": model,
+        "num_threads": workload.threads,
+        "warmup_runs": WARMUP_RUNS,
+        "num_runs": workload.runs,
+        "min_secs": 0,
+        "max_secs": MAX_BENCHMARK_SECONDS,
+        "use_xnnpack": "true",
+    }
     arguments = [f"--{name}={setting}" for name, setting in options.items()]
     process = board.execute([program, *arguments], MAX_SECONDS)
     output = process.out + b"\n" + process.err

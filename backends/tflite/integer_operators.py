@@ -523,10 +523,22 @@ def write_reshape(draft: IntegerDraft, node: Node) -> None:
 
 
 INTEGER_OPERATORS: Mapping[type[Op], Callable[[IntegerDraft, Node], None]] = {
-    QConv: write_conv, QAdd: write_add, QMul: write_mul, QAvgPool: write_mean, QGlobalAvgPool: write_global_mean,
-    Table: write_table, QPad: write_pad, Quantize: write_quantize, Dequantize: write_dequantize,
-    MaxPool: write_max_pool, GlobalMaxPool: write_max_pool, Concat: write_concat,
-    Slice: write_slice, ChannelShuffle: write_channel_shuffle, Resize: write_resize,
-    Flatten: write_reshape, Unflatten: write_reshape,
-}  # fmt: skip
+    QConv: write_conv,
+    QAdd: write_add,
+    QMul: write_mul,
+    QAvgPool: write_mean,
+    QGlobalAvgPool: write_global_mean,
+    Table: write_table,
+    QPad: write_pad,
+    Quantize: write_quantize,
+    Dequantize: write_dequantize,
+    MaxPool: write_max_pool,
+    GlobalMaxPool: write_max_pool,
+    Concat: write_concat,
+    Slice: write_slice,
+    ChannelShuffle: write_channel_shuffle,
+    Resize: write_resize,
+    Flatten: write_reshape,
+    Unflatten: write_reshape,
+}
 """What writes each operation of the integer program; a float one has float operators."""

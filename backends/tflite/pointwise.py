@@ -120,15 +120,21 @@ def write_layer_norm(net: FileDraft, node: Node, op: LayerNorm) -> str:
     squared = net.add_operator("MUL", (centered, centered), (f"{name}/square", shape))
     var = net.add_operator("MEAN", (squared, axis), (f"{name}/var", reduced_shape), keep)
     eps = _add_scalar(net, f"{name}/eps", op.eps)
-    root = net.add_operator("RSQRT", (net.add_operator("ADD", (var, eps), (f"{name}/var_eps", reduced_shape)),),
-                   (f"{name}/rsqrt", reduced_shape))  # fmt: skip
+    root = net.add_operator(
+        "RSQRT",
+        (net.add_operator("ADD", (var, eps), (f"{name}/var_eps", reduced_shape)),),
+        (f"{name}/rsqrt", reduced_shape),
+    )
     normal = net.add_operator("MUL", (centered, root), (f"{name}/normal", shape))
     weight, bias = (
         net.add_constant(p, w.reshape(-1))
         for p, w in zip(node.params, net.get_weights(node), strict=True)
     )
-    return net.add_operator("ADD", (net.add_operator("MUL", (normal, weight), (f"{name}/scaled", shape)), bias),
-                   (name, shape))  # fmt: skip
+    return net.add_operator(
+        "ADD",
+        (net.add_operator("MUL", (normal, weight), (f"{name}/scaled", shape)), bias),
+        (name, shape),
+    )
 
 
 def write_add(net: FileDraft, node: Node, _: Add) -> str:

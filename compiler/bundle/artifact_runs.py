@@ -153,7 +153,7 @@ def collect_quantized_layers(
 def collect_float_layers(
     bundle: Bundle, device: Device, tensors: "Iterable[NDArray[np.float32]]"
 ) -> "Iterator[QuantizedValues] | None":
-    """Return the floats of the artifact's layers; arguments and errors as for `collect_quantized_layers`."""
+    """Return the floats of the artifact's layers; see `collect_quantized_layers`."""
     reader = device.float_value_reader
     if reader is None:
         return None

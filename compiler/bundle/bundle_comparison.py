@@ -93,7 +93,7 @@ def check(a: Bundle, b: Bundle) -> None:
 
 
 def compare_bundles(a: GoldenReplay, b: GoldenReplay) -> Iterator[OutputPair]:
-    """Yield how each output of two bundles that are not `find_difference` compares, on shared inputs."""
+    """Yield how each output of two bundles compares, on shared inputs."""
     # Equal goldens, to the bit: two bundles that hold the same outputs as right have one program.
     promised_digests = _list_promised_digests(a.bundle)
     same_bits = promised_digests is not None and promised_digests == _list_promised_digests(

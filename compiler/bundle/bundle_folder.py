@@ -41,8 +41,8 @@ class BundleContents:
     """A bundle that is not on a disk yet: bytes by path, and what its manifest says.
 
     `layers` is what computes each layer, and `uncompiled` why no tool compiled a package, as an
-    artifact has them; `code` are the paths of files that running it here executes. `sidecar_files` are
-    files with images of the user's: they lie beside the folder, and no manifest lists them.
+    artifact has them; `code` are the paths of files that running it here executes. `sidecar_files`
+    are files with images of the user's: they lie beside the folder, and no manifest lists them.
     """
 
     manifest: Manifest
@@ -310,8 +310,8 @@ def run_undisturbed(bundle: Bundle, work: Callable[[Bundle], T]) -> T:
         What `work` gives.
 
     Raises:
-        UserError: Another bundle took its place (E0622), or the same one `MAX_TRIES` times; and what
-            `work` raises of a bundle that stood still.
+        UserError: Another bundle took its place (E0622), or the same one `MAX_TRIES` times; and
+            what `work` raises of a bundle that stood still.
     """
     for _ in range(MAX_TRIES):
         bundle = bundle if _is_unchanged(bundle) else _find_replacement(bundle)

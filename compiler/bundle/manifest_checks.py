@@ -102,7 +102,10 @@ def _find_point_problem(point: OperatingPoint, output: OutputContract | None) ->
 
 def _find_judged_problem(point: OperatingPoint, judged_point: HeldOutCheck) -> str:
     if len(judged_point.thresholds) != len(point.thresholds):
-        return f"{len(judged_point.thresholds)} of its thresholds are judged, not {len(point.thresholds)}"
+        return (
+            f"{len(judged_point.thresholds)} of its thresholds are judged, not "
+            f"{len(point.thresholds)}"
+        )
     for check in judged_point.thresholds:
         if check.target != point.target or not 0 <= (check.target or 0.0) <= 1:
             return f"`{check.label[:40]}` is judged by another target"
@@ -133,7 +136,10 @@ def _check_input(source: InputContract) -> Iterator[str]:
     else:
         preprocessed_shape = preprocess.compute_output_shape(source.preprocess) or source.shape
         if preprocessed_shape != source.shape or source.shape[0] != source.preprocess.channels:
-            yield f"input/shape: preprocessing gives {_describe_shape(preprocessed_shape)}, not {_describe_shape(source.shape)}"
+            yield (
+                f"input/shape: preprocessing gives {_describe_shape(preprocessed_shape)}, not "
+                f"{_describe_shape(source.shape)}"
+            )
 
 
 def _check_outputs(outputs: tuple[OutputContract, ...]) -> Iterator[str]:

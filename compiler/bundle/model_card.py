@@ -190,7 +190,8 @@ def list_classes(manifest: Manifest, training: TrainingRecord | None) -> Iterato
             yield f"{name}: no test image is of it, so that its sensitivity is not known"
         else:
             yield (
-                f"{name}: sensitivity {row[class_index] / images:.2%} ({row[class_index]:,} of {images:,} "
+                f"{name}: sensitivity {row[class_index] / images:.2%} "
+                f"({row[class_index]:,} of {images:,} "
                 f"images, 95% interval {bounds.low:.2%} to {bounds.high:.2%}); "
                 f"{false_positives:,} images of others were taken for it"
             )
@@ -233,7 +234,8 @@ def _describe_measured(measured: Measured | None) -> list[str]:
             f"{metric} {figure:.4f}" for metric, figure in figures.items() if figure is not None
         )
         lines.append(
-            f"integers against floats, `{name}`, {quality.images} images {measured.where}: {figure_list}"
+            f"integers against floats, `{name}`, {quality.images} images "
+            f"{measured.where}: {figure_list}"
         )
     return lines
 
@@ -245,7 +247,8 @@ def _describe_goldens(manifest: Manifest) -> list[str]:
         f"within {tolerance.relative:.0e} of the largest" if tolerance.relative else "to the bit"
     )
     return [
-        f"{len(goldens.cases)} goldens by {goldens.executor}, to be met {allowed}: {tolerance.reason}",
+        f"{len(goldens.cases)} goldens by {goldens.executor}, to be met {allowed}: "
+        f"{tolerance.reason}",
         "`tcc verify` replays them, and checks every file against `manifest.json`",
     ]
 

@@ -34,7 +34,7 @@ MAX_VALUES = 1 << 31
 OPS_BY_NAME: Mapping[str, type[Op]] = {op.keyword: op for op in (*OPS, *INTERNAL, *INTEGER_OPS)}
 
 
-class _ProgramError(Exception):  # noqa: N818 - it is what was found
+class _ProgramError(Exception):
     """What is wrong with a program, in words."""
 
 

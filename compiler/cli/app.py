@@ -213,7 +213,7 @@ def create_application(names: Collection[str]) -> typer.Typer:
 def _add(
     to: typer.Typer, name: str, command_path: str, command: Callable[..., None] | SubCommands
 ) -> None:
-    """Add a command, or a group with its own; `command_path` are its names, the outer ones first."""
+    """Add a command, or a group with its commands; `command_path`: its names, outermost first."""
     if not isinstance(command, SubCommands):
         function = expand(command_path, command)
         epilog, hidden = EPILOGS.get(command_path), command_path in HIDDEN

@@ -199,8 +199,11 @@ def build(
     if agreement and not report.quiet:
         build_report.print_agreement(report, agreement)
     report.print_document(build_report.encode_bundles(written_bundles, stages, agreement))
-    wrong = [tool_report.describe_failure(written_bundle.folder, written_bundle.tool)
-             for written_bundle in written_bundles if written_bundle.tool and not written_bundle.tool.holds]  # fmt: skip
+    wrong = [
+        tool_report.describe_failure(written_bundle.folder, written_bundle.tool)
+        for written_bundle in written_bundles
+        if written_bundle.tool and not written_bundle.tool.holds
+    ]
     for text in wrong:
         print_problem(text)
     if wrong:

@@ -148,7 +148,8 @@ def _print_health(report: Report, document: dict[str, Any]) -> None:
     report.print_text(f"tcc {system['tcc']}, Python {system['python']}: it {state}")
     for folder_name in system["low_on_disk"]:
         report.print_text(
-            f"{format_bytes(system['free_bytes'][folder_name])} free in the {folder_name}, which is little"
+            f"{format_bytes(system['free_bytes'][folder_name])} free in the "
+            f"{folder_name}, which is little"
         )
     report.print_text("`tcc dev doctor` shows all packages and this machine")
 

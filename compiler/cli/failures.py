@@ -61,7 +61,8 @@ class Failure:
 def report(error: Exception, command_line: Sequence[str]) -> int:
     """Tell the user of an error that ended a command; return the exit code.
 
-    `command_line` are the command line's: they ask for JSON, or for the traceback of our own failures.
+    `command_line` are the command line's: they ask for JSON, or for the traceback of our own
+    failures.
     """
     failure = _create_failure(
         _explain_shortage(error),
@@ -118,7 +119,8 @@ def _describe_disagreement(error: Disagreement) -> Failure:
     summary = f"{error}; nothing is written"
     notes = [f"   = {error.reason}"] if error.reason else []
     notes += [
-        f"   = golden {agreement.golden}, output `{agreement.output}`: off by {agreement.difference:.1e} of its"
+        f"   = golden {agreement.golden}, output `{agreement.output}`: off by "
+        f"{agreement.difference:.1e} of its"
         f" largest value, {agreement.allowed:.0e} is allowed"
         for agreement in error.agreements
         if not agreement.holds
@@ -202,7 +204,10 @@ def _describe_internal_error(error: Exception, debug: bool) -> Failure:
     import traceback
 
     description = f"{type(error).__name__}: {error}".splitlines()[0]
-    text = f"internal error: {description}\n   = help: please report this, with the output of --verbose"
+    text = (
+        f"internal error: {description}\n   = help: please report this, with the output of "
+        "--verbose"
+    )
     if debug:
         text = f"{''.join(traceback.format_exception(error))}\n{text}"
     return Failure(GENERAL_FAILURE, text, f"internal error: {description}")

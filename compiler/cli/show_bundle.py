@@ -56,7 +56,10 @@ def _summarize(manifest: "Manifest") -> Iterator[str]:
     if not manifest.weights.notice:
         yield f"weights from {manifest.weights.file}"
     yield from manifest.notices
-    yield f"input {manifest.input.name}: {'x'.join(map(str, manifest.input.shape))} {manifest.input.dtype}"
+    yield (
+        f"input {manifest.input.name}: {'x'.join(map(str, manifest.input.shape))} "
+        f"{manifest.input.dtype}"
+    )
     for output in manifest.outputs:
         shape = "x".join(map(str, output.shape))
         labels = f": {', '.join(output.labels)}" if output.labels else ""

@@ -122,7 +122,8 @@ def _sign_bundles(
     names = dict.fromkeys(f"--for {bundle.manifest.model.name}" for bundle, _ in loaded)
     fingerprint = signed[0][1].fingerprint
     report.print_note(
-        f"signed by key {fingerprint[:FINGERPRINT_DIGITS]}, release {release}; to use it here or elsewhere: "
+        f"signed by key {fingerprint[:FINGERPRINT_DIGITS]}, release {release}; to use it "
+        "here or elsewhere: "
         f"`tcc trust add PUBLIC.pem {' '.join(names)}`, with the public part of your key"
     )
     return [path for path, _ in signed], {"fingerprint": fingerprint, "release": release}

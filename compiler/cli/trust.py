@@ -32,7 +32,10 @@ KeyOrFingerprint = Annotated[
     typer.Argument(
         metavar="KEY",
         show_default=False,
-        help=f"A public key in PEM, or the first {FINGERPRINT_DIGITS} or more digits of its fingerprint.",
+        help=(
+            f"A public key in PEM, or the first {FINGERPRINT_DIGITS} or more digits of its "
+            "fingerprint."
+        ),
     ),
 ]
 Networks = Annotated[
@@ -106,7 +109,8 @@ def add(
     report.print_text(f"trusted: {_format_key(trusted_key)}")
     if network_names and not trusted.require:
         report.print_note(
-            f"bundles of {', '.join(network_names)} without a signature are refused, unless they are built "
+            f"bundles of {', '.join(network_names)} without a signature are refused, "
+            "unless they are built "
             "here from now on"
         )
     elif not trusted.require:
@@ -162,7 +166,10 @@ def _describe_unsigned(trusted: "TrustList") -> str:
     network_names = dict.fromkeys(name for key in trusted.keys for name in key.networks)
     if trusted.require:
         return "bundles without a signature are refused"
-    return f"bundles without a signature are taken{', except of ' * bool(network_names)}{', '.join(network_names)}"
+    return (
+        "bundles without a signature are "
+        f"taken{', except of ' * bool(network_names)}{', '.join(network_names)}"
+    )
 
 
 def allow_folder(folder: FolderArgument, *, report: ReportOptions) -> None:

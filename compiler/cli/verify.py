@@ -124,7 +124,8 @@ def verify(
     pairs, unlike = verification.compare_pairs(verified_bundles)
     if key:
         report.print_text(
-            f"signed by {key}: {', '.join(str(verified.bundle.folder) for verified in verified_bundles)}"
+            f"signed by {key}: "
+            f"{', '.join(str(verified.bundle.folder) for verified in verified_bundles)}"
         )
     verification_report.print_bundles(report, verified_bundles, pairs)
     for first_folder, second_folder, reason in unlike:

@@ -96,9 +96,10 @@ class DataSet(ValueView):
         return replace(self, items=tuple(self.items[index] for index in indices))
 
     def split(self) -> "tuple[DataSet, DataSet]":
-        """Return what to learn from and what to judge by: one in `HELD_OUT_INTERVAL`, chosen by digest.
+        """Split into a fit set and a held-out set, by digest: one in `HELD_OUT_INTERVAL`.
 
-        Equal contents stay together. Fewer than `HELD_OUT_INTERVAL` different images are both parts.
+        Equal contents stay together. Fewer than `HELD_OUT_INTERVAL` different images are both
+        parts.
         """
         distinct = sorted(set(self.digests))
         # Digests are as good as random, so that every so manyth is as good as a draw.

@@ -13,8 +13,8 @@
 - JPEG is decoded at its own size, however large: libjpeg's reduced scales average blocks in the
   frequency domain, which is not the resize that a contract names.
 
-What is lost or chosen on the way is said in `collect_remarks`. Sizes are looked at before pixels are
-unpacked, and pixels are converted a strip at a time.
+What is lost or chosen on the way is said in `collect_remarks`. Sizes are looked at before pixels
+are unpacked, and pixels are converted a strip at a time.
 """
 
 import io

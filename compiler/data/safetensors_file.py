@@ -77,7 +77,7 @@ class TensorFile:
         return tensor.reshape(part.shape)
 
 
-class _FormatError(Exception):  # noqa: N818 - a reason, made an error where the file is known
+class _FormatError(Exception):
     """Why a file is no safetensors file."""
 
 

@@ -120,7 +120,8 @@ def _describe_method(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"made with {', '.join(f'{name} {version}' for name, version in made_with.items())}"
     if validation := report.get("val"):
         yield (
-            f"validation accuracy {float(validation['accuracy']):.2%} of {int(validation['images']):,} images, "
+            f"validation accuracy {float(validation['accuracy']):.2%} of "
+            f"{int(validation['images']):,} images, "
             "by which the state may have been chosen: it is no measure of unseen images"
         )
 

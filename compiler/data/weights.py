@@ -83,7 +83,10 @@ def find_misfits(shapes: Mapping[str, Shape], graph: Graph, path: Path) -> Itera
             help="`tcc import --spec` takes in the names of other projects",
         )
     for name in reshaped:
-        message = f"{name} has shape {format_shape(shapes[name])}, not {format_shape(graph.params[name].shape)}"
+        message = (
+            f"{name} has shape {format_shape(shapes[name])}, not "
+            f"{format_shape(graph.params[name].shape)}"
+        )
         help = "were the weights made with other parameters of the spec (`--set`)?"
         yield Diagnostic("E0504", message, _locate(owners[name], span), "this layer", help=help)
 
@@ -95,7 +98,8 @@ def _make_other_network_error(
     missing, reshaped, _ = kinds
     labels = ("missing", "of another shape", f"without a place in {graph.name}")
     notes = [
-        f"{len(names)} {label}: {', '.join(names[:FEW_TENSORS])}{', ...' if len(names) > FEW_TENSORS else ''}"
+        f"{len(names)} {label}: "
+        f"{', '.join(names[:FEW_TENSORS])}{', ...' if len(names) > FEW_TENSORS else ''}"
         for names, label in zip(kinds, labels, strict=True)
         if names
     ]
@@ -177,7 +181,8 @@ def initialize_random(graph: Graph, seed: int = 0, only: Sequence[str] | None = 
 def initialize_he(graph: Graph, seed: int = 0) -> Weights:
     """Return random weights under which a signal keeps its size through layers with ReLU.
 
-    PyTorch's own start, as `initialize_random` has it, makes it smaller by a factor of 2.4 with each such
+    PyTorch's own start, as `initialize_random` has it, makes it smaller by a factor of 2.4 with
+    each such
     layer: a deep network without batch norm then learns nothing for long. He et al., "Delving Deep
     into Rectifiers" (arXiv:1502.01852, equation 10); biases begin at 0.
     """

@@ -41,9 +41,9 @@ MAX_REPLAYED_GOLDENS = 1
 class WrittenBundle:
     """The folder that a bundle was written to, and what it says of itself.
 
-    `agreement` is empty where the artifact was not run; `unchecked` says why. `fp32_bytes` is the bytes
-    of the target's files at fp32, where another precision was built: None where the target cannot
-    build the network so, and `compares_size` is whether that was asked.
+    `agreement` is empty where the artifact was not run; `unchecked` says why. `fp32_bytes` is the
+    bytes of the target's files at fp32, where another precision was built: None where the target
+    cannot build the network so, and `compares_size` is whether that was asked.
     """
 
     folder: Path
@@ -94,9 +94,9 @@ class WrittenBundle:
 class BundleWriter:
     """What is looked at before a bundle is written: one golden, or all that is in `comparison`.
 
-    Without `replaying`, nothing is run; nor is what `stage_store` knows. `model` and `int8_programs` are what
-    a wrong layer is looked for with. `page_graph` is the network of the page that goes into a bundle,
-    where one is wanted.
+    Without `replaying`, nothing is run; nor is what `stage_store` knows. `model` and
+    `int8_programs` are what a wrong layer is looked for with. `page_graph` is the network of the
+    page that goes into a bundle, where one is wanted.
     """
 
     stages: Stages
@@ -328,10 +328,13 @@ def _write_all(
     """Build and write each bundle in turn."""
     stage_store, float_io_kinds = work.stage_store, [plan.precision.float_io for plan in plans]
     keys = [
-        stage_store.compute_bundle_key(plan, built_programs.keys.get(end) if plan.precision.calibrated else None,
-                          images=work.options.images)
+        stage_store.compute_bundle_key(
+            plan,
+            built_programs.keys.get(end) if plan.precision.calibrated else None,
+            images=work.options.images,
+        )
         for plan, end in zip(plans, float_io_kinds, strict=True)
-    ]  # fmt: skip
+    ]
     cached_bundles = [
         stage_store.load_bundle(key, plan) for key, plan in zip(keys, plans, strict=True)
     ]
@@ -380,9 +383,14 @@ def _build_contents(
     from tcc.compiler.driver import pipeline
 
     bundles = pipeline.build(
-        work.chosen_spec.spec, work.weight_source, plans, work.stages, built_programs.programs, work.pass_options,
+        work.chosen_spec.spec,
+        work.weight_source,
+        plans,
+        work.stages,
+        built_programs.programs,
+        work.pass_options,
         images=work.options.images,
-    )  # fmt: skip
+    )
     return itertools.chain([next(bundles)], bundles)
 
 

@@ -59,8 +59,8 @@ class Int8Options:
 class Int8Build:
     """What a build works with: what was asked, whom to tell, and how models go through passes.
 
-    `weights` is the file of the weights, if they are of one; `stage_store` are the stages' results that
-    are known already.
+    `weights` is the file of the weights, if they are of one; `stage_store` are the stages' results
+    that are known already.
     """
 
     report: Report
@@ -98,7 +98,7 @@ class Int8Build:
 
 @dataclass(frozen=True, slots=True)
 class BuiltPrograms:
-    """The integer programs of a build by their ends, their keys, and what of each was `cached_stages`."""
+    """The integer programs of a build by their ends, their keys, and the cached stages of each."""
 
     programs: "Mapping[bool, Int8Program]"
     keys: Mapping[bool, str]

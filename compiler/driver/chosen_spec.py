@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class ChosenSpec:
     """The spec that a command works on, and the project whose defaults hold.
 
-    `is_project_spec` says that it is the project's spec, so that its weights belong to it, and `is_project_default` that
-    the project names it where the command line does not. `trained` is the
+    `is_project_spec` says that it is the project's spec, so that its weights belong to it, and
+    `is_project_default` that the project names it where the command line does not. `trained` is the
     trained network of the zoo that it is, `changed` whether settings make it another.
     """
 

@@ -43,9 +43,9 @@ class Resampling:
 class EvaluationReport:
     """How a network did on labelled images; `subject` says what ran, for the document.
 
-    `stored_bundle` is the bundle that the operating point was just stored in; `saturation` how often
-    integers are saturated, where that is asked for. `warnings` say what of the
-    operating point does not hold on these images.
+    `stored_bundle` is the bundle that the operating point was just stored in; `saturation` how
+    often integers are saturated, where that is asked for. `warnings` say what of the operating
+    point does not hold on these images.
     """
 
     subject: dict[str, Any]

@@ -1,8 +1,9 @@
 """The floor of an integer program, and what it is judged by: images, and bounds for unseen ones.
 
 A figure over the images at hand says little of others where these are few. So a floor is held
-against the end of the 95 % interval that is worse for the user, and never by fewer than `MIN_IMAGES`
-different images unless the user allows it. Without images, what the calibration states holds it.
+against the end of the 95 % interval that is worse for the user, and never by fewer than
+`MIN_IMAGES` different images unless the user allows it. Without images, what the calibration states
+holds it.
 """
 
 from collections.abc import Mapping
@@ -121,7 +122,10 @@ def require_images(different_count: int, min_images: int, name: str, *, mixed: b
     verb = "is" if different_count == 1 else "are"
     label = f"{different_count} {verb} different"
     if mixed:
-        label += f"; `--mixed` chooses layers by {MIN_SELECTION_IMAGES} or more, and {min_images} others judge"
+        label += (
+            f"; `--mixed` chooses layers by {MIN_SELECTION_IMAGES} or more, and {min_images} "
+            "others judge"
+        )
     message = f"fewer than {needed} different images to judge the accuracy floor by"
     help = (
         f"give {needed} or more with --data, or say --allow-few: the manifest then warns that"

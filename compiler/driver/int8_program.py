@@ -47,8 +47,9 @@ ANY_TARGET = "any"
 class CalibrationSource:
     """The document of a calibration, its file's name, and images to judge by, if there are any.
 
-    `fit_images` are those that a search for layers may look at; `image_origin` says which `held_out_images` are. They may
-    be `user_images` and not the calibration's: then they judge beside it.
+    `fit_images` are those that a search for layers may look at; `image_origin` says which
+    `held_out_images` are. They may be `user_images` and not the calibration's: then they judge
+    beside it.
     """
 
     document: CalibrationDocument

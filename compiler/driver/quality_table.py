@@ -82,7 +82,8 @@ def format_margins(qualities: "Qualities") -> Iterator[str]:
         if quality.margin is None or quality.moved is None:
             continue
         text = (
-            f"`{name}`: half of the float margins are below {quality.margin:.3g}, integers move them by"
+            f"`{name}`: half of the float margins are below {quality.margin:.3g}, "
+            "integers move them by"
             f" {quality.moved:.3g}"
         )
         if quality.ties is not None:

@@ -104,7 +104,8 @@ def _render_row(
     def iterate_cells() -> Iterator[str]:
         yield f'<th scope="row">{escape_text(row[0])}</th>'
         for index, cell in enumerate(row[1:], 1):
-            yield f"<td{_format_class(index, right_aligned)}>{cell if index in html_indices else escape_text(cell)}</td>"
+            html = cell if index in html_indices else escape_text(cell)
+            yield f"<td{_format_class(index, right_aligned)}>{html}</td>"
 
     return f"<tr>{''.join(iterate_cells())}</tr>\n"
 

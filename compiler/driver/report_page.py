@@ -129,7 +129,10 @@ def _render_summary(subject: _Subject) -> str:
             rows.append((f"int8 against fp32, {name}", f"{text}, over {quality.images:,} images"))
     memory = "not known for this target"
     if bundle_manifest.memory:
-        memory = f"{bundle_manifest.memory.arena:,} bytes, and {bundle_manifest.memory.weights:,} of constants"
+        memory = (
+            f"{bundle_manifest.memory.arena:,} bytes, and {bundle_manifest.memory.weights:,} "
+            "of constants"
+        )
     rows += [
         ("working memory (RAM)", memory),
         ("the target's files (flash)", f"{bundle_manifest.model_bytes:,} bytes"),
@@ -176,16 +179,27 @@ def _render_identity(bundle_manifest: Manifest) -> str:
         ("spec", bundle_manifest.model.spec),
         ("weights", f"{bundle_manifest.weights.digest} ({bundle_manifest.weights.origin})"),
         *((f"parameter {name}", value) for name, value in bundle_manifest.model.params.items()),
-        ("input", f"{bundle_manifest.input.name}: {_format_shape(bundle_manifest.input.shape)} {bundle_manifest.input.dtype}"),
-        *((f"output {o.name}", f"{_format_shape(o.shape)}, {o.kind}, {o.activation}"
-           f"{': ' if o.labels else ''}{', '.join(o.labels)}") for o in bundle_manifest.outputs),
-    ]  # fmt: skip
+        (
+            "input",
+            f"{bundle_manifest.input.name}: {_format_shape(bundle_manifest.input.shape)} "
+            f"{bundle_manifest.input.dtype}",
+        ),
+        *(
+            (
+                f"output {o.name}",
+                f"{_format_shape(o.shape)}, {o.kind}, {o.activation}"
+                f"{': ' if o.labels else ''}{', '.join(o.labels)}",
+            )
+            for o in bundle_manifest.outputs
+        ),
+    ]
     return render_table(("", ""), rows, "")
 
 
 def _render_agreement(bundle_manifest: Manifest, compared: ComparedTarget) -> str:
     if compared.unchecked:
-        return f'<p class="warn">Not compared with the reference: {escape_text(compared.unchecked)}.</p>\n'
+        reason = escape_text(compared.unchecked)
+        return f'<p class="warn">Not compared with the reference: {reason}.</p>\n'
     tolerance = bundle_manifest.goldens.tolerance
     exact = [(output.values, output.differing) for output in compared.outputs if not output.allowed]
     loose = sum(output.values for output in compared.outputs if output.allowed)

@@ -165,5 +165,8 @@ def _explain_difference(target: ComparedTarget, other_target: ComparedTarget) ->
         return "computed in float"
     if kinds[0].float_io != kinds[1].float_io:
         integer_target = target if kinds[1].float_io else other_target
-        return f"{integer_target.device.name} gives 8-bit levels at its end, which are the last layer's"
+        return (
+            f"{integer_target.device.name} gives 8-bit levels at its end, which are the last "
+            "layer's"
+        )
     return target.floats or other_target.floats

@@ -85,7 +85,8 @@ def _describe_miss(check: ThresholdCheck) -> str:
     if not check.positives:
         return f"{sentence}: no image of the class judges it"
     return (
-        f"{sentence}: {check.detected:,} of {check.positives:,} images are detected, a sensitivity of"
+        f"{sentence}: {check.detected:,} of {check.positives:,} images are detected, a "
+        "sensitivity of"
         f" {check.detected / check.positives:.4f}, and with 95 % confidence of at least"
         f" {check.at_least:.4f}"
     )

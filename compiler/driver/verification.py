@@ -133,7 +133,8 @@ def verify_package(
         sources: What its files were written from, where that is known.
 
     Raises:
-        UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and `replay_goldens`.
+        UserError: Nothing of it can be judged here (E0657), or as `tool_check.check` and
+            `replay_goldens`.
     """
     simulator = device.find_simulator()
     constants = library_check.check_constants(bundle, device, sources)

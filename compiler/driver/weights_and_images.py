@@ -47,7 +47,8 @@ def load_weights(
         return pipeline.load_zoo_weights(chosen_spec.trained, chosen_spec.spec.graph)
     weight_source = pipeline.create_random_weights(chosen_spec.spec.graph, seed or 0)
     report.warn_text(
-        f"{weight_source.origin.notice}; give trained ones with --weights{_list_trained(chosen_spec)}"
+        f"{weight_source.origin.notice}; give trained ones with "
+        f"--weights{_list_trained(chosen_spec)}"
     )
     return weight_source
 

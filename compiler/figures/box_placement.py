@@ -69,7 +69,7 @@ class GridRoute:
 
 @dataclass(frozen=True)
 class Grid:
-    """Items in rows and lanes. `left_extent` and `right_extent` are the extent about the main line."""
+    """Items in rows and lanes, with the extent left and right of the main line."""
 
     rows: Sequence[int]
     lane_of: Sequence[GridLane]

@@ -169,9 +169,16 @@ def _build_leaf(node: Node, params: int, macs: int) -> Box:
     title = name if _strip_number(name) == op_name else f"{name}: {op_name}"
     attribute_text = describe_attributes(node)
     return Box(
-        node.name, title, node.op.family, tuple(dict.fromkeys(node.inputs)),
-        (node.name,), nodes=(node,), details=(attribute_text,) if attribute_text else (), params=params, macs=macs,
-    )  # fmt: skip
+        node.name,
+        title,
+        node.op.family,
+        tuple(dict.fromkeys(node.inputs)),
+        (node.name,),
+        nodes=(node,),
+        details=(attribute_text,) if attribute_text else (),
+        params=params,
+        macs=macs,
+    )
 
 
 def _strip_number(name: str) -> str:

@@ -173,8 +173,8 @@ class DrawingStyle:
     ) -> tuple[int, int, int, int]:
         """Return what a block takes to both sides of its axis, and how its header moves the inside.
 
-        `left_extent` and `right_extent` are what it holds; the last two numbers are the header's extent along
-        the flow, before what it holds, and the least extent of that.
+        `left_extent` and `right_extent` are what it holds; the last two numbers are the header's
+        extent along the flow, before what it holds, and the least extent of that.
         """
         left_extent, right_extent, widest = (
             left_extent + PAD,

@@ -47,7 +47,10 @@ def _build_sheet(graph: Graph, options: FigureOptions) -> Sheet:
 
 def _build_heading(graph: Graph) -> str:
     costs = compute_cost(graph)
-    return f"{graph.name}: {format_count(costs.params, 'params')}, {format_rounded(costs.macs, 'MACs')}"
+    return (
+        f"{graph.name}: {format_count(costs.params, 'params')}, "
+        f"{format_rounded(costs.macs, 'MACs')}"
+    )
 
 
 def plan_drawing(

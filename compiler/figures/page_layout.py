@@ -45,7 +45,7 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A page: its size, its title, the drawing at `drawing_x` and `drawing_y`, and the legend below."""
+    """A page: size, title, the drawing at `drawing_x`, `drawing_y`, and the legend below."""
 
     width: int
     height: int

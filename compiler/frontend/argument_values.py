@@ -43,7 +43,8 @@ def bind_arguments(
     """Return the values of a call's arguments, `UNKNOWN` for those that have an error.
 
     Arguments are expressions of the caller's scope; defaults, of the word's own parameters
-    before them, which `make_scope` makes a scope of. After very many mistakes, no more are looked for.
+    before them, which `make_scope` makes a scope of. After very many mistakes, no more are looked
+    for.
     """
     bound: ArgumentValues = {}
     defaults: ExpressionScope | None = None  # of all that is bound, however late

@@ -151,7 +151,10 @@ class _Reader:
             "E0110",
             f"no block library is at {name}",
             entry.span,
-            help=f"looked in {user.parent}/ and among tcc's own: {', '.join(list_shipped_libraries())}",
+            help=(
+                f"looked in {user.parent}/ and among tcc's own: "
+                f"{', '.join(list_shipped_libraries())}"
+            ),
         )
 
 

@@ -55,7 +55,7 @@ class UnreachedSteps:
     def add(
         self, steps: Tree | None, env: StepScope, *loop_names: str, in_loop: bool = False
     ) -> None:
-        """Hear of steps that are not expanded; `loop_names` are names that their loop would bind."""
+        """Note steps that are not expanded; `loop_names` are names that their loop would bind."""
         if isinstance(steps, Sequence) and id(steps) not in self.expanded:
             # Of a loop's turns nothing is known but that there are such names.
             if in_loop:

@@ -90,7 +90,7 @@ def match_operation(typed_name: str, known_names: tuple[str, ...]) -> Suggestion
 
 
 def match_argument(typed_name: str, known_names: tuple[str, ...]) -> Suggestion:
-    """Return what an argument or key stands for that a word lacks; `known_names` are those it has."""
+    """Find what an unknown argument or key stands for; `known_names` are the valid ones."""
     aliases = _build_alias_table("argument").get(normalize_name(typed_name), ())
     for alias in aliases:
         # Only a word that this op or block has is offered; what another one has would be refused

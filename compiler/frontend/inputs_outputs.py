@@ -155,7 +155,10 @@ def _describe_shape_fix(color: str, produced_channels: int, kind: TensorType) ->
         other_color = "rgb" if channels == 3 else "gray"
         fits = f", or `color: {other_color}`" if channels in (1, 3) else ""
         channel_text = "one channel" if produced_channels == 1 else "three channels"
-        return f"`color: {color}` gives {channel_text}: write `shape: [{produced_channels}, {height}, {width}]`{fits}"
+        return (
+            f"`color: {color}` gives {channel_text}: write `shape: [{produced_channels}, "
+            f"{height}, {width}]`{fits}"
+        )
     return "make `resize.size` or `crop` equal to the input's height and width"
 
 

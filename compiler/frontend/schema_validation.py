@@ -30,7 +30,7 @@ class SchemaViolation:
 
 
 class _SchemaValidator:
-    """One walk over data; `violations` are the breaches, in the order of the keywords of a schema."""
+    """One walk over data; `violations` are in the order of a schema's keywords."""
 
     def __init__(self, shared: Schema) -> None:
         self.shared = shared

@@ -165,8 +165,8 @@ class StepScope:
     def select_carried_names(self, bound: BoundNames, *loop_names: str) -> BoundNames:
         """Return those of the names that a loop's body binds that are carried from turn to turn.
 
-        That are those in scope before it, but for the names that the loop itself binds: `loop_names`,
-        `i`, `first` and `last`.
+        That are those in scope before it, but for the names that the loop itself binds:
+        `loop_names`, `i`, `first` and `last`.
         """
         value_names, names = bound
         return (

@@ -86,7 +86,9 @@ def _create_two_keywords_error(first_key: Scalar, second_key: Scalar) -> UserErr
         "a step has exactly one op or block",
         second_key.span,
         label=f"`{first_key.value}` is already this step's",
-        help=f"begin a new step with `- {second_key.value}`, or indent it under `{first_key.value}:`",
+        help=(
+            f"begin a new step with `- {second_key.value}`, or indent it under `{first_key.value}:`"
+        ),
     )
 
 

@@ -68,7 +68,8 @@ def explain_join_key(join_name: str, key: str) -> str:
     """Return the help for a key in a join's mapping that means its branches, empty for others."""
     if key == "from":
         return (
-            f"write `{join_name}: [[], earlier]`, where `[]` is the current value; or `{join_name}:` and "
+            f"write `{join_name}: [[], earlier]`, where `[]` is the current value; or "
+            f"`{join_name}:` and "
             "beside it `from: [a, b]`"
         )
     if key in ("branches", "inputs", "values", "of_branches"):

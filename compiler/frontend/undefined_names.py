@@ -85,7 +85,8 @@ def _describe_binding_site(name: str, binding_span: Span, at: Span, when_span: S
         return f"`{name}` is bound later, at {binding_span}; a step sees what stands before it"
     if when_span is not None:
         return (
-            f"`{name}` is bound at {binding_span}, on a side of the `when` at {when_span} that is not taken"
+            f"`{name}` is bound at {binding_span}, on a side of the `when` at {when_span} "
+            "that is not taken"
             " here: bind it on both sides, or after the `when`"
         )
     return f"`{name}` is bound at {binding_span}, among steps of their own; only those see it"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tcc.compiler.ir.target import Outputs
 
 
-INTERFACE_VERSION = 1
+INTERFACE_VERSION = 2
 """The version of these protocols, which a backend of another distribution states as `interface`.
 
 It is raised when a backend written for the version before would no longer work."""

@@ -123,8 +123,8 @@ class ConstantComparison:
 class ConstantSources:
     """What an artifact is built from, as far as that is known.
 
-    `float_model` is the model after the target's passes, `integer_program` the integer program. `same_tools`:
-    the artifact was written by the releases that are here.
+    `float_model` is the model after the target's passes, `integer_program` the integer program.
+    `same_tools`: the artifact was written by the releases that are here.
     """
 
     float_model: Model | None

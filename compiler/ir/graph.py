@@ -178,12 +178,12 @@ class Pass:
         return self.apply(model)
 
 
-def make_exact_pass(transform: Transform) -> Pass:
+def exact_pass(transform: Transform) -> Pass:
     """Make a pass of a function that changes no bit of any output."""
-    return make_bounded_pass(0.0)(transform)
+    return bounded_pass(0.0)(transform)
 
 
-def make_bounded_pass(bound: float) -> Callable[[Transform], Pass]:
+def bounded_pass(bound: float) -> Callable[[Transform], Pass]:
     """Make a pass of a function that rounds differently, within a bound."""
 
     def make_pass(step: Transform) -> Pass:

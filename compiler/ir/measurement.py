@@ -117,7 +117,7 @@ class Measurement:
 
 
 def summarize_times(milliseconds: "list[float]", first_run: float) -> RunTimes:
-    """Return the median and the quartiles of some runs, one or more; `first_run` is the very first."""
+    """Return the median and the quartiles of one or more runs; `first_run` is the cold one."""
     # Numbers that were measured, none interpolated between two. The median is not moved by single
     # runs that something else on the machine held up.
     ordered = sorted(milliseconds)

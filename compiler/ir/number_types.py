@@ -23,9 +23,10 @@ class NumberTypes:
     """The numbers between the layers of an artifact, and those that its constants are stored as.
 
     `integers`: 8-bit levels go from layer to layer. `products`: some are multiplied as integers.
-    `floats`: some layer computes on floats that no definition of integers has. `constant_types`: the types,
-    by numpy's words, of the constants. `outputs`: how such layers bear on each output. `float_operators`:
-    the operators that give their floats, by name; None where the file names no operator.
+    `floats`: some layer computes on floats that no definition of integers has. `constant_types`:
+    the types, by numpy's words, of the constants. `outputs`: how such layers bear on each output.
+    `float_operators`: the operators that give their floats, by name; None where the file names no
+    operator.
     """
 
     integers: bool

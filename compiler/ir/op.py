@@ -116,7 +116,8 @@ class Op(ABC):
     def moves(self) -> bool:
         """Whether the output holds numbers of the inputs and constants alone.
 
-        Then one scale fits all of them, and the op works on 8-bit levels as it is (see `ExactIntegerOp`).
+        Then one scale fits all of them, and the op works on 8-bit levels as it is (see
+        `ExactIntegerOp`).
         """
         return False
 

@@ -51,7 +51,7 @@ class Axis:
 
 
 def plan_axis(source: int, scaled: int, resize_count: int, crop_count: int) -> Axis:
-    """Return the axis of which the middle `resize_count` are kept, and of these the middle `crop_count`.
+    """Return the axis that keeps the middle `crop_count` of the middle `resize_count`.
 
     Args:
         source: Pixels of the image.

@@ -62,8 +62,8 @@ class Bypass:
 class RewriteContext:
     """What a rule may look at: the nodes before its own as rewritten already, and all weights.
 
-    `graph` is the graph before the walk, which alone knows all readers of a value; `rewritten` holds the
-    nodes so far, `types` and `weights` those of old and new values alike.
+    `graph` is the graph before the walk, which alone knows all readers of a value; `rewritten`
+    holds the nodes so far, `types` and `weights` those of old and new values alike.
     """
 
     graph: Graph

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from tcc.compiler.ir.graph import Model, Node
 from tcc.compiler.ir.precision import Precision
 from tcc.compiler.support.json_records import OmitDefault, Record
@@ -136,8 +138,9 @@ class Artifact:
 class PackageSources:
     """What a package is made of, for a tool elsewhere that compiles it.
 
-    `float_model` is the model after the target's passes, `integer_program` the integer program. `samples` gives
-    what to calibrate with and `golden_inputs` the inputs of the bundle's goldens, float32 of the input's
+    `float_model` is the model after the target's passes, `integer_program` the integer program.
+    `samples` gives what to calibrate with and `golden_inputs` the inputs of the bundle's goldens,
+    float32 of the input's
     shape: grey levels where the input contract has one scale for all images, or what the network
     reads. `name` is the bundle's. `compiles`: have the tool compile it, if it is here.
     """

@@ -1,8 +1,8 @@
 """Integer programs that ONNX Runtime computes faster, or right, with the same results.
 
-`pad_channels` puts zeros beside few channels. `convert_to_unsigned` has weights as uint8, right where products of
-mixed signs saturate. `replace_tables` has functions in floats in place of their tables: ONNX Runtime
-computes them in half the time that it takes to gather entries.
+`pad_channels` puts zeros beside few channels. `convert_to_unsigned` has weights as uint8, right
+where products of mixed signs saturate. `replace_tables` has functions in floats in place of their
+tables: ONNX Runtime computes them in half the time that it takes to gather entries.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -258,6 +258,9 @@ def find_slow_tables(graph: Graph, is_computed: Callable[[Node, Table], bool]) -
             case Table() as op if node.type.elements > node.type.shape[0]:
                 if is_computed(node, op):
                     continue
-                reason = f"`{op.function.keyword}` of 8-bit levels is a table, whose entries are gathered"
+                reason = (
+                    f"`{op.function.keyword}` of 8-bit levels is a table, whose entries are "
+                    "gathered"
+                )
                 help = "at fp32 the network may be faster: `tcc bench INT8 FP32` measures both"
                 yield Remark(node, reason, help, "docs/measuring.md, int8 on x86", slow=True)

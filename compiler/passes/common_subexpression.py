@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, make_exact_pass
+from tcc.compiler.ir.graph import Model, Node, exact_pass
 from tcc.compiler.ir.rewrite import Bypass, NodeWeights, RewriteContext, rewrite
 from tcc.compiler.ops import Op
 
 
-@make_exact_pass
+@exact_pass
 def common_subexpression(model: Model) -> Model:
     """Compute once what several equal nodes compute.
 

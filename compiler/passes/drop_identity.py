@@ -1,6 +1,6 @@
 """Remove operations that do nothing at inference."""
 
-from tcc.compiler.ir.graph import Model, Node, make_exact_pass
+from tcc.compiler.ir.graph import Model, Node, exact_pass
 from tcc.compiler.ir.rewrite import Bypass, RewriteContext, rewrite
 from tcc.compiler.ops import (
     AvgPool,
@@ -18,7 +18,7 @@ from tcc.compiler.ops import (
 )
 
 
-@make_exact_pass
+@exact_pass
 def drop_identity(model: Model) -> Model:
     """Leave out what gives its input; who reads that reads the input.
 

@@ -1,10 +1,10 @@
 """Leave out what only training needs."""
 
-from tcc.compiler.ir.graph import Model, make_exact_pass
+from tcc.compiler.ir.graph import Model, exact_pass
 from tcc.compiler.ir.rewrite import eliminate_dead, extract_inference_graph
 
 
-@make_exact_pass
+@exact_pass
 def drop_train_only(model: Model) -> Model:
     """Leave out what only training needs, and what then leads to no output.
 

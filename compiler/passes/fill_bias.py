@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, make_exact_pass
+from tcc.compiler.ir.graph import Model, Node, exact_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv
 
 
-@make_exact_pass
+@exact_pass
 def fill_bias(model: Model) -> Model:
     """Give each convolution that has no bias one of zeros.
 

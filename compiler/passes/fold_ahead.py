@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, ConvTranspose, Linear
 from tcc.compiler.passes.channel_affine import extract_channel_affine, fold_affine_ahead, to_float32
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def fold_ahead(model: Model) -> Model:
     """Take each batch norm and scale into the layer that alone reads it.
 

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ir.types import Quad
 from tcc.compiler.ops import Conv, Pad
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def fold_pad(model: Model) -> Model:
     """Take each border of zeros into the convolution that alone reads it.
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, ConvTranspose, Linear
 from tcc.compiler.passes.channel_affine import extract_channel_affine, to_float32
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def fold_scale(model: Model) -> Model:
     """Take each batch norm and scale into the layer that it alone reads.
 

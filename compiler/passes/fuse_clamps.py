@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from tcc.compiler.ir.graph import Graph, Model, Node, make_exact_pass
+from tcc.compiler.ir.graph import Graph, Model, Node, exact_pass
 from tcc.compiler.ir.rewrite import Bypass, ChainedOp, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import (
     Add,
@@ -30,7 +30,7 @@ from tcc.compiler.ops import (
 from tcc.compiler.ops.elementwise import Bounds, Elementwise
 
 
-@make_exact_pass
+@exact_pass
 def fuse_clamps(model: Model) -> Model:
     """Leave out clamps that clamp nothing, and put others next to their layer.
 

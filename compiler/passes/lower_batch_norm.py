@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import BatchNorm, ScaleShift
 from tcc.compiler.passes.channel_affine import compute_batch_norm_affine
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def lower_batch_norm(model: Model) -> Model:
     """Make each batch norm a scale and shift per channel.
 

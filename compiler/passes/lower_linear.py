@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.op import Param
 from tcc.compiler.ir.rewrite import (
     ChainedOp,
@@ -16,7 +16,7 @@ from tcc.compiler.ops import Conv, Flatten, Linear, Op, Softmax, Unflatten
 from tcc.compiler.ops.elementwise import Elementwise
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def lower_linear(model: Model) -> Model:
     """Make each linear layer a convolution.
 

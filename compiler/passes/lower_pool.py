@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ir.types import Pair, Quad, TensorType
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
 from tcc.compiler.ops.window import compute_reached_padding
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def lower_pool(model: Model) -> Model:
     """Make each average pooling a depthwise convolution, or a global one if it has one window.
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, Scale, ScaleShift
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def lower_scale_shift(model: Model) -> Model:
     """Make each scale of a map a depthwise 1x1 convolution.
 

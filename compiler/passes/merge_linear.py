@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import NodeWeights, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import Conv, Linear, ScaleShift
 from tcc.compiler.passes.channel_affine import extract_channel_affine, fold_affine_ahead, to_float32
@@ -14,7 +14,7 @@ WeightAndBias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """The weight and the bias of a layer."""
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def merge_linear(model: Model) -> Model:
     """Make one layer of two in a row, where that multiplies no more.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tcc.compiler.ir.graph import Graph, Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Graph, Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import (
     ChainedOp,
     NodeWeights,
@@ -16,7 +16,7 @@ from tcc.compiler.ir.rewrite import (
 from tcc.compiler.ops import Conv, Slice
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def merge_parallel(model: Model) -> Model:
     """Make one convolution of all 1x1 ones that read one value.
 

@@ -7,7 +7,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import (
     ChainedOp,
     NodeWeights,
@@ -21,7 +21,7 @@ from tcc.compiler.passes.channel_affine import extract_channel_affine, to_float3
 Tensor = NDArray[np.float64]
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def merge_sum(model: Model) -> Model:
     """Make one convolution of those that read one value and are summed.
 

@@ -1,11 +1,11 @@
 """Pool before a 1x1 convolution instead of after it, where that takes less work."""
 
-from tcc.compiler.ir.graph import Model, Node, make_bounded_pass
+from tcc.compiler.ir.graph import Model, Node, bounded_pass
 from tcc.compiler.ir.rewrite import ChainedOp, Replacement, RewriteContext, rewrite
 from tcc.compiler.ops import AvgPool, Conv, GlobalAvgPool
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def pool_first(model: Model) -> Model:
     """Move an average pooling before the 1x1 convolution that it alone reads.
 

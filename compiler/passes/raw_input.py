@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.ir.graph import Input, Model, Node, make_bounded_pass, make_node
+from tcc.compiler.ir.graph import Input, Model, Node, bounded_pass, make_node
 from tcc.compiler.ir.preprocess import Preprocess
 from tcc.compiler.ir.rewrite import (
     ChainedOp,
@@ -21,7 +21,7 @@ from tcc.compiler.passes.channel_affine import fold_affine_ahead
 Array = NDArray[np.float64]
 
 
-@make_bounded_pass(1e-4)
+@bounded_pass(1e-4)
 def raw_input(model: Model) -> Model:
     """Make each image input its grey levels, and the first convolution normalise them.
 

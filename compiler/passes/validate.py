@@ -136,7 +136,10 @@ def _check_values(graph_pass: Pass, old_values: TensorsByName, new_values: Tenso
         if name in new_values:
             difference = measure_difference(old_tensor, new_values[name])
             if difference > graph_pass.bound:
-                message = f"{graph_pass.name} moved `{name}` by {difference:.3g}; its bound is {graph_pass.bound:g}"
+                message = (
+                    f"{graph_pass.name} moved `{name}` by {difference:.3g}; its bound is "
+                    f"{graph_pass.bound:g}"
+                )
                 raise PassError(message)
             max_difference = max(max_difference, difference)
     return max_difference

@@ -350,7 +350,10 @@ def plot_scatter(
         evaluations: What artifacts gave for the same images, by name.
     """
     float_outputs = _get_raw(float_evaluation)
-    title = f"`{float_evaluation.images.output.name}` of {drawing.trim_label(net.spec.name)}, {len(float_outputs):,} images"
+    title = (
+        f"`{float_evaluation.images.output.name}` of {drawing.trim_label(net.spec.name)}, "
+        f"{len(float_outputs):,} images"
+    )
     outputs_by_artifact = {name: _get_raw(evaluation) for name, evaluation in evaluations.items()}
     return lambda: draw_scatter(float_outputs, outputs_by_artifact, title, net.notice)
 

@@ -189,10 +189,15 @@ def draw_embedding(
     for index in present_classes:
         class_points = points[class_array == index]
         axes.scatter(
-            class_points[:, 0], class_points[:, 1], label=trim_label(labels[index]), s=16, alpha=0.75, linewidths=0,
+            class_points[:, 0],
+            class_points[:, 1],
+            label=trim_label(labels[index]),
+            s=16,
+            alpha=0.75,
+            linewidths=0,
             color=COLORS[index % len(COLORS)],
             marker=MARKERS[index // len(COLORS) % len(MARKERS) if len(labels) > 8 else index],
-        )  # fmt: skip
+        )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -294,7 +299,10 @@ def plot_layer_tsne(
     # One image at a time: of maps only means of channels are kept.
     features = (run(checked_images.read_tensor(i, net.source)) for i in range(len(checked_images)))
     rows = np.stack([v.mean(axis=(1, 2)) if v.ndim == 3 else v.reshape(-1) for v in features])
-    title = f"t-SNE of `{drawing.trim_label(value_name, drawing.MAX_PATH_LENGTH)}`, {drawing.trim_label(net.spec.name)}"
+    title = (
+        f"t-SNE of `{drawing.trim_label(value_name, drawing.MAX_PATH_LENGTH)}`, "
+        f"{drawing.trim_label(net.spec.name)}"
+    )
     return _plot_tsne(labelled_images, rows, title, seed, net.notice)
 
 
@@ -351,7 +359,10 @@ def plot_gradcam(
         overlays.append(
             Overlay(layers.to_image(net.source, tensor), class_map.heat, item.path.name, caption)
         )
-    title = f"Grad-CAM of `{drawing.trim_label(value_name, drawing.MAX_PATH_LENGTH)}`, {drawing.trim_label(network_name)}"
+    title = (
+        f"Grad-CAM of `{drawing.trim_label(value_name, drawing.MAX_PATH_LENGTH)}`, "
+        f"{drawing.trim_label(network_name)}"
+    )
     return lambda: draw_overlays(overlays, title, net.notice)
 
 
@@ -390,7 +401,10 @@ def plot_class_activation(
         overlays.append(
             Overlay(layers.to_image(net.source, tensor), class_map.heat, item.path.name, caption)
         )
-    title = f"class activation of `{drawing.trim_label(value_name)}`, {drawing.trim_label(net.spec.name)}"
+    title = (
+        f"class activation of `{drawing.trim_label(value_name)}`, "
+        f"{drawing.trim_label(net.spec.name)}"
+    )
     return lambda: draw_overlays(overlays, title, net.notice)
 
 

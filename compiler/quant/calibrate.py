@@ -136,7 +136,10 @@ def _collect_notices(
         calibration_result.qualities_by_candidate
         and image_variety.distinct_count < HELD_OUT_INTERVAL
     ):
-        yield f"with {_format_image_count(image_variety.distinct_count)}, what is learnt from is also what judges"
+        yield (
+            f"with {_format_image_count(image_variety.distinct_count)}, what is learnt from "
+            "is also what judges"
+        )
     spreads = [
         trace.spread for trace in calibration_result.traces.values() if trace.spread is not None
     ]
@@ -148,7 +151,10 @@ def _collect_notices(
             if is_small
             else "single images decide much"
         )
-        yield f"{cause}: by the jackknife, half of the ranges are uncertain by {median_spread:.0%} or more"
+        yield (
+            f"{cause}: by the jackknife, half of the ranges are uncertain by "
+            f"{median_spread:.0%} or more"
+        )
 
 
 def _format_image_count(count: int) -> str:

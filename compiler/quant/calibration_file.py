@@ -183,7 +183,10 @@ def check(
         label = f"it is for `{document.model.name}`"
         help = "calibrate again: the spec, a library or a parameter (`--set`) has changed"
         if document.model.name == network.name:
-            label = f"it is for another version of `{network.name}`{_describe_change(document, network)}"
+            label = (
+                "it is for another version of "
+                f"`{network.name}`{_describe_change(document, network)}"
+            )
         message = f"the calibration is not for this spec of `{network.name}`"
         raise fail("E0731", message, at, label=label, help=help)
     # Ranges of other weights would clip or waste levels, and nothing in the program would show it.
@@ -204,7 +207,10 @@ def _describe_change(document: CalibrationDocument, network: NetworkRecord) -> s
     if not names:
         return ""
     changed_name = names[0]
-    return f", with {changed_name}={calibrated_params.get(changed_name, '?')} where this one has {current_params.get(changed_name, '?')}"
+    return (
+        f", with {changed_name}={calibrated_params.get(changed_name, '?')} where this one has "
+        f"{current_params.get(changed_name, '?')}"
+    )
 
 
 def _format_origin(weights: WeightsOrigin) -> str:

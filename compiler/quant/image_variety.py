@@ -23,8 +23,8 @@ RECOMMENDED_IMAGES = 32
 class ImageSizes:
     """Heights and widths of images as they are shown, before the contract, and what it makes.
 
-    `resize` is what they are scaled to, None where they are not, `mode` how; `input_size` is the size
-    that the network reads. Of tensors there are no sizes.
+    `resize` is what they are scaled to, None where they are not, `mode` how; `input_size` is the
+    size that the network reads. Of tensors there are no sizes.
     """
 
     original_sizes: tuple[Pair, ...]
@@ -55,8 +55,10 @@ class ImageSizes:
                 raise UnhandledError("way to resize", self.mode)
         if indices := _find_indices(scales.min(axis=1) >= ENLARGEMENT_LIMIT):
             yield (
-                f"{self._describe_images(indices)} are enlarged {scales.min(axis=1).max():.1f} times or less to"
-                f" {_format_size(self.resize)}: they have none of the fine detail of sharp images, which"
+                f"{self._describe_images(indices)} are enlarged "
+                f"{scales.min(axis=1).max():.1f} times or less to"
+                f" {_format_size(self.resize)}: they have none of the fine detail of "
+                "sharp images, which"
                 " may exceed the ranges"
             )
 
@@ -64,8 +66,10 @@ class ImageSizes:
         stretch_ratios = scales.max(axis=1) / scales.min(axis=1)
         if indices := _find_indices(stretch_ratios >= SQUEEZE_LIMIT):
             yield (
-                f"{self._describe_images(indices)} are of another shape than the {_format_size(size)} that they are"
-                f" scaled to, and are squeezed by up to {stretch_ratios.max():.1f}: scales are those of"
+                f"{self._describe_images(indices)} are of another shape than the "
+                f"{_format_size(size)} that they are"
+                f" scaled to, and are squeezed by up to {stretch_ratios.max():.1f}: "
+                "scales are those of"
                 " shapes that images as the network knows them do not have"
             )
 
@@ -76,7 +80,8 @@ class ImageSizes:
                 self.original_sizes[int(index)] for index in (areas.argmin(), areas.argmax())
             )
             yield (
-                f"images are of {_format_size(smallest)} to {_format_size(largest)}: scaled alike they differ in"
+                f"images are of {_format_size(smallest)} to {_format_size(largest)}: "
+                "scaled alike they differ in"
                 " detail, and ranges and what is lost are those of the mixture, not of one camera"
             )
 
@@ -97,9 +102,9 @@ class ImageVariety:
     """What a set of `images` holds.
 
     `repeats` are the digests of files of other contents than all others that show the pixels of
-    one of them, `distinct_count` is how many pictures remain, `plain_count` are of one colour; `only_class` is the
-    class that all are of, where their labels are known and the network tells several, of `classes`;
-    `sizes` are those before the network's contract.
+    one of them, `distinct_count` is how many pictures remain, `plain_count` are of one colour;
+    `only_class` is the class that all are of, where their labels are known and the network tells
+    several, of `classes`; `sizes` are those before the network's contract.
     """
 
     images: int
@@ -124,12 +129,14 @@ class ImageVariety:
             )
         if self.plain_count:
             yield (
-                f"{self.plain_count} of {self.images} images are of one colour: they show no features,"
+                f"{self.plain_count} of {self.images} images are of one colour: they show "
+                "no features,"
                 " and ranges may clip those of others"
             )
         if self.only_class is not None:
             yield (
-                f"all images are of `{self.only_class}`, one of {self.classes} classes: what others need"
+                f"all images are of `{self.only_class}`, one of {self.classes} classes: "
+                "what others need"
                 " is not known, and no interval of what is lost holds for them"
             )
         yield from self.sizes.collect_notices()

@@ -164,8 +164,9 @@ class ChannelExtremes:
 class PeakEstimate:
     """How far the magnitude of values reaches in unseen images.
 
-    `peak` is the magnitude that one image in `RETURN_PERIOD` is expected to exceed, `relative_error` the standard
-    deviation of this estimate by the jackknife, as a share of it; None where there is one image.
+    `peak` is the magnitude that one image in `RETURN_PERIOD` is expected to exceed,
+    `relative_error` the standard deviation of this estimate by the jackknife, as a share of it;
+    None where there is one image.
     """
 
     peak: float

@@ -124,8 +124,8 @@ def find_max_difference(qualities: Qualities) -> float:
 class AccuracyFloor:
     """Bounds that each output must keep by itself.
 
-    `cosine`: the least mean one; None stands for `MIN_COSINE` where an output is of classes, and any
-    elsewhere. `drop`: the largest share of images whose class or decision changes; None is any.
+    `cosine`: the least mean one; None stands for `MIN_COSINE` where an output is of classes, and
+    any elsewhere. `drop`: the largest share of images whose class or decision changes; None is any.
     `correlation`: the least one; 0 is any. `error`: the largest one; None stands for `MAX_ERROR`
     unless an output is of classes, and any there.
 
@@ -218,7 +218,10 @@ class AccuracyFloor:
             if not drop <= self.drop:
                 decision = f"{_DECISION_NOUNS[quality.kind]} of `{name}`"
                 share = _format(drop, self.drop, ".1%")
-                yield f"{share} of the images change their {decision}, not {_format_percent(self.drop)}"
+                yield (
+                    f"{share} of the images change their {decision}, not "
+                    f"{_format_percent(self.drop)}"
+                )
         if quality.correlation is not None and _is_below(quality.correlation, self.correlation):
             # 0 is of a program that gives one answer for all images; others follow the floats less
             # closely than is asked.

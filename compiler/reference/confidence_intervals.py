@@ -143,8 +143,10 @@ def _compute_averages(
     )
     areas = roc_curve.compute_resampled_aucs(odds, truth, draw_counts)
     metrics = [
-        _compute_ratios(hits, predicted_counts), _compute_ratios(hits, support), _compute_ratios(2 * hits, support + predicted_counts)
-    ]  # fmt: skip
+        _compute_ratios(hits, predicted_counts),
+        _compute_ratios(hits, support),
+        _compute_ratios(2 * hits, support + predicted_counts),
+    ]
     occurs = (support + predicted_counts > 0).astype(np.float64)
     is_finite = np.isfinite(areas)
     columns = []
@@ -303,8 +305,8 @@ def compute_mcnemar(
 ) -> PairedTest:
     """Return McNemar's test (Psychometrika 12, 1947) of which images each network has right.
 
-    Exact, by the binomial distribution, up to `MAX_EXACT_IMAGES` images that tell them apart; chi squared with
-    Edwards's correction beyond.
+    Exact, by the binomial distribution, up to `MAX_EXACT_IMAGES` images that tell them apart; chi
+    squared with Edwards's correction beyond.
     """
     # Only images that one of the two has right tell them apart.
     first_only, second_only = (

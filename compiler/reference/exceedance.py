@@ -2,10 +2,10 @@
 
 Where images come as the reference images did, one of them is above all `reference` ones with a
 probability that follows Beta(1, reference), and the number of those above follows from it whatever
-is measured. `compute_evidence` is the likelihood ratio of Beta(4, 1) to that: its expectation is 1, also
-when it is looked at after each image. So it reaches 1 / a with a probability of at most a, however
-many images there are (Ville, Etude critique de la notion de collectif, 1939). Images that tie with
-a reference image are not above it, which lowers the ratio.
+is measured. `compute_evidence` is the likelihood ratio of Beta(4, 1) to that: its expectation is 1,
+also when it is looked at after each image. So it reaches 1 / a with a probability of at most a,
+however many images there are (Ville, Etude critique de la notion de collectif, 1939). Images that
+tie with a reference image are not above it, which lowers the ratio.
 """
 
 RATE = 0.01

@@ -35,8 +35,8 @@ def create_session(
         optimised: Let ONNX Runtime fuse and reorder operations. It is faster; integers stay the
             same, but floats are rounded otherwise than by the graph's own order.
         deterministic: Have it take those of its kernels alone that promise the same bits each run.
-        release_memory: Give memory back after each operation, rather than keep what each of several threads
-            once needed: as fast for maps as large as images make them.
+        release_memory: Give memory back after each operation, rather than keep what each of several
+            threads once needed: as fast for maps as large as images make them.
         exact_products: Load integer weights so that no product saturates (`EXACT_PRODUCTS`).
         severity: The least severity of what ONNX Runtime logs.
 

@@ -25,7 +25,7 @@ StackedOutputs = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ComparisonImages:
-    """Images to compare over: the first `held_out_count` are held out, all show how outputs spread."""
+    """Images to compare over: the first `held_out_count` are held out, all show the spread."""
 
     dataset: DataSet
     held_out_count: int

@@ -47,7 +47,8 @@ def measure_quality(
         output: What the numbers mean.
         expected: The floats (images, *shape).
         actual: What an integer program gives for the same images.
-        held_out_count: How many images, the first, judge; None is all. All show how far the floats spread.
+        held_out_count: How many images, the first, judge; None is all. All show how far the floats
+            spread.
     """
     kind, held_out = output.meaning, slice(held_out_count)
     float_values, int_values = (_to_units(stacked) for stacked in (expected, actual))
@@ -202,7 +203,7 @@ def _split_correlated(
 def _find_wide_units(
     float_values: UnitValues, int_values: UnitValues, share: float, steps: float
 ) -> NDArray[np.bool_]:
-    """Say of each unit whether its floats spread by a share of the widest, over steps of `int_values`."""
+    """Select units whose floats spread enough beside the widest and the step of `int_values`."""
     spreads = np.sqrt((_subtract_mean(float_values) ** 2).mean(axis=(0, 2)))
     # Integers do not say their step here; it is the least distance of two of their values.
     step = np.diff(np.unique(int_values)).min(initial=np.inf)

@@ -64,7 +64,10 @@ def _describe_sizes(bundle: "WrittenBundle") -> str:
     if bundle.compares_size and not bundle.fp32_bytes:
         ratio_text = ", its size at fp32 is unknown: the target cannot build it so"
     bundle_bytes = sum(file.bytes for file in bundle_files)
-    return f"{artifact_text}: {format_bytes(total)}{ratio_text}; with goldens and all, {format_bytes(bundle_bytes)}"
+    return (
+        f"{artifact_text}: {format_bytes(total)}{ratio_text}; with goldens and all, "
+        f"{format_bytes(bundle_bytes)}"
+    )
 
 
 def encode_bundles(

@@ -61,7 +61,10 @@ def print_evaluation(
 def _describe_accuracy(evaluation: EvaluationReport, accuracy_interval: "Interval | None") -> str:
     text = describe_accuracy(evaluation.judged_classes, "images")
     if accuracy_interval:
-        text += f" ({accuracy_interval.level:.0%} of resamples within {accuracy_interval.low:.2%} and {accuracy_interval.high:.2%})"
+        text += (
+            f" ({accuracy_interval.level:.0%} of resamples within {accuracy_interval.low:.2%} "
+            f"and {accuracy_interval.high:.2%})"
+        )
     return text
 
 

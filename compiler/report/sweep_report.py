@@ -17,7 +17,7 @@ JSON_FILE, FIGURE_FILE = "sweep.json", "sweep.svg"
 
 @dataclass(frozen=True, slots=True)
 class SweepRow:
-    """One setting of a sweep: means over its seeds; `val_deviation` is the validation's deviation."""
+    """One setting of a sweep: means over its seeds, and the deviation of the validation score."""
 
     parameters: Mapping[str, str]
     seeds: int
@@ -82,15 +82,26 @@ def write_sweep(
     document = {
         "tcc_sweep": 1,
         "rows": [
-            {"chosen": dict(r.parameters), "seeds": r.seeds, "val_accuracy": r.val_accuracy,
-             "val_deviation": r.val_deviation, "test_accuracy": r.test_accuracy, "failed": r.failed}
+            {
+                "chosen": dict(r.parameters),
+                "seeds": r.seeds,
+                "val_accuracy": r.val_accuracy,
+                "val_deviation": r.val_deviation,
+                "test_accuracy": r.test_accuracy,
+                "failed": r.failed,
+            }
             for r in sweep_rows
         ],
         "trials": [
-            {"name": t.name, "chosen": dict(t.varied_settings), "report": outcome.report, "said": outcome.error_text}
+            {
+                "name": t.name,
+                "chosen": dict(t.varied_settings),
+                "report": outcome.report,
+                "said": outcome.error_text,
+            }
             for t, outcome in zip(trials, outcomes, strict=True)
         ],
-    }  # fmt: skip
+    }
     text = json.dumps(document, indent=1, ensure_ascii=False)
     atomic_files.write_file(folder / JSON_FILE, f"{text}\n".encode())
     bars = [Bar(row.name, row.val_accuracy) for row in sweep_rows if row.val_accuracy is not None]

@@ -31,7 +31,8 @@ def print_training(report: Report, folder: Path, training: "TrainingReport") -> 
     if training.val:
         validation = training.val
         report.print_text(
-            f"  validation accuracy {validation.accuracy:.2%} of {validation.images:,} images{integers}"
+            f"  validation accuracy {validation.accuracy:.2%} of {validation.images:,} "
+            f"images{integers}"
         )
     if training.test:
         test, interval = training.test, training.test.interval

@@ -18,15 +18,19 @@ Ring: TypeAlias = "NDArray[np.int64]"
 MOVE_RIGHT, MOVE_DOWN, MOVE_LEFT, MOVE_UP = range(4)
 NORTH_WEST, NORTH_EAST, SOUTH_WEST, SOUTH_EAST = range(4)
 _CONVEX = (
-    (SOUTH_EAST, MOVE_UP, MOVE_RIGHT), (SOUTH_WEST, MOVE_RIGHT, MOVE_DOWN), (NORTH_WEST, MOVE_DOWN, MOVE_LEFT),
+    (SOUTH_EAST, MOVE_UP, MOVE_RIGHT),
+    (SOUTH_WEST, MOVE_RIGHT, MOVE_DOWN),
+    (NORTH_WEST, MOVE_DOWN, MOVE_LEFT),
     (NORTH_EAST, MOVE_LEFT, MOVE_UP),
-)  # fmt: skip
+)
 """Where around a corner the pixel lies whose corner it is, with the directions in which the ring
 arrives and leaves, the pixel on its right."""
 _CONCAVE = (
-    (SOUTH_EAST, MOVE_LEFT, MOVE_DOWN), (SOUTH_WEST, MOVE_UP, MOVE_LEFT), (NORTH_WEST, MOVE_RIGHT, MOVE_UP),
+    (SOUTH_EAST, MOVE_LEFT, MOVE_DOWN),
+    (SOUTH_WEST, MOVE_UP, MOVE_LEFT),
+    (NORTH_WEST, MOVE_RIGHT, MOVE_UP),
     (NORTH_EAST, MOVE_DOWN, MOVE_RIGHT),
-)  # fmt: skip
+)
 """The same where the one of four pixels that is not inside lies there."""
 
 

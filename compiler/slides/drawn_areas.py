@@ -101,7 +101,8 @@ class AreaCollector:
             x, y = areas.vertices[vertex].tolist()
             location = f"polygon {areas.locate(vertex) + 1} has the corner ({x:g}, {y:g})"
             raise ValueError(
-                f"{location}, and coordinates are between -{MAX_COORDINATE:g} and {MAX_COORDINATE:g}"
+                f"{location}, and coordinates are between -{MAX_COORDINATE:g} and "
+                f"{MAX_COORDINATE:g}"
             )
         return areas
 

@@ -69,8 +69,8 @@ class GeoJsonParser:
 
     Args:
         encode_features: The file, in UTF-8.
-        take: Gets each feature: objects with the keys of `KEPT_KEYS` alone, lists, and arrays (n, 2) in
-            place of lists of vertices.
+        take: Gets each feature: objects with the keys of `KEPT_KEYS` alone, lists, and arrays (n,
+            2) in place of lists of vertices.
     """
 
     def __init__(self, text: bytes, handle_feature: Callable[[Any], None]) -> None:
@@ -103,7 +103,7 @@ class GeoJsonParser:
             raise ValueError("something follows the end of the JSON")
 
     def _parse_value(self, depth: int, handle_feature: Callable[[Any], None] | None = None) -> Any:
-        """Parse a value; of an object, `handle_feature` gets the elements of its list `features`."""
+        """Parse a value; `handle_feature` gets each element of an object's list `features`."""
         self._values += 1
         if self._values > MAX_VALUES:
             raise TooMuchError(f"there are more than {MAX_VALUES:,} values")

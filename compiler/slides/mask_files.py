@@ -32,7 +32,8 @@ class PolygonEdges:
     Args:
         shape: Rows and columns.
         polygons: The number of the polygon of each edge.
-        start_points: Column and row where each begins (edges, 2); centres of pixels are whole numbers.
+        start_points: Column and row where each begins (edges, 2); centres of pixels are whole
+            numbers.
         end_points: Where each ends.
         first_rows: The first row of centres that each crosses.
         last_rows: The row after the last.
@@ -55,9 +56,13 @@ class PolygonEdges:
         first_rows, last_rows = np.maximum(self.first_rows, top), np.minimum(self.last_rows, bottom)
         is_crossing = first_rows < last_rows
         return PolygonEdges(
-            self.shape, self.polygons[is_crossing], self.start_points[is_crossing], self.end_points[is_crossing],
-            first_rows[is_crossing], last_rows[is_crossing],
-        )  # fmt: skip
+            self.shape,
+            self.polygons[is_crossing],
+            self.start_points[is_crossing],
+            self.end_points[is_crossing],
+            first_rows[is_crossing],
+            last_rows[is_crossing],
+        )
 
 
 def find_edges(areas: DrawnAreas, shape: tuple[int, int]) -> PolygonEdges:

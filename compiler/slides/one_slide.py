@@ -45,9 +45,17 @@ class SlideRequest:
         """Return what tells results apart that are of this and of others; None without a slide."""
         rule, patches, mask_file = self.rule, self.patches, self.patches.mask.file
         settings = [
-            patches.mpp, patches.at, patches.size, patches.stride, patches.min_tissue, asdict(patches.mask.choices), self.skips_damaged,
-            rule.output.name, rule.classes, rule.threshold,
-        ]  # fmt: skip
+            patches.mpp,
+            patches.at,
+            patches.size,
+            patches.stride,
+            patches.min_tissue,
+            asdict(patches.mask.choices),
+            self.skips_damaged,
+            rule.output.name,
+            rule.classes,
+            rule.threshold,
+        ]
         try:
             mask_digest = hashlib.sha256(mask_file.read_bytes()).hexdigest() if mask_file else None
             manifest_bytes = manifest.encode(self.bundle.manifest)

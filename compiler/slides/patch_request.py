@@ -118,7 +118,8 @@ def find_mask(
     mask_files.check_outlines(slide.path, tissue_steps.mask)
     if tissue_steps.lost_share > tissue_mask.MAX_LOST_SHARE:
         report.warn_text(
-            f"{slide.path.name}: `--rule {request.choices.rule}` leaves out {tissue_steps.lost_share:.0%} of what "
+            f"{slide.path.name}: `--rule {request.choices.rule}` leaves out "
+            f"{tissue_steps.lost_share:.0%} of what "
             f"the default, `{tissue_mask.DEFAULT_RULE}`, takes for tissue: look at the mask, and "
             "edit it or take the default"
         )

@@ -68,7 +68,7 @@ def build_lost_outcome(task: SlideTask, reason: str) -> SlideOutcome:
     return SlideOutcome(None, (diagnostic,), 1)
 
 
-def _parse_outcome(task: SlideTask, process_end: task_places.ChildEnd) -> SlideOutcome:
+def _parse_outcome(task: SlideTask, process_end: task_places.CommandOutcome) -> SlideOutcome:
     document: Any = None
     with suppress(ValueError, RecursionError):
         document = json.loads(process_end.out)
@@ -469,7 +469,8 @@ def _show_progress(stages: Stages, archive_progress: _ArchiveProgress) -> Iterat
         while True:
             stages("slides", round(1000 * archive_progress.compute_share()), 1000)
             stages.show_detail(
-                f"slide {len(archive_progress.ended_numbers):,} of {len(archive_progress.open_numbers):,}"
+                f"slide {len(archive_progress.ended_numbers):,} of "
+                f"{len(archive_progress.open_numbers):,}"
             )
             if stop_event.wait(POLL_SECONDS):
                 return

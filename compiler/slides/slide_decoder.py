@@ -238,8 +238,12 @@ class _PlainImage:
     pixels: NDArray[np.uint8]
 
     def read_pixels(
-        self, level: int, left: int, top: int, size: tuple[int, int]
-    ) -> NDArray[np.uint8]:  # noqa: ARG002 - there is one
+        self,
+        level: int,  # noqa: ARG002 - there is one
+        left: int,
+        top: int,
+        size: tuple[int, int],
+    ) -> NDArray[np.uint8]:
         width, height = size
         canvas = np.full((height, width, 3), 255, np.uint8)
         crop = self.pixels[top : top + height, left : left + width]

@@ -303,7 +303,10 @@ def compute_block_means(slide: Slide, side: int, progress: Progress) -> NDArray[
     number = slide.find_level(side)
     level = slide.levels[number]
     if level.width * level.height > MAX_LEVEL_PIXELS:
-        message = f"{level.width * level.height:,} pixels would have to be read, at most {MAX_LEVEL_PIXELS:,} are"
+        message = (
+            f"{level.width * level.height:,} pixels would have to be read, at most "
+            f"{MAX_LEVEL_PIXELS:,} are"
+        )
         help = "write it anew with smaller levels"
         raise fail("E1304", message, make_file_span(str(slide.path)), help=help)
     rows = _compute_edges(slide.height, side, level.height)
@@ -325,7 +328,7 @@ def compute_block_means(slide: Slide, side: int, progress: Progress) -> NDArray[
 
 
 def _compute_edges(pixels: int, side: int, level_pixels: int) -> Indices:
-    """Return where squares begin in a level of `level_pixels` pixels, and where the last one ends."""
+    """Return where squares begin in a level of `level_pixels` pixels, and where they end."""
     count = -(-pixels // side)
     positions = np.minimum(np.arange(count + 1, dtype=np.int64) * side, pixels)
     max_edges = np.r_[np.full(count, level_pixels - 1), level_pixels]

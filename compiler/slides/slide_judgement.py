@@ -289,7 +289,10 @@ def check_comparable(slide_results: Sequence[tuple[Path, StoredResult]]) -> None
     path_by_name: dict[str, Path] = {}
     for result_path, slide_result in slide_results:
         if slide_result.name in path_by_name:
-            message = f"slide {slide_result.name} is there twice: {path_by_name[slide_result.name]} and {result_path}"
+            message = (
+                f"slide {slide_result.name} is there twice: {path_by_name[slide_result.name]} "
+                f"and {result_path}"
+            )
             raise fail(
                 "E1322", message, make_file_span(str(result_path)), help="name each slide once"
             )

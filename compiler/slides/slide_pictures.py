@@ -31,7 +31,7 @@ class SlideImage:
 
 
 def downscale_slide(slide: Slide, progress: Progress) -> SlideImage:
-    """Return a slide made small, with half of `MAX_IMAGE_SIDE` pixels a side or more, where it has them.
+    """Return a thumbnail of a slide, at least half of `MAX_IMAGE_SIDE` pixels a side if it can.
 
     Args:
         slide: The slide.

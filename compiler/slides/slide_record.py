@@ -6,11 +6,11 @@ same wherever it was made; whether a slide's file is the one that it was made of
 Of all runs that share a folder of results, one works on a slide. What a run makes of a slide is the
 same whoever makes it, and is written whole: a lease saves work that would be done twice, and no
 result rests on it. On one machine the kernel's lock of the lease tells whether its holder lives.
-Machines that share a disk may not see each other's locks: so its holder writes into it every `HEARTBEAT_SECONDS`
-seconds, and where somebody else has seen no change for `STALE_SECONDS` seconds by a clock of his own, the
-holder is dead, or cut off. Assumed is that what one machine wrote and closed, another reads within
-`STALE_SECONDS` less a beat, as NFS has it; clocks need not agree. Who was taken for dead and is not finds
-another's name in his lease, and stops.
+Machines that share a disk may not see each other's locks: so its holder writes into it every
+`HEARTBEAT_SECONDS` seconds, and where somebody else has seen no change for `STALE_SECONDS` seconds
+by a clock of his own, the holder is dead, or cut off. Assumed is that what one machine wrote and
+closed, another reads within `STALE_SECONDS` less a beat, as NFS has it; clocks need not agree. Who
+was taken for dead and is not finds another's name in his lease, and stops.
 """
 
 import errno

@@ -65,7 +65,7 @@ def read_pyramid(
 
 
 def _find_level(mask: Slide, max_scale: int) -> tuple[int, int]:
-    """Return the smallest level whose pixels are whole squares, `max_scale` wide at most, and how wide.
+    """Return the smallest level with square pixels up to `max_scale` wide, and their width.
 
     Of others OpenSlide mixes neighbours, which for a mask are other values.
     """

@@ -38,8 +38,8 @@ def label_patches(
     """Return the patches of a slide with a label, by the weights of two regions (equation 4).
 
     Tumour is what was drawn around, normal the rest of the tissue. A patch is tumour where a share
-    of `min_share` of it lies in the one; it is normal where that lies in the other and nothing of it
-    in a tumour, since a patch of both would teach neither.
+    of `min_share` of it lies in the one; it is normal where that lies in the other and nothing of
+    it in a tumour, since a patch of both would teach neither.
 
     Args:
         slide: The slide.

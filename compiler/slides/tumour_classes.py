@@ -24,7 +24,8 @@ class TumourRule:
     """When a patch is tumour.
 
     `classes` are those of the output; `threshold` is the probability from which on it is one, None
-    where the class that it is taken for says so. `is_user_named` is whether the user named the classes.
+    where the class that it is taken for says so. `is_user_named` is whether the user named the
+    classes.
     """
 
     output: OutputContract

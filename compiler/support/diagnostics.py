@@ -141,8 +141,9 @@ class CalibrationWarning(UserWarning):
 class UserError(Exception):
     """The user's input is wrong; the command line exits with 2.
 
-    Carries one or more diagnostics, all of which are shown, and the number of `omitted_count` mistakes that
-    were only counted; after so many that looking for them was `is_truncated` short, there may be others.
+    Carries one or more diagnostics, all of which are shown, and the number of `omitted_count`
+    mistakes that were only counted; after so many that looking for them was `is_truncated` short,
+    there may be others.
     """
 
     diagnostics: tuple[Diagnostic, ...] = field(default=())
@@ -279,7 +280,7 @@ def _count_typos(typed_name: str, name: str) -> int | None:
 
 
 def _compute_edit_distance(a: str, b: str, max_distance: int) -> int:
-    """Return the Damerau-Levenshtein distance of two words; beyond `max_distance`, some number above it."""
+    """Return the Damerau-Levenshtein distance of two words, exact up to `max_distance`."""
     previous_row: list[int] = []
     row = list(range(len(b) + 1))
     for i, letter in enumerate(a, 1):

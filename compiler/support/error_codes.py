@@ -22,8 +22,8 @@ DEFAULT_KEYS = {
 class ErrorCode:
     """A code: what is wrong in a line, why tcc says so, what to do, and what shows it.
 
-    `spec` is what an example says beside `DEFAULT_KEYS`, `command` lines of a shell of which the last
-    gives the code, `text` a situation in words.
+    `spec` is what an example says beside `DEFAULT_KEYS`, `command` lines of a shell of which the
+    last gives the code, `text` a situation in words.
     """
 
     code: str

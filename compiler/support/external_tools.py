@@ -163,6 +163,12 @@ def describe_unproven_releases(tools: Iterable[Tool]) -> Iterator[str]:
             version for version, release in releases_by_version.items() if release.is_exact
         )
         if proven_release is None:
-            yield f"{tool.name} {tool.version} is not among the releases that were proven: {exact_versions}"
+            yield (
+                f"{tool.name} {tool.version} is not among the releases that were proven: "
+                f"{exact_versions}"
+            )
         elif not proven_release.is_exact:
-            yield f"{tool.name} {tool.version} computes otherwise: {proven_release.deviation}; proven: {exact_versions}"
+            yield (
+                f"{tool.name} {tool.version} computes otherwise: {proven_release.deviation}; "
+                f"proven: {exact_versions}"
+            )

@@ -39,8 +39,8 @@ FORMATS_HELP = f"formats that are read: {', '.join(FORMATS)}"
 class ImageListing:
     """The images in a folder and below it, sorted, and all else that lies there.
 
-    `skipped` are files that look like images, and links; `other_files` are files of other kinds, and
-    folders that are hidden, which are not entered.
+    `skipped` are files that look like images, and links; `other_files` are files of other kinds,
+    and folders that are hidden, which are not entered.
     """
 
     images: tuple[Path, ...]

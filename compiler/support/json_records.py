@@ -172,8 +172,8 @@ class DocumentKind(Generic[T]):
     """A kind of sealed document: its record, whose field `seal` is the SHA-256 of the rest.
 
     `key` and `version` are the key and number of its version; `noun` names it ("the bundle's
-    manifest"), `help` says how to get a whole one; wrong ones are errors of `code`. `older_versions` are
-    versions that are read as well: fields that came after them have a default.
+    manifest"), `help` says how to get a whole one; wrong ones are errors of `code`.
+    `older_versions` are versions that are read as well: fields that came after them have a default.
     """
 
     record: type[T]

@@ -342,7 +342,7 @@ def find_key_obstacle() -> str:
     cache_folder = _find_key_folder()
     if cache_folder is None:
         return "there is no home for the key of its seals: set XDG_STATE_HOME"
-    return find_obstacle(cache_folder) or f"the key of its seals cannot be kept in {locate_folder}"
+    return find_obstacle(cache_folder) or f"the key of its seals cannot be kept in {cache_folder}"
 
 
 def locate_key_file() -> Path | None:

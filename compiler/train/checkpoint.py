@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class TrainingIdentity(Record, frozen=True):
 
 
 class TrainingPosition(Record, frozen=True):
-    """How far a training has come: `step` steps of `epoch` are done, and `completed_epochs` epochs whole."""
+    """Training progress: `step` steps of `epoch` are done, after `completed_epochs` epochs."""
 
     tcc_checkpoint: int
     identity: TrainingIdentity

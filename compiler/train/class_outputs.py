@@ -22,10 +22,10 @@ AUXILIARY_LOSS_WEIGHT = 0.3
 class ClassOutputs:
     """The outputs that are judged, what they learn, the share of each loss, and the image input.
 
-    `target_indices` has the place in `targets` of what each output learns, those for training alone as
-    well; the first output of each target is the one that is judged. `is_multi_label` says that labels
-    name more than one class. `target_rows`, float32 (kinds, columns), is what each kind of image should
-    give, the targets' columns side by side.
+    `target_indices` has the place in `targets` of what each output learns, those for training alone
+    as well; the first output of each target is the one that is judged. `is_multi_label` says that
+    labels name more than one class. `target_rows`, float32 (kinds, columns), is what each kind of
+    image should give, the targets' columns side by side.
     """
 
     targets: Targets
@@ -83,7 +83,10 @@ def find_untrained_outputs(
     ]
     if not untrained_names:
         return ()
-    message = f"nothing says what these outputs are to give, and they are not trained: {join_names(untrained_names)}"
+    message = (
+        "nothing says what these outputs are to give, and they are not trained: "
+        f"{join_names(untrained_names)}"
+    )
     return (Diagnostic("E1226", message, at, severity="warning"),)
 
 
@@ -151,7 +154,10 @@ def _build_class_target(
     units = _count_units(graph, scored_outputs[0])
     # One value tells two classes apart by its sign.
     if units != len(classes) and (units, len(classes)) != (1, 2):
-        reason = f"output `{scored_outputs[0].name}` has {units} values, and there are {len(classes)} classes"
+        reason = (
+            f"output `{scored_outputs[0].name}` has {units} values, and there are "
+            f"{len(classes)} classes"
+        )
         raise build_untrainable_error(
             at, reason, f"set the spec to {len(classes)} classes (`--set`)"
         )

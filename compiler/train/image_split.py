@@ -39,7 +39,8 @@ class SplitOptions:
     `labels` are the network's, in its order: the images have these classes and no others. Where it
     names none, classes are in the order of their names. `settable` says that `--set labels=` gives
     it others. `targets` are those of a network that tells more than
-    one class. `previous_splits` has the sides, by the images' digests, of the training that the weights are
+    one class. `previous_splits` has the sides, by the images' digests, of the training that the
+    weights are
     from: they are kept where the images have none, unless `ignores_previous`.
     """
 
@@ -227,7 +228,10 @@ def _check_groups(files: LabelledFiles, splits: Mapping[str, str]) -> None:
     problems = []
     for group, names_by_split in sorted(members.items()):
         if len(names_by_split) > 1:
-            message = f"group `{group}` is on {len(names_by_split)} sides: {join_names(list(names_by_split))}"
+            message = (
+                f"group `{group}` is on {len(names_by_split)} sides: "
+                f"{join_names(list(names_by_split))}"
+            )
             notes = tuple(f"{split_name}: {name}" for split_name, name in names_by_split.items())
             help = "let all images of a patient be on one side, or leave out the column `split`"
             at = files.spans.get(list(names_by_split.values())[-1], make_file_span(str(files.path)))

@@ -124,7 +124,10 @@ def _label_by_folders(path: Path, image_listing: ImageListing) -> list[_FileAnno
         return [_FileAnnotation(file, p[0]) for file, p in parts.items()]
     other_folders = sorted(set(tops) - split_folders)
     if other_folders:
-        message = f"beside {join_names(sorted(split_folders))}, these folders have images: {join_names(other_folders)}"
+        message = (
+            f"beside {join_names(sorted(split_folders))}, these folders have images: "
+            f"{join_names(other_folders)}"
+        )
         help = "put them into one of train, val and test, or elsewhere"
         raise fail("E1200", message, at, help=help)
     flat = [p for p in parts.values() if len(p) == 2]

@@ -255,7 +255,10 @@ class TrainingRun:
         label = "no state was written before it"
         if path.exists():
             good_position = checkpoint.read_checkpoint(path)[0].position
-            label = f"the last good state, after step {good_position.step} of epoch {good_position.epoch + 1}"
+            label = (
+                f"the last good state, after step {good_position.step} of epoch "
+                f"{good_position.epoch + 1}"
+            )
         help = "lower the learning rate's `peak`, lengthen `warmup_epochs`, or say `clip_norm: 1`"
         return fail(
             "E1228", f"{quantity} is not finite", make_file_span(str(path)), label=label, help=help

@@ -42,8 +42,8 @@ CorruptPolicy = Literal["skip", "refuse"]
 class DecodeOptions:
     """How a set is decoded: by how many threads, and where it lies.
 
-    Levels of more than `max_memory_bytes` go to a file in the folder `scratch`. `split` is what the set
-    is called in messages, where it is a part of others.
+    Levels of more than `max_memory_bytes` go to a file in the folder `scratch`. `split` is what the
+    set is called in messages, where it is a part of others.
     """
 
     scratch: Path
@@ -271,7 +271,8 @@ def find_duplicate_images(stores: Mapping[str, PixelStore]) -> tuple[Diagnostic,
             )
             if different and bool((first_pixels == other_store.pixels[index]).all()):
                 pairs.append(
-                    f"{first_split}: {first_store.names[first_index]}, {split_name}: {other_store.names[index]}"
+                    f"{first_split}: {first_store.names[first_index]}, {split_name}: "
+                    f"{other_store.names[index]}"
                 )
     if not pairs:
         return ()

@@ -82,10 +82,10 @@ class TrainedData(Record, frozen=True):
 class DecisionCounts(Record, frozen=True):
     """Images of which a decision holds, of which it does not, and how many of each are told so."""
 
-    positives: int = msgspec.field(name="holds")
-    true_positives: int = msgspec.field(name="told_holds")
-    negatives: int = msgspec.field(name="holds_not")
-    true_negatives: int = msgspec.field(name="told_holds_not")
+    positives: int = field(name="holds")
+    true_positives: int = field(name="told_holds")
+    negatives: int = field(name="holds_not")
+    true_negatives: int = field(name="told_holds_not")
 
 
 class OutputScores(Record, frozen=True):

@@ -96,11 +96,17 @@ def _check_targets(targets: Targets, outputs: Sequence[Output], at: Span) -> Non
         for name in target.labels:
             earlier_target = target_by_label.setdefault(name.casefold(), target)
             if earlier_target is not target:
-                label = f"outputs `{earlier_target.outputs[0]}` and `{target.outputs[0]}` both have `{name}`"
+                label = (
+                    f"outputs `{earlier_target.outputs[0]}` and `{target.outputs[0]}` both "
+                    f"have `{name}`"
+                )
                 raise build_untrainable_error(at, label, "give each output labels of its own")
             if LABEL_SEPARATOR in name or name.casefold() == NO_LABEL:
                 label = f"output `{target.outputs[0]}` has a label `{name}`"
-                help = f"`{LABEL_SEPARATOR}` stands between names that hold, and `{NO_LABEL}` for none of them"
+                help = (
+                    f"`{LABEL_SEPARATOR}` stands between names that hold, and `{NO_LABEL}` "
+                    "for none of them"
+                )
                 raise build_untrainable_error(at, label, help)
 
 
@@ -151,7 +157,10 @@ def _normalize_label(label: str, targets: Targets, at: Span) -> str:
             if suggestion
             else f"an image is labelled `{label[:80]}`"
         )
-        help = f"it has {join_names(names)}; of several that hold, write `{LABEL_SEPARATOR}` between them, of none"
+        help = (
+            f"it has {join_names(names)}; of several that hold, write `{LABEL_SEPARATOR}` "
+            "between them, of none"
+        )
         raise fail("E1207", message, at, label=hint, help=f"{help} `{NO_LABEL}`")
     named_columns = {column for column in columns.values() if column is not None}
     for offset, target in zip(_compute_offsets(targets), targets, strict=True):

@@ -187,7 +187,7 @@ class Bench:
 
 @cache
 def _sets(network: BenchNetwork, folder: Path) -> list[BenchSet]:
-    return calibration_sets.lowered_model(network, folder / "sets")
+    return calibration_sets.ready(network, folder / "sets")
 
 
 @cache

@@ -142,7 +142,8 @@ def _generate_tables(program: Program, version: str) -> Iterator[str]:
         size = program.graph.types[output.value].elements
         axes = ", ".join(map(str, shape))
         rows.append(
-            f"    {{{to_string_literal(output.name)}, MODEL_{output.activation.upper()}, {len(shape)}, "
+            f"    {{{to_string_literal(output.name)}, MODEL_{output.activation.upper()}, "
+            f"{len(shape)}, "
             f"{{{axes}}}, {offset}, {size}, {len(output.labels)}, {labels}, "
             f"MODEL_{output.meaning.upper()}}},"
         )

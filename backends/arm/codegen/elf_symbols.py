@@ -23,7 +23,8 @@ class _Format:
     """How a file of 32 or of 64 bits is written, little-endian.
 
     `symbol_info` and `symbol_section` are the indices of these numbers of a symbol, of which
-    the name is the first; a relocation has its own at `relocation_info_offset`, with the symbol above `symbol_shift`.
+    the name is the first; a relocation has its own at `relocation_info_offset`, with the symbol
+    above `symbol_shift`.
     """
 
     header: str

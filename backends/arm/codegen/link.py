@@ -124,17 +124,27 @@ def link_shared(folder: Path, machine: Machine, name: str, exports: Iterable[str
 def link_program(folder: Path, machine: Machine, name: str) -> None:
     """Make `NAME-run` of `src/runner.c` and `NAME.o`; errors as for `link_artifact`."""
     _link(
-        folder, machine.get_zig_target("musl"), f"{name}-run", *_build_runner_options(folder, machine),
-        f"{name}.o", "-static", "-pie",
-    )  # fmt: skip
+        folder,
+        machine.get_zig_target("musl"),
+        f"{name}-run",
+        *_build_runner_options(folder, machine),
+        f"{name}.o",
+        "-static",
+        "-pie",
+    )
 
 
 def link_loader(folder: Path, machine: Machine, name: str) -> None:
     """Make a `NAME-run` that loads the `libNAME.so` beside it; errors as for `link_artifact`."""
     _link(
-        folder, machine.get_zig_target("gnu"), f"{name}-run", *_build_runner_options(folder, machine),
-        "-L.", f"-l:lib{name}.so", "-Wl,-rpath,$ORIGIN",
-    )  # fmt: skip
+        folder,
+        machine.get_zig_target("gnu"),
+        f"{name}-run",
+        *_build_runner_options(folder, machine),
+        "-L.",
+        f"-l:lib{name}.so",
+        "-Wl,-rpath,$ORIGIN",
+    )
 
 
 def _build_runner_options(folder: Path, machine: Machine) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ COUNTS_BUFFER, COUNT_BYTES = "saturation counts", 16
 class Network:
     """A program, the places of its values, and the names of its kernels.
 
-    `is_instrumented` says that it counts how often levels are the last ones, at `COUNTS_BUFFER` in the arena;
-    `has_isa_variants` that it chooses among instruction sets when it is loaded.
+    `is_instrumented` says that it counts how often levels are the last ones, at `COUNTS_BUFFER` in
+    the arena; `has_isa_variants` that it chooses among instruction sets when it is loaded.
     """
 
     program: Program

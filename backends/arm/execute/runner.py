@@ -185,8 +185,11 @@ class RunnerProcess:
                 that this processor lacks (E0601), or is not signed (E1365).
         """
         command = [
-            *self._build_emulator_command(), str(self.program), *build_isa_options(self.machine), *arguments
-        ]  # fmt: skip
+            *self._build_emulator_command(),
+            str(self.program),
+            *build_isa_options(self.machine),
+            *arguments,
+        ]
         try:
             outcome = bounded_process.execute(
                 command, self.folder, START_SECONDS + SECONDS_PER_INPUT * inputs, max_bytes

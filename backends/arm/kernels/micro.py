@@ -221,8 +221,8 @@ class MicroVector(MicroKernelCaller):
 class MicroDepthwise(MicroConvolution):
     """A depthwise convolution, a plane after another.
 
-    `has_uniform_weights` says whether all weights of each filter are one number. Arguments: map, weights, biases,
-    factors, the window's table, result.
+    `has_uniform_weights` says whether all weights of each filter are one number. Arguments: map,
+    weights, biases, factors, the window's table, result.
     """
 
     name: ClassVar[str] = "depthwise"

@@ -30,7 +30,8 @@ STREAMED_TILES = 15
 class MicroFloatMatrix(MicroConvolution):
     """A convolution in tiles of pixels.
 
-    `window` is that of one group; `has_lower_bound` and `has_upper_bound` are what the sums are bounded by first.
+    `window` is that of one group; `has_lower_bound` and `has_upper_bound` are what the sums are
+    bounded by first.
     Arguments: map, weights, biases, the window's table, the bounds, the epilogue's operands,
     result.
     """
@@ -145,8 +146,8 @@ class MicroFloatMatrix(MicroConvolution):
 class MicroFloatDepthwise(MicroConvolution):
     """A depthwise convolution, a plane after another.
 
-    `has_lower_bound` and `has_upper_bound` are what the results are bounded by first. Arguments: map, weights, biases,
-    the window's table, the bounds, the epilogue's operands, result.
+    `has_lower_bound` and `has_upper_bound` are what the results are bounded by first. Arguments:
+    map, weights, biases, the window's table, the bounds, the epilogue's operands, result.
     """
 
     name: ClassVar[str] = "depthwise"

@@ -51,8 +51,9 @@ class WinogradConvolution(MicroConvolution):
 class MicroWinograd(WinogradConvolution):
     """Of floats.
 
-    `has_lower_bound` and `has_upper_bound` are what the results are bounded by first. Arguments: map, weights, biases,
-    the window's table, the bounds, the epilogue's operands, the tiles' points, result.
+    `has_lower_bound` and `has_upper_bound` are what the results are bounded by first. Arguments:
+    map, weights, biases, the window's table, the bounds, the epilogue's operands, the tiles'
+    points, result.
     """
 
     name: ClassVar[str] = "winograd"
@@ -84,8 +85,8 @@ class MicroWinograd(WinogradConvolution):
 class MicroQuantizedWinograd(WinogradConvolution):
     """Of levels, which become levels between two bounds.
 
-    `phases_per_sum` is how many channels are summed at once. Arguments: map, weights, biases, factors, the
-    window's table, the tiles' points, the epilogue's operands, result.
+    `phases_per_sum` is how many channels are summed at once. Arguments: map, weights, biases,
+    factors, the window's table, the tiles' points, the epilogue's operands, result.
     """
 
     name: ClassVar[str] = "level_winograd"

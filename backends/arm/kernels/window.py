@@ -71,8 +71,8 @@ class Band:
     """Rows of the output that are computed together from a copy of what they read.
 
     `step` rows of the whole copy lie between what neighbouring rows of the output read first. A
-    thread makes its `is_thread_local` bands on its stack; others are in the arena, one at a time, and threads
-    share the work on each.
+    thread makes its `is_thread_local` bands on its stack; others are in the arena, one at a time,
+    and threads share the work on each.
     """
 
     staging: Staging

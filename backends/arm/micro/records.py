@@ -52,7 +52,7 @@ class MicroKernel:
 
 
 def shift_bias(bias: "Int32", weight: "Int8", offset: int) -> "Int32":
-    """Return the bias to which products with x - `offset` are added, where those with x were meant."""
+    """Fold the input `offset` into the bias, for products with x - `offset` in place of x."""
     rows = weight.reshape(len(weight), -1).astype(np.int64)
     shifted_bias: Int32 = (bias.astype(np.int64) + offset * rows.sum(axis=1)).astype(np.int32)
     return shifted_bias

@@ -14,7 +14,7 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory in use from step `first_step` to step `last_step`, both included; for `is_scratch` or a value."""
+    """Memory in use from `first_step` to `last_step`, both included; scratch or a value."""
 
     name: str
     nbytes: int

@@ -69,9 +69,14 @@ def call_transposed(op: ops.ConvTranspose, site: Site) -> KernelCall:
         d * (k - 1) - p for d, k, p in zip(op.dilation, op.kernel, op.padding, strict=True)
     )
     window = Window(
-        site.input_shape, (height, width), op.kernel, (1, 1), op.dilation, (pad_top, pad_left, pad_top, pad_left),
+        site.input_shape,
+        (height, width),
+        op.kernel,
+        (1, 1),
+        op.dilation,
+        (pad_top, pad_left, pad_top, pad_left),
         spread=op.stride,
-    )  # fmt: skip
+    )
     weight, *bias = site.tensors
     channels, group_filters, kh, kw = weight.shape
     # A transposed kernel is laid down from each pixel, so that its twin reads it backwards.

@@ -155,7 +155,8 @@ def build_program(
 def compute_buffers(program: Program, kept_names: Iterable[str] = ()) -> tuple[Buffer, ...]:
     """Return the buffers that a program uses, and when.
 
-    Step 0 brings the inputs, and the step after the last takes away the outputs and what is `kept_names`.
+    Step 0 brings the inputs, and the step after the last takes away the outputs and what is
+    `kept_names`.
     """
     graph, locations = program.graph, program.locations
     steps_by_buffer: dict[str, list[int]] = {}

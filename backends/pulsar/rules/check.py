@@ -58,8 +58,13 @@ def check(model: onnx.ModelProto, chip: Chip) -> tuple[Finding, ...]:
         onnx_operators = read_operators(model)
     except Exception as error:  # ONNX has exception types of its own, and one for each cause
         error_lines = str(error).strip().splitlines()
-        return (*findings, _make_file_finding(f"ONNX cannot infer its shapes: {error_lines[-1] if error_lines else ''}"[:200],
-                              "shapes and types fit each other"))  # fmt: skip
+        return (
+            *findings,
+            _make_file_finding(
+                f"ONNX cannot infer its shapes: {error_lines[-1] if error_lines else ''}"[:200],
+                "shapes and types fit each other",
+            ),
+        )
     if not onnx_operators:
         findings.append(_make_file_finding("it has no operator", "there is something to run"))
     return (*findings, *(finding for op in onnx_operators for finding in _check_operator(op, book)))
@@ -84,8 +89,11 @@ def _check_model(model: onnx.ModelProto, book: RuleBook) -> Iterator[Finding]:
             "it has operators or constants of its own", "files hold ONNX operators alone"
         )
     if model.ir_version > MAX_IR_VERSION:
-        yield _make_file_finding(f"its IR version is {model.ir_version}", f"up to {MAX_IR_VERSION} is known to work",
-                    Severity.DOUBTFUL)  # fmt: skip
+        yield _make_file_finding(
+            f"its IR version is {model.ir_version}",
+            f"up to {MAX_IR_VERSION} is known to work",
+            Severity.DOUBTFUL,
+        )
 
 
 def _check_io(graph: onnx.GraphProto) -> Iterator[Finding]:

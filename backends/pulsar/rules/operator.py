@@ -19,8 +19,8 @@ MAX_TENSOR_BYTES, MAX_VECTOR_BYTES = 1 << 12, 1 << 20
 class OnnxValue:
     """An input or output of an operator; a dimension that the file does not fix is 0.
 
-    `producer` is the kind of the operator that makes it, `readers` are those that read it; `dtype` is
-    ONNX's number of its type, and `constant` its numbers where they are few.
+    `producer` is the kind of the operator that makes it, `readers` are those that read it; `dtype`
+    is ONNX's number of its type, and `constant` its numbers where they are few.
     """
 
     name: str

@@ -65,8 +65,8 @@ class NpuRule:
 class RuleBook:
     """All that the documents of a chip say: its operators and their rules.
 
-    `max_opset` is the last opset that they name, `unlisted_text` what an operator means that the list
-    does not have, and `alternatives` what to write for some of those.
+    `max_opset` is the last opset that they name, `unlisted_text` what an operator means that the
+    list does not have, and `alternatives` what to write for some of those.
     """
 
     operator_list: Source

@@ -39,8 +39,8 @@ Key = Callable[[CheckpointModule], object]
 class MatchProblem:
     """What is left to match once rules and names have had their say.
 
-    `train_only_layers` names those layers that only train-only outputs need, `non_float_tensors` has tensors of
-    the checkpoint that are none of floats, with what they are.
+    `train_only_layers` names those layers that only train-only outputs need, `non_float_tensors`
+    has tensors of the checkpoint that are none of floats, with what they are.
     """
 
     path: Path
@@ -301,7 +301,8 @@ def _make_ambiguity_error(
         s for s in layers_by_signature if (s in only if only else len(layers_by_signature[s]) > 1)
     ]
     notes = [
-        f"{format_signature(s)}: {_format_names(modules_by_signature[s])} <-> {_format_names(layers_by_signature[s])}"
+        f"{format_signature(s)}: {_format_names(modules_by_signature[s])} <-> "
+        f"{_format_names(layers_by_signature[s])}"
         for s in signatures
     ]
     count = sum(len(layers_by_signature[s]) for s in signatures)
@@ -332,7 +333,10 @@ def _make_unmatched_error(problem: MatchProblem, modules: Sequence[CheckpointMod
         )
     extra_modules = sum(max(len(t) - len(h), 0) for t, h in unequal.values())
     missing_layers = sum(max(len(h) - len(t), 0) for t, h in unequal.values())
-    message = f"{extra_modules} modules of the checkpoint match no layer, {missing_layers} layers no module"
+    message = (
+        f"{extra_modules} modules of the checkpoint match no layer, {missing_layers} layers "
+        "no module"
+    )
     help = (
         "other parameters of the spec (`--set`)? What is only for training is left out by a rule"
         " file: `rules: [{ignore: aux.**}]`"

@@ -116,7 +116,8 @@ def _iterate_module(
 ) -> Iterator[tuple[str, object]]:
     """Yield the names and tensors of a pickled module: PyTorch's own, or TorchScript's.
 
-    `budget` is how many attributes may still be looked at: a module may hold one twice in one twice.
+    `budget` is how many attributes may still be looked at: a module may hold one twice in one
+    twice.
     """
     state = module.state
     if not (isinstance(state, ConstructedObject) and is_mapping(state)):

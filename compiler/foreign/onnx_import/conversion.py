@@ -48,7 +48,8 @@ class ConvertedModel:
     """A model, the names its steps are to have, and what became of each operator of the file.
 
     `views` are the values of the network as the file has them, by its names; `maps` are vectors
-    that were made again as maps of one pixel; `pre_activations` is there for each output with an activation.
+    that were made again as maps of one pixel; `pre_activations` is there for each output with an
+    activation.
     """
 
     model: Model
@@ -304,4 +305,7 @@ def _format_error(error: Exception) -> str:
 
 def _list_known_operators() -> str:
     operators = sorted({*CONVERTERS, *PATTERNS} - {"ChannelNorm"})
-    return f"operators that are known: {', '.join(operators)}; --until NAME cuts the file before others"
+    return (
+        f"operators that are known: {', '.join(operators)}; --until NAME cuts the file before "
+        "others"
+    )

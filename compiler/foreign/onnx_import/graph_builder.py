@@ -107,8 +107,8 @@ class OperatorRefusal(ValueError):  # noqa: N818 - what it is, not what it does
 class GraphBuilder:
     """Nodes by name, in order, with their weights.
 
-    `preferred_names` holds the name that each was to have, `materialized_views` the values that views became,
-    `map_by_vector` the vectors that were made again as maps.
+    `preferred_names` holds the name that each was to have, `materialized_views` the values that
+    views became, `map_by_vector` the vectors that were made again as maps.
     """
 
     source: Input
@@ -148,7 +148,8 @@ class GraphBuilder:
         if [w.shape for w in weights] != expected_shapes:
             actual_shapes = ", ".join(str(list(w.shape)) for w in weights)
             raise OperatorRefusal(
-                f"its weights are {actual_shapes}, not {', '.join(str(list(w)) for w in expected_shapes)}"
+                f"its weights are {actual_shapes}, not "
+                f"{', '.join(str(list(w)) for w in expected_shapes)}"
             )
         self.nodes[node.name] = node
         self.preferred_names[node.name] = name

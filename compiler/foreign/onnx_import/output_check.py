@@ -144,7 +144,10 @@ def _check_outputs(
             suffix = (
                 f" before its {compared_output.output.activation}" if compared_output.view else ""
             )
-            description = f"differs by {_compute_relative_difference(spec_output, file_output):.2g} of the largest"
+            description = (
+                f"differs by {_compute_relative_difference(spec_output, file_output):.2g} of "
+                "the largest"
+            )
             raise fail(
                 "E0920",
                 "the spec would not compute what the file does",

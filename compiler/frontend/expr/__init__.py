@@ -38,10 +38,10 @@ __all__ = [
     "ExpressionScope",
     "ParsedExpression",
     "Unknown",
-    "evaluate_text",
-    "select_entries",
     "evaluate",
+    "evaluate_text",
     "parse_expr",
+    "select_entries",
 ]
 
 

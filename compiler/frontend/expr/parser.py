@@ -243,7 +243,7 @@ class Parser:
         return node
 
     def parse_subscript(self, operand: Expression) -> Expression:
-        """Return `operand[index]` or `operand[start:stop:step]`, of which each bound may be missing."""
+        """Parse `operand[index]` or `operand[start:stop:step]`; each bound is optional."""
         self.pop_token()
         bounds: list[Expression | None] = [None]
         while self.next.text != "]":

@@ -23,7 +23,7 @@ _HEADER = re.compile(r"[|>][-+0-9]*[ \t]+(#[^\r\n]*)")
 
 @dataclass(slots=True)
 class _LocatedComment:
-    """A comment at an index of the text; `on_own_line` where nothing stands before it on its line."""
+    """A comment at an index of the text; `on_own_line` if nothing precedes it on its line."""
 
     index: int
     comment: Comment

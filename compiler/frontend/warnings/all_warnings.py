@@ -50,7 +50,8 @@ def _find_unused_allows(
 class ExpandedSpec:
     """What expansion made: all nodes by provisional name, those that outputs need, the places.
 
-    `values_by_span` says which values the `as` at a place named; `step_warnings` were found on the way.
+    `values_by_span` says which values the `as` at a place named; `step_warnings` were found on the
+    way.
     """
 
     nodes: Mapping[str, Node]

@@ -57,8 +57,8 @@ def find_dead_steps(
 ) -> Iterator[Diagnostic]:
     """Yield the steps, none of whose nodes an output needs, at the ends of what they lead to.
 
-    A step that is written once and used often is dead where all its uses are. `named_values` are values
-    with names, of which the text says whether anything reads them.
+    A step that is written once and used often is dead where all its uses are. `named_values` are
+    values with names, of which the text says whether anything reads them.
     """
     # The usual case, in which no list of places is made.
     if all(name in live for name in nodes):

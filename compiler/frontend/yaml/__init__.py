@@ -51,13 +51,13 @@ __all__ = [
     "Scalar",
     "Sequence",
     "Tree",
+    "find_key_span",
     "find_span",
     "find_subtree",
-    "find_key_span",
     "get_max_bytes",
     "parse",
-    "to_plain",
     "read_source",
+    "to_plain",
 ]
 
 

@@ -191,8 +191,8 @@ def explain_error(
     """Return the located error that stands for one of ruamel.yaml's.
 
     `reached` is the index of the last piece that could be read, the place of an error that
-    carries none; `last_scalar` is the place of the last word, empty for a quoted one; `bracket` the index
-    of the innermost bracket still open.
+    carries none; `last_scalar` is the place of the last word, empty for a quoted one; `bracket` the
+    index of the innermost bracket still open.
     """
     problem = str(getattr(error, "problem", None) or "")
     at = _get_index(getattr(error, "problem_mark", None), source, reached)

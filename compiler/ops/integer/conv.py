@@ -51,8 +51,8 @@ class RealConv(Op, ExactIntegerOp):
     """float32(sum x * w + b) * factor: what leaves the program loses nothing to 8 bits.
 
     Weights are int8 in [-127, 127], the bias int32 at x.scale * w.scale, which is the factor of
-    each filter. No sum may reach `MAX_EXACT_SUM`: then float arithmetic on the integers gives it as well,
-    so that every runtime has what this needs.
+    each filter. No sum may reach `MAX_EXACT_SUM`: then float arithmetic on the integers gives it as
+    well, so that every runtime has what this needs.
     """
 
     keyword: ClassVar[str] = "real_conv"

@@ -153,8 +153,8 @@ def find_function_scales(
 ) -> tuple[float, float] | None:
     """Return scales of the input and the output with which a function of floats gives a table.
 
-    rint(function(float32(level * first)) / second), where the function may be off as `ERROR_SCALES` says,
-    and the quotient by `MARGIN` more. None where none were found.
+    rint(function(float32(level * first)) / second), where the function may be off as `ERROR_SCALES`
+    says, and the quotient by `MARGIN` more. None where none were found.
 
     Args:
         function: One of `ERROR_SCALES`.

@@ -169,8 +169,10 @@ class QMul(QuantizedOp):
         if step := find_product_step(factor, (x0.limits[0], x1.limits[0]), get_zero_point(y)):
             return (*product, *make_quantize("p", self, y, step))
         return (
-            *product, Call("Mul", ("p", make_float32(factor)), output="s"), *make_quantize("s", self, y)
-        )  # fmt: skip
+            *product,
+            Call("Mul", ("p", make_float32(factor)), output="s"),
+            *make_quantize("s", self, y),
+        )
 
 
 def make_narrowing_calls(source: str, y: TensorType, level_offset: int = 0) -> tuple[Call, ...]:

@@ -245,7 +245,7 @@ def _normalize_dot(dot: Reals | np.float64, a: Reals | np.float64, b: Reals | np
 
 
 def _extract_few_patches(windows: InputWindows) -> Float32:
-    """Return patches spread over all windows, at most `MAX_PATCH_NUMBERS` numbers but `MIN_PATCHES` patches."""
+    """Return at least `MIN_PATCHES` patches of all windows, up to `MAX_PATCH_NUMBERS` numbers."""
     op, parts = windows.op, windows.parts
     patch_count = max(
         MIN_PATCHES, MAX_PATCH_NUMBERS // (parts.shape[1] * op.kernel[0] * op.kernel[1])

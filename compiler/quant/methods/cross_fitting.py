@@ -190,7 +190,8 @@ class CrossFitting:
             dataset: Its images.
             statistics: What was seen of them, in their order.
             threads: How many images run side by side; None is one a processor.
-            parts: How many of the parts judge; of a network that is not `MAX_SMALL_WEIGHTS`, one does.
+            parts: How many of the parts judge; of a network that is not `MAX_SMALL_WEIGHTS`, one
+                does.
         """
         count = count_held_out_images(lowered_model)
         self.lowered_model, self.dataset, self.statistics, self.threads = (

@@ -23,7 +23,7 @@ class Fast:
 
     @property
     def max_images(self) -> int:
-        """`MAX_IMAGES`: an estimate of what unseen images need makes up for those that are not seen."""
+        """`MAX_IMAGES`: an estimate of unseen extremes makes up for the images left out."""
         return MAX_IMAGES
 
     def remove_guard(self) -> None:

@@ -51,8 +51,8 @@ def compute_histogram(sample: NDArray[np.float32], top: float, bins: int = BINS)
 def search(counts: Counts, max_quantized: int) -> ClippingThreshold:
     """Return the threshold of the least divergence, of equal ones the largest.
 
-    `max_quantized` is the largest level, 127 or 255: thresholds have at least one bin for each level, so
-    that no histogram of fewer numbers is taken for a good one.
+    `max_quantized` is the largest level, 127 or 255: thresholds have at least one bin for each
+    level, so that no histogram of fewer numbers is taken for a good one.
     """
     if not counts.any():
         return ClippingThreshold(1.0, 0.0)
@@ -65,7 +65,7 @@ def search(counts: Counts, max_quantized: int) -> ClippingThreshold:
 
 
 def compute_divergences(counts: Counts, max_quantized: int) -> Reals:
-    """Return the divergence of each threshold, from `max_quantized` + 1 bins to all; inf where none.
+    """Return the divergence of each threshold, from `max_quantized` + 1 bins; inf if undefined.
 
     With C the running sum of counts, and for the bins of each level their sum m and the number n
     of those that are not empty: sum P log Q = sum m log(m / n) + outliers * log(m / n of the last

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class CalibrationResult:
     """A calibration and how it came about.
 
-    `used` is the candidate that won; `qualities_by_candidate` says how each did on images which it had not learnt
-    from. `held_out` images had no part in all that. `expected` says what is lost on images that
-    nobody has seen. `notices` are what the user must know. `repeats` are the digests of images that
-    were left out, since others show the same. `saturation` says how many values saturate on images of
-    the set; None before they are counted.
+    `used` is the candidate that won; `qualities_by_candidate` says how each did on images which it
+    had not learnt from. `held_out` images had no part in all that. `expected` says what is lost on
+    images that nobody has seen. `notices` are what the user must know. `repeats` are the digests of
+    images that were left out, since others show the same. `saturation` says how many values
+    saturate on images of the set; None before they are counted.
     """
 
     calibration: "Calibration"

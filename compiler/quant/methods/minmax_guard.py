@@ -1,8 +1,8 @@
 """What keeps a search from being worse than min-max: both are judged by the model's own outputs.
 
 The thresholds of a search may be so low that the whole network suffers, though each layer by itself
-looks well. So the scales as found, the same with none below `MIN_SCALE_SHARE` of min-max's, and min-max
-itself are tried on images that none of them has seen.
+looks well. So the scales as found, the same with none below `MIN_SCALE_SHARE` of min-max's, and
+min-max itself are tried on images that none of them has seen.
 """
 
 from collections.abc import Mapping
@@ -112,7 +112,8 @@ def choose_ranges(
         name: The method's.
         search: Its search.
         lowered_model: The ready model.
-        calibration_split: Those that it learns from, with what was seen of them, and those that judge.
+        calibration_split: Those that it learns from, with what was seen of them, and those that
+            judge.
         threads: How many images run side by side; None is one a processor.
     """
     searched_ranges, minmax_ranges = (
@@ -144,7 +145,7 @@ def format_raised_name(name: str) -> str:
 def raise_scales(
     lowered_model: Model, searched_ranges: SearchedRanges, minmax_ranges: SearchedRanges
 ) -> SearchedRanges:
-    """Return scales as found where they are at least `MIN_SCALE_SHARE` of min-max's, else that share.
+    """Raise scales to at least `MIN_SCALE_SHARE` of min-max's.
 
     Args:
         lowered_model: The ready model.
@@ -196,7 +197,8 @@ def _explain_loss(name: str, searched: float, minmax_loss: float) -> str:
     if searched == minmax_loss:
         return f"`{name}` loses as much as `{MINMAX_NAME}`: {searched_text}"
     return (
-        f"`{name}` loses less than `{MINMAX_NAME}` ({searched_text}, not {minmax_text}), but not less than"
+        f"`{name}` loses less than `{MINMAX_NAME}` ({searched_text}, not {minmax_text}), "
+        "but not less than"
         f" {MARGIN:.0%} of it, so that the difference may be chance"
     )
 
@@ -204,7 +206,8 @@ def _explain_loss(name: str, searched: float, minmax_loss: float) -> str:
 def _explain_agreement(name: str, share: float, minmax_share: float) -> str:
     """Return how the decisions of the best candidate keep it from being used."""
     return (
-        f"`{name}` loses the least, but changes more decisions than `{MINMAX_NAME}`: {1 - share:.1%} of"
+        f"`{name}` loses the least, but changes more decisions than `{MINMAX_NAME}`: "
+        f"{1 - share:.1%} of"
         f" the images, not {1 - minmax_share:.1%}"
     )
 

@@ -14,7 +14,7 @@ OUTLIER_SHARE = 1e-4
 
 
 def find_share(group: "ValueGroup") -> float:
-    """Return the magnitude that a share of `OUTLIER_SHARE` exceeds, as a share of the largest one."""
+    """Return the magnitude that `OUTLIER_SHARE` of all exceed, as a share of the largest."""
     import numpy as np
 
     numbers = np.concatenate([np.abs(sample.reshape(-1)) for sample in group.samples])

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from tcc.compiler.quant.methods.value_groups import ValueGroup
     from tcc.compiler.quant.observe.statistics import Statistics
 
-Search: TypeAlias = "Callable[[Model, Statistics, int | None], FoundRanges]"
+Search: TypeAlias = "Callable[[Model, Statistics, int | None], SearchedRanges]"
 """Finds ranges for a model from statistics of its values, the same on any number of threads."""
 ClippingShare: TypeAlias = "Callable[[ValueGroup], float]"
 """Gives the magnitude at which a group's levels end, as a share of the largest one seen."""

@@ -120,9 +120,9 @@ def observe_parts(
 class _Observation:
     """One pass over a data set; each image has places of its own, so that threads never meet.
 
-    The first of `sessions` gives parts of maps, the last, for images that are not `sampled_images`, perhaps
-    extremes alone. `low` and `high` are (images, channels) by value, `parts` (images, channels,
-    rows, columns) by name of the tap.
+    The first of `sessions` gives parts of maps, the last, for images that are not `sampled_images`,
+    perhaps extremes alone. `low` and `high` are (images, channels) by value, `parts` (images,
+    channels, rows, columns) by name of the tap.
     """
 
     model: Model

@@ -115,8 +115,8 @@ class ValueStatistics:
     """What was seen of one value.
 
     `lows` and `highs` (images, channels) are the extremes of each channel in each image: of all
-    elements, not of the sample. `sample_parts` holds all channels at positions that hashes of the images
-    chose, (positions, channels).
+    elements, not of the sample. `sample_parts` holds all channels at positions that hashes of the
+    images chose, (positions, channels).
     """
 
     lows: Float32

@@ -103,8 +103,8 @@ def round_by_gptq(weight: Float64, scale: Float64, moments: Float64) -> Int8:
     error good, so that the taps that matter least come last. Where all that costs a filter more
     than rounding to nearest, it is rounded to nearest.
 
-    The errors of `BLOCK_TAPS` taps are handed on at once, in one product of matrices: taps^2 * filters
-    operations as before, at the speed of BLAS.
+    The errors of `BLOCK_TAPS` taps are handed on at once, in one product of matrices: taps^2 *
+    filters operations as before, at the speed of BLAS.
 
     Args:
         weight: The real weights (filters, taps).

@@ -221,9 +221,9 @@ BANDED = (
     "led-max_pool-padded",
 )  # fmt: skip
 LIMITS = {
-    "a few rows on a thread's stack": {"OWN": 1 << 16, "NEAR": 700},
-    "single rows on a thread's stack": {"OWN": 1 << 16, "NEAR": 0},
-    "a few rows that threads share": {"OWN": 0, "SHARED": 300},
+    "a few rows on a thread's stack": {"MAX_STACK_BAND_BYTES": 1 << 16, "L1_BAND_BYTES": 700},
+    "single rows on a thread's stack": {"MAX_STACK_BAND_BYTES": 1 << 16, "L1_BAND_BYTES": 0},
+    "a few rows that threads share": {"MAX_STACK_BAND_BYTES": 0, "SHARED_BAND_BYTES": 300},
 }
 BandedBuild = tuple[Library, Mapping[str, Program]]
 

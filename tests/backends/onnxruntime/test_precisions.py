@@ -149,7 +149,7 @@ SATURATING = """
 import sys
 from pathlib import Path
 import numpy, onnxruntime
-from tcc.backends.onnxruntime.backend import FILE
+from tcc.backends.onnxruntime.backend import MODEL_FILE as FILE
 from tcc.backends.onnxruntime.backend import OnnxRuntime
 from tcc.compiler.support import cpu as processor
 from tcc.compiler.ir.graph import Input

@@ -10,7 +10,7 @@ ACIQ = '''
 """Analytical clipping of values that are Laplace: Banner et al., arXiv 1810.05723, section 2."""
 
 from tcc.compiler.quant.methods.range_method import RangeMethod
-from tcc.compiler.quant.methods.range_search import by_value
+from tcc.compiler.quant.methods.range_search import make_value_search
 
 SIGNED, UNSIGNED = 9.89, 11.16
 """The clipping of least square error in mean absolute deviations, for 8 bits and, since the half
@@ -26,7 +26,7 @@ def share(group):
     return (SIGNED if group.range.signed else UNSIGNED) * deviation / group.top
 
 
-ACIQ = RangeMethod("aciq", "clipping for Laplace values, in closed form", by_value(share), in_best=True)
+ACIQ = RangeMethod("aciq", "clipping for Laplace values, in closed form", make_value_search(share), in_best=True)
 '''
 """The file of the method, as its author writes it."""
 PROGRAM = """

@@ -282,7 +282,9 @@ def test_what_is_code_comes_out_of_the_cache_only_where_it_may_run(build, store,
     """As if this runtime's files were programs, which take longer to build."""
     from tcc.backends.onnxruntime.backend import OnnxRuntime
 
-    monkeypatch.setattr(OnnxRuntime, "code", lambda _, names: tuple(names), raising=False)
+    monkeypatch.setattr(
+        OnnxRuntime, "list_code_files", lambda _, names: tuple(names), raising=False
+    )
     words = ("--target", "onnxruntime")
     assert build(*words) == [[]]
     assert build(*words) == [["bundle", "replay"]]

@@ -11,7 +11,7 @@ from tcc.compiler.passes import PLAIN
 
 
 class Dot:
-    interface = 1
+    interface = 2
     targets = (Target("NAME", "Graphviz drawing of the graph", (FP32,)),)
 
     def passes(self, precision):
@@ -78,20 +78,20 @@ def test_without_it_the_target_is_unknown(process, home, install):
         (DOT.replace("NAME", "ort"), "dot = tcc_dot:DOT", "the name `ort` belongs to another"),
         (DOT.replace("NAME", "My Dot"), "dot = tcc_dot:DOT", "`My Dot` is no name of a target"),
         (
-            NAMED.replace("interface = 1", "pass"),
+            NAMED.replace("interface = 2", "pass"),
             "dot = tcc_dot:DOT",
             "tcc_dot:DOT states no `interface`",
         ),
         (
-            NAMED.replace("interface = 1", "interface = 2"),
+            NAMED.replace("interface = 2", "interface = 3"),
             "dot = tcc_dot:DOT",
             "tcc_dot:DOT is for interface 2, this tcc has interface 1: install a release of tcc-dot "
-            "with `interface = 1`",
+            "with `interface = 2`",
         ),
         (NAMED.replace("def emit", "def draw"), "dot = tcc_dot:DOT", "has precisions, or `emit`"),
         ("raise OSError('no licence')", "dot = tcc_dot:DOT", "OSError('no licence')"),
         (
-            "class D:\n    interface = 1\n\n\nDOT = D()",
+            "class D:\n    interface = 2\n\n\nDOT = D()",
             "dot = tcc_dot:DOT",
             "no tuple of Target objects called `targets`",
         ),

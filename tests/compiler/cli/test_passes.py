@@ -2,7 +2,7 @@
 
 import pytest
 
-from tcc.compiler.ir.graph import Model, make_exact_pass
+from tcc.compiler.ir.graph import Model, exact_pass
 from tcc.compiler.passes import INT8, PASSES, PIPELINES, format_pipeline
 
 
@@ -72,7 +72,7 @@ def test_the_canonical_text_goes_through_no_passes(tcc, home):
 
 
 def test_passes_are_verified_by_running_them(tcc, home, monkeypatch):
-    @make_exact_pass
+    @exact_pass
     def fold_ahead(model: Model) -> Model:
         return Model(model.graph, {name: 2 * w for name, w in model.weights.items()})
 

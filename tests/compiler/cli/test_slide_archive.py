@@ -23,7 +23,7 @@ PROGRAM = "import sys; from tcc.compiler.cli import main; sys.exit(main())"
 SLOWLY = """
 import time
 from tcc.compiler.slides import patch_grid, slide_job
-patch_grid.READ = 64
+patch_grid.BLOCK_SIDE = 64
 store = slide_job.BlockWorker._store
 def slow(self, *given):
     time.sleep(0.05)

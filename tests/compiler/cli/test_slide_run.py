@@ -29,7 +29,7 @@ KILLED = """
 import os, sys
 from tcc.compiler.cli import main
 from tcc.compiler.slides import patch_grid, slide_job
-patch_grid.READ = 64
+patch_grid.BLOCK_SIDE = 64
 store, done = slide_job.BlockWorker._store, []
 def once_more(self, *given):
     store(self, *given)

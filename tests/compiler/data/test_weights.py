@@ -81,9 +81,9 @@ PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from hashlib import sha256
-from tcc.testing.nets import dense
+from tcc.testing.nets import build_dense
 from tcc.compiler.data import weights
-data = weights.encode(weights.random(dense(), 7), {c: c for c in "abcdefgh"})
+data = weights.encode(weights.initialize_random(build_dense(), 7), {c: c for c in "abcdefgh"})
 print(sha256(data).hexdigest())
 """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.foreign.checkpoint.rule_files import read_rules as read_rules
+from tcc.compiler.foreign.checkpoint.rule_files import read_rules
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.spec_tests import check_expectations
 

@@ -167,12 +167,12 @@ def test_it_says_who_made_it_and_nothing_of_where_or_when() -> None:
 PROGRAM = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
-from tcc.testing.nets import dense
-from tcc.testing.op_cases import trained
+from tcc.testing.nets import build_dense
+from tcc.testing.op_cases import sample_weights
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
-graph = dense()
-data = lower(Model(graph, trained(graph))).SerializeToString(deterministic=True)
+graph = build_dense()
+data = lower(Model(graph, sample_weights(graph))).SerializeToString(deterministic=True)
 print(hashlib.sha256(data).hexdigest())
 """
 

@@ -9,7 +9,7 @@ import torch
 
 from tcc.compiler.data import weights
 from tcc.compiler.frontend.spec import load
-from tcc.compiler.ir.graph import Graph, GraphError, Model, make_exact_pass
+from tcc.compiler.ir.graph import Graph, GraphError, Model, exact_pass
 from tcc.compiler.ir.printer import print_graph
 from tcc.compiler.lower.torch import create_module
 from tcc.compiler.passes import INFERENCE, run
@@ -87,7 +87,7 @@ def test_the_model_given_stays_as_it_was() -> None:
 
 
 def test_a_pass_that_breaks_the_graph_is_caught() -> None:
-    @make_exact_pass
+    @exact_pass
     def loses_a_node(model: Model) -> Model:
         return Model(replace(model.graph, nodes=model.graph.nodes[1:]), model.weights)
 

@@ -11,8 +11,8 @@ from tcc.compiler.ir.graph import (
     Model,
     Output,
     Pass,
-    make_bounded_pass,
-    make_exact_pass,
+    bounded_pass,
+    exact_pass,
 )
 from tcc.compiler.ir.rewrite import Bypass, Replacement, rewrite
 from tcc.compiler.ops import Conv, Relu, Relu6
@@ -30,7 +30,7 @@ def small() -> Model:
     return Model(graph, sample_weights(graph))
 
 
-@make_exact_pass
+@exact_pass
 def relu_is_gone(model: Model) -> Model:
     def rule(node, view):
         return Bypass(node.inputs[0]) if isinstance(node.op, Relu) else None
@@ -39,7 +39,7 @@ def relu_is_gone(model: Model) -> Model:
 
 
 def nudged(factor: float) -> Pass:
-    @make_bounded_pass(1e-4)
+    @bounded_pass(1e-4)
     def nudge(model: Model) -> Model:
         return Model(model.graph, {k: v * np.float32(factor) for k, v in model.weights.items()})
 
@@ -58,7 +58,7 @@ def test_a_wrong_value_inside_is_found_though_no_output_shows_it() -> None:
     add("last", Relu6())
     graph = add.build()
 
-    @make_exact_pass
+    @exact_pass
     def wrong(model: Model) -> Model:
         def rule(node, view):
             return Replacement(Relu6(), node.inputs, (), node.at) if node.name == "relu" else None
@@ -79,7 +79,7 @@ def test_rounding_is_held_to_the_bound() -> None:
 
 
 def test_a_lost_output_is_found() -> None:
-    @make_exact_pass
+    @exact_pass
     def loses(model: Model) -> Model:
         return Model(replace(model.graph, outputs=model.graph.outputs[:1]), model.weights)
 
@@ -89,7 +89,7 @@ def test_a_lost_output_is_found() -> None:
 
 
 def test_a_graph_that_breaks_the_rules_is_found() -> None:
-    @make_exact_pass
+    @exact_pass
     def breaks(model: Model) -> Model:
         return Model(replace(model.graph, nodes=model.graph.nodes[1:]), model.weights)
 

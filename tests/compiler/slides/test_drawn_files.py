@@ -204,7 +204,7 @@ from tcc.compiler.slides import annotations, geojson
 from tcc.compiler.support.diagnostics import UserError
 path = Path(sys.argv[1])
 try:
-    (annotations.read_asap if path.suffix == ".xml" else geojson.read)(path)
+    (annotations.read_asap if path.suffix == ".xml" else geojson.read_areas)(path)
 except UserError as error:
     (diagnostic,) = error.diagnostics
     status = Path("/proc/self/status").read_text()  # ru_maxrss is at least what forked this

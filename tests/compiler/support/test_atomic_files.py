@@ -182,7 +182,7 @@ def dying(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments)
 setattr(home, name, dying)
-files.write_tree(target, {"manifest": b"new", "model/b.bin": b"22", "run": b"#!"}, frozenset(), files.anything)
+files.write_tree(target, {"manifest": b"new", "model/b.bin": b"22", "run": b"#!"}, frozenset(), files.allow_replacing)
 """
 
 

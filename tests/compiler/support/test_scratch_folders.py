@@ -16,7 +16,7 @@ from tcc.compiler.support.atomic_files import MachineError
 KILLED = """
 import os, signal
 from tcc.compiler.support import atomic_files
-with atomic_files.scratch_folder() as folder:
+with atomic_files.create_scratch_folder() as folder:
     (folder / "deep").mkdir()
     (folder / "deep/file").write_bytes(b"1")
     print(folder, flush=True)

@@ -203,11 +203,11 @@ def test_a_place_where_nothing_can_be_written_is_told_once(tmp_path):
 PUT = """
 import sys
 from pathlib import Path
-from tcc.compiler.support.stage_cache import StageCache, key
+from tcc.compiler.support.stage_cache import StageCache, compute_key
 cache = StageCache(Path(sys.argv[1]), int(sys.argv[2]), print)
 for number in range(int(sys.argv[3])):
     for name in range(5):
-        one = key("size", {"name": name})
+        one = compute_key("size", {"name": name})
         found = cache.get("size", one)
         assert found in (None, {"a": bytes([name]) * 3000}), name
         cache.put("size", one, {"a": bytes([name]) * 3000})

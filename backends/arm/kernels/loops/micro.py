@@ -61,9 +61,13 @@ def _pack_channels(
     quad_count = kernel.groups * kernel.window.channels // QUAD
     with tir.emit_loop(quad_count, parallel=kernel.macs >= PARALLEL) as quad:
         tir.call(
-            kernel.record.get_symbol("deal"), tir.get_address(source, 0), tir.get_address(interleaved, 0),
-            tir.get_address(window, 0), quad, quad_count,
-        )  # fmt: skip
+            kernel.record.get_symbol("deal"),
+            tir.get_address(source, 0),
+            tir.get_address(interleaved, 0),
+            tir.get_address(window, 0),
+            quad,
+            quad_count,
+        )
 
 
 def _emit_tiles(
@@ -129,9 +133,11 @@ def _emit_block(
         group * kernel.group_filters + start,
     )
     inputs = (
-        panel, tir.get_address(weights, first_padded_filter * (kernel.quads * 4)), tir.get_address(bias, first_padded_filter),
+        panel,
+        tir.get_address(weights, first_padded_filter * (kernel.quads * 4)),
+        tir.get_address(bias, first_padded_filter),
         tir.get_address(factor, first_padded_filter),
-    )  # fmt: skip
+    )
     writes_output = not form.epilogue.steps
     plane = kernel.pixels if writes_output else kernel.record.pixels
     tile = (

@@ -189,13 +189,22 @@ def _emit_block(
         LOWER_BOUND_FLAG * kernel.has_lower_bound + UPPER_BOUND_FLAG * kernel.has_upper_bound
     )
     tir.call(
-        kernel.record.get_symbol("sums"), *panel,
-        tir.get_address(weights, first_padded_filter * taps_per_filter + taps.channel * (kernel.kernel_area * block)),
-        tir.get_address(bias, first_padded_filter), tir.get_address(bounds, 0),
+        kernel.record.get_symbol("sums"),
+        *panel,
+        tir.get_address(
+            weights,
+            first_padded_filter * taps_per_filter + taps.channel * (kernel.kernel_area * block),
+        ),
+        tir.get_address(bias, first_padded_filter),
+        tir.get_address(bounds, 0),
         tir.get_address(output, first_filter * kernel.pixels + pixels.start),
-        taps.channels * kernel.kernel_area, taps_per_filter * block, filters.count, kernel.pixels, pixels.count,
+        taps.channels * kernel.kernel_area,
+        taps_per_filter * block,
+        filters.count,
+        kernel.pixels,
+        pixels.count,
         ADD_FLAG * (not taps.is_first) + bound_flags,
-    )  # fmt: skip
+    )
     if not taps.is_last or not kernel.epilogue.steps:
         return
     with tir.emit_loop(filters.count) as f:
@@ -228,11 +237,16 @@ def build_depthwise(kernel: MicroFloatDepthwise, symbol: str) -> Expr:
         source, weights, bias, window, bounds, *trailing_buffers = buffers
         with tir.emit_loop(kernel.filters, parallel=kernel.macs >= PARALLEL) as f:
             tir.call(
-                kernel.record.get_symbol("plane"), tir.get_address(source, f // filters_per_channel * (size[0] * size[1])),
-                tir.get_address(weights, f * kernel.taps), tir.get_address(bias, f),
-                tir.get_address(bounds, 0), tir.get_address(trailing_buffers[-1], f * kernel.pixels),
-                tir.get_address(window, 0), LOWER_BOUND_FLAG * kernel.has_lower_bound + UPPER_BOUND_FLAG * kernel.has_upper_bound,
-            )  # fmt: skip
+                kernel.record.get_symbol("plane"),
+                tir.get_address(source, f // filters_per_channel * (size[0] * size[1])),
+                tir.get_address(weights, f * kernel.taps),
+                tir.get_address(bias, f),
+                tir.get_address(bounds, 0),
+                tir.get_address(trailing_buffers[-1], f * kernel.pixels),
+                tir.get_address(window, 0),
+                LOWER_BOUND_FLAG * kernel.has_lower_bound
+                + UPPER_BOUND_FLAG * kernel.has_upper_bound,
+            )
             if kernel.epilogue.steps:
                 apply_fused(kernel, trailing_buffers, f, 0, kernel.pixels)
 
@@ -326,16 +340,30 @@ def _emit_bands(
     with tir.split_loop(kernel.tile_count, kernel.band_tiles) as (first_tile, count):
         with tir.emit_loop(record.count_calls(w), parallel=shared) as channels:
             tir.call(
-                pixels_symbol, tir.get_address(source, 0), tir.get_address(points, 0), tir.get_address(window, 0),
-                first_tile, count, channels, kernel.pitch,
-            )  # fmt: skip
+                pixels_symbol,
+                tir.get_address(source, 0),
+                tir.get_address(points, 0),
+                tir.get_address(window, 0),
+                first_tile,
+                count,
+                channels,
+                kernel.pitch,
+            )
         with tir.emit_loop(kernel.padded_filters // record.filters, parallel=shared) as block:
             f = block * record.filters
             filter_count = record.filters
             if kernel.filters < kernel.padded_filters:
                 filter_count = tir.select_smaller_index(record.filters, kernel.filters - f)
             tir.call(
-                block_symbol, tir.get_address(points, 0), tir.get_address(weights, f * w.taps), *get_filter_arguments(f),
-                tir.get_address(output, f * kernel.pixels), tir.get_address(window, 0), first_tile, count,
-                kernel.pitch, filter_count, *extra_arguments,
-            )  # fmt: skip
+                block_symbol,
+                tir.get_address(points, 0),
+                tir.get_address(weights, f * w.taps),
+                *get_filter_arguments(f),
+                tir.get_address(output, f * kernel.pixels),
+                tir.get_address(window, 0),
+                first_tile,
+                count,
+                kernel.pitch,
+                filter_count,
+                *extra_arguments,
+            )

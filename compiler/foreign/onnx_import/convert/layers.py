@@ -103,8 +103,8 @@ def _compute_cuts(
 def _compute_zero_rows(excess: int, stride: int, dilation: int) -> Pair:
     """Return rows of zeros before and after a kernel.
 
-    With them what is cut off at the start exceeds what is cut off at the end, `excess` without them,
-    by nothing or more, and by no more than a step may add.
+    With them what is cut off at the start exceeds what is cut off at the end, `excess` without
+    them, by nothing or more, and by no more than a step may add.
     """
     rows_before = max(-(excess // dilation), 0) if excess < 0 else 0
     max_excess = max(stride, dilation) - 1

@@ -30,7 +30,7 @@ CONVOLUTIONS = {
     "a few pixels": followed(Conv(7, (3, 3), (3, 3), 1), (9, 6, 6), Relu()),
     "all that can be fused": followed_model(Conv(8, (3, 3), padding=1), (4, 9, 11)),
 }
-SMALL = {"MAX_FLOAT_PANELS": 1200, "NEAR": 300, "FAR": 600, "STREAMED": 2}
+SMALL = {"MAX_FLOAT_PANELS": 1200, "L1_FLOATS": 300, "L2_FLOATS": 600, "STREAMED_TILES": 2}
 """Limits under which taps, tiles and filters are all cut into parts."""
 
 

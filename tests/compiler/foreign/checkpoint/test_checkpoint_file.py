@@ -23,9 +23,9 @@ def test_pytorch_is_not_needed(tmp_path: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['torch'] = None\n"
         "from pathlib import Path\n"
-        "from tcc.testing.nets import dense\n"
+        "from tcc.testing.nets import build_dense\n"
         "from tcc.compiler.foreign.checkpoint import checkpoint_file as foreign\n"
-        "print(len(foreign.read(Path(sys.argv[2])).tensors))"
+        "print(len(foreign.read_checkpoint(Path(sys.argv[2])).tensors))"
     )
     command = [sys.executable, "-c", program, str(Path(__file__).parents[3]), str(path)]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
