@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tcc.compiler.foreign.checkpoint import ImportedWeights, import_checkpoint
+from tcc.compiler.importers.checkpoint import ImportedWeights, import_checkpoint
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.ops import BatchNorm, Conv, Op
 from tcc.compiler.support.diagnostics import UserError

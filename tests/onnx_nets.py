@@ -5,7 +5,7 @@ import onnxruntime
 import onnxsim
 from onnx import checker
 
-from tcc.compiler.foreign.onnx_import.sandbox import TaskResult
+from tcc.compiler.importers.onnx_import.sandbox import TaskResult
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

@@ -181,7 +181,7 @@ def test_what_every_op_must_do_it_does(with_mish: Tree) -> None:
     with_mish.passes_tests(
         "mish or every_op_has_a_case or not_to_be",
         "tests/compiler/ops/test_activation.py",
-        "tests/compiler/frontend/test_foreign_names.py",
+        "tests/compiler/frontend/test_framework_aliases.py",
         *(
             str(path.relative_to(ROOT))
             for path in (ROOT / "tests").rglob("test_*.py")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.slides import contours, geojson, slide_pictures
+from tcc.compiler.slides import contours, geojson, slide_images
 from tcc.compiler.slides.slide_viewer import TiledTiff
 
 TILE = 512
@@ -67,7 +67,7 @@ def _tiles(places: NDArray[np.uint8], textures: NDArray[np.float64], level: int)
             key = part.tobytes()
             if key not in known:
                 pixels = np.moveaxis(blocks[part], 1, 2).reshape(TILE, TILE, 3)
-                known[key] = slide_pictures.encode_jpeg(np.rint(pixels).astype(np.uint8))
+                known[key] = slide_images.encode_jpeg(np.rint(pixels).astype(np.uint8))
             yield known[key]
 
 

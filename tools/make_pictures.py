@@ -10,7 +10,7 @@ from pathlib import Path
 
 from generated import settle
 
-from tcc.compiler.figures.graph_picture import FigureOptions, draw
+from tcc.compiler.figures.graph_image import FigureOptions, draw
 from tcc.compiler.frontend.spec import load
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from generated import settle
 
-from tcc.compiler.frontend.foreign_names import FrameworkAlias, list_aliases
+from tcc.compiler.frontend.framework_aliases import FrameworkAlias, list_aliases
 from tcc.compiler.frontend.language_schema import build_schema
 from tcc.compiler.frontend.warnings.warning_kinds import WARNING_KINDS
 from tcc.compiler.ir.argument_declarations import Parameter, Required, list_parameters

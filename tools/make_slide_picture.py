@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from tcc.compiler.slides import contours, patch_grid, slide_file, slide_viewer, tissue_mask
 from tcc.compiler.slides.patch_grid import PatchGrid, PatchReader
 from tcc.compiler.slides.slide_file import Slide, compute_block_means
-from tcc.compiler.slides.slide_pictures import PATCH_COLOUR, encode_png
+from tcc.compiler.slides.slide_images import PATCH_COLOUR, encode_png
 from tcc.compiler.slides.tissue_mask import TissueChoices
 from tcc.compiler.support.progress import silent
 

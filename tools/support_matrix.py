@@ -28,7 +28,7 @@ from tcc.compiler.bundle import bundle_folder, replay
 from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents
 from tcc.compiler.bundle.manifest import Calibrated
 from tcc.compiler.data import dataset
-from tcc.compiler.driver import capability, int8_program, pipeline
+from tcc.compiler.driver import int8_program, pipeline, support_check
 from tcc.compiler.driver.build_plan import Int8Program, Int8Programs
 from tcc.compiler.driver.int8_program import CalibrationSource
 from tcc.compiler.driver.pipeline import WeightSource
@@ -97,7 +97,7 @@ class Network:
 
     def taken(self, plan: Plan) -> Cell:
         """Return what a target says of it before anything is built."""
-        found = capability.check_capability(self.spec.graph, plan)
+        found = support_check.check_capability(self.spec.graph, plan)
         why = tuple(f"{error.code}: {error.message}: {error.label}" for error in found.errors)
         return Cell(self.spec.name, plan.device.name, plan.precision.name, why)
 

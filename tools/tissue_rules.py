@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.slides import slide_file, slide_pictures, tissue_mask
+from tcc.compiler.slides import slide_file, slide_images, tissue_mask
 from tcc.compiler.slides.tissue_mask import TissueChoices, TissueRule, TissueSteps
 from tcc.compiler.support.progress import silent
 
@@ -80,7 +80,7 @@ def draw(stains: tuple[tuple[str, float], ...], seed: int) -> tuple[Pixels, Insi
 def compare(pixels: Pixels, inside: Inside, folder: Path) -> Iterator[tuple[str, float, float]]:
     """Yield each rule with the share of tissue it misses, and the share of its own that is none."""
     path = folder / "slide.png"
-    path.write_bytes(slide_pictures.encode_png(pixels))
+    path.write_bytes(slide_images.encode_png(pixels))
     for rule, steps in find_all(path, MPP):
         mask = steps.mask.inside
         side = steps.mask.side

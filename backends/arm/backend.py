@@ -195,20 +195,18 @@ class Arm:
             MissingTool: qemu is needed and not here.
             UserError: The program fails on one.
         """
-        from tcc.backends.arm.execute import inner_levels
+        from tcc.backends.arm.execute import layer_trace
 
-        return inner_levels.trace_layers(
-            self._get_runnable_machine(target), folder, source, tensors
-        )
+        return layer_trace.trace_layers(self._get_runnable_machine(target), folder, source, tensors)
 
     def trace_float_values(
         self, target: Target, folder: Path, source: Input, tensors: "Iterable[np.ndarray]"
     ) -> "Iterator[Mapping[str, np.ndarray]]":
         """Run the program on tensors, and have it write its floats; errors as above."""
-        from tcc.backends.arm.execute import inner_levels
+        from tcc.backends.arm.execute import layer_trace
 
-        kinds = inner_levels.FLOAT_TYPES
-        return inner_levels.trace_layers(
+        kinds = layer_trace.FLOAT_TYPES
+        return layer_trace.trace_layers(
             self._get_runnable_machine(target), folder, source, tensors, kinds
         )
 
@@ -265,9 +263,9 @@ class Arm:
             MissingTool: qemu, or what counts and models, is needed and not here.
             UserError: The program fails.
         """
-        from tcc.backends.arm.measure import ways
+        from tcc.backends.arm.measure import measurement_modes
 
-        return ways.measure_locally(
+        return measurement_modes.measure_locally(
             self._get_runnable_machine(target), folder, source, workload, progress
         )
 
@@ -288,9 +286,9 @@ class Arm:
         Raises:
             UserError: The board does not do what it is asked (E0658), or the program fails.
         """
-        from tcc.backends.arm.measure import ways
+        from tcc.backends.arm.measure import measurement_modes
 
-        return ways.measure_on_board(folder, source, task, progress)
+        return measurement_modes.measure_on_board(folder, source, task, progress)
 
     def _get_runnable_machine(self, target: Target) -> Machine:
         """Return a target's machine, if its programs run here."""

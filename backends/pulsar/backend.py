@@ -98,15 +98,15 @@ class Pulsar:
 
     def refusals(self, target: Target, graph: Graph) -> Iterator[Refusal]:
         """Yield each node that the documents say the NPU cannot run."""
-        from tcc.backends.pulsar.rules import capability
+        from tcc.backends.pulsar.rules import support_check
 
-        return capability.find_refusals(graph, get_chip(target.name))
+        return support_check.find_refusals(graph, get_chip(target.name))
 
     def remarks(self, target: Target, graph: Graph) -> Iterator[Remark]:
         """Yield each node that the documents say is slow, or may not be for the NPU."""
-        from tcc.backends.pulsar.rules import capability
+        from tcc.backends.pulsar.rules import support_check
 
-        return capability.find_remarks(graph, get_chip(target.name))
+        return support_check.find_remarks(graph, get_chip(target.name))
 
     def build_package(
         self,

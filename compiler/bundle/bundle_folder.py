@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from tcc.compiler.bundle import (
+    bundle_path_errors,
     manifest,
     manifest_checks,
-    mistaken_paths,
     signature_check,
     signed_files,
 )
@@ -210,7 +210,7 @@ def _read_bundle(
     policy: SignaturePolicy | None,
 ) -> Bundle:
     if not os.path.isfile(folder / manifest.NAME):
-        raise mistaken_paths.build_missing_error(folder)
+        raise bundle_path_errors.build_missing_error(folder)
     # Read once: what is signed has to be what is understood.
     content = _read_manifest_bytes(folder)
     bundle_manifest = manifest.decode(content, str(folder / manifest.NAME))

@@ -9,10 +9,10 @@ import typer
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import ProgramOptions, ReportOptions
 from tcc.compiler.report import bench_tables
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.console import Stages
 from tcc.compiler.support.diagnostics import fail, make_command_span
-from tcc.compiler.support.option_needs import BOARD_RUNNER, TIMED_BUNDLE
+from tcc.compiler.support.option_requirements import BOARD_RUNNER, TIMED_BUNDLE
 from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _require_uses(devices: "Sequence[Device]", options: BenchOptions) -> None:
     """Refuse typed options that measuring these bundles has no use for (E0601)."""
     timed = options.board_link is not None or not all(device.is_counted for device in devices)
     has_runner = any(device.needs_board_runner for device in devices)
-    option_needs.set_facts({TIMED_BUNDLE: timed, BOARD_RUNNER: has_runner})
+    option_requirements.set_facts({TIMED_BUNDLE: timed, BOARD_RUNNER: has_runner})
 
 
 def _is_int8_slower(benched: "Sequence[BenchedBundle]", compared: "CostComparison") -> bool:

@@ -154,7 +154,7 @@ def build(
     Several targets share one calibration; how they agree, layer by layer, is told at the end.
     """
     from tcc.compiler.driver import build as builder
-    from tcc.compiler.driver.built_integers import Int8Build, Int8Options
+    from tcc.compiler.driver.int8_builds import Int8Build, Int8Options
     from tcc.compiler.frontend.accuracy_bounds import read_floors
     from tcc.compiler.support import atomic_files
 

@@ -20,7 +20,7 @@ from tcc.compiler.support.diagnostics import make_command_span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tcc.compiler.driver.capability import Capability
+    from tcc.compiler.driver.support_check import Capability
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.frontend.spec_tests import Expectation
     from tcc.compiler.ir.cost import Cost

@@ -26,8 +26,8 @@ from tcc.compiler.driver.evaluation_run import (
     evaluate_spec,
 )
 from tcc.compiler.report.evaluation_tables import print_comparison, print_counted, print_evaluation
-from tcc.compiler.support import option_needs
-from tcc.compiler.support.option_needs import (
+from tcc.compiler.support import option_requirements
+from tcc.compiler.support.option_requirements import (
     BUNDLES,
     ONE_NETWORK,
     SOME_BUNDLE,
@@ -204,7 +204,7 @@ def _require_networks(folders: Sequence[Path | None], request: EvaluationRequest
         fits = any(
             bundles_on_disk.read_manifest(folder).operating_points for folder in folders if folder
         )
-    option_needs.set_facts(
+    option_requirements.set_facts(
         {
             SPECS: not any(bundles),
             BUNDLES: all(bundles),

@@ -8,11 +8,11 @@ import typer
 
 from tcc.compiler.cli import failures
 from tcc.compiler.cli.options import ReportOptions
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.atomic_files import write_file
 from tcc.compiler.support.console import echo
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
-from tcc.compiler.support.option_needs import FORMATTED_FILES
+from tcc.compiler.support.option_requirements import FORMATTED_FILES
 
 STDIN = "-"
 
@@ -39,7 +39,7 @@ def format_files(
 
     What they mean stays, and so do their comments. With --check, exits with 1 if any would change.
     """
-    option_needs.set_facts({FORMATTED_FILES: Path(STDIN) not in files})
+    option_requirements.set_facts({FORMATTED_FILES: Path(STDIN) not in files})
     if Path(STDIN) in files:
         _filter(check, is_only_file=len(files) == 1)
         return

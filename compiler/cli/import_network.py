@@ -17,10 +17,10 @@ from tcc.compiler.support.decimal_numbers import parse_float, parse_int
 from tcc.compiler.support.diagnostics import UserError, fail, make_command_span, make_file_span
 
 if TYPE_CHECKING:
-    from tcc.compiler.foreign.checkpoint import ImportedWeights
-    from tcc.compiler.foreign.checkpoint.naming_schemes import PixelScaling
-    from tcc.compiler.foreign.onnx_import import ImportedModel, ImportOptions, PreprocessOptions
     from tcc.compiler.frontend.spec import Spec
+    from tcc.compiler.importers.checkpoint import ImportedWeights
+    from tcc.compiler.importers.checkpoint.naming_schemes import PixelScaling
+    from tcc.compiler.importers.onnx_import import ImportedModel, ImportOptions, PreprocessOptions
     from tcc.compiler.ir.graph import Graph
 
 
@@ -222,7 +222,7 @@ def import_(
         _import_weights(report, spec, file, output or DEFAULT_WEIGHTS, checkpoint)
         return
 
-    from tcc.compiler.foreign.onnx_import import ImportOptions
+    from tcc.compiler.importers.onnx_import import ImportOptions
 
     options = ImportOptions(
         _check_name(name),
@@ -256,7 +256,7 @@ def _import(
 ) -> None:
     """Import a file into a new spec and new weights, and report what became of its operators."""
     from tcc.compiler.data import weights as tensors
-    from tcc.compiler.foreign.onnx_import import import_onnx
+    from tcc.compiler.importers.onnx_import import import_onnx
     from tcc.compiler.support import atomic_files
 
     # Before the import, which may take a minute: no spec or weights of the user are replaced.
@@ -378,7 +378,7 @@ def _create_preprocess(
     std: tuple[float, ...],
 ) -> "PreprocessOptions | None":
     """Return what the user says of preprocessing; what is left open is rgb and stretching."""
-    from tcc.compiler.foreign.onnx_import import PreprocessOptions
+    from tcc.compiler.importers.onnx_import import PreprocessOptions
 
     if color is None and resize is None and scale is None and not mean and not std:
         return None
@@ -395,7 +395,7 @@ def _import_weights(
     loaded_spec = choice.spec
 
     from tcc.compiler.data import weights
-    from tcc.compiler.foreign.checkpoint import import_checkpoint
+    from tcc.compiler.importers.checkpoint import import_checkpoint
     from tcc.compiler.support import atomic_files, file_kinds, regular_files
 
     # Before the checkpoint is read, which may take a while: a file that must not be replaced is

@@ -8,7 +8,7 @@ mistake where nothing would have been refused without them.
 
 from collections.abc import Mapping
 
-from tcc.compiler.support.option_needs import (
+from tcc.compiler.support.option_requirements import (
     ALWAYS,
     ANNOTATED_TRUTH,
     BOARD_RUNNER,

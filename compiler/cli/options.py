@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.pipeline import WeightSource
     from tcc.compiler.quant.methods.method import Method
     from tcc.compiler.slides.tissue_mask import TissueChoices
-    from tcc.compiler.support.task_places import TaskLocation
+    from tcc.compiler.support.task_runners import TaskLocation
 
 METHOD_NAMES = [method.name for method in METHODS]
 
@@ -323,7 +323,7 @@ class ClusterOptions:
 
     def create_task_place(self, folder: Path, workers: int) -> "TaskLocation":
         """Return where tasks run, as the options say; `folder` is where Slurm's logs go."""
-        from tcc.compiler.support.task_places import TaskLocation
+        from tcc.compiler.support.task_runners import TaskLocation
 
         return TaskLocation(folder, self.dask, self.slurm, workers)
 

@@ -17,10 +17,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from tcc.compiler.cli import option_table
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.console import echo
 from tcc.compiler.support.diagnostics import fail, make_command_span
-from tcc.compiler.support.option_needs import GivenOptions
+from tcc.compiler.support.option_requirements import GivenOptions
 
 REPLACED = {
     f"--{name.replace('_', '-')}": f"--floor {name}=VALUE"
@@ -161,7 +161,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, unless one of its options has no effect."""
-        with option_needs.check_options(collect_options(ctx)):
+        with option_requirements.check_options(collect_options(ctx)):
             return super().invoke(ctx)
 
 

@@ -12,9 +12,9 @@ import typer
 from tcc.compiler.cli.options import ReportOptions, Settings, Split, Trust, WeightOptions
 from tcc.compiler.plots import plot_inputs
 from tcc.compiler.plots.plot_inputs import PlotRequest
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.diagnostics import fail, find_nearest_name, make_command_span
-from tcc.compiler.support.option_needs import UNNAMED_IMAGES
+from tcc.compiler.support.option_requirements import UNNAMED_IMAGES
 
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.int8_program import CalibrationSource
     from tcc.compiler.figures.scene import Bar
     from tcc.compiler.plots.layers import QuantizedNetwork
-    from tcc.compiler.plots.pictures import FigureBuilder, PlottedNetwork
+    from tcc.compiler.plots.network_plots import FigureBuilder, PlottedNetwork
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ def _plot_curves(request: PlotRequest) -> Plot:
 
 
 def _plot_confusion(request: PlotRequest) -> Plot:
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import network_plots
 
     judged_network = plot_inputs.evaluate_network(request, request.max_images)
     prepare = partial(
-        pictures.plot_confusion,
+        network_plots.plot_confusion,
         judged_network.evaluated,
         judged_network.name,
         judged_network.notice,
@@ -72,39 +72,41 @@ def _plot_confusion(request: PlotRequest) -> Plot:
 
 
 def _plot_tsne(request: PlotRequest) -> Plot:
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import network_plots
 
     layer, seed, max_images = request.layer, request.tsne_seed, request.max_images or 2000
     document = {"layer": layer, "seed": seed}
     if layer is None:
         judged_network = plot_inputs.evaluate_network(request, max_images)
         tsne_inputs = (judged_network.evaluated, judged_network.name, seed, judged_network.notice)
-        return Plot(partial(pictures.plot_output_tsne, *tsne_inputs), document)
+        return Plot(partial(network_plots.plot_output_tsne, *tsne_inputs), document)
     network = plot_inputs.load_network(request, "--layer")
     labelled = plot_inputs.load_labelled_images(request, network, max_images)
-    return Plot(partial(pictures.plot_layer_tsne, network, labelled, layer, seed), document)
+    return Plot(partial(network_plots.plot_layer_tsne, network, labelled, layer, seed), document)
 
 
 def _plot_gradcam(request: PlotRequest) -> Plot:
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import network_plots
 
     network = plot_inputs.load_network(request, "gradcam")
     images = plot_inputs.load_drawn_images(request)
-    prepare = partial(pictures.plot_gradcam, network, images, request.layer, request.class_name)
+    prepare = partial(
+        network_plots.plot_gradcam, network, images, request.layer, request.class_name
+    )
     return Plot(prepare, {"images": len(images)})
 
 
 def _plot_cam(request: PlotRequest) -> Plot:
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import network_plots
 
     network = plot_inputs.load_network(request, "cam")
     images = plot_inputs.load_drawn_images(request)
-    prepare = partial(pictures.plot_class_activation, network, images, request.class_name)
+    prepare = partial(network_plots.plot_class_activation, network, images, request.class_name)
     return Plot(prepare, {"images": len(images)})
 
 
 def _plot_features(request: PlotRequest) -> Plot:
-    from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots import int8_plots
 
     if len(request.extra_paths) > 1:
         message = f"feature maps are drawn of one image, and these are {len(request.extra_paths)}"
@@ -114,36 +116,36 @@ def _plot_features(request: PlotRequest) -> Plot:
         plot_inputs.read_image_paths(request.extra_paths) if request.extra_paths else read_images
     )
     assert images is not None
-    prepare = partial(integer_pictures.plot_features, network, int8, images, request.layer)
+    prepare = partial(int8_plots.plot_features, network, int8, images, request.layer)
     return Plot(prepare, {"layer": request.layer})
 
 
 def _plot_filters(request: PlotRequest) -> Plot:
-    from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots import int8_plots
 
     network, int8, *_ = _quantize(request)
-    return Plot(partial(integer_pictures.plot_filters, network, int8), {})
+    return Plot(partial(int8_plots.plot_filters, network, int8), {})
 
 
 def _plot_weights(request: PlotRequest) -> Plot:
-    from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots import int8_plots
 
     network, int8, *_ = _quantize(request)
-    return Plot(partial(integer_pictures.plot_weights, network, int8), {})
+    return Plot(partial(int8_plots.plot_weights, network, int8), {})
 
 
 def _plot_errors(request: PlotRequest) -> Plot:
-    from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots import int8_plots
 
     network, _, source, _ = _quantize(request, use_test_images=True)
-    losses = integer_pictures.measure_layer_errors(network, source)
-    prepare = partial(integer_pictures.plot_layer_errors, network, losses)
+    losses = int8_plots.measure_layer_errors(network, source)
+    prepare = partial(int8_plots.plot_layer_errors, network, losses)
     return Plot(prepare, {"layers": [asdict(loss) for loss in losses]})
 
 
 def _plot_scatter(request: PlotRequest) -> Plot:
     from tcc.compiler.driver import evaluation
-    from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots import int8_plots
 
     bundles = request.extra_paths
     if not bundles:
@@ -157,7 +159,7 @@ def _plot_scatter(request: PlotRequest) -> Plot:
 
     def prepare() -> "FigureBuilder":
         floats = evaluation.evaluate_reference(network.model, labelled)
-        return integer_pictures.plot_scatter(network, floats, forms)
+        return int8_plots.plot_scatter(network, floats, forms)
 
     return Plot(prepare, {"images": len(labelled.dataset)})
 
@@ -170,7 +172,7 @@ def _quantize(
     Those of `train` calibrate where no calibration is given; beside one, those of `test` are read
     if it is to be `use_test_images` by them, or one of them drawn.
     """
-    from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots import int8_plots
 
     network = plot_inputs.load_network(request, "integers")
     images: DataSet | None = None
@@ -179,9 +181,7 @@ def _quantize(
     elif use_test_images:
         images = plot_inputs.load_images(request, "test")
     with request.report.track_stages() as stages:
-        int8, source = integer_pictures.quantize_network(
-            network, images, request.calibration, stages
-        )
+        int8, source = int8_plots.quantize_network(network, images, request.calibration, stages)
         stages.finish_stage()
     return network, int8, source, images
 
@@ -482,7 +482,7 @@ def plot(
             help=help,
         )
     if kind in OVERLAY_KINDS:
-        option_needs.set_facts({UNNAMED_IMAGES: not request.extra_paths})
+        option_requirements.set_facts({UNNAMED_IMAGES: not request.extra_paths})
     elif kind == "features":
-        option_needs.set_facts({UNNAMED_IMAGES: not (request.extra_paths and calibration)})
+        option_requirements.set_facts({UNNAMED_IMAGES: not (request.extra_paths and calibration)})
     plot_kind.draw(request, output or Path(f"{kind}.png"))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcc.compiler.cli.options import ReportOptions
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.console import Report
 from tcc.compiler.support.diagnostics import fail, make_command_span, make_file_span
-from tcc.compiler.support.option_needs import SLIDE_PAGE
+from tcc.compiler.support.option_requirements import SLIDE_PAGE
 
 if TYPE_CHECKING:
     from tcc.compiler.bundle.bundle_folder import Bundle
@@ -86,7 +86,7 @@ def serve(
     `--host` says more. With --output a slide's page is written instead: DIR/index.html for any
     browser, and overlay.tif, a pyramidal image of both, for slide viewers.
     """
-    option_needs.set_facts({SLIDE_PAGE: slide is not None})
+    option_requirements.set_facts({SLIDE_PAGE: slide is not None})
     if slide is None:
         _run_bundle_server(report, folder, host, port)
         return
@@ -121,9 +121,9 @@ def _open_view(
     report: Report, folder: Path, slide: Path, at: float | None, *, skips: bool
 ) -> "Iterator[tuple[SlideView, Any]]":
     """Give the view of a slide and its result, while the slide is open."""
-    from tcc.compiler.slides import slide_file, slide_viewer, stored_result
+    from tcc.compiler.slides import saved_result, slide_file, slide_viewer
 
-    slide_result = stored_result.read_result(folder)
+    slide_result = saved_result.read_result(folder)
     slide_viewer.LIBRARY.load_files()
     with (
         report.track_stages() as stages,
@@ -142,7 +142,7 @@ def _report_page(report: Report, view: "SlideView", folder: Path) -> None:
 
 
 def _run_bundle_server(report: Report, folder: Path, host: str, port: int) -> None:
-    from tcc.compiler.slides.stored_result import SUMMARY
+    from tcc.compiler.slides.saved_result import SUMMARY
     from tcc.compiler.targets import devices
 
     if (folder / SUMMARY).is_file() and not (folder / "manifest.json").exists():

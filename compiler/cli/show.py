@@ -18,10 +18,10 @@ from tcc.compiler.cli.show_options import GraphFormat, ShowOptions, ShowResult, 
 from tcc.compiler.driver.chosen_spec import ChosenSpec, find_bundle_folder, report_project
 from tcc.compiler.driver.weights_and_images import load_weights
 from tcc.compiler.figures import Direction, Level
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.console import Report, format_bytes
 from tcc.compiler.support.diagnostics import UnhandledError, fail, make_command_span
-from tcc.compiler.support.option_needs import SPECS
+from tcc.compiler.support.option_requirements import SPECS
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Graph, Model
@@ -110,7 +110,7 @@ def show(
     options.check()
     options.check_output(output)
     folder = find_bundle_folder(spec.spec)
-    option_needs.set_facts({SPECS: folder is None})
+    option_requirements.set_facts({SPECS: folder is None})
     if folder:
         rendered = render_bundle(folder, options)
     else:
@@ -213,7 +213,7 @@ def _quantize_model(
 
 
 def _draw_picture(graph: "Graph", options: ShowOptions, doc: str) -> ShowResult:
-    from tcc.compiler.figures.graph_picture import FigureOptions, draw, draw_scene
+    from tcc.compiler.figures.graph_image import FigureOptions, draw, draw_scene
 
     level = options.level or Level.BLOCK
     picture_options = FigureOptions(level, options.direction or Direction.DOWN, options.legend)

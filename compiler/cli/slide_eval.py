@@ -8,14 +8,14 @@ import typer
 
 from tcc.compiler.cli.options import AreaOptions, ReportOptions
 from tcc.compiler.report import evaluation_tables
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.console import Report, TableCell
-from tcc.compiler.support.option_needs import ANNOTATED_TRUTH
+from tcc.compiler.support.option_requirements import ANNOTATED_TRUTH
 
 if TYPE_CHECKING:
     from tcc.compiler.reference.classification_metrics import ClassEvaluation
     from tcc.compiler.reference.froc_curve import FrocFigures
-    from tcc.compiler.slides.slide_judgement import EvaluatedSlide, EvaluatedSlides, LesionRule
+    from tcc.compiler.slides.slide_evaluation import EvaluatedSlide, EvaluatedSlides, LesionRule
 
 ResultsArgument = Annotated[
     list[Path],
@@ -87,14 +87,14 @@ def evaluate(
     Lesions and sensitivities at false positives a slide are those of CAMELYON16. Detections are the
     likeliest patches, none closer than --apart to a likelier one; each lies where its middle does.
     """
-    from tcc.compiler.slides import annotations, slide_judgement, slide_truth, stored_result
-    from tcc.compiler.slides.slide_judgement import EvaluatedSlides, LesionRule
+    from tcc.compiler.slides import annotations, saved_result, slide_evaluation, slide_truth
+    from tcc.compiler.slides.slide_evaluation import EvaluatedSlides, LesionRule
 
     area_classes = annotations.build_area_classes(drawing.tumour or (), drawing.other_classes or ())
     folder = slide_truth.list_truth_folder(truth, area_classes, allows_missing=drawing.normal)
-    option_needs.set_facts({ANNOTATED_TRUTH: folder.has_class_names})
-    stored_results = [(path, stored_result.read_result(path)) for path in result_folders]
-    slide_judgement.check_comparable(stored_results)
+    option_requirements.set_facts({ANNOTATED_TRUTH: folder.has_class_names})
+    stored_results = [(path, saved_result.read_result(path)) for path in result_folders]
+    slide_evaluation.check_comparable(stored_results)
     if not subset:
         slide_truth.check_all_evaluated(folder, [read_result for _, read_result in stored_results])
     rule = LesionRule(join, shortest, min_distance, min_probability)
@@ -103,7 +103,7 @@ def evaluate(
         for number, (_, slide_result) in enumerate(stored_results):
             stages("slides", number, len(stored_results))
             judged_slides.append(
-                slide_judgement.evaluate_slide(
+                slide_evaluation.evaluate_slide(
                     slide_result, *folder.rasterize_tumour(slide_result), rule
                 )
             )

@@ -50,7 +50,7 @@ def write_mask(
         patch_grid,
         patch_request,
         slide_file,
-        slide_pictures,
+        slide_images,
     )
 
     mask_files.check_name(out)
@@ -59,7 +59,7 @@ def write_mask(
         tissue_mask, mask_steps = patch_request.find_mask(report, stages, file, request)
         grid = _create_grid(file, at, patch)
         pictures = (
-            slide_pictures.render_steps(mask_steps, grid, tissue.least_tissue)
+            slide_images.render_steps(mask_steps, grid, tissue.least_tissue)
             if steps and mask_steps
             else {}
         )

@@ -17,9 +17,9 @@ from tcc.compiler.cli.options import (
     Trust,
 )
 from tcc.compiler.cli.parameters import list_typed_options
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.console import Report
-from tcc.compiler.support.option_needs import ONE_SLIDE
+from tcc.compiler.support.option_requirements import ONE_SLIDE
 from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
@@ -106,15 +106,15 @@ def run(
     finished is not repeated.
     """
     from tcc.compiler.slides import slide_archive, slide_file
-    from tcc.compiler.slides.one_slide import SlideRequest
     from tcc.compiler.slides.patch_request import MaskRequest, PatchRequest
+    from tcc.compiler.slides.slide_processing import SlideRequest
 
     # Here, where it is told as what it is: what runs slides elsewhere has the same packages.
     slide_file.require_modules(*slide_file.PACKAGES)
     task_place = cluster.create_task_place(out / ".tcc-slides", workers)
     archive = slide_archive.list_slides(slides, out)
     many = len(archive.slides) != 1 or bool(cluster.dask or cluster.slurm)
-    option_needs.set_facts({ONE_SLIDE: not many})
+    option_requirements.set_facts({ONE_SLIDE: not many})
     tissue_choices = tissue.choose()
     loaded_bundle, device, tumour_rule = _load_rule(
         report, bundle, tumour or (), threshold, trust=trust

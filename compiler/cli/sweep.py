@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcc.compiler.driver.chosen_spec import ChosenSpec
-from tcc.compiler.support import option_needs, task_places
+from tcc.compiler.support import option_requirements, task_runners
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, make_file_span
-from tcc.compiler.support.option_needs import FIXED_EPOCHS
-from tcc.compiler.support.task_places import LostTask, TaskLocation
+from tcc.compiler.support.option_requirements import FIXED_EPOCHS
+from tcc.compiler.support.task_runners import LostTask, TaskLocation
 from tcc.compiler.train.train_data import DataOptions
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def run_sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
 
     folder = request.task_place.folder
     trials = sweeps.read_sweep(request.file, request.recipe)
-    option_needs.set_facts(
+    option_requirements.set_facts(
         {FIXED_EPOCHS: all("epochs" not in trial.varied_settings for trial in trials)}
     )
     for settings in dict.fromkeys(trial.settings for trial in trials):
@@ -90,7 +90,7 @@ def run_sweep(report: Report, stages: Stages, request: SweepRequest) -> None:
         )  # said before any work
     commands = [_write_command(request, trial) for trial in trials]
     trial_ends: dict[int, TrialOutcome] = {}
-    with task_places.open_runner(request.task_place, "run a sweep there") as run:
+    with task_runners.open_runner(request.task_place, "run a sweep there") as run:
         stages("trainings", 0, len(trials))
         for index, ended in run(sweeps.run_trial, commands):
             end = TrialOutcome(None, ended.reason) if isinstance(ended, LostTask) else ended

@@ -15,11 +15,11 @@ from tcc.compiler.report import (
     tool_report,
     verification_report,
 )
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.console import Stages, print_problem
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.external_tools import MissingTool
-from tcc.compiler.support.option_needs import LAYERED_BUNDLE
+from tcc.compiler.support.option_requirements import LAYERED_BUNDLE
 from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def verify(
         loaded, refusals = _load_bundles(bundles, key, program)
         layered = logs is None and any(not device.packager for _, device in loaded)
         if loaded:
-            option_needs.set_facts({LAYERED_BUNDLE: layered})
+            option_requirements.set_facts({LAYERED_BUNDLE: layered})
         verified_bundles = _verify_each(loaded, request, stages, refusals)
         stages.finish_stage()
     if not verified_bundles:
@@ -208,16 +208,16 @@ def _verify_bundle(
     device: "Device", request: VerifyRequest, stages: Stages, bundle: "Bundle"
 ) -> "VerifiedBundle":
     from tcc.compiler.bundle import tool_check
-    from tcc.compiler.driver import rebuilt_program, verification
+    from tcc.compiler.driver import bundle_program, verification
     from tcc.compiler.driver.verification import VerifiedBundle
 
     stages(f"{bundle.folder}", 0, 1)
     if request.log and device.packager is None:
         tool_check.check(bundle, device, request.log)  # which refuses it
     spec = _load_spec(request.spec, bundle) if request.spec else None
-    program = rebuilt_program.rebuild_program(bundle, device, spec, request.weights)
-    network = rebuilt_program.rebuild_network(bundle, device, spec, request.weights)
-    sources = rebuilt_program.find_constant_sources(bundle, device, spec, request.weights, program)
+    program = bundle_program.rebuild_program(bundle, device, spec, request.weights)
+    network = bundle_program.rebuild_network(bundle, device, spec, request.weights)
+    sources = bundle_program.find_constant_sources(bundle, device, spec, request.weights, program)
     if device.packager and not request.bisect:
         return verification.verify_package(bundle, device, request.log, sources)
     if ((program is None and network is None) or device.packager) and request.bisect:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, assert_never
 from tcc.compiler.bundle import bundle_folder
 from tcc.compiler.bundle.agreement import Agreement, Disagreement
 from tcc.compiler.bundle.bundle_folder import Bundle, BundleContents
-from tcc.compiler.driver import built_integers, stored_stages, target_agreement
-from tcc.compiler.driver.built_integers import BuiltPrograms, Int8Build
+from tcc.compiler.driver import build_cache, int8_builds, target_agreement
+from tcc.compiler.driver.build_cache import StoredStages
 from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.driver.int8_builds import BuiltPrograms, Int8Build
 from tcc.compiler.driver.pass_options import PassOptions
-from tcc.compiler.driver.stored_stages import StoredStages
 from tcc.compiler.driver.target_agreement import BuildAgreement, ComparedTarget
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Model
@@ -233,7 +233,7 @@ def check_plans(
             lies where a bundle goes.
         MissingTool: Building needs what is not here.
     """
-    built_integers.require_targets(plans)
+    int8_builds.require_targets(plans)
     for plan in plans:
         if missing := plan.device.list_missing_build_tools():
             raise MissingTool(missing[0])
@@ -245,9 +245,9 @@ def check_plans(
     makers = [plan for plan in plans if plan.starts_from_float_model and plan.precision.calibrated]
     if not makers or pass_options.text is not None:  # other passes make another graph
         return ()
-    from tcc.compiler.driver import capability
+    from tcc.compiler.driver import support_check
 
-    return capability.require(chosen_spec.spec.graph, makers, pass_options.report.warn)
+    return support_check.require(chosen_spec.spec.graph, makers, pass_options.report.warn)
 
 
 def open_stages(
@@ -261,7 +261,7 @@ def open_stages(
     # Passes that are to be compared have to run.
     off = not usable or pass_options.verified
     cache = StageCache(None) if off else stage_cache.open_user_cache(pass_options.report.print_note)
-    return stored_stages.create_stages(cache, chosen_spec.spec, weight_source, pass_options.text)
+    return build_cache.create_stages(cache, chosen_spec.spec, weight_source, pass_options.text)
 
 
 def build(
@@ -291,8 +291,8 @@ def build(
         BelowFloor: The integers lose too much.
         Disagreement: An artifact gives something else than the reference; it is not written.
     """
-    built_integers.require_images(work, plans)
-    built_programs = built_integers.build_int8_programs(work, plans)
+    int8_builds.require_images(work, plans)
+    built_programs = int8_builds.build_int8_programs(work, plans)
     model = Model(work.chosen_spec.spec.graph, work.weight_source.tensors)
     comparison = None
     if len(plans) > 1 or work.options.agree:  # else one golden of one target is enough

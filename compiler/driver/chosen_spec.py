@@ -153,9 +153,9 @@ def find_bundle_folder(name: str | None) -> Path | None:
     if _has_manifest(folder):
         return folder
     if os.path.isdir(folder) and not _is_known(name):
-        from tcc.compiler.bundle import mistaken_paths
+        from tcc.compiler.bundle import bundle_path_errors
 
-        raise mistaken_paths.build_missing_error(folder)
+        raise bundle_path_errors.build_missing_error(folder)
     return None
 
 

@@ -17,7 +17,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.passes.validate import sample
 from tcc.compiler.quant.calibration_document import CalibrationDocument
 from tcc.compiler.quant.image_variety import measure_variety
-from tcc.compiler.quant.program.measured_program import MeasuredProgram
+from tcc.compiler.quant.program.floor_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import float_program, output_comparison, output_quality
 from tcc.compiler.reference.accuracy_floor import (

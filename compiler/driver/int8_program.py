@@ -18,9 +18,9 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.calibration_document import CalibrationDocument
-from tcc.compiler.quant.program import measured_program
+from tcc.compiler.quant.program import floor_program
 from tcc.compiler.quant.program.float_comparison import FloatComparison
-from tcc.compiler.quant.program.measured_program import MeasuredProgram
+from tcc.compiler.quant.program.floor_program import MeasuredProgram
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference.accuracy_floor import AccuracyFloor, FloorBounds
 from tcc.compiler.reference.integer_program import find_inexact_nodes
@@ -152,7 +152,7 @@ def compare_with_floats(
     lowered_model = pipeline.lower_for_int8(spec, weight_source)
     calibration = calibration_file.decode_calibration(document, lowered_model, CALIBRATION)
     fit_images, held_out_images = document.data.split_images(images)
-    measured = measured_program.measure_program(
+    measured = floor_program.measure_program(
         lowered_model, calibration, select_comparison_images(held_out_images, fit_images), progress
     )
     return measured.comparison
@@ -227,13 +227,13 @@ class _ProgramBuilder:
             source.fit_images, source.held_out_images, mixed=self.mixed
         )
         self._require(images.different_count, str(source.held_out_images.items[0].path.parent))
-        program = measured_program.measure_program(
+        program = floor_program.measure_program(
             self.lowered_model, calibration, images.judging_set, self.progress
         )
         # Floats cost time on every device: none where the floor is kept without.
         bounds = self._estimate_bounds(program, images.judging_set)
         if self.mixed and not floor.is_met(program.comparison.quality, bounds):
-            program = measured_program.add_float_layers(
+            program = floor_program.add_float_layers(
                 self.lowered_model,
                 program,
                 floor,
@@ -251,7 +251,7 @@ class _ProgramBuilder:
         measured = Measured(description, program.comparison.quality, bounds, images.different_count)
         if self.report:
             self.report(program, measured)
-        measured_program.require_floor(program, floor, bounds, mixed=self.mixed)
+        floor_program.require_floor(program, floor, bounds, mixed=self.mixed)
         text = json.dumps(_create_report(program, description, floor), indent=2) + "\n"
         return _pack_program(
             program.program, source, program.calibration, measured, {REPORT: text.encode()}

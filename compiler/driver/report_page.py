@@ -26,7 +26,7 @@ from tcc.compiler.driver.report_html import (
     render_table,
 )
 from tcc.compiler.driver.target_agreement import ComparedTarget
-from tcc.compiler.figures.graph_picture import FigureOptions, draw
+from tcc.compiler.figures.graph_image import FigureOptions, draw
 from tcc.compiler.ir.cost import compute_cost
 from tcc.compiler.ir.graph import Graph
 from tcc.compiler.quant import calibration_document

@@ -23,8 +23,8 @@ from tcc.compiler.bundle.manifest import WeightsOrigin
 from tcc.compiler.bundle.program_check import Divergence
 from tcc.compiler.data import dataset, weights
 from tcc.compiler.driver.pipeline import describe_network
-from tcc.compiler.foreign.onnx_import import spec_rebuild
-from tcc.compiler.foreign.onnx_import.options import ImportOptions
+from tcc.compiler.importers.onnx_import import spec_rebuild
+from tcc.compiler.importers.onnx_import.options import ImportOptions
 from tcc.compiler.ir.graph import Graph, Input, Model, Node, Output, make_node, verify
 from tcc.compiler.ir.op import Op
 from tcc.compiler.ir.types import DType, TensorType

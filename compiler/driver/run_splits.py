@@ -77,11 +77,11 @@ def read_side_images(
         use: What the images are for, in words before theirs.
 
     Raises:
-        UserError: As for `side_images.find`.
+        UserError: As for `run_split_images.find_split_images`.
     """
-    from tcc.compiler.data import side_images
+    from tcc.compiler.data import run_split_images
 
-    selection = side_images.find(split, path, find_side_folder(path, side), side)
+    selection = run_split_images.find(split, path, find_side_folder(path, side), side)
     report.warn_grouped(selection.warnings)
     count, had = len(selection.images), sum(line.split == side for line in split.lines)
     # All of them known: the run's own images, or some of them. Else some were never seen.

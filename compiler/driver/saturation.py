@@ -22,8 +22,8 @@ from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.quant import calibration_document
 from tcc.compiler.quant.calibration_document import CalibrationDocument
-from tcc.compiler.quant.program import level_ends
-from tcc.compiler.quant.program.level_ends import QuantizedValues
+from tcc.compiler.quant.program import saturated_values
+from tcc.compiler.quant.program.saturated_values import QuantizedValues
 from tcc.compiler.reference import exceedance
 from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.progress import Progress
@@ -174,7 +174,7 @@ def measure_program(
     """
     check_dataset(dataset, program.graph.inputs[0])
     signed = {name: value.signed for name, value in document.values.items()}
-    levels = level_ends.iterate_quantized_values(program, signed, dataset)
+    levels = saturated_values.iterate_quantized_values(program, signed, dataset)
     return add_usual_shares(
         _count_saturation(levels, signed, len(dataset), progress), get_usual_shares(document)
     )
@@ -220,6 +220,6 @@ def _count_saturation(
     images: int,
     progress: Progress,
 ) -> Saturation:
-    by_name = level_ends.compute_saturation_shares(layer_values, signed, images, progress)
+    by_name = saturated_values.compute_saturation_shares(layer_values, signed, images, progress)
     layers = (LayerSaturation(name, tuple(shares.tolist())) for name, shares in by_name.items())
     return Saturation(tuple(layers), images)

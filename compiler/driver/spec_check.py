@@ -11,7 +11,7 @@ from tcc.compiler.support.diagnostics import Diagnostic
 from tcc.compiler.support.value_views import ValueView, count
 
 if TYPE_CHECKING:
-    from tcc.compiler.driver.capability import Capability
+    from tcc.compiler.driver.support_check import Capability
     from tcc.compiler.ir.device import Plan
 
 
@@ -67,6 +67,6 @@ def check(spec: Spec, plans: "Iterable[Plan]") -> SpecCheck:
 
 
 def _check_capabilities(spec: Spec, plans: "Iterable[Plan]") -> "tuple[Capability, ...]":
-    from tcc.compiler.driver.capability import check_capability
+    from tcc.compiler.driver.support_check import check_capability
 
     return tuple(check_capability(spec.graph, plan) for plan in plans)

@@ -12,7 +12,7 @@ from tcc.compiler.frontend.expr.operators import (
     explain_integer,
     is_finite,
 )
-from tcc.compiler.frontend.foreign_names import match_value as match_framework_value
+from tcc.compiler.frontend.framework_aliases import match_value as match_framework_value
 from tcc.compiler.frontend.yaml import Mapping, Scalar, Sequence, Tree
 from tcc.compiler.ir.argument_declarations import ArgumentValue, Kind, Parameter, Required
 from tcc.compiler.support.diagnostics import Diagnostic, Span, UserError, fail, find_nearest_name

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from tcc.compiler.frontend import foreign_names, suggestions
+from tcc.compiler.frontend import framework_aliases, suggestions
 from tcc.compiler.frontend.block_library import CONTROL_KEYWORDS, JOIN_NAMES, OPS_BY_NAME
 from tcc.compiler.frontend.language_schema import build_schema
 from tcc.compiler.frontend.schema_validation import Path, SchemaViolation, find_violations
@@ -122,7 +122,9 @@ def _explain_unknown_key(
     path: Path, key: str, known_keys: tuple[str, ...], span: Span
 ) -> list[Diagnostic]:
     if not path:
-        help = foreign_names.match_key(key, known_keys).help or f"keys are {', '.join(known_keys)}"
+        help = (
+            framework_aliases.match_key(key, known_keys).help or f"keys are {', '.join(known_keys)}"
+        )
         file_kind = "spec" if "graph" in known_keys else "library"
         return [
             Diagnostic("E0202", f"a {file_kind} has no key `{_trim_text(key)}`", span, help=help)
@@ -142,7 +144,7 @@ def _explain_missing_keys(
     names = [p for p in path if isinstance(p, str)]
     at_key = find_key_span(tree, path[:-1], names[-1]) if names and path[-1] == names[-1] else span
     known_keys, missing = tuple(violation.rules["properties"]), violation.missing
-    match_name = foreign_names.match_argument if path else foreign_names.match_key
+    match_name = framework_aliases.match_argument if path else framework_aliases.match_key
     unknown_keys = [key for key in violation.value if key not in known_keys][:MAX_CANDIDATES]
     if (
         names
@@ -224,7 +226,7 @@ def _describe_invalid_choice(violation: SchemaViolation, path: Path, span: Span)
             help="this version of tcc reads version 1 of the language",
         )
     choices = [str(c) for c in violation.rules["enum"]]
-    help = foreign_names.match_value(str(violation.value), tuple(choices)).help
+    help = framework_aliases.match_value(str(violation.value), tuple(choices)).help
     return Diagnostic(
         "E0213", f"{_format_label(path)} must be one of {', '.join(choices)}", span, help=help
     )

@@ -6,7 +6,7 @@ from functools import partial
 
 from tcc.compiler.frontend.argument_values import OPTIONS, describe_parameter
 from tcc.compiler.frontend.block_library import CONTROL_KEYWORDS, JOIN_NAMES, OPS_BY_NAME, Block
-from tcc.compiler.frontend.foreign_names import match_argument, match_operation
+from tcc.compiler.frontend.framework_aliases import match_argument, match_operation
 from tcc.compiler.frontend.suggestions import explain_call_syntax, explain_missing_colon
 from tcc.compiler.frontend.yaml import Mapping as MappingTree
 from tcc.compiler.frontend.yaml import Scalar, Sequence, Tree

@@ -10,10 +10,10 @@ from tcc.compiler.driver import evaluation_run, run_splits
 from tcc.compiler.driver.chosen_spec import ChosenSpec, choose_spec, find_bundle_folder
 from tcc.compiler.driver.evaluation_run import ImageSelection
 from tcc.compiler.driver.weights_and_images import find_weights_file, load_weights
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import UserError, fail, make_command_span, make_file_span
-from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
+from tcc.compiler.support.option_requirements import SOME_BUNDLE, SPECS
 from tcc.compiler.targets import trusted_bundle
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.split_file import RunSplit
     from tcc.compiler.driver.evaluation import Evaluated
     from tcc.compiler.driver.labelled_images import LabelledImages
-    from tcc.compiler.plots.pictures import PlottedNetwork
+    from tcc.compiler.plots.network_plots import PlottedNetwork
 
 
 DEFAULT_OVERLAYS = 16
@@ -113,14 +113,14 @@ def load_network(
     Raises:
         UserError: It is a bundle, which has no layers to look into (E1285).
     """
-    from tcc.compiler.plots.pictures import PlottedNetwork
+    from tcc.compiler.plots.network_plots import PlottedNetwork
 
     folder = find_bundle_folder(request.spec)
     if folder:
         message = f"{purpose} looks into the layers of a spec, and this is a bundle"
         help = "name the spec that it was built from, with the same --weights"
         raise fail("E1285", message, make_file_span(str(folder)), help=help)
-    option_needs.set_facts({SOME_BUNDLE: bool(bundles)})
+    option_requirements.set_facts({SOME_BUNDLE: bool(bundles)})
     chosen_spec = request.chosen_spec
     return PlottedNetwork(
         chosen_spec.spec, load_weights(request.report, chosen_spec, request.weights, request.seed)
@@ -215,7 +215,7 @@ def evaluate_network(request: PlotRequest, max_images: int | None) -> EvaluatedN
     from tcc.compiler.driver import evaluation
 
     folder = find_bundle_folder(request.spec)
-    option_needs.set_facts({SPECS: folder is None, SOME_BUNDLE: folder is not None})
+    option_requirements.set_facts({SPECS: folder is None, SOME_BUNDLE: folder is not None})
     report = request.report
     with report.track_stages() as stages:
         if folder is None:

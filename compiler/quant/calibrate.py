@@ -19,8 +19,8 @@ from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.image_variety import ImageVariety, measure_variety
 from tcc.compiler.quant.methods.cross_fitting import MAX_HELD_OUT, count_held_out_images
 from tcc.compiler.quant.methods.method import CalibrationResult, Method
-from tcc.compiler.quant.program.level_ends import measure_saturation
 from tcc.compiler.quant.program.quantize import quantize
+from tcc.compiler.quant.program.saturated_values import measure_saturation
 from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.quant.scale_groups import compute_scale, find_output_values, find_scale_groups
 from tcc.compiler.reference import output_comparison

@@ -14,7 +14,7 @@ from msgspec import Meta, field
 
 from tcc.compiler.bundle.manifest import InputContract, NetworkRecord, WeightsOrigin
 from tcc.compiler.data.dataset import DataSet, remove_repeats
-from tcc.compiler.quant.methods.found_ranges import ScaleTrace
+from tcc.compiler.quant.methods.searched_ranges import ScaleTrace
 from tcc.compiler.reference.accuracy_floor import Qualities
 from tcc.compiler.reference.expected_loss import ExpectedLoss
 from tcc.compiler.support import regular_files

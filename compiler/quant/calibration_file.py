@@ -24,7 +24,7 @@ from tcc.compiler.quant.calibration_document import (
     EncodedWeights,
 )
 from tcc.compiler.quant.methods.method import CalibrationResult
-from tcc.compiler.quant.program.level_ends import CalibrationSaturation
+from tcc.compiler.quant.program.saturated_values import CalibrationSaturation
 from tcc.compiler.quant.scale_groups import MIN_SCALE, find_scale_groups, list_unfused_values
 from tcc.compiler.reference.output_comparison import get_inference_outputs
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span

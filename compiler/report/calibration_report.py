@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tcc.compiler.driver.calibration import PackageData
     from tcc.compiler.figures.scene import Bar
     from tcc.compiler.quant.calibration_document import CalibrationDocument
-    from tcc.compiler.quant.methods.found_ranges import ScaleTrace
+    from tcc.compiler.quant.methods.searched_ranges import ScaleTrace
 
 MAX_LISTED = 10
 """Layers, or values, that are listed."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.slides import geojson, mask_files
-from tcc.compiler.slides.drawn_areas import (
+from tcc.compiler.slides.annotated_areas import (
     AreaCollector,
     DrawnAreas,
     TooMuchError,

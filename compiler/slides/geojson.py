@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcc.compiler.slides.contours import Ring
-from tcc.compiler.slides.drawn_areas import (
+from tcc.compiler.slides.annotated_areas import (
     MAX_BYTES,
     AreaCollector,
     DrawnAreas,
@@ -28,6 +27,7 @@ from tcc.compiler.slides.drawn_areas import (
     check_count,
     check_size,
 )
+from tcc.compiler.slides.contours import Ring
 from tcc.compiler.support import regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from tcc.compiler.data import confined_images
 from tcc.compiler.slides import contours, geojson, tissue_mask
+from tcc.compiler.slides.annotated_areas import DrawnAreas
 from tcc.compiler.slides.contours import Ring
-from tcc.compiler.slides.drawn_areas import DrawnAreas
 from tcc.compiler.slides.slide_file import Slide, SlideExtent
-from tcc.compiler.slides.slide_pictures import encode_png
+from tcc.compiler.slides.slide_images import encode_png
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import fail, make_file_span
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.slides import one_slide, slide_record, slide_results
-from tcc.compiler.slides.one_slide import SlideRequest
-from tcc.compiler.support import atomic_files, task_places
+from tcc.compiler.slides import slide_processing, slide_record, slide_results
+from tcc.compiler.slides.slide_processing import SlideRequest
+from tcc.compiler.support import atomic_files, task_runners
 from tcc.compiler.support.console import Report, Stages, format_cell
 from tcc.compiler.support.diagnostics import Diagnostic, UserError, fail, make_file_span
-from tcc.compiler.support.task_places import LostTask, TaskLocation
+from tcc.compiler.support.task_runners import LostTask, TaskLocation
 
 MAX_TRIES = 3
 """How often a slide is begun whose process is killed; what is finished of it is not repeated."""
@@ -47,7 +47,7 @@ class SlideOutcome:
 def run_task(task: SlideTask) -> SlideOutcome:
     """Run a slide, again where its process was killed."""
     for _ in range(MAX_TRIES):
-        process_end = task_places.run_command(task.arguments, task_places.ONE_THREAD)
+        process_end = task_runners.run_command(task.arguments, task_runners.ONE_THREAD)
         if process_end.code >= 0:
             return _parse_outcome(task, process_end)
     name = signal.Signals(-process_end.code).name
@@ -68,7 +68,7 @@ def build_lost_outcome(task: SlideTask, reason: str) -> SlideOutcome:
     return SlideOutcome(None, (diagnostic,), 1)
 
 
-def _parse_outcome(task: SlideTask, process_end: task_places.CommandOutcome) -> SlideOutcome:
+def _parse_outcome(task: SlideTask, process_end: task_runners.CommandOutcome) -> SlideOutcome:
     document: Any = None
     with suppress(ValueError, RecursionError):
         document = json.loads(process_end.out)
@@ -296,7 +296,9 @@ def run_alone(
     """Run one slide in this process."""
     outcome = ArchiveOutcome([slide])
     try:
-        document = one_slide.run(report, stages, request, slide.path, slide.result_folder, workers)
+        document = slide_processing.run(
+            report, stages, request, slide.path, slide.result_folder, workers
+        )
         outcome.documents[0] = document
     except UserError as error:
         outcome.problems[0] = error.diagnostics
@@ -384,7 +386,7 @@ def _run_tasks(
     ]
     task_place = replace(request.task_place, workers=task_count, cores=workers_per_slide)
     with (
-        task_places.open_runner(task_place, "run slides there") as runner,
+        task_runners.open_runner(task_place, "run slides there") as runner,
         _show_progress(stages, archive_progress),
         closing(runner(run_task, tasks)) as task_ends,
     ):
@@ -420,7 +422,9 @@ def _wait_for_result(
     deadline = time.monotonic() + ARRIVAL_SECONDS
     request_digest = request.slide_request.compute_digest(slide.path)
     while (
-        one_slide.find_finished_summary(request.slide_request, slide.result_folder, request_digest)
+        slide_processing.find_finished_summary(
+            request.slide_request, slide.result_folder, request_digest
+        )
         is None
     ):
         if time.monotonic() > deadline:
@@ -436,14 +440,14 @@ def _update_finished(
     """Take in which slides are finished; all, or those of some numbers."""
     for number in range(len(outcome.slides)) if numbers is None else numbers:
         slide = outcome.slides[number]
-        summary = one_slide.find_finished_summary(
+        summary = slide_processing.find_finished_summary(
             request.slide_request,
             slide.result_folder,
             request.slide_request.compute_digest(slide.path),
         )
         if summary is not None:
             outcome.problems.pop(number, None)
-            outcome.documents[number] = one_slide.build_document(
+            outcome.documents[number] = slide_processing.build_document(
                 slide.result_folder, summary, was_finished=True
             )
 

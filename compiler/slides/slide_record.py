@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tcc.compiler.slides import stored_result
-from tcc.compiler.slides.stored_result import SUMMARY
+from tcc.compiler.slides import saved_result
+from tcc.compiler.slides.saved_result import SUMMARY
 from tcc.compiler.support import atomic_files, json_records, regular_files
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.version import __version__
@@ -83,7 +83,7 @@ def read_finished_summary(result_folder: Path, request_digest: str) -> dict[str,
         if record == {"request": request_digest, "result": _compute_result_digest(result_folder)}:
             with regular_files.open_file(result_folder / SUMMARY) as file:
                 summary: dict[str, Any] = json_records.encode(
-                    stored_result.decode_summary(file.read(MAX_RECORD_BYTES))
+                    saved_result.decode_summary(file.read(MAX_RECORD_BYTES))
                 )
                 return summary
     return None

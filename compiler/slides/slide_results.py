@@ -18,13 +18,11 @@ from tcc.compiler.slides import (
     geojson,
     mask_files,
     patch_grid,
+    saved_result,
     slide_file,
     slide_viewer,
-    stored_result,
 )
-from tcc.compiler.slides.slide_job import SlideJob
-from tcc.compiler.slides.slide_pictures import SlideImage, encode_png
-from tcc.compiler.slides.stored_result import (
+from tcc.compiler.slides.saved_result import (
     DISCLAIMER,
     MAX_BYTES,
     SUMMARY,
@@ -35,6 +33,8 @@ from tcc.compiler.slides.stored_result import (
     SlideSummary,
     TumourDecision,
 )
+from tcc.compiler.slides.slide_images import SlideImage, encode_png
+from tcc.compiler.slides.slide_job import SlideJob
 from tcc.compiler.slides.tissue_mask import TissueMask, TissueRule
 from tcc.compiler.slides.tumour_classes import TumourRule
 from tcc.compiler.support import json_records, regular_files
@@ -46,7 +46,7 @@ TUMOUR_COLOUR, NORMAL_COLOUR, TISSUE_COLOUR = (200, 0, 0), (0, 150, 60), (150, 1
 class SlideResult:
     """Raw outputs (rows, columns, classes) of a job's patches, NaN where nothing was classified.
 
-    `image` is the slide made small, as `slide_pictures.small` returns it; `tissue_rule` is what
+    `image` is the slide made small, as `slide_images` returns it; `tissue_rule` is what
     the mask was found by, or `file`.
     """
 
@@ -94,7 +94,7 @@ def encode_files(slide_result: SlideResult) -> dict[str, bytes]:
         "patches.geojson": geojson.encode_features(_iterate_tiles(slide_result, numbers, positive)),
         "regions.geojson": _encode_regions(slide_result, positive),
         "mask.png": encode_png(np.where(slide_result.mask.inside, np.uint8(255), np.uint8(0))),
-        SUMMARY: stored_result.encode_summary(build_summary(slide_result, tumour, positive)),
+        SUMMARY: saved_result.encode_summary(build_summary(slide_result, tumour, positive)),
         **overlays,
     }
 

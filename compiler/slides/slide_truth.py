@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tcc.compiler.data import confined_images
 from tcc.compiler.slides import annotations, mask_files, slide_file, tissue_mask
 from tcc.compiler.slides.annotations import AreaClasses
+from tcc.compiler.slides.saved_result import StoredResult
 from tcc.compiler.slides.slide_file import (
     PixelSource,
     Slide,
@@ -20,7 +21,6 @@ from tcc.compiler.slides.slide_file import (
     SlideLevel,
     compute_block_means,
 )
-from tcc.compiler.slides.stored_result import StoredResult
 from tcc.compiler.slides.tissue_mask import TissueMask
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
 from tcc.compiler.support.progress import silent

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcc.compiler.ir.pixel_resampling import Axis, resample
-from tcc.compiler.slides import slide_pictures
+from tcc.compiler.slides import slide_images
 from tcc.compiler.slides.patch_grid import PatchGrid
+from tcc.compiler.slides.saved_result import StoredResult
 from tcc.compiler.slides.slide_file import Slide
-from tcc.compiler.slides.stored_result import StoredResult
 from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.npm_packages import NpmPackage
 from tcc.compiler.support.progress import Progress
@@ -371,7 +371,7 @@ def write_page(folder: Path, slide_view: SlideView, progress: Progress) -> None:
     for level in range(slide_view.pyramid.depth + 1):
         (folder / "tiles" / str(level)).mkdir(parents=True)
     for tile_index, pixels in iterate_tiles(slide_view.slide, slide_view.pyramid, progress):
-        _locate_tile(folder, tile_index).write_bytes(slide_pictures.encode_jpeg(pixels))
+        _locate_tile(folder, tile_index).write_bytes(slide_images.encode_jpeg(pixels))
     _write_overlay(folder, slide_view)
 
 
@@ -466,7 +466,7 @@ def _encode_tiles(
     for row in range(rows):
         for column in range(columns):
             corner = column * TILE_SIDE * side, row * TILE_SIDE * side
-            pixels = slide_pictures.decode_jpeg(
+            pixels = slide_images.decode_jpeg(
                 _locate_tile(folder, (level, column, row)).read_bytes()
             )
             blended = draw_overlay(
@@ -476,4 +476,4 @@ def _encode_tiles(
             padded = np.pad(
                 blended, ((0, TILE_SIDE - height), (0, TILE_SIDE - width), (0, 0)), "edge"
             )
-            yield slide_pictures.encode_jpeg(padded)
+            yield slide_images.encode_jpeg(padded)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tcc.compiler.slides import patch_grid, slide_file
 from tcc.compiler.slides.patch_grid import GridCell, PatchGrid, PatchReader
 from tcc.compiler.slides.slide_file import Slide
-from tcc.compiler.slides.slide_pictures import encode_png
+from tcc.compiler.slides.slide_images import encode_png
 from tcc.compiler.slides.tissue_mask import TissueMask
 
 NORMAL, TUMOUR = LABELS = ("normal", "tumour")

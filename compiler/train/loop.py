@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
-from tcc.compiler.train import checkpoint, counter_random, judgement
+from tcc.compiler.train import checkpoint, counter_random, evaluation
 from tcc.compiler.train.augmentation import apply_mixup, augment
 from tcc.compiler.train.checkpoint import TrainingState
 from tcc.compiler.train.pixel_store import PixelStore
@@ -224,7 +224,7 @@ class TrainingRun:
     def _evaluate_validation(self, epoch: int) -> EvaluationMetrics | None:
         if not len(self.val.classes):
             return None
-        validation = judgement.evaluate_network(self.trainer, self.val)
+        validation = evaluation.evaluate_network(self.trainer, self.val)
         if not isfinite(validation.loss):
             raise self._build_nonfinite_error(
                 f"the loss of the validation images after epoch {epoch + 1}"

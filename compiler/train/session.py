@@ -10,7 +10,7 @@ from tcc.compiler.data import split_file, weights
 from tcc.compiler.driver import pipeline
 from tcc.compiler.quant import calibration_document, calibration_file
 from tcc.compiler.quant.calibration import Calibration
-from tcc.compiler.quant.program.level_ends import measure_saturation
+from tcc.compiler.quant.program.saturated_values import measure_saturation
 from tcc.compiler.support import atomic_files
 from tcc.compiler.support.diagnostics import fail, make_file_span
 from tcc.compiler.support.progress import Progress
@@ -18,7 +18,7 @@ from tcc.compiler.train import (
     arithmetic,
     checkpoint,
     class_outputs,
-    judgement,
+    evaluation,
     losses,
     recipe_records,
     run_folder,
@@ -216,7 +216,7 @@ def _write_run(
         kept=kept_epoch,
         weights=weights.digest(tensors),
         val=completed_epochs[kept_epoch - 1].val if kept_epoch else None,
-        test=judgement.evaluate_test_images(plan, tensors, request.stores["test"], progress),
+        test=evaluation.evaluate_test_images(plan, tensors, request.stores["test"], progress),
         made_with=arithmetic.describe_environment(request.world.device),
         threads=request.threads,
         processes=request.world.size,

@@ -15,7 +15,7 @@ from typing import Any
 
 from tcc.compiler.driver.pipeline import format_setting
 from tcc.compiler.frontend import yaml
-from tcc.compiler.support import regular_files, task_places
+from tcc.compiler.support import regular_files, task_runners
 from tcc.compiler.support.diagnostics import Span, UserError, fail
 from tcc.compiler.train import recipe, run_folder
 from tcc.compiler.train import recipe as recipes
@@ -186,7 +186,7 @@ def run_trial(command: TrialCommand) -> TrialOutcome:
     # A sweep that was stopped is begun again as a whole: what is done or half done is known by its
     # folder.
     begun = any((folder / name).exists() for name in (run_folder.CHECKPOINT, run_folder.REPORT))
-    ended_process = task_places.run_command([*command.arguments, *(["--resume"] if begun else [])])
+    ended_process = task_runners.run_command([*command.arguments, *(["--resume"] if begun else [])])
     if ended_process.code:
         return TrialOutcome(None, ended_process.err.strip()[-2000:])
     return TrialOutcome(json.loads((folder / run_folder.REPORT).read_bytes()), "")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from tcc.compiler.driver import run_splits
 from tcc.compiler.driver.chosen_spec import ChosenSpec, parse_settings
-from tcc.compiler.support import option_needs
+from tcc.compiler.support import option_requirements
 from tcc.compiler.support.console import Report, Stages
 from tcc.compiler.support.diagnostics import fail, make_command_span, make_file_span
-from tcc.compiler.support.option_needs import SHARES_USED
+from tcc.compiler.support.option_requirements import SHARES_USED
 
 if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
@@ -90,7 +90,7 @@ def split_images(
             ignores_previous=True,
         )
     image_sets = image_split.read_split(data_path, split_options)
-    option_needs.set_facts({SHARES_USED: not image_sets.is_presplit})
+    option_requirements.set_facts({SHARES_USED: not image_sets.is_presplit})
     report.warn_grouped(image_sets.warnings)
     if run_split and all(
         previous_splits.get(i.digest) == split_name

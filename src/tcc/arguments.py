@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 
 from tcc.compiler.support.diagnostics import make_file_span
-from tcc.compiler.support.option_needs import (
+from tcc.compiler.support.option_requirements import (
     ALWAYS,
     FRESH_CALIBRATION,
     INT8_TARGET,

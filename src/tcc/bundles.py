@@ -185,7 +185,7 @@ def run(
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.ir.image_inputs import build_image_error
     from tcc.compiler.support.diagnostics import make_file_span
-    from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
+    from tcc.compiler.support.option_requirements import SOME_BUNDLE, SPECS
 
     folder = _find_bundle(bundle)
     arguments.check(run, called, {SPECS: folder is None, SOME_BUNDLE: folder is not None})
@@ -237,15 +237,15 @@ def verify(
     """
     called = locals()
     from tcc import arguments
-    from tcc.compiler.driver import rebuilt_program, verification
+    from tcc.compiler.driver import bundle_program, verification
 
     arguments.check(verify, called)
     loaded_bundle, device = _load_bundle(bundle, trust)
     resolved_spec = None if spec is None else resolve_spec(spec)
     weights_path = None if weights is None else Path(weights)
-    program = rebuilt_program.rebuild_program(loaded_bundle, device, resolved_spec, weights_path)
-    network = rebuilt_program.rebuild_network(loaded_bundle, device, resolved_spec, weights_path)
-    sources = rebuilt_program.find_constant_sources(
+    program = bundle_program.rebuild_program(loaded_bundle, device, resolved_spec, weights_path)
+    network = bundle_program.rebuild_network(loaded_bundle, device, resolved_spec, weights_path)
+    sources = bundle_program.find_constant_sources(
         loaded_bundle, device, resolved_spec, weights_path, program
     )
     return verification.verify_bundle(loaded_bundle, device, program, network, sources)
@@ -284,7 +284,7 @@ def evaluate(
     from tcc.compiler.data import dataset
     from tcc.compiler.driver import evaluation, labelled_images, pipeline, weights_and_images
     from tcc.compiler.ir.graph import Model
-    from tcc.compiler.support.option_needs import SOME_BUNDLE, SPECS
+    from tcc.compiler.support.option_requirements import SOME_BUNDLE, SPECS
     from tcc.compiler.support.progress import silent
 
     folder = _find_bundle(network)

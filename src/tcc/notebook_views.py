@@ -42,7 +42,7 @@ def _render_model(model: "Model") -> str:
 def _render_graph(graph: "Graph") -> str:
     from html import escape
 
-    from tcc.compiler.figures.graph_picture import FigureOptions, draw
+    from tcc.compiler.figures.graph_image import FigureOptions, draw
 
     svg_text = draw(graph, FigureOptions())
     if len(svg_text) > MAX_FIGURE_LENGTH:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.driver.labelled_images import LabelledImages
     from tcc.compiler.frontend.spec import Spec
-    from tcc.compiler.plots.pictures import PlottedNetwork
+    from tcc.compiler.plots.network_plots import PlottedNetwork
 
     File = str | PathLike[str]
 
@@ -59,12 +59,14 @@ def confusion(
 ) -> "Figure":
     """Draw the confusion matrix of a spec on labelled images."""
     from tcc.compiler.driver import evaluation
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import network_plots
 
     net = _load_network(spec, weights)
     labelled_images = _load_labelled_images(net, _load_images(data, weights, split), data)
     evaluated_network = evaluation.evaluate_reference(net.model, labelled_images)
-    return _draw_figure(pictures.plot_confusion(evaluated_network, net.spec.name, net.notice), out)
+    return _draw_figure(
+        network_plots.plot_confusion(evaluated_network, net.spec.name, net.notice), out
+    )
 
 
 def tsne(
@@ -79,15 +81,15 @@ def tsne(
 ) -> "Figure":
     """Draw t-SNE of the outputs for labelled images, or of a layer's features."""
     from tcc.compiler.driver import evaluation
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import network_plots
 
     net = _load_network(spec, weights)
     labelled_images = _load_labelled_images(net, _load_images(data, weights, split), data)
     if layer is not None:
-        return _draw_figure(pictures.plot_layer_tsne(net, labelled_images, layer, seed), out)
+        return _draw_figure(network_plots.plot_layer_tsne(net, labelled_images, layer, seed), out)
     evaluated_network = evaluation.evaluate_reference(net.model, labelled_images)
     return _draw_figure(
-        pictures.plot_output_tsne(evaluated_network, net.spec.name, seed, net.notice), out
+        network_plots.plot_output_tsne(evaluated_network, net.spec.name, seed, net.notice), out
     )
 
 
@@ -107,11 +109,11 @@ def gradcam(
 
     In place of `images`, `data` is a data set, of which the first `most` are drawn.
     """
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import network_plots
 
     net = _load_network(spec, weights)
     drawn_images = _load_drawn_images(images, data, weights, split).select_first(most)
-    return _draw_figure(pictures.plot_gradcam(net, drawn_images, layer, shown), out)
+    return _draw_figure(network_plots.plot_gradcam(net, drawn_images, layer, shown), out)
 
 
 def cam(
@@ -129,11 +131,11 @@ def cam(
 
     In place of `images`, `data` is a data set, of which the first `most` are drawn.
     """
-    from tcc.compiler.plots import pictures
+    from tcc.compiler.plots import network_plots
 
     net = _load_network(spec, weights)
     drawn_images = _load_drawn_images(images, data, weights, split).select_first(most)
-    return _draw_figure(pictures.plot_class_activation(net, drawn_images, shown), out)
+    return _draw_figure(network_plots.plot_class_activation(net, drawn_images, shown), out)
 
 
 def features(
@@ -146,13 +148,13 @@ def features(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw feature maps of the first and last convolution, or of a layer, in float and int8."""
-    from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots import int8_plots
     from tcc.compiler.plots.plot_inputs import read_image_paths
 
     net = _load_network(spec, weights)
-    quantized, _ = integer_pictures.quantize_network(net, None, Path(calibration))
+    quantized, _ = int8_plots.quantize_network(net, None, Path(calibration))
     return _draw_figure(
-        integer_pictures.plot_features(net, quantized, read_image_paths([Path(image)]), layer), out
+        int8_plots.plot_features(net, quantized, read_image_paths([Path(image)]), layer), out
     )
 
 
@@ -164,13 +166,11 @@ def filters(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw the filters of the first and last convolution, in float and int8."""
-    from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots import int8_plots
 
     net = _load_network(spec, weights)
     return _draw_figure(
-        integer_pictures.plot_filters(
-            net, integer_pictures.quantize_network(net, None, Path(calibration))[0]
-        ),
+        int8_plots.plot_filters(net, int8_plots.quantize_network(net, None, Path(calibration))[0]),
         out,
     )
 
@@ -183,13 +183,11 @@ def weights(
     weights: "File | None" = None,
 ) -> "Figure":
     """Draw histograms of the weights of the first and last convolution, in float and int8."""
-    from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots import int8_plots
 
     net = _load_network(spec, weights)
     return _draw_figure(
-        integer_pictures.plot_weights(
-            net, integer_pictures.quantize_network(net, None, Path(calibration))[0]
-        ),
+        int8_plots.plot_weights(net, int8_plots.quantize_network(net, None, Path(calibration))[0]),
         out,
     )
 
@@ -204,20 +202,20 @@ def errors(
     split: "File | None" = None,
 ) -> "Figure":
     """Draw what each layer loses as integers, over images."""
-    from tcc.compiler.plots import integer_pictures
+    from tcc.compiler.plots import int8_plots
 
     net = _load_network(spec, weights)
     images = _load_images(data, weights, split)
-    _, source = integer_pictures.quantize_network(net, images, Path(calibration))
+    _, source = int8_plots.quantize_network(net, images, Path(calibration))
     return _draw_figure(
-        integer_pictures.plot_layer_errors(net, integer_pictures.measure_layer_errors(net, source)),
+        int8_plots.plot_layer_errors(net, int8_plots.measure_layer_errors(net, source)),
         out,
     )
 
 
 def _load_network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwork":
     from tcc.compiler.driver import pipeline
-    from tcc.compiler.plots.pictures import PlottedNetwork
+    from tcc.compiler.plots.network_plots import PlottedNetwork
 
     resolved_spec = tcc.load(spec) if isinstance(spec, str | PathLike) else spec
     return PlottedNetwork(resolved_spec, pipeline.load_weights(resolved_spec, weights, None))
@@ -225,7 +223,7 @@ def _load_network(spec: "Spec | File", weights: "File | None") -> "PlottedNetwor
 
 def _load_images(data_path: "File", weights: "File | None", split: "File | None") -> "DataSet":
     """Return the images that judge, as `tcc plot` takes them, and warn of what it warns of."""
-    from tcc.compiler.data import side_images
+    from tcc.compiler.data import run_split_images
     from tcc.compiler.data.dataset import read_dataset
     from tcc.compiler.driver import run_splits
 
@@ -233,7 +231,7 @@ def _load_images(data_path: "File", weights: "File | None", split: "File | None"
     run = run_splits.find_weights_split(option, None if weights is None else Path(weights))
     split_folder = run_splits.find_side_folder(images_path, "test")
     if run is not None:
-        split_images = side_images.find(run, images_path, split_folder, "test")
+        split_images = run_split_images.find(run, images_path, split_folder, "test")
         messages, image_set = split_images.warnings, split_images.images
     else:
         image_set = read_dataset(split_folder)

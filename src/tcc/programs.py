@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tcc.compiler.frontend.spec import Spec
     from tcc.compiler.ir.device import Plan
     from tcc.compiler.quant.calibration_document import CalibrationDocument
-    from tcc.compiler.support.option_needs import Fact
+    from tcc.compiler.support.option_requirements import Fact
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,11 @@ def find_facts(
         targets: What is built, and at which precision.
         called: The arguments by name.
     """
-    from tcc.compiler.support.option_needs import FRESH_CALIBRATION, INT8_TARGET, JUDGED_BUILD
+    from tcc.compiler.support.option_requirements import (
+        FRESH_CALIBRATION,
+        INT8_TARGET,
+        JUDGED_BUILD,
+    )
     from tcc.compiler.zoo import trained
 
     has_images, has_file = (called[name] is not None for name in ("data", "calibration"))
@@ -206,7 +210,7 @@ def write_bundles(
         Disagreement: An artifact gives something else than the reference; it is not written.
     """
     from tcc.compiler.bundle import bundle_folder
-    from tcc.compiler.driver import pipeline, stored_stages, target_agreement
+    from tcc.compiler.driver import build_cache, pipeline, target_agreement
     from tcc.compiler.driver.build import BundleWriter
     from tcc.compiler.driver.build_comparison import BuildComparison
     from tcc.compiler.ir.graph import Model
@@ -217,7 +221,7 @@ def write_bundles(
 
     model = Model(spec.graph, weight_source.tensors)
     comparison = BuildComparison(model, int8_programs) if len(targets) > 1 else None
-    cached_stages = stored_stages.create_stages(StageCache(None), spec, weight_source, None)
+    cached_stages = build_cache.create_stages(StageCache(None), spec, weight_source, None)
     writer = BundleWriter(Stages(), True, cached_stages, model, int8_programs, comparison)
     comparisons = []
     for plan, contents in zip(

@@ -7,7 +7,7 @@ from tcc.backends import BACKENDS
 from tcc.backends.arm.backend import Arm
 from tcc.backends.arm.machine import get_machine
 from tcc.compiler import passes
-from tcc.compiler.driver.capability import check_capability
+from tcc.compiler.driver.support_check import check_capability
 from tcc.compiler.ir.device import Device, Plan
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import PackageSources

@@ -18,9 +18,9 @@ from PIL import Image
 
 from tcc.compiler.data import dataset, weights
 from tcc.compiler.driver import pipeline
-from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend import spec as specs
 from tcc.compiler.frontend.spec import Spec
+from tcc.compiler.importers.checkpoint import import_checkpoint
 from tcc.compiler.ir import preprocess
 from tcc.compiler.ir.graph import Input, Model
 from tcc.compiler.ir.preprocess import Preprocess

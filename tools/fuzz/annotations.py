@@ -190,7 +190,7 @@ def _any(numbers: Random) -> Case:
 
 def _warm() -> None:
     import tcc.compiler.cli
-    import tcc.compiler.slides.slide_judgement
+    import tcc.compiler.slides.slide_evaluation
     import tcc.compiler.slides.slide_viewer  # noqa: F401
 
     _result()

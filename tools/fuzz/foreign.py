@@ -142,9 +142,9 @@ def _warm() -> None:
     import onnx_graphsurgeon  # noqa: F401
 
     import tcc.compiler.cli.import_network
-    import tcc.compiler.foreign.onnx_import.conversion
-    import tcc.compiler.foreign.onnx_import.output_check
-    import tcc.compiler.foreign.onnx_import.spec_rebuild  # noqa: F401
+    import tcc.compiler.importers.onnx_import.conversion
+    import tcc.compiler.importers.onnx_import.output_check
+    import tcc.compiler.importers.onnx_import.spec_rebuild  # noqa: F401
 
     foreign_nets.nets()
 

@@ -13,8 +13,8 @@ from tcc.backends.arm.codegen import zig
 from tcc.backends.arm.execute.runner import RunnerProcess
 from tcc.backends.arm.machine import Machine
 from tcc.backends.arm.measure.instructions import MEASURED_FACTOR, MEASURED_SCATTER, estimate_cycles
-from tcc.backends.arm.measure.places import LocalHost, write_input
 from tcc.backends.arm.measure.program_facts import ProgramFacts, read_facts
+from tcc.backends.arm.measure.program_hosts import LocalHost, write_input
 from tcc.compiler.ir.graph import Input
 from tcc.compiler.ir.measurement import LayerRunCost, Measurement, RunCost, Workload
 from tcc.compiler.support import atomic_files, regular_files, user_folders

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcc.backends.arm.execute.runner import Shapes, parse_shapes
-from tcc.backends.arm.measure.places import ProgramHost
+from tcc.backends.arm.measure.program_hosts import ProgramHost
 from tcc.compiler.ir.measurement import MemoryUse
 from tcc.compiler.support import regular_files
 

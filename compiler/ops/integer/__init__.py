@@ -12,9 +12,9 @@ from tcc.compiler.ops.integer.base import IntegerSite, OpWithWeights, QuantizedO
 from tcc.compiler.ops.integer.border import QPad
 from tcc.compiler.ops.integer.conv import QConv, RealConv, UnsignedQConv, WideQConv
 from tcc.compiler.ops.integer.join import QAdd, QMul
-from tcc.compiler.ops.integer.level_conversion import Dequantize, Quantize
 from tcc.compiler.ops.integer.mean import QGlobalAvgPool, RealGlobalAvgPool
 from tcc.compiler.ops.integer.pool import QAvgPool
+from tcc.compiler.ops.integer.quantize_dequantize import Dequantize, Quantize
 from tcc.compiler.ops.integer.table import ComputedTable, Table
 
 __all__ = [

@@ -19,9 +19,9 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.quant.calibration import Calibration, Range
 from tcc.compiler.quant.methods.bias_correction import SequentialCorrection
 from tcc.compiler.quant.methods.cross_fitting import CalibrationSplit, CrossFitting, Fit
-from tcc.compiler.quant.methods.found_ranges import ScaleTrace
 from tcc.compiler.quant.methods.range_method import RangeMethod
 from tcc.compiler.quant.methods.range_search import minmax
+from tcc.compiler.quant.methods.searched_ranges import ScaleTrace
 from tcc.compiler.quant.observe.statistics import Statistics
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.quant.rounding import channel_equalization

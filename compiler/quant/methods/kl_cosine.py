@@ -12,7 +12,7 @@ from tcc.compiler.quant.methods.range_method import RangeMethod
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Model, Node
-    from tcc.compiler.quant.methods.found_ranges import GroupScale, SearchedRanges
+    from tcc.compiler.quant.methods.searched_ranges import GroupScale, SearchedRanges
     from tcc.compiler.quant.methods.value_groups import ValueGroup
     from tcc.compiler.quant.observe.statistics import Statistics
 
@@ -36,7 +36,7 @@ def search(
 
     from threadpoolctl import threadpool_limits
 
-    from tcc.compiler.quant.methods.found_ranges import assemble_ranges
+    from tcc.compiler.quant.methods.searched_ranges import assemble_ranges
     from tcc.compiler.quant.methods.value_groups import build_value_groups
 
     groups = tuple(build_value_groups(model, statistics))
@@ -59,7 +59,7 @@ def _search_scales(
 
     from tcc.compiler.quant.methods import cosine_search as fine
     from tcc.compiler.quant.methods import kl_divergence as coarse
-    from tcc.compiler.quant.methods.found_ranges import GroupScale, get_conv_params
+    from tcc.compiler.quant.methods.searched_ranges import GroupScale, get_conv_params
 
     clipped = coarse.ClippingThreshold(1.0, 0.0)
     # Raw pixels and zeros have one scale: the weights that read them are searched all the same.

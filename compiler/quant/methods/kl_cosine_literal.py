@@ -39,7 +39,7 @@ from tcc.compiler.quant.run_options import RunOptions
 if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.ir.graph import Model
-    from tcc.compiler.quant.methods.found_ranges import SearchedRanges
+    from tcc.compiler.quant.methods.searched_ranges import SearchedRanges
     from tcc.compiler.quant.observe.statistics import Statistics
 
 

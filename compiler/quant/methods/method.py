@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from tcc.compiler.data.dataset import DataSet
     from tcc.compiler.ir.graph import Model
     from tcc.compiler.quant.calibration import Calibration
-    from tcc.compiler.quant.methods.found_ranges import ScaleTrace
-    from tcc.compiler.quant.program.level_ends import CalibrationSaturation
+    from tcc.compiler.quant.methods.searched_ranges import ScaleTrace
+    from tcc.compiler.quant.program.saturated_values import CalibrationSaturation
     from tcc.compiler.reference.accuracy_floor import Qualities
     from tcc.compiler.reference.expected_loss import ExpectedLoss
 

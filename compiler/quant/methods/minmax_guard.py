@@ -19,9 +19,9 @@ from tcc.compiler.quant.methods.cross_fitting import (
     create_evaluator,
     split_dataset,
 )
-from tcc.compiler.quant.methods.found_ranges import ScaleTrace, SearchedRanges, round_at_scales
 from tcc.compiler.quant.methods.method import CalibrationResult
 from tcc.compiler.quant.methods.range_search import Search, minmax
+from tcc.compiler.quant.methods.searched_ranges import ScaleTrace, SearchedRanges, round_at_scales
 from tcc.compiler.quant.observe.observer import observe
 from tcc.compiler.quant.run_options import RunOptions
 from tcc.compiler.quant.scale_groups import Limits

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from tcc.compiler.ir.graph import Model
-    from tcc.compiler.quant.methods.found_ranges import SearchedRanges
+    from tcc.compiler.quant.methods.searched_ranges import SearchedRanges
     from tcc.compiler.quant.methods.value_groups import ValueGroup
     from tcc.compiler.quant.observe.statistics import Statistics
 
@@ -30,7 +30,7 @@ def make_value_search(share: ClippingShare) -> Search:
     def search(model: "Model", statistics: "Statistics", _: int | None = None) -> "SearchedRanges":
         import numpy as np
 
-        from tcc.compiler.quant.methods.found_ranges import GroupScale, assemble_ranges
+        from tcc.compiler.quant.methods.searched_ranges import GroupScale, assemble_ranges
         from tcc.compiler.quant.methods.value_groups import build_value_groups
         from tcc.compiler.quant.scale_groups import MIN_SCALE
 

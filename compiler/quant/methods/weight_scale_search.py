@@ -25,9 +25,13 @@ from tcc.compiler.quant.methods.cosine_search import (
     generate_candidates,
     quantize_dequantize,
 )
-from tcc.compiler.quant.methods.found_ranges import SearchedRanges, get_conv_params, round_at_scales
 from tcc.compiler.quant.methods.kl_divergence import Counts, compute_histogram
 from tcc.compiler.quant.methods.range_search import minmax
+from tcc.compiler.quant.methods.searched_ranges import (
+    SearchedRanges,
+    get_conv_params,
+    round_at_scales,
+)
 from tcc.compiler.quant.observe.statistics import Float32, InputWindows, Statistics
 from tcc.compiler.reference import float_program
 

@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from tcc.compiler.data.dataset import DataSet
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.types import Pair
-from tcc.compiler.lower.onnx_taps import ChannelExtreme, MapRegion, iterate_feeds, lower_with_probes
+from tcc.compiler.lower.onnx_probes import (
+    ChannelExtreme,
+    MapRegion,
+    iterate_feeds,
+    lower_with_probes,
+)
 from tcc.compiler.ops import Concat, Conv
 from tcc.compiler.quant.observe.sampling import (
     POSITIONS,

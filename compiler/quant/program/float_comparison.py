@@ -11,7 +11,7 @@ from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.types import TensorType
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.observe.statistics import Float32
-from tcc.compiler.quant.program.level_ends import count_saturated, create_probe
+from tcc.compiler.quant.program.saturated_values import count_saturated, create_probe
 from tcc.compiler.quant.scale_groups import list_unfused_values
 from tcc.compiler.reference import output_comparison
 from tcc.compiler.reference.accuracy_floor import FloorBounds, Qualities

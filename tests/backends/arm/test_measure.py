@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tcc.backends.arm.backend import Arm
-from tcc.backends.arm.measure import emulated, program_facts, ways
+from tcc.backends.arm.measure import emulated, measurement_modes, program_facts
 from tcc.compiler.data.weights import initialize_random
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
@@ -136,7 +136,9 @@ DESCRIBED = {
     "layers": [{"name": "conv", "kernel": "conv"}],
     "arena": 64,
 }
-ROWS = "(create)\t\t5\n(preprocess)\t\t0\n" + "conv\tconv\t9\n" * (ways.WARM_UP_RUNS + 1)
+ROWS = "(create)\t\t5\n(preprocess)\t\t0\n" + "conv\tconv\t9\n" * (
+    measurement_modes.WARM_UP_RUNS + 1
+)
 TIMES = struct.pack("<6d", *[1.0] * 6)
 
 
@@ -169,7 +171,7 @@ def timed_by(place: Forged) -> Measurement:
     source = GRAPH.inputs[0]
     given = Workload(None, np.zeros(source.type.shape, np.float32), runs=1)
     known = program_facts.read_facts(place, Path(__file__))
-    return ways.measure(place, known, source, given, silent)
+    return measurement_modes.measure(place, known, source, given, silent)
 
 
 FORGERIES = {

@@ -11,8 +11,8 @@ from arm_graphs import random_model
 from tcc.backends.arm.backend import Arm
 from tcc.compiler.data import images
 from tcc.compiler.data.weights import initialize_random
-from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend.spec import load
+from tcc.compiler.importers.checkpoint import import_checkpoint
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.ir.target import Artifact, Target

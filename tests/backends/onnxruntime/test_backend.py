@@ -13,8 +13,8 @@ from tables import looped
 
 from tcc.backends.onnxruntime.backend import MODEL_FILE, OnnxRuntime
 from tcc.compiler.data import images
-from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend.spec import load
+from tcc.compiler.importers.checkpoint import import_checkpoint
 from tcc.compiler.ir.backend import Builder
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model

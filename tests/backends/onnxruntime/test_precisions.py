@@ -15,8 +15,8 @@ import pytest
 from tcc.backends.onnxruntime.backend import MODEL_FILE, OnnxRuntime
 from tcc.compiler.bundle import goldens
 from tcc.compiler.data import images
-from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend.spec import load
+from tcc.compiler.importers.checkpoint import import_checkpoint
 from tcc.compiler.ir.device import Device
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.preprocess import PixelResize, Preprocess, apply

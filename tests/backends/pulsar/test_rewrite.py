@@ -11,7 +11,7 @@ from refused_ops import LISTED
 from tcc.backends.pulsar.chips import AX620, AX620E, CHIPS, Toolchain
 from tcc.backends.pulsar.onnx_model import build_npu_onnx
 from tcc.backends.pulsar.rewrite import FLOAT_PASSES
-from tcc.backends.pulsar.rules import capability
+from tcc.backends.pulsar.rules import support_check
 from tcc.backends.pulsar.rules.check import check
 from tcc.backends.pulsar.rules.rule import Severity
 from tcc.compiler.ir.graph import Model
@@ -171,4 +171,4 @@ def test_random_networks_are_as_the_float_graph_has_them(data):
 
 
 def refused_nodes(graph, chip):
-    return [each.node for each in capability.find_refusals(graph, chip)]
+    return [each.node for each in support_check.find_refusals(graph, chip)]

@@ -10,8 +10,8 @@ from zoo_nets import small
 
 from tcc.backends.tflite.backend import FILE, TfLite
 from tcc.compiler.data import images, weights
-from tcc.compiler.foreign.checkpoint import import_checkpoint
 from tcc.compiler.frontend.spec import load
+from tcc.compiler.importers.checkpoint import import_checkpoint
 from tcc.compiler.ir.graph import Graph, Model
 from tcc.compiler.ir.preprocess import apply
 from tcc.compiler.passes import INFERENCE, run

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tcc.compiler.bundle import mistaken_paths
-from tcc.compiler.bundle.mistaken_paths import build_missing_error
+from tcc.compiler.bundle import bundle_path_errors
+from tcc.compiler.bundle.bundle_path_errors import build_missing_error
 
 SPEC = "tcc: 1\nname: skin\n"
 
@@ -65,8 +65,8 @@ def test_what_lies_there_is_said(place, path):
 
 
 def test_folders_of_many_entries_are_not_read_to_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(mistaken_paths, "MAX_ENTRIES", 5)
+    monkeypatch.setattr(bundle_path_errors, "MAX_ENTRIES", 5)
     for number in range(20):
         (tmp_path / f"b{number}").mkdir()
         (tmp_path / f"b{number}/manifest.json").write_text("{}")
-    assert len(mistaken_paths.list_bundles(tmp_path)) == 5
+    assert len(bundle_path_errors.list_bundles(tmp_path)) == 5

@@ -177,18 +177,18 @@ class TestMixed:
         assert about["in_float"]
 
     def test_more_layers_than_are_tried_singly(self, tcc, home, images_of, monkeypatch):
-        from tcc.compiler.quant.program import measured_program
+        from tcc.compiler.quant.program import floor_program
 
-        monkeypatch.setattr(measured_program, "MAX_CANDIDATES", 1)
+        monkeypatch.setattr(floor_program, "MAX_CANDIDATES", 1)
         words = ("--floor", f"min_cosine={1 - 1e-10}", "--mixed", "--no-cache")
         found = tcc(*BUILD, "--data", images_of(24), *words)
         assert found.code == 0, found.err
 
     def test_an_option_that_is_used_is_not_advised(self, tcc, images_of, monkeypatch):
-        from tcc.compiler.quant.program import measured_program
+        from tcc.compiler.quant.program import floor_program
 
-        every = measured_program.sort_noisy_layers
-        monkeypatch.setattr(measured_program, "sort_noisy_layers", lambda *given: every(*given)[:1])
+        every = floor_program.sort_noisy_layers
+        monkeypatch.setattr(floor_program, "sort_noisy_layers", lambda *given: every(*given)[:1])
         data = images_of(24)
         found = tcc(*BUILD, "--data", data, "--floor", "max_error=0", "--mixed")
         assert found.code == 4

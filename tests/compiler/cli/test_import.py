@@ -10,7 +10,7 @@ import pytest
 from onnx_nets import clean, outputs
 from safetensors.numpy import load_file
 
-from tcc.compiler.foreign.onnx_import import sandbox
+from tcc.compiler.importers.onnx_import import sandbox
 from tcc.compiler.ir.graph import Model
 from tcc.compiler.lower.onnx import lower
 
@@ -241,7 +241,7 @@ def test_a_network_that_scales_its_input_says_so(tcc, net):
 
 
 def test_missing_libraries_are_named(tcc, net, monkeypatch):
-    from tcc.compiler.foreign import onnx_import
+    from tcc.compiler.importers import onnx_import
 
     monkeypatch.setattr(onnx_import, "REQUIRED_LIBRARIES", {"no_such_module": "onnxsim"})
     found = tcc("import", net)

@@ -15,7 +15,7 @@ import pytest
 from drawn_slides import PINK, PURPLE, colour_bundle, drawn, write
 
 from tcc.compiler.slides import slide_archive, slide_record
-from tcc.compiler.support import task_places
+from tcc.compiler.support import task_runners
 
 pytest.importorskip("openslide", reason="needs the extra `slides`")
 WORDS = ("--at", 0.5, "--patch", 32, "--rule", "wide", "-q")
@@ -184,9 +184,9 @@ def test_how_a_slides_own_run_may_end(monkeypatch, code, out, found):
 
     def run(words, more):
         tries.append(words)
-        return task_places.CommandOutcome(code, out, "what it said")
+        return task_runners.CommandOutcome(code, out, "what it said")
 
-    monkeypatch.setattr(task_places, "run_command", run)
+    monkeypatch.setattr(task_runners, "run_command", run)
     end = slide_archive.run_task(slide_archive.SlideTask(("slide",), "/scans/s.tif", "s.tif"))
     assert [each.code for each in end.problems] == ([found] if found else [])
     assert len(tries) == (slide_archive.MAX_TRIES if code < 0 else 1)
@@ -282,8 +282,8 @@ def processes(home):
 @pytest.fixture
 def slowly(monkeypatch, archive, expected):
     """Have each slide's own process be slow, so that it can be killed at work."""
-    monkeypatch.setattr(task_places, "PROGRAM", SLOWLY + task_places.PROGRAM)
-    program = f"from tcc.compiler.support import task_places; task_places.PROGRAM = {task_places.PROGRAM!r}\n"
+    monkeypatch.setattr(task_runners, "PROGRAM", SLOWLY + task_runners.PROGRAM)
+    program = f"from tcc.compiler.support import task_runners; task_runners.PROGRAM = {task_runners.PROGRAM!r}\n"
     monkeypatch.setattr(sys.modules[__name__], "PROGRAM", program + PROGRAM)
 
 
@@ -337,7 +337,7 @@ def test_two_runs_share_a_folder(tcc, bundle, slowly, expected, home):
 def test_jobs_of_submitit(tcc, bundle, archive, expected, home, monkeypatch):
     """Not Slurm, but what stands between: the task goes out as a file, and its end comes back."""
     pytest.importorskip("submitit", reason="needs the extra `sweep`")
-    monkeypatch.setattr(task_places, "CLUSTER", "local")
+    monkeypatch.setattr(task_runners, "CLUSTER", "local")
     (archive / "cut.svs").write_bytes((archive / "b.tif").read_bytes()[:2000])
     words = ("slide", "run", bundle, "scans", *WORDS, "-o", "out", "--slurm", "cpu", "--json")
     done = tcc(*words)
@@ -371,7 +371,7 @@ def test_a_dask_cluster_of_which_a_worker_is_killed(tcc, bundle, slowly, expecte
     killed = []
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         # The workers' own processes have to be as slow.
-        client.run(setattr, task_places, "PROGRAM", task_places.PROGRAM)
+        client.run(setattr, task_runners, "PROGRAM", task_runners.PROGRAM)
         numbers = client.run(os.getpid)
 
         def kill():

@@ -16,7 +16,7 @@ from PIL import Image
 from stored_slides import BUNDLE, write_result
 from web_browser import CHROMIUM, Browser
 
-from tcc.compiler.slides import slide_viewer, stored_result
+from tcc.compiler.slides import saved_result, slide_viewer
 from tcc.compiler.slides.patch_grid import PatchGrid
 from tcc.compiler.slides.slide_file import open_slide
 from tcc.compiler.support.external_tools import MissingTool
@@ -87,7 +87,7 @@ def test_the_tiles_are_the_slide_and_the_overlay_lies_on_it(page, result, home):
         inside[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64] = True
     # JPEG has colours of 16 x 16 pixels, to which the patches are aligned.
     assert (changed == inside).mean() > 0.999
-    heat = stored_result.read_result(result).to_raster()
+    heat = saved_result.read_result(result).to_raster()
     whole = slide_viewer.draw_overlay(slide, 1, GRID, heat, "overlay")
     part = slide_viewer.draw_overlay(slide[256:, 512:], 1, GRID, heat, "overlay", (512, 256))
     assert np.array_equal(whole[256:, 512:], part)

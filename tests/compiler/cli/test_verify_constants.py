@@ -199,7 +199,7 @@ def largest_constant(folder: Path, target: str, layer: str) -> bytes:
     """Return the bytes of a constant of a layer as the artifact has them."""
     from tcc.backends.arm.execute import stored_constants
     from tcc.backends.arm.machine import MACHINES
-    from tcc.compiler.driver import rebuilt_program
+    from tcc.compiler.driver import bundle_program
     from tcc.compiler.frontend.spec import load
     from tcc.compiler.targets import devices
 
@@ -209,8 +209,8 @@ def largest_constant(folder: Path, target: str, layer: str) -> bytes:
         devices.find(target, make_file_span(target)),
         load(Path("tiny.yaml")),
     )
-    program = rebuilt_program.rebuild_program(bundle, device, spec, None)
-    sources = rebuilt_program.find_constant_sources(bundle, device, spec, None, program)
+    program = bundle_program.rebuild_program(bundle, device, spec, None)
+    sources = bundle_program.find_constant_sources(bundle, device, spec, None, program)
     assert sources.start_model
     machine = next(one for one in MACHINES if one.target.name == target)
     constants, _ = stored_constants.place_constants(machine, sources.start_model)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from tcc.compiler.figures import Direction, Level, export
-from tcc.compiler.figures.graph_picture import FigureOptions, draw, draw_scene
+from tcc.compiler.figures.graph_image import FigureOptions, draw, draw_scene
 from tcc.compiler.figures.page_layout import EDGE_DESCRIPTION, KIND_DESCRIPTIONS
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Output

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tcc.compiler.figures import Direction, Level
-from tcc.compiler.figures.graph_picture import FigureOptions, draw, plan_drawing
+from tcc.compiler.figures.graph_image import FigureOptions, draw, plan_drawing
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.ir.graph import Graph, Input, Node, Output, make_node, verify
 from tcc.compiler.ir.types import TensorType

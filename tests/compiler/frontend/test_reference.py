@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tcc.compiler.foreign.checkpoint.rule_files import read_rules
 from tcc.compiler.frontend.spec import load
 from tcc.compiler.frontend.spec_tests import check_expectations
+from tcc.compiler.importers.checkpoint.rule_files import read_rules
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "spec" / "reference.md"

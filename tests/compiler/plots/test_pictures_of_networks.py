@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tcc import load
 from tcc.compiler.driver import pipeline
-from tcc.compiler.plots import drawing, integer_pictures, layers, pictures, training_curves
+from tcc.compiler.plots import drawing, int8_plots, layers, network_plots, training_curves
 from tcc.compiler.quant.program.float_comparison import LayerLoss
 from tcc.compiler.reference import float_program
 from tcc.compiler.support.diagnostics import UserError
@@ -31,7 +31,7 @@ output: {scores: {activation: softmax, labels: [a, b, c]}}
 def net(tmp_path):
     (tmp_path / "net.yaml").write_text(SPEC)
     spec = load(tmp_path / "net.yaml")
-    return pictures.PlottedNetwork(spec, pipeline.create_random_weights(spec.graph))
+    return network_plots.PlottedNetwork(spec, pipeline.create_random_weights(spec.graph))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def quantised(net, tmp_path):
     from tcc.compiler.data.dataset import read_dataset
 
     data = read_dataset(tmp_path / "set.npz")
-    return data, integer_pictures.quantize_network(net, data, None)[0]
+    return data, int8_plots.quantize_network(net, data, None)[0]
 
 
 class TestClassMaps:
@@ -61,7 +61,7 @@ class TestClassMaps:
         text = SPEC.replace("global_avg_pool, flatten, linear: {units: 3}", end)
         (tmp_path / "net.yaml").write_text(text)
         spec = load(tmp_path / "net.yaml")
-        net = pictures.PlottedNetwork(spec, pipeline.create_random_weights(spec.graph))
+        net = network_plots.PlottedNetwork(spec, pipeline.create_random_weights(spec.graph))
         value, linear = class_maps.head(net.model, "scores")
         assert linear is not None
         tensor = np.random.default_rng(1).normal(size=(3, 12, 12)).astype(np.float32)
@@ -120,7 +120,7 @@ class TestLayers:
 
     def test_filters_of_integers_are_near_the_floats(self, net, quantised):
         _, made = quantised
-        found = integer_pictures._collect_weights(net, made)
+        found = int8_plots._collect_weights(net, made)
         assert [name for name, *_ in found] == [
             each.name for each in layers.select_convolutions(net.spec.graph, "net")
         ]
@@ -144,12 +144,12 @@ def loss(name, snr):
 
 LONG = [f"a class of tissue with a long name, number {i} $x$" for i in range(100)]
 FIGURES = {
-    "one class": lambda: pictures.draw_confusion([[7]], ["only"], "one", "random"),
-    "many classes": lambda: pictures.draw_confusion(np.eye(60, dtype=int).tolist(), LONG[:60], "many"),
-    "points": lambda: pictures.draw_embedding(np.eye(100)[:, :2], range(100), LONG, "points", "random"),
-    "overlay": lambda: pictures.draw_overlays([pictures.Overlay(np.zeros((4, 4, 3), np.float32), np.eye(2, dtype=np.float32), "x" * 99, "$")], "one"),
-    "errors": lambda: integer_pictures.draw_errors([loss(f"block_{i}/conv", 10 + i) for i in range(3)], "net"),
-    "scatter": lambda: integer_pictures.draw_scatter(np.eye(3, dtype=np.float32), {"a": np.eye(3, dtype=np.float32)}, "net"),
+    "one class": lambda: network_plots.draw_confusion([[7]], ["only"], "one", "random"),
+    "many classes": lambda: network_plots.draw_confusion(np.eye(60, dtype=int).tolist(), LONG[:60], "many"),
+    "points": lambda: network_plots.draw_embedding(np.eye(100)[:, :2], range(100), LONG, "points", "random"),
+    "overlay": lambda: network_plots.draw_overlays([network_plots.Overlay(np.zeros((4, 4, 3), np.float32), np.eye(2, dtype=np.float32), "x" * 99, "$")], "one"),
+    "errors": lambda: int8_plots.draw_errors([loss(f"block_{i}/conv", 10 + i) for i in range(3)], "net"),
+    "scatter": lambda: int8_plots.draw_scatter(np.eye(3, dtype=np.float32), {"a": np.eye(3, dtype=np.float32)}, "net"),
 }  # fmt: skip
 
 
@@ -188,18 +188,18 @@ def test_labels_lie_apart(name):
 
 
 def test_errors_of_many_layers_show_the_worst():
-    listed = [loss(f"layer_{i}", float(i)) for i in range(integer_pictures.MAX_LAYERS + 9)]
-    figure = drawing.draw_styled(lambda: integer_pictures.draw_errors(listed, "net"))
+    listed = [loss(f"layer_{i}", float(i)) for i in range(int8_plots.MAX_LAYERS + 9)]
+    figure = drawing.draw_styled(lambda: int8_plots.draw_errors(listed, "net"))
     names = [each.get_text() for each in figure.axes[0].get_yticklabels()]
-    assert names == [f"layer_{i}" for i in range(integer_pictures.MAX_LAYERS)]
+    assert names == [f"layer_{i}" for i in range(int8_plots.MAX_LAYERS)]
 
 
 class TestTsne:
     def test_keeps_groups_together_and_goes_by_the_seed(self):
         rng = np.random.default_rng(0)
         rows = np.concatenate([rng.normal(size=(12, 5)) + 40 * k for k in range(3)])
-        points = pictures.compute_tsne(rows, 0)
-        assert np.array_equal(points, pictures.compute_tsne(rows, 0))
+        points = network_plots.compute_tsne(rows, 0)
+        assert np.array_equal(points, network_plots.compute_tsne(rows, 0))
         own = np.repeat(range(3), 12)
         middles = np.stack([points[own == k].mean(axis=0) for k in range(3)])
         near = np.linalg.norm(points[:, None] - middles, axis=2).argmin(axis=1)
@@ -209,7 +209,7 @@ class TestTsne:
         "rows", [np.zeros((4, 3)), np.arange(5.0)[:, None]], ids=["same", "one"]
     )
     def test_takes_values_that_hardly_differ(self, rows):
-        assert np.isfinite(pictures.compute_tsne(rows, 0)).all()
+        assert np.isfinite(network_plots.compute_tsne(rows, 0)).all()
 
 
 class TestCurves:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored_slides import write_result
 
-from tcc.compiler.slides import slide_judgement, stored_result
-from tcc.compiler.slides.slide_judgement import LesionRule
+from tcc.compiler.slides import saved_result, slide_evaluation
+from tcc.compiler.slides.slide_evaluation import LesionRule
 
 pytest.importorskip("scipy", reason="needs the extra `slides`")
 RULE = LesionRule(75.0, 275.0, 200.0, 0.5)
@@ -25,10 +25,10 @@ def drawn(*areas):
 def test_what_lies_closer_than_75_micrometres_is_one_lesion(gap, count):
     """Squares of 5 micrometres: each grows by seven, 35 being below 37.5."""
     inside = drawn((20, 20, 80, 40), (20, 40 + gap, 80, 60 + gap))
-    found = slide_judgement.find_lesions(inside, 10, 0.5, RULE)
+    found = slide_evaluation.find_lesions(inside, 10, 0.5, RULE)
     assert len(found.major_axes) == found.labels.max() == count
     assert (
-        len(slide_judgement.find_lesions(inside, 10, 0.5, LesionRule(0, 0, 200, 0.5)).major_axes)
+        len(slide_evaluation.find_lesions(inside, 10, 0.5, LesionRule(0, 0, 200, 0.5)).major_axes)
         == 2
     )
 
@@ -36,11 +36,11 @@ def test_what_lies_closer_than_75_micrometres_is_one_lesion(gap, count):
 def test_corners_join_and_holes_are_filled():
     touching = drawn((20, 20, 40, 40), (40, 40, 60, 60))
     assert (
-        len(slide_judgement.find_lesions(touching, 10, 0.5, LesionRule(0, 0, 200, 0.5)).major_axes)
+        len(slide_evaluation.find_lesions(touching, 10, 0.5, LesionRule(0, 0, 200, 0.5)).major_axes)
         == 1
     )
     ring = drawn((20, 20, 80, 80)) & ~drawn((30, 30, 70, 70))
-    found = slide_judgement.find_lesions(ring, 10, 0.5, LesionRule(0, 0, 200, 0.5))
+    found = slide_evaluation.find_lesions(ring, 10, 0.5, LesionRule(0, 0, 200, 0.5))
     assert found.labels[50, 50] == 1
     assert found.centers == ((500, 500),)
 
@@ -49,23 +49,23 @@ def test_the_major_axis_is_that_of_an_ellipse():
     y, x = np.mgrid[:200, :200]
     for long, short in ((60, 20), (40, 40)):
         places = np.argwhere(((x - 100) / long) ** 2 + ((y - 100) / short) ** 2 <= 1)
-        assert slide_judgement.compute_major_axis(places) == pytest.approx(2 * long, rel=0.01)
-    assert slide_judgement.compute_major_axis(np.array([[3, 4]])) == pytest.approx(4 / 12**0.5)
+        assert slide_evaluation.compute_major_axis(places) == pytest.approx(2 * long, rel=0.01)
+    assert slide_evaluation.compute_major_axis(np.array([[3, 4]])) == pytest.approx(4 / 12**0.5)
     line = np.array([[0, n] for n in range(30)])
-    assert slide_judgement.compute_major_axis(line) == pytest.approx(4 * 30 / 12**0.5)
+    assert slide_evaluation.compute_major_axis(line) == pytest.approx(4 * 30 / 12**0.5)
 
 
 @pytest.mark.parametrize(("length", "counted"), [(47, False), (48, True)])
 def test_isolated_cells_are_not_counted(length, counted):
     """A line of n squares has a major axis of 4 n / sqrt(12) of them: 275 at 47.6 squares of 5."""
-    found = slide_judgement.find_lesions(
+    found = slide_evaluation.find_lesions(
         drawn((20, 20, 21, 20 + length)), 10, 0.5, LesionRule(0, 275, 0, 0.5)
     )
     assert found.is_counted == (counted,)
 
 
 def test_nothing_is_drawn():
-    found = slide_judgement.find_lesions(drawn(), 10, 0.5, RULE)
+    found = slide_evaluation.find_lesions(drawn(), 10, 0.5, RULE)
     assert found.major_axes == ()
     assert not found.labels.any()
 
@@ -74,8 +74,8 @@ def spots(tmp_path, likely, rule, inside=None, mpp=1.0):
     """Detections of a slide of 1000 x 800 pixels in patches of 100."""
     folder = write_result(tmp_path / "result", "s.tif", (1000, 800), 100, likely, mpp=mpp)
     squares = np.zeros((80, 100), bool) if inside is None else inside
-    drawn_ones = slide_judgement.find_lesions(squares, 10, mpp, rule)
-    return slide_judgement.find_detections(stored_result.read_result(folder), drawn_ones, rule)
+    drawn_ones = slide_evaluation.find_lesions(squares, 10, mpp, rule)
+    return slide_evaluation.find_detections(saved_result.read_result(folder), drawn_ones, rule)
 
 
 def test_detections_are_local_maxima(tmp_path):

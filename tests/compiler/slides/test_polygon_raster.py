@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcc.compiler.slides import contours, drawn_areas, mask_files, patch_grid, tissue_mask
+from tcc.compiler.slides import annotated_areas, contours, mask_files, patch_grid, tissue_mask
 from tcc.compiler.slides.slide_file import Slide, SlideLevel
 from tcc.compiler.support.diagnostics import UserError
 
 
 def areas_of(polygons):
     """Areas of polygons, each a list of rings."""
-    collector = drawn_areas.AreaCollector()
+    collector = annotated_areas.AreaCollector()
     for rings in polygons:
         collector.add("Tumor", [np.array(ring, float) for ring in rings])
     return collector.build_areas()
@@ -98,7 +98,7 @@ def test_what_lies_far_outside_costs_nothing(tmp_path):
 
 
 def test_classes_are_selected_with_their_rings():
-    collector = drawn_areas.AreaCollector()
+    collector = annotated_areas.AreaCollector()
     rings = [np.arange(6, dtype=float).reshape(3, 2) + n for n in range(4)]
     collector.add("Tumor", rings[:2])
     collector.add("Normal", rings[2:3])

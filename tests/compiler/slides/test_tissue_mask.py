@@ -12,8 +12,8 @@ from PIL import Image
 
 from tcc.compiler.cli.options import TissueOptions
 from tcc.compiler.slides import (
+    annotated_areas,
     contours,
-    drawn_areas,
     mask_files,
     patch_grid,
     slide_file,
@@ -162,7 +162,7 @@ def test_a_mask_stays_small():
 @given(masks())
 def test_outlines_are_the_regions(inside):
     polygons = contours.find_polygons(inside)
-    collector = drawn_areas.AreaCollector()
+    collector = annotated_areas.AreaCollector()
     for outer, *holes in polygons:
         collector.add("", [np.array(ring, float) for ring in (outer, *holes)])
         assert contours.compute_area(outer) > 0

@@ -13,7 +13,7 @@ from tcc.compiler.bundle.agreement import Agreement
 from tcc.compiler.bundle.manifest import Manifest
 from tcc.compiler.bundle.program_check import LayerAgreement
 from tcc.compiler.quant.calibration_document import CalibrationDocument
-from tcc.compiler.slides.stored_result import SlideSummary
+from tcc.compiler.slides.saved_result import SlideSummary
 from tcc.compiler.support import json_records
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.support.json_records import DocumentKind, OmitDefault, Record, RecordError

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from tcc.compiler.report import sweep_report
-from tcc.compiler.support import task_places
+from tcc.compiler.support import task_runners
 from tcc.compiler.support.diagnostics import UserError
 from tcc.compiler.train import recipe, sweep
 from tcc.compiler.train.sweep import TrialOutcome
@@ -120,7 +120,7 @@ def test_settings_are_checked_before_any_training(train, home):
 
 def test_a_cluster_that_does_not_answer(train, home, monkeypatch):
     pytest.importorskip("distributed", reason="needs the extra `sweep`")
-    monkeypatch.setattr(task_places, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(task_runners, "CONNECT_SECONDS", 1)
     (home / "sweep.yaml").write_text(SWEEP)
     for address in ("tcp://127.0.0.1:9", "nowhere", "what://x"):
         done = train("--sweep", "sweep.yaml", "-o", "runs", "--dask", address)

@@ -12,7 +12,7 @@ from tcc.compiler.ir.graph import Graph, Model, Output
 from tcc.compiler.ops import Add, Conv, Flatten, GlobalAvgPool, Linear, MaxPool, Relu
 from tcc.compiler.quant.calibration import Calibration
 from tcc.compiler.quant.program.float_comparison import FloatComparison, compare
-from tcc.compiler.quant.program.measured_program import compute_macs_share, search
+from tcc.compiler.quant.program.floor_program import compute_macs_share, search
 from tcc.compiler.quant.program.quantize import quantize
 from tcc.compiler.reference import (
     float_program,

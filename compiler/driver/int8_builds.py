@@ -1,0 +1,411 @@
+"""The integer programs of `tcc build`, made or out of the cache, and what is said of them."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tcc.compiler.driver import quality_table, run_splits
+from tcc.compiler.driver.chosen_spec import ChosenSpec
+from tcc.compiler.driver.pass_options import PassOptions
+from tcc.compiler.driver.weights_and_images import load_images
+from tcc.compiler.reference.accuracy_floor import compute_mean_loss
+from tcc.compiler.support import option_requirements, regular_files
+from tcc.compiler.support.console import Report, Stages, format_table
+from tcc.compiler.support.option_requirements import (
+    FRESH_CALIBRATION,
+    INT8_TARGET,
+    JUDGED_BUILD,
+    PACKAGE_TARGET,
+    READ_IMAGES,
+    RUNNABLE_TARGET,
+)
+
+if TYPE_CHECKING:
+    from tcc.compiler.bundle.manifest import Calibrated, Measured
+    from tcc.compiler.data.dataset import DataSet
+    from tcc.compiler.driver.build_cache import StageRemark, StoredStages
+    from tcc.compiler.driver.build_plan import Int8Program
+    from tcc.compiler.driver.int8_program import CalibrationSource
+    from tcc.compiler.driver.pipeline import WeightSource
+    from tcc.compiler.frontend.accuracy_bounds import Accuracy
+    from tcc.compiler.ir.device import Plan
+    from tcc.compiler.ir.graph import Model
+    from tcc.compiler.quant.program.floor_program import MeasuredProgram
+    from tcc.compiler.zoo.trained import TrainedNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Int8Options:
+    """What the command line says of integers."""
+
+    floors: "Accuracy"
+    calibration: Path | None = None
+    data: Path | None = None
+    method: str | None = None
+    guard: bool = True
+    mixed: bool = False
+    split: str | None = None
+    min_images: int = 1
+    agree: int = 0
+    probes: bool = False
+    images: bool = False
+    allow_few: bool = False
+
+
+@dataclass(frozen=True)
+class Int8Build:
+    """What a build works with: what was asked, whom to tell, and how models go through passes.
+
+    `weights` is the file of the weights, if they are of one; `stage_store` are the stages' results
+    that are known already.
+    """
+
+    report: Report
+    stages: Stages
+    chosen_spec: ChosenSpec
+    weight_source: "WeightSource"
+    options: Int8Options
+    pass_options: PassOptions
+    weights: Path | None
+    stage_store: "StoredStages"
+
+    def load_agreement_images(self) -> "DataSet | None":
+        """Return the images that targets are compared over, if any are asked for.
+
+        Raises:
+            UserError: As for `images`.
+        """
+        from tcc.compiler.data.dataset import check_dataset
+
+        if not self.options.agree:
+            return None
+        (source,) = self.chosen_spec.spec.graph.inputs
+        return check_dataset(self.images.select_first(self.options.agree), source)
+
+    @cached_property
+    def images(self) -> "DataSet":
+        """Return the images to calibrate with.
+
+        Raises:
+            UserError: As for `load_images`.
+        """
+        split = run_splits.find_weights_split(self.options.split, self.weights)
+        return load_images(self.report, self.chosen_spec, self.options.data, split)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPrograms:
+    """The integer programs of a build by their ends, their keys, and the cached stages of each."""
+
+    programs: "Mapping[bool, Int8Program]"
+    keys: Mapping[bool, str]
+    cached_stages: Mapping[bool, tuple[str, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class _ProgramBuilder:
+    """How programs come about that are not in the cache, and what is said of them."""
+
+    work: Int8Build
+    reported: set["StageRemark"] = field(default_factory=set)
+    calibration_remarks: list["StageRemark"] = field(default_factory=list)
+    """What was said of the calibration, which all ends have in common."""
+    cached_stages: list[str] = field(default_factory=list)
+    """The stage before it that came out of the cache, if it did."""
+
+    def report_remarks(self, remarks: "Iterable[StageRemark]") -> None:
+        """Say each remark once."""
+        for kind, text in remarks:
+            if (kind, text) not in self.reported:
+                self.work.report.report_remark(kind, text)
+            self.reported.add((kind, text))
+
+    @cached_property
+    def lowered_model(self) -> "Model":
+        """The float model that integers can compute."""
+        from tcc.compiler.driver import pipeline
+
+        self.work.stages("passes", 0, 1)
+        return pipeline.lower_for_int8(
+            self.work.chosen_spec.spec, self.work.weight_source, self.work.pass_options
+        )
+
+    @cached_property
+    def calibration_source(self) -> "CalibrationSource":
+        """The calibration, and images to judge by."""
+        work = self.work
+        fresh = work.options.calibration is None and not find_shipped(work)
+        source, remarks = self._load_calibration() if fresh else _load_source(work)
+        self.calibration_remarks.extend(remarks)
+        self.report_remarks(remarks)
+        return source
+
+    def _load_calibration(self) -> "tuple[CalibrationSource, Sequence[StageRemark]]":
+        """Return the calibration by images, out of the cache or fresh; and remarks."""
+        from tcc.compiler.driver import build_cache, int8_program
+
+        work, images = self.work, self.work.images
+        key = work.stage_store.compute_key(
+            "calibration", **_collect_calibration_inputs(work, images)
+        )
+        if cached := work.stage_store.load_calibration(key):
+            self.cached_stages.append("calibration")
+            return int8_program.attach_images(cached[0], images), cached[1]
+        source, remarks = _create_source(work)
+        if build_cache.is_unchanged(images):
+            work.stage_store.keep_calibration(key, source.document, remarks)
+        return source, remarks
+
+    def build_program(self, *, float_io: bool) -> "tuple[Int8Program, list[StageRemark]]":
+        """Return the program of an end, at or above the floor, and what is said of it."""
+        from tcc.compiler.driver import floor_evidence, int8_program
+
+        options = self.work.options
+        floor = floor_evidence.resolve_floor(
+            self.work.chosen_spec.spec, options.floors, allow_few=options.allow_few
+        )
+        remarks: list[StageRemark] = []
+
+        def report_program(program: "MeasuredProgram", measured: "Measured") -> None:
+            remarks.extend(_describe_comparison(program, measured, floor.cosine))
+            self.report_remarks(remarks)
+
+        lowered_model = (
+            self.lowered_model
+        )  # before the calibration, whose stages come after the passes
+        measured_programs = int8_program.build_programs(
+            lowered_model, self.calibration_source, floor, {float_io},
+            mixed=options.mixed, progress=self.work.stages, report=report_program,
+        )  # fmt: skip
+        if measured_programs[float_io].calibrated.measured is None:
+            text = "nothing is known of how near these integers are to the floats"
+            remarks.append(("warning", text))
+            self.report_remarks(remarks)
+        programs = (
+            int8_program.add_probes(measured_programs) if options.probes else measured_programs
+        )
+        return programs[float_io], [*self.calibration_remarks, *remarks]
+
+    def rebuild_program(
+        self, calibrated: "Calibrated", calibration: bytes, *, float_io: bool
+    ) -> "Model":
+        """Return the program of a calibration that was kept."""
+        from tcc.compiler.driver import bundle_program
+        from tcc.compiler.driver.build_plan import CALIBRATION
+        from tcc.compiler.quant import calibration_document
+
+        document = calibration_document.decode(calibration, CALIBRATION)
+        layers = frozenset(calibrated.in_float)
+        return bundle_program.rebuild_from_calibration(
+            self.lowered_model, document, CALIBRATION, layers, float_io=float_io
+        )
+
+
+def build_int8_programs(work: Int8Build, plans: "Sequence[Plan]") -> BuiltPrograms:
+    """Return the integer programs that targets are built of, at or above their floor.
+
+    Raises:
+        UserError: There are no images to calibrate with, or they do not fit; the calibration is
+            another network's.
+        BelowFloor: It loses too much.
+    """
+    from tcc.compiler.driver import build_cache
+
+    float_io_kinds = {plan.precision.float_io for plan in plans if plan.precision.calibrated}
+    if not float_io_kinds:
+        return BuiltPrograms({}, {}, {})
+    builder, images = _ProgramBuilder(work), _load_images(work)
+    key_inputs = _collect_key_inputs(work, images)
+    programs, keys = {}, {}
+    cached_stages: dict[bool, tuple[str, ...]] = {}
+    for float_io in sorted(float_io_kinds):
+        key = keys[float_io] = work.stage_store.compute_key("integers", real=float_io, **key_inputs)
+        cached = work.stage_store.load_program(
+            key, images, partial(builder.rebuild_program, float_io=float_io)
+        )
+        if cached:
+            programs[float_io], cached_remarks = cached
+            cached_stages[float_io] = ("integers",)
+            builder.report_remarks(cached_remarks)
+            continue
+        programs[float_io], new_remarks = builder.build_program(float_io=float_io)
+        cached_stages[float_io] = tuple(builder.cached_stages)
+        # What changed while it was read is not what the key says.
+        is_unchanged = images is None or build_cache.is_unchanged(images)
+        if is_unchanged and key_inputs == _collect_key_inputs(work, images):
+            work.stage_store.keep_program(key, programs[float_io], new_remarks)
+    return BuiltPrograms(programs, keys, cached_stages)
+
+
+def _collect_key_inputs(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
+    """Return all that shapes integers beside network and weights, as plain data."""
+    options, network = work.options, find_shipped(work)
+    return {
+        **_collect_calibration_inputs(work, images),
+        "calibration": options.calibration and _hash_file(options.calibration),
+        "shipped": network and network.name,
+        "bounds": astuple(options.floors),
+        "mixed": options.mixed,
+        "few": options.allow_few,
+        "probes": options.probes,
+    }
+
+
+def _collect_calibration_inputs(work: Int8Build, images: "DataSet | None") -> dict[str, Any]:
+    """Return all that shapes a fresh calibration, as plain data."""
+    options = work.options
+    return {
+        "images": images and [(image.digest, image.label) for image in images.items],
+        "method": options.method,
+        "guard": options.guard,
+        "least": options.min_images,
+    }
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        with regular_files.open_file(path) as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        return ""  # whoever reads it next says why
+
+
+def _load_images(work: Int8Build) -> "DataSet | None":
+    """Return the images to calibrate with or to judge by, if there are to be any."""
+    from tcc.compiler.data import dataset
+
+    if work.options.calibration is not None:
+        has_images = work.options.data is not None or work.chosen_spec.project.data is not None
+        return work.images if has_images else None
+    network = find_shipped(work)
+    return dataset.read_dataset(network.samples) if network else work.images
+
+
+def _load_source(work: Int8Build) -> "tuple[CalibrationSource, list[StageRemark]]":
+    """Return the calibration of a file or a network, with images to judge it; and remarks."""
+    from tcc.compiler.driver import int8_program
+
+    options, chosen_spec = work.options, work.chosen_spec
+    if options.calibration is not None:
+        images = _load_images(work)
+        return int8_program.from_file(
+            options.calibration, chosen_spec.spec, work.weight_source, images
+        ), []
+    network = find_shipped(work)
+    assert network
+    work.report.print_detail(f"calibration: {network.calibration}")
+    text = (
+        f"the integers of `{network.name}` are of its own calibration, and compared here over"
+        " drawings; its card says what they do on patients' images"
+    )
+    source = int8_program.from_trained(network, chosen_spec.spec, work.weight_source)
+    return source, [("warning", text)]
+
+
+def _create_source(work: Int8Build) -> "tuple[CalibrationSource, list[StageRemark]]":
+    """Return a fresh calibration; and remarks."""
+    from tcc.compiler import passes
+    from tcc.compiler.driver import int8_program, pipeline
+    from tcc.compiler.driver.calibration import find_method
+    from tcc.compiler.quant.run_options import RunOptions
+
+    options = work.options
+    method, run = (
+        find_method(options.method, guard=options.guard),
+        work.pass_options.choose_passes(passes.INT8),
+    )
+    request = pipeline.CalibrationRequest(
+        int8_program.ANY_TARGET,
+        method,
+        RunOptions(progress=work.stages, min_images=options.min_images),
+        work.pass_options,
+        run,
+    )
+    source = int8_program.from_images(
+        work.chosen_spec.spec, work.weight_source, work.images, request
+    )
+    warnings = [("warning", notice) for notice in source.document.notices]
+    expected = quality_table.format_expected_losses(source.document.expected)
+    return source, [*warnings, *(("note", line) for line in expected)]
+
+
+def find_shipped(work: Int8Build) -> "TrainedNetwork | None":
+    """Return the trained network whose own calibration holds: nothing else is asked for."""
+    options, chosen_spec = work.options, work.chosen_spec
+    # Its scales fit these weights and settings alone; who gives images wants scales of their own.
+    as_shipped = work.weight_source.origin.origin == "zoo" and not chosen_spec.changed
+    has_other_options = options.data or options.method or options.mixed or not options.guard
+    has_other_options = has_other_options or work.pass_options.text is not None
+    return chosen_spec.trained if as_shipped and not has_other_options else None
+
+
+def _describe_comparison(
+    program: "MeasuredProgram", measured: "Measured", min_cosine: float | None
+) -> "Iterator[StageRemark]":
+    """Yield what there is to say of how integers compare with floats, and where they lose most."""
+    comparison, quality = program.comparison, program.comparison.quality
+    yield (
+        "note",
+        f"integers against floats over {quality_table.describe_images(quality, measured.where)}",
+    )
+    for step in program.steps:
+        yield (
+            "note",
+            f"in float: {step.name} and what reads it: loss {compute_mean_loss(step.quality):.1e},"
+            f" {step.macs:.1%} of the products",
+        )
+    for line in quality_table.format_unknown(quality):
+        yield "warning", line
+    for line in quality_table.format_lines(quality):
+        yield "short", f"  {line}"
+    for line in quality_table.format_bounds(measured.bounds):
+        yield "short", f"  {line}"
+    for line in quality_table.format_margins(quality_table.filter_changed(quality)):
+        yield "short", f"  {line}"
+    outputs = [
+        (name, output.kind, *quality_table.format_cells(output)) for name, output in quality.items()
+    ]
+    yield "full", "\n".join(format_table(("output", "kind", *quality_table.COLUMNS), outputs))
+    for line in quality_table.format_margins(quality):
+        yield "full", line
+    rows = [
+        (layer.name, layer.op, f"{layer.cosine:.6f}", f"{layer.snr:.1f}", f"{layer.error:.1f}",
+         f"{layer.saturated:.3%}")
+        for layer in comparison.layers
+    ]  # fmt: skip
+    columns = ("layer", "op", "cosine", "SNR dB", "steps off", "saturated")
+    yield "full", "\n".join(format_table(columns, rows))
+    if quality_table.is_cosine_idle(quality, min_cosine):
+        text = "a least cosine says nothing of an output of one value: bound its correlation"
+        yield "warning", text
+
+
+def require_targets(plans: "Sequence[Plan]") -> None:
+    """Refuse typed options that none of the targets has a use for (E0601)."""
+    devices = [plan.device for plan in plans]
+    option_requirements.set_facts(
+        {
+            INT8_TARGET: any(plan.precision.calibrated for plan in plans),
+            PACKAGE_TARGET: any(device.packager for device in devices),
+            RUNNABLE_TARGET: any(device.target.runs for device in devices),
+        }
+    )
+
+
+def require_images(work: Int8Build, plans: "Sequence[Plan]") -> None:
+    """Refuse typed options that need images where this build reads none (E0601)."""
+    has_int8_plans = any(plan.precision.calibrated for plan in plans)
+    calibrates = work.options.calibration is None
+    shipped = calibrates and find_shipped(work) is not None
+    has_images = work.options.data is not None or work.chosen_spec.project.data is not None
+    reads = has_int8_plans and (not shipped if calibrates else has_images)
+    option_requirements.set_facts(
+        {
+            FRESH_CALIBRATION: calibrates and not shipped,
+            JUDGED_BUILD: calibrates or has_images,
+            READ_IMAGES: bool(work.options.agree) or reads,
+        }
+    )

@@ -1,0 +1,201 @@
+"""The spec of an imported model, compiled again, with the weights under its own paths."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tcc.compiler.data.weights import Weights, check_weights
+from tcc.compiler.frontend.spec import Spec, load
+from tcc.compiler.importers.onnx_import.graph_builder import Tensor
+from tcc.compiler.importers.onnx_import.options import ImportOptions, PreprocessOptions
+from tcc.compiler.importers.onnx_import.spec_writer import (
+    SpecHeading,
+    SpecText,
+    build_steps,
+    describe_op,
+    fold_repeats,
+    format_text,
+    iterate_nodes,
+    write_spec,
+)
+from tcc.compiler.ir.graph import Graph, GraphError, Model
+from tcc.compiler.ir.preprocess import count_channels
+from tcc.compiler.ir.types import TensorType
+from tcc.compiler.support import atomic_files
+from tcc.compiler.support.diagnostics import UserError, fail, make_file_span
+
+WARNINGS_OF_OPTIONS = frozenset({"no-preprocess", "pixel-statistics"})
+"""Kinds of warnings about what the user says; others are about the network, which is as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class RebuiltSpec:
+    """A spec: text, file suffix, compiled form, weights, and its paths of the model's values."""
+
+    text: str
+    suffix: str
+    spec: Spec
+    weights: Weights
+    paths: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorOrigin:
+    """Operators of the file, last first as (name, type), and the value that they became."""
+
+    nodes: tuple[tuple[str, str], ...]
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedOperator:
+    """An operator of the file and the step that does its work; without one, it is in others."""
+
+    node: str
+    types: str
+    path: str
+    word: str
+    shape: tuple[int, ...]
+
+
+def build_spec(model: Model, path: Path, import_options: ImportOptions) -> RebuiltSpec:
+    """Return the spec of a model that was imported from a file.
+
+    Args:
+        model: What the file's operators have become, with weights.
+        path: The file, for names and errors.
+        import_options: What the user says of names, labels and preprocessing.
+
+    Raises:
+        UserError: There is nothing in it or another number of labels (E0906), it is beyond the
+            limits of the language, or the weights are not finite.
+    """
+    graph = model.graph
+    if not graph.nodes:
+        raise fail("E0906", "the network does nothing with its input", make_file_span(str(path)))
+    _check_labels(path, graph, import_options.labels)
+    steps, named_values = build_steps(graph)
+    if import_options.fold:
+        steps = fold_repeats(steps, graph, named_values)
+    preprocess = _build_preprocess(path, graph.inputs[0].type, import_options.preprocess)
+    file = path.name.encode(errors="replace").decode()  # a name of a file may be in any encoding
+    heading = SpecHeading(graph.name, f"Imported from {file}.", preprocess, import_options.labels)
+    document = write_spec(graph, steps, named_values, heading)
+    text = format_text(document, json_wanted=import_options.json)
+    spec = _load_spec(path, text)
+    # What is remarkable of a foreign network is not the user's to mend: the spec allows it by name.
+    if allow := sorted({w.kind for w in spec.warnings} - WARNINGS_OF_OPTIONS):
+        document = write_spec(graph, steps, named_values, replace(heading, allow=tuple(allow)))
+        text = format_text(document, json_wanted=import_options.json)
+        spec = _load_spec(path, text)
+    order = [node.name for node in iterate_nodes(steps)]
+    # The text is compiled anew, and its steps are met in the order in which they were written.
+    paths = dict(zip(order, (node.name for node in spec.graph.nodes), strict=True))
+    paths[graph.inputs[0].name] = spec.graph.inputs[0].name
+    tensors = _rename_weights(model, spec.graph, paths)
+    return RebuiltSpec(text.text, text.suffix, spec, check_weights(tensors, spec.graph), paths)
+
+
+def _check_labels(path: Path, graph: Graph, labels: Sequence[str]) -> None:
+    sizes = {str(graph.types[output.value]) for output in graph.outputs}
+    if labels and str(len(labels)) not in sizes:
+        label = f"{len(labels)} labels, the output is {', '.join(sorted(sizes))}"
+        raise fail(
+            "E0906",
+            "there must be one label for each class",
+            make_file_span(str(path)),
+            label=label,
+        )
+
+
+def _build_preprocess(
+    path: Path, kind: TensorType, preprocess_options: PreprocessOptions | None
+) -> dict[str, Any]:
+    """Return what the spec says of preprocessing.
+
+    Raises:
+        UserError: It does not fit the input (E0905).
+    """
+    if preprocess_options is None:
+        return {}
+    channels, height, width = kind.shape
+    if channels != count_channels(preprocess_options.color):
+        label = f"the input has {channels} channels"
+        message = f"`{preprocess_options.color}` images do not fit the input"
+        raise fail("E0905", message, make_file_span(str(path)), label=label)
+    contract: dict[str, Any] = {"color": preprocess_options.color}
+    if preprocess_options.mode != "none":
+        contract["resize"] = {"size": [height, width], "mode": preprocess_options.mode}
+    if preprocess_options.scale != "255":
+        contract["scale"] = preprocess_options.scale
+    for name, numbers in (("mean", preprocess_options.mean), ("std", preprocess_options.std)):
+        if len(numbers) not in (0, 1, channels):
+            label = f"there are {len(numbers)}, the input has {channels} channels"
+            raise fail(
+                "E0905",
+                f"`{name}` is one number per channel",
+                make_file_span(str(path)),
+                label=label,
+            )
+        if numbers:
+            contract[name] = list(numbers)
+    return contract
+
+
+def _load_spec(path: Path, text: SpecText) -> Spec:
+    """Return a spec, compiled.
+
+    Raises:
+        UserError: It is beyond the limits of the language; the place is the file's.
+    """
+    with atomic_files.create_scratch_folder() as folder:
+        file = folder / f"network{text.suffix}"
+        # In a file, as `load` takes one; its place in messages is replaced by that of the user's
+        # file.
+        file.write_text(text.text)
+        try:
+            return load(file)
+        except UserError as error:
+            at = make_file_span(str(path))
+            raise UserError(tuple(replace(d, at=at) for d in error.diagnostics)) from None
+
+
+def _rename_weights(model: Model, graph: Graph, paths: Mapping[str, str]) -> Weights:
+    """Return the weights under a spec's paths, which must be those of the same graph."""
+    node_by_path = {node.name: node for node in graph.nodes}
+    tensors: dict[str, Tensor] = {}
+    for node in model.graph.nodes:
+        rebuilt_node = node_by_path[paths[node.name]]
+        types = model.graph.get_input_types(node)
+        # A text may come back as another graph if the writer leaves out an argument that matters:
+        # compared op by op, so that no wrong weight is ever filed under a right name.
+        is_same_op = (
+            describe_op(rebuilt_node.op, *types) == describe_op(node.op, *types)
+            and rebuilt_node.type == node.type
+        )
+        if not is_same_op or rebuilt_node.inputs != tuple(paths[v] for v in node.inputs):
+            raise GraphError(f"{node.name} came back as {rebuilt_node}")
+        tensors.update(
+            zip(rebuilt_node.params, (model.weights[name] for name in node.params), strict=True)
+        )
+    return tensors
+
+
+def list_imported_operators(
+    origins: Sequence[OperatorOrigin], renamed_values: Mapping[str, str], rebuilt: RebuiltSpec
+) -> Iterator[ImportedOperator]:
+    """Yield what became of each operator of the file, in its order.
+
+    `renamed_values` says what the values of its first model are called in the one that was rebuilt.
+    """
+    steps = {node.name: node for node in rebuilt.spec.graph.nodes}
+    for origin in origins:
+        types = " + ".join(type for _, type in reversed(origin.nodes))
+        value = renamed_values.get(origin.value, "")
+        step = steps.get(rebuilt.paths.get(value, ""))
+        name = origin.nodes[0][0]
+        if step is None:
+            yield ImportedOperator(name, types, "", "", ())
+        else:
+            yield ImportedOperator(name, types, step.name, step.op.keyword, step.type.shape)

@@ -1,0 +1,230 @@
+"""Names of other frameworks lead to the operation that they mean, or are said not to be there.
+
+The lists here are written for themselves, from PyTorch's, Keras's and ONNX's documentation, not
+from the table.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tcc.compiler.frontend.block_library import OPS_BY_NAME, RESERVED_NAMES
+from tcc.compiler.frontend.framework_aliases import list_aliases, normalize_name
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.ir.argument_declarations import list_parameters
+from tcc.compiler.support.diagnostics import Diagnostic, UserError, find_nearest_name
+
+HEAD = "tcc: 1\nname: foreign\ninput: {image: {shape: [3, 32, 32]}}\noutput: {logits: {}}\n"
+
+THERE = {
+    "conv": "Conv2d Conv2D nn.Conv2d tf.keras.layers.Conv2D Convolution conv2d torch.nn.Conv2d conv3x3",
+    "depthwise_conv": "DepthwiseConv2D dwconv SeparableConv2D",
+    "conv_transpose": "ConvTranspose2d Conv2DTranspose deconv ConvTranspose",
+    "linear": "Dense dense fc Linear Gemm fully_connected",
+    "batch_norm": "bn BatchNorm2d BatchNormalization batchnorm",
+    "layer_norm": "LayerNorm LayerNormalization",
+    "dropout": "Dropout Dropout2d dropout2d SpatialDropout2D",
+    "stochastic_depth": "DropPath drop_path StochasticDepth",
+    "identity": "Identity noop",
+    "relu": "ReLU F.relu",
+    "relu6": "ReLU6",
+    "leaky_relu": "LeakyReLU lrelu",
+    "sigmoid": "Sigmoid logistic",
+    "tanh": "Tanh",
+    "silu": "swish Swish SiLU",
+    "gelu": "GELU",
+    "hard_sigmoid": "Hardsigmoid HardSigmoid h_sigmoid",
+    "hard_swish": "Hardswish HardSwish h_swish",
+    "softmax": "Softmax",
+    "max_pool": "maxpool MaxPool2d MaxPooling2D MaxPool",
+    "avg_pool": "avgpool AvgPool2d AveragePooling2D AveragePool",
+    "global_avg_pool": "gap GlobalAveragePooling2D GlobalAveragePool ReduceMean",
+    "global_max_pool": "GlobalMaxPooling2D GlobalMaxPool",
+    "adaptive_avg_pool": "AdaptiveAvgPool2d",
+    "concat": "concatenate Concatenate cat Concat torch.cat",
+    "add": "Add eltwise residual Subtract",
+    "mul": "Multiply Mul squeeze_excite SqueezeExcitation",
+    "flatten": "Flatten",
+    "slice": "split chunk",
+    "channel_shuffle": "ChannelShuffle",
+    "pad": "ZeroPadding2D ZeroPad2d",
+    "resize": "upsample Upsample UpSampling2D interpolate",
+}
+MISSING = tuple(name for name in ["matmul", "bmm", "MatMul", "einsum", "group_norm", "GroupNorm", "GroupNormalization", "instance_norm", "InstanceNorm2d", "prelu", "PReLU", "elu", "ELU", "selu", "SELU", "celu", "CELU", "softplus", "Softplus", "mish", "Mish", "softsign", "hardtanh", "Hardtanh", "rrelu", "glu", "log_softmax", "LRN", "LocalResponseNorm", "lstm", "LSTM", "gru", "GRU", "rnn", "attention", "MultiheadAttention", "self_attention", "Transformer", "Embedding", "PixelShuffle", "pixel_shuffle", "DepthToSpace", "SpaceToDepth", "permute", "transpose", "reshape", "view", "clip", "clamp", "sqrt", "div", "maximum", "argmax", "ReflectionPad2d", "Conv1d", "Conv3d", "MaxPool3d", "AdaptiveMaxPool2d", "MaxUnpool2d", "RMSNorm", "quick_gelu", "Threshold", "CrossEntropyLoss", "Lambda"] if normalize_name(name) not in set(map(normalize_name, OPS_BY_NAME)))  # fmt: skip
+"""What other frameworks have, unless a word for it has come since."""
+TARGET = re.compile(r"(?:write|did you mean) `(?:- )?(\w+)")
+
+
+def told(tmp_path: Path, text: str, head: str = HEAD) -> tuple[Diagnostic, ...]:
+    path = tmp_path / "foreign.yaml"
+    path.write_text(head + text)
+    with pytest.raises(UserError) as caught:
+        load(path)
+    return caught.value.diagnostics
+
+
+@pytest.mark.parametrize("ours", THERE)
+def test_a_name_of_another_framework_leads_to_ours(tmp_path: Path, ours: str) -> None:
+    names = THERE[ours].split()
+    found = told(tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in names))
+    assert [(d.code, d.at.line, d.at.column) for d in found] == [
+        ("E0201", 6 + index, 5) for index in range(len(names))
+    ]
+    for name, diagnostic in zip(names, found, strict=True):
+        target = TARGET.match(diagnostic.help)
+        assert target is not None, diagnostic
+        assert target[1] == ours, name
+
+
+def test_what_is_not_there_is_said_not_to_be(tmp_path: Path) -> None:
+    found = told(tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in MISSING[:50]))
+    found += told(tmp_path, "graph:\n" + "".join(f"  - {name}\n" for name in MISSING[50:]))
+    assert len(found) == len(MISSING)
+    for diagnostic in found:
+        assert diagnostic.help.startswith("there is none: "), diagnostic
+        assert "did you mean" not in diagnostic.help
+
+
+def test_what_the_issue_of_names_is_about(tmp_path: Path) -> None:
+    found = told(tmp_path, "graph: [matmul, group_norm, prelu, swish]\n")
+    assert [d.help for d in found] == [
+        "there is none: `linear` multiplies by learned weights; two computed values cannot be "
+        "multiplied as matrices, and `mul` is element by element",
+        "there is none: `batch_norm` takes the mean of each channel over the images, `layer_norm` "
+        "of each pixel; neither is a group norm",
+        "there is none: a learned slope; `leaky_relu` has a fixed one",
+        "write `silu`",
+    ]
+
+
+ARGUMENTS = (
+    ("conv: {out_channels: 8, kernel_size: 3}", {"out_channels": "filters", "kernel_size": "kernel"}),
+    ("conv: {filters: 8, kernel: 3, strides: 2}", {"strides": "stride"}),
+    ("conv: {filters: 8, kernel: 3, use_bias: false}", {"use_bias": "bias"}),
+    ("conv: {filters: 8, kernel: 3, dilation_rate: 2}", {"dilation_rate": "dilation"}),
+    ("conv: {filters: 8, kernel: 3, in_channels: 3}", {"in_channels": ""}),
+    ("conv: {filters: 8, kernel: 3, activation: relu}", {"activation": ""}),
+    ("conv: {filters: 8, kernel: 3, padding_mode: zeros}", {"padding_mode": ""}),
+    ("conv: {filters: 8, kernel: 3, name: stem}", {"name": ""}),
+    ("depthwise_conv: {kernel: 3, depth_multiplier: 2}", {"depth_multiplier": "multiplier"}),
+    ("leaky_relu: {alpha: 0.1}", {"alpha": "slope"}),
+    ("leaky_relu: {negative_slope: 0.1}", {"negative_slope": "slope"}),
+    ("batch_norm: {epsilon: 0.001}", {"epsilon": "eps"}),
+    ("batch_norm: {num_features: 3}", {"num_features": ""}),
+    ("dropout: {p: 0.1}", {"p": "rate"}),
+    ("relu: {inplace: true}", {"inplace": ""}),
+    ("max_pool: {pool_size: 2}", {"pool_size": "kernel"}),
+    ("avg_pool: {kernel: 2, ceil_mode: true}", {"ceil_mode": "ceil"}),
+    ("linear: {out_features: 8}", {"out_features": "units"}),
+    ("resize: {scale_factor: 2}", {"scale_factor": "scale"}),
+    ("adaptive_avg_pool: {output_size: 2}", {"output_size": "size"}),
+    ("softmax: {dim: 1}", {"dim": ""}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "wrong"), ARGUMENTS, ids=[step for step, _ in ARGUMENTS])
+def test_an_argument_of_another_framework_leads_to_ours(
+    tmp_path: Path, step: str, wrong: dict[str, str]
+) -> None:
+    found = told(tmp_path, f"graph:\n  - {step}\n")
+    word = step.partition(":")[0]
+    assert [d.message for d in found] == [f"`{word}` has no argument `{key}`" for key in wrong]
+    for diagnostic, (key, ours) in zip(found, wrong.items(), strict=True):
+        assert (diagnostic.at.line, diagnostic.at.column) == (6, 5 + step.index(f"{key}:"))
+        target = TARGET.match(diagnostic.help)
+        assert (target[1] if target else "") == ours, diagnostic
+        assert not diagnostic.help.startswith("it takes")
+
+
+KEYS = {
+    "layers": "graph", "inputs": "input", "outputs": "output", "classes": "params", "model": "graph",
+    "parameters": "params", "modules": "blocks", "include": "use", "description": "doc",
+    "labels": "output", "preprocessing": "input", "optimizer": "", "weights": "",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_of_another_format_leads_to_ours(tmp_path: Path, key: str) -> None:
+    (found,) = told(tmp_path, f"graph: [relu]\n{key}: [x]\n")
+    assert (found.message, found.at.line, found.at.column) == (f"a spec has no key `{key}`", 6, 1)
+    target = TARGET.match(found.help)
+    assert (target[1] if target else "") == KEYS[key], found
+    assert not found.help.startswith("keys are")
+
+
+VALUES = (
+    ("conv: {filters: 8, kernel: 3, padding: valid}", "write `0`: `valid` is no padding"),
+    ("conv: {filters: 8, kernel: 3, padding: SAME}", "write `same`"),
+    ("activation: {kind: swish}", "write `silu`"),
+    ("activation: {kind: ReLU}", "write `relu`"),
+    ("activation: {kind: elu}", "there is none: exp(x) - 1 below zero"),
+    ("resize: {scale: 2, mode: bicubic}", "there is none: sampling is `nearest` or `bilinear`"),
+)
+
+
+@pytest.mark.parametrize(("step", "help"), VALUES, ids=[step for step, _ in VALUES])
+def test_a_value_of_another_framework_leads_to_ours(tmp_path: Path, step: str, help: str) -> None:
+    (found,) = told(tmp_path, f"graph:\n  - {step}\n")
+    assert (found.code, found.at.line) == ("E0213", 6)
+    assert found.at.column == 5 + step.rindex(": ") + 2
+    assert found.help.startswith(help), found
+
+
+def test_every_entry_leads_to_a_word_that_there_is() -> None:
+    arguments = {p.name for op in OPS_BY_NAME.values() for p in list_parameters(op)}
+    keys = {
+        "graph",
+        "input",
+        "output",
+        "params",
+        "blocks",
+        "use",
+        "doc",
+        "tcc",
+        "tests",
+        "accuracy",
+    }
+    control = {"times", "of", "if", "body"}
+    for entry in list_aliases("op"):
+        assert not entry.ours or entry.ours in RESERVED_NAMES, entry
+        assert entry.ours or entry.note, entry
+    for entry in list_aliases("argument"):
+        assert entry.ours in arguments | control | {""}, entry
+    for entry in list_aliases("key"):
+        assert entry.ours in keys | {""}, entry
+    names = [
+        n for entry in list_aliases("op") for n in {normalize_name(name) for name in entry.names}
+    ]
+    assert len(names) == len(set(names)), "a name stands in two entries"
+
+
+def test_no_two_operations_are_misspellings_of_each_other_there(tmp_path: Path) -> None:
+    """Every name of the table leads where its entry says, whatever it resembles."""
+    for entry in list_aliases("op"):
+        for name in entry.names:
+            if name in RESERVED_NAMES:
+                continue
+            (found,) = told(tmp_path, f"graph: [{{'{name}': null}}]\n")
+            assert found.help == entry.help, name
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "close"),
+    [
+        ("rellu", ("relu", "gelu"), "relu"),
+        ("conv_tranpose", ("conv", "conv_transpose"), "conv_transpose"),
+        ("adn", ("add", "and"), "and"),
+        ("mae", ("mse", "minmax"), None),
+        ("resnet50", ("resnet34", "resnet18"), None),
+        ("mobilenet_v3", ("mobilenet_v2",), None),
+        ("ax62", ("ax620",), "ax620"),
+        ("FilterS", ("filters",), "filters"),
+        ("int4", ("int8",), None),
+        ("x", ("y", "z"), None),
+        ("lables", ("labels",), "labels"),
+        ("depth", ("width",), None),
+    ],
+)
+def test_only_slips_are_misspellings(word: str, known: tuple[str, ...], close: str | None) -> None:
+    assert find_nearest_name(word, known) == close

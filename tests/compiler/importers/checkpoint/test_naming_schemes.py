@@ -1,0 +1,178 @@
+"""torchvision's and timm's own networks: their state dicts, as they are, give our specs their logits.
+
+All networks of the zoo are here that one of the two has unmodified, but for vgg16_bn_gap, whose head
+neither has. timm has no googlenet, squeezenet and shufflenet.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from zoo_nets import small
+
+from tcc.compiler.frontend.spec import load
+from tcc.compiler.importers.checkpoint import ImportedWeights, import_checkpoint, naming_schemes
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.ir.rewrite import extract_inference_graph
+from tcc.compiler.lower.torch import create_module
+from tcc.compiler.zoo import shipped
+
+CLASSES = 5
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A network of theirs, and the spec and settings that it is."""
+
+    program: str
+    theirs: str
+    ours: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+    slow: bool = True
+    auxiliary: bool = False
+
+    def __str__(self) -> str:
+        words = [str(v) for v in self.options.values()]
+        return "-".join([self.program, self.theirs, *words])
+
+
+def shuffle(*channels: int) -> dict[str, str]:
+    return {"channels": str(list(channels))}
+
+
+PAIRS = [
+    Pair("torchvision", "densenet121", "densenet121"),
+    Pair("torchvision", "efficientnet_b0", "efficientnet_b0"),
+    Pair("torchvision", "googlenet", "googlenet", {"large": "3"}, {"aux_logits": True}),
+    Pair("torchvision", "googlenet", "googlenet", {"large": "3"}, {"aux_logits": False}),
+    Pair("torchvision", "inception_v3", "inception_v3", {}, {"aux_logits": True}, auxiliary=True),
+    Pair("torchvision", "inception_v3", "inception_v3", {}, {"aux_logits": False}),
+    *(
+        Pair("torchvision", "mobilenet_v2", "mobilenet_v2", {"width": w}, {"width_mult": float(w)}, w != "0.35")
+        for w in ("0.1", "0.35", "1.4")
+    ),
+    Pair("torchvision", "resnet18", "resnet18"),
+    Pair("torchvision", "resnet34", "resnet34"),
+    Pair("torchvision", "shufflenet_v2_x0_5", "shufflenet_v2", shuffle(48, 96, 192), slow=False),
+    Pair("torchvision", "shufflenet_v2_x1_5", "shufflenet_v2", shuffle(176, 352, 704)),
+    Pair("torchvision", "squeezenet1_0", "squeezenet", slow=False),
+    Pair("torchvision", "vgg11", "vgg11"),
+    Pair("timm", "densenet121", "densenet121"),
+    Pair("timm", "efficientnet_b0", "efficientnet_b0"),
+    Pair("timm", "inception_v3", "inception_v3"),
+    Pair("timm", "inception_v3", "inception_v3", {}, {"aux_logits": True}, auxiliary=True),
+    Pair("timm", "mobilenetv2_035", "mobilenet_v2", {"width": "0.35"}, slow=False),
+    Pair("timm", "mobilenetv2_140", "mobilenet_v2", {"width": "1.4"}),
+    Pair("timm", "resnet18", "resnet18"),
+    Pair("timm", "resnet34", "resnet34"),
+    Pair("timm", "vgg11", "vgg11"),
+]  # fmt: skip
+
+
+def listed(pairs: list[Pair]) -> list[object]:
+    slow = pytest.mark.slow
+    return [pytest.param(pair, id=str(pair), marks=[slow] if pair.slow else []) for pair in pairs]
+
+
+def program(name: str) -> ModuleType:
+    """Import torchvision's models, or timm.
+
+    The registry's torchvision is built for GPUs; without one its own operators, which none of these
+    networks has, do not load, and it gives up on describing them.
+    """
+    described = "torchvision._meta_registrations"
+    sys.modules.setdefault(described, ModuleType(described))
+    return importlib.import_module({"torchvision": "torchvision.models"}.get(name, name))
+
+
+def lively(network: torch.nn.Module) -> torch.nn.Module:
+    """Give batch norms statistics as if trained, so that no two channels are alike."""
+    numbers = torch.Generator().manual_seed(5)
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            for values, low, high in (
+                (part.weight, 0.7, 1.4), (part.bias, -0.3, 0.3),
+                (part.running_mean, -0.3, 0.3), (part.running_var, 0.5, 1.5),
+            ):  # fmt: skip
+                values.data.uniform_(low, high, generator=numbers)
+    return network.eval()
+
+
+def built(pair: Pair) -> torch.nn.Module:
+    torch.manual_seed(3)
+    made = program(pair.program)
+    if pair.program == "timm":
+        return lively(made.create_model(pair.theirs, num_classes=CLASSES, **pair.options))
+    more = {"init_weights": False} if pair.theirs in ("googlenet", "inception_v3") else {}
+    return lively(getattr(made, pair.theirs)(num_classes=CLASSES, **pair.options, **more))
+
+
+def ours(pair: Pair) -> Graph:
+    settings = {"classes": str(CLASSES), **pair.settings}
+    return load(shipped.list_specs()[pair.ours], settings).graph
+
+
+def logits(network: torch.nn.Module, images: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        found = network(images)
+    if isinstance(found, tuple):  # an auxiliary head's beside
+        found = found[0]
+    return (found["logits"] if isinstance(found, dict) else found).numpy()
+
+
+def assert_same(found: ImportedWeights, pair: Pair, graph: Graph, network: torch.nn.Module) -> None:
+    # our vgg11's first linear layer and timm's auxiliary head fit one size alone
+    run = graph if graph.name == "vgg11" or pair.auxiliary else small(graph)
+    images = torch.rand((1, *run.inputs[0].type.shape), generator=torch.Generator().manual_seed(1))
+    expected = logits(network, images * 2 - 1)
+    weights = {name: found.weights[name] for name in run.params}
+    actual = logits(create_module(run, weights).eval(), images * 2 - 1)
+    assert np.ptp(expected) > 1e-3  # an answer, and not the biases of the last layer
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    named = {row.name for row in found.rows if row.how == "names"}
+    assert named == set((graph if pair.auxiliary else extract_inference_graph(graph)).params)
+
+
+@pytest.mark.parametrize("pair", listed(PAIRS))
+def test_state_dicts_of_others_import_as_they_are(tmp_path: Path, pair: Pair) -> None:
+    network, graph = built(pair), ours(pair)
+    state = network.state_dict()
+    torch.save(state, tmp_path / "net.pth")
+    found = import_checkpoint(tmp_path / "net.pth", graph)
+    assert_same(found, pair, graph, network)
+    if pair.slow:
+        return  # the other kind of file is read before any name is
+    save_file(state, tmp_path / "net.safetensors")
+    again = import_checkpoint(tmp_path / "net.safetensors", graph)
+    assert found.weights.keys() == again.weights.keys()
+    for name, values in found.weights.items():
+        np.testing.assert_array_equal(again.weights[name], values, err_msg=name)
+
+
+def test_every_naming_of_torchvision_says_what_its_weights_see() -> None:
+    for naming in naming_schemes.load_naming_schemes():
+        assert (naming.pixels is not None) == ("torchvision" in naming.title), naming.title
+
+
+@pytest.mark.parametrize("name", ["vgg16_bn_gap", *sorted({pair.ours for pair in PAIRS})])
+def test_every_network_can_be_given_what_the_weights_see(name: str) -> None:
+    kin = name.partition("_")[0].rstrip("0123456789")
+    found = [
+        n.pixels
+        for n in naming_schemes.load_naming_schemes()
+        if n.pixels and n.title.startswith(kin)
+    ]
+    spec = load(shipped.list_specs()[name])
+    assert found
+    for pixels in found:
+        settings = [{"pixels": value} for value in spec.choices.get("pixels", ())]
+        graphs = [spec.graph, *(spec.recompile(one).graph for one in settings)]
+        assert any(pixels.matches(graph.inputs[0].preprocess) for graph in graphs)

@@ -1,0 +1,176 @@
+"""Rule files: what they settle, and what is wrong with them."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from foreign_states import assert_whole, foreign, hows, refused, saved, twins
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tcc.compiler.importers.checkpoint import import_checkpoint
+from tcc.compiler.importers.checkpoint.rule_files import match_pattern
+from tcc.compiler.ir.graph import Graph
+from tcc.compiler.ops import Add, BatchNorm, Conv, Relu
+from tcc.compiler.support.diagnostics import UserError
+from tcc.testing.nets import NetBuilder
+
+
+def rule_file(folder: Path, text: str) -> Path:
+    path = folder / "rules.yaml"
+    path.write_text(text)
+    return path
+
+
+def residual() -> Graph:
+    """A residual block whose shortcut runs first, while PyTorch registers it last."""
+    add = NetBuilder(4, 6, 6, name="residual")
+    add("short", Conv(4, (1, 1), bias=False), "image")
+    short = add("short_bn", BatchNorm())
+    add("main_1", Conv(4, (1, 1), bias=False), "image")
+    add("main_1_bn", BatchNorm())
+    add("relu", Relu())
+    add("main_2", Conv(4, (1, 1), bias=False))
+    add("main_2_bn", BatchNorm())
+    add("sum", Add(), "main_2_bn", short)
+    return add.build()
+
+
+TORCHVISION = {
+    "main_1": "layer1.0.conv1",
+    "main_1_bn": "layer1.0.bn1",
+    "main_2": "layer1.0.conv2",
+    "main_2_bn": "layer1.0.bn2",
+    "short": "layer1.0.downsample.0",
+    "short_bn": "layer1.0.downsample.1",
+}
+
+
+def test_a_rule_settles_what_registration_and_execution_order_differently(tmp_path: Path) -> None:
+    graph = residual()
+    path = saved(tmp_path, foreign(graph, TORCHVISION, order=list(TORCHVISION)))
+    rules = rule_file(
+        tmp_path,
+        "rules:\n"
+        "  - {from: '*.0.downsample.0', to: short}\n"
+        "  - {from: layer1.0.downsample.*, to: short_bn}\n",
+    )
+    found = import_checkpoint(path, graph, rules)
+    assert_whole(found, graph)
+    assert hows(found) == {"rule": 5, "order": 10, "ignored": 3}
+
+
+def test_rules_capture_parts_and_count(tmp_path: Path) -> None:
+    graph = residual()
+    names = {
+        "main_1": "stage.0.body.0",
+        "main_1_bn": "stage.0.body.1",
+        "main_2": "stage.1.body.0",
+        "main_2_bn": "stage.1.body.1",
+        "short": "deep.er.short0.conv",
+        "short_bn": "deep.er.short0.bn",
+    }
+    path = saved(tmp_path, foreign(graph, names, order=list(names)))
+    rules = rule_file(
+        tmp_path,
+        "rules:\n"
+        "  - {from: stage.*.body.0, to: 'main_{1+1}'}\n"
+        "  - {from: stage.*.body.1, to: 'main_{1+1}_bn'}\n"
+        "  - {from: '**.short*.conv', to: short}\n"
+        "  - {from: deep.**.bn, to: short_bn}\n",
+    )
+    found = import_checkpoint(path, graph, rules)
+    assert_whole(found, graph)
+    assert hows(found) == {"rule": 15, "ignored": 3}
+
+
+def test_a_rule_leaves_out_what_is_only_for_training(tmp_path: Path) -> None:
+    state = foreign(twins())
+    state["second.head.fc.weight"] = torch.ones(3, 3)
+    path = saved(tmp_path, state)
+    assert "second.head.fc <-> none" in refused(path, twins())
+    rules = rule_file(tmp_path, '{"rules": [{"ignore": "second.**"}]}')
+    found = import_checkpoint(path, twins(), rules)
+    assert_whole(found, twins())
+    assert found.rows[-1].how == "ignored"
+    assert found.rows[-1].name == ""
+
+
+def test_a_pipe_of_rules_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rules.yaml")
+    path = saved(tmp_path, foreign(twins()))
+    assert "it is a pipe, not a file" in refused(path, twins(), tmp_path / "rules.yaml")
+
+
+BAD_RULES = {
+    "rules:\n  - {from: net.9, to: a}\n": "E0514 2 no module of the checkpoint fits `net.9`",
+    "rules:\n  - {from: net.0, to: aa}\n": "E0514 2 no layer is called `aa`",
+    "rules:\n  - {from: net.0, to: b}\n": "E0514 2 net.0 cannot be b",
+    "rules:\n  - {from: 'net.*', to: b}\n": "E0514 2 net.0 cannot be b",
+    "rules:\n  - {from: net.2, to: c}\n  - {from: net.4, to: c}\n": "E0514 3 two modules become c",
+    "rules:\n  - {from: net.0, to: 'a{1}'}\n": "E0513 2 {1} has no star to stand for",
+    "rules:\n  - {from: '*.0', to: 'a{1+1}'}\n": "E0513 2 {1+1} needs a number",
+    "rules:\n  - {from: 'n*t*.0', to: a}\n": (
+        "E0513 2 a pattern has one `*` in a part and one `**` at most"
+    ),
+    "rules:\n  - {form: net.0, to: a}\n": "E0513 2 a rule has no key `form`",
+    "rules:\n  - net.0\n": "E0513 2 this is not a rule",
+    "rules:\n  - {from: [net.0], to: a}\n": "E0513 2 `from` takes a name",
+    "rules: {from: net.0, to: a}\n": "E0513 1 a rule file holds `rules:` and a list",
+    "ruls: []\n": "E0513 1 a rule file holds `rules:` and a list",
+    "rules: [\n": "E0102 1 ",
+    "": "E0106 ",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD_RULES.items(), ids=BAD_RULES.values())
+def test_bad_rules_are_located(tmp_path: Path, text: str, expected: str) -> None:
+    path, rules = saved(tmp_path, foreign(twins())), rule_file(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        import_checkpoint(path, twins(), rules)
+    found = caught.value.diagnostics[0]
+    assert found.at.file == str(rules)
+    assert f"{found.code} {found.at.line} {found.message}".startswith(expected)
+
+
+def test_a_missing_rule_file(tmp_path: Path) -> None:
+    path = saved(tmp_path, foreign(twins()))
+    assert refused(path, twins(), tmp_path / "none.yaml").startswith(
+        "error[E0513]: cannot read the rule file\n  --> rules.yaml\n"
+    )
+
+
+parts = st.lists(st.text("ab1_", min_size=1, max_size=3), min_size=1, max_size=5)
+
+
+@given(parts=parts, data=st.data())
+def test_stars_capture_what_they_replaced(parts: list[str], data: st.DataObject) -> None:
+    pattern, expected = [], []
+    for part in parts:
+        start = data.draw(st.integers(0, len(part)))
+        end = data.draw(st.integers(start, len(part)))
+        starred = data.draw(st.booleans())
+        pattern.append(f"{part[:start]}*{part[end:]}" if starred else part)
+        expected += [part[start:end]] if starred else []
+    assert match_pattern(".".join(pattern), ".".join(parts)) == tuple(expected)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("a.b", "a.b", ()),
+        ("a.b", "a.c", None),
+        ("a.b", "a.b.c", None),
+        ("a.*", "a", None),
+        ("**", "a.b.c", ("a.b.c",)),
+        ("a.**.d", "a.b.c.d", ("b.c",)),
+        ("a.**.d", "a.d", None),
+        ("*.**", "a.b.c", ("a", "b.c")),
+        ("a*a", "a", None),
+        ("layer*.conv", "layer12.conv", ("12",)),
+        ("a.+", "a.b", None),
+    ],
+)
+def test_patterns(pattern: str, name: str, expected: tuple[str, ...] | None) -> None:
+    assert match_pattern(pattern, name) == expected

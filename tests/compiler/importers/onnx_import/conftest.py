@@ -1,0 +1,76 @@
+"""ONNX files for tests, written as ONNX's own text, and their import without child processes."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+from onnx_nets import clean, outputs
+
+from tcc.compiler.importers.onnx_import import (
+    ImportedModel,
+    ImportOptions,
+    ModelRunner,
+    import_onnx,
+)
+
+Weights = Mapping[str, np.ndarray]
+
+
+HERE = ModelRunner(clean, outputs)
+
+
+@pytest.fixture
+def imported() -> Callable[..., ImportedModel]:
+    """Import a file."""
+
+    def run(path: Path, **wanted: object) -> ImportedModel:
+        return import_onnx(path, ImportOptions(**wanted), HERE)
+
+    return run
+
+
+@pytest.fixture
+def written(tmp_path) -> Callable[..., Path]:
+    """Write a model, whose nodes are given as ONNX's text, to a file.
+
+    Its input is `x`, of a shape without the batch axis; its outputs are `y` or what is named.
+    """
+
+    def run(
+        nodes: str,
+        weights: Weights | None = None,
+        shape: tuple[int, ...] = (4, 6, 6),
+        opset: int = 17,
+        outputs: Mapping[str, int] | None = None,  # by name, with their number of axes
+    ) -> Path:
+        dims = ",".join(map(str, ("N", *shape)))
+        ends = ", ".join(
+            f"float[{','.join(f'd{name}{i}' for i in range(rank))}] {name}"
+            for name, rank in (outputs or {"y": 4}).items()
+        )
+        head = f'<ir_version: 8, opset_import: ["" : {opset}]>'
+        model = parser.parse_model(f"{head} net (float[{dims}] x) => ({ends}) {{ {nodes} }}")
+        for name, value in (weights or {}).items():
+            model.graph.initializer.append(numpy_helper.from_array(value, name))
+        path = tmp_path / "net.onnx"
+        onnx.save(model, path)
+        return path
+
+    return run
+
+
+@pytest.fixture
+def steps(imported, written) -> Callable[..., list[str]]:
+    """The steps of the spec of a model given as in `written`, and that it computes the same."""
+
+    def run(*model: object, tolerance: float = 1e-6, **more: object) -> list[str]:
+        found = imported(written(*model, **more))
+        assert found.difference is not None
+        assert found.difference <= tolerance
+        graph = found.text.partition("graph:\n")[2].partition("\n\noutput:")[0]
+        return [line.removeprefix("  ") for line in graph.splitlines()]
+
+    return run

@@ -1,0 +1,123 @@
+"""A spec that would compute something else is refused, however well the file hides it."""
+
+import numpy as np
+import onnx
+import onnx_nets
+import pytest
+from onnx_nets import noise
+
+from tcc.compiler.importers.onnx_import import ImportOptions, ModelRunner, import_onnx
+from tcc.compiler.importers.onnx_import.convert import CONVERTERS, layers, pools
+from tcc.compiler.ops import AvgPool, LeakyRelu, Relu6
+from tcc.compiler.support.diagnostics import UserError
+
+
+def counted(call):
+    """AveragePool that counts its padding whatever the file says."""
+    return call.emit(AvgPool((3, 3), (1, 1), 1), call.map())
+
+
+def crossed(call):
+    """Gemm with its first two units exchanged."""
+    found = layers.convert_gemm(call)
+    weight = call.build.weights[f"{found.value}.weight"]
+    weight[:2] = weight[1::-1].copy()
+    return found
+
+
+SPOILT = {
+    "AveragePool": counted,
+    "Relu": lambda call: call.each(Relu6(), call.view()),
+    "LeakyRelu": lambda call: call.each(LeakyRelu(0.02), call.view()),
+    "Gemm": crossed,
+    "GlobalMaxPool": pools.convert_global_avg_pool,
+}
+HEAD = "g = GlobalAveragePool (p) f = Flatten (g) l = Gemm <transB = 1> (f, w, b)"
+NETS = {
+    "saturated": f"p = AveragePool <kernel_shape=[3, 3], pads=[1, 1, 1, 1]> (x) {HEAD} y = Softmax <axis = 1> (l)",
+    "dead": (
+        "q = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x) d = Sub (q, huge)"
+        f" p = Clip (d, zero) {HEAD} y = Identity (l)"
+    ),
+    "bounded": f"r = Relu (x) t = Tanh (r) p = Mul (t, tiny) {HEAD} y = Sigmoid (l)",
+    "slope": f"r = LeakyRelu (x) p = Mul (r, tiny) {HEAD} y = Softmax <axis = 1> (l)",
+    "classes": f"p = Mul (x, nought) {HEAD} y = Sigmoid (l)",
+    "largest": "m = GlobalMaxPool (x) z = Mul (m, nought) f = Flatten (z) y = Gemm <transB = 1> (f, w, b)",
+}  # fmt: skip
+PLACES = {
+    "saturated": "AveragePool_0", "dead": "AveragePool_0", "bounded": "Relu_0",
+    "slope": "LeakyRelu_0", "classes": "Gemm_", "largest": "GlobalMaxPool_0",
+}  # fmt: skip
+
+
+@pytest.fixture
+def hidden(written):
+    """A file of which a spoilt converter changes nothing, or next to nothing, in the outputs."""
+
+    def run(name):
+        weights = {
+            "w": noise(3, 4) * np.float32(1e3 if name == "saturated" else 1e-3),
+            "b": np.float32([5e3, 0, 0] if name == "saturated" else [5, 5, 5]),
+            "huge": np.float32(1e6).reshape(()),
+            "zero": np.float32(0).reshape(()),
+            "tiny": np.float32(1e-9).reshape(()),
+            "nought": np.float32(0).reshape(()),
+        }
+        used = {key: value for key, value in weights.items() if key in NETS[name]}
+        return written(NETS[name], used, outputs={"y": 2})
+
+    return run
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_wrong_step_is_found(hidden, imported, monkeypatch, name):
+    path = hidden(name)
+    model = onnx.load(path)
+    assert imported(path).difference < 1e-5
+    spoilt = next(n.op_type for n in model.graph.node if PLACES[name].startswith(n.op_type))
+    monkeypatch.setitem(CONVERTERS, spoilt, SPOILT[spoilt])
+    with pytest.raises(UserError) as caught:
+        imported(path)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.message) == (
+        "E0920",
+        "the spec would not compute what the file does",
+    )
+    assert found.at.file.startswith(f"{path}: node `{PLACES[name]}")
+    assert found.label.startswith(f"the step for this {spoilt} differs by ")
+
+
+def test_outputs_that_never_change_are_pointed_out(hidden, imported):
+    note = "on the inputs tried, the outputs hardly change: each operator was compared by itself"
+    assert imported(hidden("classes")).notes == (note,)
+    assert imported(hidden("saturated")).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("end", "label"),
+    [
+        ("Softmax <axis = 1> (f)", "its output `y` before its softmax differs by 0.0099 of the largest"),
+        ("Sigmoid (f)", "its output `y` before its sigmoid differs by 0.0099 of the largest"),
+    ],
+)  # fmt: skip
+def test_what_enters_the_activation_is_compared(written, end, label):
+    """As where the spec's text came out wrong: each step by itself is right."""
+    huge = np.float32(1e4).reshape(())
+    path = written(
+        f"g = GlobalAveragePool (x) m = Mul (g, huge) f = Flatten (m) y = {end}",
+        {"huge": huge},
+        outputs={"y": 2},
+    )
+
+    def outputs(model, feeds):
+        found, done = onnx_nets.outputs(model, feeds)
+        whole = any("x" in feed for feed in feeds)
+        return [
+            {n: v * np.float32(1.01 if n == "f" and whole else 1) for n, v in run.items()}
+            for run in found
+        ], done
+
+    with pytest.raises(UserError) as caught:
+        import_onnx(path, ImportOptions(), ModelRunner(onnx_nets.clean, outputs))
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.at.file, found.label) == ("E0920", str(path), label)

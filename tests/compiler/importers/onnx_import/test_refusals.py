@@ -1,0 +1,562 @@
+"""What cannot be imported is refused, with the node and what would fit; nothing is guessed."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx_nets import noise
+
+from tcc.compiler.importers.onnx_import.convert import CONVERTERS
+from tcc.compiler.importers.onnx_import.refusal_causes import CAUSES
+from tcc.compiler.support.diagnostics import UserError
+
+ENTRY = b"PK\3\4" + bytes(22)
+MISTAKEN = {
+    "net.pt": (b"PK\3\4" + bytes(100), "a PyTorch checkpoint", "tcc import FILE --spec SPEC"),
+    "net": (ENTRY + b"\x0c\0\0\0net/data.pkl", "a PyTorch checkpoint", "torch.onnx.export"),
+    "old.bin": (b"\x80\2\x8a\x0al", "a PyTorch checkpoint", "tcc import FILE --spec SPEC"),
+    "empty.pth": (b"", "a PyTorch checkpoint", "tcc import FILE --spec SPEC"),
+    "net.bin": (b"\x40" + bytes(7) + b"{}", "a safetensors file", "tcc import FILE --spec SPEC"),
+    "data.zip": (ENTRY + b"\x0a\0\0\0images.npy", "a file of NumPy arrays", "tcc calibrate"),
+    "one.npy": (b"\x93NUMPY\1\0", "a file of NumPy arrays", "tcc eval"),
+    "net.h5": (b"\x89HDF\r\n", "a Keras file", "tf2onnx"),
+    "net.tflite": (b"\x1c\0\0\0TFL3", "a TFLite model", "as ONNX"),
+    "photo": (b"\x89PNG\r\n", "an image", "tcc run BUNDLE IMAGE"),
+    "net.txt": (b"# mine\ntcc: 1\nname: net\n", "a spec", "tcc check"),
+}
+"""First bytes of files of other kinds, by name; what each is and a command that takes it."""
+
+
+@pytest.fixture
+def refused(imported):
+    """The diagnostics of a file that is refused."""
+
+    def run(path, **wanted):
+        with pytest.raises(UserError) as caught:
+            imported(path, **wanted)
+        return caught.value.diagnostics
+
+    return run
+
+
+@pytest.fixture
+def unfit(refused, written):
+    """The only diagnostic of a model given as in `written`."""
+
+    def run(*model, **more):
+        (found,) = refused(written(*model, **more))
+        return found
+
+    return run
+
+
+class TestFiles:
+    def test_no_file(self, refused, tmp_path):
+        (found,) = refused(tmp_path / "no.onnx")
+        assert (found.code, found.message) == (
+            "E0901", "cannot read the model: No such file or directory"
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("kind", ["a pipe", "a device"])
+    def test_what_might_never_end(self, refused, tmp_path, kind):
+        path = Path("/dev/zero")
+        if kind == "a pipe":
+            path = tmp_path / "pipe"
+            os.mkfifo(path)
+        (found,) = refused(path)
+        assert (found.code, found.message) == (
+            "E0901", f"cannot read the model: it is {kind}, not a file"
+        )  # fmt: skip
+
+    def test_a_name_in_any_encoding(self, imported, written):
+        path = written("y = Relu (x)")
+        found = imported(path.rename(path.parent / os.fsdecode(b"\xff\xe9.onnx")))
+        assert "doc: Imported from ??.onnx.\n" in found.text
+
+    def test_a_folder(self, refused, tmp_path):
+        (found,) = refused(tmp_path)
+        assert (found.code, found.message) == ("E0901", "cannot read the model: Is a directory")
+
+    @pytest.mark.parametrize("data", [b"", b"\0" * 64, b"hello, world", bytes(range(256)) * 9])
+    def test_other_files(self, refused, tmp_path, data):
+        path = tmp_path / "net.onnx"
+        path.write_bytes(data)
+        (found,) = refused(path)
+        assert (found.code, found.message) == ("E0902", "this is no ONNX model")
+
+    @pytest.mark.parametrize("name", MISTAKEN)
+    def test_files_for_other_commands(self, refused, tmp_path, name):
+        head, what, command = MISTAKEN[name]
+        path = tmp_path / name
+        path.write_bytes(head)
+        (found,) = refused(path)
+        assert (found.code, found.message) == ("E0902", f"this is {what}, not an ONNX model")
+        assert command in found.help
+
+    def test_every_truncation(self, refused, written):
+        path = written("y = Conv (x, w)", {"w": noise(4, 4, 3, 3)})
+        data = path.read_bytes()
+        for end in range(0, len(data) - 1, 41):
+            path.write_bytes(data[:end])
+            assert {d.code for d in refused(path)} <= {"E0902", "E0904", "E0905", "E0910"}
+
+    @pytest.mark.parametrize("opset", [6, 999])
+    def test_opsets(self, refused, written, opset):
+        path = written("y = Relu (x)")
+        model = onnx.load(path)
+        model.opset_import[0].version = opset
+        onnx.save(model, path)
+        (found,) = refused(path)
+        assert found.code == "E0904"
+        assert f"the opset is {opset}; 7 to " in found.label
+
+    def test_more_operators_than_a_classifier_has(self, refused, written):
+        path = written("y = Relu (x)")
+        model = onnx.load(path)
+        for turn in range(6000):
+            model.graph.node.add(op_type="Relu", input=["y"], output=[f"z{turn}"])
+        onnx.save(model, path)
+        (found,) = refused(path)
+        assert (found.code, found.message) == ("E0901", "the graph is too large")
+        assert found.label == "it has 6001 nodes; at most 6000 are taken"
+
+
+class TestWeightsInOtherFiles:
+    @pytest.fixture
+    def outside(self, written):
+        """A model whose weights lie at a place in another file."""
+
+        def run(data=bytes(4 * 144), **place):
+            path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
+            model = onnx.load(path)
+            (tensor,) = model.graph.initializer
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in ({"location": "w.bin"} | place).items():
+                tensor.external_data.add(key=key, value=str(value))
+            path.write_bytes(model.SerializeToString())
+            (path.parent / "w.bin").write_bytes(data)
+            return path
+
+        return run
+
+    def test_are_read(self, outside, imported):
+        values = noise(4, 4, 3, 3)
+        path = outside(b"****" + values.tobytes(), offset=4, length=4 * 144)
+        np.testing.assert_array_equal(imported(path).weights["conv.weight"], values)
+
+    @pytest.mark.parametrize(
+        ("place", "label"),
+        [
+            ({"location": "other.bin"}, "there is no file `other.bin` beside it"),
+            ({"location": ""}, "`` is not a file"),
+            ({"location": "."}, "`.` is not a file"),
+            ({"location": "/dev/zero"}, "`/dev/zero` leaves the model's folder"),
+            ({"location": "../secret"}, "`../secret` leaves the model's folder"),
+            ({"location": "link"}, "`link` leaves the model's folder"),
+            ({"location": "a\0b"}, "there is no file `a\0b` beside it"),
+            ({"offset": "-4"}, "its place there is not well formed"),
+            ({"offset": "1e3"}, "its place there is not well formed"),
+            ({"length": 5}, "its place there is not well formed"),
+            ({"length": 10**40}, "its place there is not well formed"),
+            ({"offset": 4}, "`w.bin` ends before it"),
+        ],
+    )
+    def test_stay_in_the_folder(self, outside, refused, tmp_path, place, label):
+        secret = tmp_path.parent / "secret"
+        secret.write_bytes(bytes(4 * 144))
+        (tmp_path / "link").symlink_to(secret)
+        (found,) = refused(outside(**place))
+        assert (found.code, found.label) == ("E0903", label)
+
+    def test_are_bounded(self, outside, refused):
+        path = outside()
+        model = onnx.load(path, load_external_data=False)
+        model.graph.initializer[0].dims[:] = [1 << 40, 4, 3, 3]
+        path.write_bytes(model.SerializeToString())
+        (found,) = refused(path)
+        assert (found.code, found.message) == ("E0901", "the weights are too large")
+
+
+class TestDamagedWeights:
+    @pytest.fixture
+    def damaged(self, written, refused):
+        """The diagnostic of a model whose weights were changed."""
+
+        def run(change):
+            path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
+            model = onnx.load(path)
+            change(model.graph.initializer[0])
+            path.write_bytes(model.SerializeToString())
+            (found,) = refused(path)
+            return found
+
+        return run
+
+    @pytest.mark.parametrize("dims", [[4, 4, 3], [1 << 40, 4, 3, 3], [-4, -4, 3, 3], [], [0]])
+    def test_of_another_shape(self, damaged, dims):
+        found = damaged(lambda tensor: tensor.dims.__setitem__(slice(None), dims))
+        assert (found.code, found.message) == ("E0902", "weights of the model are damaged")
+        shape = "x".join(map(str, dims)) or "one number"
+        assert found.label.startswith(f"`w` of shape {shape}: ")
+
+    @pytest.mark.parametrize("kind", [0, 8, 11, 99])
+    def test_of_another_type(self, damaged, kind):
+        found = damaged(lambda tensor: setattr(tensor, "data_type", kind))
+        assert (found.code, found.message) == ("E0902", "weights of the model are damaged")
+
+    @pytest.mark.parametrize("size", [0, 575, 577, 580])
+    def test_of_another_length(self, damaged, size):
+        found = damaged(lambda tensor: setattr(tensor, "raw_data", bytes(size)))
+        assert (found.code, found.message) == ("E0902", "weights of the model are damaged")
+
+    def test_that_are_sparse(self, written, refused):
+        path = written("y = Conv (x, w)", {"w": np.ones((4, 4, 3, 3), np.float32)})
+        model = onnx.load(path)
+        model.graph.sparse_initializer.add().values.CopyFrom(model.graph.initializer[0])
+        path.write_bytes(model.SerializeToString())
+        (found,) = refused(path)
+        assert (found.code, found.message) == (
+            "E0902",
+            "weights that are sparse are not understood",
+        )
+
+
+class TestInputs:
+    def model(self, written, dims=None, elem=TensorProto.FLOAT, more=()):
+        path = written("y = Relu (x)")
+        model = onnx.load(path)
+        if dims is not None:
+            kind = helper.make_tensor_value_info("x", elem, dims)
+            model.graph.input[0].CopyFrom(kind)
+        model.graph.input.extend(more)
+        onnx.save(model, path)
+        return path
+
+    @pytest.mark.parametrize(
+        ("dims", "elem", "message", "label"),
+        [
+            ([1, 4, 6, 6], TensorProto.UINT8, "the input must be float32", "`x` is uint8"),
+            ([1, 4, 6, 6], TensorProto.FLOAT16, "the input must be float32", "`x` is float16"),
+            ([8, 4, 6, 6], TensorProto.FLOAT, "the batch axis must be open, or 1",
+             "`x` is a batch of 8"),
+            ([1, 4], TensorProto.FLOAT, "the input must be batch x channels x height x width",
+             "`x` has 2 axes"),
+            (["N", 4, "H", "W"], TensorProto.FLOAT, "the file does not say the size of the image",
+             "`x` is 4x?x?"),
+        ],
+    )  # fmt: skip
+    def test_other_inputs(self, written, refused, dims, elem, message, label):
+        (found,) = refused(self.model(written, dims, elem))
+        assert (found.code, found.message, found.label) == ("E0905", message, label)
+
+    def test_two_inputs(self, written, refused):
+        second = helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 3])
+        (found,) = refused(self.model(written, more=[second]))
+        assert found.message == "the graph must have one input, an image"
+        assert found.label == "it has `x`, `z`"
+
+    def test_an_open_size_is_given(self, written, imported, refused):
+        path = self.model(written, ["N", 4, "H", "W"])
+        assert imported(path, shape=(4, 7, 5)).spec.graph.inputs[0].type.shape == (4, 7, 5)
+        (found,) = refused(path, shape=(3, 7, 5))
+        assert found.label == "the file says 4x?x?, --shape 3x7x5"
+
+    def test_weights_may_be_listed_as_inputs(self, written, imported):
+        path = written("y = Conv (x, w)", {"w": noise(4, 4, 3, 3)})
+        model = onnx.load(path)
+        model.graph.input.append(helper.make_tensor_value_info("w", 1, [4, 4, 3, 3]))
+        onnx.save(model, path)
+        assert imported(path).difference < 1e-6
+
+
+class TestOperators:
+    def test_all_are_named_together(self, refused, written):
+        text = (
+            "a = Sin (x) b = Sin (a) c = Elu (b) d = Relu (c)"
+            " e = Conv <dilations = [2, 2]> (x, v) f = Add (d, e) y = Softplus (f)"
+        )
+        found = refused(written(text, {"v": noise(4, 4, 1, 1)}))
+        assert [(d.code, d.message) for d in found] == [
+            ("E0910", "Sin: the language has no such function"),
+        ]
+        assert str(found[0].at).startswith(str(written(text)))
+        assert "node `Sin_0`" in found[0].at.file
+        assert found[0].help.startswith("train it with one that is known: relu, relu6, ")
+
+    @pytest.mark.parametrize(
+        ("text", "message", "help"),
+        [
+            (
+                "t = Transpose <perm = [0, 1, 3, 2]> (x) y = MatMul (x, t)",
+                "MatMul: this is self-attention: it multiplies two computed values",
+                "the language has no attention: choose a network of convolutions, or cut the file"
+                " before it: --until t",
+            ),
+            (
+                "r = Relu (x) y = LogSoftmax <axis = 1> (r)",
+                "LogSoftmax: the language has no step for what comes after the outputs",
+                "cut the file before it: --until r",
+            ),
+            (
+                "r = Relu (x) y = InstanceNormalization (r, four, four)",
+                "InstanceNormalization: the language has no such normalisation: batch_norm and"
+                " layer_norm over the channels are known",
+                "train it with one of them",
+            ),
+            (
+                "y = DepthToSpace <blocksize = 2> (x)",
+                "DepthToSpace: the language has no step that rearranges pixels in this way",
+                "use strided convolutions or resize instead",
+            ),
+            (
+                "y = Concat <axis = 1> (x, token)",
+                "Concat: it joins a constant to a value",
+                "as the class token of a transformer is; constants can be added or multiplied only",
+            ),
+            (
+                "y = Add (x, full)",
+                "Add: its constant differs from pixel to pixel",
+                "as position embeddings of transformers do; constants are one number for each channel",
+            ),
+        ],
+    )
+    def test_causes(self, unfit, text, message, help):
+        weights = {
+            "four": noise(4),
+            "token": noise(1, 1, 6, 6),
+            "full": noise(4, 6, 6),
+        }
+        used = {name: value for name, value in weights.items() if name in text}
+        found = unfit(text, used)
+        assert (found.message, found.help) == (message, help)
+
+    def test_a_transformer_is_refused_for_its_attention(self, refused, written):
+        """First of all, whatever stands before it in the file."""
+        text = (
+            "f = Reshape (x, rows) t = Transpose <perm = [0, 2, 1]> (f) p = Add (t, places)"
+            " n = LayerNormalization (p, four, four) k = Transpose <perm = [0, 2, 1]> (n)"
+            " a = MatMul (n, k) s = Softmax (a) y = MatMul (s, n)"
+        )
+        weights = {"rows": np.int64([0, 4, 36]), "places": noise(1, 36, 4), "four": noise(4)}
+        attention, places = refused(written(text, weights, outputs={"y": 3}))
+        assert attention.message == (
+            "MatMul: this is self-attention: it multiplies two computed values"
+        )
+        assert attention.notes == ("also `MatMul_7`",)
+        assert "choose a network of convolutions" in attention.help
+        assert places.message == "Add: its constant differs from pixel to pixel"
+
+    def test_every_operator_has_a_cause_or_the_list_of_those_known(self):
+        """No operator of ONNX that is known is said to be missing."""
+        operators = {s.name for s in onnx.defs.get_all_schemas() if s.domain == ""}
+        assert not CAUSES.keys() & CONVERTERS.keys()
+        assert not CAUSES.keys() - operators
+
+    def test_what_depends_on_the_refused_is_not(self, refused, written):
+        found = refused(written("a = Sin (x) b = Elu (x) y = Add (a, b)"))
+        assert [d.message.partition(":")[0] for d in found] == ["Sin", "Elu"]
+
+    def test_equal_refusals_are_one(self, refused, written):
+        text = " ".join(f"a{i} = Sin (x)" for i in range(12))
+        total = "y = Sum (" + ", ".join(f"a{i}" for i in range(12)) + ")"
+        (found,) = refused(written(f"{text} {total}"))
+        assert found.notes == (
+            "also `Sin_1`, `Sin_2`, `Sin_3`, `Sin_4`, `Sin_5`, `Sin_6`, `Sin_7` and 4 more",
+        )
+
+    def test_a_foreign_domain(self, refused, tmp_path):
+        node = helper.make_node("Relu", ["x"], ["y"], "mine", domain="com.acme")
+        ends = [helper.make_tensor_value_info(n, 1, [1, 4, 6, 6]) for n in "xy"]
+        graph = helper.make_graph([node], "net", ends[:1], ends[1:])
+        domains = [helper.make_opsetid("", 17), helper.make_opsetid("com.acme", 1)]
+        path = tmp_path / "net.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=domains, ir_version=8), path)
+        (found,) = refused(path)
+        assert (found.code, found.at.file) == ("E0910", f"{path}: node `mine`")
+        assert found.message == "Relu: the language has no operators of other makers than ONNX"
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("y = Clip (x, zero, vast)", "it clips to 0 ... 65504"),
+            ("y = Max (x, x2)", "it compares values with each other"),
+            ("y = Min (x, four)", "it compares values with each other"),
+            ("y = PRelu (x, full)", "its constant differs from pixel to pixel"),
+            ("y = Softmax <axis = 2> (x)", "it is taken over other axes than the channels"),
+            ("y = ReduceMean <axes = [1]> (x)", "it reduces over other axes than height and width"),
+            ("y = ReduceMean <axes = [3]> (x)", "it reduces over other axes than height and width"),
+            (
+                "t = Transpose <perm = [0, 1, 3, 2]> (x) y = MaxPool <kernel_shape = [2, 2]> (t)",
+                "its input is a reshaped or transposed value of 4x6x6",
+            ),
+            (
+                "s = Slice (x, one, three, two) y = MaxPool <kernel_shape = [1, 1]> (s)",
+                "its input is a reshaped or transposed value of 4x2x6",
+            ),
+            (
+                "y = MaxPool <kernel_shape = [2, 2], dilations = [2, 2]> (x)",
+                "its window is dilated",
+            ),
+            ("y = Concat <axis = 2> (x, x2)", "it joins along another axis than the channels"),
+            ("y = Mul (x, full)", "its constant differs from pixel to pixel"),
+            ("y = Div (one4, x)", "it divides by a value that is computed"),
+            ("y = Pow (x, half)", "it raises to another power than 2 or 3"),
+            (
+                'y = Pad <mode = "reflect"> (x, border)',
+                "its border is `reflect`; only a constant one is known",
+            ),
+            (
+                "y = Pad (x, deep)",
+                "it pads or cuts other than by a border around height and width",
+            ),
+            (
+                'y = Resize <mode = "cubic"> (x, none, scales)',
+                "it resizes by `cubic`",
+            ),
+            (
+                'y = Resize <mode = "linear"> (x, none, third)',
+                "its factor 1.3 makes 7 of 6 pixels: it is rounded",
+            ),
+            (
+                'y = Resize <mode = "linear", coordinate_transformation_mode = "align_corners">'
+                " (x, none, scales)",
+                "it resizes by `linear` with `align_corners` coordinates",
+            ),
+            (
+                "y = MatMul (x, square)",
+                "its input is neither a vector nor the channels of each pixel",
+            ),
+            ("y = Conv (x, x3)", "its input 1 is computed; weights must be constants"),
+            ("y = Cast <to = 10> (x)", "it casts to float16; the network computes in float32"),
+            (
+                "y = LayerNormalization <axis = 1> (x, full)",
+                "it normalises over several axes, not over the channels alone",
+            ),
+        ],
+    )
+    def test_forms(self, unfit, text, message):
+        weights = {
+            "w": noise(4, 4, 3, 3),
+            "zero": np.float32(0).reshape(()),
+            "half": np.float32(0.5).reshape(()),
+            "one4": np.float32([1]),
+            "four": noise(4, 1, 1),
+            "full": noise(4, 6, 6),
+            "square": noise(6, 6),
+            "one": np.int64([1]),
+            "two": np.int64([2]),
+            "three": np.int64([3]),
+            "border": np.int64([0, 0, 1, 1, 0, 0, 1, 1]),
+            "deep": np.int64([0, 1, 0, 0, 0, 1, 0, 0]),
+            "none": np.zeros(0, np.float32),
+            "scales": np.float32([1, 1, 2, 2]),
+            "vast": np.float32(65504).reshape(()),
+            "third": np.float32([1, 1, 2, 1.3]),
+        }
+        used = {name: value for name, value in weights.items() if name in text}
+        found = unfit(f"x2 = Relu (x) x3 = Relu (x2) {text}", used)
+        assert found.code == "E0911"
+        assert found.message.partition(": ")[2] == message
+
+    def test_weights_that_are_not_finite(self, refused, written):
+        weights = {"w": np.full((4, 4, 3, 3), np.nan, np.float32)}
+        (found,) = refused(written("y = Conv (x, w)", weights))
+        assert (found.code, found.message) == (
+            "E0506",
+            "conv.weight has 144 of 144 values that are not finite",
+        )
+
+
+class TestOutputs:
+    @pytest.mark.parametrize("axis", [2, 3, 4])
+    def test_whose_first_axis_is_not_the_batch(self, refused, written, axis):
+        path = written(f"r = Relu (x) y = Flatten <axis = {axis}> (r)", outputs={"y": 2})
+        (found,) = refused(path)
+        assert (found.code, found.message) == (
+            "E0906",
+            "the output `y` is no feature map and no vector",
+        )
+
+    @pytest.mark.parametrize("axis", [2, 3])
+    def test_rows_that_are_not_images(self, unfit, axis):
+        n = 6 ** (4 - axis)
+        found = unfit(
+            f"f = Flatten <axis = {axis}> (x) y = Gemm (f, w)", {"w": noise(n, 3)}, outputs={"y": 2}
+        )
+        assert (found.code, found.message) == (
+            "E0911",
+            "Gemm: its input is neither a vector nor the channels of each pixel",
+        )
+
+    def test_what_is_no_map_and_no_vector(self, unfit):
+        found = unfit("y = Transpose <perm = [0, 2, 3, 1]> (x)")
+        assert (found.code, found.message) == (
+            "E0906",
+            "the output `y` is no feature map and no vector",
+        )
+
+    def test_nothing_done(self, unfit):
+        assert unfit("y = Identity (x)").message == "the network does nothing with its input"
+
+    def test_cut_before_what_is_unknown(self, refused, imported, written):
+        path = written("a = Relu (x) bent = Tanh (a) y = Sin (bent)")
+        assert [d.code for d in refused(path)] == ["E0910"]
+        found = imported(path, until=("bent", "a"))
+        assert [o.name for o in found.spec.graph.outputs] == ["bent", "a"]
+        (unknown,) = refused(path, until=("bnet",))
+        assert (unknown.message, unknown.help) == (
+            "no value of the file is called `bnet`",
+            "did you mean `bent`?",
+        )
+
+    def test_labels_are_one_for_each_class(self, refused, imported, written):
+        text = "g = GlobalAveragePool (x) y = Flatten (g)"
+        path = written(text, outputs={"y": 2})
+        found = imported(path, labels=("a", "1", "no", "a d"))
+        assert 'labels: [a, "1", "no", a d]' in found.text
+        assert found.spec.graph.outputs[0].labels == ("a", "1", "no", "a d")
+        (short,) = refused(path, labels=("a", "b"))
+        assert (short.code, short.label) == ("E0906", "2 labels, the output is 4")
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("theirs", "ours"),
+        [
+            ("input.1", "input_1"),
+            ("1", "_1"),
+            ("C", "_C"),
+            ("Bild \u00e9\n", "Bild"),
+            ("::", "image"),
+            ("true", "true"),
+            ("x" * 99, "x" * 60),
+        ],
+    )
+    def test_are_made_identifiers(self, written, imported, theirs, ours):
+        path = written("y = Relu (x)")
+        model = onnx.load(path)
+        model.graph.input[0].name = model.graph.node[0].input[0] = theirs
+        model.graph.output[0].name = model.graph.node[0].output[0] = f"{theirs}."
+        onnx.save(model, path)
+        graph = imported(path).spec.graph
+        assert graph.inputs[0].name == (f"{ours}_2" if ours != "image" else ours)
+        assert graph.outputs[0].name == (ours if ours != "image" else "output")
+
+    def test_that_are_no_text(self, refused, written):
+        path = written("y = Relu (x)")
+        path.write_bytes(path.read_bytes().replace(b"Relu", b"R\xff\xfeu"))
+        (found,) = refused(path)
+        assert (found.code, found.message) == ("E0902", "this is no ONNX model")
+
+
+def test_more_than_the_language_holds(refused, written, monkeypatch):
+    from tcc.compiler.frontend import expansion
+
+    monkeypatch.setattr(expansion, "MAX_NODES", 2)
+    path = written("a = Relu (x) b = Tanh (a) y = Sigmoid (b)")
+    (found,) = refused(path)
+    assert (found.code, found.at.file) == ("E0401", str(path))
